@@ -47,9 +47,9 @@ def cri(service: Cri) -> Iterator[Cri]:
     assert service.containers == []
 
 
-def wait_until_gone(cri: Cri, qemu: int) -> None:
+def wait_until_gone(cri: Cri, process: int) -> None:
     deadline = time.monotonic() + 30
-    while Path(f"/proc/{qemu}").exists() or cri.containers:
+    while Path(f"/proc/{process}").exists() or cri.containers:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -118,6 +118,20 @@ def test_life_of_the_guest_that_is_killed_ends_every_container(cri: Cri) -> None
     pod.stop()
     pod.remove()
     wait_until_gone(cri, qemu)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_shim_of_a_pod_ends_with_its_removal(cri: Cri, *, is_killed: bool) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    pod.run("sidecar")
+    shim = cri.containerd.shim(pod.id)
+    if is_killed:
+        pod.stop_container(web, 0)
+        pod.wait_until_down()
+    pod.stop()
+    pod.remove()
+    wait_until_gone(cri, shim)
 
 
 def test_process_that_waits_can_be_replaced_while_the_guest_runs(cri: Cri) -> None:

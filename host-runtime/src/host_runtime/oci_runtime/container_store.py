@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError, DeadlineError
+from ccinit.errors import ConfigError, DeadlineError, FormatError
 from host_runtime.oci_runtime.container_state import (
     ContainerRecord,
     Status,
@@ -254,6 +254,20 @@ class ContainerStore:
             return seen
         finally:
             os.close(descriptor)
+
+    def members(self, sandbox: str) -> tuple[str, ...]:
+        """Return the ids of the containers that stand for those of a sandbox's pod."""
+        found = []
+        for folder in self.root.iterdir():
+            if folder.name.startswith((_NEW, _GONE)):
+                continue
+            try:
+                record = Container(folder=folder).record()
+            except (OSError, FormatError):  # removed meanwhile, or of another version
+                continue
+            if record.member and record.sandbox == sandbox:
+                found.append(folder.name)
+        return tuple(found)
 
     def remove(self, container: Container) -> None:
         """Remove a container with all that is in its folder, and what killed ones left.

@@ -38,6 +38,8 @@ from measured_boot.command_line.files import write_whole
 
 _END_SECONDS: Final = 20.0
 _OWN_END_SECONDS: Final = 5.0
+_MEMBERS_SECONDS: Final = 5.0
+_FORGET_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 0.05
 _UP: Final = frozenset({Status.CREATED, Status.RUNNING})
 
@@ -220,20 +222,44 @@ class Runtime:
     def delete(self, name: str, *, is_forced: bool) -> None:
         """Remove what a container has on this host, but for its sealed log.
 
+        A sandbox is removed after the containers of its pod. Forced, it takes them with it:
+        containerd 2 forgets them if their shim is killed.
+
         Raises:
             ConfigError: `container.unknown` (not if forced); `container.state`; `container.life`:
                 it has begun to live.
             FormatError: `container.record` (not if forced).
             DeadlineError: `container.runs`: its machine does not end.
         """
+        parse_id(name)
+        if not is_forced:
+            self._await_members(name)
         try:
-            with self.store.lock(parse_id(name)) as container:
+            with self.store.lock(name) as container:
                 self._require_end(container, is_forced=is_forced)
                 with container.without_life():
                     self.store.remove(container)
         except ConfigError as error:
             if not (is_forced and error.reason == "container.unknown"):
                 raise
+            return
+        if is_forced:
+            for member in self.store.members(name):
+                self.delete(member, is_forced=True)
+
+    def _await_members(self, name: str) -> None:
+        """Wait a while for an engine to delete the containers of a pod whose guest has ended.
+
+        They end a moment after their sandbox. containerd 2 tells a shim to end when the sandbox
+        is deleted, and never again; one that has containers by then stays for good.
+        """
+        _record, status = self.store.look(name)
+        if status is not Status.STOPPED or not self.store.members(name):
+            return
+        deadline = time.monotonic() + _MEMBERS_SECONDS
+        while self.store.members(name) and time.monotonic() < deadline:
+            time.sleep(_RETRY_SECONDS)
+        time.sleep(_FORGET_SECONDS)  # a shim forgets them once the commands have ended
 
     def _require_end(self, container: Container, *, is_forced: bool) -> None:
         """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""
