@@ -126,7 +126,7 @@ def test_pod_of_the_cri_runs_and_stops_by_one_of_its_containers(scene: Scene) ->
     pod.stop_container(named, END_SECONDS)
     record_boot("pod by the CRI", time.monotonic() - began)
     assert pod.status(named) == (State.EXITED, 0), pod.said(container)
-    assert not pod.is_up()
+    pod.wait_until_down()
     assert "ended with the guest; exit status 0" in pod.said(container)
     pod.stop()
     pod.remove()
