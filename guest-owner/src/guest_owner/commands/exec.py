@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ccinit.errors import DeadlineError, FormatError
-from ccinit.formats.planes.owner_rpc import Stream, Value
+from ccinit.errors import DeadlineError, FormatError, LimitExceededError
+from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream, Value
 from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
-from guest_owner.plane.open_call import Streams
+from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
@@ -127,7 +127,7 @@ def _copy(arguments: argparse.Namespace) -> int:
     match _in_container(arguments.source), _in_container(arguments.target):
         case (container, path), None:
             with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
-                streams = Streams(sinks={Stream.OUTPUT: write_through(file)})
+                streams = Streams(sinks={Stream.OUTPUT: _capped(write_through(file))})
                 client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
         case None, (container, path):
             with Path(arguments.source).open("rb") as file, connect(arguments) as client:
@@ -137,6 +137,20 @@ def _copy(arguments: argparse.Namespace) -> int:
         case _:
             raise FormatError("cp.form", "one of both is CONTAINER:PATH, the other a file here")
     return 0
+
+
+def _capped(sink: Sink) -> Sink:
+    """Hold what comes against the cap that guests keep: one that does not could fill the disk."""
+    came = 0
+
+    def take(content: bytes) -> None:
+        nonlocal came
+        came += len(content)
+        if came > MAX_COPY_BYTES:
+            raise LimitExceededError("owner.copy_size", f"more than {MAX_COPY_BYTES} bytes come")
+        sink(content)
+
+    return take
 
 
 def _in_container(place: str) -> tuple[str, str] | None:

@@ -108,6 +108,24 @@ def test_copy_that_finds_no_room_leaves_what_was_there(
     assert target.read_bytes() == b"new content"
 
 
+def test_copy_of_more_than_guests_send_leaves_what_was_there(
+    guest: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "report"
+    target.write_bytes(b"old")
+    guest(FakeClient(breaks=False))
+    monkeypatch.setattr("guest_owner.commands.exec.MAX_COPY_BYTES", len(b"new content") - 1)
+    assert run("cp", "web:/data/report", target) == 1
+    assert "[owner.copy_size]" in error_of(capsys)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+    monkeypatch.setattr("guest_owner.commands.exec.MAX_COPY_BYTES", len(b"new content"))
+    assert run("cp", "web:/data/report", target) == 0
+    assert target.read_bytes() == b"new content"
+
+
 def test_copy_is_on_the_disk_before_it_takes_the_place_of_a_file(
     guest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
