@@ -1,5 +1,5 @@
 """What children do: one module for each role of `processes.roles`, run without its rights.
 
 Each `run` composes rooms for one purpose; its first parameter's annotation is the request's type.
-What they and PID 1 say to each other is in `messages`, and `reaper_messages`.
+What they and PID 1 say to each other is in `messages`.
 """

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.evidence import (
     EndorsementAnswer,
     EndorsementQuestion,
     EvidenceReply,

@@ -5,7 +5,7 @@ Or one event into the register of the debug boundary, on platforms that have one
 
 from collections.abc import Callable, Mapping
 
-from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.detect import REGISTER
 from ccinit.formats.evidence.tee import Tee

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
     ConnectionAnswer,

@@ -3,7 +3,7 @@
 They take the place of a KBS's replies, and so does the result. There is no session and no token.
 """
 
-from ccinit.agent.jobs.messages import KbsReply, LaunchRequest, Released, Wanted
+from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest, Released, Wanted
 from ccinit.agent.jobs.policy_keys import resources_of_policies
 from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.processes.child import JobChannel

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
-from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.azure import identify_paravisor
 from ccinit.attest.svsm import read_keys

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ccinit.agent.jobs.messages import Released, Wanted
+from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.errors import LimitExceededError
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.signature.image_policy import parse_image_policy

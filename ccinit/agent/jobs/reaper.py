@@ -7,7 +7,7 @@ it: from inside its namespace only those arrive that it handles, and it handles 
 
 import signal
 
-from ccinit.agent.jobs.reaper_messages import Reaping, ReapRequest
+from ccinit.agent.jobs.messages.reaper import Reaping, ReapRequest
 from ccinit.agent.processes.channel import Kind
 from ccinit.agent.processes.child import JobChannel
 

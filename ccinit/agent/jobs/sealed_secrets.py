@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ccinit.agent.jobs.messages import Released, Wanted
+from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.attest.sealed_secret import verify_sealed_secret
 
 

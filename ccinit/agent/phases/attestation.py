@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 from ccinit.agent.guest import Guest, undoing
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
     ConnectionAnswer,

@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 
 from ccinit.agent.guest import Guest, undoing
-from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.platform.devices import open_device, run_on_platform
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.roles import Role

@@ -9,15 +9,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.evidence import (
     EndorsementAnswer,
     EndorsementQuestion,
     EndorseRequest,
-    EvidenceAnswer,
-    EvidenceQuestion,
     EvidenceReply,
     EvidenceRequest,
 )
+from ccinit.agent.jobs.messages.kbs import EvidenceAnswer, EvidenceQuestion
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.platform.devices import open_platform, run_on_platform
 from ccinit.agent.processes.children import Answer, Answers, PreparedChild

@@ -9,7 +9,7 @@ comes back are layer keys, and the key itself is wiped as soon as no image can n
 from collections.abc import Iterator
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import Wanted
+from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, wipe_grants
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.roles import Role

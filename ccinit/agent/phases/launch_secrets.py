@@ -5,7 +5,7 @@ afterwards is what it would have from a KBS.
 """
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import KbsReply, LaunchRequest, Wanted
+from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest, Wanted
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, ConfigError

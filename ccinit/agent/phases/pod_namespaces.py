@@ -10,7 +10,7 @@ from functools import partial
 from typing import Never
 
 from ccinit.agent.guest import Guest, undoing
-from ccinit.agent.jobs.reaper_messages import Reaping, ReapRequest
+from ccinit.agent.jobs.messages.reaper import Reaping, ReapRequest
 from ccinit.agent.processes.children import PreparedChild
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.directories import make_directory

@@ -8,7 +8,7 @@ that is after the volume was closed, and a KBS that cannot be told then leaves t
 from typing import Self
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import CounterStep
+from ccinit.agent.jobs.messages.kbs import CounterStep
 from ccinit.agent.phases.attestation import Attested, request_resources
 from ccinit.agent.phases.configuration import Configured
 from ccinit.errors import DeadlineError, PeerError, VerificationError

@@ -19,7 +19,7 @@ import os
 from collections.abc import Mapping
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
 from ccinit.agent.platform.devices import open_device
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform

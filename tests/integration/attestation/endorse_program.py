@@ -6,7 +6,7 @@ Everything but the address is the product's: the rights of the role `endorse`, c
 import os
 import sys
 
-from ccinit.agent.jobs.messages import EndorsementAnswer, EndorseRequest
+from ccinit.agent.jobs.messages.evidence import EndorsementAnswer, EndorseRequest
 from ccinit.agent.processes.child import JobChannel, main
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.attest.azure_metadata import fetch_endorsement

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from ccinit.agent.jobs.messages import Wanted
+from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import Tee

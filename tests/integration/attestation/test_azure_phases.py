@@ -21,7 +21,8 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply
+from ccinit.agent.jobs.messages.kbs import KbsReply
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases import evidence
 from ccinit.agent.phases.attestation import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log

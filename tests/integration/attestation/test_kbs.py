@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent.jobs.kbs import run as kbs_job
-from ccinit.agent.jobs.messages import EvidenceAnswer, EvidenceQuestion, KbsRequest, Wanted
+from ccinit.agent.jobs.messages.kbs import EvidenceAnswer, EvidenceQuestion, KbsRequest, Wanted
 from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import Waiting
 from ccinit.attest.sample_device import SampleDevice

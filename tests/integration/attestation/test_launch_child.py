@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply, LaunchRequest
+from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role

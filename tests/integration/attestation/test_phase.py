@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent.jobs.messages import KbsReply
+from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.phases import attestation, evidence
 from ccinit.agent.phases.attestation import plan_resources, request_resources
 from ccinit.agent.platform import devices

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.jobs.evidence import se_attester
-from ccinit.agent.jobs.messages import EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceRequest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee

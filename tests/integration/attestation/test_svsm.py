@@ -16,7 +16,8 @@ import pytest
 
 from ccinit.agent.jobs import measure
 from ccinit.agent.jobs.evidence import svsm_attester
-from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceRequest
+from ccinit.agent.jobs.messages.measurement import BindRequest
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64, parse_json

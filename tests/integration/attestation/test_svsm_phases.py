@@ -16,7 +16,8 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.guest import VerifiersRequest
-from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply
+from ccinit.agent.jobs.messages.kbs import KbsReply
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases.attestation import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log
 from ccinit.agent.platform.devices import run_on_platform

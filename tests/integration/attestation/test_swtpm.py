@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role

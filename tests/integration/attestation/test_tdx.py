@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
 from ccinit.agent.platform.measurement import container_starts, image_pulled
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role

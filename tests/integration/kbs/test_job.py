@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.agent.jobs import kbs as job
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
     EvidenceAnswer,

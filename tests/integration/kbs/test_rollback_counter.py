@@ -14,7 +14,7 @@ import pytest
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.kbs import step_counter
-from ccinit.agent.jobs.messages import CounterStep, KbsReply
+from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.attestation import Attested, plan_counters
 from ccinit.agent.phases.configuration import Configured

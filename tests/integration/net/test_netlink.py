@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.jobs.messages import NetworkReady
+from ccinit.agent.jobs.messages.network import NetworkReady
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.harden import SETTINGS

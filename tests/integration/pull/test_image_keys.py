@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ccinit.agent.jobs import kbs as kbs_job
-from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest, KbsRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
+from ccinit.agent.jobs.messages.kbs import KbsRequest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.image_keys import open_layer_keys
 from ccinit.agent.processes.roles import Role

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.host_service import HostService
-from ccinit.agent.jobs.messages import BindReply, BindRequest, EvidenceReply, EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.processes import children as children_module
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.conversation import Conversation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.guest import Guest, Teardown
-from ccinit.agent.jobs.messages import CounterStep, KbsReply
+from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply
 from ccinit.agent.phases import rollback, storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.errors import PeerError, VerificationError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent.jobs import launch
-from ccinit.agent.jobs.messages import LaunchRequest
+from ccinit.agent.jobs.messages.kbs import LaunchRequest
 from ccinit.agent.phases.attestation import plan_resources as guests_plan
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import sha256_digest

@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from ccinit.agent.jobs import evidence, measure
-from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceRequest
+from ccinit.agent.jobs.messages.measurement import BindRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee

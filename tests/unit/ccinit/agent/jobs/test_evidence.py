@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from ccinit.agent.jobs import evidence, extend, measure
-from ccinit.agent.jobs.messages import EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.detect import TABLE, Row
 from ccinit.attest.simulated.machine import SIMULATIONS

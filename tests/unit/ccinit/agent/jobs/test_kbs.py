@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent.jobs import kbs
-from ccinit.agent.jobs.messages import CounterStep, KbsReply, Released, Wanted
+from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply, Released, Wanted
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import RootHash

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccinit.agent.jobs.messages import Released, Wanted
+from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.agent.jobs.policy_keys import MAX_POLICY_KEYS, resources_of_policies
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind

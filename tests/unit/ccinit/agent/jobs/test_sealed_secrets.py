@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccinit.agent.jobs.messages import Released
+from ccinit.agent.jobs.messages.kbs import Released
 from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import VerificationError

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from ccinit.agent.guest import VerifiersRequest
-from ccinit.agent.jobs.messages import (
+from ccinit.agent.jobs.messages.evidence import EvidenceRequest
+from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
     EvidenceAnswer,
     EvidenceQuestion,
-    EvidenceRequest,
     KbsReply,
     KbsRequest,
     Released,

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases import configuration
 from ccinit.agent.phases.configuration import _name_platform
 from ccinit.agent.processes.roles import Role

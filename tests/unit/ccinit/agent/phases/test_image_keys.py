@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages import Wanted
+from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases import image_keys
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
 from ccinit.agent.phases.configuration import Configured

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.jobs import launch, measure
-from ccinit.agent.jobs.messages import BindRequest, KbsReply, LaunchRequest
+from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest
+from ccinit.agent.jobs.messages.measurement import BindRequest
 from ccinit.agent.phases import attestation, launch_secrets
 from ccinit.agent.phases.attestation import attest, plan_resources, request_resources
 from ccinit.agent.phases.evidence import collect_evidence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.guest import Teardown
-from ccinit.agent.jobs.reaper_messages import Reaping
+from ccinit.agent.jobs.messages.reaper import Reaping
 from ccinit.agent.phases import pod_namespaces as module
 from ccinit.agent.phases.pod_namespaces import Reaper
 from ccinit.errors import ChildError, KernelError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.jobs.messages import CounterStep
+from ccinit.agent.jobs.messages.kbs import CounterStep
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.errors import CcinitError, PeerError

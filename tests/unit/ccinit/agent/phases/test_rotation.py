@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.jobs.messages import Wanted
+from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases import rotation as module
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.rotation import Rotation

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
-from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
 from ccinit.agent.platform.measurement import (
     RuntimeMeasurement,
     container_starts,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.jobs.messages import ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendRequest
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.attest.detect import Node
 from ccinit.errors import VerificationError

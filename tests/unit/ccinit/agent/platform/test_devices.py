@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest
+from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
 from ccinit.agent.platform.devices import MAX_REQUESTS, open_platform, run_on_platform
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccinit.agent.jobs.messages import ExtendRequest
+from ccinit.agent.jobs.messages.measurement import ExtendRequest
 from ccinit.agent.platform.measurement import (
     MAX_WORKLOAD_BYTES,
     workload_event,

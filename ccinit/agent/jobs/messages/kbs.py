@@ -1,8 +1,4 @@
-"""What PID 1 and its children say to each other, for the jobs of `ccinit.agent.jobs`.
-
-Values of `ccinit.formats.encoding.wire`, in a module of their own: PID 1 needs them, and none of
-the code that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
-"""
+"""Between PID 1 and the child `kbs`, or `launch` where the secrets have come with the launch."""
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
@@ -14,102 +10,6 @@ from ccinit.formats.kbs.rollback_counter import CounterAdvance
 from ccinit.formats.kbs.sealed_secret import SealedSecret
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.values import field, frozen
-
-
-@frozen
-class BindRequest:
-    """Digest of the initdata document, by the platform's algorithm."""
-
-    tee: Tee
-    digest: bytes
-
-
-@frozen
-class BindReply:
-    """What the digest was bound to.
-
-    Attributes:
-        tee: the platform, as its device names it.
-        value: what holds the digest now: the register's new value, or the launch field.
-        parameters: what a KBS's request has to say of this platform, JSON; empty for nothing.
-    """
-
-    tee: Tee
-    value: bytes
-    parameters: bytes = b""
-
-
-@frozen
-class ExtendRequest:
-    """Digests for a register whose value before the first of them is known.
-
-    Attributes:
-        boundary: the register is that of the debug boundary, not that of the event log.
-    """
-
-    tee: Tee
-    before: bytes
-    digests: tuple[bytes, ...]
-    boundary: bool = False
-
-
-@frozen
-class ExtendReply:
-    """The register's value, read back."""
-
-    value: bytes
-
-
-@frozen
-class NetworkReady:
-    """The link is up, and has its address and its route."""
-
-
-@frozen
-class EvidenceRequest:
-    """What the evidence has to carry.
-
-    Attributes:
-        report_data: at most 64 bytes.
-        events: records of the guest's own event log, for platforms whose evidence has it.
-        initdata: digest of the document, for platforms whose evidence states it.
-        request: the verifier's, for platforms whose evidence answers one.
-    """
-
-    tee: Tee
-    report_data: bytes
-    events: bytes = b""
-    initdata: bytes = b""
-    request: bytes = b""
-
-
-@frozen
-class EvidenceReply:
-    """The evidence as JSON text, in the form of the platform's verifier."""
-
-    evidence: bytes
-
-
-@frozen
-class EndorsementQuestion:
-    """The cloud's service is to endorse a report of the hardware, encoded."""
-
-    hardware: bytes
-
-
-@frozen
-class EndorsementAnswer:
-    """What it says: a certificate, or a quote."""
-
-    endorsement: bytes
-
-
-@frozen
-class EndorseRequest:
-    """Whose service to ask, and for what; see `EndorsementQuestion`."""
-
-    tee: Tee
-    hardware: bytes
 
 
 @frozen

@@ -1,7 +1,4 @@
-"""What PID 1 and the child `reaper` say to each other.
-
-Apart from the other `messages`: this child stays as long as the pod, and so does what it loads.
-"""
+"""Between PID 1 and the child `reaper`."""
 
 from ccinit.values import frozen
 

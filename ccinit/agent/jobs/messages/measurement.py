@@ -1,0 +1,48 @@
+"""Between PID 1 and the children that bind initdata and extend registers: `measure`, `extend`."""
+
+from ccinit.formats.evidence.tee import Tee
+from ccinit.values import frozen
+
+
+@frozen
+class BindRequest:
+    """Digest of the initdata document, by the platform's algorithm."""
+
+    tee: Tee
+    digest: bytes
+
+
+@frozen
+class BindReply:
+    """What the digest was bound to.
+
+    Attributes:
+        tee: the platform, as its device names it.
+        value: what holds the digest now: the register's new value, or the launch field.
+        parameters: what a KBS's request has to say of this platform, JSON; empty for nothing.
+    """
+
+    tee: Tee
+    value: bytes
+    parameters: bytes = b""
+
+
+@frozen
+class ExtendRequest:
+    """Digests for a register whose value before the first of them is known.
+
+    Attributes:
+        boundary: the register is that of the debug boundary, not that of the event log.
+    """
+
+    tee: Tee
+    before: bytes
+    digests: tuple[bytes, ...]
+    boundary: bool = False
+
+
+@frozen
+class ExtendReply:
+    """The register's value, read back."""
+
+    value: bytes
