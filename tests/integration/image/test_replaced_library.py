@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPLACED = Path(__file__).resolve().parents[3] / "rootfs-builder/mkosi/replaced"
-WHEELS = ("certifi", "httpcore", "httpx", "zstandard")
+WHEELS = ("certifi", "httpcore", "httpx", "pyroute2", "zstandard")
 LEFT_OUT = shutil.ignore_patterns("_main.py")  # of httpx, as no image has it
 
 Folders = tuple[Path | str, Path]
@@ -80,6 +80,13 @@ async def add(first, second):
 async def main():
     return await asyncio.gather(add(1, 2), asyncio.wait_for(add(3, 4), 60))
 print(asyncio.run(main()), "logging.NullHandler" if hasattr(asyncio.log.logger, "root") else "")
+"""
+LINKS = """
+from pyroute2.iproute.linux import IPRoute
+with IPRoute() as links:
+    print(links.get_links()[0].get_attr("IFLA_IFNAME"))
+names = "unittest.case argparse difflib multiprocessing.context pickle"
+print(*(name for name in names.split() if name in sys.modules))
 """
 DECOMPRESSION = """
 import zstandard
@@ -150,3 +157,9 @@ def test_asyncio_runs_with_a_logger_that_is_off(stand_ins: Folders, own: Folders
 def test_zstandard_asks_for_no_platform(stand_ins: Folders, own: Folders) -> None:
     assert run(DECOMPRESSION, stand_ins) == "b'body'\nFalse\n"
     assert run(DECOMPRESSION, own) == "b'body'\nTrue\n"
+
+
+def test_netlink_brings_no_tests_and_no_worker_processes(stand_ins: Folders, own: Folders) -> None:
+    everything = "unittest.case argparse difflib multiprocessing.context pickle"
+    assert run(LINKS, stand_ins) == "lo\n\n"
+    assert run(LINKS, own) == f"lo\n{everything}\n"
