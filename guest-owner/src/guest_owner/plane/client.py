@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -29,6 +30,8 @@ from guest_owner.plane.open_call import OpenCall, Streams
 from guest_owner.terminal_text import printable
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
+ANSWER_SECONDS: Final = 300.0
+"""Twice what a guest gives its evidence, a cloud's endorsement of it, and those before them."""
 _CHUNK_BYTES: Final = 16 * 1024
 
 
@@ -107,8 +110,8 @@ class OwnerClient:
             raise PeerError("owner.unreachable", f"{where}: {_why(error)}") from error
         return cls(connection, endpoint)
 
-    def call(self, name: str, *params: Value, seconds: float | None = None) -> tuple[Value, ...]:
-        """Make a plain call and return its result.
+    def call(self, name: str, *params: Value, seconds: float = ANSWER_SECONDS) -> tuple[Value, ...]:
+        """Make a plain call and return its result, which may take so long.
 
         Raises:
             CallRefusedError: with the guest's reason.
@@ -121,6 +124,12 @@ class OwnerClient:
         self, name: str, *params: Value, streams: Streams, seconds: float | None = None
     ) -> tuple[Value, ...]:
         """Make a call and move its streams until it ends; return its result.
+
+        Args:
+            name: of the method.
+            params: its parameters.
+            streams: what is at their other ends.
+            seconds: for all of it, whatever comes meanwhile; None for as long as it goes on.
 
         Raises:
             ConfigError: `owner.params`, what no request can hold: text that is not UTF-8, a number
@@ -139,8 +148,10 @@ class OwnerClient:
         if Stream.INPUT in method.streams and streams.source is None:
             self._send(encode_data(Data(id=self._msgid, fd=Stream.INPUT, content=b"")))
         call = OpenCall(self._msgid, method, streams)
+        end = None if seconds is None else time.monotonic() + seconds
         while (outcome := call.outcome) is None:
-            self._turn(call, seconds)
+            if not self._turn(call, end):
+                raise DeadlineError("owner.silent", f"no answer within {seconds:g} s")
         if isinstance(outcome, Refused):
             raise CallRefusedError(outcome)
         return result_of(method, outcome)
@@ -161,19 +172,22 @@ class OwnerClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _turn(self, call: OpenCall, seconds: float | None) -> None:
+    def _turn(self, call: OpenCall, end: float | None) -> bool:
+        """Wait once, and move what is there; return whether there was time left for that."""
         self._send(call.read_events())
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return False
         watched = [self._socket.fileno(), *call.sources()]
         try:
-            ready, _, _ = select.select(watched, (), (), seconds)
+            ready, _, _ = select.select(watched, (), (), left)
         except InterruptedError:
-            return  # a signal: `events` is asked again
-        if not ready:
-            raise DeadlineError("owner.silent", f"no answer within {seconds:g} s")
+            return True  # a signal: `events` is asked again
         if self._socket.fileno() in ready:
             self._receive(call)
         if call.outcome is None and call.streams.source in ready:
             self._send(call.read_source())
+        return bool(ready)
 
     def _receive(self, call: OpenCall) -> None:
         for data in self._read():

@@ -1,0 +1,74 @@
+"""How long an owner waits for a guest: by the clock, whatever the guest sends meanwhile."""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ccinit.errors import DeadlineError
+from ccinit.formats.planes.owner_wire import Credit, encode_credit
+from guest_owner.plane.client import Endpoint, OwnerClient
+from tests.fakes.network.tls_server import identity_pem, make_authority, server_context
+
+POD = "shop"
+CREDIT = encode_credit(Credit(id=1, count=1))
+REPLY = msgpack.packb([1, 1, None, [b"figures"]])
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Endpoint, ssl.SSLContext]:
+    folder = tmp_path_factory.mktemp("client")
+    authority = make_authority()
+    (folder / "ca.pem").write_text(authority.pem)
+    client = authority.issue((), usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    (folder / "client.pem").write_bytes(identity_pem(client))
+    roots, identity = folder / "ca.pem", folder / "client.pem"
+    context = server_context(authority.issue((POD,)))
+    return Endpoint(host="", port=0, pod=POD, roots=roots, identity=identity), context
+
+
+def talk(connection: socket.socket, context: ssl.SSLContext, times: int) -> None:
+    """Be a guest that sends credit, so many times, and then its reply."""
+    with connection, contextlib.suppress(OSError):
+        secured = context.wrap_socket(connection, server_side=True)
+        with secured:
+            secured.recv(1)  # there is a call now
+            for _ in range(times):
+                secured.sendall(CREDIT)
+                time.sleep(0.02)
+            secured.sendall(REPLY)
+            while secured.recv(65536):
+                pass
+
+
+def ask(endpoint: tuple[Endpoint, ssl.SSLContext], times: int, seconds: float) -> object:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(60)
+    guest = threading.Thread(target=talk, args=(theirs, endpoint[1], times))
+    guest.start()
+    try:
+        with OwnerClient(ours, endpoint[0]) as client:
+            return client.call("metrics", seconds=seconds)
+    finally:
+        guest.join(60)
+        assert not guest.is_alive()
+
+
+def test_guest_that_says_other_things_is_waited_for_no_longer(
+    endpoint: tuple[Endpoint, ssl.SSLContext],
+) -> None:
+    with pytest.raises(DeadlineError) as caught:
+        ask(endpoint, times=1000, seconds=0.5)
+    assert (caught.value.reason, caught.value.detail) == ("owner.silent", "no answer within 0.5 s")
+
+
+def test_guest_that_says_other_things_first_is_heard(
+    endpoint: tuple[Endpoint, ssl.SSLContext],
+) -> None:
+    assert ask(endpoint, times=3, seconds=60) == (b"figures",)
