@@ -21,6 +21,7 @@ MAX_CONFIG_BYTES: Final = 8 << 20  # an initdata document of 1 MiB, as base64, a
 SPEC_VERSION: Final = "1.2.0"
 _SPEC_MAJOR: Final = "1."
 _MAX_OOM_SCORE: Final = 1000
+_DOCKERS_HOOK: Final = "libnetwork-setkey"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,10 @@ def _refuse_unmet(config: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
     hooks = _table(config, "hooks")
     if any(hooks.values()):
         kinds = ", ".join(sorted(kind for kind, entries in hooks.items() if entries))
-        raise ConfigError("bundle.hooks", f"{kinds}: there is no container on this host to hook")
+        detail = f"{kinds}: there is no container on this host to hook"
+        if _DOCKERS_HOOK in json.dumps(hooks):  # which a plain `docker run` meets first
+            detail += "; Docker's `--network host` and `--network container:NAME` need no hook"
+        raise ConfigError("bundle.hooks", detail)
     if _list(linux, "devices"):
         raise ConfigError("bundle.devices", "devices of this host cannot be given to a guest")
     if config.get("vm"):

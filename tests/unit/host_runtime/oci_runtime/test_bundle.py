@@ -95,6 +95,22 @@ def test_bundle_that_cannot_be_honoured_is_refused(path: str, value: object, rea
 
 
 @pytest.mark.parametrize(
+    ("arguments", "is_dockers"),
+    [(["libnetwork-setkey", "-exec-root=/run/docker", "1", "2"], True), (["x"], False)],
+)
+def test_refusal_of_dockers_hook_says_which_networks_have_none(
+    arguments: list[str],
+    is_dockers: bool,  # noqa: FBT001
+) -> None:
+    config = podman_config()
+    config["hooks"] = {"prestart": [{"path": "/usr/sbin/dockerd", "args": arguments}]}
+    with pytest.raises(CcinitError) as error:
+        parse_bundle(encode(config))
+    assert error.value.reason == "bundle.hooks"
+    assert ("container:NAME" in error.value.detail) is is_dockers
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "bundle.json"),
