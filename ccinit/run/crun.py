@@ -17,7 +17,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
-from ccinit.errors import CcinitError, ChildError, DeadlineError, FormatError
+from ccinit.errors import CcinitError, ChildError, DeadlineError, FormatError, KernelError
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.kernel.event_loop import Interrupted, TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
@@ -192,7 +192,7 @@ class Crun:
             raise ChildError(f"crun.{arguments[0]}", detail)
 
     async def _attend(self, process: Process, reader: int, sink: OutputSink) -> None:
-        """Wait for the operation's end; an interrupt waits for it, too.
+        """Wait for the operation's end; whoever is interrupted, or refused that wait, waits again.
 
         What a crun has begun that is killed in the middle, nobody could find and end.
         """
@@ -201,7 +201,7 @@ class Crun:
             try:
                 try:
                     await _wait(process, OPERATION_SECONDS)
-                except Interrupted:
+                except (Interrupted, KernelError):
                     with suppress(DeadlineError):
                         await _wait(process, INTERRUPTED_SECONDS)
                     raise

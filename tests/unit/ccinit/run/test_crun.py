@@ -10,7 +10,7 @@ from typing import Never
 
 import pytest
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, KernelError
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import crun as module
@@ -147,6 +147,31 @@ def test_interrupt_waits_for_crun_but_not_for_one_that_hangs(
         await task.stop()
 
     loop.run(main())
+    assert diary == ["waited for", "waited for", "killed", "waited for"]
+
+
+def test_crun_that_the_kernel_let_nobody_wait_for_is_not_killed_in_the_middle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    diary: list[str] = []
+
+    class Working:
+        status = ExitStatus(code=0, signal=0)
+
+        async def wait(self) -> None:
+            diary.append("waited for")
+            if len(diary) == 1:
+                raise KernelError(errno.ENOMEM, "epoll_ctl", "crun")
+
+        def kill(self) -> None:
+            diary.append("killed")  # what has ended
+
+        def disown(self) -> None:
+            pass
+
+    monkeypatch.setattr(module, "spawn", lambda *_: Working())
+    with pytest.raises(KernelError):
+        EventLoop().run(Crun(state_dir="/", log=lambda _: None).start("web"))
     assert diary == ["waited for", "waited for", "killed", "waited for"]
 
 
