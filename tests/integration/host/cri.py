@@ -193,9 +193,22 @@ class CriPod:
         """Stop the pod."""
         self.cri.call("StopPodSandbox", {1: self.id})
 
-    def remove(self) -> None:
-        """Remove it."""
-        self.cri.call("RemovePodSandbox", {1: self.id})
+    def remove(self, seconds: float = 30.0) -> None:
+        """Remove it, as a kubelet does: again, until containerd has heard of each end.
+
+        All containers of a pod end at once here, and containerd stops those that it takes for
+        ended without waiting for the word.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.cri.call("RemovePodSandbox", {1: self.id})
+            except CriError as error:
+                if "still running" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
 
 def import_image(containerd: Containerd) -> None:
