@@ -46,7 +46,7 @@ def build_systemd_image(bench: Bench) -> SystemdImage:
     workspace = Workspace(Path().absolute())
     modules = read_listed(workspace.lists / "modules.list")
     lock = read_lock(workspace)
-    settings = [f"--kernel-modules-include=/{_pattern(module.name)}\\.ko" for module in modules]
+    settings = [f"--kernel-modules-include=/({_pattern(module.name)})\\.ko" for module in modules]
     inputs = (*_read_config(), "\n".join(settings), repr(lock.packages))
     digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
     folder = (bench.cache / f"systemd-{digest}").resolve()

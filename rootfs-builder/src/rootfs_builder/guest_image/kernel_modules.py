@@ -7,7 +7,7 @@ Specification: modules.dep(5); modules.builtin has one path per line.
 """
 
 import lzma
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -76,13 +76,17 @@ def plan_modules(
 ) -> tuple[ModuleFile, ...]:
     """Return the files to load, each after what it depends on, each once.
 
+    Of a name that is several, divided by `|`, the first one counts that this kernel has.
+
     Raises:
         ConfigError: a wanted module is neither a file nor built in, or a forbidden one is drawn in.
     """
     dependencies = parse_dependencies(modules_dep)
     paths = {_name(path): path for path in dependencies}
     builtin = {_name(path) for path in modules_builtin.split()}
-    parameters = {_normal(entry.name): " ".join(entry.options) for entry in wanted}
+    parameters = {
+        _choose(entry.name, paths.keys() | builtin): " ".join(entry.options) for entry in wanted
+    }
     planned: dict[str, ModuleFile] = {}
 
     def plan(path: str) -> None:
@@ -99,8 +103,6 @@ def plan_modules(
     for name in parameters:
         if name in paths:
             plan(paths[name])
-        elif name not in builtin:
-            raise ConfigError("modules.missing", f"this kernel has no {name}")
     return tuple(planned.values())
 
 
@@ -141,6 +143,13 @@ def require_left_out(modules_builtin: str, command_line: str) -> None:
 def encode_order(modules: Iterable[ModuleFile]) -> str:
     """Return the load order as stage 0 reads it: file name and parameters, one module a line."""
     return "".join(f"{module.file_name} {module.parameters}".rstrip() + "\n" for module in modules)
+
+
+def _choose(names: str, kernel_has: Collection[str]) -> str:
+    for name in _normal(names).split("|"):
+        if name in kernel_has:
+            return name
+    raise ConfigError("modules.missing", f"this kernel has no {names.replace('|', ' or ')}")
 
 
 def _name(path: str) -> str:

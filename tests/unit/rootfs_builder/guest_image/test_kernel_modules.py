@@ -65,6 +65,15 @@ def test_unknown_module_is_refused() -> None:
     assert error.value.reason == "modules.missing"
 
 
+def test_of_several_names_the_first_that_the_kernel_has_is_taken() -> None:
+    assert plan("dm_mod|brd") == ["dm-mod.ko"]
+    assert plan("absent|brd", "dm-mod") == ["brd.ko", "dm-mod.ko"]
+    assert plan("absent|hmac") == []
+    with pytest.raises(ConfigError, match="no absent or nothing") as error:
+        plan("absent|nothing")
+    assert error.value.reason == "modules.missing"
+
+
 @pytest.mark.parametrize("name", ["pvpanic", "user"])
 def test_forbidden_module_is_refused_even_as_a_dependency(name: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -139,6 +148,26 @@ def test_r11_list_of_the_guest_names_no_forbidden_module() -> None:
     assert {"dm_verity", "erofs", "overlay", "vsock", "sev_guest", "tdx_guest"} <= names
 
 
-def test_modules_are_hashed_by_the_processor_from_the_first_on() -> None:
+@pytest.mark.parametrize(
+    ("modules_dep", "modules_builtin", "loaded"),
+    [
+        ("kernel/arch/x86/crypto/sha256-ssse3.ko.xz:\n", "", "sha256-ssse3.ko"),
+        (
+            "kernel/crypto/sha256.ko: kernel/lib/libsha256.ko\nkernel/lib/libsha256.ko:",
+            "",
+            "libsha256.ko sha256.ko",
+        ),
+        ("", "kernel/lib/crypto/libsha256.ko\nkernel/crypto/sha256.ko\n", ""),
+    ],
+    ids=["6.12", "6.16", "7.3"],
+)
+def test_modules_are_hashed_by_the_processor_from_the_first_on(
+    modules_dep: str, modules_builtin: str, loaded: str
+) -> None:
     first, *_ = read_listed(Path("rootfs-builder/mkosi/modules.list"))
-    assert first.name == "sha256_ssse3"
+    planned = plan_modules([first], modules_dep, modules_builtin)
+    assert " ".join(module.file_name for module in planned) == loaded
+    # What Linux 6.12 has built in is the hash without the processor's help.
+    with pytest.raises(ConfigError) as error:
+        plan_modules([first], "", "kernel/crypto/sha256_generic.ko\nkernel/lib/crypto/libsha256.ko")
+    assert error.value.reason == "modules.missing"
