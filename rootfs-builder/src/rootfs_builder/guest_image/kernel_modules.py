@@ -79,7 +79,8 @@ def plan_modules(
     Of a name that is several, divided by `|`, the first one counts that this kernel has.
 
     Raises:
-        ConfigError: a wanted module is neither a file nor built in, or a forbidden one is drawn in.
+        ConfigError: a wanted module is neither a file nor built in, or is built in and was to be
+            given parameters; or a forbidden one is drawn in.
     """
     dependencies = parse_dependencies(modules_dep)
     paths = {_name(path): path for path in dependencies}
@@ -100,9 +101,11 @@ def plan_modules(
             plan(needed)
         planned[path] = ModuleFile(path=path, parameters=parameters.get(name, ""))
 
-    for name in parameters:
+    for name, words in parameters.items():
         if name in paths:
             plan(paths[name])
+        elif words:
+            raise ConfigError("modules.parameters", f"{name} is built in, and takes no {words!r}")
     return tuple(planned.values())
 
 

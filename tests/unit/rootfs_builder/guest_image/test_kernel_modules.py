@@ -74,6 +74,15 @@ def test_of_several_names_the_first_that_the_kernel_has_is_taken() -> None:
     assert error.value.reason == "modules.missing"
 
 
+def test_parameters_of_a_module_that_is_built_in_are_refused() -> None:
+    entry = Listed(name="brd", options=("rd_nr=4",), reason="test")
+    (module,) = plan_modules([entry], DEPENDENCIES, "")
+    assert module.parameters == "rd_nr=4"
+    with pytest.raises(ConfigError, match="rd_nr=4") as error:
+        plan_modules([entry], "", "kernel/drivers/block/brd.ko\n")
+    assert error.value.reason == "modules.parameters"
+
+
 @pytest.mark.parametrize("name", ["pvpanic", "user"])
 def test_forbidden_module_is_refused_even_as_a_dependency(name: str) -> None:
     with pytest.raises(ConfigError) as error:
