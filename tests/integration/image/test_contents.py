@@ -5,6 +5,7 @@ tools tree (build/tools, made if absent).
 """
 
 import json
+import lzma
 import os
 import stat
 import subprocess
@@ -267,6 +268,27 @@ def test_initrd_has_no_console_and_no_forbidden_module(image: Image) -> None:
         assert {line.split(" ")[0] for line in lines} == {
             name.removeprefix("modules/") for name in initrd if name.endswith(".ko")
         }
+
+
+def test_functions_that_are_not_to_start_have_the_names_that_the_kernel_has(image: Image) -> None:
+    """The kernel says nothing of a name that it lacks, and starts what was meant."""
+    kernel = image.file("vmlinuz").read_bytes()
+    packed = kernel[kernel.index(zstandard.FRAME_HEADER) :]
+    code = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    line = image.report["command_lines"]["uki"]
+    left_out = line.partition("initcall_blacklist=")[2].split()[0].split(",")
+    assert [function for function in left_out if not holds(code, function)] == []
+    modules = {
+        path.name.partition(".")[0].replace("-", "_"): path
+        for path in Path("build/quarry/tree/usr/lib/modules").rglob("*.ko.xz")
+    }
+    for name, function in FORBIDDEN.items():
+        built_in = name not in modules
+        assert holds(code if built_in else lzma.decompress(modules[name].read_bytes()), function)
+
+
+def holds(code: bytes, function: str) -> bool:
+    return b"\0" + function.encode() + b"\0" in code
 
 
 def test_each_boot_path_expects_its_own_line(image: Image) -> None:

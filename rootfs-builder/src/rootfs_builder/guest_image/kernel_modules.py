@@ -20,20 +20,19 @@ PLATFORM_DRIVERS: Final = ("sev-guest", "tdx-guest")
 
 _COMPRESSED: Final = ".xz"
 _BLACKLIST: Final = "initcall_blacklist="
-FORBIDDEN: Final = frozenset(
-    {
-        "efi_pstore",
-        "pvpanic",
-        "pvpanic_mmio",
-        "pvpanic_pci",
-        "qemu_fw_cfg",
-        "ramoops",
-        "virtio_balloon",
-        "virtio_console",
-        "virtio_rng",
-    }
-)
-"""Ways for text to the host, or for the host's bytes into the kernel."""
+FORBIDDEN: Final = {
+    "efi_pstore": "efivars_pstore_init",
+    "pvpanic": "pvpanic_init",
+    "pvpanic_mmio": "pvpanic_mmio_driver_init",
+    "pvpanic_pci": "pvpanic_pci_driver_init",
+    "qemu_fw_cfg": "fw_cfg_sysfs_init",
+    "ramoops": "ramoops_init",
+    "virtio_balloon": "virtio_balloon_driver_init",
+    "virtio_console": "virtio_console_init",
+    "virtio_rng": "virtio_rng_driver_init",
+}
+"""Ways for text to the host, or for the host's bytes into the kernel, and the function that starts
+each where it is built in: only by that name the kernel's command line can leave it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +137,10 @@ def require_left_out(modules_builtin: str, command_line: str) -> None:
     """
     lists = (word.partition(_BLACKLIST) for word in command_line.split())
     left_out = {name for before, _, names in lists if not before for name in names.split(",")}
-    for name in sorted(FORBIDDEN & {_name(path) for path in modules_builtin.split()}):
-        if f"{name}_init" not in left_out:
-            raise ConfigError("modules.forbidden", f"{name} is built in, and {_BLACKLIST} lacks it")
+    for name in sorted(FORBIDDEN.keys() & {_name(path) for path in modules_builtin.split()}):
+        if FORBIDDEN[name] not in left_out:
+            detail = f"{name} is built in, and {_BLACKLIST} lacks {FORBIDDEN[name]}"
+            raise ConfigError("modules.forbidden", detail)
 
 
 def encode_order(modules: Iterable[ModuleFile]) -> str:

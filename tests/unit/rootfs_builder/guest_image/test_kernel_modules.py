@@ -107,6 +107,15 @@ def test_forbidden_module_that_the_line_leaves_out_may_be_built_in() -> None:
     require_left_out("kernel/fs/fuse/fuse.ko\n", "quiet")
 
 
+def test_built_in_module_is_left_out_by_the_name_of_its_function_alone() -> None:
+    """Most are not named after the module, and the kernel says nothing of a name it lacks."""
+    balloon = "kernel/drivers/virtio/virtio_balloon.ko\n"
+    require_left_out(balloon, "initcall_blacklist=virtio_balloon_driver_init")
+    with pytest.raises(ConfigError, match="lacks virtio_balloon_driver_init") as error:
+        require_left_out(balloon, "initcall_blacklist=virtio_balloon_init")
+    assert error.value.reason == "modules.forbidden"
+
+
 def test_order_reads_back_by_the_guests_own_parser() -> None:
     entry = Listed(name="brd", options=("rd_nr=4", "max_part=0"), reason="test")
     text = encode_order(plan_modules([*wanted("dm_mod"), entry], DEPENDENCIES, BUILTIN))
