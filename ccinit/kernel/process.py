@@ -55,6 +55,7 @@ class Process:
         self.pidfd = pidfd
         self.status: ExitStatus | None = None
         _owned[pid] = self
+        _disowned.discard(pid)
 
     def __repr__(self) -> str:
         return f"<Process {self.pid}>"
@@ -101,6 +102,7 @@ class Process:
             return
         if self.status is None:  # else the pid may be another process by now
             del _owned[self.pid]
+            _disowned.add(self.pid)
         os.close(self.pidfd)
         self.pidfd = -1
 
@@ -114,6 +116,7 @@ class Process:
 
 # The kernel has one list of children for each process; so has this module.
 _owned: dict[int, Process] = {}
+_disowned: set[int] = set()  # and not collected yet, so these pids are still theirs
 _keepers = 0
 
 
@@ -180,7 +183,8 @@ def keeping_orphans() -> Iterator[None]:
     """Let no orphan be collected within the block: one of them is about to be adopted.
 
     Who runs a program that leaves a child behind adopts it by pid, when the program has ended. A
-    child that ends sooner than that would be collected as nobody's, and its status lost.
+    child that ends sooner than that would be collected as nobody's, and its status lost. What was
+    disowned is nobody's for certain, and does not wait: such blocks can overlap without an end.
     """
     global _keepers  # noqa: PLW0603  # see `_owned`
     _keepers += 1
@@ -194,16 +198,15 @@ def keeping_orphans() -> Iterator[None]:
 
 def reap_orphans() -> int:
     """Collect every ended child, return how many were nobody's. To be called after SIGCHLD."""
+    if _keepers:  # owned ones are collected by whoever waits for them
+        return sum(_collect_orphan(pid) for pid in tuple(_disowned))
     orphans = 0
-    if _keepers:
-        return orphans  # owned ones are collected by whoever waits for them
-    while (found := _peek_any()) is not None:
+    while (found := _look(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
         owner = _owned.get(found.si_pid)
         if owner is not None:
             owner.collect()
         else:
-            _waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
-            orphans += 1
+            orphans += _collect_orphan(found.si_pid)
     return orphans
 
 
@@ -226,9 +229,18 @@ def _own_spawned(pid: int) -> Process:
         raise kernel_error(error, "pidfd_open", str(pid)) from error
 
 
-def _peek_any() -> os.waitid_result | None:
+def _collect_orphan(pid: int) -> bool:
+    """Collect a child that nobody owns; return whether it had ended."""
+    if _look(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
+        return False
+    _disowned.discard(pid)
+    return True
+
+
+def _look(kind: int, target: int, options: int) -> os.waitid_result | None:
+    """Return what `_waitid` does, and None also if there is no such child."""
     try:
-        return _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return _waitid(kind, target, options)
     except KernelError as error:
         if error.errno == errno.ECHILD:
             return None

@@ -6,7 +6,7 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from ccinit.errors import DeadlineError, KernelError
 from ccinit.kernel import process
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, deadline, readable, sleep, writable
-from ccinit.kernel.process import adopt, owned_pids, reap_orphans, spawn
+from ccinit.kernel.process import adopt, keeping_orphans, owned_pids, reap_orphans, spawn
 from ccinit.kernel.signals import SignalSource
 from tests.integration.leftovers import children
 
@@ -254,6 +254,27 @@ def test_disowned_child_is_left_to_the_reaper() -> None:
     assert owned_pids() == ()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert reap_orphans() == 1
+
+
+def test_r78_disowned_children_are_reaped_while_others_are_about_to_be_adopted() -> None:
+    """A pod whose probes overlap has always one that keeps orphans, for as long as it lives."""
+    reap_orphans()  # those of others
+    kept = os.posix_spawn(SHELL, (SHELL, "-c", "exit 9"), NO_ENVIRONMENT)
+    reaped = 0
+    with ExitStack() as first:
+        first.enter_context(keeping_orphans())
+        for _ in range(50):
+            late = shell("exit 5")
+            late.disown()
+            os.waitid(os.P_PID, late.pid, os.WEXITED | os.WNOWAIT)
+            with ExitStack() as following:
+                following.enter_context(keeping_orphans())
+                first.close()
+                first.push(following.pop_all())
+            reaped += reap_orphans()
+        assert reaped == 50
+        child = adopt(kept)  # which has ended long ago, and is there still
+    assert str(EventLoop().run(child.wait())) == "exit code 9"
 
 
 def test_deadline_around_a_process_leaves_it_running_for_the_caller_to_kill() -> None:
