@@ -3,7 +3,8 @@
 Scope: finding or making them in the container's root, and the binds that show them. Each is bound
 onto itself out of the writable layer, so that it lies on scratch, begins with what the image has
 there, with its owners, and lives as long as the container. A place where the pod manifest mounts a
-volume is the manifest's. Left to others: the mounts (`crun`, by `ccinit.run.spec`).
+volume is the manifest's, with all that is below it. Left to others: the mounts, these before those
+of the manifest (`crun`, by `ccinit.run.spec`).
 
 The paths are hostile, and so is the root: every step is resolved inside it, and what is bound is
 where the path leads there, not what it is called.

@@ -12,7 +12,7 @@ no way to gain one, fresh /dev, /proc and /sys, and limits.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
@@ -110,6 +110,7 @@ class SpecInput:
         root_path: mounted root file system.
         cgroup_path: absolute within the cgroup tree.
         binds: volumes, secret files, the pod's /etc files; any order.
+        image_volumes: directories of the root that the image declares; `binds` go over them.
         secret_env: secrets that the manifest gives as variables.
         shared: namespaces that it has in common with others.
     """
@@ -121,6 +122,7 @@ class SpecInput:
     root_path: str
     cgroup_path: str
     binds: tuple[BindMount, ...] = ()
+    image_volumes: tuple[BindMount, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
     shared: SharedNamespaces = SharedNamespaces()
@@ -139,7 +141,7 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
         "root": {"path": given.root_path, "readonly": given.container.read_only},
         "hostname": given.hostname,
         "process": _process(given),
-        "mounts": _mounts(given.binds, given.shared.shm),
+        "mounts": _mounts(given),
         "linux": {
             "namespaces": _namespaces(given.shared),
             "cgroupsPath": given.cgroup_path,
@@ -290,36 +292,37 @@ def _namespaces(shared: SharedNamespaces) -> list[dict[str, str]]:
     ]
 
 
-def _mounts(binds: Iterable[BindMount], shm: str) -> list[dict[str, object]]:
+def _mounts(given: SpecInput) -> list[dict[str, object]]:
+    """List the kernel's own, then the image's volumes, then what the manifest puts over both.
+
+    In this order, because a mount hides what was mounted below its place before, and a volume of
+    the image is found by its path in the root: below another mount it would not be there.
+    """
     mounts: list[dict[str, object]] = []
     for target, kind, source, options in _KERNEL_MOUNTS:
-        if shm and target == SHM:
-            kind, source, options = "bind", shm, _SHARED_SHM_OPTIONS  # noqa: PLW2901
+        if given.shared.shm and target == SHM:
+            kind, source, options = "bind", given.shared.shm, _SHARED_SHM_OPTIONS  # noqa: PLW2901
         mounts.append(
             {"destination": target, "type": kind, "source": source, "options": options.split()}
         )
-    # parents first: a mount hides what was mounted below its place before
-    ordered = sorted(binds, key=lambda bind: bind.target.split("/"))
-    for place in {bind.target for bind in ordered}:
-        if sum(bind.target == place for bind in ordered) > 1:
-            raise ConfigError("run.mount", f"two things at {place}")
-    for bind in ordered:
+    return [*mounts, *_bind_mounts(given.image_volumes), *_bind_mounts(given.binds)]
+
+
+def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:
+    """Yield them parents first, each at a place of its own."""
+    before = ""
+    for bind in sorted(binds, key=lambda bind: bind.target.split("/")):
         _check_place(bind.target)
-        mounts.append(
-            {
-                "destination": bind.target,
-                "type": "bind",
-                "source": bind.source,
-                "options": [
-                    "bind",
-                    "private",
-                    "nosuid",
-                    "nodev",
-                    "ro" if bind.read_only else "rw",
-                ],
-            }
-        )
-    return mounts
+        if bind.target == before:
+            raise ConfigError("run.mount", f"two things at {bind.target}")
+        before = bind.target
+        access = "ro" if bind.read_only else "rw"
+        yield {
+            "destination": bind.target,
+            "type": "bind",
+            "source": bind.source,
+            "options": ["bind", "private", "nosuid", "nodev", access],
+        }
 
 
 def _check_place(target: str) -> None:

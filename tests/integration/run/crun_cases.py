@@ -153,6 +153,38 @@ async def case_image_volumes() -> dict[str, object]:
     return report | {"upper": sorted(path.name for path in written)}
 
 
+async def case_mounts_over_image_volumes() -> dict[str, object]:
+    """Write to what the manifest mounts above, below and in the place of the image's volumes."""
+    layer = WORK / "layer"
+    (layer / "srv/db").mkdir(parents=True)
+    (layer / "data").symlink_to("/srv/db")  # a bind there is one below /srv
+    (layer / "lib/app/cache").mkdir(parents=True)
+    code = (
+        "import os\n"
+        "for path in ('/data/kept', '/lib/app/kept'): open(path, 'w').write('x')\n"
+        "print(open('/keys/key').read(), os.listdir('/lib/app'))\n"
+    )
+    stores = {"/data": WORK / "data", "/lib/app": WORK / "app"}
+    for store in stores.values():
+        store.mkdir()
+    given = workload(
+        container(code, user="0"),
+        WORK,
+        lowers=(str(layer), "/"),
+        binds=tuple(
+            BindMount(source=str(store), target=place, read_only=False)
+            for place, store in stores.items()
+        ),
+        secret_files=(
+            SecretFile(path="/keys/key", mode=0o400, content=Secret(b"the key"), rotates=True),
+        ),
+    )
+    image = replace(given.image, volumes=("/srv", "/lib/app/cache", "/keys"))
+    report = await supervise(replace(given, image=image), WORK)
+    written = {place: [one.name for one in store.iterdir()] for place, store in stores.items()}
+    return report | written
+
+
 async def case_stop_signal() -> dict[str, object]:
     """Stop a program that listens to the image's signal and to no other."""
     code = (

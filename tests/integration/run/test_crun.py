@@ -291,6 +291,13 @@ def test_r70_image_volumes_are_writable_and_on_scratch() -> None:
     assert report["upper"] == ["new", "too"]
 
 
+def test_r70_mounts_of_the_manifest_are_above_the_images_volumes() -> None:
+    report = run_case("mounts_over_image_volumes")
+    assert_clean(report)
+    assert report["stdout"] == "the key ['kept']\n"
+    assert (report["/data"], report["/lib/app"]) == (["kept"], ["kept"])
+
+
 def test_program_is_stopped_by_the_signal_of_its_image() -> None:
     report = run_case("stop_signal")
     assert_clean(report)

@@ -197,6 +197,20 @@ def test_spec_with_two_mounts_in_one_place_is_refused() -> None:
     assert error.value.reason == "run.mount"
 
 
+def test_r70_binds_of_the_manifest_go_over_the_images_volumes_wherever_they_are() -> None:
+    volumes = tuple(
+        BindMount(source=f"/root{place}", target=place, read_only=False)
+        for place in ("/srv/db", "/data/cache", "/srv")
+    )
+    binds = (
+        BindMount(source="/a", target="/data", read_only=True),
+        BindMount(source="/b", target="/srv/db", read_only=True),
+    )
+    mounts = plan(changed(image_volumes=volumes, binds=binds))["mounts"]
+    order = [mount["source"] for mount in mounts if mount["type"] == "bind"]
+    assert order == ["/root/data/cache", "/root/srv", "/root/srv/db", "/a", "/b"]
+
+
 def test_spec_limits_are_the_manifests_or_the_defaults() -> None:
     assert plan()["linux"]["resources"] == {
         "devices": [{"allow": False, "access": "rwm"}],
