@@ -16,6 +16,7 @@ from guest_owner.plane.authority import (
     create_authority,
     read_authority,
 )
+from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 
 _CLIENT_DAYS = 90
@@ -89,9 +90,9 @@ def _new_client(arguments: argparse.Namespace) -> int:
 
 
 def _new_identity(arguments: argparse.Namespace) -> int:
-    return _write(
-        arguments.output, read_authority(arguments.state).issue_guest(arguments.pod, arguments.days)
-    )
+    check_names("identity", pod=arguments.pod)
+    authority = read_authority(arguments.state)
+    return _write(arguments.output, authority.issue_guest(arguments.pod, arguments.days))
 
 
 def _write(path: Path, pem: bytes) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ccinit.errors import ConfigError
 from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.commands.exec import run_program
@@ -27,6 +27,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
+from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.termination import orderly_termination
 
@@ -138,8 +139,8 @@ def _take_back(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
 
 
 def _grant_uri(pod: str) -> ResourceUri:
-    kind = EnvelopeKind.DEBUG_GRANT.value
-    return parse_resource_uri(f"kbs:///ccinit/{pod}/{kind}", "debug.pod")
+    check_names("debug", pod=pod)
+    return ResourceUri("ccinit", pod, EnvelopeKind.DEBUG_GRANT.value)
 
 
 def _make_order(arguments: argparse.Namespace) -> DebugOrder:

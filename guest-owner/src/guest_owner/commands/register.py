@@ -34,6 +34,7 @@ from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, atte
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
+from guest_owner.pod_names import check_names
 from guest_owner.registration_files import parse_public_key
 from measured_boot.command_line.argument_types import whole_number
 
@@ -308,3 +309,4 @@ def _check_identity_name(uri: ResourceUri) -> None:
     if uri != expected:
         detail = f"{uri}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in pod.toml"
         raise FormatError("resource.identity", detail)
+    check_names("resource", pod=uri.type)

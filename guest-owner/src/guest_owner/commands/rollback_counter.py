@@ -3,10 +3,11 @@
 import argparse
 
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
-from ccinit.formats.kbs.rollback_counter import counter_rule, parse_counter_path
+from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
+from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 
 
@@ -28,7 +29,8 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    uri = parse_counter_path(f"{arguments.pod}/{arguments.volume}")
+    check_names("counter", pod=arguments.pod, volume=arguments.volume)
+    uri = counter_uri(arguments.pod, arguments.volume)
     counters = Counters(Store(arguments.state).root)
     if arguments.value is None:
         counters.begin(uri)

@@ -24,10 +24,9 @@ from ccinit.formats.disk.luks2 import (
     parse_luks2_header,
     seal_info,
 )
-from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.pod.name import read_name
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import naming, read_capped, write_new
+from guest_owner.pod_names import check_names
 
 VOLUME_KEY_BYTES = 64
 
@@ -74,8 +73,8 @@ def _new(arguments: argparse.Namespace) -> int:
 
 
 def _seal(arguments: argparse.Namespace) -> int:
-    with Fields({"pod": arguments.pod, "volume": arguments.volume}, "volume_key") as fields:
-        pod, volume = (read_name(fields, part, "volume_key") for part in ("pod", "volume"))
+    pod, volume = arguments.pod, arguments.volume
+    check_names("volume_key", pod=pod, volume=volume)
     key = read_capped(arguments.key, VOLUME_KEY_BYTES)
     with naming(arguments.key):
         check_volume_key(key)

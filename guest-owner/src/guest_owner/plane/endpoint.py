@@ -13,6 +13,7 @@ from ccinit.errors import ConfigError
 from guest_owner.arguments import add_state, parse_address
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
+from guest_owner.pod_names import check_names
 
 CONNECT_VARIABLE: Final = "GUEST_OWNER_CONNECT"
 CLIENT_VARIABLE: Final = "GUEST_OWNER_CLIENT"
@@ -57,12 +58,14 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
 
     Raises:
         ConfigError: `owner.options`, one is missing; `owner.identity`, yours has ended.
+        FormatError: `owner.pod`, no pod has that name.
         CcinitError: see `OwnerClient.connect`.
     """
     for option, variable in _VARIABLES.items():
         if getattr(arguments, option) is None:
             detail = f"say --{option}, before what follows the command, or set ${variable}"
             raise ConfigError("owner.options", detail)
+    check_names("owner", pod=arguments.pod)
     _require_current(arguments.client)
     host, port = arguments.connect
     return OwnerClient.connect(

@@ -1,0 +1,58 @@
+"""A name that no pod.toml can have is refused by whichever command it is given to."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.guest_owner.command_line import error_of, run, write
+
+_TOOLS = b'{"root_hash": "%s", "salt": "%s", "data_blocks": 2, "size_bytes": 12288}'
+_IDENTITY = "kbs:///ccinit/{name}/tls-identity"
+
+
+@pytest.fixture
+def made(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Path]:
+    """What the commands need besides a name."""
+    client, output = tmp_path / "client.pem", tmp_path / "new.pem"
+    assert run("client-ca", "init", "--state", state) == 0
+    new = ("client-cert", "new", "alice", "--role", "logs", "--output", client)
+    assert run(*new, "--state", state) == 0
+    tools = write(tmp_path / "tools.json", _TOOLS % (b"a" * 64, b"b" * 64))
+    capsys.readouterr()
+    return {"client": client, "output": output, "tools": tools}
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("debug grant {name} --tools {tools}", "debug.pod"),
+        ("owner-identity new {name} --output {output}", "identity.pod"),
+        ("register rollback-counter {name} data", "counter.pod"),
+        ("register rollback-counter shop {name}", "counter.volume"),
+        (f"register tls-identity {_IDENTITY}", "resource.pod"),
+        ("logs --connect 127.0.0.1:1 --client {client} --pod {name}", "owner.pod"),
+    ],
+)
+def test_name_that_no_pod_can_have_is_refused(
+    state: Path,
+    made: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    reason: str,
+) -> None:
+    def status_with(name: str) -> int:
+        words = [word.format_map({**made, "name": name}) for word in command.split()]
+        return run(*words, "--state", state)
+
+    def refuse(address: tuple[str, int], timeout: float) -> None:
+        raise ConnectionRefusedError(f"{address} {timeout}")
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    for name in ("Shop", "a" * 64, *(() if "kbs:" in command else ("", "a b", "\udcff"))):
+        assert status_with(name) == 1
+        assert f"[{reason}]" in error_of(capsys)
+    assert not made["output"].exists()
+    assert not [path for path in state.rglob("*") if "hop" in path.name]
+    assert status_with("shop") == (1 if "--connect" in command else 0)
+    assert "pod]" not in error_of(capsys)
