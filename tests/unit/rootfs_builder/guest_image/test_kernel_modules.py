@@ -116,6 +116,15 @@ def test_built_in_module_is_left_out_by_the_name_of_its_function_alone() -> None
     assert error.value.reason == "modules.forbidden"
 
 
+def test_bus_of_another_hypervisor_is_left_out_of_kernels_that_have_it_built_in() -> None:
+    """Debian's have from 7.2 on; a word of a project's own is one more, behind ours."""
+    bus, line = "kernel/drivers/hv/hv_vmbus.ko\n", "initcall_blacklist=virtio_console_init"
+    with pytest.raises(ConfigError, match="lacks hv_acpi_init") as error:
+        require_left_out(bus, line)
+    assert error.value.reason == "modules.forbidden"
+    require_left_out(bus, f"{line} quiet initcall_blacklist=hv_acpi_init")
+
+
 def test_order_reads_back_by_the_guests_own_parser() -> None:
     entry = Listed(name="brd", options=("rd_nr=4", "max_part=0"), reason="test")
     text = encode_order(plan_modules([*wanted("dm_mod"), entry], DEPENDENCIES, BUILTIN))
