@@ -53,7 +53,7 @@ MODULES = {
     "inet_diag": "",
     "loop": "",
     "overlay": "",
-    "sha256_ssse3": "",
+    "sha256_ssse3|sha256": "",
     "tcp_diag": "",
     "veth": "",
     "virtio_blk": "",

@@ -74,14 +74,20 @@ def _fetch(tools: ToolsTree, cache: Path, unpacked: Path) -> None:
 def plan_modules(kernel: GuestKernel, names: Iterable[str]) -> tuple[Path, ...]:
     """Return the files of `names` and of all they depend on, in an order that loads.
 
-    Names are as in the kernel's configuration tools (`dm_crypt`); built-in ones must not be named.
+    Names are as in the kernel's configuration tools (`dm_crypt`), or several, divided by `|`: then
+    the first that the kernel has. What it has built in has no file.
+
+    Raises:
+        KeyError: the kernel has no such module.
     """
-    files = {
-        path.name.split(".")[0].replace("-", "_"): path for path in kernel.modules.rglob("*.ko.xz")
-    }
+    files = {_name(path): path for path in kernel.modules.rglob("*.ko.xz")}
+    lines = kernel.modules.with_name("modules.builtin").read_text().split()
+    built_in = {_name(Path(line)) for line in lines}
     order: list[Path] = []
 
     def add(name: str) -> None:
+        if name in built_in:
+            return
         path = files[name]
         if path in order:
             return
@@ -90,8 +96,12 @@ def plan_modules(kernel: GuestKernel, names: Iterable[str]) -> tuple[Path, ...]:
         order.append(path)
 
     for name in names:
-        add(name)
+        add(next((one for one in name.split("|") if one in built_in or one in files), name))
     return tuple(order)
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[0].replace("-", "_")
 
 
 def read_dependencies(module: bytes) -> tuple[str, ...]:
