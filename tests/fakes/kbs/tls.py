@@ -81,7 +81,10 @@ class KbsServer:
             )
             length = int(dict(headers).get("content-length", "0"))
             while len(body) < length:
-                body += connection.recv(65536)
+                data = connection.recv(65536)
+                if not data:
+                    return  # the guest has given up within its request
+                body += data
             self.requests.append(head + b"\r\n\r\n" + body)
             try:
                 reply = (self.service or self.kbs).request(

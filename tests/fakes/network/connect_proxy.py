@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.fakes.network.tls_server import read_head
+
 
 @dataclass
 class ConnectProxy:
@@ -34,11 +36,8 @@ class ConnectProxy:
                 thread.start()
 
     def _answer(self, client: socket.socket) -> None:
-        with client:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += client.recv(1024)
-            target = head.split(b" ", 2)[1].decode()
+        with suppress(OSError), client:  # a client may go away
+            target = read_head(client).split(b" ", 2)[1].decode()
             self.asked.append(target)
             if self.refusal:
                 client.sendall(self.refusal)

@@ -30,7 +30,9 @@ class GdbRemote:
         self._stream.sendall(f"+${command}#{checksum:02x}".encode())
         text = b""
         while text[-3:-2] != b"#":
-            text += self._stream.recv(4096)
+            data = self._stream.recv(4096)
+            assert data, "the machine is gone"
+            text += data
         return text.partition(b"$")[2].partition(b"#")[0].decode()
 
     def instruction_pointer(self) -> int:
