@@ -40,7 +40,8 @@ URI = "ccinit/shop/file-password"
 DOCUMENT = (
     b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
 )
-LIMITS = Limits(body_seconds=2.0, head_seconds=2.5, session_seconds=300)
+LIMITS = Limits()
+"""Deadlines that no client here uses up, on a slow machine either."""
 IMAGE = values.reference_set("image-1")
 TEST_IMAGE = values.reference_set("image-1-test", Profile.TEST)
 
@@ -224,7 +225,7 @@ def running_kbs(state: Path, limits: Limits = LIMITS) -> Iterator[Kbs]:
                 yield Kbs(f"https://127.0.0.1:{port}", port, state, clock, clients)
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(30)
     assert not thread.is_alive()
 
 

@@ -94,7 +94,7 @@ def request_to(server: KbsServer, **changes: Any) -> KbsRequest:
         tee_key_algorithm=TeeKeyAlgorithm.P256,
         passport=None,
         wanted=(Wanted(uri=URI, kind=KIND),),
-        seconds=3,
+        seconds=20,
     )
     return replace(request, **changes)
 
