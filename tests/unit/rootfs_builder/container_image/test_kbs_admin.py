@@ -1,12 +1,15 @@
 """A KBS's administrator: the token, the request, and every answer but success refused."""
 
 import base64
+import contextlib
 import http.client
 import json
+import ssl
 from pathlib import Path
 from typing import cast
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -18,6 +21,13 @@ from rootfs_builder.container_image.kbs_admin import (
     KbsAdmin,
     encode_token,
     open_admin,
+)
+from tests.fakes.network.tls_server import (
+    Authority,
+    Key,
+    identity_pem,
+    make_authority,
+    server_context,
 )
 
 KEY = Ed25519PrivateKey.generate()
@@ -141,3 +151,46 @@ def test_url_and_key_of_another_kind_are_refused(
     with pytest.raises(ConfigError) as refused:
         open_admin(url, path, path)
     assert refused.value.reason == reason
+
+
+def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """Give each what the other says, until both have no more to say."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname="kbs.example"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert ends[0].version() == "TLSv1.3"
+
+
+def open_with(
+    folder: Path, identity: tuple[Key, x509.Certificate], *roots: Authority
+) -> ssl.SSLContext:
+    """Return how an administrator talks to a KBS who trusts these, or nobody but itself."""
+    (folder / "key.pem").write_bytes(
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    own = identity_pem(identity).decode()
+    (folder / "ca.pem").write_text("".join(one.pem for one in roots) or own)
+    return open_admin("https://kbs.example", folder / "ca.pem", folder / "key.pem").context
+
+
+def test_root_of_a_kbs_is_judged_as_guests_judge_it(tmp_path: Path) -> None:
+    # No key usage and no identifiers, as `openssl req -x509` may leave them out.
+    root = make_authority()
+    kbs = root.issue(("kbs.example",))
+    shake_hands(open_with(tmp_path, kbs, root), server_context(kbs))
+
+
+@pytest.mark.parametrize("trusts_itself", [True, False])
+def test_kbs_that_its_root_has_not_signed_is_refused(tmp_path: Path, trusts_itself: bool) -> None:  # noqa: FBT001
+    kbs = make_authority().issue(("kbs.example",))
+    context = open_with(
+        tmp_path, kbs, *(() if trusts_itself else (make_authority(subject="another"),))
+    )
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        shake_hands(context, server_context(kbs))
