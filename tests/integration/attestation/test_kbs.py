@@ -6,7 +6,7 @@ by the guest's Attester over a simulated TPM.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +65,7 @@ class Guest:
     roots: Path | None = None
     devices: tuple[SampleDevice, ...] = ()
     waiting: Waiting | None = None
+    while_quoting: Callable[[], None] = lambda: None
 
     @contextmanager
     def client(self) -> Iterator[KbsClient]:
@@ -72,6 +73,7 @@ class Guest:
         attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=self.tpm)))
 
         def evidence_for(report_data: ReportData) -> JsonValue:
+            self.while_quoting()
             return attester.collect_evidence(report_data)
 
         roots = (self.roots or self.kbs.state / "ca.pem").read_text()
@@ -117,6 +119,20 @@ def test_expired_session_is_renewed_in_between(kbs: Kbs) -> None:
         SECRET,
         SECRET,
     ]
+
+
+def test_guest_whose_session_ends_while_it_makes_its_evidence_begins_anew(kbs: Kbs) -> None:
+    """So does one whose KBS was restarted meanwhile, or whose session a flood pushed out."""
+    passing = iter((10_000,))
+
+    def end_once() -> None:
+        kbs.clock.now += next(passing, 0)
+
+    before = len(kbs.audit())
+    guest = Guest(kbs, booted_tpm(), waiting=Waiting(sleep=lambda _: None), while_quoting=end_once)
+    assert guest.fetch(str(RESOURCE)) == [SECRET]
+    decisions = [(one["event"], one["decision"]) for one in kbs.audit()[before:]]
+    assert decisions == [("attest", "refused"), ("attest", "accepted"), ("resource", "released")]
 
 
 def test_r35_rotated_key_reaches_only_the_next_boot(kbs: Kbs, tmp_path: Path) -> None:

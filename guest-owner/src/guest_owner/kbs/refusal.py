@@ -3,7 +3,8 @@
 Trustee answers 404 for a path that it does not serve and 401 for everything else; a client tells
 the causes apart by the last segment of `type`. Bodies that are too large or too slow are answered
 by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep their status here.
-What is wrong with the owner's state is 500: no judgement of who asked, who may ask again.
+Evidence whose session is not there, or not any more, is too late and nothing else: 408, too. What
+is wrong with the owner's state is 500: no judgement of who asked, who may ask again.
 """
 
 from enum import StrEnum

@@ -92,11 +92,14 @@ class Sessions:
         """Return the session whose one attestation this is.
 
         Raises:
-            KbsRefusedError: unknown, expired, or the attestation was used.
+            KbsRefusedError: 408, unknown or expired; the attestation was used.
         """
         session = self._live(cookie)
         if session is None:
-            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "no such session, or it has expired")
+            # No judgement: a restart of ours, or a flood, ends sessions of guests that still make
+            # their evidence, and a guest takes 401 for the last word.
+            detail = "no such session, or it has expired"
+            raise KbsRefusedError(Variant.ATTESTATION_ERROR, detail, status=408)
         if session.state is not SessionState.OPENED:
             raise KbsRefusedError(
                 Variant.ATTESTATION_ERROR, "the session's challenge was used; begin with auth"
