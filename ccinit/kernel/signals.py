@@ -55,7 +55,12 @@ class SignalSource:
         )
 
     async def next(self) -> tuple[int, ...]:
-        """Wait for signals; return their numbers."""
-        while not (numbers := self.read()):
+        """Wait for signals; return their numbers.
+
+        Others have their turn first, also if some have arrived: who stops and continues a child of
+        ours sends one each time, and must not keep PID 1 from everything else.
+        """
+        while True:
             await readable(self._fd)
-        return numbers
+            if numbers := self.read():
+                return numbers

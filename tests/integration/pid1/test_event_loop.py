@@ -66,6 +66,23 @@ def test_signal_wakes_a_sleeping_loop(blocked: SignalSource) -> None:
     assert EventLoop().run(main()) == (signal.SIGUSR2,)
 
 
+def test_r76_signals_without_end_do_not_keep_others_from_their_turn(blocked: SignalSource) -> None:
+    async def take(seen: list[int]) -> None:
+        while len(seen) < 1000:
+            os.kill(os.getpid(), signal.SIGUSR1)  # there before it is looked for again
+            seen += await blocked.next()
+
+    async def main() -> int:
+        seen: list[int] = []
+        async with TaskGroup() as group:
+            group.start(take(seen), "signals")
+            await sleep(0)
+            await sleep(0)
+            return len(seen)
+
+    assert EventLoop().run(main()) < 10
+
+
 def test_large_transfer_between_two_tasks_is_whole() -> None:
     near, far = socket.socketpair()
     near.settimeout(0)
