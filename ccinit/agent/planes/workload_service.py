@@ -16,7 +16,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.platform.measurement import workload_event
 from ccinit.agent.processes.children import Answer, Answers
-from ccinit.errors import CcinitError, FormatError
+from ccinit.errors import CcinitError
 from ccinit.formats.encoding.json_text import canonical_json
 from ccinit.formats.planes.workload_api import (
     EventCall,
@@ -31,6 +31,9 @@ from ccinit.kernel.event_loop import Turn
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 VERSION = "ccinit/1"
+_OWN_FAULTS = ("aael.", "event_log.workload")
+"""Reasons of what a container may get wrong itself: an event's texts, and how many there are. What
+the KBS or the platform has malformed is not its fault."""
 
 
 class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
@@ -68,9 +71,7 @@ class WorkloadService:
             return _text(403, refused.reason)
         except CcinitError as error:
             self.guest.event(f"workload: {container}: {name} failed, {error}")
-            # Of what may be malformed only an event is the container's: not the KBS's replies, say.
-            is_its_own = isinstance(call, EventCall) and isinstance(error, FormatError)
-            return _text(400 if is_its_own else 500, error.reason)
+            return _text(400 if error.reason.startswith(_OWN_FAULTS) else 500, error.reason)
         self.guest.event(f"workload: {container}: {name}")
         return answer
 

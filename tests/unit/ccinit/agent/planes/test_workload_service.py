@@ -10,7 +10,7 @@ import pytest
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
-from ccinit.errors import FormatError, LimitExceededError, PeerError
+from ccinit.errors import CcinitError, FormatError, LimitExceededError, PeerError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.planes.workload_api import (
@@ -154,10 +154,14 @@ def test_event_is_measured_under_the_callers_name(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "status"),
-    [(LimitExceededError("event_log.workload", "d"), 400), (PeerError("kbs.denied", "d"), 500)],
+    [
+        (LimitExceededError("event_log.workload", "d"), 400),
+        (FormatError("tpm2.truncated", "d"), 500),
+        (PeerError("kbs.denied", "d"), 500),
+    ],
 )
 def test_container_is_told_the_reason_and_the_owner_the_details(
-    bench: Bench, failure: PeerError, status: int
+    bench: Bench, failure: CcinitError, status: int
 ) -> None:
     bench.failure = failure
     assert bench.ask("web", EVENT) == (status, f"{failure.reason}\n".encode())
