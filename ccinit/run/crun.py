@@ -141,7 +141,7 @@ class Crun:
                 return running, receive_terminal(listener)
             except BaseException:
                 running.kill()
-                await running.wait()
+                running.disown()  # not waited for: it may hang, and who waits be interrupted
                 raise
 
     async def _exec(

@@ -18,16 +18,14 @@ from ccinit.run.crun import Crun
 from tests.fakes.machine.failing_calls import each_failing_call
 
 
-def test_program_without_its_terminal_is_ended_and_collected(
+def test_program_without_its_terminal_is_ended_and_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     diary: list[str] = []
 
-    async def wait() -> None:
-        diary.append("waited for")
-
     async def execute(*_: object) -> object:
-        return SimpleNamespace(kill=lambda: diary.append("killed"), wait=wait)
+        acts = {name: partial(diary.append, name) for name in ("kill", "disown")}
+        return SimpleNamespace(**acts, wait=Event().wait)  # it hangs in the kernel
 
     def receive(_listener: object) -> Never:
         raise ChildError("kernel.terminal", "no terminal was sent")
@@ -37,7 +35,7 @@ def test_program_without_its_terminal_is_ended_and_collected(
     monkeypatch.setattr(module, "receive_terminal", receive)
     with pytest.raises(ChildError, match=r"kernel\.terminal"):
         EventLoop().run(Crun(state_dir="/", log=lambda _: None).exec_on_terminal("web", {}))
-    assert diary == ["killed", "waited for"]
+    assert diary == ["kill", "disown"]
 
 
 def test_failure_to_clear_away_does_not_hide_why_there_is_something_to_clear(
