@@ -112,18 +112,11 @@ async def follow_entries(
     What is forgotten before the client has read it is missing, which the numbers show.
     """
     try:
-        while True:
-            entries = recent.since(first, BATCH_BYTES)
-            if entries:
-                first = entries[-1].sequence + 1
-                data = b"".join(encode_log_line(_line(one)) for one in entries if wanted(one))
-                if not await write_all(output, data):
-                    return
-            elif follow:
-                recent.changed.clear()
-                await recent.changed.wait()
-            else:
-                break
+        while entries := await _next_entries(recent, first, lambda: not follow):
+            first = entries[-1].sequence + 1
+            data = b"".join(encode_log_line(_line(one)) for one in entries if wanted(one))
+            if not await write_all(output, data):
+                return
         write_end(end, CallEnd(result=encode_result(METHODS[method], (first,))))
     finally:
         os.close(output)
@@ -141,21 +134,25 @@ async def follow_output(
     """Write what a container writes from now on to the output of its kind, until it is over."""
     first = recent.following
     try:
-        while True:
-            recent.changed.clear()
-            for entry in recent.since(first, BATCH_BYTES):
-                first = entry.sequence + 1
+        while entries := await _next_entries(recent, first, is_over):
+            first = entries[-1].sequence + 1
+            for entry in entries:
                 if wanted(entry) and not await write_all(outputs[entry.kind], entry.data):
                     return
-            if first < recent.following:
-                continue
-            if is_over():
-                break
-            await recent.changed.wait()
         write_end(end, CallEnd(result=encode_result(METHODS["attach"], ())))
     finally:
         for descriptor in (*outputs.values(), end):
             os.close(descriptor)
+
+
+async def _next_entries(
+    recent: RecentEntries, first: int, is_over: Callable[[], bool]
+) -> tuple[Entry, ...]:
+    """Wait for entries from number `first` on; none if there are no more and it is over."""
+    while not (entries := recent.since(first, BATCH_BYTES)) and not is_over():
+        recent.changed.clear()
+        await recent.changed.wait()
+    return entries
 
 
 async def attend(process: Process, *, end: int) -> None:
