@@ -66,13 +66,10 @@ async def _serve_connection(
     connection: socket.socket, service: HostService, limits: RpcLimits
 ) -> None:
     reader, begun = RequestReader(), 0.0
-    while True:
-        is_new = not reader.unfinished
-        data = await _receive(connection, reader, begun + limits.request_seconds)
-        if not data:
-            return
+    while data := await _receive(connection, reader, begun + limits.request_seconds):
+        if not reader.unfinished:
+            begun = boottime()
         for request in reader.feed(data):
-            is_new = True  # what follows it is
             reply = await answer(request, service)
             async with deadline(limits.reply_seconds, "rpc.reply"):
                 await _send(connection, reply.data)
@@ -80,8 +77,7 @@ async def _serve_connection(
                 if not reader.unfinished:  # bytes before our reply were meant for nobody
                     service.take_over(connection.dup())
                 return
-        if is_new:
-            begun = boottime()
+            begun = boottime()  # of what follows it
 
 
 async def _receive(connection: socket.socket, reader: RequestReader, end: float) -> bytes:
