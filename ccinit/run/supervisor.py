@@ -22,7 +22,7 @@ from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import ExitStatus, Process
-from ccinit.kernel.task import Task, sleep
+from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
 from ccinit.run.files import open_file
@@ -258,22 +258,10 @@ class Supervisor:
                 group.start(pump(out, self._sinks.stdout), f"{self._name} stdout"),
                 group.start(pump(err, self._sinks.stderr), f"{self._name} stderr"),
             )
-            probes: list[Task[None]] = []
             try:
-                self._move(ContainerEvent.CREATE)
-                if not self._stopping.is_set():  # or nobody would tell the program to end
-                    await self._crun.start(self._name)
-                # Again: what it was sent before it could listen, the kernel has dropped.
-                if not self._stopping.is_set():
-                    self._move(ContainerEvent.START)
-                    probes = self._start_probes(group, process)
-                    await process.wait()
+                await self._live(process)
             finally:
-                try:
-                    for task in probes:
-                        await task.stop()
-                finally:
-                    status = await self._bury(process)
+                status = await self._bury(process)
             try:
                 async with deadline(_DRAIN_SECONDS, "run.drain"):
                     for task in pumps:
@@ -281,6 +269,20 @@ class Supervisor:
             except DeadlineError:
                 group.cancel()
         return status
+
+    async def _live(self, process: Process) -> None:
+        """Start the created container and wait for its end, asking its probes meanwhile."""
+        self._move(ContainerEvent.CREATE)
+        if not self._stopping.is_set():  # or nobody would tell the program to end
+            await self._crun.start(self._name)
+        # Again: what it was sent before it could listen, the kernel has dropped.
+        if self._stopping.is_set():
+            return
+        self._move(ContainerEvent.START)
+        async with TaskGroup() as probes:
+            self._start_probes(probes, process)
+            await process.wait()
+            probes.cancel()
 
     async def _bury(self, process: Process) -> ExitStatus:
         """End whatever is left of the container; how its program ended is known before."""
@@ -294,17 +296,15 @@ class Supervisor:
             self._uncleared = error
         return status
 
-    def _start_probes(self, group: TaskGroup, process: Process) -> list[Task[None]]:
+    def _start_probes(self, group: TaskGroup, process: Process) -> None:
         """Begin to ask what the manifest wants to know; who is not asked is up at once."""
-        container, tasks = self._workload.container, []
+        container = self._workload.container
         if container.ready is None:
             self.up.set()
         else:
-            tasks.append(group.start(self._become_ready(container.ready), f"{self._name} ready"))
+            group.start(self._become_ready(container.ready), f"{self._name} ready")
         if container.alive is not None:
-            alive = self._condemn(container.alive, process)
-            tasks.append(group.start(alive, f"{self._name} alive"))
-        return tasks
+            group.start(self._condemn(container.alive, process), f"{self._name} alive")
 
     async def _become_ready(self, probe: Probe) -> None:
         await wait_for_yes(probe, self._ask)
