@@ -215,7 +215,10 @@ def test_parse_address(text: str, address: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "host", ":1", "host:", "host:x", "host:65536", "host:²", "::1", "::1:80", "[::1:80"],
+    [
+        *("", "host", ":1", "host:", "host:x", "host:65536", "host:²", "::1", "::1:80", "[::1:80"),
+        *("a..b:1", "bad\udcffname:1", f"{'x' * 64}:1"),
+    ],
 )
 def test_bad_address_is_wrong_usage(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str

@@ -114,6 +114,7 @@ def offer(option: str, value: str) -> tuple[str, ...]:
         ("relay", "--guest", "g", "--listen", "127.0.0.1:65536"),
         ("relay", "--guest", "g", "--listen", "::1:80"),
         ("relay", "--guest", "g", "--listen", "²"),
+        ("relay", "--guest", "g", "--listen", "bad\udcffname:0"),
         ("hello", "--cid", "2"),
         *(
             (*DIRECT, option, value)

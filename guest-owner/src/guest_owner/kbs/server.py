@@ -27,6 +27,7 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.server_certificate import read_certificate
 from guest_owner.kbs.service import Service
+from measured_boot.command_line.tcp_address import join_address
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
 
@@ -83,9 +84,8 @@ def open_listener(host: str, port: int) -> socket.socket:
         # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
         # number, and without it head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name that could be looked up
-        why = error.strerror if isinstance(error, OSError) else "no host name"
-        detail = f"cannot listen on {host}:{port}: {why}"
+    except OSError as error:
+        detail = f"cannot listen on {join_address(host, port)}: {error.strerror}"
         raise ConfigError("listen.address", detail) from error
     return listener
 

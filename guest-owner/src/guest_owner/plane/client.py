@@ -28,6 +28,7 @@ from ccinit.formats.planes.owner_wire import (
 from ccinit.formats.planes.tls_hello import selected_group
 from guest_owner.plane.open_call import OpenCall, Streams
 from guest_owner.terminal_text import printable
+from measured_boot.command_line.tcp_address import join_address
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 ANSWER_SECONDS: Final = 300.0
@@ -105,8 +106,8 @@ class OwnerClient:
             connection = socket.create_connection(
                 (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
             )
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name to be looked up
-            where = f"{endpoint.host}:{endpoint.port}"
+        except OSError as error:
+            where = join_address(endpoint.host, endpoint.port)
             raise PeerError("owner.unreachable", f"{where}: {_why(error)}") from error
         return cls(connection, endpoint)
 
@@ -270,10 +271,10 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def _why(error: OSError | UnicodeError) -> str:
+def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"not usable: {error.reason or 'nothing in PEM that can be used'}"
-    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return error.strerror or str(error)
 
 
 def _tls_error(error: ssl.SSLError) -> PeerError:

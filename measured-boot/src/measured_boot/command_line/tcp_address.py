@@ -19,7 +19,17 @@ def split_address(text: str) -> tuple[str, int] | None:
     port = parse_port(port_text)
     if port is None or (":" in host and not (host.startswith("[") and host.endswith("]"))):
         return None
-    return host.removeprefix("[").removesuffix("]"), port
+    host = host.removeprefix("[").removesuffix("]")
+    return (host, port) if is_resolvable(host) else None
+
+
+def is_resolvable(host: str) -> bool:
+    """Whether a resolver can be asked for it at all: `socket` fails otherwise, not as `OSError`."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def join_address(host: str, port: int) -> str:

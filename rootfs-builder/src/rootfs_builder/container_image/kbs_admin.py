@@ -22,6 +22,7 @@ from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.tcp_address import is_resolvable
 
 TOKEN_SECONDS: Final = 300
 _TIMEOUT_SECONDS: Final = 30
@@ -102,9 +103,10 @@ def _is_origin(url: str) -> bool:
     except ValueError:  # brackets without an address, a port that is no number
         return False
     host = target.hostname or ""
-    plain = host.isascii() and not any(one.isspace() for one in url) and target.username is None
+    names_host = bool(host) and host.isascii() and is_resolvable(host)
+    plain = target.username is None and not any(one.isspace() for one in url)
     beyond = target.path.strip("/") or target.query or target.fragment
-    return target.scheme == "https" and bool(host) and plain and port != 0 and not beyond
+    return target.scheme == "https" and names_host and plain and port != 0 and not beyond
 
 
 def encode_token(key: Ed25519PrivateKey, now: int) -> str:

@@ -43,14 +43,6 @@ def test_init_with_a_bad_name_leaves_nothing(
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("host", ["bad\udcffname", "a..b", "x" * 64])
-def test_address_that_no_resolver_takes_is_refused_in_words(
-    state: Path, capsys: pytest.CaptureFixture[str], host: str
-) -> None:
-    assert run("kbs", "serve", "--state", state, "--listen", f"{host}:0") == 1
-    assert "[listen.address]" in error_of(capsys)
-
-
 def test_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

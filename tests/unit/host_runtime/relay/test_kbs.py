@@ -25,7 +25,11 @@ def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "::1:80", "host:²"]
+    "text",
+    [
+        *("", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "::1:80", "host:²"),
+        *("a..b:80", "bad\udcffname:80"),
+    ],
 )
 def test_other_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as refused:

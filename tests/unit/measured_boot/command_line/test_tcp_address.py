@@ -27,6 +27,12 @@ def test_address_that_could_be_another_is_none(text: str) -> None:
     assert split_address(text) is None
 
 
+@pytest.mark.parametrize("host", ["a..b", "bad\udcffname", "x" * 64, ".a"])
+def test_name_that_no_resolver_can_be_asked_for_is_no_host(host: str) -> None:
+    assert split_address(f"{host}:80") is None
+    assert split_address("xn--a.b_c.example.:80") == ("xn--a.b_c.example.", 80)
+
+
 @pytest.mark.parametrize("text", ["", "x", "-1", "+1", "1_0", "65536", "²", "0" * 6, "9" * 5000])
 def test_what_is_no_port_is_none(text: str) -> None:
     assert parse_port(text) is None

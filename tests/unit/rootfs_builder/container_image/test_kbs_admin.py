@@ -134,6 +134,7 @@ def test_kbs_that_is_not_there_is_an_error(
         ("https://kbs.ex\u00e4mple", KEY, "kbs.url"),
         ("https://[::1", KEY, "kbs.url"),
         ("https://:8443", KEY, "kbs.url"),
+        ("https://a..b", KEY, "kbs.url"),
         ("https://[::1]:8443/", KEY, "kbs.ca"),
         ("https://kbs.example", ec.generate_private_key(ec.SECP256R1()), "kbs.admin_key"),
         ("https://kbs.example", None, "kbs.admin_key"),
