@@ -6,6 +6,7 @@ Thin: arguments to values, values to JSON lines. Everything it does can be done 
 
 import argparse
 import json
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECT_SECONDS = 5.0
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
+_MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 
 Call = Callable[[GuestClient, argparse.Namespace], None]
@@ -160,8 +162,11 @@ def map_address(text: str) -> bytes:
     match address:
         case IPv4Address():
             return bytes(10) + b"\xff\xff" + address.packed
-        case IPv6Address():
+        case IPv6Address(scope_id=None):
             return address.packed
+        case IPv6Address():
+            detail = f"expected an address without an interface, found {text!r}"
+            raise argparse.ArgumentTypeError(detail)
 
 
 def _parse_interface(text: str) -> tuple[bytes, int]:
@@ -174,13 +179,9 @@ def _parse_interface(text: str) -> tuple[bytes, int]:
 
 
 def _parse_mac(text: str) -> bytes:
-    parts = text.split(":")
-    if len(parts) != 6 or not all(len(part) == 2 for part in parts):
+    if not _MAC.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected six bytes as 52:54:00:…, found {text!r}")
-    try:
-        return bytes(int(part, 16) for part in parts)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected hex digits, found {text!r}") from None
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _say(values: Mapping[str, object]) -> None:
@@ -253,7 +254,8 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
         case "offer_network":
             add = command.add_argument
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
-            add("--address", type=_parse_interface, required=True, help="ADDRESS/PREFIX")
+            add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
+                help="that it is to have")  # fmt: skip
             add("--gateway", type=map_address, required=True, help="an address")
             add("--mtu", type=whole_number(0, _U16), default=1500, help="default: 1500")
             add("--dns", type=map_address, action="append", default=[],
