@@ -177,6 +177,26 @@ def test_initdata_make_leaves_no_document_without_the_image_that_was_asked_for(
     assert image.is_file()
 
 
+def test_document_takes_the_place_of_nothing_that_it_is_made_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path / "ccinit.toml", CONFIG.encode())
+    pod, output = write(tmp_path / "pod.toml", POD.encode()), tmp_path / "initdata.toml"
+    make = ("initdata", "make", "--config", config, "--pod", pod)
+    init = ("manifest", "init", "--ca", config, "--kubernetes", pod)
+    for command in (
+        (*make, "--output", pod),
+        (*make, "--output", output, "--disk-image", config),
+        (*make, "--output", output, "--disk-image", output),
+        (*init, "--output", pod),
+        (*init, "--output", config),
+    ):
+        assert run(*command) == 1
+        assert "[file.twice]" in error_of(capsys)
+    assert not output.exists()
+    assert (config.read_text(), pod.read_text()) == (CONFIG, POD)
+
+
 def test_initdata_make_for_tdx_is_bound_by_sha384(
     tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

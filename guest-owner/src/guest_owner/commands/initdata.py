@@ -36,6 +36,7 @@ from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
 from guest_owner.toml_text import quote
+from measured_boot.command_line.files import require_apart
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
 CocoTexts = tuple[str | None, str | None]
@@ -186,6 +187,8 @@ def make_document_of(arguments: argparse.Namespace, algorithm: str) -> bytes:
 
 
 def _make(arguments: argparse.Namespace) -> int:
+    read = (arguments.config, arguments.pod, arguments.aa, arguments.cdh)
+    require_apart((arguments.output, arguments.disk_image), read)
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
     document = make_document_of(arguments, algorithm)
     files = {arguments.output: document}

@@ -29,6 +29,7 @@ from guest_owner.kubernetes.pod import convert_pod
 from guest_owner.manifest_roots import find_bad_roots
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.files import require_apart
 
 ALGORITHMS = ("sha256", "sha384")
 KERNEL_PLACES = ("/proc", "/dev", "/sys")
@@ -184,6 +185,7 @@ def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Find
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    require_apart([arguments.output], (arguments.kubernetes, arguments.ca))
     ca_pem, scratch_bytes = read_text(arguments.ca), arguments.scratch_mib * _MIB
     if arguments.kubernetes is None:
         text = make_manifest(arguments.name, arguments.image, ca_pem, scratch_bytes)

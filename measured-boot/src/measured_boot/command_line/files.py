@@ -7,12 +7,12 @@ before the name leads there: keys are among them, and what others then rely on.
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_TEXT_BYTES: Final = 16 << 20
@@ -67,6 +67,21 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except FormatError as error:
         raise type(error)(error.reason, f"{path}: {error.detail}") from error
+
+
+def require_apart(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
+    """Refuse to replace what is read, and to write one file twice; None is none.
+
+    Raises:
+        ConfigError: `file.twice`.
+    """
+    taken = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise ConfigError("file.twice", f"{path} would be replaced: name another file")
+        taken.add(path.resolve())
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:

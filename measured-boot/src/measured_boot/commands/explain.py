@@ -4,8 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from measured_boot.command_line.files import write_whole
-from measured_boot.commands.image_arguments import IMAGE_HELP, add_image_options, predict_image
+from measured_boot.command_line.files import require_apart, write_whole
+from measured_boot.commands.image_arguments import (
+    IMAGE_HELP,
+    add_image_options,
+    image_paths,
+    predict_image,
+)
 from measured_boot.explanation import explain
 from measured_boot.explanation_drawing import draw_svg, draw_text
 from measured_boot.published.reference_values import profile_of
@@ -24,6 +29,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    require_apart([options.svg], image_paths(options))
     platform, line, events = predict_image(options)
     steps = explain(platform, events, line)
     print(f"{options.image.name}: {profile_of(line).value}, on {platform.name}")

@@ -21,6 +21,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
 
 
+def image_paths(options: argparse.Namespace) -> tuple[Path | None, ...]:
+    """Return the files of an image that a command line names."""
+    return options.image, options.initrd, options.command_line
+
+
 def named_platform(options: argparse.Namespace) -> Platform | None:
     """Return the platform that the command line names, if it names one.
 

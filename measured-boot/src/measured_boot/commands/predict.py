@@ -11,10 +11,17 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from measured_boot.command_line.argument_types import whole_number
-from measured_boot.command_line.files import naming, reading, write_whole
+from measured_boot.command_line.files import (
+    naming,
+    read_capped,
+    reading,
+    require_apart,
+    write_whole,
+)
 from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
+    image_paths,
     named_platform,
     read_image,
 )
@@ -91,6 +98,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     platform = named_platform(options)
+    machine = (options.firmware, options.svsm, options.variables)
+    require_apart([options.output], (*image_paths(options), *machine))
     if options.svsm is not None and options.firmware is None:
         raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
     if options.variables is not None and options.svsm is None:
@@ -172,12 +181,12 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
     firmware = _read_firmware(options.firmware)
     svsm = None if options.svsm is None else _read_firmware(options.svsm)
     features: int | None = options.guest_features
-    variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
+    variables = options.variables and read_capped(options.variables, MAX_FIRMWARE_BYTES)
     return tuple(
         Machine(
             firmware=firmware,
             svsm=svsm,
-            variables_bytes=variables_bytes,
+            variables_bytes=len(variables or b""),
             vcpus=vcpus,
             memory_mib=options.memory,
             cpu_model=model,

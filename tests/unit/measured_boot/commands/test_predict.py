@@ -238,3 +238,27 @@ def test_predict_launch_of_another_profile_writes_nothing(
     assert main(snp(image, "--profile", "test", "--output", str(output))) == 1
     assert "[reference.profile]" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["ccinit-prod.json", "OVMF.fd"])
+def test_predict_and_explain_write_over_nothing_that_they_read(
+    image: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = Path(image).with_name(name)
+    before = read.read_bytes()
+    (link := read.with_name("link")).symlink_to(name)
+    commands = [snp(image, "--output", str(path)) for path in (read, link)]
+    if str(read) == image:
+        commands.append(["explain", image, "--svg", image])
+    for command in commands:
+        assert main(command) == 1
+        assert "[file.twice]" in capsys.readouterr().err
+    assert read.read_bytes() == before
+
+
+def test_predict_takes_the_size_of_no_folder(
+    image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = ("--svsm", str(tmp_path / "svsm.bin"), "--variables", str(tmp_path))
+    assert main([*snp(image, *machine), "--platform", SVSM]) == 1
+    assert capsys.readouterr().err == f"measured-boot: {tmp_path}: Is a directory\n"
