@@ -64,6 +64,14 @@ def test_readme_uses_every_tool() -> None:
     assert {line.partition(" ")[0] for line in lines} == set(COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["openssl rand -out", "flock owner/changes.lock tar -cf"])
+def test_secret_that_another_program_writes_is_for_nobody_else_to_read(command: str) -> None:
+    # Our own commands see to it themselves; a shell has umask 022.
+    text = "".join((ROOT / page).read_text() for page in [*PAGES, "guest-owner/README.md"])
+    assert text.count(command) > 1
+    assert text.count(f"(umask 077; {command} ") == text.count(command)
+
+
 def commands_of(program: str, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, ...]]:
     """Every command of a program that does something, as the words that lead to it."""
     found: set[tuple[str, ...]] = set()
