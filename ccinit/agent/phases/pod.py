@@ -141,6 +141,12 @@ async def _start_in_order(
             configured.measurement.note(container_starts(name, image_of[name].manifest))
         await configured.measurement.measure()
 
+    def begin(name: str) -> Running:
+        running = Running(guest, name, supervisors[name])
+        seconds = grace.most_seconds(running) + STEP_SECONDS
+        guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
+        return running
+
     for name in order.init:
         await measure_starts(name)
         life = await supervisors[name].run()
@@ -149,20 +155,24 @@ async def _start_in_order(
     main: list[Running] = []
     for wave in order.waves:
         await measure_starts(*wave)
-        begun = []
-        for name in wave:
-            running = Running(guest, name, supervisors[name])
-            begun.append(running)
-            seconds = grace.most_seconds(running) + STEP_SECONDS
-            guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
+        begun = [begin(name) for name in wave]
         for running in begun:
-            await running.supervisor.up.wait()
-            if not running.supervisor.life.starts:
-                await running.task.join()
-                never = ChildError("pod.start", f"{running.task.name} never ran")
-                raise running.failure or never
+            await _wait_until_up(running)
         main += begun
     return Started(main=tuple(main))
+
+
+async def _wait_until_up(running: Running) -> None:
+    """Return once it runs and is ready, or has run and will not again.
+
+    Raises:
+        CcinitError: what kept it from being prepared; `pod.start`, it never ran.
+    """
+    await running.supervisor.up.wait()
+    if running.supervisor.life.starts:
+        return
+    await running.task.join()
+    raise running.failure or ChildError("pod.start", f"{running.task.name} never ran")
 
 
 def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested) -> None:
