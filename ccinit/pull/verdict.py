@@ -25,7 +25,7 @@ class Verdict:
     """One image's; without a policy its digest in the manifest is all that is needed."""
 
     def __init__(self, reference: str, policy: SignaturePolicy | None, judge: Judge) -> None:
-        """Args: reference: as the owner wrote it; judge: runs `signatures.signature_job`."""
+        """Args: reference: as the owner wrote it; judge: runs `signature.judge.signature_job`."""
         self._reference = reference
         self._policy = policy
         self._judge = judge

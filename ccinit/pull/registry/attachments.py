@@ -3,7 +3,7 @@
 Three places, all of them looked at (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Listing
 Referrers"): the tag `sha256-<hex>.sig`; the list of referrers; and, where the registry has no such
 list, the tag `sha256-<hex>`. What is found is bytes with the digests that their manifests name, no
-more; whether any of it is a signature is for a child without a network to say (`signatures`).
+more; whether any of it is a signature is for a child without a network to say (`signature`).
 """
 
 from collections.abc import Iterator

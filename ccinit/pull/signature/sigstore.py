@@ -10,7 +10,7 @@ are, in this order:
     4. the payload vouches for the manifest or index in use
     5. and gives the image the name that the policy wants                    `signed_identity`
 
-Nothing of a payload is read before step 3. Which requirement applies is `signatures`'s business.
+Nothing of a payload is read before step 3. Which requirement applies is `judge`'s business.
 """
 
 from collections.abc import Callable, Mapping, Sequence
