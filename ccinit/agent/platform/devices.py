@@ -48,16 +48,20 @@ async def run_on_platform(
     Raises:
         PeerError: `tee.generation`, disturbed in each of 16 requests; and what the job raises.
     """
-    for attempt in range(MAX_REQUESTS):
+
+    async def attempt() -> R:
         with open_platform(platform, report_data) as fds:
-            try:
-                return await guest.children.run(
-                    role, request, reply, seconds=seconds, fds=fds, answers=answers
-                )
-            except PeerError as error:
-                if error.reason != _CHANGED or attempt + 1 == MAX_REQUESTS:
-                    raise
-    raise RuntimeError("the last attempt returns or raises")
+            return await guest.children.run(
+                role, request, reply, seconds=seconds, fds=fds, answers=answers
+            )
+
+    for _ in range(MAX_REQUESTS - 1):
+        try:
+            return await attempt()
+        except PeerError as error:
+            if error.reason != _CHANGED:
+                raise
+    return await attempt()
 
 
 @contextmanager
