@@ -18,7 +18,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path(os.environ.get(STATE_VARIABLE, "guest-owner-state")),
+        default=Path(os.environ.get(STATE_VARIABLE) or "guest-owner-state"),
         metavar="DIR",
         help=f"state directory (default: ${STATE_VARIABLE}, or ./guest-owner-state)",
     )

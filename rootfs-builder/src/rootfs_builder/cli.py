@@ -129,7 +129,7 @@ def _workspace(parsed: argparse.Namespace) -> Workspace:
 def _tools(workspace: Workspace, *, offline: bool = False) -> ToolsTree:
     package_list = workspace.lists / "tools.list"
     own = workspace.tools
-    given = Path(os.environ.get("CCINIT_TOOLS", own)).resolve()
+    given = Path(os.environ.get("CCINIT_TOOLS") or own).resolve()
     if offline or given != own.resolve():
         return open_tools_tree(given, package_list)
     return build_tools_tree(own, package_list, Progress(name="tools"))

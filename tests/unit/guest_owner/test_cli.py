@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.formats.initdata.document import decompress_document, parse_header, parse_initdata
 from ccinit.formats.kbs.rollback_counter import counter_uri
-from guest_owner.arguments import parse_address
+from guest_owner.arguments import STATE_VARIABLE, parse_address
 from guest_owner.cli import build_parser, main
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counters
@@ -53,6 +53,18 @@ def test_commands_without_a_state_say_what_to_do(
 ) -> None:
     assert run("policy", "list", "--state", tmp_path / "absent") == 1
     assert "guest-owner kbs init" in error_of(capsys)
+
+
+def test_variable_that_is_empty_names_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of programs everywhere: keys would lie in whatever folder one happens to be in."""
+    monkeypatch.chdir(tmp_path)
+    for value, folder in (("", "guest-owner-state"), ("other", "other")):
+        monkeypatch.setenv(STATE_VARIABLE, value)
+        assert run("kbs", "init", "--name", "kbs.example") == 0
+        assert capsys.readouterr().out.startswith(f"made {folder} for")
+    assert {path.name for path in tmp_path.iterdir()} == {"guest-owner-state", "other"}
 
 
 def test_initdata_make_show_and_register(
@@ -251,6 +263,8 @@ def test_bad_address_is_wrong_usage(
 
     assert "argument --listen: expected HOST:PORT" in told("kbs", "serve", "--listen", text)
     assert "argument --connect: expected HOST:PORT" in told("logs", "--connect", text)
+    if not text:
+        return  # as a variable it is none
     monkeypatch.setenv(CONNECT_VARIABLE, text)
     assert "argument --connect: expected HOST:PORT" in told("logs")
 

@@ -60,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=None if state is None else Path(state),
+        default=Path(state) if state else None,
         metavar="DIR",
         help="state of the KBS whose registrations say who wrote the log "
         f"(default: ${STATE_VARIABLE}; without it nobody checks that)",

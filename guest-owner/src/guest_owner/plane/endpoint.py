@@ -40,7 +40,7 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             option,
             type=parse,
-            default=os.environ.get(variable),
+            default=os.environ.get(variable) or None,
             metavar=metavar,
             help=f"{text} (default: ${variable})",
         )

@@ -189,7 +189,7 @@ def _add_tools(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tools",
         type=Path,
-        default=Path(os.environ.get("CCINIT_TOOLS", "build/tools")),
+        default=Path(os.environ.get("CCINIT_TOOLS") or "build/tools"),
         help="the tools tree (default: CCINIT_TOOLS, or build/tools)",
     )
 

@@ -86,13 +86,18 @@ def test_certificate_that_has_ended_is_told_before_the_guest_is_asked(
     assert (f"{client}, your certificate, has ended on " in told) == (reason == "identity")
 
 
+@pytest.mark.parametrize("empty", [False, True])
 def test_missing_option_is_named_with_its_variable(
-    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
     for variable in (CONNECT_VARIABLE, POD_VARIABLE, CLIENT_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
+        if empty:
+            monkeypatch.setenv(variable, "")
     # What stands behind the program is the program's.
     assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 1
     assert "say --connect, before what follows the command, or set $GUEST_OWNER_CONNECT" in (
         error_of(capsys)
     )
+    assert run("logs", "--state", state, "--connect", "[::1]:1", "--pod", "shop") == 1
+    assert "set $GUEST_OWNER_CLIENT [owner.options]" in error_of(capsys)
