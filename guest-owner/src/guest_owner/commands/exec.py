@@ -164,12 +164,23 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a file that takes the place of `path` once the block has succeeded, not before.
 
     What is no regular file, a pipe or /dev/stdout, is written to as it is.
+
+    Raises:
+        OSError: with the name of the file, whichever step failed.
     """
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            yield file
-        return
-    target = path.resolve()  # a link stays one
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+        else:
+            with _beside(path.resolve()) as file:  # a link stays one
+                yield file
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[BinaryIO]:
     new = target.with_name(f".new-{secrets.token_hex(8)}")
     with new.open("xb") as file:
         try:

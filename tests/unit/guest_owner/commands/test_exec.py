@@ -102,7 +102,7 @@ def test_copy_that_finds_no_room_leaves_what_was_there(
     guest(FakeClient(breaks=False))
     with room_for(4):
         assert run("cp", "web:/data/report", target) == 1
-    assert "File too large" in error_of(capsys)
+    assert error_of(capsys) == f"guest-owner: {target}: File too large\n"
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
     assert run("cp", "web:/data/report", target) == 0
     assert target.read_bytes() == b"new content"
@@ -153,7 +153,8 @@ def test_copy_follows_a_link_and_writes_to_what_is_no_file(guest: Any, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [("web:/data/report", "."), (".", "web:/x"), ("none", "web:/x")]
+    ("source", "target"),
+    [("web:/data/report", "."), ("web:/x", "no/report"), (".", "web:/x"), ("none", "web:/x")],
 )
 def test_local_file_that_cannot_be_is_told_before_anybody_is_asked(
     tmp_path: Path,
