@@ -86,14 +86,17 @@ def test_certificate_that_has_ended_is_told_before_the_guest_is_asked(
     assert (f"{client}, your certificate, has ended on " in told) == (reason == "identity")
 
 
-@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("value", [None, ""])
 def test_missing_option_is_named_with_its_variable(
-    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, empty: bool
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str | None,
 ) -> None:
     for variable in (CONNECT_VARIABLE, POD_VARIABLE, CLIENT_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
-        if empty:
-            monkeypatch.setenv(variable, "")
+        if value is not None:
+            monkeypatch.setenv(variable, value)
     # What stands behind the program is the program's.
     assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 1
     assert "say --connect, before what follows the command, or set $GUEST_OWNER_CONNECT" in (
