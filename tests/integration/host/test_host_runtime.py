@@ -36,6 +36,7 @@ from host_runtime.programs.tools import Tools
 from host_runtime.relay.forward import forward, forward_command
 from host_runtime.relay.kbs import KbsAddress, guest_path
 from tests.fakes.network.tls_server import TlsServer
+from tests.integration.free_ports import free_port
 from tests.integration.leftovers import children
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
@@ -155,8 +156,7 @@ def receive(stream: socket.socket, count: int) -> bytes:
 
 
 def test_forward_to_nobody_is_closed_without_a_word() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        command = forward_command("127.0.0.1", listener.getsockname()[1])
+    command = forward_command("127.0.0.1", free_port())
     inside, program_end = socket.socketpair()
     with inside, program_end:
         end = program_end.fileno()

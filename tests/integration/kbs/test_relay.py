@@ -13,6 +13,7 @@ import pytest
 from host_runtime.programs.process import python_command, python_environment
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.network.tls_server import TlsServer
+from tests.integration.free_ports import free_port
 
 
 @contextmanager
@@ -66,8 +67,7 @@ def test_bytes_and_ends_pass_both_ways(tmp_path: Path) -> None:
 def test_guest_is_told_by_an_end_that_the_kbs_does_not_answer_and_the_host_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     with relay(tmp_path, port) as connect:
         for _ in range(3):
             with connect() as guest:

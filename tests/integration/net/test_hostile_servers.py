@@ -30,6 +30,7 @@ from tests.fakes.network.tls_server import (
     server_context,
     weak_key,
 )
+from tests.integration.free_ports import free_port
 
 PATIENT = HttpLimits(wait_seconds=20.0, total_seconds=30.0, max_body_bytes=100_000)
 OK = b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 5\r\n\r\nhello"
@@ -293,10 +294,8 @@ def test_r23_one_byte_writes_are_read_as_one_reply(authority: Authority) -> None
 
 
 def test_r20_closed_port_and_unknown_name_are_told_apart(authority: Authority) -> None:
-    with TlsServer(None, answer(OK)) as server:
-        port = server.port
     with HttpClient(pinned_context(authority.pem, check_time=True)) as client:
-        closed = f"https://127.0.0.1:{port}/"
+        closed = f"https://127.0.0.1:{free_port()}/"
         assert refused_reason(lambda: client.request("GET", closed)) == "net.unreachable"
         unknown = "https://name.invalid/"
         assert refused_reason(lambda: client.request("GET", unknown)) == "net.dns"

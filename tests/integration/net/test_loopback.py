@@ -6,6 +6,7 @@ import pytest
 
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.loopback import accepts_connections
+from tests.integration.free_ports import free_port
 
 
 def is_accepted(port: int) -> bool:
@@ -16,8 +17,8 @@ def is_accepted(port: int) -> bool:
 
 
 def test_listener_accepts_and_a_free_port_does_not() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         assert is_accepted(port)
     assert not is_accepted(port)
 
@@ -30,7 +31,6 @@ def test_connection_with_itself_is_nobody_that_listens(monkeypatch: pytest.Monke
             self.bind(address)
             return super().connect_ex(address)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr(socket, "socket", FromThePortItself)
     assert not is_accepted(port)

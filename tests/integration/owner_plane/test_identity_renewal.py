@@ -61,6 +61,7 @@ from tests.fakes.network.tls_server import identity_pem, make_authority
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.fakes.platforms.tpm_device import SimulatedTpm
 from tests.fakes.platforms.tpm_quote import extend
+from tests.integration.free_ports import free_port
 from tests.integration.kbs import harness as kbs_harness
 from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_plane.world import read_lines, texts
@@ -113,12 +114,6 @@ def tpm(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (evidence, devices):
         monkeypatch.setattr(module, "open_platform", open_tpm)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -27,6 +27,7 @@ from tests.fakes.network.tls_server import (
     server_context,
     weak_key,
 )
+from tests.integration.free_ports import free_port
 from tests.integration.kbs.hostile.harness import (
     GIVEN_UP,
     PLACES,
@@ -70,13 +71,11 @@ def test_r20_reset_connections_are_retried_until_the_deadline(server: KbsServer)
 @pytest.mark.parametrize("name", ["closed port", "no such name", "silence"])
 def test_r20_unreachable_kbs_is_given_up_at_the_deadline(server: KbsServer, name: str) -> None:
     assert fetch(server) == SECRET
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
     with TlsServer(None, keep_silent) as silent:
         url = {
             "silence": silent.url(path=""),
             "no such name": "https://name.invalid",
-            "closed port": f"https://127.0.0.1:{port}",
+            "closed port": f"https://127.0.0.1:{free_port()}",
         }[name]
         start = time.monotonic()
         with pytest.raises(CcinitError) as refused:
