@@ -198,6 +198,9 @@ class _SocketStream(httpcore.NetworkStream):
         try:
             self._socket.settimeout(self._deadline.left(self._target))
             secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except PeerError:  # no time is left; httpcore closes only what this returns
+            self.close()
+            raise
         except (OSError, ValueError) as error:
             self.close()
             if isinstance(error, ValueError) and not isinstance(error, OSError):

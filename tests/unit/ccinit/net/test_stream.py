@@ -59,6 +59,18 @@ def test_stream_counts_what_it_reads_and_sees_the_end() -> None:
     connection.close()
 
 
+def test_connection_that_came_too_late_for_tls_is_closed(clock: list[float]) -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=4)
+    ours, theirs = socket.socketpair()
+    connection = DeadlineBackend(deadline, lambda _host, _port, _timeout: ours).connect_tcp("h", 1)
+    clock[0] += 10
+    with theirs, pytest.raises(PeerError) as refused:
+        connection.start_tls(ssl.create_default_context(), "h")
+    assert refused.value.reason == "net.deadline"
+    assert ours.fileno() == -1
+
+
 class Pieces:
     """A socket that gives one piece for each call, as TLS gives records; then what is last."""
 
