@@ -200,7 +200,7 @@ class FrontEnd:
     def kick(self, ring: Ring) -> None:
         os.eventfd_write(ring.kick, 1)
 
-    def receive(self, seconds: float = 5.0) -> tuple[PacketHeader, bytes]:
+    def receive(self, seconds: float = 20.0) -> tuple[PacketHeader, bytes]:
         """Return the next packet for the guest, and give its buffer back."""
         ring = self.to_guest
         deadline = time.monotonic() + seconds
@@ -221,7 +221,12 @@ class FrontEnd:
         (index,) = struct.unpack_from("<H", self.memory, self.to_guest.used + 2)
         return bool(index == self.to_guest.seen & 0xFFFF)
 
-    def wait_until_read(self, seconds: float = 5.0) -> None:
+    def count_read(self) -> int:
+        """How many buffers of the guest's ring the device has given back, modulo 65536."""
+        (index,) = struct.unpack_from("<H", self.memory, self.from_guest.used + 2)
+        return int(index)
+
+    def wait_until_read(self, seconds: float = 20.0) -> None:
         """Wait until the device has given every buffer of the guest's ring back."""
         deadline = time.monotonic() + seconds
         ring = self.from_guest

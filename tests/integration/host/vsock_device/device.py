@@ -40,7 +40,7 @@ class Device:
 
     def dial(self, greeting: bytes = b"CONNECT 1024\n") -> socket.socket:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream.settimeout(5)
+        stream.settimeout(20)
         stream.connect(str(self.folder / "vsock"))
         stream.sendall(greeting)
         return stream

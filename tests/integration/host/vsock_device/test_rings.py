@@ -128,7 +128,7 @@ def test_disabled_ring_is_left_alone_and_goes_on_where_it_was(device: Device) ->
         stream.settimeout(0)
         with pytest.raises(BlockingIOError):
             stream.recv(100)
-        stream.settimeout(5)
+        stream.settimeout(20)
         device.guest.enable(device.guest.from_guest, is_on=True)
         assert stream.recv(100) == b"held"
         assert device.guest.is_quiet()
@@ -189,6 +189,6 @@ def test_unknown_request_ends_the_device_with_a_reason() -> None:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
                 control.connect(str(folder / "vhost"))
                 control.sendall(encode_request(77, b""))
-                assert process.wait(5) == 1
+                assert process.wait(20) == 1
             assert "vhost.request" in process.log_tail()
             assert not (folder / "vsock").exists()

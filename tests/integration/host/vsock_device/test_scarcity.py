@@ -52,7 +52,7 @@ def test_connection_of_the_guest_without_a_descriptor_is_refused_and_the_next_is
     device: Device,
 ) -> None:
     with open_unix_listener(guest_path(device.folder / "vsock")) as kbs:
-        kbs.settimeout(5)
+        kbs.settimeout(20)
         with without_descriptors(device):
             for _ in range(2):
                 ask_for_the_kbs(device)
