@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from ccinit.values import frozen
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECTS = ("./", "./measured-boot", "./guest-owner", "./host-runtime")
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+OFFLINE = ("--no-deps", "--no-index")
 TOOLS = ("guest_owner", "host_runtime", "measured_boot")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -63,17 +65,19 @@ class Installation:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     root = tmp_path_factory.mktemp("installation")
     copy_tracked_files(root / "tree")
-    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    offline = ("--no-deps", "--no-index")
-    subprocess.run(
-        (*pip, "wheel", *offline, "--no-build-isolation", "-w", root / "wheels", *PROJECTS),
-        cwd=root / "tree",
-        check=True,
-    )
-    wheels = tuple(sorted((root / "wheels").glob("*.whl")))
-    subprocess.run((*pip, "install", *offline, "--target", root / "site", *wheels), check=True)
+    wheels = build_wheels(root / "tree", root / "wheels", PROJECTS)
+    subprocess.run((*PIP, "install", *OFFLINE, "--target", root / "site", *wheels), check=True)
     link_dependencies(root / "dependencies")
     return Installation(wheels=wheels, site=root / "site", dependencies=root / "dependencies")
+
+
+def build_wheels(tree: Path, target: Path, projects: Sequence[str]) -> tuple[Path, ...]:
+    subprocess.run(
+        (*PIP, "wheel", *OFFLINE, "--no-build-isolation", "-w", target, *projects),
+        cwd=tree,
+        check=True,
+    )
+    return tuple(sorted(target.glob("*.whl")))
 
 
 def copy_tracked_files(target: Path) -> None:
@@ -144,3 +148,30 @@ def test_wheels_carry_the_licence(installation: Installation) -> None:
         with zipfile.ZipFile(wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith("/LICENSE"))
             assert archive.read(name) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_upgrade_leaves_no_module_that_is_gone(tmp_path: Path) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    ((removal, projects),) = re.findall(
+        r"^git pull && (rm [^#\n]*).*\n.*\n.*--no-index (\. .*)$", page, re.MULTILINE
+    )
+    tree = tmp_path / "tree"
+    copy_tracked_files(tree)
+    assert projects.split() == [".", "./measured-boot", "./guest-owner"]
+    for stale in ("build/lib/ccinit", "measured-boot/build/lib/measured_boot"):
+        (tree / stale).mkdir(parents=True)  # as the build of an older checkout left it
+        (tree / stale / "gone.py").touch()
+    before = names_in(build_wheels(tree, tmp_path / "before", ("./measured-boot",)))
+    assert "measured_boot/gone.py" in before  # else the page needs no such line
+    subprocess.run(("sh", "-euc", removal), cwd=tree, check=True)
+    after = names_in(build_wheels(tree, tmp_path / "after", (".", "./measured-boot")))
+    assert {"ccinit/__init__.py", "measured_boot/__init__.py"} <= after
+    assert not {"ccinit/gone.py", "measured_boot/gone.py"} & after
+
+
+def names_in(wheels: Sequence[Path]) -> set[str]:
+    names: set[str] = set()
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            names |= set(archive.namelist())
+    return names
