@@ -6,7 +6,9 @@ container must not use up. Module loading is already off: stage 0 does that when
 in.
 """
 
-from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit
+import resource
+
+from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit, set_limit
 from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
@@ -14,6 +16,12 @@ _MOST_INT = (1 << 31) - 1
 _MOST_LONG = (1 << 63) - 1
 _MOST_PIDS = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
+OPEN_FILES = 4096
+"""What the kernel lets PID 1 have (INR_OPEN_MAX) and does not give it: it starts with a quarter.
+
+The probes of the largest manifest and the streams of the owner may take some 1 700 at once, and a
+probe that finds no descriptor is a container that does not answer.
+"""
 
 
 @frozen(kw_only=False)
@@ -72,4 +80,5 @@ def harden(settings: tuple[Setting, ...] = SETTINGS) -> None:
     for setting in settings:
         write_sysctl(setting.name, setting.value)
     set_core_limit()
+    set_limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     protect_from_oom()

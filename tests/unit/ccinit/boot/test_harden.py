@@ -1,12 +1,18 @@
 """Settings of the kernel: all of them, or the boot ends there."""
 
+import resource
+
 import pytest
 
+from ccinit.agent.planes import owner_plane, workload_plane
 from ccinit.boot import harden as module
-from ccinit.boot.harden import SETTINGS, Setting, harden
+from ccinit.boot.harden import OPEN_FILES, SETTINGS, Setting, harden
 from ccinit.errors import KernelError
+from ccinit.formats.encoding.fields import MAX_ITEMS
+from ccinit.formats.planes.owner_rpc import MAX_CALLS
+from ccinit.rpc.server import RpcLimits
 
-LIMITS = ["core limit", "oom"]
+LIMITS = ["core limit", f"limit {resource.RLIMIT_NOFILE} {OPEN_FILES}", "oom"]
 
 
 @pytest.fixture
@@ -21,7 +27,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "write_sysctl", write)
     monkeypatch.setattr(module, "set_core_limit", lambda: steps.append(LIMITS[0]))
-    monkeypatch.setattr(module, "protect_from_oom", lambda: steps.append(LIMITS[1]))
+    monkeypatch.setattr(
+        module, "set_limit", lambda kind, value: steps.append(f"limit {kind} {value}")
+    )
+    monkeypatch.setattr(module, "protect_from_oom", lambda: steps.append(LIMITS[-1]))
     return steps
 
 
@@ -39,6 +48,22 @@ def test_setting_that_the_kernel_refuses_ends_the_boot(written: list[str]) -> No
     written.clear()
     harden((known,))
     assert written == ["kernel.sysrq=0", *LIMITS]
+
+
+def test_pid_1_has_descriptors_for_all_that_it_may_be_asked_for_at_once() -> None:
+    """Each number is what the code behind it holds open; twice that leaves room for mistakes."""
+    child = 3  # a connection, a channel, a pidfd
+    crun = 6  # while it runs: its log's pipe, its pidfd, and copies while it is started
+    probe = 3 + crun  # both ends of its output, and an input
+    container = 3 + 2 * probe  # two outputs and a pidfd; asked whether it is ready and alive
+    attach = 3  # two outputs and an end
+    begun_exec = 8 + crun  # four pipes
+    owner = owner_plane.MAX_CONNECTIONS * (child + (MAX_CALLS - 1) * attach + begun_exec)
+    workload = workload_plane.MAX_CONNECTIONS * (child + 1)  # and as many that are sent away
+    others = RpcLimits().connections + 30  # listeners, logs, signals, a loop, the KBS's children
+    most = MAX_ITEMS * container + owner + workload + others
+    assert most > 1024  # with which the kernel starts PID 1
+    assert 2 * most < OPEN_FILES
 
 
 def test_each_setting_is_made_once() -> None:
