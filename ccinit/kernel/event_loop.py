@@ -221,12 +221,14 @@ class TaskGroup:
         return self
 
     def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
-        """Start a child task."""
+        """Start a child task; in a group that something has ended it ends at its first wait."""
         if self._body is None:
             coroutine.close()
             raise RuntimeError("the group is not entered")
         task = self._body.loop.start_for(self, coroutine, name)
         self._tasks.add(task)
+        if self._failures:
+            task.cancel()
         return task
 
     def cancel(self) -> None:

@@ -4,7 +4,9 @@ import pytest
 
 from ccinit.errors import DeadlineError
 from ccinit.kernel.event_loop import (
+    Event,
     EventLoop,
+    Interrupted,
     Task,
     TaskGroup,
     deadline,
@@ -116,6 +118,49 @@ def test_cancel_of_a_group_is_not_hidden_by_a_child_on_its_way_out() -> None:
         return task
 
     assert loop.run(main()).was_cancelled()
+
+
+@pytest.mark.parametrize("is_failing", [True, False], ids=["failing", "cancelled"])
+def test_task_that_is_started_in_a_group_on_its_way_out_ends_with_it(is_failing: bool) -> None:  # noqa: FBT001
+    steps = []
+    loop, group, ending, ended = EventLoop(), TaskGroup(), Event(), Event()
+
+    async def slow() -> None:
+        try:
+            await forever()
+        finally:
+            ending.set()
+            await ended.wait()
+
+    async def late() -> None:
+        ended.set()
+        try:
+            await forever()
+        finally:
+            steps.append("late one ended")
+
+    async def body() -> None:
+        async with group:
+            group.start(slow(), "slow")
+            await sleep(0)
+            if is_failing:
+                group.start(fail(), "failing")
+            await forever()
+
+    async def main() -> None:
+        task = loop.start(body(), "body")
+        await sleep(0)
+        await sleep(0)
+        if not is_failing:
+            task.cancel()
+        await ending.wait()
+        group.start(late(), "late")
+        async with deadline(5, "test.hang"):
+            await task.join()
+
+    with pytest.raises(BoomError if is_failing else Interrupted):
+        loop.run(main())
+    assert steps == ["late one ended"]
 
 
 def test_deadline_around_a_group_ends_its_children() -> None:
