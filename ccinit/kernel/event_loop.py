@@ -106,8 +106,14 @@ class EventLoop:
         return cast("R", task.result)
 
     def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
-        """Start a task; its failure ends `run` unless a task is waiting in `join`."""
-        return self.start_for(self, coroutine, name)
+        """Start a task; its failure ends `run` unless a task is waiting in `join`.
+
+        Once the main task has ended it ends at its first wait.
+        """
+        task = self.start_for(self, coroutine, name)
+        if self._main is not None and self._main.is_done():
+            task.cancel()
+        return task
 
     def start_for(self, owner: Owner, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
         """Start a task whose end is told to `owner`."""

@@ -50,6 +50,31 @@ def test_run_when_main_ends_cancels_what_it_left_and_runs_its_finally() -> None:
     assert steps == ["clean"]
 
 
+def test_task_that_is_started_after_main_has_ended_does_not_keep_the_loop() -> None:
+    steps = []
+    loop = EventLoop()
+
+    async def late() -> None:
+        try:
+            await sleep(30)
+            steps.append("not reached")
+        finally:
+            steps.append("late one ended")
+
+    async def left_over() -> None:
+        try:
+            await forever()
+        finally:
+            loop.start(late(), "late")
+
+    async def main() -> None:
+        loop.start(left_over(), "left over")
+        await sleep(0)
+
+    loop.run(main())
+    assert steps == ["late one ended"]
+
+
 def test_r95_deadline_that_a_pause_went_over_is_over_and_what_lasts_longer_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
