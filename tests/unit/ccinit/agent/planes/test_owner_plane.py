@@ -19,7 +19,7 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity, parse_tls_identity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
 from ccinit.formats.pod.resources import tls_identity_uri
-from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing
 from ccinit.secret import Secret
@@ -231,8 +231,8 @@ def test_handshake_that_fails_as_by_a_late_clock_makes_the_clock_doubted(
         await sleep(0)
         ours, theirs = connect()
         plane.take(theirs)
-        await sleep(0.01)
         with ours:
+            await readable(ours.fileno())
             assert ours.recv(1) == b""
         doubted = guest.clock_doubted.is_set()
         await guest.teardown.run()
