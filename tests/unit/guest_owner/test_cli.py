@@ -48,11 +48,26 @@ def test_init_twice_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) 
     assert (state / "ca.pem").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("policy", "list"),
+        ("kbs", "new-certificate"),
+        ("client-ca", "init"),
+        ("admin", "new-key", "alice.pem"),
+    ],
+)
 def test_commands_without_a_state_say_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
 ) -> None:
-    assert run("policy", "list", "--state", tmp_path / "absent") == 1
-    assert "guest-owner kbs init" in error_of(capsys)
+    monkeypatch.chdir(tmp_path)
+    assert run(*words, "--state", "absent") == 1
+    told = "guest-owner: absent does not exist; make it with `guest-owner kbs init`"
+    assert error_of(capsys) == f"{told} [state.missing]\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_variable_that_is_empty_names_no_state(

@@ -25,6 +25,23 @@ _STEP_SECONDS: Final = 0.01
 _mine = threading.local()
 
 
+def require_state(root: Path) -> None:
+    """Check that there is a state directory.
+
+    Raises:
+        ConfigError: `state.missing`; `state.directory`, it is something else; `state.read`.
+    """
+    try:
+        exists, is_directory = root.exists(), root.is_dir()
+    except OSError as error:  # a folder above it may not be entered
+        raise ConfigError("state.read", f"cannot read {root}: {error.strerror}") from error
+    if not exists:
+        detail = f"{root} does not exist; make it with `guest-owner kbs init`"
+        raise ConfigError("state.missing", detail)
+    if not is_directory:
+        raise ConfigError("state.directory", f"{root} is no directory, as a KBS's state is")
+
+
 @contextmanager
 def held_alone(directory: Path, why: str) -> Iterator[None]:
     """Hold a directory as the only process that does so.
@@ -46,12 +63,14 @@ def changing(root: Path) -> Iterator[None]:
     """Hold the right to change the files of a state directory; within it, once more is the same.
 
     Raises:
-        ConfigError: `state.busy`, another process has held it for five seconds; `state.read`.
+        ConfigError: `state.busy`, another process has held it for five seconds; `state.read`; as
+            `require_state`.
     """
     held: set[Path] = getattr(_mine, "held", set())
     if root in held:
         yield
         return
+    require_state(root)
     path = root / LOCK_FILE
     descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:

@@ -32,7 +32,7 @@ from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.exclusion import changing, require_state
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
     is_file,
@@ -112,14 +112,9 @@ class Store:
     """One state directory."""
 
     def __init__(self, root: Path) -> None:
-        """Args: root: an existing directory."""
+        """Args: root: as `require_state` asks for it."""
+        require_state(root)
         self.root = root
-        if root.exists() and not root.is_dir():
-            raise ConfigError("state.directory", f"{root} is no directory, as a KBS's state is")
-        if not root.is_dir():
-            raise ConfigError(
-                "state.missing", f"{root} does not exist; make it with `guest-owner kbs init`"
-            )
 
     @property
     def policy_path(self) -> Path:

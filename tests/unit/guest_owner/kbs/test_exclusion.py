@@ -67,7 +67,7 @@ def test_lock_is_had_once_more_by_whoever_has_it_and_is_free_afterwards(tmp_path
             pass
     with pytest.raises(ConfigError) as caught, changing(tmp_path / "absent"):
         pass
-    assert caught.value.reason == "state.read"
+    assert caught.value.reason == "state.missing"
 
 
 @contextmanager
