@@ -1,5 +1,6 @@
 """The owner's own terminal while a program in a guest has it."""
 
+import contextlib
 import shutil
 import signal
 import struct
@@ -55,5 +56,6 @@ def raw_terminal() -> Iterator[WindowSize]:
         tty.setraw(descriptor)
         yield window
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
+        with contextlib.suppress(termios.error):  # its window was closed, which SIGHUP tells
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
         signal.signal(signal.SIGWINCH, handler)

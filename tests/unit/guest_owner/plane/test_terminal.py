@@ -37,6 +37,20 @@ def test_terminal_is_given_back_after_an_error(terminal: int) -> None:
     assert termios.tcgetattr(terminal) == before
 
 
+def test_terminal_that_is_gone_does_not_hide_how_the_block_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = signal.getsignal(signal.SIGWINCH)
+    near, far = pty.openpty()
+    with os.fdopen(far, "r+b", buffering=0) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        with pytest.raises(SystemExit) as ended, raw_terminal():
+            os.close(near)  # as a window that is closed; the kernel sends SIGHUP then
+            raise SystemExit(129)
+    assert ended.value.code == 129
+    assert signal.getsignal(signal.SIGWINCH) == handler
+
+
 def test_new_size_is_told_once(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = signal.getsignal(signal.SIGWINCH)
     with raw_terminal() as window:
