@@ -7,6 +7,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -42,11 +43,15 @@ def test_terminal_that_is_gone_does_not_hide_how_the_block_ended(
 ) -> None:
     handler = signal.getsignal(signal.SIGWINCH)
     near, far = pty.openpty()
+
+    def close_window() -> NoReturn:
+        os.close(near)
+        raise SystemExit(129)  # as on the SIGHUP that the kernel sends then
+
     with os.fdopen(far, "r+b", buffering=0) as file:
         monkeypatch.setattr(sys, "stdin", file)
         with pytest.raises(SystemExit) as ended, raw_terminal():
-            os.close(near)  # as a window that is closed; the kernel sends SIGHUP then
-            raise SystemExit(129)
+            close_window()
     assert ended.value.code == 129
     assert signal.getsignal(signal.SIGWINCH) == handler
 
