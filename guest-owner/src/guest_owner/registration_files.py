@@ -20,6 +20,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
 from guest_owner.kbs.files import naming, read_capped
+from guest_owner.kbs.reference_files import MAX_KEY_BYTES
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
     References,
@@ -30,7 +31,6 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, parse_certificates
-from guest_owner.kbs.store import MAX_KEY_BYTES
 
 T = TypeVar("T")
 

@@ -19,6 +19,7 @@ from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
+from guest_owner.kbs.reference_files import MAX_KEY_BYTES
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
     Profile,
@@ -30,7 +31,7 @@ from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
-from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority

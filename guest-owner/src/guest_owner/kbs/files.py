@@ -201,7 +201,8 @@ def list_folder(directory: Path) -> list[Path]:
     try:
         if not directory.is_dir():
             return []
-        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        there = (path for path in directory.iterdir() if not path.name.startswith("."))
+        return sorted(there, key=lambda path: path.name)  # paths compare much more slowly
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {directory}: {error.strerror}") from error
 

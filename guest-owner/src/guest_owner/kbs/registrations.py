@@ -1,12 +1,14 @@
 """Folders of the state directory that hold one file for each registration: `NAME.SUFFIX`.
 
-Which folders there are, and what is in their files, is `guest_owner.kbs.store`.
+Which folders there are, and what is in their files, is `guest_owner.kbs.reference_files` and
+`guest_owner.kbs.store`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.files import (
@@ -22,27 +24,79 @@ T = TypeVar("T")
 
 MAX_ENTRIES: Final = 1024
 
+# Two changes within one tick of a file system's clock leave the same times. Some count seconds.
+_SETTLED_NS: Final = 2_000_000_000
 
-def read_registrations(
-    directory: Path, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
-) -> tuple[T, ...]:
-    """Return what `parse` makes of each file's name, without its suffix, and content.
+# Device, inode, size in bytes, when its content and when anything of it was changed, in ns. No
+# program sets the last one, and a file that was replaced is another inode.
+_Version = tuple[int, int, int, int, int]
 
-    Raises:
-        ConfigError: `state.entries`, `state.stray`; as `list_folder` and `read_capped`; what
-            `parse` says about the form, with the name of the file.
-    """
-    paths = list_folder(directory)
-    if len(paths) > MAX_ENTRIES:
-        raise ConfigError("state.entries", f"more than {MAX_ENTRIES} files in {directory}")
-    parsed = []
-    for path in paths:
-        if path.suffix != suffix:
-            raise ConfigError("state.stray", f"{path} is not a {suffix} file; remove it")
-        data = read_capped(path, max_bytes)
+
+class Folder(Generic[T]):
+    """One folder, read afresh each time; a file that is as it was is not parsed again."""
+
+    def __init__(
+        self, directory: Path, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
+    ) -> None:
+        """Nothing is read yet, and there may be no such folder.
+
+        Args:
+            directory: the folder.
+            suffix: of its files.
+            max_bytes: of one file.
+            parse: makes a value that cannot change of a file's name, without its suffix, and
+                content.
+        """
+        self._directory = directory
+        self._suffix = suffix
+        self._max_bytes = max_bytes
+        self._parse = parse
+        self._parsed: dict[str, tuple[_Version, T]] = {}
+
+    def read(self) -> tuple[T, ...]:
+        """Return what `parse` makes of each file, in the order of their names.
+
+        Raises:
+            ConfigError: `state.entries`, `state.stray`; as `list_folder` and `read_capped`; what
+                `parse` says about the form, with the name of the file.
+        """
+        now_ns = time.time_ns()
+        paths = list_folder(self._directory)
+        if len(paths) > MAX_ENTRIES:
+            raise ConfigError(
+                "state.entries", f"more than {MAX_ENTRIES} files in {self._directory}"
+            )
+        values, parsed = [], {}
+        for path in paths:
+            if path.suffix != self._suffix:
+                raise ConfigError("state.stray", f"{path} is not a {self._suffix} file; remove it")
+            version = _version_of(path)  # before the content, which is never older
+            known = self._parsed.get(path.name)
+            entry = known if known and known[0] == version else (version, self._read_one(path))
+            if _is_settled(version, now_ns):
+                parsed[path.name] = entry
+            values.append(entry[1])
+        self._parsed = parsed
+        return tuple(values)
+
+    def _read_one(self, path: Path) -> T:
+        data = read_capped(path, self._max_bytes)
         with naming(path):
-            parsed.append(parse(path.stem, data))
-    return tuple(parsed)
+            return self._parse(path.stem, data)
+
+
+def _version_of(path: Path) -> _Version:
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
+    identity = about.st_dev, about.st_ino
+    return *identity, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _is_settled(version: _Version, now_ns: int) -> bool:
+    """Whether a change from now on leaves the file with another version."""
+    return now_ns - version[-1] >= _SETTLED_NS
 
 
 def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:

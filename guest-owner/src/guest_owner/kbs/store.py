@@ -15,11 +15,11 @@
     admin-keys/NAME.pem                public key of who may administer over the network
     changes.lock                       empty; held by whoever changes one of these files
 
-Everything is read afresh for every request, so a registration counts at once and one that was
-removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
-administrators `administration`, counters `counters`, the audit log `audit` beside this. Resources
-lie here in the clear: the directory (mode 0700) belongs on the owner's machine, never on the host
-that runs the guests.
+Everything is looked at afresh for every request, so a registration counts at once and one that was
+removed stops counting; only what the kernel says was not changed is not parsed again. Keys and
+certificates of the KBS itself are `guest_owner.kbs.authority`; administrators `administration`,
+counters `counters`, the audit log `audit` beside this. Resources lie here in the clear: the
+directory (mode 0700) belongs on the owner's machine, never on the host that runs the guests.
 """
 
 import hashlib
@@ -45,7 +45,6 @@ from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_
 from guest_owner.kbs.passports.issuer import (
     MAX_ISSUER_BYTES,
     Issuer,
-    IssuerTerms,
     parse_issuer,
 )
 from guest_owner.kbs.passports.key_set import (
@@ -54,29 +53,24 @@ from guest_owner.kbs.passports.key_set import (
     parse_key_set,
 )
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from guest_owner.kbs.reference_files import ReferenceFiles
 from guest_owner.kbs.references import (
-    MAX_REFERENCE_BYTES,
     References,
     ReferenceSet,
     RegisteredInitdata,
-    RegisteredKey,
     RegisteredRoot,
     check_name,
     encode_reference_set,
-    parse_reference_set,
     register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.registrations import read_registrations, write_registrations
-from guest_owner.kbs.request_key import ensure_request_key, read_request_key
+from guest_owner.kbs.registrations import Folder, write_registrations
+from guest_owner.kbs.request_key import ensure_request_key
 from guest_owner.kbs.requirements import (
-    MAX_REQUIREMENTS_BYTES,
     Requirements,
     parse_requirements,
 )
 from guest_owner.kbs.roots import (
-    MAX_ROOT_BYTES,
-    VENDOR_PLATFORMS,
     parse_certificates,
     parse_platform,
 )
@@ -84,7 +78,6 @@ from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
-MAX_KEY_BYTES = 4096
 
 # Read for every request, parsed once: to compare 1024 rules with each other takes 100 ms.
 _parse_policy_once = lru_cache(maxsize=1)(parse_policy)
@@ -115,6 +108,19 @@ class Store:
         """Args: root: as `require_state` asks for it."""
         require_state(root)
         self.root = root
+        self._references = ReferenceFiles(root)
+        self._issuer_keys = Folder(
+            root / "issuer-keys",
+            ".json",
+            MAX_KEY_SET_BYTES,
+            lambda name, data: (name, parse_key_set(data)),
+        )
+        self._issuers = Folder(
+            root / "issuers",
+            ".toml",
+            MAX_ISSUER_BYTES,
+            lambda name, data: (name, parse_issuer(data)),
+        )
 
     @property
     def policy_path(self) -> Path:
@@ -142,47 +148,7 @@ class Store:
 
     def read_references(self) -> References:
         """Read every registration; one that does not parse makes all fail."""
-        sets = read_registrations(
-            self.root / "references",
-            ".json",
-            MAX_REFERENCE_BYTES,
-            lambda name, data: parse_reference_set(data, name=name),
-        )
-        keys = read_registrations(
-            self.root / "attestation-keys",
-            ".der",
-            MAX_KEY_BYTES,
-            lambda name, data: RegisteredKey(name=name, public_der=data),
-        )
-        documents = read_registrations(
-            self.root / "initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata
-        )
-        roots = tuple(root for platform in VENDOR_PLATFORMS for root in self._read_roots(platform))
-        requirements = read_registrations(
-            self.root / "requirements",
-            ".toml",
-            MAX_REQUIREMENTS_BYTES,
-            lambda name, data: (parse_requirements(data, parse_platform(name)), data),
-        )
-        return References(
-            sets=sets,
-            attestation_keys=keys,
-            roots=roots,
-            requirements=tuple(parsed for parsed, _ in requirements),
-            demands={parsed.tee: sha256_digest(text) for parsed, text in requirements},
-            initdata=documents,
-            request_key=read_request_key(self.root),
-        )
-
-    def _read_roots(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
-        return read_registrations(
-            self.root / f"roots/{platform}",
-            ".pem",
-            MAX_ROOT_BYTES,
-            lambda name, data: RegisteredRoot(
-                name=name, platform=platform, certificates=parse_certificates(data)
-            ),
-        )
+        return self._references.read()
 
     def register(
         self,
@@ -231,7 +197,9 @@ class Store:
         certificates = parse_certificates(pem)
         with changing(self.root):
             if platform is Tee.SE:
-                others = (root for root in self._read_roots(platform) if root.name != name)
+                others = (
+                    root for root in self._references.read_roots(platform) if root.name != name
+                )
                 known = (der for root in others for der in root.certificates)
                 check_host_keys((*certificates, *known))
             if evidence_needs_request(platform):
@@ -252,27 +220,12 @@ class Store:
             FormatError: below `issuer`.
             ConfigError: `state.issuers`, one has no keys; keys alone are no issuer.
         """
-        keys = dict(
-            read_registrations(
-                self.root / "issuer-keys",
-                ".json",
-                MAX_KEY_SET_BYTES,
-                lambda name, data: (name, parse_key_set(data)),
-            )
-        )
-        terms = self._read_terms()
+        keys = dict(self._issuer_keys.read())
+        terms = self._issuers.read()
         for name, _said in terms:
             if name not in keys:
                 raise ConfigError("state.issuers", f"issuer {name} has no keys; register it anew")
         return tuple(Issuer(name=name, terms=said, keys=keys[name]) for name, said in terms)
-
-    def _read_terms(self) -> tuple[tuple[str, IssuerTerms], ...]:
-        return read_registrations(
-            self.root / "issuers",
-            ".toml",
-            MAX_ISSUER_BYTES,
-            lambda name, data: (name, parse_issuer(data)),
-        )
 
     def add_issuer(self, name: str, terms: bytes, key_set: bytes) -> Issuer:
         """Register an issuer of tokens with its keys, replacing one of the same name.
@@ -284,7 +237,7 @@ class Store:
         check_name(name, "issuer.name")
         issuer = Issuer(name=name, terms=parse_issuer(terms), keys=parse_key_set(key_set))
         with changing(self.root):
-            for known, said in self._read_terms():
+            for known, said in self._issuers.read():
                 if known != name and said.issuer == issuer.terms.issuer:
                     raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
             # The keys first: without its terms an issuer does not count.

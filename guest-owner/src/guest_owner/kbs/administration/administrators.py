@@ -11,7 +11,7 @@ from guest_owner.kbs.administration.token import AdminKey, parse_admin_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import is_file
 from guest_owner.kbs.references import check_name
-from guest_owner.kbs.registrations import read_registrations, write_registrations
+from guest_owner.kbs.registrations import Folder, write_registrations
 
 _FOLDER: Final = "admin-keys"
 _MAX_KEY_BYTES: Final = 4096
@@ -26,7 +26,7 @@ class Administrators:
 
     def read(self) -> tuple[AdminKey, ...]:
         """Return all of them; without a key nobody may."""
-        return read_registrations(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key)
+        return Folder(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key).read()
 
     def add(self, name: str, pem: bytes) -> None:
         """Register a public key.

@@ -1,0 +1,90 @@
+"""The files of a state directory that evidence is compared with, joined as `References`.
+
+What is in them is `guest_owner.kbs.references`, how they are written `guest_owner.kbs.store`. Each
+request reads them, of a thousand guests several thousand times: so they are parsed once
+(`guest_owner.kbs.registrations.Folder`).
+"""
+
+from pathlib import Path
+
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
+from guest_owner.kbs.references import (
+    MAX_REFERENCE_BYTES,
+    References,
+    RegisteredKey,
+    RegisteredRoot,
+    parse_reference_set,
+    register_initdata,
+)
+from guest_owner.kbs.registrations import Folder
+from guest_owner.kbs.request_key import read_request_key
+from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
+from guest_owner.kbs.roots import (
+    MAX_ROOT_BYTES,
+    VENDOR_PLATFORMS,
+    parse_certificates,
+    parse_platform,
+)
+
+MAX_KEY_BYTES = 4096
+
+
+class ReferenceFiles:
+    """Those of one state directory."""
+
+    def __init__(self, root: Path) -> None:
+        """Args: root: the state directory."""
+        self._root = root
+        self._sets = Folder(
+            root / "references",
+            ".json",
+            MAX_REFERENCE_BYTES,
+            lambda name, data: parse_reference_set(data, name=name),
+        )
+        self._keys = Folder(
+            root / "attestation-keys",
+            ".der",
+            MAX_KEY_BYTES,
+            lambda name, data: RegisteredKey(name=name, public_der=data),
+        )
+        self._documents = Folder(root / "initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata)
+        self._requirements = Folder(
+            root / "requirements",
+            ".toml",
+            MAX_REQUIREMENTS_BYTES,
+            lambda name, data: (
+                parse_requirements(data, parse_platform(name)),
+                sha256_digest(data),
+            ),
+        )
+        self._roots = {platform: _roots_of(root, platform) for platform in VENDOR_PLATFORMS}
+
+    def read(self) -> References:
+        """Return all of it; one file that does not parse makes all fail."""
+        requirements = self._requirements.read()
+        return References(
+            sets=self._sets.read(),
+            attestation_keys=self._keys.read(),
+            roots=tuple(root for platform in self._roots for root in self.read_roots(platform)),
+            requirements=tuple(parsed for parsed, _ in requirements),
+            demands={parsed.tee: digest for parsed, digest in requirements},
+            initdata=self._documents.read(),
+            request_key=read_request_key(self._root),
+        )
+
+    def read_roots(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
+        """Return the certificates of one of `VENDOR_PLATFORMS`."""
+        return self._roots[platform].read()
+
+
+def _roots_of(root: Path, platform: Tee) -> Folder[RegisteredRoot]:
+    return Folder(
+        root / f"roots/{platform}",
+        ".pem",
+        MAX_ROOT_BYTES,
+        lambda name, data: RegisteredRoot(
+            name=name, platform=platform, certificates=parse_certificates(data)
+        ),
+    )
