@@ -3,6 +3,7 @@
 Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
 """
 
+import select
 import socket
 import ssl
 import time
@@ -239,12 +240,12 @@ def test_r81_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld)
         for client in (known, half):
             client.call("metrics", seconds=SECONDS)  # until then it may be a stranger itself
         half._send(encode_request(2, "metrics", ())[:-1])
+        began = time.monotonic()
         strangers = [socket.create_connection(address, 30) for _ in range(6)]
         strangers[0].send(b"\x16\x03\x01")
-        began = time.monotonic()
         turned_away = [stranger for stranger in strangers[2:] if stranger.recv(1) == b""]
         assert len(turned_away) == 4
-        assert time.monotonic() - began < 5
+        assert select.select(strangers[:2], (), (), 0) == ([], [], [])  # these may stay for now
         known.call("metrics", seconds=SECONDS)
         assert [stranger.recv(1) for stranger in strangers[:2]] == [b"", b""]
         with pytest.raises(PeerError):

@@ -24,7 +24,7 @@ from tests.vm.guest.containers import (
     workload,
 )
 
-GONE_SECONDS, STEP_SECONDS = 5.0, 0.02
+GONE_SECONDS, STEP_SECONDS = 20.0, 0.02
 LINGERING = ("/bin/sh", "-c", f'{PROGRAM[0]} "$@"; end=$?; sleep 0.3; exit $end', "crun")
 """Is there for a while when the program that it has started runs already, as on a slow machine."""
 

@@ -111,7 +111,7 @@ def storm() -> None:
                 os._exit(0)
             os._exit(0)
         os.wait()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while os.getpid() > 1 and len(processes()) > before and time.monotonic() < end:
         time.sleep(0.02)
 
