@@ -1,5 +1,6 @@
 """What these tests stand on: root, a machine that stays clean, registries and keys for images."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ def _no_child_is_left() -> Iterator[None]:
     """So that a test which leaves one fails, and not one that finds it."""
     with leaving_no_children():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _garbage_of_each_is_its_own() -> Iterator[None]:
+    """As `tests.conftest` has it of each module: here a test opens much."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

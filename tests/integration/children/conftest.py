@@ -1,6 +1,5 @@
 """Children, and the promise that nothing of them stays."""
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """Whatever a test's child did: no process and no fd of it stays."""
-    gc.collect()  # what earlier tests left to the collector is not this one's
     before = open_fds()
     yield
     assert owned_pids() == ()
