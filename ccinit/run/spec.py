@@ -38,6 +38,7 @@ MAX_TERMINALS: Final = 256  # of a container; each is some 40 KiB of the kernel'
 MASKED_PATHS: Final = (
     "/proc/acpi",
     "/proc/asound",
+    "/proc/dynamic_debug",  # user 0 can have the kernel say more in its log, faster than it is read
     "/proc/interrupts",  # other tenants of the CPU: timing of the guest's own keys
     "/proc/kcore",
     "/proc/keys",

@@ -125,6 +125,19 @@ def test_container_that_eats_memory_is_killed_and_the_guest_lives(work: Path) ->
     assert oom_kills() > before
 
 
+def test_container_of_user_0_cannot_have_the_kernel_say_more_in_its_log(work: Path) -> None:
+    """More than can be read in time is lost, and by `on_storage_error` may be the guest's end."""
+    path = "/proc/dynamic_debug/control"
+    assert Path(path).stat().st_mode & 0o200  # user 0 needs no capability for it
+    code = (
+        "try: open('" + path + "', 'w').write('func copy_process +p')\n"
+        "except OSError as error: print(type(error).__name__)\n"
+    )
+    given = workload(container(code, user="0"), work)
+    report = run_as_pid1(lambda: supervise(given, work))
+    assert report["stdout"] == "FileNotFoundError\n", report["stderr"]
+
+
 EATER = (
     "import os, time\n"
     "if os.fork() == 0: os.setsid(); time.sleep(600)\n"
