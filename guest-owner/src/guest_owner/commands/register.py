@@ -272,7 +272,9 @@ def _resource(arguments: argparse.Namespace) -> int:
         raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
     if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
         raise FormatError("resource.create", "--create goes with --kind volume-key")
-    Store(arguments.state).write_resource(uri, body)
+    store = Store(arguments.state)
+    with naming(arguments.file):
+        store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
     return 0
 

@@ -273,7 +273,8 @@ class Store:
             ConfigError: `resource.minted`, it is one that is made for whoever gets it.
         """
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
-            raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
+            detail = f"expected 1 to {MAX_RESOURCE_BYTES} bytes to be sent, found {len(body)}"
+            raise FormatError("resource.size", detail)
         with changing(self.root):
             if self.read_order(uri) is not None:
                 detail = f"{uri} is minted; remove minted/{uri.path} first"

@@ -207,6 +207,27 @@ def test_register_resource_flags_that_need_others_are_refused(
     assert f"[{reason}]" in error_of(capsys)
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "sent"),
+    [(b"", (), 0), (bytes(800_000), ("--kind", "file", "--envelope"), 1_066_733)],
+    ids=["nothing", "too much in its envelope"],
+)
+def test_file_that_makes_no_resource_is_named(
+    state: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    options: tuple[str, ...],
+    sent: int,
+) -> None:
+    register = ("register", "resource", "--state", state, "kbs:///ccinit/shop/file-a", *options)
+    given = write(tmp_path / "given", content)
+    assert run(*register, given) == 1
+    told = f"{given}: expected 1 to 1048576 bytes to be sent, found {sent}"
+    assert error_of(capsys) == f"guest-owner: {told} [resource.size]\n"
+    assert run(*register, write(given, b"content")) == 0
+
+
 def test_register_image_policy_reads_it_as_the_guest_will(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
