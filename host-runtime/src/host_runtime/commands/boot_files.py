@@ -8,9 +8,10 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from ccinit.errors import ConfigError
 from host_runtime.launch.guest_files import GuestFiles
@@ -28,6 +29,9 @@ _KINDS: Final = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+Kinds: TypeAlias = tuple[Callable[[int], bool], ...]
+_FILE: Final[Kinds] = (stat.S_ISREG,)
+_FILE_OR_DEVICE: Final[Kinds] = (stat.S_ISREG, stat.S_ISBLK)
 
 
 def require_file(path: Path, reason: str) -> None:
@@ -36,15 +40,15 @@ def require_file(path: Path, reason: str) -> None:
     Raises:
         ConfigError: `reason`.
     """
-    _try_to_open(path, reason, os.O_RDONLY, (stat.S_ISREG,))
+    with _opened(path, reason, os.O_RDONLY, _FILE):
+        pass
 
 
 def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
     flags = os.O_RDONLY if is_read_only else os.O_RDWR
     if not is_read_only and path.is_block_device():
         flags |= os.O_EXCL  # a guest writes over what is there: not over what is mounted here
-
-    def require_unused(descriptor: int) -> None:
+    with _opened(path, "boot.disk", flags, _FILE_OR_DEVICE) as descriptor:
         if _is_locked(descriptor, _BYTE_OF_WRITERS) or (
             not is_read_only and _is_locked(descriptor, _BYTE_OF_SOLE_USERS)
         ):
@@ -53,8 +57,7 @@ def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
                 f"{path} is the disk of a guest that runs: stop that one, or give this one a copy"
                 " (guests share what each of them has behind :ro)",
             )
-
-    return _try_to_open(path, "boot.disk", flags, (stat.S_ISREG, stat.S_ISBLK), require_unused)
+        return os.fstat(descriptor)
 
 
 def _is_locked(descriptor: int, byte: int) -> bool:
@@ -67,33 +70,28 @@ def _is_locked(descriptor: int, byte: int) -> bool:
     return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
 
-def _try_to_open(
-    path: Path,
-    reason: str,
-    flags: int,
-    kinds: tuple[Callable[[int], bool], ...],
-    look: Callable[[int], None] | None = None,
-) -> os.stat_result:
-    """Return the status of what can be opened and is of one of the kinds; `look` may refuse it."""
-    # What is a pipe or a device is not waited for, and told as what it is.
+@contextmanager
+def _opened(path: Path, reason: str, flags: int, kinds: Kinds) -> Iterator[int]:
+    """Give a descriptor of what can be opened and is of one of the kinds."""
     try:
-        status = path.stat()
-        if any(is_kind(status.st_mode) for is_kind in kinds):
-            descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                status = os.fstat(descriptor)
-                if look is not None:
-                    look(descriptor)
-            finally:
-                os.close(descriptor)
+        # Before: what is a pipe or a device is not waited for, and told as what it is.
+        _require_kind(path, reason, path.stat(), kinds)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         is_to_write = flags & os.O_RDWR and isinstance(error, PermissionError)
         to_write = " to be written to" if is_to_write else ""
         raise ConfigError(reason, f"{path}{to_write}: {error.strerror}") from error
+    try:
+        _require_kind(path, reason, os.fstat(descriptor), kinds)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _require_kind(path: Path, reason: str, status: os.stat_result, kinds: Kinds) -> None:
     for is_kind, name in _KINDS:
         if is_kind(status.st_mode) and is_kind not in kinds:
             raise ConfigError(reason, f"{path} is {name}, not a file")
-    return status
 
 
 def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
