@@ -155,20 +155,24 @@ def _described(references: References, arguments: argparse.Namespace) -> Subject
     image, document = arguments.reference, arguments.initdata
     if document is None:
         raise ConfigError("explain.initdata", "--reference needs --initdata")
-    for known in references.sets:
-        for bound in references.initdata:
-            if (known.name, bound.name) == (image, document):
-                return Subject(
-                    reference=known.name,
-                    image=known.images[0],
-                    profile=known.profile,
-                    initdata_name=bound.name,
-                    initdata_digest=bound.digest,
-                    devices=frozenset(arguments.device),
-                )
-    is_known = any(known.name == image for known in references.sets)
-    missing = f"initdata {document!r}" if is_known else f"reference values {image!r}"
-    raise ConfigError("explain.unknown", f"{missing}: not registered under that name")
+    known = next((one for one in references.sets if one.name == image), None)
+    if known is None:
+        raise _unknown(f"reference values {image!r}")
+    bound = next((one for one in references.initdata if one.name == document), None)
+    if bound is None:
+        raise _unknown(f"initdata {document!r}")
+    return Subject(
+        reference=known.name,
+        image=known.images[0],
+        profile=known.profile,
+        initdata_name=bound.name,
+        initdata_digest=bound.digest,
+        devices=frozenset(arguments.device),
+    )
+
+
+def _unknown(what: str) -> ConfigError:
+    return ConfigError("explain.unknown", f"{what}: not registered under that name")
 
 
 def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:
