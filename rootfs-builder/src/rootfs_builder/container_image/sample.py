@@ -8,8 +8,8 @@ is executed. The same packages give the same image, bit for bit. The commands ar
 `command`'s.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ from rootfs_builder.container_image.oci_layout import (
     TAG,
     ContainerImage,
     TarSource,
+    placing,
+    require_absent,
     tar_entries,
     tar_tree,
     write_layout,
@@ -125,19 +127,18 @@ def build_container_image(
     Args:
         tools: runs apt, dpkg-deb and zstd.
         packages: folder that keeps downloaded packages for the next time.
-        layout: the OCI layout directory to write; an older one is replaced.
+        layout: the OCI layout directory to write; it must not exist.
         progress: told what takes time.
 
     Raises:
-        ConfigError: a tool failed.
+        ConfigError: a tool failed; `image.exists`.
     """
+    require_absent(layout)
     progress.say("container image: fetching packages")
     files = fetch_packages(tools, packages, PACKAGES)
-    work = layout.with_name(f"{layout.name}.partial")
-    _remove(work)
-    try:
-        root = work / "root"
-        root.mkdir(parents=True)
+    with placing(layout) as partial:
+        root = partial.with_name("root")
+        root.mkdir()
         progress.say(f"container image: unpacking {len(files)} packages")
         extract_packages(tools, files, root)
         settle_users(
@@ -155,12 +156,8 @@ def build_container_image(
             pack_layer(tools, service, "zstd"),
             pack_layer(tools, removal, ""),
         )
-        image = write_layout(layers, _service_config(), work / "layout")
-        _remove(layout)
-        image.layout.rename(layout)
-    finally:
-        _remove(work)
-    return ContainerImage(layout=layout, digest=image.digest, bytes=image.bytes)
+        image = write_layout(layers, _service_config(), partial)
+    return replace(image, layout=layout)
 
 
 def _service_entries(root: Path) -> Iterator[TarSource]:
@@ -211,8 +208,3 @@ def push_container_image(
     """
     registries = Registries(tools=tools, ca=ca, credential=credential)
     return write_image_to(image, f"docker://{repository}:{TAG}", registries)
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)

@@ -172,8 +172,20 @@ def test_packages_are_resolved_without_what_the_tools_tree_holds(tmp_path: Path)
         "base-files_13.8_amd64.deb",
         "zlib1g_1%3a1.3_amd64.deb",
     ]
-    build(tmp_path)
-    assert not (tmp_path / "layout.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"layout", "packages"}
+
+
+def test_folder_that_is_there_is_refused_with_all_that_is_in_it(tmp_path: Path) -> None:
+    kept = tmp_path / "layout/kept"
+    kept.parent.mkdir()
+    kept.touch()
+    with pytest.raises(ConfigError) as refused:
+        build(tmp_path)
+    assert (refused.value.reason, CALLS) == ("image.exists", [])
+    assert kept.exists()
+    kept.unlink()
+    kept.parent.rmdir()
+    assert build(tmp_path).layout == kept.parent
 
 
 def test_apt_runs_for_one_build_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
