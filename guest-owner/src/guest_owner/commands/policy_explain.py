@@ -62,6 +62,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    if arguments.session is not None and (arguments.initdata is not None or arguments.device):
+        raise ConfigError("explain.session", "--initdata and --device go with --reference")
     store = Store(arguments.state)
     uri = None if arguments.uri is None else parse_resource_uri(arguments.uri, "resource.uri")
     references = store.read_references()

@@ -124,3 +124,16 @@ def test_what_another_services_plugin_makes_is_not_here(
     assert status == 1
     said = " ".join(rows["kbs+pki:///cert"])
     assert said == "file no plugin pki here denied, no rule is about it"
+
+
+@pytest.mark.parametrize("ignored", [("--initdata", "shop"), ("--device", "sampledevice")])
+def test_session_is_described_by_nothing_else(
+    shop: Path, capsys: pytest.CaptureFixture[str], ignored: tuple[str, str]
+) -> None:
+    explain = ("policy", "explain", "--state", shop, "--session", "a1b2")
+    for words, told in (
+        (ignored, "--initdata and --device go with --reference [explain.session]"),
+        ((), "no attestation of 'a1b2' is in the audit log [explain.session]"),
+    ):
+        assert run(*explain, *words) == 1
+        assert error_of(capsys) == f"guest-owner: {told}\n"
