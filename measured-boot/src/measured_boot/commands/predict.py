@@ -6,6 +6,7 @@ With --json and --output it gives the file that a guest's owner registers
 
 import argparse
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from measured_boot.platforms import Boot, Platform, Technology
 from measured_boot.prediction import (
     LaunchPrediction,
     Machine,
+    Prediction,
     predict,
     predict_events,
     predict_launch_of,
@@ -37,6 +39,7 @@ from measured_boot.prediction import (
 from measured_boot.published.measurements import name_registers
 from measured_boot.published.reference_values import (
     Profile,
+    ReferenceValues,
     encode_launches,
     profile_of,
     reference_values,
@@ -106,9 +109,12 @@ def _predict(options: argparse.Namespace) -> int:
         raise ConfigError("predict.what", "--variables is for a launch with --svsm")
     _require_measured(options, platform)
     if platform is None or platform.technology is Technology.TPM:
-        _print_registers(options)
+        values, lines = _predict_registers(options)
     else:
-        _print_launch(options, platform)
+        values, lines = _predict_launch(options, platform)
+    if options.output is not None:
+        write_whole(options.output, values)
+    print(values.decode() if options.json else "\n".join((*lines, "")), end="")
     return 0
 
 
@@ -128,7 +134,8 @@ def _require_measured(options: argparse.Namespace, platform: Platform | None) ->
         raise ConfigError("predict.what", f"{option} is not measured by {technology.value}")
 
 
-def _print_registers(options: argparse.Namespace) -> None:
+def _predict_registers(options: argparse.Namespace) -> tuple[bytes, Iterator[str]]:
+    """Return the file of reference values, and in words what they are."""
     what = read_image(options)
     with naming(options.image):
         prediction = predict(what, options.platform)
@@ -137,18 +144,23 @@ def _print_registers(options: argparse.Namespace) -> None:
     name = options.image.stem.lower() + path if options.name is None else options.name
     profile = None if options.profile is None else Profile(options.profile)
     values = reference_values(prediction, name, profile)
-    if _write(options, values.to_bytes()):
-        return
-    print(f"{values.name}: {values.profile.value}, {values.boot.value} boot")
-    print(f"platform {prediction.platform.name}")
+    return values.to_bytes(), _describe_registers(values, prediction, with_events=options.events)
+
+
+def _describe_registers(
+    values: ReferenceValues, prediction: Prediction, *, with_events: bool
+) -> Iterator[str]:
+    yield f"{values.name}: {values.profile.value}, {values.boot.value} boot"
+    yield f"platform {prediction.platform.name}"
     for register, value in prediction.registers.items():
-        print(f"PCR {register:2} {value.hex()}")
-        for event in prediction.events if options.events else ():
+        yield f"PCR {register:2} {value.hex()}"
+        for event in prediction.events if with_events else ():
             if event.register == register:
-                print(f"       {event.digest.hex()} {event.subject}")
+                yield f"       {event.digest.hex()} {event.subject}"
 
 
-def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
+def _predict_launch(options: argparse.Namespace, platform: Platform) -> tuple[bytes, Iterator[str]]:
+    """Return the file of reference values, and in words what they are of which machines."""
     what = read_image(options)
     with naming(options.image):
         boot = predict_events(what, platform.name)
@@ -159,19 +171,18 @@ def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
     suffix = f"{technology}-{path}" if platform.technology is Technology.TDX else technology
     name = f"{options.image.stem.lower()}-{suffix}" if options.name is None else options.name
     profile = None if options.profile is None else Profile(options.profile)
-    if _write(options, encode_launches(predictions, name, profile)):
-        return
-    print(f"{name}: {profile_of(predictions[0].command_line).value}, {path} boot")
-    print(f"platform {platform.name}: {_NOT_COMPARED}")
+    head = f"{name}: {profile_of(predictions[0].command_line).value}, {path} boot"
+    return encode_launches(predictions, name, profile), _describe_launches(head, predictions)
+
+
+def _describe_launches(head: str, predictions: Sequence[LaunchPrediction]) -> Iterator[str]:
+    yield head
+    yield f"platform {predictions[0].platform.name}: {_NOT_COMPARED}"
     for prediction in predictions:
-        _describe_launch(prediction)
-
-
-def _describe_launch(prediction: LaunchPrediction) -> None:
-    for name, value in prediction.inputs.items():
-        print(f"with {name} {value}")
-    for name, digest in name_registers(prediction).items():
-        print(f"{name} {digest.hex()}")
+        for name, value in prediction.inputs.items():
+            yield f"with {name} {value}"
+        for name, digest in name_registers(prediction).items():
+            yield f"{name} {digest.hex()}"
 
 
 def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
@@ -224,12 +235,3 @@ def _parse_features(text: str) -> int:
         return int(text, 0)
     except ValueError as error:
         raise argparse.ArgumentTypeError("expected a number, as 1 or 0x21") from error
-
-
-def _write(options: argparse.Namespace, data: bytes) -> bool:
-    """Write the values to where they are wanted; whether nothing else is to be printed."""
-    if options.output is not None:
-        write_whole(options.output, data)
-    if options.json:
-        print(data.decode(), end="")
-    return bool(options.json)
