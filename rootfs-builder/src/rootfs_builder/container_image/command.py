@@ -6,6 +6,7 @@ prints the reference, or for a layout the digest, of what it made.
 
 import argparse
 import os
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -221,6 +222,9 @@ def run_build(arguments: argparse.Namespace) -> int:
     for variable in arguments.env or ():
         if variable.find("=") < 1:
             raise ConfigError("build.env", f"{variable!r} is not NAME=VALUE")
+    lists = (arguments.entrypoint or (), arguments.env or ())
+    for word in (*chain.from_iterable(lists), arguments.user, arguments.cwd):
+        _require_unicode(word)
     tools, layout = ToolsTree(arguments.tools), arguments.layout.resolve()
     settings = {
         "Entrypoint": arguments.entrypoint,
@@ -247,6 +251,14 @@ def run_build(arguments: argparse.Namespace) -> int:
         raise ConfigError("build.content", "an image is of --package, of --directory, or of both")
     print(image.digest)
     return 0
+
+
+def _require_unicode(word: str) -> None:
+    """Refuse what the image's config, which is JSON, cannot hold: no guest would take the image."""
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError("build.text", f"{word!r} is not UTF-8") from error
 
 
 def run_encrypt(arguments: argparse.Namespace) -> int:

@@ -289,3 +289,14 @@ def test_environment_without_a_name_or_a_value_is_refused(tmp_path: Path, word: 
     words = ("--directory", tmp_path, "--compression", "none")
     assert refusal("build", tmp_path / "x", *words, f"--env={word}") == "build.env"
     assert run("build", tmp_path / "y", *words, "--env=NAME=") == 0
+
+
+@pytest.mark.parametrize("option", ["--entrypoint", "--env", "--user", "--cwd"])
+def test_text_that_no_config_can_hold_makes_no_image(tmp_path: Path, option: str) -> None:
+    """The guest would refuse the image when it has pulled it."""
+    (tmp_path / "root").mkdir()
+    words = ("--directory", tmp_path / "root")
+    layout = tmp_path / "image"
+    assert refusal("build", layout, *words, f"{option}=A=/\udcff") == "build.text"
+    assert not layout.exists()
+    assert run("build", layout, *words, f"{option}=A=/é") == 0
