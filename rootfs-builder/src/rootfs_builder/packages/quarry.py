@@ -232,14 +232,17 @@ def _mkosi(
         return mounts[outer] / place.relative_to(outer)
 
     # Given here and not only in mkosi.conf: a project's own file may say something else, and what
-    # it includes names folders of the repository.
+    # it includes names folders of the repository. Its archives come besides the host's.
+    sandboxes = [workspace.mkosi / "sandbox"]
+    if workspace.project and (own := workspace.project / "mkosi.sandbox").is_dir():
+        sandboxes.append(own)
     places = (
         *("--format=directory", f"--output={_TREE}"),
         f"--output-directory={seen(workspace.quarry)}",
         f"--cache-directory={seen(workspace.mkosi / 'cache')}",
         f"--workspace-directory={seen(workspace.mkosi / 'workspace')}",
         f"--package-cache-directory={seen(workspace.package_cache)}",
-        *("--sandbox-tree=", f"--sandbox-tree={seen(workspace.mkosi / 'sandbox')}"),
+        *("--sandbox-tree=", *(f"--sandbox-tree={seen(tree)}" for tree in sandboxes)),
     )
     return tools.run(
         ["mkosi", f"--directory={seen(workspace.home)}", *places, *arguments],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ from ccinit.errors import ConfigError
 from rootfs_builder.apt_sources import AptSource, parse_deb822
 from rootfs_builder.packages import quarry as quarry_module
 from rootfs_builder.packages.lock import LockedPackage, encode_apt_pins
-from rootfs_builder.packages.quarry import Quarry, build_quarry, prepare_sandbox, read_installed
+from rootfs_builder.packages.quarry import (
+    Quarry,
+    build_quarry,
+    prepare_sandbox,
+    read_command_line,
+    read_installed,
+)
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
@@ -113,6 +120,35 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     (tmp_path / "mkosi.conf").touch()
     (tmp_path / "rootfs-builder/mkosi/profiles").mkdir(parents=True)
     return Workspace(tmp_path)
+
+
+def sandbox_trees(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    commands: list[Sequence[str]] = []
+
+    def run(_self: ToolsTree, command: Sequence[str], **_: object) -> bytes:
+        commands.append(command)
+        return b'{"Images": [{"KernelCommandLine": ["quiet"]}]}'
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToolsTree, "run", run)
+        assert read_command_line(workspace, ToolsTree(Path("none")), "prod") == "quiet"
+    given = [word for word in commands[0] if word.startswith("--sandbox-tree=")]
+    assert given[0] == "--sandbox-tree="  # nothing that a configuration names by itself
+    return [word.removeprefix("--sandbox-tree=") for word in given[1:]]
+
+
+def test_archives_of_a_project_come_besides_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, project = tmp_path / "repository", tmp_path / "project"
+    own = Workspace(repository)
+    (repository / "mkosi.sandbox").mkdir(parents=True)
+    assert sandbox_trees(own, monkeypatch) == ["/repository/build/mkosi/sandbox"]
+    with_project = Workspace(repository, project)
+    hosts = "/repository/project/build/mkosi/sandbox"
+    assert sandbox_trees(with_project, monkeypatch) == [hosts]
+    (project / "mkosi.sandbox").mkdir()
+    assert sandbox_trees(with_project, monkeypatch) == [hosts, "/repository/project/mkosi.sandbox"]
 
 
 def test_offline_without_a_cache_says_so_before_mkosi_runs(
