@@ -59,6 +59,12 @@ def test_readme_shows_every_make_target_as_make_help_does() -> None:
     assert printed in README
 
 
+def test_readme_names_what_a_minimal_debian_lacks() -> None:
+    (names,) = re.findall(r"^On Debian 12 or later with (.*), as root", README, re.MULTILINE)
+    # `git` lists the files of the tree to tests, and says what has changed to `make faults`.
+    assert names == "`git`, `make` and `python3-venv`"
+
+
 def test_readme_uses_every_tool() -> None:
     lines = [line for page, line in examples() if page == "README.md"]
     assert {line.partition(" ")[0] for line in lines} == set(COMMANDS)
