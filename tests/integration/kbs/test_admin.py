@@ -1,8 +1,11 @@
 """Administration over TLS, as Trustee's client tools call it; and everyone who may not."""
 
 import base64
+import fcntl
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import httpx
 import pytest
 
 from guest_owner.cli import main
+from guest_owner.kbs.exclusion import LOCK_FILE
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store, attestation_key_name
 from tests.integration.kbs.harness import (
@@ -230,3 +234,45 @@ def test_list_that_the_state_does_not_give_is_in_the_log(kbs: Kbs, token: str) -
     assert kbs.audit()[-1]["reason"] == f"reference.json: {broken}: malformed JSON"
     broken.unlink()
     assert call(kbs, "GET", REFERENCES, token).is_success
+
+
+def test_guests_are_served_while_a_backup_holds_the_state(
+    kbs: Kbs, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changes it waits meanwhile; whoever only asks does not wait with it."""
+    monkeypatch.setattr("guest_owner.kbs.exclusion.WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("guest_owner.kbs.app.WAIT_SECONDS", 60.0)
+    with ThreadPoolExecutor(1) as pool:
+        with held(kbs.state):
+            stored = pool.submit(call, kbs, "POST", PATH, token, SECRET + b" again")
+            guest = kbs.client()
+            for _ in range(20):  # the call comes in between
+                assert guest.auth().status_code == 200
+            assert guest.attest().status_code == 200
+            assert guest.open(guest.get()) == SECRET
+            refused(guest.get("ccinit/shop/new"), "PluginInternalError")
+            assert not stored.done()
+        assert stored.result(60).status_code == 200
+    assert guest.open(guest.get("ccinit/shop/new")) == SECRET + b" again"
+
+
+def test_call_that_waited_too_long_for_a_backup_is_refused_and_in_the_log(
+    kbs: Kbs, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest_owner.kbs.app.WAIT_SECONDS", 0.2)
+    with held(kbs.state):
+        reply = call(kbs, "DELETE", f"/kbs/v0/resource/{URI}", token)
+    assert (reply.status_code, variant(reply)) == (500, "PluginInternalError")
+    assert reply.json()["detail"].startswith("state.busy: another command has held ")
+    last = kbs.audit()[-1]
+    assert (last["decision"], last["administrator"]) == ("refused", "alice")
+    assert last["reason"] == reply.json()["detail"]
+    assert call(kbs, "DELETE", f"/kbs/v0/resource/{URI}", token).status_code == 200
+
+
+@contextmanager
+def held(state: Path) -> Iterator[None]:
+    """The lock that the state's backup is made under, as `flock` takes it."""
+    with (state / LOCK_FILE).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

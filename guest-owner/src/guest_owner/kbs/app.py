@@ -5,7 +5,9 @@ RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
 are `guest_owner.kbs.server`.
 """
 
+import asyncio
 import logging
+import time
 from email.utils import format_datetime
 
 from starlette.applications import Starlette
@@ -13,9 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.kbs import rollback_counter
+from guest_owner.kbs.administration.calls import AdminCall
 from guest_owner.kbs.bodies import Bodies
+from guest_owner.kbs.exclusion import WAIT_SECONDS, busy, may_change
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
 from guest_owner.kbs.notices import Notices
@@ -27,6 +31,7 @@ COOKIE = "kbs-session-id"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ADMIN_PATHS = frozenset(("attestation-policy", "reference-value", "resource", "resource-policy"))
 _JSON = "application/json"
+_TURN_SECONDS = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +91,11 @@ class KbsEndpoint:
                 )
                 return Response(reply, media_type=_JSON)
             case ("GET" | "POST", ["kbs", "v0", rollback_counter.PLUGIN, *segments]):
-                limit = rollback_counter.MAX_MESSAGE_BYTES
-                wish = await self._bodies.read(request, limit) if request.method == "POST" else None
+                wish = None
+                if request.method == "POST":
+                    limit = rollback_counter.MAX_MESSAGE_BYTES
+                    wish = await self._bodies.read(request, limit)
+                    await self._wait_for_turn()
                 reply = self._broker.counter(
                     _cookie(request), _bearer(request), "/".join(segments), wish
                 )
@@ -104,13 +112,17 @@ class KbsEndpoint:
         match (request.method, path.split("/")[3:]):
             case ("POST", ["resource", *segments]):
                 body = await self._bodies.read(request, self._limits.admin_bytes)
+                await self._wait_for_turn(call)
                 call.put_resource("/".join(segments), body)
                 return Response(b"")
             case ("DELETE", ["resource", *segments]):
+                await self._wait_for_turn(call)
                 call.delete_resource("/".join(segments))
                 return Response(b"")
             case ("POST", ["reference-value"]):
-                call.register(await self._bodies.read(request, self._limits.admin_bytes))
+                body = await self._bodies.read(request, self._limits.admin_bytes)
+                await self._wait_for_turn(call)
+                call.register(body)
                 return Response(b"")
             case ("GET", ["reference-value", *names]):
                 return Response(call.list_references("/".join(names)), media_type=_JSON)
@@ -118,6 +130,24 @@ class KbsEndpoint:
                 raise call.refuse_policy()
             case _:
                 raise call.refuse_path()
+
+    async def _wait_for_turn(self, call: AdminCall | None = None) -> None:
+        """Answer others while another process changes the state: a backup may hold it for long.
+
+        Raises:
+            ConfigError: `state.busy`, `state.read`.
+            KbsRefusedError: for one of these, to an administrator.
+        """
+        end = time.monotonic() + WAIT_SECONDS
+        try:
+            while not may_change(self._service.state):
+                if time.monotonic() > end:
+                    raise busy(self._service.state)
+                await asyncio.sleep(_TURN_SECONDS)
+        except ConfigError as error:
+            if call is None:
+                raise
+            raise call.refuse(error) from error
 
     @staticmethod
     def _session_reply(session: Session, reply: bytes) -> Response:

@@ -19,7 +19,7 @@ from ccinit.errors import ConfigError
 from guest_owner.kbs.files import PRIVATE_MODE
 
 LOCK_FILE: Final = "changes.lock"
-WAIT_SECONDS: Final = 5.0  # a change takes milliseconds; the server answers nobody meanwhile
+WAIT_SECONDS: Final = 5.0  # a change takes milliseconds, and a backup as long as it takes
 _STEP_SECONDS: Final = 0.01
 
 _mine = threading.local()
@@ -71,10 +71,9 @@ def changing(root: Path) -> Iterator[None]:
         yield
         return
     require_state(root)
-    path = root / LOCK_FILE
-    descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    descriptor = _open_lock(root / LOCK_FILE)
     try:
-        _wait_for(descriptor, path)
+        _wait_for(descriptor, root)
         _mine.held = held | {root}
         try:
             yield
@@ -84,12 +83,30 @@ def changing(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, path: Path) -> None:
+def may_change(root: Path) -> bool:
+    """Whether nobody holds the right to change the files of a state directory at this moment.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    descriptor = _open_lock(root / LOCK_FILE)
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def busy(root: Path) -> ConfigError:
+    """Return the error of whoever has waited for `WAIT_SECONDS`."""
+    held = f"another command has held {root / LOCK_FILE} for {WAIT_SECONDS:.0f} s"
+    return ConfigError("state.busy", f"{held}: end it, try again")
+
+
+def _wait_for(descriptor: int, root: Path) -> None:
     end = time.monotonic() + WAIT_SECONDS
     while not _try_lock(descriptor):
         if time.monotonic() > end:
-            detail = f"another command has held {path} for {WAIT_SECONDS:.0f} s: end it, try again"
-            raise ConfigError("state.busy", detail)
+            raise busy(root)
         time.sleep(_STEP_SECONDS)
 
 
@@ -99,6 +116,10 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _open_lock(path: Path) -> int:
+    return _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -21,8 +21,9 @@ from guest_owner.kbs.token import TokenSigner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the HTTP surface speaks for."""
+    """What the HTTP surface speaks for; `state` is the directory."""
 
+    state: Path
     broker: KeyBroker
     administration: Administration
     metrics: Metrics
@@ -47,6 +48,7 @@ def open_service(
     passports = PassportAdmission(store, decisions)
     broker = KeyBroker(store, decisions, Sessions(limits, clock), signer, mint, passports)
     return Service(
+        state=state,
         broker=broker,
         administration=Administration(store, audit),
         metrics=metrics,

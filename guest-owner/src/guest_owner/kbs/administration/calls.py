@@ -61,7 +61,7 @@ class AdminCall:
         try:
             registrations = parse_rvps_message(message)
         except CcinitError as error:
-            raise self._refuse(error, Variant.RVPS_ERROR) from error
+            raise self.refuse(error, Variant.RVPS_ERROR) from error
 
         names = {
             "reference": [reference.name for reference in registrations.references],
@@ -99,6 +99,13 @@ class AdminCall:
         """Return the refusal of a call that would set or show a Rego policy."""
         return self._refuse_text(_NO_REGO, Variant.POLICY_ENGINE_ERROR, status=501)
 
+    def refuse(
+        self, error: CcinitError, variant: Variant = Variant.PLUGIN_INTERNAL_ERROR
+    ) -> KbsRefusedError:
+        """Return the refusal of a call that failed with this."""
+        self._record(Decision.REFUSED, str(error))
+        return KbsRefusedError.because(error, variant, str(error))
+
     def refuse_path(self) -> KbsRefusedError:
         """Return the refusal of a call that there is not."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
@@ -107,7 +114,7 @@ class AdminCall:
         try:
             uri = parse_resource_uri("kbs:///" + path, "resource.path")
         except CcinitError as error:
-            raise self._refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
+            raise self.refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
         self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
 
     def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
@@ -115,11 +122,7 @@ class AdminCall:
         try:
             commit()
         except CcinitError as error:
-            raise self._refuse(error, variant) from error
-
-    def _refuse(self, error: CcinitError, variant: Variant) -> KbsRefusedError:
-        self._record(Decision.REFUSED, str(error))
-        return KbsRefusedError.because(error, variant, str(error))
+            raise self.refuse(error, variant) from error
 
     def _refuse_text(
         self, reason: str, variant: Variant, *, status: int | None = None
