@@ -171,11 +171,13 @@ def test_all_addresses_of_a_machine_are_those_of_both_protocols() -> None:
 
 
 @contextmanager
-def command(state: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The command in a process of its own, and its port."""
+def command(
+    state: Path, before: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command in a process of its own, started by `before`, and its port."""
     serve = ("-m", "guest_owner", "kbs", "serve", "--listen", "127.0.0.1:0", "--state", str(state))
     with subprocess.Popen(
-        (sys.executable, *serve), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        (*before, sys.executable, *serve), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:
@@ -184,6 +186,30 @@ def command(state: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
             yield process, int(port[1])
         finally:
             process.terminate()
+
+
+def limited(descriptors: str) -> tuple[str, ...]:
+    return "sh", "-c", f'ulimit {descriptors}; exec "$@"', "sh"
+
+
+def test_limit_that_the_kernel_would_raise_turns_nobody_away(registered_state: Path) -> None:
+    context = ssl.create_default_context(cafile=registered_state / "ca.pem")
+    with command(registered_state, limited("-Sn 64")) as (process, port), ExitStack() as stack:
+        for _ in range(ROOM):  # all are there at once
+            raw = socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS)
+            stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+        assert told_end(port)
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_limit_that_leaves_no_room_is_told_at_once(registered_state: Path) -> None:
+    with command(registered_state, limited("-n 72")) as (process, port):
+        assert process.stderr is not None
+        told = "room for 8 of 256 connections: 72 files may be open, 320 would have to be"
+        assert process.stderr.readline().startswith(told)
+        assert told_end(port)
 
 
 def shown_certificate(port: int) -> str:

@@ -55,13 +55,12 @@ class Connections:
         """Nobody is let in yet.
 
         Args:
-            room: how many there are at most.
+            room: how many there are at most, if as many files may be open.
             seconds: for a TLS handshake, and for the end of TLS.
             established: those whose handshake is over.
             observe: is told the name of each alert about the KBS's certificate.
         """
-        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._room = max(1, min(room, soft - _RESERVED_DESCRIPTORS))
+        self._room = _find_room(room)
         self._seconds = seconds
         self._established = established
         self._observe = observe
@@ -141,6 +140,23 @@ class Connections:
         alert, meaning = _ALERTS[reason]
         self._observe(alert)
         self._notices.tell(alert, f"{peer} refuses our certificate ({alert}): {meaning}")
+
+
+def _find_room(wanted: int) -> int:
+    """Return how many connections there may be, after asking the kernel for as many descriptors."""
+    needed = wanted + _RESERVED_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return wanted
+    allowed = min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    room = max(1, wanted - (needed - allowed))
+    if room < wanted:
+        _log.warning(
+            "room for %d of %d connections: %d files may be open, %d would have to be (ulimit -Hn)",
+            *(room, wanted, hard, needed),
+        )
+    return room
 
 
 def _peer_of(accepted: socket.socket) -> str:
