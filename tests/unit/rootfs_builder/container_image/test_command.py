@@ -204,7 +204,7 @@ def encrypt_into_kbs(layout: Path, tmp_path: Path, *more: str) -> int:
 def test_keys_go_into_the_kbs_and_the_pod_gets_its_table(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl.create_default_context", lambda **_roots: None)
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *_paths: None)
     kbs = Kbs(monkeypatch)
     private = "kbs:///ccinit/demo/image-key-private"
     assert encrypt_into_kbs(layout, tmp_path, "--private-key", private) == 0
@@ -222,7 +222,7 @@ def test_keys_go_into_the_kbs_and_the_pod_gets_its_table(
 def test_image_whose_key_the_kbs_refuses_is_not_pushed(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl.create_default_context", lambda **_roots: None)
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", lambda *_paths: None)
     kbs = Kbs(monkeypatch, refuses=True)
     CALLS.clear()
     with pytest.raises(PeerError) as refused:
