@@ -91,19 +91,26 @@ class IntegrityLayout:
             ),
         )
 
-    def to_active_table(self, disk_number: str) -> str:
-        """Return the table as the kernel must report it once the device is active."""
-        options = []
-        if self.meta_node:
-            options.append(f"meta_device:{self.meta_number}")
-        options += [
-            f"block_size:{BLOCK_BYTES}",
-            f"journal_sectors:{self.journal_sectors}",
+    def to_active_tables(self, disk_number: str) -> tuple[str, str]:
+        """Return the table as a kernel must report it once the device is active, in both its forms.
+
+        That of Linux 6.12 names the journal's size always; that of 7.3 with the rest of the
+        journal, and only where the journal is used.
+        """
+        journal = [f"journal_sectors:{self.journal_sectors}"]
+        buffers = [
             f"interleave_sectors:{1 if self.meta_node else _INTERLEAVE_SECTORS}",
             f"buffer_sectors:{_BUFFER_SECTORS}",
         ]
-        if self.mode == "J":
-            options += ["journal_watermark:50", "commit_time:10000"]
+        writes = ["journal_watermark:50", "commit_time:10000"] if self.mode == "J" else []
+        return (
+            self._describe_active(disk_number, journal + buffers + writes),
+            self._describe_active(disk_number, buffers + (journal + writes if writes else [])),
+        )
+
+    def _describe_active(self, disk_number: str, more: list[str]) -> str:
+        meta = [f"meta_device:{self.meta_number}"] if self.meta_node else []
+        options = [*meta, f"block_size:{BLOCK_BYTES}", *more]
         return f"{disk_number} 0 {AEAD.tag_bytes} {self.mode} {len(options)} {' '.join(options)}"
 
 
@@ -173,7 +180,7 @@ def verify_active(
     if (
         table.kind != expected.kind
         or table.length_sectors != expected.length_sectors
-        or table.parameters != layout.to_active_table(disk_number)
+        or table.parameters not in layout.to_active_tables(disk_number)
     ):
         raise VerificationError(
             "integrity.table", f"the active table is {table.parameters[:500]!r}"

@@ -80,6 +80,32 @@ def test_active_device_as_planned_is_returned() -> None:
     assert verify_active(MEMORY, "254:16", GOOD_TABLE, GOOD_STATUS) == GOOD_TABLE
 
 
+def test_active_device_as_newer_kernels_tell_of_it_is_returned() -> None:
+    """Linux 7.3 names what there is of a journal last, and nothing of one that is not used."""
+    table = active(
+        "254:16 0 32 D 4 meta_device:1:1 block_size:4096 interleave_sectors:1 buffer_sectors:128"
+    )
+    assert verify_active(MEMORY, "254:16", table, GOOD_STATUS) == table
+
+
+def test_journal_that_is_used_is_told_of_in_either_order() -> None:
+    sectors = DISK.provided_bytes // 512
+    status = active(f"0 {sectors} -")
+
+    def on_disk(parameters: str) -> DmTarget:
+        return DmTarget(length_sectors=sectors, kind="integrity", parameters=parameters)
+
+    buffers = "interleave_sectors:32768 buffer_sectors:128"
+    start, end = "254:16 0 32 J 6 block_size:4096", "journal_watermark:50 commit_time:10000"
+    for journal in (f"journal_sectors:16368 {buffers}", f"{buffers} journal_sectors:16368"):
+        table = on_disk(f"{start} {journal} {end}")
+        assert verify_active(DISK, "254:16", table, status) == table
+    for other in (f"{buffers} journal_sectors:264", buffers):
+        with pytest.raises(VerificationError) as error:
+            verify_active(DISK, "254:16", on_disk(f"{start} {other} {end}"), status)
+        assert error.value.reason == "integrity.table"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

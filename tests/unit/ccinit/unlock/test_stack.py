@@ -79,7 +79,7 @@ class RecordingControl(DmControl):
             return ()
         if self.shown is not None:
             return (self.shown,)
-        parameters = self._layout.to_active_table(DISK.number)
+        parameters = self._layout.to_active_tables(DISK.number)[0]
         return (DmTarget(length_sectors=2048, kind="integrity", parameters=parameters),)
 
     def read_status(self, device: DmDevice) -> tuple[DmTarget, ...]:
@@ -145,7 +145,7 @@ def test_stack_with_key_of_another_length_is_a_bug(monkeypatch: pytest.MonkeyPat
 
 
 TABLE = DmTarget(
-    length_sectors=2048, kind="integrity", parameters=LAYOUT.to_active_table(DISK.number)
+    length_sectors=2048, kind="integrity", parameters=LAYOUT.to_active_tables(DISK.number)[0]
 )
 
 
@@ -155,7 +155,7 @@ TABLE = DmTarget(
         (replace(TABLE, kind="linear"), "0 2048 -", "integrity.table"),
         (replace(TABLE, length_sectors=1024), "0 2048 -", "integrity.table"),
         (
-            replace(TABLE, parameters=LAYOUT.to_active_table("254:32")),
+            replace(TABLE, parameters=LAYOUT.to_active_tables("254:32")[0]),
             "0 2048 -",
             "integrity.table",
         ),
