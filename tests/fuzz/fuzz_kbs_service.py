@@ -132,12 +132,14 @@ def open_session(kbs: Kbs) -> tuple[str, bytes]:
 def check_reply(reply: Reply, path: bytes = b"") -> None:
     """A refusal says what it is, in the words of a KBS."""
     status, _headers, body = reply
-    assert status in {200, 401, 403, 404, 413, 501} or status == 400, status
+    assert status in {200, 400, 401, 403, 404, 408, 413, 501}, status
     if status != 200:
         assert body.startswith(b"{"), (status, body, path)
         value = json.loads(body)
         assert value.keys() == {"type", "detail"}
         assert value["type"].startswith(ERRORS)
+        # Bodies come at once here: what is late is evidence without its session.
+        assert (status == 408) == (value["detail"] == "no such session, or it has expired"), value
 
 
 def changed(source: random.Random, data: bytes) -> bytes:
