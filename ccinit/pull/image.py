@@ -28,7 +28,7 @@ from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
 from ccinit.pull.erofs.handover import hand_over
-from ccinit.pull.erofs.index import IndexRequest, index_arguments
+from ccinit.pull.erofs.index import IndexRequest, end_with_page, index_arguments
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.layers.file import telling_no_room
 from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
@@ -171,6 +171,8 @@ async def _index_layers(
             await children.index(IndexRequest(runs=runs))
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
+    for layer in files:
+        end_with_page(layer.index)
     return files
 
 

@@ -24,7 +24,7 @@ from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
 from ccinit.pull.erofs.compress import compress_layers
-from ccinit.pull.erofs.index import index_arguments
+from ccinit.pull.erofs.index import end_with_page, index_arguments
 from ccinit.pull.erofs.walk import list_tree
 from ccinit.pull.image import (
     IndexedLayers,
@@ -119,6 +119,7 @@ def index(
             tar.write_bytes(indexed_tars[position])
         arguments = ("/usr/bin/mkfs.erofs", *index_arguments(layer.tar, layer.index))
         subprocess.run(arguments, check=True, capture_output=True)
+        end_with_page(layer.index)
         tar.write_bytes(checked)
         files.append(layer)
     verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=tuple(passed))
