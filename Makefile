@@ -16,12 +16,13 @@ help: ## List the targets.
 demo: setup tools ## Run the whole way end to end, attackers included (TEE=tpm|snp-sim|tdx-sim|sample-test; report in build/demo/).
 	@$(BIN)/python -m tests.demo --tee $(or $(TEE),tpm)
 
-test: check image ## Run every check and test that CI runs.
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-boots test-native test-kernel; code=$$?; $(BIN)/python -m tests.faults && exit $$code
+test: image ## Run every check and test that CI runs.
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(IN_TEST); code=$$?; $(BIN)/python -m tests.faults && exit $$code
 
-# Beside each other, what takes longest first: a guest under emulation keeps one processor busy. Each
-# line says whose it is; an interrupt is for the tests, which end in order, and not for who passes
-# their words on.
+# Two at a time, in an order that keeps two processors busy to the end: most tests of a kind use one,
+# a guest under emulation as well. Each line says whose it is; an interrupt is for the tests, which
+# end in order, and not for who passes their words on.
+IN_TEST := check-units check-types check-text test-boots test-native test-kernel
 told_as = 2>&1 | { trap '' INT; sed --unbuffered 's/^/$(1) | /'; }; exit $${PIPESTATUS[0]}
 
 test-native:
@@ -54,7 +55,7 @@ check-types:
 	@echo "check: mypy"; $(BIN)/mypy
 
 check-units:
-	@echo "check: unit tests"; $(BIN)/pytest -q -m "not long" tests/architecture tests/unit tests/fuzz
+	@$(BIN)/pytest -q -m 'not long' tests/architecture tests/unit tests/fuzz -o cache_dir=.pytest_cache/units $(call told_as,units )
 
 image: setup tools ## Build the guest image, both profiles, into build/image/ (RELEASE=1: locked versions only).
 	@$(BIN)/rootfs-builder image $(if $(RELEASE),--release)
