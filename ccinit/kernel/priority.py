@@ -1,4 +1,4 @@
-"""The part of the processor that this process gets while others want it, too; sched(7)."""
+"""The part of the processor that a process gets while others want it, too; sched(7)."""
 
 import os
 
@@ -6,18 +6,20 @@ from ccinit.kernel.libc import kernel_error
 
 FOREMOST = -20  # eighty times the share of an ordinary process
 ORDINARY = 0
+HINDMOST = 19  # a seventieth of it
 
 
-def set_priority(nice: int) -> None:
-    """Set the nice value of this process; what it executes and starts from now on inherits it.
+def set_priority(nice: int, pid: int = 0) -> None:
+    """Set a nice value; what the process executes and starts from now on inherits it.
 
     Args:
         nice: -20, the largest share, to 19.
+        pid: of a process with one thread, which the caller owns; 0 is the caller.
 
     Raises:
         KernelError: a smaller value than now, without the right to.
     """
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
     except OSError as error:
         raise kernel_error(error, "setpriority", f"nice {nice}") from error

@@ -87,6 +87,7 @@ class PreparedChild:
         if self.is_used:
             raise RuntimeError("a child does one job")
         self.is_used = True
+        self._child.step_forward()
         talk = Conversation(
             self._child.connection, self._rights, reply, answers or {}, notices or {}
         )
@@ -115,6 +116,7 @@ class PreparedProgram:
         if self.is_used:
             raise RuntimeError("a child becomes one program")
         self.is_used = True
+        self._child.step_forward()
         request = ProgramRequest(arguments=tuple(arguments))
         async with deadline(seconds, "child.late"):
             # Silence is success: the program that took the child's place has no channel.
@@ -203,8 +205,9 @@ class Children:
     ) -> AsyncIterator["PreparedChild"]:
         """Start a child for a job that is soon to come; yields it, and ends it with the block.
 
-        It loads its code and gives up its rights while others work, and then waits. The fds may be
-        closed as soon as it is there; secrets are as for `run`.
+        It loads its code and gives up its rights while others work, behind them if there are too
+        few processors, and then waits. The fds may be closed as soon as it is there; secrets are as
+        for `run`.
 
         Raises:
             KernelError: it could not be started.
@@ -212,6 +215,7 @@ class Children:
         rights = self._table[role]
         async with self._start_with(role, fds, secrets or {}, workspace) as child:
             child.enclose(self._cgroup, rights, self.store_bytes)
+            child.step_back()
             yield PreparedChild(child, rights)
 
     async def run_program(
@@ -268,6 +272,7 @@ class Children:
                 os.close(output.writer)
             async with child:
                 child.enclose(self._cgroup, rights, self.store_bytes)
+                child.step_back()
                 yield PreparedProgram(child, rights, output.reader)
         finally:
             os.close(output.reader)

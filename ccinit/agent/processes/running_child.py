@@ -8,6 +8,7 @@ from ccinit.agent.processes.roles import Rights, Role
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.priority import HINDMOST, ORDINARY, set_priority
 from ccinit.kernel.process import Process
 
 R = TypeVar("R")
@@ -46,6 +47,23 @@ class RunningChild:
         self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
+
+    def step_back(self) -> None:
+        """Let every other child have the processor first: nobody waits for this one yet.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        set_priority(HINDMOST, self.process.pid)
+
+    def step_forward(self) -> None:
+        """Let it be as the others: it has its job.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if self.process.status is None:  # the talk says what became of one that has ended
+            set_priority(ORDINARY, self.process.pid)
 
     async def hold(self, talk: Conversation[R], request: object) -> R:
         """Hold the talk and return its result.

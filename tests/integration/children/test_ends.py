@@ -3,9 +3,12 @@
 Needs root, for the change of user, and a kernel with Landlock (ABI 6) and seccomp.
 """
 
+import os
+import signal
+
 import pytest
 
-from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, ChildError, DeadlineError, KernelError, VerificationError
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
@@ -17,7 +20,7 @@ from tests.integration.children.harness import (
     run_order,
     status_of,
 )
-from tests.integration.children.program import TABLE, Order, Outcome, Step
+from tests.integration.children.program import TABLE, Continue, Halt, Order, Outcome, Step
 
 pytestmark = needs_root
 
@@ -129,6 +132,36 @@ def test_prepared_child_waits_without_rights_and_does_one_job(children: Children
             return outcome
 
     assert EventLoop().run(job()).text == "a"
+
+
+def test_prepared_child_lets_others_go_first_until_it_has_its_job(children: Children) -> None:
+    def nice(pid: int) -> int:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+
+    async def job() -> tuple[int, int]:
+        async with children.prepare(Role.CONFIG, fds={}) as prepared:
+            waiting = nice(prepared.pid)
+
+            async def answer(question: Halt) -> Answer:
+                return Answer(value=Continue(number=nice(question.pid)))
+
+            outcome = await prepared.run(
+                Order(deed="halt"), Outcome, seconds=SECONDS, answers={Halt: answer}
+            )
+            return waiting, outcome.number
+
+    assert EventLoop().run(job()) == (19, nice(0))
+
+
+def test_prepared_child_that_has_ended_says_so_when_it_is_asked(children: Children) -> None:
+    async def job() -> None:
+        async with children.prepare(Role.CONFIG, fds={}) as prepared:
+            os.kill(prepared.pid, signal.SIGKILL)
+            await prepared.run(Order(deed="echo"), Outcome, seconds=SECONDS)
+
+    with pytest.raises(ChildError) as error:
+        EventLoop().run(job())
+    assert str(error.value) == "child.ended: config: signal 9"
 
 
 def test_prepared_child_that_is_never_asked_ends_with_its_block(children: Children) -> None:
