@@ -7,6 +7,8 @@ that LISTEN does not use.
 
 # ruff: noqa: PLC0415  # see above
 
+from contextlib import AsyncExitStack
+
 from ccinit.agent.figures import read_pss_bytes
 from ccinit.agent.guest import EarlyGuest, Guest
 from ccinit.annotations import TYPE_CHECKING
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ccinit.agent.phases.configuration import Configured
     from ccinit.agent.phases.images import Pulled
     from ccinit.agent.phases.pod import Started
+    from ccinit.agent.phases.reception_children import ReceptionChildren
     from ccinit.agent.phases.storage import Unlocked
 
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
@@ -55,13 +58,16 @@ async def boot(early: EarlyGuest) -> "Started":
     attested, pump = await run_phase(
         guest, sequence.ATTEST, _attest(guest, configured, log_binding), limits.attest_seconds
     )
-    unlocked = await run_phase(guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump))
-    pulled = await run_phase(
-        guest,
-        sequence.PULL,
-        _pull(guest, configured, attested, unlocked),
-        limits.pull_seconds,
-    )
+    async with AsyncExitStack() as ahead:
+        unlocked, waiting = await run_phase(
+            guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump, ahead)
+        )
+        pulled = await run_phase(
+            guest,
+            sequence.PULL,
+            _pull(guest, configured, attested, unlocked, waiting),
+            limits.pull_seconds,
+        )
     if guest.service.may_start:
         await guest.service.starting.wait()
     return await run_phase(
@@ -176,22 +182,33 @@ def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Atteste
 
 
 async def _unlock(
-    guest: Guest, configured: "Configured", attested: "Attested", pump: "LogPump"
-) -> "Unlocked":
+    guest: Guest,
+    configured: "Configured",
+    attested: "Attested",
+    pump: "LogPump",
+    ahead: AsyncExitStack,
+) -> tuple["Unlocked", "ReceptionChildren | None"]:
+    """Return the storage, and children for PULL; `ahead` ends them."""
+    from ccinit.agent.phases.images import prepare_first
     from ccinit.agent.phases.storage import unlock
     from ccinit.agent.storage_watch import StorageWatch
 
+    waiting = await ahead.enter_async_context(prepare_first(guest, configured, attested))
     unlocked = await unlock(guest, configured, attested)
     pump.watch(StorageWatch(guest, configured.manifest))
-    return unlocked
+    return unlocked, waiting
 
 
 async def _pull(
-    guest: Guest, configured: "Configured", attested: "Attested", unlocked: "Unlocked"
+    guest: Guest,
+    configured: "Configured",
+    attested: "Attested",
+    unlocked: "Unlocked",
+    waiting: "ReceptionChildren | None",
 ) -> "Pulled":
     from ccinit.agent.phases.images import pull
 
-    return await pull(guest, configured, attested, unlocked)
+    return await pull(guest, configured, attested, unlocked, waiting)
 
 
 async def _start(

@@ -2,13 +2,16 @@
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from itertools import chain, repeat
 
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.memory_store import count_used
 from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_reception
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
@@ -18,6 +21,7 @@ from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.resources import name_pull_resources
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
@@ -36,6 +40,9 @@ AT_ONCE = 3
 """Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
 
 
+_Reception = AbstractAsyncContextManager[ReceptionChildren]
+
+
 @frozen
 class Pulled:
     """The manifest's images by name, mounted and compared with their tars."""
@@ -44,25 +51,29 @@ class Pulled:
 
 
 async def pull(
-    guest: Guest, configured: Configured, attested: Attested, unlocked: Unlocked
+    guest: Guest,
+    configured: Configured,
+    attested: Attested,
+    unlocked: Unlocked,
+    waiting: ReceptionChildren | None = None,
 ) -> Pulled:
-    """Pull every image.
+    """Pull every image, the first by children that may be `waiting` (see `prepare_first`).
 
     Raises:
         CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
     """
     images: dict[str, PulledImage] = {}
-    waiting = deque(configured.manifest.images)
+    left = deque(zip(configured.manifest.images, chain((waiting,), repeat(None)), strict=False))
     in_memory = unlocked.in_memory
     turn, store = Turn(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
 
-    async def pull_waiting() -> None:
-        while waiting:
-            image = waiting.popleft()
+    async def pull_left() -> None:
+        while left:
+            image, children = left.popleft()
             directory = f"{unlocked.store}/image-{image.name}"
             try:
                 images[image.name] = await _pull_one(
-                    guest, configured, attested, image, directory, turn, store
+                    guest, configured, attested, image, directory, turn, store, children
                 )
             except CcinitError as error:  # the report has the error, which knows no image
                 guest.event(f"image {image.name}: {error}")
@@ -70,13 +81,33 @@ async def pull(
 
     async with TaskGroup() as group:
         for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory
-            group.start(pull_waiting(), f"pull {number}")
+            group.start(pull_left(), f"pull {number}")
     for uri in name_pull_resources(configured.manifest):
         attested.grants[uri].secret.wipe()  # they have had their one use
     if in_memory:
         used, free = count_used(unlocked.store)
         guest.event(f"images take {used} bytes of memory; containers may write {free}")
     return Pulled(images=images)
+
+
+def prepare_first(
+    guest: Guest, configured: Configured, attested: Attested
+) -> AbstractAsyncContextManager[ReceptionChildren | None]:
+    """Return what starts the children that receive the first image, to be entered before UNLOCK.
+
+    They load their code while storage is opened. None are started where that needs all the memory:
+    for a key derivation that somebody else has chosen, and without a disk for the images.
+    """
+    volumes, image = configured.manifest.volumes, configured.manifest.images[0]
+    kinds = {volume.kind for volume in volumes}
+    made_elsewhere = {volume.kind for volume in volumes if volume.is_made_elsewhere}
+    if VolumeKind.SCRATCH not in kinds or VolumeKind.PERSISTENT in made_elsewhere:
+        return nullcontext()
+    try:
+        secrets = _secrets(attested, image, _rule(configured, image))
+    except LimitExceededError:
+        return nullcontext()  # PULL refuses it
+    return prepare_reception(guest.children, image, secrets)
 
 
 async def _pull_one(
@@ -87,14 +118,19 @@ async def _pull_one(
     directory: str,
     turn: Turn,
     store: LayerStore,
+    waiting: ReceptionChildren | None,
 ) -> PulledImage:
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
-    rule = select_rule(configured.manifest.registries, parse_image_reference(image.reference))
+    rule = _rule(configured, image)
     request = _request(configured, image, rule)
-    secrets = _secrets(attested, image, rule)
+    if waiting is None:
+        secrets = _secrets(attested, image, rule)
+        reception: _Reception = prepare_reception(guest.children, image, secrets)
+    else:
+        reception = nullcontext(waiting)
     children = ImageChildren(
-        guest, configured, attested, image, directory, secrets, turn, store.form
+        guest, configured, attested, image, directory, reception, turn, store.form
     )
     async with children:
         pulled = await pull_image(request, directory, children, store, policy)
@@ -108,6 +144,10 @@ async def _pull_one(
     configured.measurement.note(image_pulled(image.reference, pulled.manifest))
     guest.service.figures.image_bytes[image.name] = pulled.file_bytes
     return pulled
+
+
+def _rule(configured: Configured, image: Image) -> RegistryRule | None:
+    return select_rule(configured.manifest.registries, parse_image_reference(image.reference))
 
 
 def _request(configured: Configured, image: Image, rule: RegistryRule | None) -> PullRequest:

@@ -1,8 +1,7 @@
 """The children of one pull: which role does what, and the pipes between them."""
 
 import os
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +9,7 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import open_layer_keys
+from ccinit.agent.phases.reception_children import ReceptionChildren
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, PreparedChild, ProgramEnd
 from ccinit.agent.processes.roles import RIGHTS, Role
@@ -20,7 +20,6 @@ from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
 from ccinit.pull.layer_store import StoredLayer
-from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
 from ccinit.pull.messages.feed import FedTar, FeedRequest
 from ccinit.pull.messages.fetch import (
@@ -65,10 +64,12 @@ _JUDGE_SECONDS = 60.0
 class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
 
-    Those that wait for others are started ahead and load their code meanwhile: the decompressor and
-    the one that reads the manifest while the registry is asked for it, the one for the index while
-    the last tar is read, those for the mounts while the index is made. The one that reads the tars
-    is not: it would wait beside those that open an encrypted image's keys, for nothing but memory.
+    Those that wait for others are started ahead and load their code meanwhile: who receives the
+    image before it is asked for (`reception_children`), the one for the index while the last tar is
+    read, those for the mounts while the index is made.
+
+    Args:
+        reception: who receives it, to be entered and left with this.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class ImageChildren:
         attested: Attested,
         image: Image,
         directory: str,
-        secrets: Mapping[str, Secret],
+        reception: AbstractAsyncContextManager[ReceptionChildren],
         turn: Turn,
         form: LayerForm = LayerForm.INDEX,
     ) -> None:
@@ -86,40 +87,19 @@ class ImageChildren:
         self._configured = configured
         self._attested = attested
         self._image = image
-        self._secrets = secrets
         self._turn = turn
         self._form = form
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
         self._stack = AsyncExitStack()
-        self._fds: dict[str, int] = {}
-        self._registry: PreparedChild | None = None
-        self._inspect: PreparedChild | None = None
-        self._unpack: PreparedChild | None = None
+        self._entering = reception
+        self._entered: ReceptionChildren | None = None
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
     async def __aenter__(self) -> Self:
-        try:
-            with ExitStack() as passed_on:
-                blobs_out, self._fds["blobs"] = open_pipe()
-                passed_on.callback(os.close, blobs_out)
-                self._fds["words"], words_in = open_word_pipe()
-                passed_on.callback(os.close, words_in)
-                await self._prepare(blobs_out, words_in)
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
+        self._entered = await self._stack.enter_async_context(self._entering)
         return self
-
-    async def _prepare(self, blobs_out: int, words_in: int) -> None:
-        prepare = self._guest.children.prepare
-        registry = prepare(Role.REGISTRY, fds={}, secrets=self._secrets)
-        self._registry = await self._stack.enter_async_context(registry)
-        inspect = prepare(Role.INSPECT, fds={})
-        self._inspect = await self._stack.enter_async_context(inspect)
-        unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: words_in})
-        self._unpack = await self._stack.enter_async_context(unpack)
 
     async def __aexit__(
         self,
@@ -127,8 +107,6 @@ class ImageChildren:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for name in tuple(self._fds):
-            os.close(self._fds.pop(name))
         await self._stack.aclose()
 
     @property
@@ -150,10 +128,10 @@ class ImageChildren:
             if sending.first:
                 kept = f"{sending.first} layers are there already"
                 self._guest.event(f"image {self._image.name}: {kept}")
-            sink = self._open_unnamed() if sending.to_file else self._fds.pop("blobs")
+            sink = self._open_unnamed() if sending.to_file else self._reception.fds.pop("blobs")
             return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
-        return await _prepared(self._registry).run(
+        return await self._reception.registry.run(
             request,
             PulledBlobs,
             seconds=self._seconds,
@@ -167,7 +145,7 @@ class ImageChildren:
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         """Read the documents without a network."""
-        return await _prepared(self._inspect).run(request, InspectedImage, seconds=self._seconds)
+        return await self._reception.inspect.run(request, InspectedImage, seconds=self._seconds)
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
@@ -178,7 +156,8 @@ class ImageChildren:
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         """Decrypt what was downloaded into a file."""
-        file, pipe = self._fds.pop("file"), self._fds.pop("blobs")
+        fds = self._reception.fds
+        file, pipe = fds.pop("file"), fds.pop("blobs")
         try:
             return await self._guest.children.run(
                 Role.DECRYPT,
@@ -198,7 +177,7 @@ class ImageChildren:
         async def answer(question: NewTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_append(question.position))
 
-        reply = await _prepared(self._unpack).run(
+        reply = await self._reception.unpack.run(
             request, UnpackReply, seconds=self._seconds, answers={NewTar: answer}
         )
         if self._form is LayerForm.INDEX:
@@ -228,25 +207,22 @@ class ImageChildren:
         async def give(question: GrowingTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
 
-        words = self._fds.pop("words")
-        try:
-            layers = await self._guest.children.run(
-                Role.LAYERS,
-                request,
-                VerifiedLayers,
-                seconds=self._seconds,
-                fds={SOURCE: words},
-                answers={KeptTar: give_kept, GrowingTar: give},
-            )
-        finally:
-            os.close(words)
+        reader = self._reception.layers or await self._prepare_reader()
+        layers = await reader.run(
+            request,
+            VerifiedLayers,
+            seconds=self._seconds,
+            answers={KeptTar: give_kept, GrowingTar: give},
+        )
         for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
             self._trees.append(await self._prepare_for_files(Role.TREE))
         return layers
 
     async def index(self, request: IndexRequest) -> None:
         """Run mkfs.erofs over each tar."""
-        await _prepared(self._index).run(request, IndexReply, seconds=self._seconds)
+        if self._index is None:
+            raise RuntimeError("no tar was decompressed")
+        await self._index.run(request, IndexReply, seconds=self._seconds)
 
     async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
         """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
@@ -300,6 +276,20 @@ class ImageChildren:
             ]
         return join_parts([await walk.join() for walk in walks])
 
+    @property
+    def _reception(self) -> ReceptionChildren:
+        if self._entered is None:
+            raise RuntimeError("the children were not entered")
+        return self._entered
+
+    async def _prepare_reader(self) -> PreparedChild:
+        words = self._reception.fds.pop("words")
+        try:
+            prepared = self._guest.children.prepare(Role.LAYERS, fds={SOURCE: words})
+            return await self._stack.enter_async_context(prepared)
+        finally:
+            os.close(words)
+
     async def _prepare_for_files(self, role: Role) -> PreparedChild:
         prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
         return await self._stack.enter_async_context(prepared)
@@ -308,7 +298,7 @@ class ImageChildren:
         """Return a file without a name for encrypted layers; another fd of it is kept."""
         try:
             file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            self._fds["file"] = file
+            self._reception.fds["file"] = file
             return os.dup(file)
         except OSError as error:
             raise KernelError(error.errno or 0, "open", self._directory) from error
@@ -335,9 +325,3 @@ def _open_file(path: str, flags: int) -> int:
 def _check_end(end: ProgramEnd) -> None:
     if not end.status.is_success():
         raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
-
-
-def _prepared(child: PreparedChild | None) -> PreparedChild:
-    if child is None:
-        raise RuntimeError("the children were not entered")
-    return child

@@ -5,8 +5,11 @@ the file with the key that a KBS would release. The image's tars, indexes and mo
 /tmp/store. It prints a line when it has come as far as a PID 1 that is about to pull, waits for
 one, pulls, and prints the bytes of all files of the image.
 
-Not as in the guest: no cgroups around the children, and /tmp is the machine's disk, not an
-encrypted one.
+As in the guest the children that receive the image load their code while storage is opened, and
+have no longer for it: what is not ready by then is waited for in the pull.
+
+Not as in the guest: no cgroups around the children, /tmp is the machine's disk, not an encrypted
+one, and of opening storage only mkfs.ext4 is run.
 """
 
 import os
@@ -18,19 +21,25 @@ from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.state import BootState
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import Image
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
+from ccinit.unlock.filesystem import plan_mkfs
 
 STORE = "/tmp/store"
+DISK = "/tmp/disk"
+DISK_BYTES = 8 << 30
+FORMAT_SECONDS = 60
 KEY = ResourceUri("ccinit", "bench", "file-key")
 
 
@@ -52,12 +61,37 @@ def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:
     image = Image(
         name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem, keys=keys
     )
+    scratch = SimpleNamespace(kind=VolumeKind.SCRATCH, is_made_elsewhere=False)
     parts = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
-        manifest=SimpleNamespace(images=(image,), registries=(), secrets=()),
+        manifest=SimpleNamespace(images=(image,), registries=(), secrets=(), volumes=(scratch,)),
         measurement=SimpleNamespace(note=lambda _event: None),
     )
     return cast("Configured", parts)
+
+
+async def open_storage(guest: Guest) -> None:
+    """Make the file system of a scratch disk, in a file that has no blocks yet."""
+    uid = RIGHTS[Role.FORMAT].uid
+    disk = os.open(DISK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.truncate(disk, DISK_BYTES)
+    os.chown(disk, uid, uid)
+    os.close(disk)
+    end = await guest.children.run_program(
+        Role.FORMAT, plan_mkfs(DISK, journal=False), seconds=FORMAT_SECONDS, workspace=DISK
+    )
+    if not end.status.is_success():
+        raise SystemExit(f"mkfs.ext4: {end.status}: {end.output}")
+    os.unlink(DISK)  # noqa: PTH108
+
+
+async def pull_when_told(guest: Guest, parts: Configured, attested: Attested) -> Pulled:
+    """Do what the guest does from UNLOCK to the end of PULL."""
+    async with prepare_first(guest, parts, attested) as waiting:
+        await open_storage(guest)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        return await pull(guest, parts, attested, Unlocked(volumes={}, store=STORE), waiting)
 
 
 def read(name: str) -> bytes:
@@ -75,16 +109,8 @@ def main() -> None:
     os.mkdir(STORE, 0o711)  # noqa: PTH102
     loop = EventLoop()
     guest = make_guest(loop)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    done = loop.run(
-        pull(
-            guest,
-            configured(reference, read(ca_file).decode(), *[KEY] * len(grants)),
-            Attested(grants=grants),
-            Unlocked(volumes={}, store=STORE),
-        )
-    )
+    parts = configured(reference, read(ca_file).decode(), *[KEY] * len(grants))
+    done = loop.run(pull_when_told(guest, parts, Attested(grants=grants)))
     print(sum(image.file_bytes for image in done.images.values()), flush=True)
 
 

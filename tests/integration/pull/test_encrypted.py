@@ -23,6 +23,7 @@ from ccinit.agent.guest import Teardown
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.images import _request, pull
 from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.reception_children import prepare_reception
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
@@ -375,7 +376,8 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     with open_folder() as folder:
         directory = folder / "image"
         directory.mkdir()
-        children = Confined(guest, configured, attested, image, str(directory), {}, Turn())
+        reception = prepare_reception(guest.children, image, {})
+        children = Confined(guest, configured, attested, image, str(directory), reception, Turn())
 
         async def pull_confined() -> PulledImage:
             async with children:

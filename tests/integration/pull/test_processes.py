@@ -9,16 +9,20 @@ import gzip
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ccinit.agent.phases.attestation import Attested
-from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.manifest import Image
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import owned_pids
 from tests.fakes.images.hostile_registry import Fault, HostileRegistry, serve_hostile
 from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
@@ -49,10 +53,23 @@ def registry(authority: Authority) -> Iterator[HostileRegistry]:
         yield registry
 
 
+async def pull_by_waiting(guest: Any, configured: Any, unlocked: Unlocked) -> Pulled:
+    """Do it as a guest with a scratch disk."""
+    scratch = SimpleNamespace(kind=VolumeKind.SCRATCH, is_made_elsewhere=False)
+    configured.manifest.volumes = (scratch,)
+    attested = Attested(grants={})
+    async with prepare_first(guest, configured, attested) as waiting:
+        assert waiting is not None
+        pulled = await pull(guest, configured, attested, unlocked, waiting)
+    used = (waiting.registry, waiting.inspect, waiting.unpack, waiting.layers)
+    assert all(child is not None and child.is_used for child in used)
+    return pulled
+
+
 def pull_from(
     registry: HostileRegistry, authority: Authority, image: FakeImage = IMAGE, **limits: int
 ) -> str | None:
-    """Pull by the agent's children; return the reason of a refusal, or None."""
+    """Pull by the agent's children, of which some wait; return the reason of a refusal, or None."""
     one = Image(
         name="web",
         reference=f"localhost:{registry.port}/{REPOSITORY}@{image.digest}",
@@ -64,11 +81,11 @@ def pull_from(
     configured.config.limits = Limits(**limits)
     with open_folder() as store:
         unlocked = Unlocked(volumes={}, store=str(store))
-        loop = EventLoop()
         try:
-            done = loop.run(pull(guest, configured, Attested(grants={}), unlocked))
+            done = EventLoop().run(pull_by_waiting(guest, configured, unlocked))
         except CcinitError as error:
             assert not [path for path in store.rglob("layer-?") if path.is_mount()]
+            assert not owned_pids()
             return error.reason
         try:
             tree = describe_tree(Path(done.images["web"].layers[0].mount_point))

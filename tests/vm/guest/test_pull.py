@@ -222,7 +222,7 @@ def image_children(children: Children, directory: Path) -> ImageChildren:
         children=children, config=SimpleNamespace(limits=SimpleNamespace(pull_seconds=300))
     )
     nothing: Any = None
-    return ImageChildren(parts, parts, nothing, nothing, str(directory), {}, Turn())
+    return ImageChildren(parts, parts, nothing, nothing, str(directory), nothing, Turn())
 
 
 def write_passed(directory: Path, tars: tuple[bytes, ...]) -> tuple[PassedLayer, ...]:

@@ -1,6 +1,7 @@
 """PULL's own part: several images at once, what they leave mounted, and what they leave behind."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -10,7 +11,7 @@ import pytest
 from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import images as module
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
-from ccinit.agent.phases.images import Pulled, pull
+from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.errors import CcinitError, PeerError
@@ -19,6 +20,7 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
+from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeFormat, VolumeKind
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.pull.messages.fetch import AUTH_PIPE, PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
@@ -51,6 +53,21 @@ uri = "kbs:///ccinit/demo/file-auth"
 file = "/run/secrets/auth.json"
 """
 AUTH = ResourceUri("ccinit", "shop", "file-auth")
+SCRATCH = Volume(
+    name="scratch",
+    kind=VolumeKind.SCRATCH,
+    size_bytes=1 << 30,
+    profile=ScratchProfile.AEAD_RAM,
+    key=None,
+)
+LUKS2 = Volume(
+    name="data",
+    kind=VolumeKind.PERSISTENT,
+    size_bytes=1 << 30,
+    profile=None,
+    key=AUTH,
+    format=VolumeFormat.LUKS2,
+)
 
 
 @pytest.fixture
@@ -77,6 +94,7 @@ class Pod:
         self.images = {name: make_image(tars) for name, tars in TARS.items()}
         self.auth: Secret | None = None
         self.piped: dict[str, Mapping[str, Secret]] = {}
+        self.received: dict[str, AbstractAsyncContextManager[object]] = {}
         self.requests: dict[str, PullRequest] = {}
 
     def children(  # as ImageChildren
@@ -86,13 +104,20 @@ class Pod:
         _attested: object,
         image: Image,
         _directory: str,
-        secrets: Mapping[str, Secret],
+        reception: AbstractAsyncContextManager[object],
         *_more: object,
     ) -> "Played":
-        self.piped[image.name] = secrets
+        self.received[image.name] = reception
         return Played(self, image.name)
 
-    def pull(self) -> Pulled:
+    def reception(  # as prepare_reception
+        self, _children: object, image: Image, secrets: Mapping[str, Secret]
+    ) -> AbstractAsyncContextManager[object]:
+        self.piped[image.name] = secrets
+        return nullcontext(image.name)
+
+    def world(self, *volumes: Volume) -> tuple[Any, Any, Attested]:
+        """Return as much of guest, configuration and grants as PULL looks at."""
         images = [
             Image(
                 name=name,
@@ -104,6 +129,7 @@ class Pod:
             for name, image in self.images.items()
         ]
         guest: Any = SimpleNamespace(
+            children=None,
             teardown=self.teardown,
             event=self.events.append,
             service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
@@ -111,14 +137,17 @@ class Pod:
         limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
         configured: Any = SimpleNamespace(
             config=SimpleNamespace(limits=limits),
-            manifest=SimpleNamespace(images=images, registries=(), secrets=()),
+            manifest=SimpleNamespace(images=images, registries=(), secrets=(), volumes=volumes),
             measurement=SimpleNamespace(note=lambda _event: None),
         )
-        unlocked = Unlocked(volumes={}, store=str(self.store))
         grants: dict[KbsUri, Grant] = {}
         if self.auth is not None:
             grants[AUTH] = Grant(secret=self.auth, create=False)
-        return EventLoop().run(pull(guest, configured, Attested(grants=grants), unlocked))
+        return guest, configured, Attested(grants=grants)
+
+    def pull(self, waiting: Any = None) -> Pulled:
+        unlocked = Unlocked(volumes={}, store=str(self.store))
+        return EventLoop().run(pull(*self.world(), unlocked, waiting))
 
     def tear_down(self) -> tuple[tuple[str, CcinitError], ...]:
         return EventLoop().run(self.teardown.run())
@@ -152,6 +181,7 @@ class Played(Children):
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
     pod = Pod(tmp_path)
     monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", pod.children)
+    monkeypatch.setattr("ccinit.agent.phases.images.prepare_reception", pod.reception)
     return pod
 
 
@@ -236,3 +266,40 @@ def test_credentials_that_no_pipe_holds_are_refused(pod: Pod, size: int, reason:
         pod.pull()
     assert refused.value.reason == reason
     assert pod.requests == {}
+
+
+@pytest.mark.usefixtures("mounts")
+def test_children_that_wait_receive_the_first_image(pod: Pod) -> None:
+    waiting = object()
+    pod.pull(waiting)
+    assert {name: enter(reception) for name, reception in pod.received.items()} == {
+        "web": waiting,
+        "other": "other",
+    }
+    assert list(pod.piped) == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "size", "expected"),
+    [
+        ((SCRATCH,), 8, "web"),
+        ((), 8, None),
+        ((SCRATCH, LUKS2), 8, None),
+        ((SCRATCH,), MAX_PIPED_BYTES + 1, None),
+    ],
+    ids=["on a disk", "in memory", "beside a key derivation", "a secret that PULL refuses"],
+)
+def test_children_are_started_ahead_where_nobody_misses_their_memory(
+    pod: Pod, volumes: tuple[Volume, ...], size: int, expected: str | None
+) -> None:
+    pod.auth = Secret(bytes(size))
+    assert enter(prepare_first(*pod.world(*volumes))) == expected
+    assert pod.piped == ({"web": {AUTH_PIPE: pod.auth}} if expected else {})
+
+
+def enter(reception: AbstractAsyncContextManager[object]) -> object:
+    async def entered() -> object:
+        async with reception as children:
+            return children
+
+    return EventLoop().run(entered())

@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.phases import pull_children
+from ccinit.agent.phases import pull_children, reception_children
 from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.reception_children import prepare_reception
 from ccinit.errors import KernelError
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import Turn
 from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
+from ccinit.values import replace
+
+PLAIN = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
 
 
 class Children:
@@ -37,12 +44,13 @@ def run(work: Coroutine[object, None, object]) -> None:
         work.send(None)
 
 
-def image_children(left: int, directory: Path) -> ImageChildren:
+def image_children(left: int, directory: Path, image: Image = PLAIN) -> ImageChildren:
     guest: Any = SimpleNamespace(children=Children(left))
     limits = SimpleNamespace(pull_seconds=1.0)
     configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
     unused: Any = None
-    return ImageChildren(guest, configured, unused, unused, str(directory), {}, Turn())
+    reception = prepare_reception(guest.children, image, {})
+    return ImageChildren(guest, configured, unused, image, str(directory), reception, Turn())
 
 
 @pytest.fixture
@@ -62,11 +70,12 @@ def pipes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         left[0] -= 1
         return make()
 
-    monkeypatch.setattr(pull_children, "open_pipe", partial(limited, open_pipe))
-    monkeypatch.setattr(pull_children, "open_word_pipe", partial(limited, open_word_pipe))
+    for module in (pull_children, reception_children):
+        monkeypatch.setattr(module, "open_pipe", partial(limited, open_pipe))
+    monkeypatch.setattr(reception_children, "open_word_pipe", partial(limited, open_word_pipe))
 
 
-@pytest.mark.parametrize(("made", "started"), [(0, 3), (1, 3), (2, 0), (2, 2)])
+@pytest.mark.parametrize(("made", "started"), [(0, 4), (1, 4), (2, 0), (2, 3)])
 @pytest.mark.usefixtures("fds")
 def test_pull_that_cannot_begin_leaves_no_descriptor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: int, started: int
@@ -77,13 +86,27 @@ def test_pull_that_cannot_begin_leaves_no_descriptor(
     assert refused.value.reason == ("kernel.pipe" if made < 2 else "kernel.clone3")
 
 
+@pytest.mark.parametrize(
+    ("image", "started"),
+    [
+        (PLAIN, 4),
+        (replace(PLAIN, encryption=ImageEncryption.REQUIRED), 3),
+        (replace(PLAIN, keys=(ResourceUri("ccinit", "shop", "file-key"),)), 3),
+    ],
+)
 @pytest.mark.usefixtures("fds")
-def test_pull_that_begins_closes_its_own_with_the_block(tmp_path: Path) -> None:
-    async def use() -> None:
-        async with image_children(3, tmp_path):
+def test_pull_that_begins_closes_its_own_with_the_block(
+    tmp_path: Path, image: Image, started: int
+) -> None:
+    """The reader of tars is not started ahead where keys have to be opened first."""
+
+    async def use(left: int) -> None:
+        async with image_children(left, tmp_path, image):
             pass
 
-    run(use())
+    run(use(started))
+    with pytest.raises(KernelError):
+        use(started - 1).send(None)
 
 
 @pytest.mark.parametrize(("made", "started"), [(0, 1), (1, 0)])
