@@ -7,6 +7,7 @@ Setting the clock from a reply's date is left to PID 1.
 
 A session is renewed, always with a new key, before the KBS's own word ends it, and once more for
 each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
+A handshake whose session may have ended in its midst is likewise made once more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -219,6 +220,11 @@ class KbsClient:
         source = self._passport
         if source is not None:
             return self._persist(patience, lambda: self._obtain_passport(source, patience))
+        try:
+            return self._persist(patience, lambda: self._handshake(patience))
+        except KbsRefusedError as error:
+            if error.remedy is not Remedy.ATTEST_AGAIN:
+                raise
         return self._persist(patience, lambda: self._handshake(patience))
 
     def _persist(self, patience: Patience, attempt: Callable[[], R]) -> R:

@@ -58,6 +58,9 @@ _VARIANTS: Final = {
 
 # Trustee has one variant for every failed handshake and tells this one apart in its text only.
 _VERSION_TEXT: Final = "KBS Client Protocol Version Mismatch"
+# And all that it says of `attest`, with no cause: the evidence was judged, or the session is gone
+# (Trustee was restarted, or a replica answers that did not begin it).
+_UNEXPLAINED_TEXT: Final = "RCAR handshake Attest failed"
 
 _TRANSIENT_STATUSES: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 
@@ -76,6 +79,8 @@ def refusal(status: int, body: bytes) -> KbsRefusedError:
     if information.variant not in _VARIANTS:
         return _by_status(status)
     reason, remedy = _VARIANTS[information.variant]
+    if information.variant == "AttestationError" and information.detail.endswith(_UNEXPLAINED_TEXT):
+        remedy = Remedy.ATTEST_AGAIN
     return KbsRefusedError(reason, detail, Remedy.RETRY if is_transient(status) else remedy)
 
 

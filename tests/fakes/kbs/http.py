@@ -22,6 +22,8 @@ from tests.vectors.jwe.make_vectors import Recipient, seal
 URL = "https://kbs.example:8080"
 DATE = 1_800_000_000
 
+UNEXPLAINED = "Attestation error: RCAR handshake Attest failed"  # all that Trustee says of `attest`
+
 Fault = Callable[["Call"], HttpReply | None]
 
 
@@ -108,6 +110,11 @@ class FakeKbs:
         """Forget every session, as a KBS does after five minutes."""
         self._sessions.clear()
 
+    def restart(self) -> None:
+        """Forget every session, and every handshake that is not over."""
+        self._sessions.clear()
+        self._challenges = dict.fromkeys(self._challenges, "")
+
     @property
     def paths(self) -> list[str]:
         return [call.path for call in self.calls]
@@ -131,7 +138,7 @@ class FakeKbs:
         value = json.loads(call.body)
         runtime = value["runtime-data"]
         if runtime["nonce"] != self._challenges.get(cookie):
-            return refuse(401, "AttestationError")
+            return refuse(401, "AttestationError", UNEXPLAINED)
         key = runtime["tee-pubkey"]
         additional = value["tee-evidence"]["additional_evidence"]
         text = json.dumps(
@@ -143,7 +150,7 @@ class FakeKbs:
         self.evidence.append(evidence)
         self.additional.append(additional)
         if evidence != {"carries": hashlib.sha384(text.encode()).digest()[:32].hex()}:
-            return refuse(401, "AttestationError")
+            return refuse(401, "AttestationError", UNEXPLAINED)
         self.keys.append(key)
         self._sessions[cookie] = recipient(key)
         return reply(200, json.dumps({"token": self.token()}).encode())

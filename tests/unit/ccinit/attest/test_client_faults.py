@@ -123,6 +123,25 @@ def test_failed_handshake_leaves_no_session(kbs: FakeKbs) -> None:
     assert kbs.paths == [*HANDSHAKE, *HANDSHAKE, *HANDSHAKE, *FETCH]
 
 
+def restarts(kbs: FakeKbs) -> Fault:
+    return lambda _call: kbs.restart()
+
+
+def test_kbs_that_restarts_amid_a_handshake_is_attested_to_anew(kbs: FakeKbs) -> None:
+    kbs.faults = [None, restarts(kbs)]
+    guest = Guest(kbs)
+    assert guest.get() == b"secret a"
+    assert kbs.paths == [*HANDSHAKE, *HANDSHAKE, *FETCH]
+    assert len(kbs.keys) == 1  # of the handshake that it judged
+    assert not guest.naps
+
+
+def test_handshake_without_a_cause_is_made_once_more_and_no_oftener(kbs: FakeKbs) -> None:
+    kbs.faults = [None, restarts(kbs), None, restarts(kbs)]
+    assert refused_reason(Guest(kbs).get) == "kbs.attestation_error"
+    assert kbs.paths == [*HANDSHAKE, *HANDSHAKE]
+
+
 def test_failing_attester_sends_no_attestation(kbs: FakeKbs) -> None:
     def broken(_report_data: ReportData) -> JsonValue:
         raise PeerError("tpm.refused", "no key")

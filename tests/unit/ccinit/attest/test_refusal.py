@@ -6,6 +6,7 @@ import pytest
 
 from ccinit.attest.refusal import Remedy, refusal
 from ccinit.formats.kbs.rcar import ERROR_PREFIX
+from tests.fakes.kbs.http import UNEXPLAINED
 
 
 def body(variant: str, detail: str = "why") -> bytes:
@@ -58,6 +59,15 @@ def test_version_mismatch_has_a_reason_of_its_own() -> None:
     detail = "KBS Client Protocol Version Mismatch: expect =0.5.0 while the request is 0.4.0"
     assert refusal(401, body("AttestationError", detail)).reason == "kbs.version"
     assert refusal(401, body("PolicyDeny", detail)).reason == "kbs.policy_deny"
+
+
+def test_failed_handshake_without_a_cause_may_be_a_session_that_is_gone() -> None:
+    error = refusal(401, body("AttestationError", UNEXPLAINED))
+    assert (error.reason, error.remedy) == ("kbs.attestation_error", Remedy.ATTEST_AGAIN)
+    explained = f"{UNEXPLAINED}: pcr.9 is not as predicted"
+    assert refusal(401, body("AttestationError", explained)).remedy is Remedy.STOP
+    assert refusal(401, body("PolicyDeny", UNEXPLAINED)).remedy is Remedy.STOP
+    assert refusal(503, body("AttestationError", UNEXPLAINED)).remedy is Remedy.RETRY
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"{}", b"[1]", b'{"type": 1, "detail": ""}'])
