@@ -1,4 +1,4 @@
-"""A container's life as a table, when it starts again (R75), and what starts before what.
+"""A container's life as a table, and when it starts again (R75).
 
 Scope: pure decisions. Left to others: doing it (`ccinit.run.supervisor`).
 
@@ -13,12 +13,10 @@ Scope: pure decisions. Left to others: doing it (`ccinit.run.supervisor`).
 A start that fails counts as a bad exit: `PENDING`, `CREATED` and `RETRYING` take EXIT_BAD too.
 """
 
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from ccinit.errors import ConfigError
-from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.formats.pod.container import Restart
 from ccinit.values import frozen
 
 FIRST_DELAY_SECONDS: Final = 1.0
@@ -132,50 +130,3 @@ def _restarts(policy: Restart, event: ContainerEvent) -> bool:
             return event is ContainerEvent.EXIT_BAD
         case Restart.ALWAYS:
             return event in {ContainerEvent.EXIT_GOOD, ContainerEvent.EXIT_BAD}
-
-
-@frozen
-class StartOrder:
-    """Names of containers.
-
-    Attributes:
-        init: one after another, each to its success.
-        waves: main containers; a wave starts when the one before is running.
-    """
-
-    init: tuple[str, ...]
-    waves: tuple[tuple[str, ...], ...]
-
-
-def plan_start_order(containers: Iterable[Container]) -> StartOrder:
-    """Order containers by kind and `depends_on`, within that as the manifest lists them.
-
-    Raises:
-        ConfigError: `run.order`: an init container that is always restarted or waits for one that
-            starts later, or a circle.
-    """
-    listed = tuple(containers)
-    init = tuple(one for one in listed if one.kind is ContainerKind.INIT)
-    earlier: set[str] = set()
-    for one in init:
-        if one.restart is Restart.ALWAYS:
-            raise ConfigError("run.order", f"{one.name} has to end, and is always restarted")
-        if not set(one.depends_on) <= earlier:
-            raise ConfigError("run.order", f"{one.name} waits for a container that starts later")
-        earlier.add(one.name)
-    main = [one for one in listed if one.kind is ContainerKind.MAIN]
-    return StartOrder(init=tuple(one.name for one in init), waves=_waves(main, earlier))
-
-
-def _waves(main: list[Container], started: set[str]) -> tuple[tuple[str, ...], ...]:
-    waves: list[tuple[str, ...]] = []
-    started = set(started)
-    while main:
-        ready = tuple(one.name for one in main if set(one.depends_on) <= started)
-        if not ready:
-            names = ", ".join(one.name for one in main)
-            raise ConfigError("run.order", f"{names} wait for each other")
-        waves.append(ready)
-        started.update(ready)
-        main = [one for one in main if one.name not in started]
-    return tuple(waves)

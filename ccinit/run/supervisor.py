@@ -2,8 +2,8 @@
 
 Scope: preparing a container once (root, secrets, spec), then attempts (create, start, wait,
 delete) with the pauses between them. Left to others: what the parts do (the modules of this room),
-the order of containers (`agent`, by `ccinit.run.container.plan_start_order`), layers, volumes and
-secrets (given).
+the order of containers (`agent`, by `ccinit.formats.pod.order`), layers, volumes and secrets
+(given).
 
 The writable layer lives as long as the supervisor: a restarted program finds what it wrote, and a
 crash loop fills no disk with layers.

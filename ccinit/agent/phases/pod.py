@@ -18,10 +18,11 @@ from ccinit.boot.directories import make_directory, write_file
 from ccinit.errors import CcinitError, ChildError, FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.order import StartOrder, plan_start_order
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
-from ccinit.run.container import ContainerState, StartOrder, plan_start_order
+from ccinit.run.container import ContainerState
 from ccinit.run.crun import Crun
 from ccinit.run.exit_code import ContainerEnd, choose_exit_code
 from ccinit.run.secrets import SecretFile

@@ -18,6 +18,7 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.formats.pod.container import Container, ContainerKind, read_container
 from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, check_variable, read_name
+from ccinit.formats.pod.order import plan_start_order
 from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
 from ccinit.values import frozen
@@ -179,6 +180,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
             share=fields.table("share", read_share, default=Share()),
         )
     _check_names(manifest)
+    plan_start_order(manifest.containers)  # refuses what has none
     _check_rotation(manifest)
     return manifest
 

@@ -7,7 +7,6 @@ only later, when it pulls or starts: the first boot should not be what tells.
 import argparse
 import json
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ccinit.errors import FormatError
@@ -15,7 +14,7 @@ from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.formats.pod.container import Container
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.commands.initdata import (
@@ -132,7 +131,6 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
         except FormatError as error:
             yield error.reason, f"image {image.name}: {error.detail}"
     yield from find_bad_roots(pod, config)
-    yield from _find_impossible_order(pod)
     for container in pod.containers:
         yield from _find_shared_places(pod, container)
     if config is not None and config.kbs.envelope is EnvelopePolicy.REQUIRED:
@@ -150,23 +148,6 @@ def describe_growth(pod: PodManifest) -> Iterator[str]:
                 f"volume {volume.name}: a file system of a disk of {former} bytes"
                 f" grows to {volume.size_bytes}; one of any other size is refused"
             )
-
-
-def _find_impossible_order(pod: PodManifest) -> Iterator[Finding]:
-    earlier: set[str] = set()
-    for one in pod.containers:
-        if one.kind is not ContainerKind.INIT:
-            continue
-        if one.restart is Restart.ALWAYS:
-            yield "run.order", f"{one.name} has to end, and is always restarted"
-        for name in sorted(set(one.depends_on) - earlier):
-            yield "run.order", f"{one.name} waits for {name}, which starts later"
-        earlier.add(one.name)
-    main = [one for one in pod.containers if one.kind is ContainerKind.MAIN]
-    try:
-        TopologicalSorter({one.name: one.depends_on for one in main}).prepare()
-    except CycleError as error:
-        yield "run.order", f"containers wait for each other: {' → '.join(error.args[1])}"
 
 
 def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""A container's life, its restarts (R75) and the order of starts."""
+"""A container's life and its restarts (R75)."""
 
 from itertools import product
 
 import pytest
 
-from ccinit.errors import ConfigError
-from ccinit.formats.pod.container import Container, ContainerKind, Resources, Restart
+from ccinit.formats.pod.container import Restart
 from ccinit.run.container import (
     FINAL_STATES,
     STABLE_SECONDS,
@@ -15,30 +14,7 @@ from ccinit.run.container import (
     Life,
     next_delay,
     next_life,
-    plan_start_order,
 )
-
-
-def container(
-    name: str,
-    *depends_on: str,
-    kind: ContainerKind = ContainerKind.MAIN,
-    restart: Restart = Restart.NEVER,
-) -> Container:
-    return Container(
-        name=name,
-        image="image",
-        kind=kind,
-        args=(),
-        env=(),
-        user=None,
-        cwd=None,
-        read_only=True,
-        restart=restart,
-        depends_on=depends_on,
-        resources=Resources(),
-        mounts=(),
-    )
 
 
 def live(policy: Restart, *events: ContainerEvent) -> Life:
@@ -112,37 +88,3 @@ def test_r75_pauses_double_up_to_a_minute() -> None:
 def test_pause_after_a_long_run_is_short_again() -> None:
     assert next_delay(60, STABLE_SECONDS - 1) == 60
     assert next_delay(60, STABLE_SECONDS) == 1
-
-
-def test_order_is_init_first_then_waves_as_listed() -> None:
-    order = plan_start_order(
-        (
-            container("app", "db", "prepare"),
-            container("prepare", kind=ContainerKind.INIT),
-            container("migrate", "prepare", kind=ContainerKind.INIT),
-            container("metrics"),
-            container("web", "app"),
-            container("db"),
-        )
-    )
-    assert order.init == ("prepare", "migrate")
-    assert order.waves == (("metrics", "db"), ("app",), ("web",))
-
-
-@pytest.mark.parametrize(
-    "containers",
-    [
-        (container("a", "b"), container("b", "a")),
-        (container("a", "a"),),
-        (container("a", "b", kind=ContainerKind.INIT), container("b")),
-        (
-            container("a", "b", kind=ContainerKind.INIT),
-            container("b", kind=ContainerKind.INIT),
-        ),
-        (container("a", kind=ContainerKind.INIT, restart=Restart.ALWAYS),),
-    ],
-)
-def test_order_that_cannot_be_is_refused(containers: tuple[Container, ...]) -> None:
-    with pytest.raises(ConfigError) as error:
-        plan_start_order(containers)
-    assert error.value.reason == "run.order"

@@ -12,10 +12,11 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.container import ContainerKind
 from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.order import StartOrder
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
-from ccinit.run.container import ContainerState, Life, StartOrder
+from ccinit.run.container import ContainerState, Life
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.secret import Secret
 from ccinit.values import replace

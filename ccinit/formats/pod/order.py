@@ -1,0 +1,59 @@
+"""What starts before what: `kind` and `depends_on` of the containers, as the guest goes by them."""
+
+from collections.abc import Iterable
+
+from ccinit.errors import FormatError
+from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.values import frozen
+
+_WAITS = "pod.container.depends_on"
+
+
+@frozen
+class StartOrder:
+    """Names of containers.
+
+    Attributes:
+        init: one after another, each to its success.
+        waves: main containers; a wave starts when the one before is running.
+    """
+
+    init: tuple[str, ...]
+    waves: tuple[tuple[str, ...], ...]
+
+
+def plan_start_order(containers: Iterable[Container]) -> StartOrder:
+    """Order containers by kind and `depends_on`, within that as the manifest lists them.
+
+    Raises:
+        FormatError: `pod.container.depends_on`, an init container waits for one that starts later,
+            or main ones wait for each other; `pod.container.restart`, an init container is always
+            restarted.
+    """
+    listed = tuple(containers)
+    init = tuple(one for one in listed if one.kind is ContainerKind.INIT)
+    earlier: set[str] = set()
+    for one in init:
+        if one.restart is Restart.ALWAYS:
+            reason = "pod.container.restart"
+            raise FormatError(reason, f"{one.name} has to end, and is always restarted")
+        for name in one.depends_on:
+            if name not in earlier:
+                raise FormatError(_WAITS, f"{one.name} waits for {name}, which starts later")
+        earlier.add(one.name)
+    main = [one for one in listed if one.kind is ContainerKind.MAIN]
+    return StartOrder(init=tuple(one.name for one in init), waves=_waves(main, earlier))
+
+
+def _waves(main: list[Container], started: set[str]) -> tuple[tuple[str, ...], ...]:
+    waves: list[tuple[str, ...]] = []
+    started = set(started)
+    while main:
+        ready = tuple(one.name for one in main if set(one.depends_on) <= started)
+        if not ready:
+            names = ", ".join(one.name for one in main)
+            raise FormatError(_WAITS, f"{names} wait for each other")
+        waves.append(ready)
+        started.update(ready)
+        main = [one for one in main if one.name not in started]
+    return tuple(waves)
