@@ -19,6 +19,7 @@ PLATFORM_DRIVERS: Final = ("sev-guest", "tdx-guest")
 """Drivers that stage 0 loads, with what nothing else needs, only where their platform is."""
 
 _COMPRESSED: Final = ".xz"
+_SUFFIXES: Final = (".ko", f".ko{_COMPRESSED}")
 _BLACKLIST: Final = "initcall_blacklist="
 FORBIDDEN: Final = {
     "efi_pstore": "efivars_pstore_init",
@@ -80,7 +81,8 @@ def plan_modules(
 
     Raises:
         ConfigError: a wanted module is neither a file nor built in, or is built in and was to be
-            given parameters; or a forbidden one is drawn in.
+            given parameters; a forbidden one is drawn in, or one in a compression that is not known
+            here.
     """
     dependencies = parse_dependencies(modules_dep)
     paths = {_name(path): path for path in dependencies}
@@ -96,6 +98,8 @@ def plan_modules(
             return
         if name in FORBIDDEN:
             raise ConfigError("modules.forbidden", f"{name} must not be in a guest")
+        if not path.endswith(_SUFFIXES):
+            raise ConfigError("modules.compression", f"{path} is neither plain nor xz")
         # modules.dep lists all needed modules, nearest first.
         for needed in reversed(dependencies[path]):
             plan(needed)

@@ -168,6 +168,21 @@ def test_compressed_module_is_taken_out_of_its_compression() -> None:
     assert ModuleFile(path="kernel/a.ko").decompress(b"module") == b"module"
 
 
+@pytest.mark.parametrize("suffix", [".ko.zst", ".ko.gz"])
+def test_module_in_another_compression_is_refused_before_a_guest_meets_it(suffix: str) -> None:
+    table = DEPENDENCIES.replace("dm-bufio.ko.xz", f"dm-bufio{suffix}")
+    assert plan_modules(wanted("brd"), table, BUILTIN)
+    with pytest.raises(ConfigError) as error:
+        plan_modules(wanted("dm_verity"), table, BUILTIN)
+    assert error.value.reason == "modules.compression"
+
+
+@pytest.mark.parametrize("suffix", [".ko", ".ko.xz"])
+def test_module_is_taken_plain_or_packed(suffix: str) -> None:
+    table = DEPENDENCIES.replace("brd.ko.xz", f"brd{suffix}")
+    assert [one.file_name for one in plan_modules(wanted("brd"), table, BUILTIN)] == ["brd.ko"]
+
+
 def test_r11_list_of_the_guest_names_no_forbidden_module() -> None:
     assert "qemu_fw_cfg" in FORBIDDEN
     names = {entry.name for entry in read_listed(Path("rootfs-builder/mkosi/modules.list"))}
