@@ -127,7 +127,8 @@ async def activate_volume(
     Raises:
         VerificationError: `volume.key`; `volume.blank`, a blank disk without the grant;
             `volume.unlock`, foreign data, another layout or another key, not told apart;
-            `volume.size`, `volume.growth`, as `plan_growth` has them; `disk.changed`.
+            `volume.size`, `volume.growth`, as `plan_growth` has them; `disk.changed`;
+            `integrity.…`, the kernel's view is another one.
         FormatError: `ext4.superblock`.
         ConfigError: `disk.size`, `disk.read_only`.
         KernelError: the kernel refused a step; everything before it is undone.
@@ -207,11 +208,13 @@ def _read_authenticated(
 
 
 def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
-    """Activate; what the kernel says about the *content* of the disk is the one refusal."""
+    """Activate; what the kernel says about the *content* of the disk is the one refusal.
+
+    A device that is active and not as planned is another: no key decides over its table, and its
+    superblock was the planned one just before.
+    """
     try:
         return activate_stack(control, name, disk, _plan(disk.size_bytes), key)
-    except VerificationError as error:
-        raise _locked(name) from error
     except KernelError as error:
         if error.reason == "kernel.dm.load" and error.errno in (errno.EINVAL, errno.EIO):
             raise _locked(name) from error

@@ -201,7 +201,7 @@ def test_anything_else_is_refused_unopened_whatever_the_grant(
     [
         (KernelError(errno.EINVAL, "dm.load", "data"), "volume.unlock"),
         (KernelError(errno.EIO, "dm.load", "data"), "volume.unlock"),
-        (VerificationError("integrity.table", "another"), "volume.unlock"),
+        (VerificationError("integrity.table", "another"), "integrity.table"),
         (KernelError(errno.ENOMEM, "dm.load", "data"), "kernel.dm.load"),
         (KernelError(errno.EINVAL, "dm.create", "data"), "kernel.dm.create"),
     ],
