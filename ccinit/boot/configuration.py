@@ -7,7 +7,7 @@ bytes that are parsed; the disk is read once.
 
 import os
 
-from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAGIC,
@@ -19,6 +19,7 @@ from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_resources
+from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen
 
 
@@ -108,7 +109,7 @@ def _read(fd: int, length: int, offset: int) -> bytes:
         try:
             piece = os.pread(fd, length - len(pieces), offset + len(pieces))
         except OSError as error:
-            raise KernelError(error.errno or 0, "pread", "initdata disk") from error
+            raise kernel_error(error, "pread", "initdata disk") from error
         if not piece:
             break
         pieces += piece

@@ -8,7 +8,8 @@ import ctypes
 import fcntl
 import struct
 
-from ccinit.errors import KernelError, PeerError
+from ccinit.errors import PeerError
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.tsm import TsmReport, until_ready
 
 SNP_GET_EXT_REPORT = 0xC0205302  # _IOWR('S', 2, 32 bytes)
@@ -51,7 +52,7 @@ def _ask(fd: int, report_data: bytes, vmpl: int) -> TsmReport:
     except OSError as error:
         *_rest, firmware_error, vmm_error = _IOCTL.unpack(argument)
         codes = f"firmware {firmware_error:#x}, host {vmm_error:#x}"
-        raise KernelError(error.errno or 0, "sev_guest", codes) from error
+        raise kernel_error(error, "sev_guest", codes) from error
     return TsmReport(outblob=parse_response(response.raw), auxblob=certificates.raw)
 
 
