@@ -2,14 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.audit.log import AUDIT_NAME, decode_claims, has_records, read_audit
 from guest_owner.kbs.store import Store
-from guest_owner.table import format_table
+from guest_owner.table import table_lines
 
 _HEADER = ("time", "event", "who", "decision", "what", "reason")
 
@@ -41,38 +41,50 @@ def _show(arguments: argparse.Namespace) -> int:
         record for record in read_audit(path) if arguments.session in (None, record["session"])
     )
     if arguments.json:
-        shown = _print_json(asked)
+        has_any = _print_json(asked)
     elif arguments.session is None:
-        shown = _print_table(asked)
+        has_any = _print_table(asked)
     else:
-        shown = _print_session(tuple(asked), with_holding=arguments.all)
-    if arguments.session is not None and not shown:
+        has_any = _print_session(asked, with_holding=arguments.all)
+    if arguments.session is not None and not has_any:
         raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
     return 0
 
 
-def _print_json(records: Iterable[Mapping[str, object]]) -> int:
-    """Print records one after the other, for the log may be larger than memory; return how many."""
-    shown = 0
-    for record in records:
-        print(json.dumps(record, separators=(",", ":")))
-        shown += 1
-    return shown
+def _print_json(records: Iterable[Mapping[str, object]]) -> bool:
+    """Print records one after the other, for the log may be larger than memory.
+
+    Returns whether there was one, as those below do.
+    """
+    return _print_lines(json.dumps(record, separators=(",", ":")) for record in records)
 
 
-def _print_table(records: Iterable[Mapping[str, object]]) -> int:
-    """Print a line for each record, of which no more is kept, for claims are most of a log."""
-    rows = [_cells(record) for record in records]
-    if rows:
-        print(format_table(_HEADER, rows))
-    return len(rows)
+def _print_table(records: Iterable[Mapping[str, object]]) -> bool:
+    """Print a line for each record, of which nothing is kept."""
+    return _print_lines(table_lines(_HEADER, map(_cells, records)))
 
 
-def _print_session(records: Sequence[Mapping[str, object]], *, with_holding: bool) -> int:
-    shown = _print_table(records)
-    for record in records:
+def _print_lines(lines: Iterable[str]) -> bool:
+    has_any = False
+    for line in lines:
+        print(line)
+        has_any = True
+    return has_any
+
+
+def _print_session(records: Iterable[Mapping[str, object]], *, with_holding: bool) -> bool:
+    """Print the table, and the claims below it: few records of a session have any."""
+    appraised = []
+
+    def note(record: Mapping[str, object]) -> Mapping[str, object]:
+        if "claims" in record:
+            appraised.append(record)
+        return record
+
+    has_any = _print_table(map(note, records))
+    for record in appraised:
         _print_claims(record, with_holding=with_holding)
-    return shown
+    return has_any
 
 
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:

@@ -175,3 +175,23 @@ def test_audit_show_keeps_no_claims_for_a_table_without_them(
         tracemalloc.stop()
     assert len(capsys.readouterr().out.splitlines()) == 1001
     assert most < 500 * len(line)  # half of the log
+
+
+def test_audit_show_begins_to_print_before_it_has_read_all_of_a_log(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    AuditLog(state / "audit.jsonl").append(
+        AuditRecord(event=Event.AUTH, session="one", tee="tpm", decision=Decision.ACCEPTED)
+    )
+    line = (state / "audit.jsonl").read_text()
+    for options in ((), ("--session", "one")):
+        (state / "audit.jsonl").write_text(line * 3000)
+        assert run("audit", "show", "--state", state, *options) == 0
+        whole = capsys.readouterr().out.splitlines()
+        (state / "audit.jsonl").write_text(f"{line * 3000}no record\n")
+        assert run("audit", "show", "--state", state, *options) == 1
+        printed, told = capsys.readouterr()
+        assert "audit.jsonl, line 3001 is not JSON [audit.line]" in told
+        shown = printed.splitlines()
+        assert 1000 < len(shown) < len(whole)
+        assert shown == whole[: len(shown)]
