@@ -200,35 +200,39 @@ def read_apt_configuration() -> str:
 def _make(partial: Path, packages: Sequence[str], progress: Progress) -> None:
     _require_mmdebstrap(progress)
     sources = plan_sources(read_host_sources(), RELEASE)
-    settings = select_settings(read_apt_configuration())
     options = partial.with_name(f"{partial.name}.conf")
-    options.write_text(settings)
-    progress.say(f"making the tools tree: {len(packages)} packages with dependencies, ~60 s")
-    command = (
-        *("mmdebstrap", "--variant=apt", "--mode=root", f"--aptopt={options}"),
-        *(f"--include={','.join(packages)}", RELEASE, str(partial), "-"),
-    )
-    text = encode_one_line(sources).encode()
+    try:
+        options.write_text(select_settings(read_apt_configuration()))
+        progress.say(f"making the tools tree: {len(packages)} packages with dependencies, ~60 s")
+        command = (
+            *("mmdebstrap", "--variant=apt", "--mode=root", f"--aptopt={options}"),
+            *(f"--include={','.join(packages)}", RELEASE, str(partial), "-"),
+        )
+        _run_mmdebstrap(command, encode_one_line(sources).encode(), progress)
+    finally:
+        options.unlink(missing_ok=True)
+    # A plain file to mount the host's over; a link could lead anywhere.
+    resolver = partial / "etc" / "resolv.conf"
+    resolver.unlink(missing_ok=True)
+    resolver.touch()
+
+
+def _run_mmdebstrap(command: Sequence[str], sources: bytes, progress: Progress) -> None:
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     with process:
         if process.stdin is None or process.stderr is None:
             raise RuntimeError("pipes were asked for")
-        process.stdin.write(text)
+        process.stdin.write(sources)
         process.stdin.close()
         words = [""]
         for line in process.stderr:
             words = [*words[-20:], line.decode(errors="replace").rstrip()]
             if words[-1].startswith("I: "):
                 progress.say(f"tools tree: {words[-1][3:]}")
-    options.unlink()
     if process.returncode:
         raise ConfigError("tools.mmdebstrap", "\n".join(words))
-    # A plain file to mount the host's over; a link could lead anywhere.
-    resolver = partial / "etc" / "resolv.conf"
-    resolver.unlink(missing_ok=True)
-    resolver.touch()
 
 
 def _require_mmdebstrap(progress: Progress) -> None:

@@ -1,17 +1,29 @@
 """Commands enter the tree as planned, and the tree follows its list."""
 
+import io
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from ccinit.errors import ConfigError
 from rootfs_builder import tools_tree
+from rootfs_builder.apt_sources import AptSource
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import (
     ToolsTree,
     build_tools_tree,
     open_tools_tree,
     tools_key,
+)
+
+DEBIAN = tuple(
+    AptSource(uri=f"http://mirror.invalid/{name}", suites=(suite,), components=("main",))
+    for name, suite in (("debian", "trixie"), ("debian-security", "trixie-security"))
 )
 
 
@@ -69,6 +81,53 @@ def test_tree_made_from_the_same_list_is_kept(tmp_path: Path) -> None:
     (tree / "etc").mkdir(parents=True)
     (tree / "etc/ccinit-tools.key").write_text(tools_key(["a"]) + "\n")
     assert build_tools_tree(tree, package_list, Progress(name="test")).path == tree
+
+
+class Mmdebstrap:
+    """Stands for a process that makes a tree, and for what interrupts whoever waits for it."""
+
+    returncode = 0
+
+    def __init__(self, tree: Path, end: BaseException | None) -> None:
+        self.stdin = io.BytesIO()
+        self._tree = tree
+        self._end = end
+
+    @property
+    def stderr(self) -> Iterator[bytes]:
+        (self._tree / "etc").mkdir(parents=True)
+        yield b"I: installing\n"
+        if self._end is not None:
+            raise self._end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None: ...
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt(), SystemExit(143)])
+def test_nothing_stays_beside_a_tree_however_its_making_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException | None
+) -> None:
+    package_list = tmp_path / "tools.list"
+    package_list.write_text("a # reason\n")
+    folder, settings = tmp_path / "build", []
+
+    def run(command: Sequence[str], **_streams: object) -> Mmdebstrap:
+        settings.append(Path(command[3].removeprefix("--aptopt=")).read_text())
+        return Mmdebstrap(folder / "tools.partial", end)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(subprocess, "Popen", run)
+    monkeypatch.setattr(tools_tree, "_require_mmdebstrap", lambda _progress: None)
+    monkeypatch.setattr(tools_tree, "read_host_sources", lambda: DEBIAN)
+    monkeypatch.setattr(tools_tree, "read_apt_configuration", lambda: 'Acquire::Retries "3";\n')
+    with nullcontext() if end is None else pytest.raises(type(end)):
+        build_tools_tree(folder / "tools", package_list, Progress(name="test"))
+    assert settings == ['Acquire::Retries "3";\n']
+    left = {path.name for path in folder.iterdir()}
+    assert left == ({"tools", "tools.lock"} if end is None else {"tools.lock"})
 
 
 def test_tree_of_somebody_else_is_used_but_never_replaced(tmp_path: Path) -> None:
