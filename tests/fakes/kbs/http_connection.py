@@ -58,7 +58,6 @@ class HttpConnection:
             access_log=False,
             log_config=None,
             log_level="error",
-            h11_max_incomplete_event_size=limits.head_bytes,
         )
         config.load()
         self._protocol = HttpProtocol(limits, config, ServerState())

@@ -3,7 +3,8 @@
 uvicorn bounds the size of a head and the idle time between requests, but not how long a head may
 trickle in, nor how long a reply may wait for a peer that reads nothing. And it takes what is no
 HTTP for something that can always be answered: behind a reply, or beside one that is under way, it
-stumbles over its own answer, with a page in the log for each such connection.
+stumbles over its own answer, with a page in the log for each such connection. And h11 takes a
+request with two lengths by one of them, and goes on.
 
 What requests ask is `guest_owner.kbs.app`'s, TLS and sockets are `guest_owner.kbs.server`'s.
 """
@@ -19,6 +20,26 @@ from uvicorn.server import ServerState
 from guest_owner.kbs.limits import Limits
 
 _UNANSWERED: Final = (h11.IDLE, h11.SEND_RESPONSE)
+_LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+
+class _Requests(h11.Connection):
+    """Requests of one connection; what has two lengths is none.
+
+    A proxy before the KBS may have taken it by the other one: then what follows is not what the
+    proxy takes it for, and may come from somebody else. RFC 9112, section 6.1.
+    """
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return what came next.
+
+        Raises:
+            h11.RemoteProtocolError: it is no HTTP.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request) and _LENGTHS.issubset(dict(event.headers)):
+            raise h11.RemoteProtocolError("a request with two lengths")
+        return event
 
 
 class HttpProtocol(H11Protocol):
@@ -26,6 +47,7 @@ class HttpProtocol(H11Protocol):
 
     def __init__(self, limits: Limits, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
+        self.conn = _Requests(h11.SERVER, limits.head_bytes)
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._reply_timer: asyncio.TimerHandle | None = None

@@ -58,7 +58,6 @@ def build_server(
         server_header=False,
         access_log=False,
         log_level="error",  # what it warns of are requests of strangers, one line for each
-        h11_max_incomplete_event_size=limits.head_bytes,
         timeout_graceful_shutdown=2,
     )
     return _Server(config, limits, service.metrics, make_context)

@@ -11,6 +11,7 @@ from tests.fakes.kbs.http_connection import HttpConnection
 HEAD = b"POST / HTTP/1.1\r\nHost: kbs\r\nTransfer-Encoding: chunked\r\n\r\n"
 BODY = b"2\r\n{}\r\n0\r\n\r\n"
 NO_CHUNK = b"ZZ\r\n"
+TWO_LENGTHS = HEAD.replace(b"\r\n\r\n", b"\r\ncontent-LENGTH: 5\r\n\r\n")
 OK, BAD = b"HTTP/1.1 200 ", b"HTTP/1.1 400 "
 
 
@@ -59,11 +60,16 @@ def test_requests_are_answered(app: Any, pieces: tuple[bytes, ...]) -> None:
         (answer, (HEAD, NO_CHUNK), OK),  # behind the answer
         (answer, (HEAD + BODY, NO_CHUNK + b"\r\n"), OK),
         (answer_in_parts, (HEAD, NO_CHUNK), OK),  # within the answer
+        (answer, (TWO_LENGTHS,), BAD),
+        (answer, (TWO_LENGTHS + BODY + HEAD + BODY,), BAD),
+        (answer_in_parts, (HEAD + BODY + TWO_LENGTHS, BODY), OK),
         (answer, (HEAD.replace(b"1.1", b"1.0", 1), NO_CHUNK), OK),  # the connection has been closed
     ],
 )
 def test_what_is_no_http_ends_the_connection_without_a_word_in_the_log(
     app: Any, pieces: tuple[bytes, ...], begins: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert hear(app, *pieces).startswith(begins)
+    heard = hear(app, *pieces)
+    assert heard.startswith(begins)
+    assert heard.count(OK) <= 1
     assert not caplog.records
