@@ -237,6 +237,15 @@ def test_esp_is_the_same_for_the_same_uki(tmp_path: Path) -> None:
     assert copy.read_bytes() == uki.read_bytes()
 
 
+def test_esp_has_room_for_a_large_uki_and_its_fats(tmp_path: Path) -> None:
+    uki = tmp_path / "uki.efi"
+    with uki.open("wb") as file:
+        file.truncate(300 << 20)
+    create_esp(TOOLS, uki, tmp_path / "esp")
+    listing = (*TOOLS.command("mdir"), "-i", str(tmp_path / "esp"), "::/EFI/BOOT")
+    assert b" 314 572 800 " in process.run(listing, environment=TOOLS.environment())
+
+
 def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: Path) -> None:
     tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
     key = load_der_public_key(tpm.ak_public_der())

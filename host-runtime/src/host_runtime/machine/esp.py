@@ -15,7 +15,8 @@ _BOOT_PATH: Final = "::/EFI/BOOT/BOOTX64.EFI"
 _VOLUME_ID: Final = "cc1a17e5"
 _FIXED_TIME: Final = "315532800"  # 1980-01-01, where FAT's calendar begins
 _MIB: Final = 1024 * 1024
-_SPARE_MIB: Final = 4  # both FATs, root folder, and the clusters that round up
+_SPARE_MIB: Final = 4  # root folder, clusters that round up, and what that division does
+_FAT_SHARE: Final = 64  # of two FATs: 4 bytes in each for a cluster of 512
 
 
 def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
@@ -25,7 +26,8 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
         ChildError: mkfs.fat or mtools failed; the text says how.
         OSError: with the name of the image, which is there, or has no room.
     """
-    content_mib = -(-uki.stat().st_size // _MIB) + _SPARE_MIB
+    uki_mib = -(-uki.stat().st_size // _MIB)
+    content_mib = uki_mib + uki_mib // _FAT_SHARE + _SPARE_MIB
     size_mib = max(content_mib, 40)  # FAT32 starts at 33 MiB
     image.touch(exist_ok=False)
     try:
