@@ -25,6 +25,8 @@ from guest_owner.kbs.server_certificate import (
 )
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY, Store
+from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
+from guest_owner.plane.authority import read_authority
 from guest_owner.plane.minting import TlsIdentityMinter
 from measured_boot.command_line.tcp_address import join_address
 
@@ -120,11 +122,14 @@ def _look_at(state: Path, certificate: Path) -> None:
     """Say now what guests would be refused for later.
 
     Raises:
-        ConfigError: a file of the state directory does not parse; it names the file.
+        ConfigError: a file of the state directory does not parse; it names the file; as
+            `read_authority`, if the owner plane's is here.
     """
     store = Store(state)
     for read in (store.read_policy, store.read_references, store.read_issuers):
         read()
+    if (state / OWNER_KEY_FILE).exists():
+        read_authority(state)
     for warning in certificate_warnings(certificate, state, datetime.now(UTC)):
         print(f"warning: {warning}", file=sys.stderr)
 

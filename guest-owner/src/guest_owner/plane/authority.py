@@ -129,7 +129,8 @@ def read_authority(state: Path) -> OwnerAuthority:
     """Return the authority of a state directory.
 
     Raises:
-        ConfigError: `owner_ca.absent`; `owner_ca.form`, not what `create_authority` writes.
+        ConfigError: `owner_ca.absent`; `owner_ca.form`, not what `create_authority` writes;
+            `owner_ca.key`, certificate and key are of two authorities.
     """
     if not (state / CERTIFICATE_FILE).exists():
         detail = f"{state / CERTIFICATE_FILE} is missing; `guest-owner client-ca init` makes it"
@@ -144,6 +145,9 @@ def read_authority(state: Path) -> OwnerAuthority:
         raise ConfigError("owner_ca.form", f"{state} holds no authority") from error
     if not isinstance(parsed, ec.EllipticCurvePrivateKey):
         raise ConfigError("owner_ca.form", f"{state / KEY_FILE} is not an elliptic curve key")
+    if parsed.public_key() != authority.public_key():
+        detail = f"{state / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it"
+        raise ConfigError("owner_ca.key", f"{detail}: put both files of one authority there")
     return OwnerAuthority(certificate=authority, key=parsed)
 
 

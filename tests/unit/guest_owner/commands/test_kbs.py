@@ -124,6 +124,23 @@ def test_server_does_not_begin_on_a_state_of_another_version(
 
 
 @pytest.mark.usefixtures("serving_nobody")
+def test_server_does_not_begin_beside_half_of_another_owners_authority(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each guest's TLS identity would be refused by the guest, as of nobody's authority."""
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    for name in (state, tmp_path / "next"):
+        name.mkdir(exist_ok=True)
+        assert run("client-ca", "init", "--state", name) == 0
+    own = (state / "owner-ca.pem").read_bytes()
+    (state / "owner-ca.pem").write_bytes((tmp_path / "next/owner-ca.pem").read_bytes())
+    assert run(*serve) == 1
+    assert "[owner_ca.key]" in error_of(capsys)
+    (state / "owner-ca.pem").write_bytes(own)
+    assert run(*serve) == 0
+
+
+@pytest.mark.usefixtures("serving_nobody")
 def test_server_warns_of_a_certificate_that_ends(
     state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

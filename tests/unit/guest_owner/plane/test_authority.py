@@ -102,6 +102,21 @@ def test_state_without_an_authority_says_so(tmp_path: Path) -> None:
     assert caught.value.reason == "owner_ca.form"
 
 
+def test_certificate_beside_another_authoritys_key_signs_nothing(
+    authority: OwnerAuthority, tmp_path: Path
+) -> None:
+    """As a copy leaves them that was cut off; what such a key signs is nobody's to every guest."""
+    own = (tmp_path / "owner-ca.pem").read_bytes()
+    (tmp_path / "next").mkdir()
+    (tmp_path / "owner-ca.pem").write_bytes(create_authority(tmp_path / "next").pem)
+    with pytest.raises(ConfigError) as caught:
+        read_authority(tmp_path)
+    assert caught.value.reason == "owner_ca.key"
+    assert f"{tmp_path / 'owner-ca-key.pem'} is not the key of owner-ca.pem" in caught.value.detail
+    (tmp_path / "owner-ca.pem").write_bytes(own)
+    assert read_authority(tmp_path).pem == authority.pem
+
+
 @pytest.mark.parametrize("name", ["", "x" * 65, "line\nbreak"])
 def test_names_that_would_confuse_a_log_are_refused(authority: OwnerAuthority, name: str) -> None:
     with pytest.raises(FormatError) as caught:
