@@ -22,11 +22,17 @@ A failure of 1 to 5 or 7 (a wrong or late signature) or bytes after the end stop
 behind that record nothing can be believed. A missing end or signature at the tail, and evidence
 that does not verify, are findings about the whole. Reasons are the words above with the prefix
 `unseal.`.
+
+A log may be larger than memory: a line each second is 16 GB in a year. So the stream is read once,
+from its start to its end, and of its entries no more is kept than what no signature covers yet,
+which step 7 bounds.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import BinaryIO
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
@@ -38,7 +44,6 @@ from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.sealed_log import (
     HEAD_BYTES,
     HEADER_BYTES,
-    MAX_ENTRY_BYTES,
     MIX_LABEL,
     NEXT_LABEL,
     NONCE,
@@ -60,6 +65,7 @@ from ccinit.formats.sealed_log import (
     parse_plaintext,
     signed_message,
 )
+from guest_owner.log_entries import EntryParts, LogEntry
 from guest_owner.log_key import LogKey
 
 EvidenceVerifier = Callable[[bytes, BootId, bytes], str]
@@ -76,24 +82,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
-    """One entry, put together from its records; `index` is the first of them."""
-
-    index: int
-    boottime_us: int
-    kind: Kind
-    source: str
-    dropped: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsealed:
-    """What a stream holds and how far it can be believed.
+class Verdict:
+    """How far a stream can be believed.
 
     Attributes:
         boot_id: of the header; None if the header is not one.
-        entries: everything that was read before the first fatal finding.
         records: how many records opened.
         signed: up to which record a signature covers the stream; 0 is none.
         signed_us: boot time of that signature; the guest lived then.
@@ -105,7 +98,6 @@ class Unsealed:
     """
 
     boot_id: BootId | None
-    entries: tuple[LogEntry, ...]
     records: int
     signed: int
     signed_us: int
@@ -116,6 +108,13 @@ class Unsealed:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed(Verdict):
+    """A verdict, and everything that was read before the first fatal finding."""
+
+    entries: tuple[LogEntry, ...]
+
+
 def unseal(
     stream: bytes,
     key: LogKey,
@@ -123,64 +122,30 @@ def unseal(
     psk: bytes | None = None,
     verify_evidence: EvidenceVerifier | None = None,
 ) -> Unsealed:
-    """Read `stream` as far as it can be believed. Never raises for what the stream holds."""
-    reading = _Reading(stream, psk, verify_evidence)
-    try:
-        reading.open_header(key)
-        while not reading.at_end:
-            reading.read_record()
-    except CcinitError as error:
-        reading.report(error)
-    else:
-        reading.judge_tail()
-    return reading.result()
+    """Read a whole `stream` as far as it can be believed; as `Unsealing`."""
+    reading = Unsealing(io.BytesIO(stream), key, psk=psk, verify_evidence=verify_evidence)
+    entries = tuple(reading.entries())
+    verdict = reading.verdict()
+    known = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+    return Unsealed(entries=entries, **known)
 
 
-class _EntryParts:
-    """Step 4, for entries that are longer than a record: they come whole, and one after another."""
-
-    def __init__(self) -> None:
-        self._records: list[Record] = []
-        self._index = 0  # of the first of them
-
-    @property
-    def is_open(self) -> bool:
-        return bool(self._records)
-
-    def add(self, index: int, record: Record) -> LogEntry | None:
-        """Take the record that comes next; return the entry that it completes, if it does."""
-        if not self._records:
-            self._index = index
-        first = self._records[0] if self._records else record
-        if (first.kind, first.source) != (record.kind, record.source):
-            raise FormatError("unseal.order", "an entry was not finished")
-        self._records.append(record)
-        if sum(len(part.data) for part in self._records) > MAX_ENTRY_BYTES:
-            raise FormatError("unseal.order", "an entry is too long")
-        if record.more:
-            return None
-        data = b"".join(part.data for part in self._records)
-        self._records = []
-        return LogEntry(
-            index=self._index,
-            boottime_us=first.boottime_us,
-            kind=first.kind,
-            source=first.source,
-            dropped=record.dropped,
-            data=data,
-        )
-
-
-class _Reading:
-    """One pass over one stream."""
+class Unsealing:
+    """One pass over one stream; it never raises for what the stream holds."""
 
     def __init__(
-        self, stream: bytes, psk: bytes | None, verify_evidence: EvidenceVerifier | None
+        self,
+        stream: BinaryIO,
+        key: LogKey,
+        *,
+        psk: bytes | None = None,
+        verify_evidence: EvidenceVerifier | None = None,
     ) -> None:
+        """Nothing is read yet; a pipe will do for `stream`."""
         self._stream = stream
+        self._owner_key = key
         self._psk = psk
         self._verify_evidence = verify_evidence
-        self._offset = 0
         self._index = 0  # of the record being read
         self._boot_id = BootId(b"")
         self._key = b""
@@ -191,25 +156,27 @@ class _Reading:
         self._bound: bool | None = None
         self._guest = ""
         self._mixed = self._ended = False
-        self._parts = _EntryParts()
-        self._entries: list[LogEntry] = []
+        self._parts = EntryParts()
+        self._last_kind: Kind | None = None  # of the newest entry
+        self._unsigned: list[LogEntry] = []
         self._findings: list[Finding] = []
 
-    @property
-    def at_end(self) -> bool:
-        return self._offset == len(self._stream)
+    def entries(self) -> Iterator[LogEntry]:
+        """Read to the end, once; yield each entry when a signature covers it, the rest at last."""
+        try:
+            self._open_header(self._owner_key)
+            while self._read_record():
+                if self._signed == self._index:
+                    yield from self._take_entries(is_signed=True)
+            self._judge_tail()
+        except CcinitError as error:
+            self._report(error)
+        yield from self._take_entries(is_signed=False)
 
-    @property
-    def _closing(self) -> bool:
-        return bool(self._entries) and self._entries[-1].kind is Kind.END
-
-    def report(self, error: CcinitError) -> None:
-        self._findings.append(Finding(reason=error.reason, index=self._index, detail=error.detail))
-
-    def result(self) -> Unsealed:
-        return Unsealed(
+    def verdict(self) -> Verdict:
+        """Return what is found so far: the whole verdict once `entries` has ended."""
+        return Verdict(
             boot_id=self._boot_id or None,
-            entries=tuple(self._entries),
             records=self._records,
             signed=self._signed,
             signed_us=self._signed_us,
@@ -220,8 +187,15 @@ class _Reading:
             findings=tuple(self._findings),
         )
 
-    def open_header(self, key: LogKey) -> None:
-        raw = self._stream[:HEADER_BYTES]
+    def _take_entries(self, *, is_signed: bool) -> Iterator[LogEntry]:
+        entries, self._unsigned = self._unsigned, []
+        return (replace(entry, is_signed=is_signed) for entry in entries)
+
+    def _report(self, error: CcinitError) -> None:
+        self._findings.append(Finding(reason=error.reason, index=self._index, detail=error.detail))
+
+    def _open_header(self, key: LogKey) -> None:
+        raw = self._stream.read(HEADER_BYTES)
         try:
             header = parse_header(raw)
         except FormatError as error:
@@ -239,11 +213,14 @@ class _Reading:
         self._boot_id = header.boot_id
         self._tag = header_tag(raw)
         self._transcript.update(raw)
-        self._offset = HEADER_BYTES
 
-    def read_record(self) -> None:
+    def _read_record(self) -> bool:
+        """Read the record that must come now; return whether there was one."""
+        start = self._stream.read(HEAD_BYTES)
+        if not start:
+            return False
         self._index += 1
-        head, wire = self._frame()
+        head, wire = self._frame(start)
         if self._ended:
             raise VerificationError("unseal.trailing", "records after the end")
         record = self._open(head, wire)
@@ -256,28 +233,28 @@ class _Reading:
             self._key = _hkdf(self._key + (self._psk or b""), MIX_LABEL)
             self._mixed = True
         self._records = self._index
-        self._offset += len(wire)
+        return True
 
-    def _frame(self) -> tuple[RecordHead, bytes]:
-        """Step 2: the bytes of the record that must come now."""
-        rest = len(self._stream) - self._offset
-        if rest < HEAD_BYTES:
-            raise FormatError("unseal.truncated", f"{rest} bytes of a record")
+    def _frame(self, start: bytes) -> tuple[RecordHead, bytes]:
+        """Step 2: the whole of the record that starts so."""
+        if len(start) < HEAD_BYTES:
+            raise FormatError("unseal.truncated", f"{len(start)} bytes of a record")
         try:
-            head = parse_head(self._stream[self._offset : self._offset + HEAD_BYTES])
+            head = parse_head(start)
         except FormatError as error:
             raise FormatError("unseal.class", error.detail) from error
+        size = head.size_class.wire_bytes
+        wire = start + self._stream.read(size - HEAD_BYTES)
         if head.index != self._index:
             raise self._misplaced(head.index)
-        size = head.size_class.wire_bytes
-        if rest < size:
-            raise FormatError("unseal.truncated", f"{rest} of {size} bytes")
-        return head, self._stream[self._offset : self._offset + size]
+        if len(wire) < size:
+            raise FormatError("unseal.truncated", f"{len(wire)} of {size} bytes")
+        return head, wire
 
     def _misplaced(self, found: int) -> VerificationError:
         if found < self._index:
             return VerificationError("unseal.replayed", f"record {found} comes a second time")
-        if self._index in _indices(self._stream, self._offset):
+        if self._index in _indices(self._stream):
             return VerificationError("unseal.reordered", f"record {found} stands in its place")
         gap = f"records {self._index} to {found - 1} are missing"
         return VerificationError("unseal.missing", gap)
@@ -305,10 +282,10 @@ class _Reading:
 
     def _admit(self, record: Record) -> None:
         """Steps 5 to 8: what this kind may do here."""
-        first_entry = not self._entries
-        if first_entry != (record.kind is Kind.EVIDENCE):
+        is_first = self._last_kind is None
+        if is_first != (record.kind is Kind.EVIDENCE):
             raise FormatError("unseal.evidence-place", "record 1, and nothing else, is evidence")
-        if self._closing and record.kind is not Kind.SIGNATURE:
+        if self._last_kind is Kind.END and record.kind is not Kind.SIGNATURE:
             raise FormatError("unseal.trailing", "something follows the END")
         if record.kind is Kind.SIGNATURE:
             self._verify_signature(record)
@@ -324,7 +301,8 @@ class _Reading:
         entry = self._parts.add(self._index, record)
         if entry is None:
             return
-        self._entries.append(entry)
+        self._unsigned.append(entry)
+        self._last_kind = entry.kind
         if entry.kind is Kind.EVIDENCE:
             self._bind(entry.data)
 
@@ -344,7 +322,7 @@ class _Reading:
             key = data[:SIGNING_KEY_BYTES]
             self._guest = self._verify_evidence(evidence, self._boot_id, key)
         except CcinitError as error:
-            self.report(VerificationError("unseal.evidence", str(error)))
+            self._report(VerificationError("unseal.evidence", str(error)))
         else:
             self._bound = True
 
@@ -360,15 +338,15 @@ class _Reading:
         except InvalidSignature as error:
             raise VerificationError("unseal.signature", "not by the key of record 1") from error
         self._signed, self._signed_us = self._index, record.boottime_us
-        self._ended = self._closing
+        self._ended = self._last_kind is Kind.END
 
-    def judge_tail(self) -> None:
+    def _judge_tail(self) -> None:
         """Step 8, for a stream whose every record was good."""
         if self._signed < self._records:
             unsigned = f"records {self._signed + 1} to {self._records} are not signed"
-            self.report(VerificationError("unseal.unsigned", unsigned))
+            self._report(VerificationError("unseal.unsigned", unsigned))
         if not self._ended:
-            self.report(
+            self._report(
                 VerificationError("unseal.end", f"cut, or not over, after record {self._index}")
             )
 
@@ -377,14 +355,12 @@ def _hkdf(key: bytes, label: bytes) -> bytes:
     return HKDF(hashes.SHA256(), SEED_BYTES, None, label).derive(key)
 
 
-def _indices(stream: bytes, offset: int) -> set[int]:
-    """Return the indices that the rest of the stream claims, as far as its framing holds."""
-    found: set[int] = set()
-    while offset < len(stream):
+def _indices(stream: BinaryIO) -> Iterator[int]:
+    """Yield the indices that the rest of the stream claims, as far as its framing holds."""
+    while True:
         try:
-            head = parse_head(stream[offset : offset + HEAD_BYTES])
+            head = parse_head(stream.read(HEAD_BYTES))
         except FormatError:
-            break
-        found.add(head.index)
-        offset += head.size_class.wire_bytes
-    return found
+            return
+        yield head.index
+        stream.read(head.size_class.wire_bytes - HEAD_BYTES)

@@ -1,5 +1,7 @@
 """The owner's verdict on a stream: one refusal per step, each for the right reason (R92)."""
 
+import io
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -7,9 +9,12 @@ from ccinit.formats.sealed_log import HEADER_BYTES, Kind, Record, SizeClass
 from ccinit.seal.stream import SealedStream
 from guest_owner.commands.unseal import EXIT_BAD, EXIT_OPEN, exit_code
 from guest_owner.log_key import LogKey
+from guest_owner.unseal import Unsealing
 from tests.faults.plugin import FaultSeen
 from tests.unit.guest_owner.sealed_streams import (
     BOOT_ID,
+    OWNER,
+    PSK,
     Writer,
     flipped,
     good,
@@ -26,6 +31,36 @@ def test_unseal_good_stream_has_no_findings() -> None:
     assert (result.bound, result.guest, result.mixed, result.ended) == (True, "tests", True, True)
     texts = [entry.data for entry in result.entries if entry.kind is Kind.EVENT]
     assert texts == [b"event 0", b"event 1", b"event 2", b"event 3", b"last"]
+
+
+def test_unseal_gives_each_entry_with_the_signature_that_covers_it() -> None:
+    writer = Writer()
+    for number in range(500):
+        writer.event(b"event %d" % number)
+        if number % 10 == 9:
+            writer.sign()
+    writer.end()
+    stream = io.BytesIO(bytes(writer))
+    reading = Unsealing(stream, OWNER, psk=PSK)
+    for entry in reading.entries():
+        ahead = (stream.tell() - HEADER_BYTES) // SizeClass.SMALL.wire_bytes - entry.index
+        assert entry.is_signed
+        assert ahead <= 13  # ten events; before the first, evidence and mix; the signature
+    assert reading.verdict().findings == ()
+    assert reading.verdict().ended
+
+
+def test_unseal_calls_an_entry_signed_once_all_of_it_is() -> None:
+    writer = Writer()
+    writer.event(b"whole")
+    writer.event(b"one ", more=True)
+    writer.sign()
+    writer.event(b"two")
+    whole, cut = read(bytes(writer)).entries[2:]
+    assert (whole.data, whole.is_signed) == (b"whole", True)
+    assert (cut.data, cut.is_signed) == (b"one two", False)
+    writer.sign()
+    assert all(entry.is_signed for entry in read(bytes(writer)).entries)
 
 
 # Step 1

@@ -12,10 +12,10 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from ccinit.errors import ConfigError
 from ccinit.formats.evidence.log_key import parse_log_evidence
@@ -28,9 +28,10 @@ from guest_owner.kbs.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
+from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import new_log_key, parse_log_key
 from guest_owner.terminal_text import escape_text
-from guest_owner.unseal import EvidenceVerifier, LogEntry, Unsealed, unseal
+from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
 
 EXIT_GOOD: Final = 0
 EXIT_BAD: Final = 1
@@ -38,7 +39,6 @@ EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked
 
 _OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.unsigned"})
 _MAX_KEY_BYTES: Final = 4096
-_MAX_STREAM_BYTES: Final = 4 << 30
 _BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
 _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
@@ -110,12 +110,28 @@ def run_unseal(arguments: argparse.Namespace) -> int:
     verifier = None
     if arguments.state is not None:
         verifier = evidence_verifier(Store(arguments.state).read_references(), psk)
-    stream = read_capped(arguments.file, _MAX_STREAM_BYTES)
-    result = unseal(stream, key, psk=psk, verify_evidence=verifier)
-    chosen = choose_entries(result, arguments.kind, arguments.source)
-    lines = json_lines(chosen) if arguments.json else text_lines(chosen)
-    write_lines(lines, sys.stdout)
-    return exit_code(result)
+    with _opened(arguments.file) as stream:
+        reading = Unsealing(stream, key, psk=psk, verify_evidence=verifier)
+        chosen = choose_entries(reading.entries(), arguments.kind, arguments.source)
+        write_lines(json_lines(chosen) if arguments.json else text_lines(chosen), sys.stdout)
+    verdict = reading.verdict()
+    write_lines(json_verdict(verdict) if arguments.json else text_verdict(verdict), sys.stdout)
+    return exit_code(verdict)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that is read while the block lasts.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
+    with file:
+        yield file
 
 
 def evidence_verifier(references: References, psk: bytes | None = None) -> EvidenceVerifier:
@@ -147,23 +163,20 @@ def evidence_verifier(references: References, psk: bytes | None = None) -> Evide
 
 
 def choose_entries(
-    result: Unsealed, kinds: list[str] | None, sources: list[str] | None
-) -> Unsealed:
-    """Return the result with the entries that are asked for; None is all of them."""
-    entries = tuple(
-        entry
-        for entry in result.entries
-        if (kinds is None or entry.kind.name.lower() in kinds)
-        and (sources is None or entry.source in sources)
-    )
-    return replace(result, entries=entries)
+    entries: Iterable[LogEntry], kinds: list[str] | None, sources: list[str] | None
+) -> Iterator[LogEntry]:
+    """Yield the entries that are asked for; None is all of them."""
+    for entry in entries:
+        is_kind = kinds is None or entry.kind.name.lower() in kinds
+        if is_kind and (sources is None or entry.source in sources):
+            yield entry
 
 
-def exit_code(result: Unsealed) -> int:
+def exit_code(verdict: Verdict) -> int:
     """Return the verdict as a number."""
-    if any(finding.reason not in _OPEN_REASONS for finding in result.findings):
+    if any(finding.reason not in _OPEN_REASONS for finding in verdict.findings):
         return EXIT_BAD
-    if result.findings or not result.ended or result.bound is not True:
+    if verdict.findings or not verdict.ended or verdict.bound is not True:
         return EXIT_OPEN
     return EXIT_GOOD
 
@@ -173,44 +186,44 @@ def write_lines(lines: Iterator[str], stream: TextIO) -> None:
     stream.writelines(line + "\n" for line in lines)
 
 
-def text_lines(result: Unsealed) -> Iterator[str]:
-    """Yield the log and then the verdict, for people."""
+def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
+    """Yield the log, for people."""
     dropped = 0
-    for entry in result.entries:
+    for entry in entries:
         if entry.dropped > dropped:
             yield f"{'':>14}  -- {entry.dropped - dropped} entries were dropped here --"
             dropped = entry.dropped
-        mark = " " if entry.index <= result.signed else "?"
+        mark = " " if entry.is_signed else "?"
         source = escape_text(entry.source.encode())
         label = f"{entry.kind.name.lower()}{':' if source else ''}{source}"
         yield f"{entry.boottime_us / 1e6:14.6f}{mark} {label}  {_shown(entry)}"
+
+
+def text_verdict(verdict: Verdict) -> Iterator[str]:
+    """Yield what the log is worth, for people; it stands behind it."""
     yield ""
-    yield from _verdict_lines(result)
-
-
-def _verdict_lines(result: Unsealed) -> Iterator[str]:
-    boot_id = "unknown" if result.boot_id is None else result.boot_id.hex()
+    boot_id = "unknown" if verdict.boot_id is None else verdict.boot_id.hex()
     yield f"boot       {boot_id}"
-    alive = f" ({result.signed_us / 1e6:.6f})" if result.signed else ""
-    yield f"records    {result.records}, signed up to {result.signed}{alive}"
-    match result.bound:
+    alive = f" ({verdict.signed_us / 1e6:.6f})" if verdict.signed else ""
+    yield f"records    {verdict.records}, signed up to {verdict.signed}{alive}"
+    match verdict.bound:
         case None:
             yield "evidence   NOT CHECKED: give --state to learn who wrote this"
         case True:
-            yield f"evidence   {escape_text(result.guest.encode())}"
+            yield f"evidence   {escape_text(verdict.guest.encode())}"
         case False:
             yield "evidence   DOES NOT VERIFY: anybody can have written this"
-    yield f"shared key {'in use' if result.mixed else 'not in use'}"
-    for finding in result.findings:
+    yield f"shared key {'in use' if verdict.mixed else 'not in use'}"
+    for finding in verdict.findings:
         word = "OPEN " if finding.reason in _OPEN_REASONS else "WRONG"
         yield f"{word}      record {finding.index}: {finding.reason}: {_clean(finding.detail)}"
-    if not result.findings:
+    if not verdict.findings:
         yield "verdict    complete, in order, signed to the end"
 
 
-def json_lines(result: Unsealed) -> Iterator[str]:
-    """Yield one object per entry, then one with the verdict; keys are stable."""
-    for entry in result.entries:
+def json_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
+    """Yield one object for each entry; keys are stable."""
+    for entry in entries:
         yield json.dumps(
             {
                 "index": entry.index,
@@ -218,24 +231,28 @@ def json_lines(result: Unsealed) -> Iterator[str]:
                 "kind": entry.kind.name.lower(),
                 "source": entry.source,
                 "dropped": entry.dropped,
-                "signed": entry.index <= result.signed,
+                "signed": entry.is_signed,
                 "text": _shown(entry),
                 "data": base64.b64encode(entry.data).decode(),
             }
         )
+
+
+def json_verdict(verdict: Verdict) -> Iterator[str]:
+    """Yield the one object that stands behind those of the entries; keys are stable."""
     yield json.dumps(
         {
-            "boot_id": None if result.boot_id is None else result.boot_id.hex(),
-            "records": result.records,
-            "signed": result.signed,
-            "signed_boottime_us": result.signed_us,
-            "bound": result.bound,
-            "guest": result.guest,
-            "mixed": result.mixed,
-            "ended": result.ended,
+            "boot_id": None if verdict.boot_id is None else verdict.boot_id.hex(),
+            "records": verdict.records,
+            "signed": verdict.signed,
+            "signed_boottime_us": verdict.signed_us,
+            "bound": verdict.bound,
+            "guest": verdict.guest,
+            "mixed": verdict.mixed,
+            "ended": verdict.ended,
             "findings": [
                 {"reason": finding.reason, "index": finding.index, "detail": finding.detail}
-                for finding in result.findings
+                for finding in verdict.findings
             ],
         }
     )

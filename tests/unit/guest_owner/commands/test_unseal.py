@@ -21,7 +21,7 @@ from guest_owner.commands.unseal import (
     add_parser,
     evidence_verifier,
     exit_code,
-    text_lines,
+    text_verdict,
 )
 from guest_owner.kbs.references import References
 from guest_owner.log_key import LogKey, parse_log_key
@@ -123,6 +123,35 @@ def test_command_names_what_is_wrong(files: Path, capsys: pytest.CaptureFixture[
     assert "WRONG      record 4: unseal.forged" in capsys.readouterr().out
 
 
+def test_command_reads_a_log_that_is_larger_than_memory(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk")]
+    run(*arguments)
+    whole = capsys.readouterr().out
+    assert "verdict    complete" in whole
+    with (files / "log").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole: nothing that would be a record
+    assert run(*arguments) == EXIT_BAD
+    beyond = capsys.readouterr().out
+    assert beyond.startswith(whole.partition("\nverdict ")[0])
+    assert "WRONG      record 8: unseal.class" in beyond
+
+
+def test_command_marks_what_no_signature_covers(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "log").write_bytes(make_stream(ended=False))
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk")]
+    assert run(*arguments) == EXIT_OPEN
+    assert "1.500000? stdout:web" in capsys.readouterr().out
+    run(*arguments, "--json")
+    *rows, _verdict = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["signed"] for row in rows] == [False] * 4
+
+
 def test_command_with_a_state_judges_the_evidence(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +190,7 @@ def test_command_prints_the_entries_that_are_asked_for_and_verifies_all(
 
 
 def test_log_that_is_not_over_is_not_called_wrong() -> None:
-    lines = "\n".join(text_lines(verdict(make_stream(ended=False))))
+    lines = "\n".join(text_verdict(verdict(make_stream(ended=False))))
     assert "OPEN       record" in lines
     assert "WRONG" not in lines
 
@@ -176,7 +205,7 @@ def test_exit_code_tells_whole_open_and_wrong_apart() -> None:
     assert exit_code(verdict(unfinished)) == EXIT_OPEN
     assert exit_code(verdict(whole[:-1])) == EXIT_BAD
     assert exit_code(verdict(b"")) == EXIT_BAD
-    assert "image x (prod), pod y" in "\n".join(text_lines(verdict(whole)))
+    assert "image x (prod), pod y" in "\n".join(text_verdict(verdict(whole)))
 
 
 def test_evidence_that_does_not_verify_is_loud() -> None:
@@ -185,7 +214,7 @@ def test_evidence_that_does_not_verify_is_loud() -> None:
 
     result = unseal(make_stream(), OWNER, psk=PSK, verify_evidence=refuse)
     assert exit_code(result) == EXIT_BAD
-    assert "DOES NOT VERIFY" in "\n".join(text_lines(result))
+    assert "DOES NOT VERIFY" in "\n".join(text_verdict(result))
 
 
 def test_evidence_of_an_unknown_tee_is_refused() -> None:

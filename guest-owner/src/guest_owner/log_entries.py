@@ -1,0 +1,68 @@
+"""Entries of the sealed log, put together from the records that they came in.
+
+Part of `guest_owner.unseal`, whose step 4 this is where an entry is longer than a record.
+"""
+
+from dataclasses import dataclass
+
+from ccinit.errors import FormatError
+from ccinit.formats.sealed_log import MAX_ENTRY_BYTES, Kind, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One entry, put together from its records.
+
+    Attributes:
+        index: the first of them.
+        is_signed: a signature covers all of them.
+    """
+
+    index: int
+    is_signed: bool
+    boottime_us: int
+    kind: Kind
+    source: str
+    dropped: int
+    data: bytes
+
+
+class EntryParts:
+    """The records of the entry that is not whole yet: entries come one after another."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._index = 0  # of the first of them
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the entry goes on."""
+        return bool(self._records)
+
+    def add(self, index: int, record: Record) -> LogEntry | None:
+        """Take the record that comes next; return the entry that it completes, if it does.
+
+        Raises:
+            FormatError: `unseal.order`.
+        """
+        if not self._records:
+            self._index = index
+        first = self._records[0] if self._records else record
+        if (first.kind, first.source) != (record.kind, record.source):
+            raise FormatError("unseal.order", "an entry was not finished")
+        self._records.append(record)
+        if sum(len(part.data) for part in self._records) > MAX_ENTRY_BYTES:
+            raise FormatError("unseal.order", "an entry is too long")
+        if record.more:
+            return None
+        data = b"".join(part.data for part in self._records)
+        self._records = []
+        return LogEntry(
+            index=self._index,
+            is_signed=False,
+            boottime_us=first.boottime_us,
+            kind=first.kind,
+            source=first.source,
+            dropped=record.dropped,
+            data=data,
+        )
