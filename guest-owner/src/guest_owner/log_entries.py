@@ -33,6 +33,7 @@ class EntryParts:
     def __init__(self) -> None:
         self._records: list[Record] = []
         self._index = 0  # of the first of them
+        self._bytes = 0
 
     @property
     def is_open(self) -> bool:
@@ -46,12 +47,13 @@ class EntryParts:
             FormatError: `unseal.order`.
         """
         if not self._records:
-            self._index = index
+            self._index, self._bytes = index, 0
         first = self._records[0] if self._records else record
         if (first.kind, first.source) != (record.kind, record.source):
             raise FormatError("unseal.order", "an entry was not finished")
         self._records.append(record)
-        if sum(len(part.data) for part in self._records) > MAX_ENTRY_BYTES:
+        self._bytes += len(record.data) or 1  # or nothing would end one of empty parts
+        if self._bytes > MAX_ENTRY_BYTES:
             raise FormatError("unseal.order", "an entry is too long")
         if record.more:
             return None
