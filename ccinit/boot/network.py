@@ -1,8 +1,12 @@
 """The host's network offer, validated and turned into a plan.
 
 The host decides where packets go anyway, so an offer needs no trust, but it must not reach anything
-else: addresses are plain unicast, the gateway lies in the offered subnet, nothing touches loopback,
-and no text is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.2).
+else: addresses are plain unicast, the gateway is on the link, nothing touches loopback, and no text
+is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.2).
+
+A gateway lies in the offered subnet. Two kinds need not: a link-local one of IPv6, which is where
+its routers are (RFC 4861, section 4.2), and any for an address that is a subnet of its own (/32,
+/128), as clouds and cluster networks give them: there is no neighbour that it could be.
 
 Addresses stay bytes in network order. The library's `ipaddress` is no part of PID 1: it would hold
 0.2 MB of it for the life of the guest, for one offer.
@@ -17,11 +21,14 @@ MIN_MTU, MAX_MTU = 1280, 9000
 _MAC_BYTES = 6
 _MULTICAST_BIT = 1
 _V4_BYTES, _V6_BYTES = 4, 16
-_V4_LONGEST, _V6_LONGEST = 30, 126
 _MAPPED = bytes(10) + b"\xff\xff"
 _V4_LOOPBACK = 127
 _V4_LAST_UNICAST = 223  # above it multicast (RFC 1112) and reserved
 _V4_LINK_LOCAL = b"\xa9\xfe"  # 169.254/16, RFC 3927
+_V6_LINK_LOCAL = b"\xfe\x80" + bytes(6)  # fe80::/64, RFC 4291, section 2.5.6
+_LINK_LOCAL = {_V4_BYTES: _V4_LINK_LOCAL, _V6_BYTES: _V6_LINK_LOCAL}
+_V4_LONGEST, _V6_LONGEST = 8 * _V4_BYTES, 8 * _V6_BYTES
+_POINT_TO_POINT_BITS = 1  # /31 and /127: two hosts, and no address of the subnet's own
 
 
 def verify_offer(offer: NetworkOffer) -> NetworkPlan:
@@ -33,11 +40,12 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
             `net.dns`.
     """
     address = _unicast(offer.address, "net.address")
-    gateway = _unicast(offer.gateway, "net.gateway")
+    gateway = _unicast(offer.gateway, "net.gateway", link_local=(_V4_BYTES, _V6_BYTES))
     longest = _V4_LONGEST if len(address) == _V4_BYTES else _V6_LONGEST
     if not 8 <= offer.prefix <= longest:
         raise VerificationError("net.prefix", f"/{offer.prefix} is not within /8../{longest}")
-    _verify_neighbours(address, gateway, offer.prefix)
+    on_link = _verify_gateway(address, gateway, offer.prefix)
+    _verify_host(address, offer.prefix)
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
         raise VerificationError("net.mtu", f"{offer.mtu} is not within {MIN_MTU}..{MAX_MTU}")
     return NetworkPlan(
@@ -45,21 +53,35 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
         address=_text(address),
         prefix=offer.prefix,
         gateway=_text(gateway),
+        gateway_on_link=on_link,
         mtu=offer.mtu,
-        dns=tuple(_text(_unicast(server, "net.dns")) for server in offer.dns),
+        # Clouds have theirs at 169.254.… behind the gateway. A link-local one of IPv6 is behind no
+        # gateway, and its address is none without the name of a link.
+        dns=tuple(_text(_unicast(one, "net.dns", link_local=(_V4_BYTES,))) for one in offer.dns),
     )
 
 
-def _verify_neighbours(address: bytes, gateway: bytes, prefix: int) -> None:
-    """Check that both are in the subnet and not the same, and that the address is a host's."""
+def _verify_gateway(address: bytes, gateway: bytes, prefix: int) -> bool:
+    """Check that the gateway is another machine on the link; return if it is in no subnet."""
     host_bits = 8 * len(address) - prefix
     ours, theirs = int.from_bytes(address), int.from_bytes(gateway)
-    is_near = len(gateway) == len(address) and ours >> host_bits == theirs >> host_bits
-    if not is_near or ours == theirs:
+    has_subnet = host_bits > 0
+    is_near = has_subnet and ours >> host_bits == theirs >> host_bits
+    is_reached = is_near or not has_subnet or gateway.startswith(_V6_LINK_LOCAL)
+    if len(gateway) != len(address) or ours == theirs or not is_reached:
         near = f"{_text(address)}/{prefix}"
         raise VerificationError("net.gateway", f"{_text(gateway)} is no neighbour of {near}")
-    last = (1 << host_bits) - 1  # the subnet's broadcast address; 0 is the subnet's own
-    if ours & last in {0, last}:
+    return not is_near
+
+
+def _verify_host(address: bytes, prefix: int) -> None:
+    """Check that the address is neither the subnet's own nor its broadcast address.
+
+    A subnet of two or of one has neither (RFC 3021, RFC 6164).
+    """
+    host_bits = 8 * len(address) - prefix
+    last = (1 << host_bits) - 1
+    if host_bits > _POINT_TO_POINT_BITS and int.from_bytes(address) & last in {0, last}:
         raise VerificationError("net.address", f"{_text(address)} is not a host of /{prefix}")
 
 
@@ -71,12 +93,21 @@ def _mac(raw: bytes) -> str:
     return raw.hex(":")
 
 
-def _unicast(raw: bytes, reason: str) -> bytes:
-    """Return the 4 or 16 bytes of an address that a neighbour may have."""
+def _unicast(raw: bytes, reason: str, *, link_local: tuple[int, ...] = ()) -> bytes:
+    """Return the 4 or 16 bytes of an address that a machine may have.
+
+    Args:
+        raw: 16 bytes.
+        reason: of a refusal.
+        link_local: lengths of addresses that may be of the link alone.
+    """
     if len(raw) != _V6_BYTES:
         raise FormatError(reason, f"{len(raw)} bytes")
     address = raw.removeprefix(_MAPPED)
-    if not (_is_unicast_v4(address) if len(address) == _V4_BYTES else _is_unicast_v6(address)):
+    size = len(address)
+    if size in link_local and address.startswith(_LINK_LOCAL[size]):
+        return address
+    if not (_is_unicast_v4(address) if size == _V4_BYTES else _is_unicast_v6(address)):
         raise VerificationError(reason, f"{_text(address)} is not a usable unicast address")
     return address
 

@@ -20,12 +20,17 @@ class NetworkOffer:
 
 @frozen
 class NetworkPlan:
-    """A validated offer in the text forms that netlink and resolv.conf take."""
+    """A validated offer in the text forms that netlink and resolv.conf take.
+
+    Attributes:
+        gateway_on_link: the gateway is in no subnet of the link, and on it all the same.
+    """
 
     mac: str
     address: str
     prefix: int
     gateway: str
+    gateway_on_link: bool
     mtu: int
     dns: tuple[str, ...]
 

@@ -13,6 +13,7 @@ from ccinit.errors import KernelError, VerificationError
 from ccinit.kernel.libc import kernel_error
 
 IFA_F_NODAD = 2
+RTNH_F_ONLINK = 4
 LOOPBACK_INDEX = 1
 
 
@@ -66,11 +67,22 @@ class NetworkLinks:
             flags=IFA_F_NODAD,
         )
 
-    def add_default_route(self, index: int, gateway: str) -> None:
-        """Send what no other route covers to `gateway` on a link."""
-        everything = "::/0" if ":" in gateway else "default"  # the word alone means IPv4
+    def add_default_route(self, index: int, gateway: str, *, on_link: bool) -> None:
+        """Send what no other route covers to `gateway` on a link.
+
+        Args:
+            index: of the link.
+            gateway: its address.
+            on_link: it is there though no route says so.
+        """
         self._call(
-            "route", f"default via {gateway}", "add", dst=everything, gateway=gateway, oif=index
+            "route",
+            f"default via {gateway}",
+            "add",
+            dst="::/0" if ":" in gateway else "default",  # the word alone means IPv4
+            gateway=gateway,
+            oif=index,
+            flags=RTNH_F_ONLINK if on_link else 0,
         )
 
     def _call(self, kind: str, target: str, *arguments: str, **fields: object) -> None:

@@ -14,5 +14,5 @@ def run(request: NetworkPlan, channel: JobChannel) -> NetworkReady:  # noqa: ARG
         links.set_mtu(index, request.mtu)
         links.set_link_up(index)
         links.add_address(index, request.address, request.prefix)
-        links.add_default_route(index, request.gateway)
+        links.add_default_route(index, request.gateway, on_link=request.gateway_on_link)
     return NetworkReady()

@@ -217,7 +217,8 @@ _TABLE = (
             Field("dns", ListUpTo(16, 3)),
         ),
         phases=frozenset({Phase.LISTEN, Phase.CONFIG, Phase.NET}),
-        purpose="Offer addresses (IPv4 in mapped form); the guest validates and may refuse.",
+        purpose="Offer addresses (IPv4 in mapped form); the guest validates and may refuse. The"
+        " gateway is in the subnet, or beside it: any of a /32 or /128, a link-local one of IPv6.",
         leak="inbound only",
     ),
     Method(

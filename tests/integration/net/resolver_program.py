@@ -110,7 +110,13 @@ def use_own_resolver() -> None:
     subprocess.run(("ip", "link", "set", "lo", "up"), check=True)
     subprocess.run(("mount", "-t", "tmpfs", "tmpfs", "/mnt"), check=True)
     plan = NetworkPlan(
-        mac="", address="127.0.0.1", prefix=8, gateway="", mtu=1500, dns=("127.0.0.1",)
+        mac="",
+        address="127.0.0.1",
+        prefix=8,
+        gateway="",
+        gateway_on_link=False,
+        mtu=1500,
+        dns=("127.0.0.1",),
     )
     files = {"resolv.conf": plan.resolver_file(), "nsswitch.conf": "hosts: files dns\n"}
     for name, text in files.items():

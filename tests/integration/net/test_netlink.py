@@ -110,7 +110,15 @@ def advertise() -> int:
 
 
 def apply(address: str, prefix: int, gateway: str, mac: str) -> str:
-    plan = NetworkPlan(mac=mac, address=address, prefix=prefix, gateway=gateway, mtu=1400, dns=())
+    plan = NetworkPlan(
+        mac=mac,
+        address=address,
+        prefix=prefix,
+        gateway=gateway,
+        gateway_on_link=False,
+        mtu=1400,
+        dns=(),
+    )
     children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": os.environ["PYTHONPATH"]})
     try:
         EventLoop().run(children.run(Role.NET, plan, NetworkReady, seconds=30))

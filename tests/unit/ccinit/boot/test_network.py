@@ -49,8 +49,11 @@ def test_offer_in_ipv6_becomes_a_plan() -> None:
 
 
 def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """What the library says; of two old forms that nobody has any more, the RFCs say no."""
-    return not (
+    """What the library says; of two old forms that nobody has any more, the RFCs say no.
+
+    A link-local address of IPv4 says all that is needed to reach it; of IPv6 the link is missing.
+    """
+    return (address.version == 4 and address.is_link_local) or not (
         address.is_loopback
         or address.is_multicast
         or address.is_unspecified
@@ -99,15 +102,25 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param({"address": v4("0.1.2.3")}, "net.address", id="this-network"),
         pytest.param({"prefix": 0}, "net.prefix", id="everything"),
         pytest.param({"prefix": 7}, "net.prefix", id="too-short"),
-        pytest.param({"prefix": 31}, "net.prefix", id="no-hosts"),
+        pytest.param({"prefix": 33}, "net.prefix", id="longer-than-ipv4"),
         pytest.param({"prefix": 200}, "net.prefix", id="too-long"),
         pytest.param({"gateway": v4("10.0.3.2")}, "net.gateway", id="elsewhere"),
         pytest.param({"gateway": v4("9.0.2.2"), "prefix": 8}, "net.gateway", id="next-network"),
         pytest.param({"gateway": v4("10.0.2.15")}, "net.gateway", id="itself"),
+        pytest.param({"gateway": v4("10.0.2.15"), "prefix": 32}, "net.gateway", id="itself-alone"),
+        pytest.param({"gateway": v4("10.0.2.2"), "prefix": 31}, "net.gateway", id="third-of-two"),
+        pytest.param({"gateway": v4("169.254.1.1")}, "net.gateway", id="link-local-not-in-subnet"),
+        pytest.param({"gateway": v4("127.0.0.1"), "prefix": 32}, "net.gateway", id="this-host"),
+        pytest.param({"gateway": v4("224.0.0.1"), "prefix": 32}, "net.gateway", id="many"),
         pytest.param({"gateway": v6("fd00::2")}, "net.gateway", id="other-family"),
+        pytest.param({"gateway": v6("fe80::1")}, "net.gateway", id="other-family-on-link"),
+        pytest.param(
+            {"gateway": v6("fe80::1"), "prefix": 32}, "net.gateway", id="other-family-alone"
+        ),
         pytest.param({"mtu": 68}, "net.mtu", id="tiny"),
         pytest.param({"mtu": 65535}, "net.mtu", id="huge"),
         pytest.param({"dns": (v4("127.0.0.53"),)}, "net.dns", id="own-resolver"),
+        pytest.param({"dns": (v6("fe80::1"),)}, "net.dns", id="resolver-of-no-named-link"),
     ],
 )
 def test_r96_offer_that_reaches_too_far_is_refused(
@@ -120,13 +133,42 @@ def test_r96_offer_that_reaches_too_far_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("address", "gateway", "prefix"), [("10.9.9.9", "10.0.0.1", 8), ("10.0.2.5", "10.0.2.6", 30)]
+    ("address", "prefix", "gateway"),
+    [
+        pytest.param(v4("10.9.9.9"), 8, v4("10.0.0.1"), id="widest"),
+        pytest.param(v4("10.0.2.5"), 30, v4("10.0.2.6"), id="narrowest-with-a-broadcast"),
+        pytest.param(v4("10.0.2.4"), 31, v4("10.0.2.5"), id="two-hosts"),
+        pytest.param(v4("10.0.2.5"), 31, v4("10.0.2.4"), id="two-hosts-the-other-way-round"),
+        pytest.param(v6("fd00::a"), 127, v6("fd00::b"), id="two-hosts-6"),
+    ],
 )
 def test_offer_may_be_of_the_widest_and_of_the_narrowest_subnet(
-    address: str, gateway: str, prefix: int
+    address: bytes, prefix: int, gateway: bytes
 ) -> None:
-    offer = replace(OFFER, address=v4(address), gateway=v4(gateway), prefix=prefix)
-    assert verify_offer(offer).prefix == prefix
+    plan = verify_offer(replace(OFFER, address=address, gateway=gateway, prefix=prefix))
+    assert (plan.prefix, plan.gateway_on_link) == (prefix, False)
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "gateway"),
+    [
+        pytest.param(v4("10.128.0.2"), 32, v4("10.128.0.1"), id="alone"),
+        pytest.param(v4("10.244.7.9"), 32, v4("169.254.1.1"), id="alone-with-a-link-local"),
+        pytest.param(v6("fd00::15"), 128, v6("fd01::1"), id="alone-6"),
+        pytest.param(v6("fd00::15"), 128, v6("fe80::1"), id="alone-6-with-a-link-local"),
+        pytest.param(v6("2001:db8::15"), 64, v6("fe80::1"), id="link-local-router"),
+    ],
+)
+def test_gateway_may_be_on_the_link_and_in_no_subnet(
+    address: bytes, prefix: int, gateway: bytes
+) -> None:
+    plan = verify_offer(replace(OFFER, address=address, gateway=gateway, prefix=prefix))
+    assert (plan.prefix, plan.gateway_on_link) == (prefix, True)
+
+
+@pytest.mark.parametrize("server", ["169.254.169.254", "169.254.20.10"])
+def test_resolver_may_be_where_clouds_and_clusters_have_theirs(server: str) -> None:
+    assert verify_offer(replace(OFFER, dns=(v4(server),))).dns == (server,)
 
 
 @pytest.mark.parametrize(
