@@ -1,6 +1,7 @@
 """Persistent volumes end to end: they open again, and nothing else opens in their place."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from ccinit.errors import ConfigError, KernelError, VerificationError
 from ccinit.kernel.block import read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
+from ccinit.unlock import filesystem
 from ccinit.unlock.integrity import plan_disk_layout
 from ccinit.unlock.volume import (
     JOURNAL_BYTES,
@@ -32,6 +34,7 @@ from tests.vm.guest.disks import (
 
 RELEASED = bytes(range(128, 192))
 OTHER = bytes(range(191, 127, -1))
+INODES_PER_BLOCK = 16
 
 
 def request(target: Path, *, serial: str = "volume", may_create: bool = False) -> VolumeRequest:
@@ -98,6 +101,34 @@ def test_volume_with_many_files_reads_nothing_unwritten(target: Path) -> None:
             drop_caches()
             assert all((target / f"file-{i}").read_bytes() == b"%d" % i for i in range(0, 2000, 9))
     assert errors == []
+
+
+def fill_block_of_inodes(directory: Path) -> Path:
+    """Make files until the table of inodes in use ends with a block; return the last."""
+    for number in range(2 * INODES_PER_BLOCK):
+        last = directory / f"inode-{number}"
+        last.touch()
+        found = os.statvfs(directory)
+        if (found.f_files - found.f_ffree) % INODES_PER_BLOCK == 0:
+            return last
+    raise AssertionError("no block is full")
+
+
+def test_volume_with_a_full_block_of_inodes_reads_nothing_unwritten(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_volume(request(target)):
+        last = fill_block_of_inodes(target)
+
+    def read_last() -> list[str]:
+        with kernel_errors() as errors, open_volume(request(target)):
+            assert last.stat().st_size == 0
+        return errors
+
+    assert read_last() == []
+    # A control: the kernel as it is reads the next block too, and says that the disk is at fault.
+    monkeypatch.setattr(filesystem, "_MOUNT_OPTIONS", "noinit_itable,errors=remount-ro")
+    assert any("INTEGRITY" in line for line in read_last())
 
 
 def test_volume_grant_does_not_format_an_existing_volume(target: Path) -> None:
