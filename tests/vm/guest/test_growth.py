@@ -108,6 +108,15 @@ def read_ends(path: Path, size_bytes: int) -> tuple[bytes, bytes]:
     return ends
 
 
+def read_nothing_ahead(node: str) -> None:
+    """Have the kernel read from a device what a program asks for, and no neighbours.
+
+    The page cache of a device has pieces of several blocks in Linux 7.3 (of one in 6.12), which are
+    read ahead, and as one: an unwritten block is an error of the written ones beside it, too.
+    """
+    Path(f"/sys/class/block/{Path(node).name}/queue/read_ahead_kb").write_text("0")
+
+
 def check_ext4(device: FaultyDisk) -> None:
     """Every structure of the file system is as it must be, and all that is in use can be read."""
     layout = plan_disk_layout(device.size_bytes, JOURNAL_BYTES)
@@ -116,6 +125,7 @@ def check_ext4(device: FaultyDisk) -> None:
         derive_encryption_key(Secret(RELEASED), "web", "data") as key,
         closing(activate_stack(control, "data", device.disk, layout, key)) as stack,
     ):
+        read_nothing_ahead(stack.node)
         done = subprocess.run(
             ("/usr/sbin/e2fsck", "-f", "-n", stack.node), capture_output=True, check=False
         )
