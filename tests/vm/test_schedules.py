@@ -46,7 +46,7 @@ WAIT_SECONDS = 400.0
 GRANT_SECONDS = 60
 SECOND, THIRD = b"the second secret, 81c4e0a9", b"the third secret, 5be27f13"
 ROTATED = "rotation: 1 of 1 files have changed"
-KEPT = "rotation: nothing has changed: "
+KEPT = "rotation: failed: "
 
 WATCH = """
 import hashlib, os, signal, sys, time

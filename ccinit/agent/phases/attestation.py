@@ -74,6 +74,8 @@ class Attested:
     Attributes:
         grants: rotation replaces secrets in it, renewal the TLS identity.
         rotating: whose turn that is.
+        uneven: secrets that a rotation has failed to replace everywhere: some of their files may
+            have another content than the grant.
         policy_keys: public keys and roots that image policies name.
         counters: how far the KBS says that volumes are, those with a rollback counter.
     """
@@ -82,6 +84,7 @@ class Attested:
     policy_keys: tuple[PolicyKey, ...] = ()
     counters: Mapping[PluginUri, int] = field(default_factory=dict)
     rotating: Turn = field(default_factory=Turn)
+    uneven: set[KbsUri] = field(default_factory=set)
 
     def volume_grant(self, volume: Volume) -> Grant:
         """The grant of a persistent volume; the manifest's grammar gives each of them a key."""

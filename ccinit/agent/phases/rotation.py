@@ -35,7 +35,8 @@ class Rotation:
         Raises:
             ConfigError: `rotate.none`, the manifest lets nothing rotate; `rotate.ended`.
             CcinitError: as `fetch_grants`; nothing has changed.
-            KernelError: a file could not be replaced and has its old content; so may others.
+            KernelError: a file could not be replaced and has its old content; so may others. The
+                next rotation replaces all of them.
         """
         secrets = self._rotating()
         if not secrets:
@@ -48,10 +49,12 @@ class Rotation:
             fetched = await fetch_grants(self._guest, self._configured, wanted)
             try:
                 files = [one for one in secrets if self._differs(one.uri, fetched)]
+                self._attested.uneven.update(one.uri for one in files)
                 self._replace(files, fetched)
             except BaseException:
                 wipe_grants(fetched)
                 raise
+            self._attested.uneven.clear()
             self._keep_fetched(fetched)
         self._guest.event(f"rotation: {len(files)} of {len(secrets)} files have changed")
         return len(files)
@@ -63,12 +66,14 @@ class Rotation:
             try:
                 await self.rotate()
             except CcinitError as error:
-                self._guest.event(f"rotation: nothing has changed: {error}")
+                self._guest.event(f"rotation: failed: {error}")
 
     def _rotating(self) -> tuple[PodSecret, ...]:
         return tuple(one for one in self._configured.manifest.secrets if one.rotate)
 
     def _differs(self, uri: KbsUri, fetched: Mapping[KbsUri, Grant]) -> bool:
+        if uri in self._attested.uneven:
+            return True
         return fetched[uri].secret.reveal() != self._attested.grants[uri].secret.reveal()
 
     def _keep_fetched(self, fetched: Mapping[KbsUri, Grant]) -> None:

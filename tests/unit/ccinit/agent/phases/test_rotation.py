@@ -173,6 +173,22 @@ def test_file_that_cannot_be_replaced_is_tried_again(bench: Bench) -> None:
     assert bench.grants[CERT].secret.reveal() == b"old cert"
 
 
+def test_rotation_that_fails_half_way_is_made_good_even_by_the_old_content(bench: Bench) -> None:
+    async def main() -> None:
+        bench.now[TOKEN] = b"new token"
+        bench.db.failure = KernelError(28, "write_secret", "/run/s")
+        with pytest.raises(KernelError):
+            await bench.rotation.rotate()
+        assert bench.web.contents == {"/run/s/token": b"new token"}
+        assert bench.grants[TOKEN].secret.reveal() == b"old token"
+        bench.now[TOKEN], bench.db.failure = b"old token", None
+        assert await bench.scheduled.rotate() == 2
+        assert bench.web.contents == bench.db.contents == {"/run/s/token": b"old token"}
+        assert await bench.rotation.rotate() == 0
+
+    bench.run(main())
+
+
 @pytest.mark.parametrize(
     ("state", "replaced", "told"),
     [
@@ -243,6 +259,6 @@ def test_schedule_goes_on_after_a_rotation_that_failed(
         bench.run(bench.rotation.keep(3600))
     assert pauses == [3600, 3600, 3600]
     assert bench.events == [
-        "rotation: nothing has changed: kbs.unreachable: gone",
+        "rotation: failed: kbs.unreachable: gone",
         "rotation: 1 of 3 files have changed",
     ]
