@@ -95,13 +95,17 @@ class Connection:
         ready = self._poll()
         if self._socket in ready:
             self._receive()
+        if not self._is_full():  # or nobody has looked whether an output has something left
+            self._move(ready)
+        self._send()
+        self._check_deadlines()
+
+    def _move(self, ready: dict[int, int]) -> None:
         for call in tuple(self._calls.values()):
             call.move(ready, self._session)
             if call.is_over:
                 call.close()
                 del self._calls[call.id]
-        self._send()
-        self._check_deadlines()
 
     def _poll(self) -> dict[int, int]:
         poller = select.poll()

@@ -4,21 +4,26 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
+from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, Role, Stream
 from ccinit.formats.planes.owner_wire import (
+    Data,
     MessageReader,
     Refused,
     Reply,
+    encode_reply,
     encode_request,
     encode_result,
 )
 from ccinit.owner import connection as module
+from ccinit.owner import ports as module_of_ports
 from ccinit.owner.connection import Connection, ConnectionLimits
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port
 from ccinit.owner.session import Call
@@ -303,7 +308,7 @@ def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     assert world.carried == ["metrics"]
 
 
-def seconds_pass(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def seconds_pass(monkeypatch: pytest.MonkeyPatch, where: ModuleType = module) -> list[float]:
     """Let a second pass with every look at the clock; return what it shows, from 1000 on."""
     now = [1000.0]
 
@@ -311,7 +316,7 @@ def seconds_pass(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now[0] += 1.0
         return now[0]
 
-    monkeypatch.setattr(module, "boottime", later)
+    monkeypatch.setattr(where, "boottime", later)
     return now
 
 
@@ -332,6 +337,38 @@ def test_client_that_takes_little_at_a_time_is_served_to_the_end(
     assert now[0] > 1000.0 + 2 * 10.0
     outcome = (bytes(32 << 10),)
     assert world.replies() == [Reply(msgid=msgid, outcome=outcome) for msgid in (1, 2)]
+
+
+def test_output_is_whole_however_long_the_client_does_not_take_what_it_was_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing is read from it, an output is not one that has fallen silent."""
+    result = encode_result(METHODS["attach"], ())
+    content = bytes(48 << 10)
+    (output, writer), (end, ender) = os.pipe(), os.pipe()
+    os.write(writer, content)
+    os.write(ender, wire.encode(CallEnd(result=result)))
+    for descriptor in (writer, ender):
+        os.close(descriptor)
+    ports = (Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT), Port(flow=Flow.END, fd=0))
+    world.answer = (CallAnswer(end=None, ports=ports), (output, end))
+
+    def take_some(_connection: Connection) -> float:
+        world.take(4096)
+        if world.received.endswith(encode_reply(1, result)):
+            world.tls.closes = True
+            world.tls.start()
+        return 0.001
+
+    seconds_pass(monkeypatch, module_of_ports)
+    monkeypatch.setattr(Connection, "_patience", take_some)
+    world.tls.pieces, world.tls.closes = [request(1, "attach", "web")], False
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits = {"pending_bytes": 4096}
+    world.serve()
+    *pieces, _, reply = world.replies()
+    assert b"".join(piece.content for piece in pieces if isinstance(piece, Data)) == content
+    assert reply == Reply(msgid=1, outcome=())
 
 
 def test_message_that_is_not_read_on_has_no_deadline(
