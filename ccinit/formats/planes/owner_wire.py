@@ -169,6 +169,15 @@ class LogLineReader:
     def __init__(self) -> None:
         self._values = ValueReader(_ENTRY_CAPS, "owner.entry")
 
+    def finish(self) -> None:
+        """Take the end of the stream.
+
+        Raises:
+            FormatError: `owner.entry`, it is in the midst of one.
+        """
+        if self._values.unfinished:
+            raise FormatError("owner.entry", "the last entry is cut off")
+
     def feed(self, data: bytes) -> Iterator[LogLine]:
         """Take bytes and yield the entries that are now complete.
 

@@ -81,6 +81,7 @@ def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...])
     streams = Streams(sinks={Stream.OUTPUT: take})
     with connect(arguments) as client:
         client.stream(method, *params, arguments.since, arguments.follow, streams=streams)
+    reader.finish()
     if not count:
         print("nothing among what the guest remembers; the sealed log has all", file=sys.stderr)
     return 0

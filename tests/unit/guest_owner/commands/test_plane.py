@@ -51,6 +51,27 @@ def test_nothing_to_print_is_told_as_that(
     assert ("the sealed log has all" in printed.err) == said
 
 
+def test_entry_that_is_cut_off_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class CutClient:
+        def stream(self, _method: str, *_params: object, streams: Streams) -> None:
+            entries = [
+                msgpack.packb([number, 0, Kind.STDOUT, "web", b"hello"]) for number in (0, 1)
+            ]
+            streams.sinks[Stream.OUTPUT](b"".join(entries)[:-1])
+
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[CutClient]:
+        yield CutClient()
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run("logs") == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("hello") == 1
+    assert "the last entry is cut off [owner.entry]" in printed.err
+
+
 HOSTILE = b"\x1b]0;owned\x07 \xff {}"
 
 
