@@ -262,7 +262,9 @@ class OwnerService:
         try:
             opened = await self.debug.open()
         except ConfigError as error:
-            raise RefusedCall(RpcError.DENIED, error.reason, error.detail) from error
+            # The guest may have begun to end meanwhile; that is no word of its configuration.
+            code = RpcError.NOT_NOW if error.reason == "owner.not_now" else RpcError.DENIED
+            raise RefusedCall(code, error.reason, error.detail) from error
         seconds = max(0, int(opened.ends_at - boottime()))
         return done("open_debug", (seconds, opened.grant.keep_pod))
 

@@ -284,6 +284,12 @@ def test_debug_that_the_configuration_forbids_is_denied_with_its_reason(bench: B
     assert bench.refusal(OpenDebug()) == (RpcError.DENIED, "debug.not_allowed")
 
 
+def test_debug_that_comes_too_late_is_not_denied(bench: Bench) -> None:
+    bench.greet(Role.ADMIN)
+    bench.service.debug = cast("Any", Boundary(ConfigError("owner.not_now", "the guest ends")))
+    assert bench.refusal(OpenDebug()) == (RpcError.NOT_NOW, "owner.not_now")
+
+
 def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench) -> None:
     boundary = Boundary()
     bench.service.debug = cast("Any", boundary)
