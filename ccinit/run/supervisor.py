@@ -328,6 +328,8 @@ class Supervisor:
         except DeadlineError:
             return
         self._move(ContainerEvent.STOP)
+        # Whoever follows its output is waiting for an entry to see that it was the last.
+        self._sinks.event(f"{self._name}: stopped, and not started again")
 
     def _move(self, event: ContainerEvent, *, ran_seconds: float = 0.0) -> None:
         policy = self._workload.container.restart

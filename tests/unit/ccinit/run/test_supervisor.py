@@ -89,7 +89,10 @@ def crun(monkeypatch: pytest.MonkeyPatch) -> FakeCrun:
 
 
 def run(
-    crun: FakeCrun, act: Callable[[Supervisor], Coroutine[Any, Any, None]], **changes: object
+    crun: FakeCrun,
+    act: Callable[[Supervisor], Coroutine[Any, Any, None]],
+    event: Callable[[str], None] = lambda _: None,
+    **changes: object,
 ) -> Supervisor:
     """Run the container while `act` does something to it."""
     container = replace(CONTAINER, **({"restart": Restart.ALWAYS} | changes))
@@ -97,7 +100,7 @@ def run(
         container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
         cgroup_path="/test",
     )  # fmt: skip
-    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=lambda _: None)
+    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=event)
     supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks), EventLoop()
 
     async def main() -> None:
@@ -143,6 +146,22 @@ def test_container_that_is_stopped_while_it_runs_is_asked_first(crun: FakeCrun) 
     assert run(crun, stop).life.state is ContainerState.STOPPED
     assert crun.diary == ["create", "start", "delete"]
     assert crun.process.signals[:2] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_container_that_is_stopped_between_two_starts_says_so(crun: FakeCrun) -> None:
+    """Its log is followed until it is over, and nothing else would tell that it is."""
+    events: list[str] = []
+
+    async def stop(supervisor: Supervisor) -> None:
+        await supervisor.up.wait()
+        crun.process.end(ExitStatus(code=1, signal=0))
+        while supervisor.life.state is not ContainerState.RETRYING:
+            await sleep(0.001)
+        assert events == ["web: exit code 1"]
+        await supervisor.stop(0)
+
+    assert run(crun, stop, events.append).life.state is ContainerState.STOPPED
+    assert events == ["web: exit code 1", "web: stopped, and not started again"]
 
 
 def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
