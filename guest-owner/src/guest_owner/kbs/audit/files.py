@@ -19,12 +19,14 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from ccinit.errors import ConfigError
 from guest_owner.kbs.files import PRIVATE_MODE, sync_directory
 
 _NUMBER_DIGITS: Final = 6  # at least
@@ -74,9 +76,23 @@ def whole_lines_of(file: BufferedReader) -> Iterator[bytes]:
 
 
 def chain_files(path: Path) -> tuple[Path, ...]:
-    """Return all files of the chain whose newest is `path`, oldest first."""
+    """Return all files of the chain whose newest is `path`, oldest first.
+
+    Raises:
+        ConfigError: `audit.file`, one is a pipe, say, which would be waited for.
+        OSError: it cannot be looked at.
+    """
     # A KBS that was stopped between two files has not begun the next one.
-    return (*older_files(path), *((path,) if path.exists() else ()))
+    files = (*older_files(path), *((path,) if path.exists() else ()))
+    for file in files:
+        _require_regular(file)
+    return files
+
+
+def _require_regular(path: Path) -> None:
+    with suppress(FileNotFoundError):  # it may have made room meanwhile
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError("audit.file", f"{path} is no regular file: move it away")
 
 
 @contextmanager
@@ -84,6 +100,7 @@ def open_chain(path: Path) -> Iterator[tuple[BufferedReader, ...]]:
     """Open the files of a chain, oldest first, as they are at one moment of a KBS that goes on.
 
     Raises:
+        ConfigError: as `chain_files`.
         OSError: one cannot be read.
     """
     with ExitStack() as stack:

@@ -149,7 +149,12 @@ class AuditLog:
             path: its newest file.
             limits: how much is kept.
             observe: is told every record that was written.
+
+        Raises:
+            ConfigError: as `chain_files`: before a guest asks for what cannot be written down.
         """
+        for chain in chains_of(path):
+            chain_files(chain)
         self._known = _Chain(path, limits.audit_file_bytes, limits.audit_older_files, observe)
         self._anybodys = _Chain(
             strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
@@ -278,7 +283,7 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
         path: of the newest file.
 
     Raises:
-        ConfigError: `audit.read`.
+        ConfigError: `audit.read`; as `chain_files`.
         FormatError: `audit.line`; `audit.chain`, a file is not the one that the next continues.
     """
     return heapq.merge(*map(_read_chain, chains_of(path)), key=lambda record: str(record["time"]))

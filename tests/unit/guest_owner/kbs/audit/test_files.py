@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.audit import files as audit_files
 from guest_owner.kbs.audit import log as audit_log
 from guest_owner.kbs.audit.files import older_files, set_aside
@@ -294,3 +295,27 @@ def test_count_goes_on_where_a_head_was_edited(tmp_path: Path) -> None:
     AuditLog(path, replace(SMALL, audit_file_bytes=1)).append(RECORD)
     rotation, _record = map(json.loads, path.read_text().splitlines())
     assert rotation["removed"] == "0"
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit-000001.jsonl", "audit-strangers.jsonl"])
+@pytest.mark.parametrize("what", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_no_log_to_begin_with(tmp_path: Path, name: str, what: str) -> None:
+    path, place = tmp_path / "audit.jsonl", tmp_path / name
+    match what:
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+        case "device":
+            place.symlink_to("/dev/null")
+    for use in (AuditLog, has_records, lambda path: list(read_audit(path))):
+        with pytest.raises(ConfigError, match=f"{place} is no regular file") as caught:
+            use(path)
+        assert caught.value.reason == "audit.file"
+    place.rename(tmp_path / "away")
+    AuditLog(path).append(RECORD)
+    (tmp_path / "elsewhere").mkdir()
+    path.rename(tmp_path / "elsewhere/file")
+    path.symlink_to("elsewhere/file")  # on another disk, perhaps
+    AuditLog(path).append(RECORD)
+    assert len(list(read_audit(path))) == 2
