@@ -1,3 +1,5 @@
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +14,11 @@ def state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 0
     capsys.readouterr()
     return state
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    """That of most users, whoever runs the tests."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)

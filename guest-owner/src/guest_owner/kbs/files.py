@@ -6,6 +6,7 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,7 @@ from ccinit.errors import ConfigError, FormatError, LimitExceededError
 
 T = TypeVar("T")
 
+# Of what is made, less what the umask takes away.
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 _CHUNK_BYTES = 1 << 20
@@ -79,9 +81,10 @@ def write_all_atomically(
             _require_place(path)
             make_directory(path.parent)
         for path, data in files.items():
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
-            staged[path] = Path(temporary)
-            _fill(descriptor, data, PUBLIC_MODE if path in public else mode)
+            unfinished = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+            descriptor = _create(unfinished, PUBLIC_MODE if path in public else mode)
+            staged[path] = unfinished
+            _fill(descriptor, data)
         for path, unfinished in staged.items():
             unfinished.replace(path)
             sync_directory(path.parent)
@@ -99,9 +102,12 @@ def _require_place(path: Path) -> None:
         raise ConfigError("state.place", f"{path} is a link, or no file: name a file, or a new one")
 
 
-def _fill(descriptor: int, data: bytes, mode: int) -> None:
+def _create(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _fill(descriptor: int, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
         file.write(data)
         file.flush()
         os.fsync(descriptor)
@@ -114,11 +120,10 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
         ConfigError: `state.write`; with `reason`, there is one: `why` it is not replaced.
     """
     make_directory(path.parent)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, PRIVATE_MODE)
+        descriptor = _create(path, PRIVATE_MODE)
         try:
-            _fill(descriptor, data, PRIVATE_MODE)
+            _fill(descriptor, data)
             sync_directory(path.parent)
         except BaseException:
             path.unlink()  # half of a key is none

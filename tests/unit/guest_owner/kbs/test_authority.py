@@ -69,6 +69,7 @@ def test_create_identity_refuses_missing_and_foreign_names(names: tuple[str, ...
     assert caught.value.reason == "certificate.name"
 
 
+@pytest.mark.usefixtures("usual_umask")
 def test_write_identity_keeps_keys_private_and_never_replaces(tmp_path: Path) -> None:
     write_identity(tmp_path, IDENTITY)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}

@@ -47,6 +47,21 @@ def test_written_file_has_its_mode_whatever_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("umask", "public", "private"), [(0, 0o644, 0o600), (0o22, 0o644, 0o600), (0o77, 0o600, 0o600)]
+)
+def test_umask_takes_from_everybody_what_they_might_read(
+    tmp_path: Path, umask: int, public: int, private: int
+) -> None:
+    document, key = tmp_path / "document", tmp_path / "key"
+    before = os.umask(umask)
+    try:
+        write_all_atomically({document: b"", key: b""}, public={document})
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (document, key)] == [public, private]
+
+
 @pytest.mark.parametrize("what", ["pipe", "link", "link to nothing", "directory"])
 def test_what_is_no_file_is_not_replaced(tmp_path: Path, what: str) -> None:
     path, file = tmp_path / "place", tmp_path / "file"

@@ -32,6 +32,7 @@ def verify(kbs: Path, name: str) -> None:
     verifier.verify(read_certificate(kbs / "server.pem"), [])
 
 
+@pytest.mark.usefixtures("usual_umask")
 def test_renewed_certificate_is_good_for_those_who_pinned_the_authority(kbs: Path) -> None:
     renew_certificate(kbs, ())
     verify(kbs, "kbs.example")
