@@ -3,12 +3,14 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_address
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.exclusion import changing, held_alone
+from guest_owner.kbs.exposure import exposure_warnings
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
     make_directory,
@@ -107,6 +109,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     with alone, open_listener(host, port) as listener:
         with changing(state):
             remove_unfinished(state)
+            _warn(exposure_warnings(state))
         # Whoever started us reads the port from this line.
         print(f"serving on https://{join_address(*listener.getsockname()[:2])}", flush=True)
         # uvicorn stops serving and then raises the interrupt again.
@@ -130,7 +133,11 @@ def _look_at(state: Path, certificate: Path) -> None:
         read()
     if (state / OWNER_KEY_FILE).exists():
         read_authority(state)
-    for warning in certificate_warnings(certificate, state, datetime.now(UTC)):
+    _warn(certificate_warnings(certificate, state, datetime.now(UTC)))
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 

@@ -151,3 +151,16 @@ def test_server_warns_of_a_certificate_that_ends(
     assert run("kbs", "new-certificate", "--state", state) == 0
     assert run(*serve) == 0
     assert f"warning: {state}/server.pem ends on " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("serving_nobody")
+def test_server_warns_of_a_state_that_anybody_may_write(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    state.chmod(0o777)
+    assert run(*serve) == 0
+    assert f"warning: every user of this machine may write {state}, and so says" in error_of(capsys)
+    state.chmod(0o755)
+    assert run(*serve) == 0
+    assert not error_of(capsys)
