@@ -3,18 +3,25 @@
 import argparse
 import hashlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from ccinit.errors import FormatError
+from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
-from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.envelope import (
+    Envelope,
+    EnvelopeKind,
+    encode_envelope,
+    parse_envelope,
+)
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
 from guest_owner.commands.volume_key import check_volume_key
+from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
@@ -273,10 +280,35 @@ def _resource(arguments: argparse.Namespace) -> int:
     if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
         raise FormatError("resource.create", "--create goes with --kind volume-key")
     store = Store(arguments.state)
-    with naming(arguments.file):
-        store.write_resource(uri, body)
+    with changing(store.root):
+        if kind is EnvelopeKind.VOLUME_KEY:
+            _keep_volume_key(store, uri, data)
+        with naming(arguments.file):
+            store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
     return 0
+
+
+def _keep_volume_key(store: Store, uri: ResourceUri, data: bytes) -> None:
+    """Replace no key by another: what is stored may be the last copy of a volume's key.
+
+    Raises:
+        ConfigError: `resource.volume_key`.
+    """
+    try:
+        stored = store.read_resource(uri)
+    except VerificationError:  # there is none
+        return
+    with suppress(FormatError):  # else it is in no envelope
+        stored = parse_envelope(stored).data
+    try:
+        check_volume_key(stored)
+    except FormatError:
+        return  # no volume was ever opened by it
+    if stored != data:
+        detail = f"{uri} holds another key, and its volume opens with no other"
+        remedy = f"if you have a copy, or the volume is gone, remove resources/{uri.path} first"
+        raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
 
 
 def _image_policy(arguments: argparse.Namespace) -> int:

@@ -176,6 +176,39 @@ def test_register_weak_volume_key_is_refused(
     assert not (state / "resources").exists()
 
 
+@pytest.mark.parametrize("flags", [("--envelope",), ()])
+def test_volume_key_is_not_replaced_by_another_unasked(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    """What lies in the store may be its last copy, and the volume opens with no other key."""
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    for name in ("own", "other"):
+        assert run("volume-key", "new", tmp_path / name) == 0
+    register = ("register", "resource", "--state", state, "--kind", "volume-key", *flags, uri)
+    assert run(*register, tmp_path / "own") == 0
+    before = Store(state).read_resource(uri)
+    capsys.readouterr()
+    assert run(*register, tmp_path / "other") == 1
+    assert error_of(capsys) == (
+        f"guest-owner: {uri} holds another key, and its volume opens with no other: if you have a "
+        f"copy, or the volume is gone, remove resources/{uri.path} first [resource.volume_key]\n"
+    )
+    assert Store(state).read_resource(uri) == before
+    again = ("--create", "--envelope") if flags else ()  # the same one may come with other words
+    assert run(*register, tmp_path / "own", *again) == 0
+    (state / "resources" / uri.path).unlink()
+    assert run(*register, tmp_path / "other") == 0
+
+
+def test_what_is_no_volume_key_is_replaced_by_one(state: Path, tmp_path: Path) -> None:
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    assert run("volume-key", "new", tmp_path / "key") == 0
+    mistaken = write(tmp_path / "mistaken", b"not random")
+    assert run("register", "resource", "--state", state, uri, mistaken) == 0
+    kind = ("--kind", "volume-key", "--envelope")
+    assert run("register", "resource", "--state", state, *kind, uri, tmp_path / "key") == 0
+
+
 def test_register_short_log_psk_is_refused(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
