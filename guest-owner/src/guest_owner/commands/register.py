@@ -33,6 +33,7 @@ from guest_owner.kbs.references import (
     ReferenceSet,
     check_name,
     parse_reference_set,
+    register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
@@ -170,11 +171,12 @@ def _reference(arguments: argparse.Namespace) -> int:
     reference = read_parsed(
         arguments.file, MAX_REFERENCE_BYTES, lambda data: _reference_set_of(data, name)
     )
-    Store(arguments.state).add_reference(reference)
+    replaces = Store(arguments.state).add_reference(reference)
     print(
         f"registered reference values {reference.name} "
         f"({reference.measured.tee}, profile {reference.profile})"
     )
+    _tell_replaced(reference.name, replaces=replaces)
     if reference.profile is Profile.TEST:
         print("note: a test image gets only what test rules of the policy release")
     return 0
@@ -193,8 +195,9 @@ def _reference_set_of(data: bytes, name: str | None) -> ReferenceSet:
 def _attestation_key(arguments: argparse.Namespace) -> int:
     public_der = read_parsed(arguments.file, MAX_KEY_BYTES, _attestation_key_of)
     name = arguments.name or attestation_key_name(public_der)
-    Store(arguments.state).add_attestation_key(name, public_der)
+    replaces = Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
+    _tell_replaced(name, replaces=replaces)
     return 0
 
 
@@ -245,9 +248,17 @@ def _initdata(arguments: argparse.Namespace) -> int:
             detail = "a disk image: register the document, --output of `initdata make`"
             raise FormatError("initdata.image", detail)
         pod_name = parse_registrable_initdata(document).pod_name
-    registered = Store(arguments.state).add_initdata(arguments.name or pod_name, document)
-    print(f"registered initdata {registered.name}: {registered.digest}")
+    name = arguments.name or pod_name
+    replaces = Store(arguments.state).register(documents={name: document})
+    print(f"registered initdata {name}: {register_initdata(name, document).digest}")
+    _tell_replaced(name, replaces=replaces)
     return 0
+
+
+def _tell_replaced(name: str, *, replaces: bool) -> None:
+    if replaces:
+        print(f"note: {name} stood for another one, whose guests get nothing more by that name,")
+        print("those that run included; while both have to count, each has a --name of its own")
 
 
 def _check_content(kind: EnvelopeKind | None, data: bytes) -> None:

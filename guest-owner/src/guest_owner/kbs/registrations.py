@@ -99,6 +99,20 @@ def _is_settled(version: _Version, now_ns: int) -> bool:
     return now_ns - version[-1] >= _SETTLED_NS
 
 
+def is_another(path: Path, data: bytes) -> bool:
+    """Whether a registration is there, and is not this one.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    if not is_file(path):
+        return False
+    try:
+        return path.stat().st_size != len(data) or path.read_bytes() != data
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
+
+
 def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:
     """Write registrations, replacing those of the same names; the caller has the state's lock.
 

@@ -64,7 +64,7 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.registrations import Folder, write_registrations
+from guest_owner.kbs.registrations import Folder, is_another, write_registrations
 from guest_owner.kbs.request_key import ensure_request_key
 from guest_owner.kbs.requirements import (
     Requirements,
@@ -155,8 +155,8 @@ class Store:
         references: Sequence[ReferenceSet] = (),
         attestation_keys: Mapping[str, bytes] | None = None,
         documents: Mapping[str, bytes] | None = None,
-    ) -> None:
-        """Register all of it or nothing, replacing what has the same names.
+    ) -> bool:
+        """Register all of it or nothing; return whether something else had one of the names.
 
         Args:
             references: of different names.
@@ -180,15 +180,17 @@ class Store:
                 kept = (one for one in self.read_references().sets if one.name not in replaced)
                 # Building the value checks that no measurement gets two profiles.
                 References(sets=(*kept, *references))
+            replaces = any(is_another(self.root / file, data) for file, data in files.items())
             write_registrations(self.root, files)
+        return replaces
 
-    def add_reference(self, reference: ReferenceSet) -> None:
-        """Register reference values; a set of the same name is replaced."""
-        self.register(references=(reference,))
+    def add_reference(self, reference: ReferenceSet) -> bool:
+        """Register reference values; return whether they replace another set of their name."""
+        return self.register(references=(reference,))
 
-    def add_attestation_key(self, name: str, public_der: bytes) -> None:
-        """Register a TPM's attestation key."""
-        self.register(attestation_keys={name: public_der})
+    def add_attestation_key(self, name: str, public_der: bytes) -> bool:
+        """Register a TPM's attestation key; return whether it replaces another one."""
+        return self.register(attestation_keys={name: public_der})
 
     def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
         """Register certificates of a platform's vendor."""

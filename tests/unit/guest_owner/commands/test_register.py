@@ -76,6 +76,43 @@ def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:
     assert keys[0].name.startswith("ak-")
 
 
+OTHER_POD = POD.replace("[[image]]", "[allow]\nmetrics_to_host = true\n\n[[image]]", 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "first", "other"),
+    [
+        (
+            "reference",
+            encode_reference_set(reference_set("a")),
+            encode_reference_set(reference_set("b")),
+        ),
+        ("ak", FakeTpm(key=rsa_key(0)).public_der, FakeTpm(key=rsa_key(1)).public_der),
+        ("initdata", make_document(CONFIG, POD), make_document(CONFIG, OTHER_POD)),
+    ],
+)
+def test_register_says_that_another_of_that_name_counts_no_more(
+    state: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+    first: bytes,
+    other: bytes,
+) -> None:
+    """Who forgets --name at an update would not learn why guests that run are turned away."""
+    register = ("register", what, "--state", state, "--name", "now")
+
+    def told(data: bytes) -> bool:
+        assert run(*register, write(tmp_path / "file", data)) == 0
+        return "now stood for another one" in capsys.readouterr().out
+
+    said = [told(data) for data in (first, first, other, other, first)]
+    assert said == [False, False, True, False, True]
+    beside = (*register[:-1], "beside", tmp_path / "file")
+    assert run(*beside) == 0
+    assert "stood for" not in capsys.readouterr().out
+
+
 def test_register_root_names_the_platform(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
