@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ccinit.errors import FormatError
 
 _BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
+_ENDLESS = datetime.max.replace(tzinfo=UTC)
 _MAX_NAME_CHARACTERS = 253
 # RFC 1123 section 2.1 with `_`, which names inside of installations have; maybe any one label.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -22,8 +23,12 @@ def certificate_builder(
     issuer: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     life: timedelta,
+    latest: datetime = _ENDLESS,
 ) -> x509.CertificateBuilder:
-    """Return a builder with names, key, number and dates."""
+    """Return a builder with names, key, number and dates; it ends at `latest`, whatever its life.
+
+    With its issuer's end there it says until when it is good, for a chain is not good any longer.
+    """
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -32,7 +37,7 @@ def certificate_builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + life)
+        .not_valid_after(min(now + life, latest))
     )
 
 

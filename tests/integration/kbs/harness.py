@@ -5,7 +5,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,7 +203,9 @@ def run(*arguments: object) -> None:
 
 
 @contextmanager
-def running_kbs(state: Path, limits: Limits = LIMITS) -> Iterator[Kbs]:
+def running_kbs(
+    state: Path, limits: Limits = LIMITS, look: Callable[[], Iterable[str]] = tuple
+) -> Iterator[Kbs]:
     """Serve a state directory from a thread; the audit log is empty, tests move the clock."""
     for log in state.glob("audit*.jsonl"):
         log.unlink()
@@ -213,6 +215,7 @@ def running_kbs(state: Path, limits: Limits = LIMITS) -> Iterator[Kbs]:
         limits,
         certificate=state / "server.pem",
         key=state / "server-key.pem",
+        look=look,
     )
     with open_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from ccinit.errors import ConfigError
 from guest_owner.kbs.authority import create_identity
 from guest_owner.kbs.connections import Connections
 from guest_owner.kbs.server import open_listener
@@ -149,6 +150,29 @@ def test_server_that_can_let_nobody_in_ends(
     with running_kbs(registered_state) as kbs:
         wait_until(lambda: "no connection is let in any more" in caplog.text)
         wait_until(lambda: cannot_connect(kbs))
+
+
+def test_server_that_runs_on_tells_each_day_what_it_told_at_its_start(
+    registered_state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = iter([(), ("server.pem ends on 2029-03-02",), None, ("it has ended",)])
+
+    def look() -> tuple[str, ...]:
+        told = next(days, ())
+        if told is None:
+            raise ConfigError("state.read", "cannot read server.pem")
+        return told
+
+    monkeypatch.setattr("guest_owner.kbs.server._LOOK_SECONDS", 0.01)
+    with running_kbs(registered_state, look=look) as kbs:
+        wait_until(lambda: "it has ended" in caplog.text)
+        assert kbs.client().auth().status_code == 200
+    lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert lines == [
+        "server.pem ends on 2029-03-02",
+        "state.read: cannot read server.pem",
+        "it has ended",
+    ]
 
 
 def cannot_connect(kbs: Kbs) -> bool:

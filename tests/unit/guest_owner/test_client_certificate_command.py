@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.unit.guest_owner.command_line import error_of, run
 
@@ -27,6 +28,20 @@ def test_key_goes_into_a_file_of_its_owner_alone(
     assert run(*command, "--output", path, "--state", authority) == 0
     assert path.read_text().startswith("-----BEGIN PRIVATE KEY-----")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("command", [CLIENT, IDENTITY])
+def test_certificate_that_ends_with_its_authority_is_told(
+    authority: Path,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ends = x509.load_pem_x509_certificate((authority / "owner-ca.pem").read_bytes())
+    for days, told in (("3650", f", good until {ends.not_valid_after_utc:%Y-%m-%d}"), ("3", "\n")):
+        path = tmp_path / days
+        assert run(*command, "--days", days, "--output", path, "--state", authority) == 0
+        assert capsys.readouterr().out.startswith(f"wrote {path}{told}")
 
 
 @pytest.mark.parametrize("command", [CLIENT, IDENTITY])

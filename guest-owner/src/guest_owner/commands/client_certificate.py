@@ -7,12 +7,15 @@ identity is stored with the KBS instead of being minted by it. See `guest_owner.
 import argparse
 from pathlib import Path
 
+from cryptography import x509
+
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
     CERTIFICATE_FILE,
+    OwnerAuthority,
     create_authority,
     read_authority,
 )
@@ -86,16 +89,19 @@ def _show(arguments: argparse.Namespace) -> int:
 def _new_client(arguments: argparse.Namespace) -> int:
     authority = read_authority(arguments.state)
     pem = authority.issue_client(arguments.name, Role(arguments.role), arguments.days)
-    return _write(arguments.output, pem)
+    return _write(arguments.output, pem, authority)
 
 
 def _new_identity(arguments: argparse.Namespace) -> int:
     check_names("identity", pod=arguments.pod)
     authority = read_authority(arguments.state)
-    return _write(arguments.output, authority.issue_guest(arguments.pod, arguments.days))
+    return _write(arguments.output, authority.issue_guest(arguments.pod, arguments.days), authority)
 
 
-def _write(path: Path, pem: bytes) -> int:
+def _write(path: Path, pem: bytes, authority: OwnerAuthority) -> int:
     write_new(path, pem, "certificate.exists", "it may be somebody's key")
-    print(f"wrote {path}")
+    ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    with_its_authority = ends == authority.certificate.not_valid_after_utc
+    until = f", good until {ends:%Y-%m-%d}, when its authority ends" if with_its_authority else ""
+    print(f"wrote {path}{until}")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from guest_owner.kbs.server_certificate import (
 )
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY, Store
+from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
 from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.minting import TlsIdentityMinter
@@ -101,9 +102,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     certificate = arguments.certificate or state / CERTIFICATE_FILE
     service = open_service(state, limits, TlsIdentityMinter(state))
     server = build_server(
-        service, limits, certificate=certificate, key=arguments.key or state / KEY_FILE
+        service,
+        limits,
+        certificate=certificate,
+        key=arguments.key or state / KEY_FILE,
+        look=lambda: _warnings(state, certificate),
     )
-    _look_at(state, certificate)
+    _look_at(state)
+    _warn(_warnings(state, certificate))
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
@@ -121,8 +127,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _look_at(state: Path, certificate: Path) -> None:
-    """Say now what guests would be refused for later.
+def _look_at(state: Path) -> None:
+    """Find now what guests would be refused for later.
 
     Raises:
         ConfigError: a file of the state directory does not parse; it names the file; as
@@ -133,7 +139,12 @@ def _look_at(state: Path, certificate: Path) -> None:
         read()
     if (state / OWNER_KEY_FILE).exists():
         read_authority(state)
-    _warn(certificate_warnings(certificate, state, datetime.now(UTC)))
+
+
+def _warnings(state: Path, certificate: Path) -> Iterator[str]:
+    """Return what has to be said today about certificates that end."""
+    authorities = (state / OWNER_AUTHORITY_FILE,)
+    return certificate_warnings(certificate, state, datetime.now(UTC), authorities)
 
 
 def _warn(warnings: Iterable[str]) -> None:

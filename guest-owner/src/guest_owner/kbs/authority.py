@@ -149,7 +149,13 @@ def sign_server(
     alternatives = x509.SubjectAlternativeName(map(general_name, names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     return (
-        certificate_builder(subject, authority.subject, key.public_key(), SERVER_LIFE)
+        certificate_builder(
+            subject,
+            authority.subject,
+            key.public_key(),
+            SERVER_LIFE,
+            latest=authority.not_valid_after_utc,
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -30,14 +30,27 @@ from guest_owner.kbs.service import Service
 from measured_boot.command_line.tcp_address import join_address
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
+_LOOK_SECONDS = 86400.0
 
 _log = logging.getLogger(__name__)
 
 
 def build_server(
-    service: Service, limits: Limits, *, certificate: Path, key: Path
+    service: Service,
+    limits: Limits,
+    *,
+    certificate: Path,
+    key: Path,
+    look: Callable[[], Iterable[str]] = tuple,
 ) -> uvicorn.Server:
     """Return a server that is not listening yet.
+
+    Args:
+        service: what it serves.
+        limits: what peers may cost.
+        certificate: PEM chain that it shows.
+        key: its key.
+        look: asked once a day what whoever runs it has to be told; it may raise ConfigError.
 
     Raises:
         ConfigError: `tls.certificate`; `state.read`, `state.size`.
@@ -60,7 +73,7 @@ def build_server(
         log_level="error",  # what it warns of are requests of strangers, one line for each
         timeout_graceful_shutdown=2,
     )
-    return _Server(config, limits, service.metrics, make_context)
+    return _Server(config, limits, service.metrics, make_context, look)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -117,8 +130,10 @@ class _Server(uvicorn.Server):
         limits: Limits,
         metrics: Metrics,
         make_context: Callable[[], ssl.SSLContext],
+        look: Callable[[], Iterable[str]],
     ) -> None:
         super().__init__(config)
+        self._look = look
         self._limits = limits
         self._make_context = make_context
         self._context = make_context()
@@ -130,6 +145,7 @@ class _Server(uvicorn.Server):
             observe=metrics.count_alert,
         )
         self._doors: list[asyncio.Task[None]] = []
+        self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -142,6 +158,7 @@ class _Server(uvicorn.Server):
             )
             door.add_done_callback(self._note_end)
             self._doors.append(door)
+        self._looking = loop.create_task(self._look_daily())
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGHUP, self.reload_certificate)
         self.started = True
@@ -149,12 +166,24 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for door in self._doors:
             door.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         self._connections.end_handshakes()
         for connection in tuple(self.server_state.connections):
             # uvicorn would wait for each peer's end of TLS, and tell an error if it does not come.
             if isinstance(connection, HttpProtocol) and connection.is_idle:
                 connection.transport.abort()
         await super().shutdown(sockets)
+
+    async def _look_daily(self) -> None:
+        """Tell what a start would: a server may run for longer than its certificate."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                for text in self._look():
+                    _log.warning("%s", text)
+            except ConfigError as error:
+                _log.error("%s", error)
 
     def _note_end(self, door: asyncio.Task[None]) -> None:
         """End rather than run on and let nobody in."""

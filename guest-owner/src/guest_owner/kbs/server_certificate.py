@@ -7,8 +7,8 @@ certificate that has ended lets pods start, and then fails what they ask later: 
 KBS hears of it before (RFC 5280 section 4.1.2.5).
 """
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +21,16 @@ from ccinit.errors import ConfigError
 from guest_owner.certificates import private_pem
 from guest_owner.kbs.authority import MAX_PEM_BYTES, sign_server
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import read_capped, write_all_atomically
+from guest_owner.kbs.files import is_file, read_capped, write_all_atomically
 
+AUTHORITY_FILE: Final = "ca.pem"
 CERTIFICATE_FILE: Final = "server.pem"
 KEY_FILE: Final = "server-key.pem"
 WARN_BEFORE: Final = timedelta(days=60)
+WARN_BEFORE_AUTHORITY: Final = timedelta(days=365)
+"""Guests pin authorities in their documents: another one takes two new documents for each pod."""
+
+_REPLACE: Final = "docs/operations.md, Replacing an authority"
 
 
 def read_certificate(path: Path) -> x509.Certificate:
@@ -49,11 +54,16 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
 
     Raises:
         FormatError: `certificate.name`.
-        ConfigError: `authority.key`, not the key of `ca.pem`; `tls.certificate`; `state.read`.
+        ConfigError: `authority.key`, not the key of `ca.pem`; `authority.ended`; `tls.certificate`;
+            `state.read`.
     """
     with changing(state):
         present = state / CERTIFICATE_FILE
-        authority = read_certificate(state / "ca.pem")
+        authority = read_certificate(state / AUTHORITY_FILE)
+        now = datetime.now(UTC)
+        if authority.not_valid_after_utc <= now:
+            detail = f"{state / AUTHORITY_FILE} {_end_of(authority, now)}: {_REPLACE}"
+            raise ConfigError("authority.ended", detail)
         authority_key = _read_authority_key(state / "ca-key.pem", authority)
         key = ec.generate_private_key(ec.SECP256R1())
         named = names or _names_of(read_certificate(present))
@@ -66,30 +76,41 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
     return certificate
 
 
-def certificate_warnings(path: Path, state: Path, now: datetime) -> Iterator[str]:
+def certificate_warnings(
+    path: Path, state: Path, now: datetime, authorities: Sequence[Path] = ()
+) -> Iterator[str]:
     """Say in words what is wrong with the certificate of a server, or soon will be.
 
     Args:
         path: of the certificate; one from elsewhere than the state directory may have any issuer.
         state: the state directory.
         now: with a time zone.
+        authorities: certificates of others that guests have pinned, too, where there are such.
 
     Raises:
         ConfigError: `tls.certificate`; `state.read`.
     """
     certificate = read_certificate(path)
     is_ours = path == state / CERTIFICATE_FILE
-    ends = certificate.not_valid_after_utc
-    if ends - now < WARN_BEFORE:
-        tense = "has ended" if ends <= now else "ends"
+    authority = state / AUTHORITY_FILE
+    if certificate.not_valid_after_utc - now < WARN_BEFORE:
         remedy = ": `guest-owner kbs new-certificate`" if is_ours else ""
-        yield f"{path} {tense} on {ends:%Y-%m-%d}{remedy}"
+        yield f"{path} {_end_of(certificate, now)}{remedy}"
     if is_ours:
-        authority = state / "ca.pem"
         try:
             certificate.verify_directly_issued_by(read_certificate(authority))
         except (InvalidSignature, ValueError, TypeError):
             yield f"{path} is not signed by {authority}: guests that pin that one turn away"
+    pinned = (authority, *authorities) if is_ours else authorities
+    for one in filter(is_file, pinned):
+        issuer = read_certificate(one)
+        if issuer.not_valid_after_utc - now < WARN_BEFORE_AUTHORITY:
+            yield f"{one} {_end_of(issuer, now)}: {_REPLACE}"
+
+
+def _end_of(certificate: x509.Certificate, now: datetime) -> str:
+    ends = certificate.not_valid_after_utc
+    return f"{'has ended' if ends <= now else 'ends'} on {ends:%Y-%m-%d}"
 
 
 def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ and is for servers only, so neither can be used as the other. P-256 with SHA-256
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -46,12 +46,21 @@ class OwnerAuthority:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def issue_client(self, name: str, role: Role, days: int) -> bytes:
-        """Return key and certificate of a client, PEM."""
+        """Return key and certificate of a client, PEM; it ends with the authority at the latest.
+
+        Raises:
+            FormatError: `certificate.days`, `certificate.name`.
+            ConfigError: `owner_ca.ended`.
+        """
         uri = x509.UniformResourceIdentifier(f"{ROLE_URI_PREFIX}{role}")
         return self._issue(name, uri, ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def issue_guest(self, pod: str, days: int) -> bytes:
-        """Return key and certificate of a guest: the data of a `tls-identity` resource."""
+        """Return key and certificate of a guest: the data of a `tls-identity` resource.
+
+        Raises:
+            CcinitError: as `issue_client`.
+        """
         return self._issue(pod, general_name(pod), ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def _issue(
@@ -61,10 +70,14 @@ class OwnerAuthority:
             raise FormatError(
                 "certificate.days", f"expected 1 to {AUTHORITY_LIFE.days}: its issuer's"
             )
+        ends = self.certificate.not_valid_after_utc
+        if ends <= datetime.now(UTC):
+            detail = f"it has ended on {ends:%Y-%m-%d}: docs/operations.md, Replacing an authority"
+            raise ConfigError("owner_ca.ended", detail)
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer = self.certificate.subject
+        issuer, life = self.certificate.subject, timedelta(days=days)
         certificate = (
-            certificate_builder(_common_name(name), issuer, key.public_key(), timedelta(days=days))
+            certificate_builder(_common_name(name), issuer, key.public_key(), life, latest=ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)

@@ -1,6 +1,7 @@
 """`guest-owner kbs`: what it leaves behind if it does not come to its end."""
 
 import socket
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -76,14 +77,25 @@ class FakeServer:
 
     started = True
 
+    def __init__(self, look: Callable[[], Iterable[str]]) -> None:
+        self.look = look
+
     def run(self, sockets: list[socket.socket]) -> None:
         assert sockets
 
 
 @pytest.fixture
-def serving_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guest_owner.commands.kbs.build_server", lambda *_, **__: FakeServer())
+def serving_nobody(monkeypatch: pytest.MonkeyPatch) -> list[FakeServer]:
+    """Have `kbs serve` make servers like that; return those that it has made."""
+    made: list[FakeServer] = []
+
+    def build(*_: object, look: Callable[[], Iterable[str]], **__: object) -> FakeServer:
+        made.append(FakeServer(look))
+        return made[-1]
+
+    monkeypatch.setattr("guest_owner.commands.kbs.build_server", build)
     monkeypatch.setattr("guest_owner.commands.kbs.open_listener", lambda *_: socket.socket())
+    return made
 
 
 @pytest.mark.usefixtures("serving_nobody")
@@ -140,17 +152,22 @@ def test_server_does_not_begin_beside_half_of_another_owners_authority(
     assert run(*serve) == 0
 
 
-@pytest.mark.usefixtures("serving_nobody")
 def test_server_warns_of_a_certificate_that_ends(
-    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state: Path,
+    serving_nobody: list[FakeServer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
     assert run(*serve) == 0
     assert "warning" not in capsys.readouterr().err
+    assert not list(serving_nobody[0].look())
     monkeypatch.setattr("guest_owner.kbs.authority.SERVER_LIFE", timedelta(days=20))
     assert run("kbs", "new-certificate", "--state", state) == 0
     assert run(*serve) == 0
     assert f"warning: {state}/server.pem ends on " in capsys.readouterr().err
+    (told,) = serving_nobody[0].look()  # which was started when there was nothing to be told
+    assert told.startswith(f"{state}/server.pem ends on ")
 
 
 @pytest.mark.usefixtures("serving_nobody")
@@ -164,3 +181,13 @@ def test_server_warns_of_a_state_that_anybody_may_write(
     state.chmod(0o755)
     assert run(*serve) == 0
     assert not error_of(capsys)
+
+
+@pytest.mark.usefixtures("serving_nobody")
+def test_server_warns_of_an_owners_authority_that_ends(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("guest_owner.plane.authority.AUTHORITY_LIFE", timedelta(days=300))
+    assert run("client-ca", "init", "--state", state) == 0
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
+    assert f"warning: {state}/owner-ca.pem ends on " in capsys.readouterr().err

@@ -71,6 +71,52 @@ def test_end_of_a_certificate_is_told_before_it_comes(
     assert (word in told) if word else not told
 
 
+@pytest.mark.parametrize(
+    ("days_left", "word"), [(366, None), (364, "ends on"), (-1, "has ended on")]
+)
+def test_end_of_what_guests_have_pinned_is_told_a_year_before(
+    kbs: Path, days_left: int, word: str | None
+) -> None:
+    owners = kbs / "owner-ca.pem"
+    write_atomically(owners, IDENTITY.authority)
+    # A server whose certificate was renewed meanwhile, but for what its authority's end leaves.
+    now = read_certificate(owners).not_valid_after_utc - timedelta(days=days_left)
+    told = [
+        text
+        for text in certificate_warnings(kbs / "server.pem", kbs, now, (owners, kbs / "none.pem"))
+        if not text.startswith(f"{kbs / 'server.pem'} ")
+    ]
+    assert len(told) == (2 if word else 0)
+    for text, path in zip(told, (kbs / "ca.pem", owners), strict=False):
+        assert text.startswith(f"{path} {word} ")
+        assert "Replacing an authority" in text
+
+
+def test_renewed_certificate_ends_with_its_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest_owner.kbs.authority.AUTHORITY_LIFE", timedelta(days=30))
+    write_identity(tmp_path, create_identity(("kbs.example",)))
+    authority = read_certificate(tmp_path / "ca.pem")
+    for certificate in (
+        read_certificate(tmp_path / "server.pem"),
+        renew_certificate(tmp_path, ()),
+    ):
+        assert certificate.not_valid_after_utc == authority.not_valid_after_utc
+
+
+def test_authority_that_has_ended_signs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest_owner.kbs.authority.AUTHORITY_LIFE", timedelta(seconds=-1))
+    identity = create_identity(("kbs.example",))
+    write_identity(tmp_path, identity)
+    with pytest.raises(CcinitError) as caught:
+        renew_certificate(tmp_path, ())
+    assert caught.value.reason == "authority.ended"
+    assert (tmp_path / "server.pem").read_bytes() == identity.certificate
+
+
 def test_certificate_of_another_authority_is_told_unless_it_is_from_elsewhere(
     kbs: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The owner's small authority: what its certificates say, and what they are no good for."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,30 @@ def test_guests_certificate_names_its_pod_and_is_for_servers(authority: OwnerAut
     assert names(certificate) == ["shop"]
     assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
     certificate.verify_directly_issued_by(authority.certificate)
+
+
+def test_no_certificate_is_good_for_longer_than_the_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = "guest_owner.plane.authority.AUTHORITY_LIFE"
+    with monkeypatch.context() as patched:
+        patched.setattr(life, timedelta(days=30))
+        authority = create_authority(tmp_path)
+    ends = authority.certificate.not_valid_after_utc
+    for pem in (authority.issue_client("a", Role.LOGS, 90), authority.issue_guest("shop", 825)):
+        assert leaf(pem).not_valid_after_utc == ends
+    assert leaf(authority.issue_client("a", Role.LOGS, 3)).not_valid_after_utc < ends
+
+
+def test_authority_that_has_ended_issues_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("guest_owner.plane.authority.AUTHORITY_LIFE", timedelta(seconds=-1))
+        authority = create_authority(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        authority.issue_client("a", Role.LOGS, 3)
+    assert caught.value.reason == "owner_ca.ended"
 
 
 def test_no_certificate_of_it_signs_others(authority: OwnerAuthority) -> None:
