@@ -16,6 +16,23 @@ def test_state_counts_every_change() -> None:
     assert state.report() == (Phase.LISTEN, Code.OK, 2, 0)
 
 
+def test_count_of_changes_begins_again_behind_what_the_host_can_be_told() -> None:
+    state = BootState()
+    state._seq = 0xFFFF_FFFF
+
+    async def main() -> None:
+        loop.start(change(), "change")
+        await state.wait_for_change(0xFFFF_FFFF, 10.0)
+
+    async def change() -> None:
+        await sleep(0)
+        state.enter(Phase.RUN)
+
+    loop = EventLoop()
+    loop.run(main())
+    assert state.report() == (Phase.RUN, Code.OK, 0, 0)
+
+
 @pytest.mark.parametrize("phase", [Phase.LISTEN, Phase.MOUNT])
 def test_state_going_back_is_a_bug(phase: Phase) -> None:
     state = BootState()

@@ -269,3 +269,49 @@ def test_reset_of_the_guest_forgets_everything() -> None:
     assert connections.clear() == (connection,)
     assert operations(connections) == []
     assert len(connections) == 0
+
+
+NEAR_THE_END = 0xFFFF_FFF0
+"""Of the counters of bytes, which a connection that carries a log passes every 4 GiB."""
+
+
+def test_credit_of_the_guest_goes_on_when_its_counters_begin_again() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection._sent = NEAR_THE_END
+    connections.receive(
+        packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=NEAR_THE_END), b""
+    )
+    connection.local_data(b"x" * 50)
+    connections.update(connection)
+    given = connections.next_packet(1000)
+    assert given is not None
+    assert len(given[2]) == 40
+    assert connections.next_packet(1000) is None
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=24), b"")
+    given = connections.next_packet(1000)
+    assert given is not None
+    assert len(given[2]) == 10
+
+
+def test_our_credit_goes_on_when_its_counters_begin_again() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection._received = connection._forwarded = connection._announced = NEAR_THE_END
+    connections.receive(packet(Operation.RW, connection, length=60), b"x" * 60)
+    assert connection.phase is Phase.OPEN
+    connection.forwarded(60, LIMITS)
+    connections.update(connection)
+    given = connections.next_packet(1000)
+    assert given is not None
+    _connection, header, _payload = given
+    assert (header.operation, header.forwarded_bytes) == (Operation.CREDIT_UPDATE, 44)
+    connections.receive(packet(Operation.RW, connection, length=101), b"x" * 101)
+    assert connection.phase is not Phase.OPEN  # more than the credit, as before the end
+
+
+def test_local_ports_begin_again_above_those_of_programs() -> None:
+    connections = table()
+    connections._next_port = 0x7FFF_FFFF
+    first, second = opened(connections), opened(connections)
+    assert (first.local_port, second.local_port) == (0x7FFF_FFFF, 0x4000_0000)
