@@ -53,7 +53,7 @@ _PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encrypti
 # Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
 # refuses (certificate, version, framing) will not become right by asking again.
 _RETRYABLE: Final = frozenset(
-    ("net.closed", "net.deadline", "net.dns", "net.timeout", "net.unreachable")
+    ("net.closed", "net.deadline", "net.dns", "net.resolver", "net.timeout", "net.unreachable")
 )
 
 

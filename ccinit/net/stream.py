@@ -229,6 +229,8 @@ def _peer_error(
         return PeerError("net.truncated", f"{target}: ended within a reply")
     if isinstance(error, ssl.SSLError):
         return tls_error(error, target)
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return PeerError("net.resolver", f"{target}: no resolver has answered for the name")
     if isinstance(error, socket.gaierror):
         return PeerError("net.dns", f"{target}: the name does not resolve")
     if connecting:

@@ -34,7 +34,15 @@ _FIRST_WAIT_SECONDS = 1.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BROKEN = frozenset(
-    {"net.closed", "net.truncated", "net.timeout", "net.unreachable", "net.protocol", "net.range"}
+    (
+        "net.closed",
+        "net.protocol",
+        "net.range",
+        "net.resolver",
+        "net.timeout",
+        "net.truncated",
+        "net.unreachable",
+    )
 )
 _WHOLE = HttpReply(status=200, headers=(), body=b"", date=None)
 _ACCEPT_MANIFEST: Headers = (("accept", ", ".join(MediaType)),)

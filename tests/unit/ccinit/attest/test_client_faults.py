@@ -17,6 +17,7 @@ from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, URI, Guest, 
     [
         pytest.param(fail("net.unreachable"), id="unreachable"),
         pytest.param(fail("net.dns"), id="no name"),
+        pytest.param(fail("net.resolver"), id="no resolver"),
         pytest.param(fail("net.closed"), id="reset"),
         pytest.param(fail("net.timeout"), id="silent"),
         pytest.param(fail("net.deadline"), id="slow"),

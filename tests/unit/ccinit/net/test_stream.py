@@ -135,7 +135,8 @@ def test_failure_behind_data_is_told_by_the_next_read() -> None:
     ("error", "reason"),
     [
         (TimeoutError(), "net.timeout"),
-        (socket.gaierror(), "net.dns"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), "net.dns"),
+        (socket.gaierror(socket.EAI_AGAIN, "x"), "net.resolver"),
         (ConnectionRefusedError(), "net.unreachable"),
         (OSError(113, "no route"), "net.unreachable"),
     ],

@@ -70,6 +70,14 @@ def test_manifest_is_asked_for_by_digest_with_the_known_types() -> None:
     assert harness.authorizations() == [None]
 
 
+@pytest.mark.parametrize("reason", ["net.resolver", "net.unreachable", "net.timeout"])
+def test_registry_that_is_not_reached_is_tried_again(reason: str) -> None:
+    harness = Harness()
+    harness.http.script(str(LAYER), *[PeerError(reason, "x")] * 2)
+    assert harness.download() == BLOB
+    assert harness.waits == [1.0, 2.0]
+
+
 def test_download_that_breaks_goes_on_where_it_stopped() -> None:
     harness = Harness()
     harness.http.script(str(LAYER), broken_after(BLOB[:5]), broken_after(BLOB[:9], "net.timeout"))
