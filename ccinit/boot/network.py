@@ -45,7 +45,11 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     if not 8 <= offer.prefix <= longest:
         raise VerificationError("net.prefix", f"/{offer.prefix} is not within /8../{longest}")
     on_link = _verify_gateway(address, gateway, offer.prefix)
-    _verify_host(address, offer.prefix)
+    _verify_host(address, offer.prefix, "net.address")
+    # The first address of a subnet of IPv6 is its routers' (RFC 4291, section 2.6.1), and the last
+    # one is like any other.
+    if len(gateway) == _V4_BYTES and not on_link:
+        _verify_host(gateway, offer.prefix, "net.gateway")
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
         raise VerificationError("net.mtu", f"{offer.mtu} is not within {MIN_MTU}..{MAX_MTU}")
     return NetworkPlan(
@@ -74,15 +78,15 @@ def _verify_gateway(address: bytes, gateway: bytes, prefix: int) -> bool:
     return not is_near
 
 
-def _verify_host(address: bytes, prefix: int) -> None:
-    """Check that the address is neither the subnet's own nor its broadcast address.
+def _verify_host(address: bytes, prefix: int, reason: str) -> None:
+    """Check that an address is neither its subnet's own nor the subnet's broadcast address.
 
     A subnet of two or of one has neither (RFC 3021, RFC 6164).
     """
     host_bits = 8 * len(address) - prefix
     last = (1 << host_bits) - 1
     if host_bits > _POINT_TO_POINT_BITS and int.from_bytes(address) & last in {0, last}:
-        raise VerificationError("net.address", f"{_text(address)} is not a host of /{prefix}")
+        raise VerificationError(reason, f"{_text(address)} is not a host of /{prefix}")
 
 
 def _mac(raw: bytes) -> str:

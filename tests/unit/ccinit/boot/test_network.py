@@ -117,6 +117,8 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param(
             {"gateway": v6("fe80::1"), "prefix": 32}, "net.gateway", id="other-family-alone"
         ),
+        pytest.param({"gateway": v4("10.0.2.0")}, "net.gateway", id="gateway-is-the-network"),
+        pytest.param({"gateway": v4("10.0.2.255")}, "net.gateway", id="gateway-is-everybody"),
         pytest.param({"mtu": 68}, "net.mtu", id="tiny"),
         pytest.param({"mtu": 65535}, "net.mtu", id="huge"),
         pytest.param({"dns": (v4("127.0.0.53"),)}, "net.dns", id="own-resolver"),
@@ -169,6 +171,12 @@ def test_gateway_may_be_on_the_link_and_in_no_subnet(
 @pytest.mark.parametrize("server", ["169.254.169.254", "169.254.20.10"])
 def test_resolver_may_be_where_clouds_and_clusters_have_theirs(server: str) -> None:
     assert verify_offer(replace(OFFER, dns=(v4(server),))).dns == (server,)
+
+
+@pytest.mark.parametrize("gateway", ["fd00::", "fd00::ffff:ffff:ffff:ffff"])
+def test_gateway_of_ipv6_may_be_the_first_or_the_last_of_its_subnet(gateway: str) -> None:
+    offer = replace(OFFER, address=v6("fd00::15"), gateway=v6(gateway), prefix=64, dns=())
+    assert verify_offer(offer).gateway == gateway
 
 
 @pytest.mark.parametrize(
