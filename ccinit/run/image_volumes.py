@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterable
 
 from ccinit.errors import FormatError, KernelError
+from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
-from ccinit.run.spec import KERNEL_PLACES, BindMount
+from ccinit.run.spec import BindMount
 
 _IMAGES_FAULTS = frozenset((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR))
 _MODE = 0o755

@@ -16,11 +16,11 @@ from stat import S_ISDIR
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, KernelError, LimitExceededError
+from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
-from ccinit.run.spec import KERNEL_PLACES
 from ccinit.values import frozen
 
 # kernel defaults differ by build; these switch off what lets a layer point outside itself

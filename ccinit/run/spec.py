@@ -18,6 +18,7 @@ from typing import Final
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.formats.pod.container import Container
+from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.users import Identity
@@ -63,7 +64,6 @@ READONLY_PATHS: Final = (
     "/proc/sys",
     "/proc/sysrq-trigger",
 )
-KERNEL_PLACES: Final = ("/proc", "/sys", "/dev")
 SHM: Final = "/dev/shm"  # noqa: S108
 _SHARED_SHM_OPTIONS: Final = "bind private nosuid noexec nodev rw"
 

@@ -5,7 +5,7 @@ strict: an unknown key, a name that refers to nothing, or a duplicate is refused
 guest can honour it (disks, platform) is the rooms' business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 
@@ -19,6 +19,7 @@ from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.formats.pod.container import Container, ContainerKind, read_container
 from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, check_variable, read_name
 from ccinit.formats.pod.order import plan_start_order
+from ccinit.formats.pod.places import Place, check_places
 from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
 from ccinit.values import frozen
@@ -104,11 +105,6 @@ class PodSecret:
         """What has to be fetched for it: itself, and the key that vouches for its name."""
         return (self.uri,) if self.sealed is None else (self.uri, self.sealed.key)
 
-    @property
-    def directory(self) -> str:
-        """Of the file."""
-        return (self.file or "").rpartition("/")[0]
-
 
 @frozen
 class Allow:
@@ -182,6 +178,8 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
     _check_names(manifest)
     plan_start_order(manifest.containers)  # refuses what has none
     _check_rotation(manifest)
+    for container in manifest.containers:
+        check_places(container.name, tuple(_list_places(manifest, container)))
     return manifest
 
 
@@ -296,32 +294,19 @@ def _check_names(manifest: PodManifest) -> None:
 
 
 def _check_rotation(manifest: PodManifest) -> None:
-    """A directory of files that rotate is a mount of its own, so nothing else can be in it."""
-    rotating = {(one.container, one.directory) for one in manifest.secrets if one.rotate}
-    if manifest.rotate_every_seconds and not rotating:
+    if manifest.rotate_every_seconds and not any(one.rotate for one in manifest.secrets):
         raise FormatError("pod.rotate", "no secret says rotate = true")
-    for container, directory in rotating:
-        if not directory:
-            raise FormatError("pod.secret.rotate", "a file in / cannot be replaced")
-        inside = f"{directory}/"
-        places = [
-            mount.path
-            for one in manifest.containers
-            if one.name == container
-            for mount in one.mounts
-        ]
-        places += [one.path for one in manifest.files if one.container == container]
-        places += [
-            one.file
-            for one in manifest.secrets
-            if one.container == container
-            and one.file is not None
-            and not (one.rotate and one.directory == directory)
-        ]
-        if any(place == directory or place.startswith(inside) for place in places):
-            raise FormatError(
-                "pod.secret.rotate", f"{directory[:80]} has something in it that does not rotate"
-            )
+
+
+def _list_places(manifest: PodManifest, container: Container) -> Iterator[Place]:
+    for mount in container.mounts:
+        yield Place(key="pod.container.mount.path", path=mount.path)
+    for file in manifest.files:
+        if file.container == container.name:
+            yield Place(key="pod.file.path", path=file.path)
+    for secret in manifest.secrets:
+        if secret.container == container.name and secret.file is not None:
+            yield Place(key="pod.secret.file", path=secret.file, rotates=secret.rotate)
 
 
 def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:

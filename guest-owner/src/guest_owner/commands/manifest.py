@@ -14,7 +14,6 @@ from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.formats.pod.container import Container
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.commands.initdata import (
@@ -31,8 +30,6 @@ from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
 
 ALGORITHMS = ("sha256", "sha384")
-KERNEL_PLACES = ("/proc", "/dev", "/sys")
-POD_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 _MIB = 1 << 20
 _MAX_SCRATCH_MIB = 1 << 20
 Finding = tuple[str, str]
@@ -131,8 +128,6 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
         except FormatError as error:
             yield error.reason, f"image {image.name}: {error.detail}"
     yield from find_bad_roots(pod, config)
-    for container in pod.containers:
-        yield from _find_shared_places(pod, container)
     if config is not None and config.kbs.envelope is EnvelopePolicy.REQUIRED:
         for secret in pod.secrets:
             if isinstance(secret.uri, PluginUri):
@@ -148,21 +143,6 @@ def describe_growth(pod: PodManifest) -> Iterator[str]:
                 f"volume {volume.name}: a file system of a disk of {former} bytes"
                 f" grows to {volume.size_bytes}; one of any other size is refused"
             )
-
-
-def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Finding]:
-    places = [mount.path for mount in container.mounts]
-    places += [
-        secret.file
-        for secret in pod.secrets
-        if secret.container == container.name and secret.file is not None
-    ]
-    places += [file.path for file in pod.files if file.container == container.name]
-    for place in sorted(set(places)):
-        if (places + list(POD_FILES)).count(place) > 1:
-            yield "run.mount", f"{container.name}: two things at {place}"
-        if any(f"{place}/".startswith(f"{kernels}/") for kernels in KERNEL_PLACES):
-            yield "run.mount", f"{container.name}: {place} is the kernel's"
 
 
 def _init(arguments: argparse.Namespace) -> int:

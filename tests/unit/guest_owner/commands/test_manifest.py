@@ -6,13 +6,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent.phases.pod import _pod_files
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.net.tls import pinned_context
-from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
-from guest_owner.commands.manifest import KERNEL_PLACES, POD_FILES
 from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, KBC
 from tests.fakes.documents.guest import CONFIG as CONFIG_WITHOUT_ROOTS
 from tests.fakes.network.tls_server import make_authority
@@ -123,34 +120,16 @@ def test_order_that_cannot_be_is_refused_as_the_guest_would(
     assert "shop, other wait for each other [pod.container.depends_on]" in error_of(capsys)
 
 
-@pytest.mark.parametrize(
-    ("found", "file"),
-    [
-        ("two things at /etc/hosts", "/etc/hosts"),
-        ("two things at /data", "/data"),
-        ("/proc/key is the kernel's", "/proc/key"),
-    ],
-)
-def test_place_that_is_taken_is_found(
-    pod: Path, capsys: pytest.CaptureFixture[str], found: str, file: str
+def test_place_that_is_taken_is_refused_as_the_guest_would(
+    pod: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mount = '[[container.mount]]\nvolume = "scratch"\npath = "/data"\n'
-    secret = f'[[secret]]\ncontainer = "shop"\nuri = "kbs:///a/b/c"\nfile = "{file}"\n'
-    text = pod.read_text().replace("[[volume]]", f"{mount}\n[[volume]]")
-    pod.write_text(text)
+    secret = '[[secret]]\ncontainer = "shop"\nuri = "kbs:///a/b/c"\nfile = "/etc/%s"\n'
+    begun = pod.read_text()
+    pod.write_text(begun + secret % "key")
     assert run("manifest", "check", pod) == 0
-    pod.write_text(text + secret)
+    pod.write_text(begun + secret % "hosts")
     assert run("manifest", "check", pod) == 1
-    assert found in capsys.readouterr().out
-
-
-def test_two_texts_at_one_place_are_found(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = '[[file]]\ncontainer = "shop"\npath = "/etc/app.conf"\ntext = "a"\n'
-    pod.write_text(pod.read_text() + file)
-    assert run("manifest", "check", pod) == 0
-    pod.write_text(pod.read_text() + file)
-    assert run("manifest", "check", pod) == 1
-    assert "two things at /etc/app.conf" in capsys.readouterr().out
+    assert "shop: two things at /etc/hosts [pod.secret.file]" in error_of(capsys)
 
 
 BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -188,11 +167,6 @@ def test_roots_that_are_no_certificate_begin_nothing(
     assert init(tmp_path, IMAGE) == 1
     assert "[net.roots]" in error_of(capsys)
     assert not (tmp_path / "pod.toml").exists()
-
-
-def test_places_are_those_of_the_guest() -> None:
-    assert set(KERNEL_PLACES) == set(KERNEL_PLACES_OF_THE_GUEST)
-    assert set(POD_FILES) == {bind.target for bind in _pod_files()}
 
 
 def test_plugins_secret_needs_a_kbs_without_envelopes(

@@ -13,6 +13,7 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.container import ContainerKind
 from ccinit.formats.pod.manifest import PodSecret
 from ccinit.formats.pod.order import StartOrder
+from ccinit.formats.pod.places import POD_FILES
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
@@ -263,3 +264,7 @@ def test_no_container_has_the_name_of_a_place_of_the_guests() -> None:
     """Each has a directory by its name, which must not be there before."""
     for place in (pod._CRUN, pod._SHARED):
         assert not place.startswith(f"{pod._RUN}/")
+
+
+def test_files_of_the_pod_are_where_no_manifest_may_put_anything() -> None:
+    assert {bind.target for bind in pod._pod_files()} == set(POD_FILES)

@@ -193,6 +193,12 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("failures = 4", "failures = 0", "pod.container.alive.failures",
                      id="probe-that-never-fails"),
         pytest.param('"/etc/web.conf"', '"etc"', "pod.file.path", id="file-path"),
+        pytest.param('"/etc/web.conf"', '"/etc/hosts"', "pod.file.path", id="file-of-the-pod"),
+        pytest.param('"/etc/web.conf"', '"/data"', "pod.file.path", id="file-over-a-mount"),
+        pytest.param('"/run/secrets/token"', '"/etc/web.conf"', "pod.secret.file",
+                     id="secret-over-a-file"),
+        pytest.param('"/data"', '"/proc"', "pod.container.mount.path", id="kernels-own"),
+        pytest.param('"/data"', '"/sys/fs"', "pod.container.mount.path", id="in-kernels-own"),
         pytest.param('container = "main"\npath', 'container = "x"\npath', "pod.file.container",
                      id="file-of-nobody"),
     ],
@@ -313,7 +319,7 @@ def test_pod_manifest_lets_secrets_rotate() -> None:
     assert manifest.containers[0].rotate_signal is RotateSignal.HUP
     assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
     both = ROTATING + ANOTHER + 'file = "/run/secrets/b"\nrotate = true\n'
-    assert parse_pod_manifest(both).secrets[1].directory == "/run/secrets"
+    assert parse_pod_manifest(both).secrets[1].file == "/run/secrets/b"
 
 
 @pytest.mark.parametrize(
@@ -328,6 +334,9 @@ def test_pod_manifest_lets_secrets_rotate() -> None:
         ('file = "/run/secrets/token"', 'env = "TOKEN"', "pod.secret.rotate"),
         ('"/run/secrets/token"', '"/token"', "pod.secret.rotate"),
         ('"/run/secrets/token"', '"/data/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/etc/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/etc/hosts"', "pod.secret.file"),
+        ('"/run/secrets/token"', '"/dev/token"', "pod.secret.file"),
         ('"/run/secrets/token"', '"/data/../token"', "pod.secret.file"),
         ('path = "/data"', 'path = "/run/secrets/data"', "pod.secret.rotate"),
         ('path = "/etc/web.conf"', 'path = "/run/secrets/x"', "pod.secret.rotate"),

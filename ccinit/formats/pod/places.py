@@ -1,0 +1,73 @@
+"""Where things of the manifest are in a container: each at a place of its own.
+
+Places that are not the manifest's to give: the kernel's own, the pod's files in /etc, and whatever
+else lies in the directory of files that rotate, which is a mount of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from ccinit.errors import FormatError
+from ccinit.values import frozen
+
+KERNEL_PLACES: Final = ("/proc", "/sys", "/dev")
+POD_FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_SHOWN_CHARACTERS: Final = 80
+
+
+@frozen
+class Place:
+    """Where one thing is.
+
+    Attributes:
+        key: of the manifest, which says so.
+        path: absolute and normal.
+        rotates: it is a file that may be replaced.
+    """
+
+    key: str
+    path: str
+    rotates: bool = False
+
+    @property
+    def directory(self) -> str:
+        """That it is in; empty for the root."""
+        return self.path.rpartition("/")[0]
+
+
+def check_places(container: str, places: Sequence[Place]) -> None:
+    """Refuse what one container cannot have where the manifest says.
+
+    Raises:
+        FormatError: the place's key: two things at one path, or one in the kernel's places;
+            `pod.secret.rotate`, a file that cannot be replaced there.
+    """
+    taken = set(POD_FILES)
+    for place in places:
+        path = place.path
+        if path in taken:
+            raise _refused(place.key, container, f"two things at {path[:_SHOWN_CHARACTERS]}")
+        if any(_is_within(path, kernels) for kernels in KERNEL_PLACES):
+            raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is the kernel's")
+        taken.add(path)
+    for directory in {place.directory for place in places if place.rotates}:
+        others = [one.path for one in places if not (one.rotates and one.directory == directory)]
+        _check_rotating(container, directory, (*POD_FILES, *others))
+
+
+def _check_rotating(container: str, directory: str, others: Sequence[str]) -> None:
+    if not directory:
+        raise _refused("pod.secret.rotate", container, "a file in / cannot be replaced")
+    for path in others:
+        if _is_within(path, directory):
+            where = directory[:_SHOWN_CHARACTERS]
+            what = f"{where} has something in it that does not rotate: {path[:_SHOWN_CHARACTERS]}"
+            raise _refused("pod.secret.rotate", container, what)
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}/")
+
+
+def _refused(reason: str, container: str, what: str) -> FormatError:
+    return FormatError(reason, f"{container}: {what}")
