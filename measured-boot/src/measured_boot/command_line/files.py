@@ -21,16 +21,19 @@ MAX_TEXT_BYTES: Final = 16 << 20
 def read_capped(path: Path, max_bytes: int) -> bytes:
     """Return the content of a file, which may as well be a device or a pipe.
 
+    One that says that it is larger is not read.
+
     Raises:
         LimitExceededError: `file.length`, there are more than `max_bytes`.
         OSError: with the name of the file, it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            size = os.fstat(file.fileno()).st_size  # 0 of a device or a pipe
+            data = b"" if size > max_bytes else file.read(max_bytes + 1)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    if len(data) > max_bytes:
+    if max(size, len(data)) > max_bytes:
         raise LimitExceededError("file.length", f"{path}: more than {max_bytes} bytes")
     return data
 

@@ -1,5 +1,6 @@
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,20 @@ def test_read_capped_takes_no_more_than_allowed(tmp_path: Path) -> None:
             read_capped(larger, limit)
         assert error.value.reason == "file.length"
         assert error.value.detail == f"{larger}: more than {limit} bytes"
+
+
+def test_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitExceededError) as error:
+            read_capped(path, 64 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert error.value.reason == "file.length"
 
 
 def test_file_that_opens_and_cannot_be_read_is_named() -> None:
