@@ -11,6 +11,8 @@ from cryptography import x509
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_state, parse_address
+from guest_owner.kbs.authority import MAX_PEM_BYTES
+from guest_owner.kbs.files import read_capped
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.pod_names import check_names
@@ -86,9 +88,10 @@ def _require_current(identity: Path) -> None:
         ConfigError: `owner.identity`.
     """
     try:
-        ends = x509.load_pem_x509_certificate(identity.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
+        certificate = x509.load_pem_x509_certificate(read_capped(identity, MAX_PEM_BYTES))
+    except (ConfigError, ValueError):
         return  # who connects says what is wrong with the file
+    ends = certificate.not_valid_after_utc
     if ends <= datetime.now(UTC):
         detail = f"{identity}, your certificate, has ended on {ends:%Y-%m-%d}: `client-cert new`"
         raise ConfigError("owner.identity", detail)

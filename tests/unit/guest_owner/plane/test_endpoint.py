@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import tracemalloc
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def test_unusable_files_are_named_before_the_guest_is_asked(
     told = error_of(capsys)
     assert f"{other}, by which guests are known" in told
     assert "[owner.roots]" in told
+
+
+def test_large_file_in_the_place_of_a_certificate_takes_no_memory(
+    state: Path, client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.pem"
+    with other.open("wb") as file:
+        file.truncate(64 << 20)
+    assert logs(state, client) == 1
+    assert "[owner.unreachable]" in error_of(capsys)
+    tracemalloc.start()
+    try:
+        assert logs(state, other) == 1
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert f"{other}, your key and certificate" in error_of(capsys)
 
 
 @pytest.mark.parametrize(("days", "reason"), [(89, "unreachable"), (91, "identity")])
