@@ -3,14 +3,23 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ccinit.formats.kbs.rollback_counter import (
+    CounterAdvance,
+    counter_uri,
+    encode_counter_advance,
+)
+from guest_owner.commands.initdata import make_document
+from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.kbs.harness import (
     DOCUMENT,
     SECRET,
@@ -21,6 +30,7 @@ from tests.integration.kbs.harness import (
     run,
     running_kbs,
 )
+from tests.unit.guest_owner.kbs import values
 from tests.unit.guest_owner.kbs.values import reference_set
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -118,6 +128,36 @@ def test_backup_serves_in_another_place(folder: Path) -> None:
     shell(elsewhere, f"{unpack.replace('kbs-backup', '../kbs-backup')}\n{look}")
     with running_kbs(elsewhere / "owner") as kbs:
         assert get(kbs, KEY) == SECRET
+
+
+def advance(kbs: Kbs, document: bytes, number: int) -> None:
+    """What a guest of the document does when it opens or closes its volume."""
+    guest = kbs.client(values.booted_tpm(IMAGE, document))
+    guest.auth()
+    guest.attest(document=document.decode())
+    wish = encode_counter_advance(CounterAdvance(to=number, holder=bytes(16)))
+    reply = guest.http.post("/kbs/v0/rollback-counter/demo/data", content=wish)
+    assert reply.status_code == 200, reply.text
+
+
+def test_counter_of_an_old_backup_goes_on_from_what_the_newer_audit_log_says(folder: Path) -> None:
+    state, uri = folder / "owner", counter_uri("demo", "data")
+    document = make_document(CONFIG, POD.replace('name = "shop"', 'name = "demo"'))
+    Store(state).add_initdata("demo", document)
+    shell(folder, shell_block("Backing up and moving the KBS"))
+    with running_kbs(state) as kbs:
+        for number in (1, 2, 3):
+            advance(kbs, document, number)
+    (folder / "saved").mkdir()
+    (state / "audit.jsonl").rename(folder / "saved/audit.jsonl")
+    shutil.rmtree(state)
+    shell(folder, "tar -xf kbs-backup.tar")
+    assert Counters(state).read(uri).value == 0
+    look, go_on = shell_block("Backing up and moving the KBS", 2).splitlines()
+    assert '"minted":"counter 3"' in shell(folder, look)
+    shell(folder, go_on.replace("--value 7", "--value 3"))
+    with running_kbs(state) as kbs:
+        advance(kbs, document, 4)
 
 
 def test_key_that_leaked_is_told_and_ends_with_its_tokens(folder: Path) -> None:
