@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 _PIECE_BYTES = 65536
+_SILENT_SECONDS = 600.0
+"""For one side, once the other has ended: it may be gone without a word, and takes a place."""
 
 
 def forward_command(host: str, port: int) -> tuple[str, ...]:
@@ -39,7 +41,8 @@ class _Way:
 def forward(inside: socket.socket, outside: socket.socket) -> None:
     """Copy both ways until both sides have ended; a half-close is passed on.
 
-    Neither way waits for the other: a side that takes nothing for now may still be heard.
+    Neither way waits for the other: a side that takes nothing for now may still be heard. Behind a
+    half-close that lasts for as long as something moves now and then.
     """
     ways = (_Way(inside, outside), _Way(outside, inside))
     for stream in (inside, outside):
@@ -53,7 +56,9 @@ def forward(inside: socket.socket, outside: socket.socket) -> None:
                     events |= selectors.EVENT_READ
                 if events:
                     selector.register(to.sink, events, (to, other))
-            ready = selector.select()
+            ready = selector.select(_SILENT_SECONDS if any(way.is_over for way in ways) else None)
+        if not ready:
+            return
         try:
             for key, events in ready:
                 to, other = key.data

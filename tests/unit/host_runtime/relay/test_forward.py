@@ -1,0 +1,70 @@
+"""One connection that the host carries: what is passed on, and when it is over."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from host_runtime.relay.forward import forward
+
+_SOON_SECONDS = 10.0  # by which what ends has ended
+
+
+class Carried:
+    """A connection that is carried in a thread, by its two far ends."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.guest, inside = map(stack.enter_context, socket.socketpair())
+        outside, self.service = map(stack.enter_context, socket.socketpair())
+        self._thread = threading.Thread(target=forward, args=(inside, outside), daemon=True)
+        self._thread.start()
+
+    def is_over(self) -> bool:
+        """Wait for the end of what ends."""
+        self._thread.join(_SOON_SECONDS)
+        return not self._thread.is_alive()
+
+
+@pytest.fixture
+def carried() -> Iterator[Carried]:
+    with ExitStack() as stack:
+        yield Carried(stack)
+
+
+def test_half_close_is_passed_on_and_the_other_half_goes_on(carried: Carried) -> None:
+    carried.guest.sendall(b"question")
+    carried.guest.shutdown(socket.SHUT_WR)
+    assert carried.service.recv(100) == b"question"
+    assert carried.service.recv(100) == b""
+    carried.service.sendall(b"answer")
+    assert carried.guest.recv(100) == b"answer"
+    carried.service.close()
+    assert carried.guest.recv(100) == b""
+    assert carried.is_over()
+
+
+def test_service_that_says_nothing_more_does_not_keep_a_guests_place_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one does whose machine has lost its power behind the end of the guest's half."""
+    monkeypatch.setattr("host_runtime.relay.forward._SILENT_SECONDS", 0.01)
+    with ExitStack() as stack:
+        carried = Carried(stack)
+        carried.guest.close()
+        assert carried.service.recv(100) == b""
+        assert carried.is_over()
+
+
+def test_silence_of_both_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_runtime.relay.forward._SILENT_SECONDS", 0.0)
+    with ExitStack() as stack:
+        carried = Carried(stack)
+        for _ in range(3):
+            carried.guest.sendall(b"question")
+            assert carried.service.recv(100) == b"question"
+            carried.service.sendall(b"answer")
+            assert carried.guest.recv(100) == b"answer"
+        carried.guest.close()
+        assert carried.is_over()
