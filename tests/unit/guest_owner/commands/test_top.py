@@ -1,0 +1,33 @@
+"""`guest-owner top`: how often it asks."""
+
+import argparse
+
+import pytest
+
+from ccinit.owner.connection import ConnectionLimits
+from guest_owner.commands.top import add_parser
+
+
+def interval_of(text: str) -> float:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers(required=True))
+    endpoint = ("--pod", "shop", "--connect", "127.0.0.1:1", "--client", "client.pem")
+    interval: float = parser.parse_args(["top", "--interval", text, *endpoint]).interval
+    return interval
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 300.0])
+def test_guest_waits_for_the_next_reading(seconds: float) -> None:
+    """A reading takes time, too, and the guest looks at its deadlines now and then."""
+    assert interval_of(str(seconds)) == seconds
+    assert 2 * seconds <= ConnectionLimits().idle_seconds
+
+
+@pytest.mark.parametrize("text", ["0.05", "301", "3600", "nan", "inf", "-1", "x"])
+def test_interval_that_no_guest_waits_for_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        interval_of(text)
+    words = capsys.readouterr().err
+    assert "expected 0.1 to 300 seconds" in words or "no number" in words
