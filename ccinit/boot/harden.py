@@ -58,6 +58,9 @@ SETTINGS = (
     Setting("net.ipv4.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_ra", "0", "addresses and routes are those of the offer"),
+    # Tunnels are narrower than the links before them, and the ICMP that would say so is often
+    # dropped. Evidence is the first of what a guest sends that is larger than a packet.
+    Setting("net.ipv4.tcp_mtu_probing", "1", "TCP of both families finds narrower ways by itself"),
     # The kernel counts these for the whole guest, or for a user in PID 1 and all containers. One of
     # these within its own limits could take all; what it takes is its own memory besides.
     Setting("fs.aio-max-nr", str(_MOST_LONG), "containers can begin asynchronous I/O"),

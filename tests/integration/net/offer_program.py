@@ -1,4 +1,4 @@
-"""A guest that takes an offer and connects at once: runs as root in a network namespace of its own.
+"""A guest that takes an offer and connects at once: runs as root.
 
 The gateway is a namespace besides, and what is behind it an address of its loopback. It prints what
 became of the offer, of the first connection, and what the kernel set up.
@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 
@@ -20,13 +19,12 @@ from ccinit.boot.network import verify_offer
 from ccinit.boot.network_offer import NetworkOffer, NetworkPlan
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.libc import check, libc
 from ccinit.kernel.sysctl import write_sysctl
+from tests.integration.net.namespaces import enter_namespace, ip
 
 MAC = bytes.fromhex("020000000001")
 BEHIND = {4: "198.51.100.9", 6: "2001:db8:99::9"}
 PORT = 8443
-CLONE_NEWNET = 0x40000000
 _CONNECT_SECONDS = 10.0
 
 
@@ -37,33 +35,21 @@ def as_offered(address: str) -> bytes:
 
 def make_gateway(guest: str, gateway: str, behind: str) -> None:
     """Enter the namespace of a guest whose gateway is another, where a service listens."""
-    check(libc.unshare(CLONE_NEWNET), "unshare", "network")
-    name = os.open("/proc/self/ns/net", os.O_RDONLY)
-    path = f"/proc/{os.getpid()}/fd/{name}"
-    ip("link", "set", "lo", "up")
-    ip("address", "add", behind, "dev", "lo", *without_detection(behind))
+    far = enter_namespace()
+    ip("link set lo up")
+    ip(f"address add {behind} dev lo {without_detection(behind)}")
     family = socket.AF_INET6 if ":" in behind else socket.AF_INET
     socket.create_server((behind, PORT), family=family).detach()  # it lives as long as we do
-    check(libc.unshare(CLONE_NEWNET), "unshare", "network")
-    ends = ("v0", "address", MAC.hex(":"), "type", "veth", "peer", "name", "v1")
-    ip("link", "add", *ends)
-    ip("link", "set", "v1", "netns", path)
-    for arguments in (
-        ("link", "set", "v1", "up"),
-        ("address", "add", gateway, "dev", "v1", *without_detection(gateway)),
-        ("route", "add", guest, "dev", "v1"),
-    ):
-        command = ("nsenter", f"--net={path}", "ip", *arguments)
-        subprocess.run(command, check=True, capture_output=True)
+    enter_namespace()
+    ip(f"link add v0 address {MAC.hex(':')} type veth peer name v1")
+    ip(f"link set v1 netns {far}")
+    ip("link set v1 up", far)
+    ip(f"address add {gateway} dev v1 {without_detection(gateway)}", far)
+    ip(f"route add {guest} dev v1", far)
 
 
-def without_detection(address: str) -> tuple[str, ...]:
-    return ("nodad",) if ":" in address else ()
-
-
-def ip(*arguments: str) -> str:
-    done = subprocess.run(("ip", *arguments), check=True, capture_output=True, text=True)
-    return done.stdout
+def without_detection(address: str) -> str:
+    return "nodad" if ":" in address else ""
 
 
 def apply(plan: NetworkPlan) -> None:
@@ -92,7 +78,7 @@ def main(guest: str, prefix: str, gateway: str) -> dict[str, str]:
         seen["offer"] = str(error)
     with suppress(OSError), socket.create_connection((behind, PORT), _CONNECT_SECONDS) as made:
         seen["connection"] = made.getsockname()[0]
-    return seen | {"routes": ip("route") + ip("-6", "route"), "own": ip("address", "show", "v0")}
+    return seen | {"routes": ip("route") + ip("-6 route"), "own": ip("address show v0")}
 
 
 if __name__ == "__main__":
