@@ -24,6 +24,7 @@ from typing import Protocol
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import ImageConfig
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
@@ -255,4 +256,4 @@ def _make_directory(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except OSError as error:
-        raise KernelError(error.errno or 0, "mkdir", path) from error
+        raise kernel_error(error, "mkdir", path) from error

@@ -11,7 +11,8 @@ a tar and its completion, shows in the size, which is compared when both childre
 import os
 from collections.abc import Callable, Sequence
 
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.file import write_error
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer
@@ -75,7 +76,7 @@ class TarFiles:
             try:
                 size = os.lstat(path).st_size
             except OSError as error:
-                raise KernelError(error.errno or 0, "lstat", path) from error
+                raise kernel_error(error, "lstat", path) from error
             if size != layer.tar_bytes:
                 raise ChildError("pull.stream", f"{size} bytes in {layer_file(position)}")
 

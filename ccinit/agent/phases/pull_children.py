@@ -13,10 +13,11 @@ from ccinit.agent.phases.reception_children import ReceptionChildren
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, PreparedChild, ProgramEnd
 from ccinit.agent.processes.roles import RIGHTS, Role
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
 from ccinit.pull.layer_store import StoredLayer
@@ -301,7 +302,7 @@ class ImageChildren:
             self._reception.fds["file"] = file
             return os.dup(file)
         except OSError as error:
-            raise KernelError(error.errno or 0, "open", self._directory) from error
+            raise kernel_error(error, "open", self._directory) from error
 
     def _source_failed(self, notice: SourceFailed) -> None:
         text = printable(f"{notice.reference}: {notice.error}")
@@ -319,7 +320,7 @@ def _open_file(path: str, flags: int) -> int:
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError(error.errno or 0, "open", path) from error
+        raise kernel_error(error, "open", path) from error
 
 
 def _check_end(end: ProgramEnd) -> None:

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from ccinit.errors import KernelError, VerificationError
+from ccinit.errors import VerificationError
 from ccinit.formats.oci.layer_encryption import LayerKey, split_keys
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader, LayerWriter
 from ccinit.pull.messages.layers import KEYS_PIPE, DecryptReply, DecryptRequest, EncryptedLayer
 from ccinit.secret import Secret
@@ -90,4 +91,4 @@ def _seek(file: int, offset: int) -> None:
     try:
         os.lseek(file, offset, os.SEEK_SET)
     except OSError as error:
-        raise KernelError(error.errno or 0, "lseek", "layers") from error
+        raise kernel_error(error, "lseek", "layers") from error

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from ccinit.errors import KernelError
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.erofs.handover import hand_over, share_directory
 from ccinit.pull.erofs.index import compression_arguments
 from ccinit.pull.layer_store import LayerFiles
@@ -73,4 +73,4 @@ async def _compress(children: CompressingChildren, tar: str, image: str) -> None
     try:
         os.unlink(tar)
     except OSError as error:
-        raise KernelError(error.errno or 0, "unlink", tar) from error
+        raise kernel_error(error, "unlink", tar) from error

@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping
 
 from ccinit.annotations import Protocol
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, SINK, SOURCE
 from ccinit.pull.messages.feed import FedTar, FeedRequest
 
@@ -41,7 +42,7 @@ def feed_job(_request: FeedRequest, channel: FeedChannel) -> FedTar:
     except BrokenPipeError as error:
         raise ChildError(NEIGHBOUR_ENDED, "nobody reads the tar") from error
     except OSError as error:
-        raise KernelError(error.errno or 0, "feed", "tar") from error
+        raise kernel_error(error, "feed", "tar") from error
     return FedTar()
 
 

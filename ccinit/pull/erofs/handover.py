@@ -8,7 +8,8 @@ import os
 import stat
 from collections.abc import Sequence
 
-from ccinit.errors import KernelError, VerificationError
+from ccinit.errors import VerificationError
+from ccinit.kernel.libc import kernel_error
 
 _SEALED_MODE = 0o400
 _SHARED_MODE = 0o1730  # sticky: only a file's owner may rename or remove it
@@ -24,7 +25,7 @@ def give_directory(directory: str, uid: int) -> None:
         os.chown(directory, uid, uid)
         os.chmod(directory, 0o700)
     except OSError as error:
-        raise KernelError(error.errno or 0, "chown", directory) from error
+        raise kernel_error(error, "chown", directory) from error
 
 
 def share_directory(directory: str, uid: int) -> None:
@@ -37,7 +38,7 @@ def share_directory(directory: str, uid: int) -> None:
         os.chown(directory, os.geteuid(), uid)
         os.chmod(directory, _SHARED_MODE)
     except OSError as error:
-        raise KernelError(error.errno or 0, "chown", directory) from error
+        raise kernel_error(error, "chown", directory) from error
 
 
 def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
@@ -54,7 +55,7 @@ def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise KernelError(error.errno or 0, "open", path) from error
+            raise kernel_error(error, "open", path) from error
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
@@ -62,6 +63,6 @@ def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
             os.fchown(fd, uid, uid)
             os.fchmod(fd, mode)
         except OSError as error:
-            raise KernelError(error.errno or 0, "fchown", path) from error
+            raise kernel_error(error, "fchown", path) from error
         finally:
             os.close(fd)

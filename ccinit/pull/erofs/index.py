@@ -16,7 +16,7 @@ seen to crash on a busy machine (version 1.8.6).
 import os
 
 from ccinit.annotations import Final
-from ccinit.errors import KernelError
+from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen
 
 PAGE_BYTES: Final = 4096
@@ -59,7 +59,7 @@ def end_with_page(index: str) -> None:
     try:
         os.truncate(index, -(-os.stat(index).st_size // PAGE_BYTES) * PAGE_BYTES)
     except OSError as error:
-        raise KernelError(error.errno or 0, "truncate", index) from error
+        raise kernel_error(error, "truncate", index) from error
 
 
 def compression_arguments(image: str) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
+from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.listing import Content, Listing, Xattrs, attributes_of, part_of
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest
@@ -61,7 +62,7 @@ def list_tree(
         digests = _Walk(os.fstat(directory).st_dev, form, parts).digests()
         return tuple(digests[part] for part in parts)
     except OSError as error:
-        raise KernelError(error.errno or 0, "walk", root) from error
+        raise kernel_error(error, "walk", root) from error
     finally:
         if directory >= 0:
             os.close(directory)

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
+from ccinit.errors import CcinitError, ChildError, LimitExceededError
+from ccinit.kernel.libc import kernel_error
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM = os.strerror(errno.ENOSPC)
@@ -34,7 +35,7 @@ def write_error(error: OSError, operation: str, path: str) -> CcinitError:
     """Return what it means that a file of a layer could not be written."""
     if error.errno in _FULL:
         return no_room(path)
-    return KernelError(error.errno or 0, operation, path)
+    return kernel_error(error, operation, path)
 
 
 def write_all(fd: int, data: bytes | memoryview, name: str) -> None:

@@ -13,7 +13,8 @@ import os
 import struct
 from collections.abc import Iterator
 
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.file import write_all
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, make_buffer, open_pipe
 
@@ -65,7 +66,7 @@ class TarAppender:
         except BrokenPipeError as error:
             raise ChildError(NEIGHBOUR_ENDED, "nobody reads the tars") from error
         except OSError as error:
-            raise KernelError(error.errno or 0, "write", "words") from error
+            raise kernel_error(error, "write", "words") from error
 
 
 class TarFollower:
@@ -98,7 +99,7 @@ class TarFollower:
         try:
             word = os.read(self._words, _WORD.size)
         except OSError as error:
-            raise KernelError(error.errno or 0, "read", "words") from error
+            raise kernel_error(error, "read", "words") from error
         if not word:
             raise ChildError(NEIGHBOUR_ENDED, "the layers end before their time")
         if len(word) != _WORD.size:
@@ -111,7 +112,7 @@ def _read_all(tar: int, target: memoryview) -> None:
         try:
             received = os.readv(tar, (target,))
         except OSError as error:
-            raise KernelError(error.errno or 0, "read", "tar") from error
+            raise kernel_error(error, "read", "tar") from error
         if not received:
             raise ChildError("pull.stream", "a tar that is shorter than was said")
         target = target[received:]

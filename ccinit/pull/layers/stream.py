@@ -12,7 +12,8 @@ import os
 import struct
 from collections.abc import Iterator
 
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError
+from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.file import write_error
 
 PIPE_BYTES = 1 << 20
@@ -39,7 +40,7 @@ def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
     except OSError as error:
         for end in ends:
             os.close(end)
-        raise KernelError(error.errno or 0, "pipe", "layers") from error
+        raise kernel_error(error, "pipe", "layers") from error
     return reader, writer
 
 
@@ -123,7 +124,7 @@ class LayerReader:
             try:
                 received = os.readv(self._fd, (target,))
             except OSError as error:
-                raise KernelError(error.errno or 0, "read", "layers") from error
+                raise kernel_error(error, "read", "layers") from error
             if not received:
                 raise ChildError(NEIGHBOUR_ENDED, "the layers end before their time")
             target = target[received:]
