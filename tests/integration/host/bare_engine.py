@@ -1,6 +1,6 @@
 """`ccinit-runtime` called as an engine's monitor calls it, and the processes that it leaves behind.
 
-The guests are firmware that finds nothing to boot.
+The guests halt at once.
 """
 
 import ctypes

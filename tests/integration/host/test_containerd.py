@@ -1,7 +1,7 @@
 """Real containerd and its shim with `ccinit-runtime` in runc's place, by `ctr run`.
 
-Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machine is firmware that finds
-nothing to boot; whole guests are `tests/vm/test_containerd_guests`'.
+Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machines run nothing; whole
+guests are `tests/vm/test_containerd_guests`'.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Pods by containerd's CRI, as a kubelet makes them: what their bundles mean, what is refused how.
 
-Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machine is firmware that finds
-nothing to boot; whole guests are `tests/vm/test_containerd_guests`'.
+Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machines run nothing; whole
+guests are `tests/vm/test_containerd_guests`'.
 """
 
 import os

@@ -1,7 +1,7 @@
 """`ccinit-runtime` as an engine calls it, from `create` to `delete`, with real QEMU and signals.
 
-Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware that finds nothing to
-boot; whole guests under podman are `tests/vm/test_podman_guests.py`'s.
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The machines run nothing; whole guests under
+podman are `tests/vm/test_podman_guests.py`'s.
 """
 
 import json
@@ -104,7 +104,7 @@ def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> 
 
 
 def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engine: Engine) -> None:
-    (engine.folder / "uki").unlink()
+    (engine.folder / "kernel").unlink()
     words = ("create", "--bundle", str(engine.bundle()), "--pid-file", f"{engine.folder}/pid", "a")
     assert engine.refused(*words) == "boot.what"
     assert list((engine.folder / "state").iterdir()) == []

@@ -1,7 +1,7 @@
 """Real podman and conmon with `ccinit-runtime` in runc's place: what works, what is refused how.
 
-Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machine is firmware that finds
-nothing to boot; whole guests are `tests/vm/test_podman_guests`'.
+Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machines run nothing; whole
+guests are `tests/vm/test_podman_guests`'.
 """
 
 import json
