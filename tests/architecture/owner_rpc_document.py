@@ -37,7 +37,7 @@ the guest has attested, and closes after the last container.
   The guest's log and `guest-owner attest` name what was taken.
 * Eight connections; of those in their handshake, two from the pod's own containers and two from
   elsewhere; ten seconds for the handshake and for a message that has begun; ten minutes without a
-  call; {MAX_CALLS} calls open at a time.
+  call, a day in all; {MAX_CALLS} calls open at a time.
 
 A request is `[0, msgid, method, params]`, its reply `[1, msgid, nil, result]` or
 `[1, msgid, [code, reason, detail], nil]`. A method with streams replies when they have ended; until
