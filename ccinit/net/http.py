@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from ccinit.errors import LimitExceededError, PeerError
-from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp
+from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp, name_target
 from ccinit.values import field, frozen
 
 Headers = tuple[tuple[str, str], ...]
@@ -186,7 +186,7 @@ class HttpClient:
     ) -> Iterator[httpx.Response]:
         self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
         parsed = _parse_url(url, self._plain_host)
-        target = f"{_host_of(parsed)}:{parsed.port or 443}"
+        target = name_target(_host_of(parsed), parsed.port or 443)
         # httpx would make it, too, but with a look at the name behind `xn--`: see `_host_of`.
         headers = (("Host", parsed.netloc.decode("ascii")), *headers)
         try:

@@ -8,7 +8,7 @@ import socket
 
 from ccinit.errors import PeerError
 from ccinit.kernel.clock import boottime
-from ccinit.net.stream import Dial, dial_tcp
+from ccinit.net.stream import Dial, dial_tcp, name_target
 
 _MAX_HEAD_BYTES = 8 * 1024
 _END = b"\r\n\r\n"
@@ -18,16 +18,17 @@ def dial_through(proxy: str, dial: Dial = dial_tcp) -> Dial:
     """Return a way to reach hosts through `proxy`.
 
     Args:
-        proxy: `host:port`.
+        proxy: `host:port`, an IPv6 host in brackets.
         dial: how to reach the proxy.
     """
-    name, _colon, port = proxy.rpartition(":")
+    host_text, _colon, port = proxy.rpartition(":")
+    name = host_text.removeprefix("[").removesuffix("]")
 
     def connect(host: str, target_port: int, timeout_seconds: float) -> socket.socket:
         end = boottime() + timeout_seconds
         connection = dial(name, int(port), timeout_seconds)
         try:
-            target = f"[{host}]:{target_port}" if ":" in host else f"{host}:{target_port}"
+            target = name_target(host, target_port)
             connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
             _check_status(_read_head(connection, end), proxy)
         except BaseException:

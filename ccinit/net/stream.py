@@ -62,6 +62,11 @@ class Deadline:
         return min(seconds, self._wait_seconds)
 
 
+def name_target(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets: what errors tell, and proxies are told."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
     """Connect by TCP to the first of the host's addresses that answers.
 
@@ -128,7 +133,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """Reach `host`; the other parameters are httpcore's and have no effect."""
-        target = f"{host}:{port}"
+        target = name_target(host, port)
         try:
             connection = self._dial(host, port, self._deadline.left(target))
         except OSError as error:

@@ -11,7 +11,12 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.alphabet import DIGITS, LETTERS
 from ccinit.formats.encoding.digest import Digest, parse_digest
 from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
-from ccinit.formats.oci.reference import MAX_NAME_BYTES, MAX_REFERENCE_BYTES, check_repository
+from ccinit.formats.oci.reference import (
+    MAX_NAME_BYTES,
+    MAX_REFERENCE_BYTES,
+    check_repository,
+    split_bracketed,
+)
 from ccinit.values import frozen
 
 _DEFAULT_HOST = "docker.io"
@@ -106,10 +111,15 @@ def _is_host(component: str) -> bool:
 
 
 def _check_host(text: str, reason: str) -> None:
-    host, colon, port = text.partition(":")
-    labels = host.split(".")
-    wrong = any(not label or label[0] == "-" or label[-1] == "-" for label in labels)
-    if wrong or not _HOST_CHARACTERS.issuperset(host) or (colon and not _is_number(port)):
+    if text.startswith("["):
+        _, colon, port = split_bracketed(text, reason)
+        wrong = False
+    else:
+        host, colon, port = text.partition(":")
+        wrong = not _HOST_CHARACTERS.issuperset(host) or any(
+            not label or label[0] == "-" or label[-1] == "-" for label in host.split(".")
+        )
+    if wrong or (colon and not _is_number(port)):
         raise FormatError(reason, f"{text[:80]!r} is no host[:port]")
 
 

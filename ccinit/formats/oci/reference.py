@@ -1,13 +1,15 @@
 """An image reference that names exactly one content: `host[:port]/repository@sha256:…`.
 
 Grammar of distribution-spec ("Pulling manifests", `<name>`), narrowed: the host is spelled out and
-the digest is required, so there is no default registry, no tag and no short name to resolve. What
-the digest names (an index or a manifest) is `oci.image`'s business, fetching it `pull.registry`'s.
+the digest is required, so there is no default registry, no tag and no short name to resolve. An
+IPv6 address stands in brackets, as in a URL (RFC 3986, section 3.2.2). What the digest names (an
+index or a manifest) is `oci.image`'s business, fetching it `pull.registry`'s.
 """
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.alphabet import DIGITS, LOWERCASE
 from ccinit.formats.encoding.digest import Digest, parse_digest
+from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.values import frozen
 
 MAX_REFERENCE_BYTES = 512
@@ -20,12 +22,13 @@ _MAX_LABEL_BYTES = 63
 _MAX_PORT = 65_535
 _ALPHANUMERIC = frozenset(LOWERCASE + DIGITS)
 _LABEL = _ALPHANUMERIC | {"-"}
+_V6_GROUPS, _MAX_GROUP_DIGITS = 8, 4
 _SEPARATORS = frozenset({".", "_", "__"})
 
 
 @frozen
 class ImageReference:
-    """Where an image is and which one it is."""
+    """Where an image is and which one it is; `host` has no brackets."""
 
     host: str
     port: int | None
@@ -35,7 +38,8 @@ class ImageReference:
     @property
     def authority(self) -> str:
         """`host` or `host:port`, as it stands in a URL."""
-        return self.host if self.port is None else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
 
     @property
     def text(self) -> str:
@@ -98,8 +102,36 @@ def check_domain(text: str, reason: str) -> None:
             raise FormatError(reason, f"{text[:80]!r} is no lower-case host name")
 
 
+def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:
+    """Return address, colon and port of `[address]` or `[address]:port`, whose port is any text.
+
+    Raises:
+        FormatError: with `reason`, the address is none of IPv6.
+    """
+    address, bracket, rest = text.removeprefix("[").partition("]")
+    if not bracket or (rest and rest[0] != ":"):
+        raise FormatError(reason, f"{text[:80]!r} is no [address]:port")
+    _check_address6(address, reason)
+    return address, rest[:1], rest[1:]
+
+
+def _check_address6(text: str, reason: str) -> None:
+    """Of RFC 4291, section 2.2, those in lower case, without IPv4's dots and without a zone."""
+    before, gap, after = text.partition("::")
+    groups = [group for side in (before, after) if side for group in side.split(":")]
+    is_full = len(groups) < _V6_GROUPS if gap else len(groups) == _V6_GROUPS
+    are_groups = all(
+        0 < len(group) <= _MAX_GROUP_DIGITS and HEX_DIGITS.issuperset(group) for group in groups
+    )
+    if not is_full or not are_groups:
+        raise FormatError(reason, f"{text[:80]!r} is no lower-case IPv6 address")
+
+
 def _parse_authority(text: str, host_reason: str, port_reason: str) -> tuple[str, int | None]:
     """A single label must be `localhost`, as registries agree."""
+    if text.startswith("["):
+        host, colon, port = split_bracketed(text, host_reason)
+        return host, parse_port(port, port_reason) if colon else None
     host, colon, port = text.partition(":")
     if "." not in host and host != "localhost":
         raise FormatError(host_reason, f"{host[:80]!r} is no host name with a dot")

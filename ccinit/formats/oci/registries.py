@@ -19,6 +19,7 @@ from ccinit.formats.oci.reference import (
     check_location,
     parse_image_reference,
     parse_port,
+    split_bracketed,
 )
 from ccinit.values import frozen, replace
 
@@ -39,7 +40,7 @@ class Access:
         ca_pem: the only roots that may vouch for it; empty means the image's.
         certificate_pem: the client's certificate, if it wants one; empty means none.
         key: resource with the certificate's private key.
-        proxy: `host:port` of an HTTP proxy, or empty.
+        proxy: `host:port` of an HTTP proxy, an IPv6 host in brackets; or empty.
     """
 
     ca_pem: str
@@ -149,8 +150,11 @@ def _read_location(fields: Fields) -> Location:
 def _read_proxy(fields: Fields) -> str:
     text = fields.optional_text("proxy", max_bytes=255) or ""
     if text:
-        host, _, port = text.partition(":")
-        check_domain(host, "pod.registry.proxy")
+        if text.startswith("["):
+            _, _, port = split_bracketed(text, "pod.registry.proxy")
+        else:
+            host, _, port = text.partition(":")
+            check_domain(host, "pod.registry.proxy")
         parse_port(port, "pod.registry.proxy")
     return text
 

@@ -41,9 +41,10 @@ def test_target_is_named_and_what_follows_the_head_is_left() -> None:
     assert request == b"CONNECT r.example:443 HTTP/1.1\r\nHost: r.example:443\r\n\r\n"
 
 
-def test_address_of_version_6_is_in_brackets() -> None:
+def test_addresses_of_version_6_are_in_brackets_where_a_port_follows() -> None:
     with proxy_that_says(b"HTTP/1.0 200\r\n\r\n") as proxy:
-        dial_through("proxy.example:3128", proxy.dial)("2001:db8::1", 5000, 5.0)
+        dial_through("[fd00::3]:3128", proxy.dial)("2001:db8::1", 5000, 5.0)
+        assert proxy.dialled == [("fd00::3", 3128)]
         assert proxy.server.recv(1024).startswith(b"CONNECT [2001:db8::1]:5000 ")
 
 

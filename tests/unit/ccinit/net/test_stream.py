@@ -152,6 +152,17 @@ def test_dial_that_fails_has_a_reason(error: OSError, reason: str) -> None:
     assert refused.value.reason == reason
 
 
+def test_address_of_version_6_is_told_in_brackets() -> None:
+    def dial(_host: str, _port: int, _timeout: float) -> socket.socket:
+        raise ConnectionRefusedError(111, "refused")
+
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    with pytest.raises(PeerError) as refused:
+        DeadlineBackend(deadline, dial).connect_tcp("fd00::1", 8443)
+    assert refused.value.detail.startswith("[fd00::1]:8443: ")
+
+
 def test_backend_never_sleeps() -> None:
     with pytest.raises(RuntimeError):
         DeadlineBackend(Deadline()).sleep(1)

@@ -19,6 +19,8 @@ REASON = "x.name"
         (f"{HEX}:1", f"docker.io/library/{HEX}:1"),
         ("localhost/app", "localhost/app"),
         ("localhost:5000/app:v1", "localhost:5000/app:v1"),
+        ("[fd00::5]:5000/app:v1", "[fd00::5]:5000/app:v1"),
+        ("[::1]/app", "[::1]/app"),
         ("r.example/a/b/c:T_a.g-1", "r.example/a/b/c:T_a.g-1"),
         (f"r.example/a@sha256:{HEX}", f"r.example/a@sha256:{HEX}"),
         (f"r.example/a:1@sha256:{HEX}", f"r.example/a:1@sha256:{HEX}"),
@@ -63,12 +65,16 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
     assert refused.value.reason == REASON
 
 
-@pytest.mark.parametrize("text", ["r.example", "r.example:5000", "r.example/a/b", "host"])
+@pytest.mark.parametrize(
+    "text", ["r.example", "r.example:5000", "r.example/a/b", "host", "[::1]:5000", "[::1]/a"]
+)
 def test_prefix_of_names_is_kept(text: str) -> None:
     assert parse_name_prefix(text, REASON) == text
 
 
-@pytest.mark.parametrize("text", ["", "r.example/", "r.example/a:1", "r.example/A", "r.example:x"])
+@pytest.mark.parametrize(
+    "text", ["", "r.example/", "r.example/a:1", "r.example/A", "r.example:x", "[::1", "[::1]:x"]
+)
 def test_what_is_no_prefix_of_names_is_refused(text: str) -> None:
     with pytest.raises(FormatError) as refused:
         parse_name_prefix(text, REASON)

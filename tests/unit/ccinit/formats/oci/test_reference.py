@@ -17,10 +17,20 @@ def test_reference_with_port_is_taken_apart() -> None:
     assert reference.text == GOOD
 
 
+def test_reference_with_an_ipv6_address_is_taken_apart() -> None:
+    reference = parse_image_reference(f"[fd00::5]:5000/team/app@sha256:{HEX}")
+    assert (reference.host, reference.port, reference.repository) == ("fd00::5", 5000, "team/app")
+    assert reference.authority == "[fd00::5]:5000"
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "localhost/a",
+        "[::1]/a",
+        "[::]:1/a",
+        "[2001:db8::]:5000/a",
+        "[1:2:3:4:5:6:7:8]:5000/a",
         "127.0.0.1:1/a",
         "r.example/a.b/c_d/e__f/g-h/i---j",
         "r-1.example/" + "a" * 200,
@@ -50,6 +60,21 @@ def test_reference_of_every_legal_form_keeps_its_text(name: str) -> None:
         (f"r..example/app@sha256:{HEX}", "reference.host"),
         (f"user@r.example/app@sha256:{HEX}", "reference.digest"),
         (f"{'a' * 64}.example/app@sha256:{HEX}", "reference.host"),
+        (f"[::1/app@sha256:{HEX}", "reference.host"),
+        (f"[::1]x/app@sha256:{HEX}", "reference.host"),
+        (f"[]/app@sha256:{HEX}", "reference.host"),
+        (f"[:]/app@sha256:{HEX}", "reference.host"),
+        (f"[:::]/app@sha256:{HEX}", "reference.host"),
+        (f"[1::2::3]/app@sha256:{HEX}", "reference.host"),
+        (f"[1:2:3]/app@sha256:{HEX}", "reference.host"),
+        (f"[1:2:3:4:5:6:7::8]/app@sha256:{HEX}", "reference.host"),
+        (f"[12345::]/app@sha256:{HEX}", "reference.host"),
+        (f"[FD00::1]/app@sha256:{HEX}", "reference.host"),
+        (f"[fe80::1%eth0]/app@sha256:{HEX}", "reference.host"),
+        (f"[::ffff:10.0.2.2]/app@sha256:{HEX}", "reference.host"),
+        (f"[r.example]/app@sha256:{HEX}", "reference.host"),
+        (f"[::1]:/app@sha256:{HEX}", "reference.port"),
+        (f"[::1]:0/app@sha256:{HEX}", "reference.port"),
         (f"r.example:0/app@sha256:{HEX}", "reference.port"),
         (f"r.example:65536/app@sha256:{HEX}", "reference.port"),
         (f"r.example:/app@sha256:{HEX}", "reference.port"),

@@ -50,6 +50,18 @@ def test_location_replaces_the_prefix_and_keeps_the_digest() -> None:
     assert places(text) == [f"in.example/z{DIGEST}"]
 
 
+def test_places_may_be_addresses_of_version_6() -> None:
+    text = """
+        [[registry]]
+        prefix = "[fd00::5]:5000/team"
+        location = "[fd00::6]/x"
+        proxy = "[fd00::7]:3128"
+    """
+    name = f"[fd00::5]:5000/team/app{DIGEST}"
+    assert places(text, name) == [f"[fd00::6]/x/app{DIGEST}"]
+    assert rules(text)[0].location.access.proxy == "[fd00::7]:3128"
+
+
 def test_mirrors_come_first_and_in_order() -> None:
     text = """
         [[registry]]
@@ -191,6 +203,11 @@ def test_prefix_that_names_the_host_comes_before_one_for_every_host() -> None:
         ('location = "https://in.example"', "pod.registry.location"),
         ('location = "in.example/a:tag"', "pod.registry.location"),
         ('proxy = "proxy.example"', "pod.registry.proxy"),
+        ('proxy = "::1:3128"', "pod.registry.proxy"),
+        ('proxy = "[::1]"', "pod.registry.proxy"),
+        ('proxy = "[::1"', "pod.registry.proxy"),
+        ('proxy = "[proxy.example]:3128"', "pod.registry.proxy"),
+        ('location = "::1"', "pod.registry.location"),
         ('proxy = "proxy.example:0"', "pod.registry.proxy"),
         ('proxy = "proxy.example:70000"', "pod.registry.proxy"),
         ('proxy = "http://proxy.example:3128"', "pod.registry.proxy"),
@@ -227,6 +244,7 @@ def test_what_cannot_be_honoured_is_refused(line: str, reason: str) -> None:
         ('prefix = "*.example"\nlocation = "x.example"', "pod.registry.location"),
         ('prefix = "Registry.example"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry.example:05000"\nblocked = true', "pod.registry.prefix"),
+        ('prefix = "[::1"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry.example:65536"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry.example/app:v1"\nblocked = true', "pod.registry.prefix"),
