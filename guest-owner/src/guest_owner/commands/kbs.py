@@ -9,6 +9,7 @@ from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_address
 from guest_owner.kbs.authority import create_identity, write_identity
+from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
 from guest_owner.kbs.exposure import exposure_warnings
 from guest_owner.kbs.files import (
@@ -137,6 +138,8 @@ def _look_at(state: Path) -> None:
     store = Store(state)
     for read in (store.read_policy, store.read_references, store.read_issuers):
         read()
+    store.check_orders()
+    Counters(state).check()
     if (state / OWNER_KEY_FILE).exists():
         read_authority(state)
 

@@ -99,7 +99,7 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         state = _registered(store, uri, kind if in_envelopes else None)
         rows.append((str(uri), kind.value, state, _ruled(policy, subject, uri)))
     for counter in name_counters(pod):
-        state = "yes" if Counters(store.root).has(counter) else _ABSENT
+        state = _counted(store, counter)
         rows.append((str(counter), "counter", state, _ruled(policy, subject, counter)))
     print(format_table(("resource", "kind", "registered", "policy"), rows))
     print("keys that only an image's layers name are not among them")
@@ -120,6 +120,14 @@ def _registered(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
         return f"no envelope: {error.reason}"
+    return "yes"
+
+
+def _counted(store: Store, uri: PluginUri) -> str:
+    try:
+        Counters(store.root).read(uri)
+    except VerificationError:
+        return _ABSENT
     return "yes"
 
 

@@ -22,7 +22,7 @@ from ccinit.formats.encoding.strict_json import (
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import is_file, read_parsed, write_atomically
+from guest_owner.kbs.files import is_file, list_below, read_parsed, write_atomically
 
 FOLDER = "rollback-counters"
 _MAX_FILE_BYTES = 4096
@@ -68,10 +68,6 @@ class Counters:
         with changing(self._root):
             self._write(uri, Counter(value=value))
 
-    def has(self, uri: PluginUri) -> bool:
-        """Whether it is counted."""
-        return self._path(uri).is_file()
-
     def read(self, uri: PluginUri) -> Counter:
         """Return a counter.
 
@@ -83,6 +79,16 @@ class Counters:
         if not is_file(path):
             raise VerificationError("counter.absent", f"{uri} is not registered")
         return read_parsed(path, _MAX_FILE_BYTES, _parse)
+
+    def check(self) -> None:
+        """Read every counter.
+
+        Raises:
+            ConfigError: a file is damaged, or of a newer version, and is named.
+        """
+        for path in list_below(self._root / FOLDER, 1):
+            if path.suffix == ".json":
+                read_parsed(path, _MAX_FILE_BYTES, _parse)
 
     def advance(self, uri: PluginUri, wish: CounterAdvance) -> Counter:
         """Move a counter by one; it is on the disk before this returns.

@@ -212,6 +212,14 @@ def list_folder(directory: Path) -> list[Path]:
         raise ConfigError("state.read", f"cannot read {directory}: {error.strerror}") from error
 
 
+def list_below(directory: Path, depth: int) -> list[Path]:
+    """Return what is so many folders below a folder, as `list_folder` does."""
+    found = [directory]
+    for _ in range(depth + 1):
+        found = [path for folder in found for path in list_folder(folder)]
+    return found
+
+
 def read_capped(path: Path, max_bytes: int) -> bytes:
     """Read a whole file of at most `max_bytes`.
 

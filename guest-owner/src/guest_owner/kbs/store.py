@@ -36,6 +36,7 @@ from guest_owner.kbs.exclusion import changing, require_state
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
     is_file,
+    list_below,
     read_capped,
     read_parsed,
     remove_file,
@@ -289,6 +290,15 @@ class Store:
         if not is_file(path):
             return None
         return read_parsed(path, MAX_ORDER_BYTES, parse_order)
+
+    def check_orders(self) -> None:
+        """Read every order.
+
+        Raises:
+            ConfigError: a file is damaged, or of a newer version, and is named.
+        """
+        for path in list_below(self.root / "minted", 2):
+            read_parsed(path, MAX_ORDER_BYTES, parse_order)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
         """Order a resource, replacing an older order.

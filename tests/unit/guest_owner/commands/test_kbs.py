@@ -116,13 +116,15 @@ def test_server_begins_by_removing_what_was_never_put_in_its_place(
     [
         ("policy.toml", "version = 2\n", "policy.version"),
         ("references/next.json", '{"version": 2}', "reference.version"),
+        ("minted/ccinit/shop/tls-identity", '{"version": 2}', "mint.version"),
+        ("rollback-counters/shop/data.json", '{"version": 2}', "counter.version"),
     ],
 )
 def test_server_does_not_begin_on_a_state_of_another_version(
     state: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, reason: str
 ) -> None:
     path = state / file
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
     assert run(*serve) == 1

@@ -65,6 +65,14 @@ def test_document_that_is_damaged_is_named(shop: Path, capsys: pytest.CaptureFix
     assert error_of(capsys) == f"guest-owner: {path}: missing [initdata.data]\n"
 
 
+def test_counter_that_is_damaged_is_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No guest could read it, so it is not told as one that is there."""
+    assert run("register", "rollback-counter", "--state", shop, "shop", "data") == 0
+    (shop / "rollback-counters/shop/data.json").write_text("{")
+    assert foresee_words(shop) == 1
+    assert f"{shop}/rollback-counters/shop/data.json: " in error_of(capsys)
+
+
 def test_each_resource_of_the_document_is_told_until_all_are_there(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
