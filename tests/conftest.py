@@ -1,6 +1,7 @@
 """Settings of every run: garbage, the list of guest boots, resuming a long run, rows of faults."""
 
 import gc
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from tests.vm.harness.boots import BOOTS
 
 pytest_plugins = ("tests.faults.plugin",)
+
+os.environ["LANGUAGE"] = "C"
+"""Or `argparse` looks in the file system for a translation of each word of each command line."""
 
 BOOT_BUDGET = 24
 """Of one process. `tests/vm/guest` are one boot more, in a process of their own in `make test`."""
