@@ -18,7 +18,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,13 +92,24 @@ class Container:
         with (self.folder / END).open("r+") as file:
             file.write(str(status))
 
-    def hold_member(self, name: str) -> int:
+    def hold_member(self, name: str, bundle: str) -> int:
         """Be the only one that stands for a container of this pod, until this process ends.
 
         Raises:
             ConfigError: `container.life`: another does.
         """
-        return self._hold(f"{_MEMBER}{name}")
+        descriptor = self._hold(f"{_MEMBER}{name}")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, os.fsencode(bundle), 0)
+        return descriptor
+
+    def member_bundles(self) -> tuple[Path, ...]:
+        """Return the bundles of those that stand, or stood last, for the containers of this pod."""
+        found = []
+        for path in self.folder.glob(f"{_MEMBER}*"):
+            with suppress(FileNotFoundError):  # another command has removed the container meanwhile
+                found.append(os.fsdecode(path.read_bytes()))
+        return tuple(Path(bundle) for bundle in found if bundle)
 
     @contextmanager
     def without_life(self) -> Iterator[None]:

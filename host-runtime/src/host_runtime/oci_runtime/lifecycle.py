@@ -39,7 +39,6 @@ from measured_boot.command_line.files import write_whole
 _END_SECONDS: Final = 20.0
 _OWN_END_SECONDS: Final = 5.0
 _MEMBERS_SECONDS: Final = 5.0
-_FORGET_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 0.05
 _UP: Final = frozenset({Status.CREATED, Status.RUNNING})
 
@@ -248,18 +247,23 @@ class Runtime:
                 self.delete(member, is_forced=True)
 
     def _await_members(self, name: str) -> None:
-        """Wait a while for an engine to delete the containers of a pod whose guest has ended.
+        """Wait a while for an engine to be rid of the containers of a pod whose guest has ended.
 
         They end a moment after their sandbox. containerd 2 tells a shim to end when the sandbox
-        is deleted, and never again; one that has containers by then stays for good.
+        is deleted, and never again; one that has containers by then stays for good. A shim forgets
+        a container once our command for its deletion has ended, and containerd removes its bundle
+        after that: so it has none any more when no bundle is left.
         """
         _record, status = self.store.look(name)
-        if status is not Status.STOPPED or not self.store.members(name):
+        if status is not Status.STOPPED:
             return
         deadline = time.monotonic() + _MEMBERS_SECONDS
-        while self.store.members(name) and time.monotonic() < deadline:
+        while self._has_members(name) and time.monotonic() < deadline:
             time.sleep(_RETRY_SECONDS)
-        time.sleep(_FORGET_SECONDS)  # a shim forgets them once the commands have ended
+
+    def _has_members(self, name: str) -> bool:
+        bundles = Container(folder=self.store.root / name).member_bundles()
+        return any(path.exists() for path in bundles) or bool(self.store.members(name))
 
     def _require_end(self, container: Container, *, is_forced: bool) -> None:
         """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""

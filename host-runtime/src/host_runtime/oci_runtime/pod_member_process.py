@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _stand_for(container: Container, creator: Creator) -> int:
     record = container.record()
     sandbox = Container(folder=container.folder.parent / record.sandbox)
-    sandbox.hold_member(record.member)
+    sandbox.hold_member(record.member, record.bundle)
     with container_end(sandbox) as end:
         creator.await_record()
         say(f"{record.member} runs in the guest of {record.sandbox}, as its document says")

@@ -3,6 +3,7 @@
 Nothing lives here: a record whose process is not there is that of a container that has ended.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,23 +11,23 @@ import pytest
 
 from host_runtime.oci_runtime import lifecycle
 from host_runtime.oci_runtime.container_state import ContainerRecord
-from host_runtime.oci_runtime.container_store import ContainerStore
+from host_runtime.oci_runtime.container_store import Container, ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
 
 
 class Clock:
-    """A clock that goes on by what is slept, and does something at the first sleep."""
+    """A clock that goes on by what is slept, and does something at each of the first sleeps."""
 
-    def __init__(self, at_first: Callable[[], None]) -> None:
+    def __init__(self, *steps: Callable[[], None]) -> None:
         self.seconds = 0.0
-        self.at_first = at_first
+        self.left = [*steps]
 
     def monotonic(self) -> float:
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        if self.seconds == 0.0:
-            self.at_first()
+        if self.left:
+            self.left.pop(0)()
         self.seconds += seconds
 
 
@@ -70,6 +71,38 @@ def test_deletion_of_a_sandbox_waits_for_those_of_its_containers(
     monkeypatch.setattr(lifecycle, "time", clock)
     runtime.delete("s", is_forced=False)
     assert clock.seconds > 0
+    assert left(runtime) == ["c", "other"]
+
+
+@pytest.mark.parametrize("is_deleted_before", [False, True])
+def test_deletion_of_a_sandbox_waits_until_a_shim_has_forgotten_its_containers(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_deleted_before: bool
+) -> None:
+    """An engine removes a bundle when nobody knows its container any more; a pause knows nothing.
+
+    Another attempt for a container takes the place of the first, whose bundle is gone long since.
+    """
+    bundles = [tmp_path / name for name in ("first", "web", "sidecar")]
+    members = ("web", "web", "sidecar")
+    sandbox = Container(folder=runtime.store.root / "s")
+    for bundle, member in zip(bundles, members, strict=True):
+        os.close(sandbox.hold_member(member, str(bundle)))
+    for bundle in bundles[1:]:
+        bundle.mkdir()
+
+    def delete_the_others() -> None:
+        for name in ("a", "b"):
+            runtime.delete(name, is_forced=False)
+
+    steps = [delete_the_others, bundles[1].rmdir, bundles[2].rmdir]
+    if is_deleted_before:
+        steps.pop(0)()
+    clock = Clock(*steps)
+    monkeypatch.setattr(lifecycle, "time", clock)
+    runtime.delete("s", is_forced=False)
+    assert not clock.left
+    assert not bundles[2].exists()
+    assert clock.seconds < 1
     assert left(runtime) == ["c", "other"]
 
 
