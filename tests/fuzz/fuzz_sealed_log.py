@@ -1,11 +1,13 @@
 """Invariant: a stream, whatever its bytes, yields a result and never an exception; what was read
-before the first fatal finding is what the guest wrote, and a changed stream has a finding.
+before the first fatal finding is what the guest wrote, and a changed stream has a finding. What is
+called signed comes first, and before a signature.
 
 Also: every plaintext parser's failure is a `FormatError`, and what it accepts encodes to an equal
 record. Run as `python -m tests.fuzz.fuzz_sealed_log [SECONDS [SEED]]`.
 """
 
 import random
+from dataclasses import replace
 
 from ccinit.errors import FormatError
 from ccinit.formats.sealed_log import (
@@ -29,7 +31,10 @@ ENTRIES = unseal(GOOD, KEY, psk=make_vectors.SHARED_KEY).entries
 def check_stream(stream: bytes) -> None:
     """Check the first invariant."""
     result = unseal(stream, KEY, psk=make_vectors.SHARED_KEY)
-    assert result.entries == ENTRIES[: len(result.entries)]
+    signed = [entry for entry in result.entries if entry.is_signed]
+    behind = [replace(entry, is_signed=True) for entry in result.entries[len(signed) :]]
+    assert (*signed, *behind) == ENTRIES[: len(result.entries)]
+    assert all(entry.index < result.signed for entry in signed)
     assert bool(result.findings) == (stream != GOOD)
 
 
