@@ -74,11 +74,12 @@ def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
     stretch the time by many addresses nor use it up by one that is silent.
 
     Raises:
-        OSError: what the last address said, or that there is none.
+        OSError: what the first address said, or that there is none. Those of a family that the
+            guest has no route for come last, and would only say that.
     """
     end = boottime() + timeout_seconds
     addresses = _resolve(host, port)
-    last: OSError = TimeoutError("the name took all of the time")
+    first: OSError | None = None
     for position, address in enumerate(addresses):
         left = end - boottime()
         if left <= 0:
@@ -86,8 +87,8 @@ def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
         try:
             return _connect(address, left / (len(addresses) - position))
         except OSError as error:
-            last = error
-    raise last
+            first = first or error
+    raise first or TimeoutError("the name took all of the time")
 
 
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:

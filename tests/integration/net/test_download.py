@@ -194,6 +194,19 @@ def test_a_name_of_many_addresses_gets_no_more_time(monkeypatch: pytest.MonkeyPa
             assert connection.getpeername() == ("127.0.0.2", port)
 
 
+def test_a_name_of_many_addresses_tells_what_its_first_one_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as closed:  # bound, and nobody listens
+        closed.bind(("127.0.0.1", 0))
+        refusing = (socket.AF_INET, socket.SOCK_STREAM, 6, "", closed.getsockname())
+        # As IPv6 for a guest that has none: the resolver puts what no route leads to behind.
+        unreachable = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("255.255.255.255", 443))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [refusing, unreachable])
+        with pytest.raises(ConnectionRefusedError):
+            dial_tcp("registry.example", 443, 5.0)
+
+
 @contextmanager
 def full_listener() -> Iterator[tuple[str, int]]:
     """Yield an address where connecting gets no answer: the queue is full."""
