@@ -8,26 +8,37 @@ from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.task import writable
 
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+
 
 async def accepts_connections(port: int, seconds: float) -> bool:
-    """Whether somebody accepts a connection to TCP `port` of 127.0.0.1; no byte is exchanged.
+    """Whether somebody accepts a connection to TCP `port` of 127.0.0.1, or if not there of ::1.
+
+    No byte is exchanged. In a pod without IPv4 there are servers that listen on IPv6 alone.
 
     Raises:
         KernelError: no socket could be made.
     """
     try:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        async with deadline(seconds, "probe.timeout"):
+            for family, address in _LOOPBACK:
+                if await _is_accepted(family, (address, port)):
+                    return True
+    except DeadlineError:
+        pass
+    return False
+
+
+async def _is_accepted(family: socket.AddressFamily, address: tuple[str, int]) -> bool:
+    try:
+        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
-        raise kernel_error(error, "socket", "AF_INET") from error
+        raise kernel_error(error, "socket", family.name) from error
     with connection:
-        begun = connection.connect_ex(("127.0.0.1", port))
+        begun = connection.connect_ex(address)
         if begun not in {0, errno.EINPROGRESS}:
             return False
-        try:
-            async with deadline(seconds, "probe.timeout"):
-                await writable(connection.fileno())
-        except DeadlineError:
-            return False
+        await writable(connection.fileno())
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False
         return not _is_with_itself(connection)

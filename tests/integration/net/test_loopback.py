@@ -23,6 +23,13 @@ def test_listener_accepts_and_a_free_port_does_not() -> None:
     assert not is_accepted(port)
 
 
+def test_listener_of_ipv6_alone_accepts() -> None:
+    port = free_port()
+    with socket.create_server(("::1", port), family=socket.AF_INET6):  # which takes IPv6 only
+        assert is_accepted(port)
+    assert not is_accepted(port)
+
+
 def test_connection_with_itself_is_nobody_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it comes about once in some ten thousand times, if the port is an ephemeral one."""
 
