@@ -297,6 +297,9 @@ def _resource(arguments: argparse.Namespace) -> int:
         with naming(arguments.file):
             store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
+    if arguments.create:
+        print("note: once the volume is made, register its key again without --create: as long as")
+        print("that stands, a host's blank disk is formatted and taken for the volume")
     return 0
 
 

@@ -180,7 +180,9 @@ def test_register_ak_refuses_other_files(
         assert "[ak.form]" in error_of(capsys)
 
 
-def test_register_volume_key_in_its_envelope(state: Path, tmp_path: Path) -> None:
+def test_register_volume_key_in_its_envelope(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = tmp_path / "key"
     uri = ResourceUri("ccinit", "shop", "volume-key-data")
     assert run("volume-key", "new", key) == 0
@@ -191,6 +193,13 @@ def test_register_volume_key_in_its_envelope(state: Path, tmp_path: Path) -> Non
     body = Store(state).read_resource(uri)
     envelope = verify_envelope(body, uri, EnvelopeKind.VOLUME_KEY)
     assert (envelope.data, envelope.create) == (key.read_bytes(), True)
+    assert "note: once the volume is made, register its key again without --create" in (
+        capsys.readouterr().out
+    )
+    assert run("register", "resource", "--state", state, uri, key, *flags[:-1]) == 0
+    assert "note:" not in capsys.readouterr().out
+    body = Store(state).read_resource(uri)
+    assert not verify_envelope(body, uri, EnvelopeKind.VOLUME_KEY).create
 
 
 @pytest.mark.parametrize(
