@@ -130,6 +130,23 @@ def test_backup_serves_in_another_place(folder: Path) -> None:
         assert get(kbs, KEY) == SECRET
 
 
+def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(folder: Path) -> None:
+    kept = (folder / "owner/references/ccinit-prod.json").read_bytes()
+    with running_kbs(folder / "owner") as kbs:
+        guest = kbs.client(booted_tpm(IMAGE))
+        guest.auth()
+        guest.attest()
+        assert guest.open(guest.get(KEY)) == SECRET
+        printed = shell(folder, shell_block("Updating the image", 1))
+        assert '"decision":"released"' in printed  # when one of them was last heard of
+        refused(guest.get(KEY), "PolicyDeny")
+        guest.auth()
+        refused(guest.attest(), "AttestationError")
+        assert str(kbs.audit()[-1]["reason"]).startswith("pcr.4: ")
+    assert (folder / "readers/references/ccinit-prod.json").read_bytes() == kept
+    assert (folder / "readers/initdata/demo.toml").read_bytes() == DOCUMENT
+
+
 def advance(kbs: Kbs, document: bytes, number: int) -> None:
     """What a guest of the document does when it opens or closes its volume."""
     guest = kbs.client(values.booted_tpm(IMAGE, document))
