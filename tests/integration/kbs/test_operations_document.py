@@ -143,8 +143,9 @@ def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(fold
         guest.auth()
         refused(guest.attest(), "AttestationError")
         assert str(kbs.audit()[-1]["reason"]).startswith("pcr.4: ")
-    assert (folder / "readers/references/ccinit-prod.json").read_bytes() == kept
-    assert (folder / "readers/initdata/demo.toml").read_bytes() == DOCUMENT
+    (readers,) = (folder / "readers").iterdir()  # of this day
+    assert (readers / "references/ccinit-prod.json").read_bytes() == kept
+    assert (readers / "initdata/demo.toml").read_bytes() == DOCUMENT
 
 
 def advance(kbs: Kbs, document: bytes, number: int) -> None:
