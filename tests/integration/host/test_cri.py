@@ -185,39 +185,29 @@ def test_pod_that_has_lost_shim_and_containerd_ends_with_the_next_containerd(cri
     pod.wait_until_down()
 
 
-@pytest.mark.parametrize(
-    ("name", "annotations", "reason"),
-    [
+@pytest.mark.timeout(300)
+def test_container_that_its_guest_does_not_have_is_refused_in_words(cri: Cri) -> None:
+    """All in one guest, which takes seconds to start and to end, and goes on after them."""
+    pod = cri.run_pod("shop", DOCUMENT)
+    wrong: tuple[tuple[str, dict[str, str], str], ...] = (
         ("none", {}, "sandbox.container"),
         ("first", {}, "sandbox.container"),  # an init container, which the guest runs
         ("web", {"org.ccinit.image": "silent"}, "sandbox.annotation"),
         ("web", {INITDATA: encode_annotation(make_document())}, "sandbox.annotation"),
-    ],
-)
-def test_container_that_its_guest_does_not_have_is_refused_in_words(
-    cri: Cri, name: str, annotations: dict[str, str], reason: str
-) -> None:
-    pod = cri.run_pod("shop", DOCUMENT)
-    container = pod.create(name, annotations)
+    )
+    for attempt, (name, annotations, reason) in enumerate(wrong):
+        refuse(pod, pod.create(name, annotations, attempt=attempt), reason)
+    terminal = pod.create("web", attempt=len(wrong), has_terminal=True)
+    refuse(pod, terminal, "bundle.terminal")
+    web = pod.run("web", attempt=len(wrong) + 1)
+    assert pod.status(web)[0] is State.RUNNING
+
+
+def refuse(pod: CriPod, container: str, reason: str) -> None:
     with pytest.raises(CriError, match=rf"\[{reason}\]"):
         pod.start(container)
-    assert cri.containers == [pod.id]
+    assert pod.cri.containers == [pod.id]
     assert pod.is_up()
-    assert_runs(pod, "web")
-
-
-def test_container_with_a_terminal_is_refused_in_words(cri: Cri) -> None:
-    pod = cri.run_pod("shop", DOCUMENT)
-    container = pod.create("web", has_terminal=True)
-    with pytest.raises(CriError, match=r"\[bundle.terminal\]"):
-        pod.start(container)
-    assert cri.containers == [pod.id]
-    assert_runs(pod, "web")
-
-
-def assert_runs(pod: CriPod, name: str) -> None:
-    container = pod.run(name, attempt=1)
-    assert pod.status(container)[0] is State.RUNNING
 
 
 @pytest.mark.parametrize(
