@@ -111,11 +111,28 @@ class Cri:
             return False
         return True
 
+    def remove_pod(self, pod: str, seconds: float = 30.0) -> None:
+        """Remove a pod, as a kubelet does: again, until containerd has heard of each end.
+
+        All containers of a pod end at once here, and containerd stops those that it takes for
+        ended without waiting for the word.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.call("RemovePodSandbox", {1: pod})
+            except CriError as error:
+                if "still running" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
     def remove_all(self) -> None:
         """Stop and remove every pod."""
         for pod in self.call("ListPodSandbox", {}).messages(1):
             self.call("StopPodSandbox", {1: pod.text(1)})
-            self.call("RemovePodSandbox", {1: pod.text(1)})
+            self.remove_pod(pod.text(1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,22 +210,9 @@ class CriPod:
         """Stop the pod."""
         self.cri.call("StopPodSandbox", {1: self.id})
 
-    def remove(self, seconds: float = 30.0) -> None:
-        """Remove it, as a kubelet does: again, until containerd has heard of each end.
-
-        All containers of a pod end at once here, and containerd stops those that it takes for
-        ended without waiting for the word.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self.cri.call("RemovePodSandbox", {1: self.id})
-            except CriError as error:
-                if "still running" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-            else:
-                return
+    def remove(self) -> None:
+        """Remove it."""
+        self.cri.remove_pod(self.id)
 
 
 def import_image(containerd: Containerd) -> None:
