@@ -7,8 +7,6 @@ that LISTEN does not use.
 
 # ruff: noqa: PLC0415  # see above
 
-from contextlib import AsyncExitStack
-
 from ccinit.agent.figures import read_pss_bytes
 from ccinit.agent.guest import EarlyGuest, Guest
 from ccinit.annotations import TYPE_CHECKING
@@ -26,6 +24,8 @@ from ccinit.kernel.priority import ORDINARY, set_priority
 from ccinit.rpc.server import RpcLimits, serve
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from ccinit.agent.log_pump import LogPump
     from ccinit.agent.phases.attestation import Attested
     from ccinit.agent.phases.configuration import Configured
@@ -58,6 +58,8 @@ async def boot(early: EarlyGuest) -> "Started":
     attested, pump = await run_phase(
         guest, sequence.ATTEST, _attest(guest, configured, log_binding), limits.attest_seconds
     )
+    from contextlib import AsyncExitStack
+
     async with AsyncExitStack() as ahead:
         unlocked, waiting = await run_phase(
             guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump, ahead)
@@ -186,7 +188,7 @@ async def _unlock(
     configured: "Configured",
     attested: "Attested",
     pump: "LogPump",
-    ahead: AsyncExitStack,
+    ahead: "AsyncExitStack",
 ) -> tuple["Unlocked", "ReceptionChildren | None"]:
     """Return the storage, and children for PULL; `ahead` ends them."""
     from ccinit.agent.phases.images import prepare_first
