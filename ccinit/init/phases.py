@@ -55,14 +55,17 @@ async def boot(early: EarlyGuest) -> "Started":
         guest, sequence.NET, _connect(guest, configured, log_binding), limits.network_seconds
     )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
-    attested, pump = await run_phase(
-        guest, sequence.ATTEST, _attest(guest, configured, log_binding), limits.attest_seconds
-    )
     from contextlib import AsyncExitStack
 
     async with AsyncExitStack() as ahead:
-        unlocked, waiting = await run_phase(
-            guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump, ahead)
+        attested, pump, waiting = await run_phase(
+            guest,
+            sequence.ATTEST,
+            _attest(guest, configured, log_binding, ahead),
+            limits.attest_seconds,
+        )
+        unlocked = await run_phase(
+            guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump)
         )
         pulled = await run_phase(
             guest,
@@ -163,17 +166,22 @@ async def _wait_for_entropy() -> None:
 
 
 async def _attest(
-    guest: Guest, configured: "Configured", log_binding: bytes
-) -> tuple["Attested", "LogPump"]:
-    """Return what the KBS gave, and what seals the kernel's log from now on."""
+    guest: Guest, configured: "Configured", log_binding: bytes, ahead: "AsyncExitStack"
+) -> tuple["Attested", "LogPump", "ReceptionChildren | None"]:
+    """Return what the KBS gave, what seals the kernel's log from now on, and children for PULL.
+
+    The children, which `ahead` ends, have this phase and the next to load their code.
+    """
     from ccinit.agent.log_pump import LogPump
     from ccinit.agent.phases.attestation import attest
+    from ccinit.agent.phases.images import prepare_first
 
+    waiting = await ahead.enter_async_context(prepare_first(guest, configured))
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)
     guest.loop.start(pump.run(), "kernel log")
     _open_owner_plane(guest, configured, attested)
-    return attested, pump
+    return attested, pump, waiting
 
 
 def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Attested") -> None:
@@ -184,21 +192,14 @@ def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Atteste
 
 
 async def _unlock(
-    guest: Guest,
-    configured: "Configured",
-    attested: "Attested",
-    pump: "LogPump",
-    ahead: "AsyncExitStack",
-) -> tuple["Unlocked", "ReceptionChildren | None"]:
-    """Return the storage, and children for PULL; `ahead` ends them."""
-    from ccinit.agent.phases.images import prepare_first
+    guest: Guest, configured: "Configured", attested: "Attested", pump: "LogPump"
+) -> "Unlocked":
     from ccinit.agent.phases.storage import unlock
     from ccinit.agent.storage_watch import StorageWatch
 
-    waiting = await ahead.enter_async_context(prepare_first(guest, configured, attested))
     unlocked = await unlock(guest, configured, attested)
     pump.watch(StorageWatch(guest, configured.manifest))
-    return unlocked, waiting
+    return unlocked
 
 
 async def _pull(

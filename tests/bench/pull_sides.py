@@ -5,7 +5,7 @@ nothing; a pull is over when the image's files can be read. Ours is the agent's 
 published root: PID 1, its children under their restrictions, every digest checked, the kernel's
 tree compared with the tar. As in a guest PID 1 is there before the pull begins and after it is
 over; so is the floor's process. The children that receive the image have been started when the
-guest began to open its storage, the others are started within the pull, as the peers are.
+guest began to attest, the others are started within the pull, as the peers are.
 """
 
 import os

@@ -17,6 +17,7 @@ from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, LimitExceededError
+from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
@@ -91,23 +92,19 @@ async def pull(
 
 
 def prepare_first(
-    guest: Guest, configured: Configured, attested: Attested
+    guest: Guest, configured: Configured
 ) -> AbstractAsyncContextManager[ReceptionChildren | None]:
-    """Return what starts the children that receive the first image, to be entered before UNLOCK.
+    """Return what starts the children that receive the first image, to be entered before ATTEST.
 
-    They load their code while storage is opened. None are started where that needs all the memory:
-    for a key derivation that somebody else has chosen, and without a disk for the images.
+    They load their code while the KBS and disks are waited for. None are started where somebody may
+    miss their memory: a key derivation in UNLOCK that another has chosen, or images without a disk.
     """
     volumes, image = configured.manifest.volumes, configured.manifest.images[0]
     kinds = {volume.kind for volume in volumes}
     made_elsewhere = {volume.kind for volume in volumes if volume.is_made_elsewhere}
     if VolumeKind.SCRATCH not in kinds or VolumeKind.PERSISTENT in made_elsewhere:
         return nullcontext()
-    try:
-        secrets = _secrets(attested, image, _rule(configured, image))
-    except LimitExceededError:
-        return nullcontext()  # PULL refuses it
-    return prepare_reception(guest.children, image, secrets)
+    return prepare_reception(guest.children, image, _credentials(configured, image).keys())
 
 
 async def _pull_one(
@@ -122,21 +119,24 @@ async def _pull_one(
 ) -> PulledImage:
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
-    rule = _rule(configured, image)
-    request = _request(configured, image, rule)
-    if waiting is None:
-        secrets = _secrets(attested, image, rule)
-        reception: _Reception = prepare_reception(guest.children, image, secrets)
-    else:
-        reception = nullcontext(waiting)
-    children = ImageChildren(
-        guest, configured, attested, image, directory, reception, turn, store.form
+    request = _request(configured, image)
+    credentials = _credentials(configured, image)
+    secrets = _secrets(attested, credentials)
+    entering: _Reception = (
+        prepare_reception(guest.children, image, credentials.keys())
+        if waiting is None
+        else nullcontext(waiting)
     )
-    async with children:
-        pulled = await pull_image(request, directory, children, store, policy)
-        # Nothing has been waited for since they were mounted. The end of the children is, and if
-        # another image fails meanwhile, this is interrupted there.
-        guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
+    async with entering as reception:
+        reception.give(secrets)
+        children = ImageChildren(
+            guest, configured, attested, image, directory, reception, turn, store.form
+        )
+        async with children:
+            pulled = await pull_image(request, directory, children, store, policy)
+            # Nothing has been waited for since they were mounted. The end of the children is, and
+            # if another image fails meanwhile, this is interrupted there.
+            guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
     guest.event(
         f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
         f"{pulled.file_bytes} bytes of files"
@@ -150,7 +150,7 @@ def _rule(configured: Configured, image: Image) -> RegistryRule | None:
     return select_rule(configured.manifest.registries, parse_image_reference(image.reference))
 
 
-def _request(configured: Configured, image: Image, rule: RegistryRule | None) -> PullRequest:
+def _request(configured: Configured, image: Image) -> PullRequest:
     limits = configured.config.limits
     return PullRequest(
         reference=image.reference,
@@ -159,21 +159,28 @@ def _request(configured: Configured, image: Image, rule: RegistryRule | None) ->
         encryption=image.encryption,
         has_auth=image.auth is not None,
         with_signatures=image.policy is not None,
-        registry=rule,
+        registry=_rule(configured, image),
     )
 
 
-def _secrets(attested: Attested, image: Image, rule: RegistryRule | None) -> Mapping[str, Secret]:
-    """Return what the registry child gets by pipe, by the pipes' names.
+def _credentials(configured: Configured, image: Image) -> Mapping[str, KbsUri]:
+    """Return what the registry's child gets by pipe, by the pipes' names.
 
     The credentials, and the keys of client certificates.
+    """
+    keys = rule_keys(_rule(configured, image))
+    uris: dict[str, KbsUri] = {key_pipe(position): uri for position, uri in enumerate(keys)}
+    if image.auth is not None:
+        uris[AUTH_PIPE] = image.auth
+    return uris
+
+
+def _secrets(attested: Attested, uris: Mapping[str, KbsUri]) -> Mapping[str, Secret]:
+    """Return them, released.
 
     Raises:
         LimitExceededError: `pull.secret`, one does not fit into a pipe.
     """
-    uris = {key_pipe(position): uri for position, uri in enumerate(rule_keys(rule))}
-    if image.auth is not None:
-        uris[AUTH_PIPE] = image.auth
     secrets = {name: attested.grants[uri].secret for name, uri in uris.items()}
     for name, secret in secrets.items():
         if len(secret) > MAX_PIPED_BYTES:

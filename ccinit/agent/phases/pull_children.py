@@ -1,7 +1,7 @@
 """The children of one pull: which role does what, and the pipes between them."""
 
 import os
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -66,11 +66,8 @@ class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
 
     Those that wait for others are started ahead and load their code meanwhile: who receives the
-    image before it is asked for (`reception_children`), the one for the index while the last tar is
-    read, those for the mounts while the index is made.
-
-    Args:
-        reception: who receives it, to be entered and left with this.
+    image before it is asked for (`reception_children`, whose own they stay), the one for the index
+    while the last tar is read, those for the mounts while the index is made.
     """
 
     def __init__(
@@ -80,7 +77,7 @@ class ImageChildren:
         attested: Attested,
         image: Image,
         directory: str,
-        reception: AbstractAsyncContextManager[ReceptionChildren],
+        reception: ReceptionChildren,
         turn: Turn,
         form: LayerForm = LayerForm.INDEX,
     ) -> None:
@@ -93,13 +90,11 @@ class ImageChildren:
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
         self._stack = AsyncExitStack()
-        self._entering = reception
-        self._entered: ReceptionChildren | None = None
+        self._reception = reception
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
     async def __aenter__(self) -> Self:
-        self._entered = await self._stack.enter_async_context(self._entering)
         return self
 
     async def __aexit__(
@@ -276,12 +271,6 @@ class ImageChildren:
                 for tree, parts in zip(trees, share_parts(len(trees)), strict=True)
             ]
         return join_parts([await walk.join() for walk in walks])
-
-    @property
-    def _reception(self) -> ReceptionChildren:
-        if self._entered is None:
-            raise RuntimeError("the children were not entered")
-        return self._entered
 
     async def _prepare_reader(self) -> PreparedChild:
         words = self._reception.fds.pop("words")

@@ -29,23 +29,35 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
     return pipes
 
 
+def fill_pipe(writer: int, secret: Secret) -> None:
+    """Put a secret into an empty pipe and close the end that is given: nothing follows it.
+
+    Raises:
+        LimitExceededError: `child.secret`, longer than a pipe holds.
+        KernelError: `kernel.write`.
+    """
+    try:
+        os.set_blocking(writer, False)
+        if os.write(writer, secret.reveal()) != len(secret):
+            raise LimitExceededError(
+                "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
+            )
+    except BrokenPipeError:
+        return  # who was to read it has ended, and the talk with it says so
+    except OSError as error:
+        raise kernel_error(error, "write", "pipe of a secret") from error
+    finally:
+        os.close(writer)
+
+
 def _open_secret(secret: Secret) -> int:
     """Put a secret in a pipe, whose reading end this returns."""
     (pipe,) = open_pipes(1)
     try:
-        os.set_blocking(pipe.writer, False)
-        if os.write(pipe.writer, secret.reveal()) != len(secret):
-            raise LimitExceededError(  # noqa: TRY301
-                "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
-            )
-    except OSError as error:
-        os.close(pipe.reader)
-        raise kernel_error(error, "write", "pipe of a secret") from error
+        fill_pipe(pipe.writer, secret)
     except BaseException:
         os.close(pipe.reader)
         raise
-    finally:
-        os.close(pipe.writer)
     return pipe.reader
 
 

@@ -376,13 +376,15 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     with open_folder() as folder:
         directory = folder / "image"
         directory.mkdir()
-        reception = prepare_reception(guest.children, image, {})
-        children = Confined(guest, configured, attested, image, str(directory), reception, Turn())
 
         async def pull_confined() -> PulledImage:
-            async with children:
-                request = _request(configured, image, None)
-                return await pull_image(request, str(directory), children, LayerStore())
+            async with prepare_reception(guest.children, image, ()) as reception:
+                children = Confined(
+                    guest, configured, attested, image, str(directory), reception, Turn()
+                )
+                async with children:
+                    request = _request(configured, image)
+                    return await pull_image(request, str(directory), children, LayerStore())
 
         done = EventLoop().run(pull_confined())
         try:

@@ -58,7 +58,7 @@ async def pull_by_waiting(guest: Any, configured: Any, unlocked: Unlocked) -> Pu
     scratch = SimpleNamespace(kind=VolumeKind.SCRATCH, is_made_elsewhere=False)
     configured.manifest.volumes = (scratch,)
     attested = Attested(grants={})
-    async with prepare_first(guest, configured, attested) as waiting:
+    async with prepare_first(guest, configured) as waiting:
         assert waiting is not None
         pulled = await pull(guest, configured, attested, unlocked, waiting)
     used = (waiting.registry, waiting.inspect, waiting.unpack, waiting.layers)

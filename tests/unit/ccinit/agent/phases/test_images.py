@@ -1,6 +1,6 @@
 """PULL's own part: several images at once, what they leave mounted, and what they leave behind."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +78,16 @@ def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
     return mounts
 
 
+class Reception:
+    """Notes what the registry's child is given."""
+
+    def __init__(self) -> None:
+        self.secrets: Mapping[str, Secret] = {}
+
+    def give(self, secrets: Mapping[str, Secret]) -> None:
+        self.secrets = secrets
+
+
 class Pod:
     """A manifest with two images, whose children are played.
 
@@ -93,8 +103,8 @@ class Pod:
         self.teardown = Teardown()
         self.images = {name: make_image(tars) for name, tars in TARS.items()}
         self.auth: Secret | None = None
-        self.piped: dict[str, Mapping[str, Secret]] = {}
-        self.received: dict[str, AbstractAsyncContextManager[object]] = {}
+        self.started: list[tuple[str, ...]] = []
+        self.received: dict[str, Reception] = {}
         self.requests: dict[str, PullRequest] = {}
 
     def children(  # as ImageChildren
@@ -104,17 +114,17 @@ class Pod:
         _attested: object,
         image: Image,
         _directory: str,
-        reception: AbstractAsyncContextManager[object],
+        reception: "Reception",
         *_more: object,
     ) -> "Played":
         self.received[image.name] = reception
         return Played(self, image.name)
 
     def reception(  # as prepare_reception
-        self, _children: object, image: Image, secrets: Mapping[str, Secret]
-    ) -> AbstractAsyncContextManager[object]:
-        self.piped[image.name] = secrets
-        return nullcontext(image.name)
+        self, _children: object, image: Image, credentials: Collection[str]
+    ) -> AbstractAsyncContextManager["Reception"]:
+        self.started.append((image.name, *credentials))
+        return nullcontext(Reception())
 
     def world(self, *volumes: Volume) -> tuple[Any, Any, Attested]:
         """Return as much of guest, configuration and grants as PULL looks at."""
@@ -249,8 +259,8 @@ def test_credentials_reach_the_registry_child_by_pipe_alone(pod: Pod) -> None:
     for name, request in pod.requests.items():
         assert request.has_auth
         assert b"password" not in wire.encode(request)
-        assert list(pod.piped[name]) == [AUTH_PIPE]
-        assert pod.piped[name][AUTH_PIPE] is pod.auth
+        assert pod.received[name].secrets == {AUTH_PIPE: pod.auth}
+        assert (name, AUTH_PIPE) in pod.started
 
 
 @pytest.mark.usefixtures("mounts")
@@ -270,36 +280,28 @@ def test_credentials_that_no_pipe_holds_are_refused(pod: Pod, size: int, reason:
 
 @pytest.mark.usefixtures("mounts")
 def test_children_that_wait_receive_the_first_image(pod: Pod) -> None:
-    waiting = object()
+    waiting = Reception()
+    pod.auth = Secret(b"password")
     pod.pull(waiting)
-    assert {name: enter(reception) for name, reception in pod.received.items()} == {
-        "web": waiting,
-        "other": "other",
-    }
-    assert list(pod.piped) == ["other"]
+    assert pod.received["web"] is waiting
+    assert waiting.secrets == {AUTH_PIPE: pod.auth}
+    assert pod.started == [("other", AUTH_PIPE)]
 
 
 @pytest.mark.parametrize(
-    ("volumes", "size", "expected"),
-    [
-        ((SCRATCH,), 8, "web"),
-        ((), 8, None),
-        ((SCRATCH, LUKS2), 8, None),
-        ((SCRATCH,), MAX_PIPED_BYTES + 1, None),
-    ],
-    ids=["on a disk", "in memory", "beside a key derivation", "a secret that PULL refuses"],
+    ("volumes", "expected"),
+    [((SCRATCH,), [("web", AUTH_PIPE)]), ((), []), ((SCRATCH, LUKS2), [])],
+    ids=["on a disk", "in memory", "beside a key derivation"],
 )
 def test_children_are_started_ahead_where_nobody_misses_their_memory(
-    pod: Pod, volumes: tuple[Volume, ...], size: int, expected: str | None
+    pod: Pod, volumes: tuple[Volume, ...], expected: list[tuple[str, ...]]
 ) -> None:
-    pod.auth = Secret(bytes(size))
-    assert enter(prepare_first(*pod.world(*volumes))) == expected
-    assert pod.piped == ({"web": {AUTH_PIPE: pod.auth}} if expected else {})
+    pod.auth = Secret(b"not known by then")
+    guest, configured, _attested = pod.world(*volumes)
 
+    async def start() -> bool:
+        async with prepare_first(guest, configured) as children:
+            return children is not None
 
-def enter(reception: AbstractAsyncContextManager[object]) -> object:
-    async def entered() -> object:
-        async with reception as children:
-            return children
-
-    return EventLoop().run(entered())
+    assert EventLoop().run(start()) == bool(expected)
+    assert pod.started == expected

@@ -1,27 +1,32 @@
 """What a pull's children leave behind where they cannot be started."""
 
 import errno
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from ccinit.agent.phases import pull_children, reception_children
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.reception_children import prepare_reception
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import KernelError
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.pipes import open_pipes
 from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
+from ccinit.secret import Secret
 from ccinit.values import replace
 
+T = TypeVar("T")
 PLAIN = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
 
 
@@ -44,13 +49,17 @@ def run(work: Coroutine[object, None, object]) -> None:
         work.send(None)
 
 
-def image_children(left: int, directory: Path, image: Image = PLAIN) -> ImageChildren:
+def reception_of(left: int, image: Image = PLAIN) -> Any:
+    children: Any = Children(left)
+    return prepare_reception(children, image, ("auth", "key-0"))
+
+
+def image_children(left: int, directory: Path) -> ImageChildren:
     guest: Any = SimpleNamespace(children=Children(left))
     limits = SimpleNamespace(pull_seconds=1.0)
     configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
     unused: Any = None
-    reception = prepare_reception(guest.children, image, {})
-    return ImageChildren(guest, configured, unused, image, str(directory), reception, Turn())
+    return ImageChildren(guest, configured, unused, PLAIN, str(directory), unused, Turn())
 
 
 @pytest.fixture
@@ -64,7 +73,7 @@ def pipes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let so many pipes be made."""
     left = [count]
 
-    def limited(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
+    def limited(make: Callable[[], T]) -> T:
         if not left[0]:
             raise KernelError(errno.EMFILE, "pipe", "layers")
         left[0] -= 1
@@ -73,17 +82,20 @@ def pipes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     for module in (pull_children, reception_children):
         monkeypatch.setattr(module, "open_pipe", partial(limited, open_pipe))
     monkeypatch.setattr(reception_children, "open_word_pipe", partial(limited, open_word_pipe))
+    monkeypatch.setattr(
+        reception_children, "open_pipes", lambda count: limited(lambda: open_pipes(count))
+    )
 
 
-@pytest.mark.parametrize(("made", "started"), [(0, 4), (1, 4), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("made", "started"), [(0, 4), (1, 4), (2, 4), (3, 0), (3, 3)])
 @pytest.mark.usefixtures("fds")
 def test_pull_that_cannot_begin_leaves_no_descriptor(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: int, started: int
+    monkeypatch: pytest.MonkeyPatch, made: int, started: int
 ) -> None:
     pipes(monkeypatch, made)
     with pytest.raises(KernelError) as refused:
-        image_children(started, tmp_path).__aenter__().send(None)
-    assert refused.value.reason == ("kernel.pipe" if made < 2 else "kernel.clone3")
+        reception_of(started).__aenter__().send(None)
+    assert refused.value.reason == ("kernel.pipe" if made < 3 else "kernel.clone3")
 
 
 @pytest.mark.parametrize(
@@ -95,14 +107,12 @@ def test_pull_that_cannot_begin_leaves_no_descriptor(
     ],
 )
 @pytest.mark.usefixtures("fds")
-def test_pull_that_begins_closes_its_own_with_the_block(
-    tmp_path: Path, image: Image, started: int
-) -> None:
+def test_pull_that_begins_closes_its_own_with_the_block(image: Image, started: int) -> None:
     """The reader of tars is not started ahead where keys have to be opened first."""
 
     async def use(left: int) -> None:
-        async with image_children(left, tmp_path, image):
-            pass
+        async with reception_of(left, image) as reception:
+            reception.give({"auth": Secret(b"password")})
 
     run(use(started))
     with pytest.raises(KernelError):
@@ -120,3 +130,33 @@ def test_compression_that_cannot_begin_leaves_no_descriptor(
     with pytest.raises(KernelError) as refused:
         image_children(started, tmp_path).compress(str(tar), ()).send(None)
     assert refused.value.reason == ("kernel.pipe" if not made else "kernel.clone3")
+
+
+def test_credentials_come_with_the_job_and_each_ends() -> None:
+    given: dict[str, int] = {}
+
+    class Noting(Children):
+        @asynccontextmanager
+        async def prepare(self, _role: object, **_what: Any) -> AsyncIterator[object]:
+            if _role is Role.REGISTRY:
+                given.update({name: os.dup(fd) for name, fd in _what["fds"].items()})
+            async with super().prepare(_role, **_what) as child:
+                yield child
+
+    async def use() -> None:
+        children: Any = Noting(4)
+        async with prepare_reception(children, PLAIN, ("auth", "key-0")) as reception:
+            for reader in given.values():
+                os.set_blocking(reader, False)
+                with pytest.raises(BlockingIOError):
+                    os.read(reader, 1)
+            contents = {"auth": b"password", "key-0": b"key"}
+            reception.give({name: Secret(content) for name, content in contents.items()})
+            assert not reception.credentials
+            for name, content in contents.items():
+                assert os.read(given[name], 100) == content
+                assert os.read(given[name], 1) == b""
+
+    run(use())
+    for reader in given.values():
+        os.close(reader)

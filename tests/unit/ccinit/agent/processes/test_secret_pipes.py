@@ -4,8 +4,14 @@ import os
 
 import pytest
 
-from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES, close_all, open_secret_pipes
+from ccinit.agent.processes.secret_pipes import (
+    MAX_PIPED_BYTES,
+    close_all,
+    fill_pipe,
+    open_secret_pipes,
+)
 from ccinit.errors import LimitExceededError
+from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 from tests.fakes.machine.scarcity import count_descriptors
 
@@ -26,4 +32,12 @@ def test_secret_longer_than_a_pipe_is_refused_before_anybody_waits_for_it() -> N
     with pytest.raises(LimitExceededError) as refused:
         open_secret_pipes({"key": Secret(b"key"), "long": Secret(bytes(MAX_PIPED_BYTES + 1))})
     assert refused.value.reason == "child.secret"
+    assert count_descriptors() == before
+
+
+def test_secret_for_somebody_who_has_ended_is_nobodys() -> None:
+    before = count_descriptors()
+    (pipe,) = open_pipes(1)
+    os.close(pipe.reader)
+    fill_pipe(pipe.writer, Secret(b"key"))
     assert count_descriptors() == before
