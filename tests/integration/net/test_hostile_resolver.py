@@ -1,16 +1,10 @@
 """Names as a hostile resolver answers for them: the certificate decides, not the address."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.faults.plugin import FaultSeen
+from tests.integration.net.namespaces import run_apart
 
-ROOT = Path(__file__).parents[3]
 CASES = {
     "another's address": "net.certificate_name",
     "a closed address, then another's": "net.certificate_name",
@@ -28,16 +22,7 @@ pytestmark = pytest.mark.usefixtures("as_root")
 def test_r97_resolver_that_lies_is_refused_and_asked_again(
     case: str, fault_seen: FaultSeen
 ) -> None:
-    program = (sys.executable, "-m", "tests.integration.net.resolver_program", case)
-    path = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
-    done = subprocess.run(
-        ("unshare", "--net", "--mount", *program),
-        env={**os.environ, "PYTHONPATH": path},
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    seen = json.loads(done.stdout)
+    seen = run_apart("tests.integration.net.resolver_program", case)
     assert seen["told"] == [CASES[case], "hello"]
     assert seen["asked"] >= 2
     assert seen["connections"] == 1  # the one that ended well

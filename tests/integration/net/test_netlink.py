@@ -20,8 +20,8 @@ from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.sysctl import write_sysctl
+from tests.integration.net.namespaces import run_apart
 
-ROOT = Path(__file__).parents[3]
 MAC = "02:00:00:00:00:01"
 HARDENED, AS_THEY_WERE = "hardened", "as they were"
 ADVERTISED = "2001:db8:bad::"
@@ -33,16 +33,9 @@ def in_namespace(
     address: str, prefix: int, gateway: str, mac: str = MAC, settings: str = ""
 ) -> dict[str, str]:
     """Apply a plan in a fresh network namespace with one veth link; return what came of it."""
-    script = (sys.executable, "-m", "tests.integration.net.test_netlink")
-    path = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
-    done = subprocess.run(
-        ("unshare", "--net", *script, address, str(prefix), gateway, mac, settings),
-        env={**os.environ, "PYTHONPATH": path},
-        check=True,
-        capture_output=True,
-        timeout=60,
+    result: dict[str, str] = run_apart(
+        "tests.integration.net.test_netlink", address, str(prefix), gateway, mac, settings
     )
-    result: dict[str, str] = json.loads(done.stdout)
     return result
 
 

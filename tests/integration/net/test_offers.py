@@ -1,30 +1,17 @@
 """Offers as clouds and clusters make them: the first connection goes through the gateway."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.integration.net.namespaces import run_apart
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
 
 def take_offer(address: str, prefix: int, gateway: str) -> dict[str, str]:
     """Let a guest with nothing else take an offer; return what came of it."""
-    program = (sys.executable, "-m", "tests.integration.net.offer_program")
-    path = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
-    done = subprocess.run(
-        ("unshare", "--net", *program, address, str(prefix), gateway),
-        env={**os.environ, "PYTHONPATH": path},
-        check=True,
-        capture_output=True,
-        timeout=60,
+    seen: dict[str, str] = run_apart(
+        "tests.integration.net.offer_program", address, str(prefix), gateway
     )
-    seen: dict[str, str] = json.loads(done.stdout)
     return seen
 
 

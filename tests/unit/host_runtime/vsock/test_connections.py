@@ -48,16 +48,24 @@ def opened(connections: ConnectionTable) -> Connection:
     return connection
 
 
-def test_data_stops_at_the_guests_credit_and_goes_on_with_more() -> None:
+NEAR_THE_END = 0xFFFF_FFF0
+"""Of the counters of bytes, which a connection that carries a log passes every 4 GiB."""
+
+
+@pytest.mark.parametrize(("sent", "forwarded"), [(0, 40), (NEAR_THE_END, 24)])
+def test_data_stops_at_the_guests_credit_and_goes_on_with_more(sent: int, forwarded: int) -> None:
     connections = table()
     connection = opened(connections)
+    connection._sent = sent
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=sent), b"")
     connection.local_data(b"x" * 50)
     connections.update(connection)
     given = connections.next_packet(1000)
     assert given is not None
     assert len(given[2]) == 40
     assert connections.next_packet(1000) is None
-    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=40), b"")
+    update = packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=forwarded)
+    connections.receive(update, b"")
     given = connections.next_packet(1000)
     assert given is not None
     assert len(given[2]) == 10
@@ -269,29 +277,6 @@ def test_reset_of_the_guest_forgets_everything() -> None:
     assert connections.clear() == (connection,)
     assert operations(connections) == []
     assert len(connections) == 0
-
-
-NEAR_THE_END = 0xFFFF_FFF0
-"""Of the counters of bytes, which a connection that carries a log passes every 4 GiB."""
-
-
-def test_credit_of_the_guest_goes_on_when_its_counters_begin_again() -> None:
-    connections = table()
-    connection = opened(connections)
-    connection._sent = NEAR_THE_END
-    connections.receive(
-        packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=NEAR_THE_END), b""
-    )
-    connection.local_data(b"x" * 50)
-    connections.update(connection)
-    given = connections.next_packet(1000)
-    assert given is not None
-    assert len(given[2]) == 40
-    assert connections.next_packet(1000) is None
-    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=24), b"")
-    given = connections.next_packet(1000)
-    assert given is not None
-    assert len(given[2]) == 10
 
 
 def test_our_credit_goes_on_when_its_counters_begin_again() -> None:
