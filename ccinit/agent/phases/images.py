@@ -16,7 +16,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
-from ccinit.errors import CcinitError, LimitExceededError
+from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
@@ -104,7 +104,11 @@ def prepare_first(
     made_elsewhere = {volume.kind for volume in volumes if volume.is_made_elsewhere}
     if VolumeKind.SCRATCH not in kinds or VolumeKind.PERSISTENT in made_elsewhere:
         return nullcontext()
-    return prepare_reception(guest.children, image, _credentials(configured, image).keys())
+    try:
+        credentials = _credentials(configured, image)
+    except FormatError:
+        return nullcontext()  # PULL refuses the reference, in the image's name
+    return prepare_reception(guest.children, image, credentials.keys())
 
 
 async def _pull_one(
