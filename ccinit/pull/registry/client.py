@@ -142,11 +142,10 @@ class Registry:
     def blob(self, digest: Digest, download: Download) -> None:
         """Download a blob whole; after a break from where it stopped.
 
-        Only the bytes count: a reply that has no end behind the last one is as good. The attempts
-        are those for one place in it: where one has come further, they begin anew.
+        Only the bytes count: a reply that has no end behind the last one is as good.
 
         Raises:
-            PeerError: `registry.…` or `net.…`, the attempts are used up, or the time is.
+            PeerError: `registry.…` or `net.…`, the attempts are used up.
             VerificationError: `pull.blob_size`, the blob is longer than announced.
         """
 
@@ -166,30 +165,17 @@ class Registry:
         if download.missing_bytes:
             # The whole blob, for a service may know no ranges; and room for a refusal's body.
             max_bytes = max(download.received_bytes + download.missing_bytes, _MIN_BODY_BYTES)
-            url = f"{self._base}/blobs/{digest}"
-            self._get(url, send, max_bytes, reached=lambda: download.received_bytes)
+            self._get(f"{self._base}/blobs/{digest}", send, max_bytes)
 
     def _request(self, url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
         return self._http.request("GET", url, headers=headers, limits=limits)
 
-    def _get(
-        self,
-        url: str,
-        send: Send,
-        max_bytes: int,
-        headers: Headers = (),
-        reached: Callable[[], int] = lambda: 0,
-    ) -> HttpReply:
-        """Send until it succeeds, is refused, or the attempts since it came furthest are used up.
-
-        A service that knows no ranges begins at 0 again: it has to get beyond where it was.
-        """
+    def _get(self, url: str, send: Send, max_bytes: int, headers: Headers = ()) -> HttpReply:
+        """Send until it succeeds, is refused, or the attempts are used up."""
         wait_seconds = _FIRST_WAIT_SECONDS
         last: PeerError | None = None
-        furthest, left = reached(), self._limits.attempts
-        while left:
-            left -= 1
-            if last is not None:
+        for attempt in range(self._limits.attempts):
+            if attempt:
                 wait_seconds = min(wait_seconds, _MAX_WAIT_SECONDS)
                 if wait_seconds >= self._end - boottime():
                     break  # what has failed is the one to tell
@@ -201,9 +187,6 @@ class Registry:
                 if error.reason not in _BROKEN:
                     raise
                 last = error
-                if reached() > furthest:
-                    furthest, left = reached(), self._limits.attempts - 1
-                    wait_seconds = _FIRST_WAIT_SECONDS
                 continue
             if reply.status in (200, 206):
                 return reply
