@@ -200,20 +200,18 @@ class Children:
         role: Role,
         *,
         fds: Mapping[str, int],
-        secrets: Mapping[str, Secret] | None = None,
         workspace: str = "",
     ) -> AsyncIterator["PreparedChild"]:
         """Start a child for a job that is soon to come; yields it, and ends it with the block.
 
         It loads its code and gives up its rights while others work, behind them if there are too
-        few processors, and then waits. The fds may be closed as soon as it is there; secrets are as
-        for `run`.
+        few processors, and then waits. The fds may be closed as soon as it is there.
 
         Raises:
             KernelError: it could not be started.
         """
         rights = self._table[role]
-        async with self._start_with(role, fds, secrets or {}, workspace) as child:
+        async with self._start(role, fds, workspace, {}) as child:
             child.enclose(self._cgroup, rights, self.store_bytes)
             child.step_back()
             yield PreparedChild(child, rights)

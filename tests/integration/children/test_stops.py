@@ -14,6 +14,7 @@ import pytest
 
 from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import owned_pids, reap_orphans
 from ccinit.secret import Secret
@@ -48,13 +49,16 @@ async def run(children: Children, _workspace: Path) -> None:
 async def prepare(children: Children, _workspace: Path) -> None:
     """Two children side by side, of which one is never used."""
     with Secret(b"key") as key:
-        secrets = {"key": key}
-        async with (
-            children.prepare(Role.CONFIG, fds={}, secrets=secrets),
-            children.prepare(Role.CONFIG, fds={}, secrets=secrets) as used,
-        ):
-            order = Order(deed="read_secret")
-            outcome = await used.run(order, Outcome, seconds=SECONDS)
+        pipes = open_secret_pipes({"key": key})
+        try:
+            async with (
+                children.prepare(Role.CONFIG, fds=pipes),
+                children.prepare(Role.CONFIG, fds=pipes) as used,
+            ):
+                order = Order(deed="read_secret")
+                outcome = await used.run(order, Outcome, seconds=SECONDS)
+        finally:
+            close_all(pipes.values())
     assert outcome.data == b"yek"
 
 
