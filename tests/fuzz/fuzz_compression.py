@@ -15,7 +15,7 @@ import zstandard
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.compression import Compression
-from ccinit.pull.layers.decompress import OutputLimit, make_decompressor
+from ccinit.pull.layers.decompress import Chunk, OutputLimit, decompress
 from tests.fuzz.trials import Trials, run
 
 CAP_BYTES = 1 << 16
@@ -28,15 +28,14 @@ def undo(compression: Compression, data: bytes, cuts: list[int]) -> bytes | str:
     """Return what a stream that comes in pieces gives, or the reason of its refusal."""
     output = bytearray()
 
-    def sink(piece: bytes | memoryview) -> None:
+    def sink(piece: Chunk) -> None:
         output.extend(piece)
         assert len(output) <= CAP_BYTES
 
-    decompressor = make_decompressor(compression, sink, OutputLimit(max_bytes=CAP_BYTES))
+    bounds = zip([0, *cuts], [*cuts, len(data)], strict=True)
+    pieces = (data[start:end] for start, end in bounds)
     try:
-        for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
-            decompressor.feed(data[start:end])
-        decompressor.finish()
+        decompress(pieces, compression, sink, OutputLimit(max_bytes=CAP_BYTES))
     except (FormatError, LimitExceededError) as error:
         return error.reason
     return bytes(output)

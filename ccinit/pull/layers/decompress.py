@@ -6,17 +6,20 @@ its ratio to the input, zstd's window in memory; a step never makes more than a 
 digests of input and output are checked elsewhere (`pull.blob`, `verify`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import zstandard
 from isal import igzip_lib
 
-from ccinit.annotations import Protocol, assert_never
+from ccinit.annotations import assert_never
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.compression import Compression
+from ccinit.pull.layers.stream import make_buffer
 from ccinit.values import frozen
 
-Sink = Callable[[bytes | memoryview], None]
+Chunk = bytes | memoryview
+Sink = Callable[[Chunk], None]
+"""Takes what has come out, which is valid until it returns."""
 
 _CHUNK_BYTES = 1 << 18
 _FIRST_BYTES, _GROWTH = 1 << 14, 16
@@ -46,30 +49,25 @@ class OutputLimit:
     max_bytes: int
 
 
-class Decompressor(Protocol):
-    """Takes a compressed stream and gives the plain one to its sink."""
+def decompress(
+    chunks: Iterable[Chunk], compression: Compression, sink: Sink, limit: OutputLimit
+) -> None:
+    """Undo the compression of a stream that comes in chunks, each valid until the next.
 
-    def feed(self, data: bytes | memoryview) -> None:
-        """Take the next compressed bytes."""
-
-    def finish(self) -> None:
-        """Say that the stream has ended; it must not stop within a member."""
-
-
-def make_decompressor(compression: Compression, sink: Sink, limit: OutputLimit) -> Decompressor:
-    """Return what undoes `compression` and gives the result to `sink`.
-
-    Its methods raise `FormatError` (`pull.gzip`, `pull.zstd`) and `LimitExceededError`
-    (`pull.layer_bytes`, `pull.ratio`).
+    Raises:
+        FormatError: `pull.gzip`, `pull.zstd`.
+        LimitExceededError: `pull.layer_bytes`, `pull.ratio`.
     """
     output = _BoundedOutput(sink, limit)
+    counted = output.count(chunks)
     match compression:
         case Compression.NONE:
-            return _Plain(output)
+            for chunk in counted:
+                output.send(chunk)
         case Compression.GZIP:
-            return _Gzip(output)
+            _undo_gzip(counted, output)
         case Compression.ZSTD:
-            return _Zstd(output)
+            _undo_zstd(counted, output)
         case _:
             assert_never(compression)
 
@@ -81,10 +79,16 @@ class _BoundedOutput:
         self._written = 0
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
-        self.input_bytes = 0
+        self._input_bytes = 0
 
-    def write(self, data: bytes) -> int:
-        """Take what was made of a member or frame.
+    def count(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Yield what is read, which bounds what may come out."""
+        for chunk in chunks:
+            self._input_bytes += len(chunk)
+            yield chunk
+
+    def write(self, data: bytes) -> None:
+        """Take what was made of a member.
 
         A layer may have one for each of its files, and whatever is sent wakes the next child, so
         small ones wait for each other.
@@ -93,7 +97,6 @@ class _BoundedOutput:
         self._pieces_bytes += len(data)
         if self._pieces_bytes >= _SENT_BYTES:
             self.flush()
-        return len(data)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -102,28 +105,23 @@ class _BoundedOutput:
         self._pieces.clear()
         self._pieces_bytes = 0
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: Chunk) -> None:
         self._written += len(data)
         if self._written > self._limit.max_bytes:
             raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
-        if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self.input_bytes:
+        if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self._input_bytes:
             raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
         self._sink(data)
 
 
-class _Plain:
-    def __init__(self, output: _BoundedOutput) -> None:
-        self._output = output
-
-    def feed(self, data: bytes | memoryview) -> None:
-        self._output.input_bytes += len(data)
-        self._output.send(data)
-
-    def finish(self) -> None:
-        """Nothing can be open."""
+def _undo_gzip(chunks: Iterable[Chunk], output: _BoundedOutput) -> None:
+    members = _GzipMembers(output)
+    for chunk in chunks:
+        members.feed(chunk)
+    members.finish()
 
 
-class _Gzip:
+class _GzipMembers:
     def __init__(self, output: _BoundedOutput) -> None:
         self._output = output
         self._member = _gzip_member()
@@ -131,8 +129,7 @@ class _Gzip:
         self._has_begun = False
         self._piece_bytes = _FIRST_BYTES
 
-    def feed(self, data: bytes | memoryview) -> None:
-        self._output.input_bytes += len(data)
+    def feed(self, data: Chunk) -> None:
         view = memoryview(self._rest + data if self._rest else data)
         self._rest = b""
         position = 0
@@ -169,7 +166,7 @@ class _Gzip:
                 break
         return position
 
-    def _decompress(self, piece: bytes | memoryview) -> None:
+    def _decompress(self, piece: Chunk) -> None:
         while True:
             try:
                 chunk = self._member.decompress(piece, _CHUNK_BYTES)
@@ -222,27 +219,30 @@ def _gzip_member() -> igzip_lib.IgzipDecompressor:
     return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
-class _Zstd:
-    """libzstd itself goes on to the next frame and refuses what is none.
+class _ChunkFile:
+    """Chunks as the file that libzstd's binding reads from."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks = filter(len, chunks)
+
+    def read(self, _size: int) -> Chunk:
+        """Return the next one; nothing is the end."""
+        return next(self._chunks, b"")
+
+
+def _undo_zstd(chunks: Iterable[Chunk], output: _BoundedOutput) -> None:
+    """Have libzstd go from frame to frame; it refuses what is none.
 
     It does not say whether the last frame is whole; if it is cut short the diff_id cannot match.
+    What it makes goes into one buffer again and again: as `bytes` it would be copied once more.
     """
-
-    def __init__(self, output: _BoundedOutput) -> None:
-        self._output = output
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        self._frames = decompressor.stream_writer(
-            output,  # type: ignore[arg-type]  # only its `write` is called
-            closefd=False,
-        )
-
-    def feed(self, data: bytes | memoryview) -> None:
-        self._output.input_bytes += len(data)
-        try:
-            self._frames.write(data)
-        except zstandard.ZstdError as error:
-            raise FormatError("pull.zstd", f"malformed: {error}") from error
-        self._output.flush()
-
-    def finish(self) -> None:
-        self._frames.close()  # type: ignore[no-untyped-call]
+    frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(
+        _ChunkFile(chunks),  # type: ignore[arg-type]  # only its `read` is called
+        read_across_frames=True,
+    )
+    buffer = make_buffer(_CHUNK_BYTES)
+    try:
+        while length := frames.readinto(buffer):
+            output.send(buffer[:length])
+    except zstandard.ZstdError as error:
+        raise FormatError("pull.zstd", f"malformed: {error}") from error

@@ -8,7 +8,7 @@ from isal import igzip_lib
 
 from ccinit.errors import FormatError
 from ccinit.formats.oci.compression import Compression
-from ccinit.pull.layers.decompress import OutputLimit, make_decompressor
+from ccinit.pull.layers.decompress import Chunk, OutputLimit, decompress
 from tests.faults.plugin import FaultSeen
 
 PLAIN = bytes(range(256)) * 5000
@@ -19,12 +19,20 @@ SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + b"skip"
 def undo(
     compression: Compression, data: bytes, *, piece: int = 1000, limit: OutputLimit = LIMIT
 ) -> bytes:
-    output: list[bytes | memoryview] = []
-    decompressor = make_decompressor(compression, output.append, limit)
-    for start in range(0, len(data), piece):
-        decompressor.feed(data[start : start + piece])
-    decompressor.finish()
-    return b"".join(output)
+    return b"".join(sent(compression, data, piece=piece, limit=limit))
+
+
+def sent(
+    compression: Compression, data: bytes, *, piece: int, limit: OutputLimit = LIMIT
+) -> list[bytes]:
+    output: list[bytes] = []
+
+    def sink(made: Chunk) -> None:
+        output.append(bytes(made))
+
+    pieces = (data[start : start + piece] for start in range(0, len(data), piece))
+    decompress(pieces, compression, sink, limit)
+    return output
 
 
 def zstd(data: bytes, window_log: int = 20) -> bytes:
@@ -138,11 +146,8 @@ FRAMES = [zstd(b"x")] * 5000
 def test_what_small_members_give_is_sent_together(
     compression: Compression, parts: list[bytes]
 ) -> None:
-    sent: list[bytes | memoryview] = []
-    decompressor = make_decompressor(compression, sent.append, LIMIT)
-    decompressor.feed(b"".join(parts))
-    decompressor.finish()
-    assert sent == [b"x" * len(parts)]
+    data = b"".join(parts)
+    assert sent(compression, data, piece=len(data)) == [b"x" * len(parts)]
 
 
 def test_member_is_not_given_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
