@@ -204,21 +204,21 @@ class ImageChildren:
             return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
 
         reader = self._reception.layers or await self._prepare_reader()
-        layers = await reader.run(
+        return await reader.run(
             request,
             VerifiedLayers,
             seconds=self._seconds,
             answers={KeptTar: give_kept, GrowingTar: give},
         )
-        for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
-            self._trees.append(await self._prepare_for_files(Role.TREE))
-        return layers
 
     async def index(self, request: IndexRequest) -> None:
         """Run mkfs.erofs over each tar."""
         if self._index is None:
             raise RuntimeError("no tar was decompressed")
-        await self._index.run(request, IndexReply, seconds=self._seconds)
+        async with TaskGroup() as group:
+            index = self._index.run(request, IndexReply, seconds=self._seconds)
+            group.start(index, "index layers")
+            group.start(self._prepare_walkers(), "start walkers")
 
     async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
         """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
@@ -257,6 +257,8 @@ class ImageChildren:
 
     async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
         """List the mounted layers, with as many processors as there are parts, if there are."""
+        if not self._trees:
+            await self._prepare_walkers()
         trees = self._trees
         async with TaskGroup() as group:
             walks = [
@@ -279,6 +281,10 @@ class ImageChildren:
             return await self._stack.enter_async_context(prepared)
         finally:
             os.close(words)
+
+    async def _prepare_walkers(self) -> None:
+        for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
+            self._trees.append(await self._prepare_for_files(Role.TREE))
 
     async def _prepare_for_files(self, role: Role) -> PreparedChild:
         prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
