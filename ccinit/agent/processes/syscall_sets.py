@@ -121,8 +121,8 @@ to do otherwise, nor the file be cut off, punched, or written to at a place of c
 
 TREE_WALK = SyscallPolicy(
     allowed=COMPUTE
-    | _calls("openat newfstatat readlink getdents64 fchdir")
-    | _calls("getxattr lgetxattr listxattr llistxattr"),
+    | _calls("openat newfstatat readlink getdents64 chdir fchdir")
+    | _calls("getxattr fgetxattr listxattr flistxattr"),
     rules=NO_EXECUTABLE_MEMORY
     | {
         "ioctl": ArgumentRule(

@@ -17,12 +17,19 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.kernel.libc import kernel_error
-from ccinit.pull.layers.listing import Content, Listing, Xattrs, attributes_of, part_of
+from ccinit.pull.layers.listing import (
+    Attributes,
+    Content,
+    Listing,
+    ListingPart,
+    Xattrs,
+    attributes_of,
+)
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest
 from ccinit.values import frozen
@@ -33,8 +40,9 @@ _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP = struct.Struct("=QQIIII")  # start, length, flags, mapped, count, reserved
 _EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, flags, 3 reserved
 _MAX_EXTENTS = 2
-_ASK = _FIEMAP.pack(0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
-_NO_EXTENTS = bytes(_MAX_EXTENTS * _EXTENT.size)
+_ASK = _FIEMAP.pack(0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0) + bytes(
+    _MAX_EXTENTS * _EXTENT.size
+)
 _CHUNK_BYTES = 1 << 20
 _NANOSECONDS = 1_000_000_000
 
@@ -54,37 +62,33 @@ def list_tree(
     root: str, form: LayerForm = LayerForm.INDEX, parts: Sequence[int] = range(LISTING_PARTS)
 ) -> tuple[Digest, ...]:
     """Return the digests of these parts of the canonical listing of the mounted layer at `root`."""
-    directory = -1
     try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        # Relative paths from here stay below PATH_MAX, as they did in the tar.
-        os.fchdir(directory)
-        digests = _Walk(os.fstat(directory).st_dev, form, parts).digests()
+        _enter(os.fsencode(root))
+        digests = _Walk(os.stat(b".").st_dev, form, parts).digests()
         return tuple(digests[part] for part in parts)
     except OSError as error:
         raise kernel_error(error, "walk", root) from error
-    finally:
-        if directory >= 0:
-            os.close(directory)
 
 
-@frozen
+@frozen(kw_only=False)
 class _Level:
     """A directory on the way down.
 
     Attributes:
         prefix: what goes before its names in a path.
+        part: of the listing, which its records are in.
         names: those still to come, in order.
         inodes: by name if its records are not wanted, None for a directory's.
     """
 
     prefix: bytes
+    part: ListingPart
     names: Iterator[bytes]
     inodes: Mapping[bytes, int | None] | None = None
 
 
 class _Walk:
-    """One walk of the tree below the working directory."""
+    """One walk of the tree below the working directory, which goes along."""
 
     def __init__(self, device: int, form: LayerForm, parts: Sequence[int]) -> None:
         self._device = device
@@ -96,117 +100,132 @@ class _Walk:
         self._digests: dict[int, Digest] = {}
 
     def digests(self) -> tuple[Digest, ...]:
-        if part_of(b"") in self._parts:
-            self._record(b"", b"")
-        levels = [self._enter(b"")]
+        first = self._listing.next_part
+        first.expect(1)
+        if first.position in self._parts:
+            self._record(first, b"", b"")
+        levels = [self._read(b"")]
         while levels:
             level = levels[-1]
             for name in level.names:  # a path is made when its turn comes
                 if self._visit(level, name):
-                    levels.append(self._enter(level.prefix + name))
+                    _enter(name)
+                    levels.append(self._read(level.prefix + name + b"/"))
                     break
             else:
                 levels.pop()
+                if levels:
+                    os.chdir(b"..")
         return self._listing.digests()
 
-    def _enter(self, path: bytes) -> _Level:
-        prefix, target = path + b"/" if path else b"", path or b"."
-        if part_of(path) in self._parts:
-            return _Level(prefix=prefix, names=_in_order(os.listdir(target)))
-        with os.scandir(target) as entries:
-            inodes = {
-                entry.name: None if entry.is_dir(follow_symlinks=False) else entry.inode()
-                for entry in entries
-            }
-        return _Level(prefix=prefix, names=_in_order(inodes), inodes=inodes)
+    def _read(self, prefix: bytes) -> _Level:
+        """Read the working directory's names."""
+        part = self._listing.next_part
+        inodes = None if part.position in self._parts else _inodes()
+        names = sorted(os.listdir(b".") if inodes is None else inodes)
+        part.expect(len(names))
+        if self._listing.records > MAX_RECORDS:
+            raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
+        return _Level(prefix, part, iter(names), inodes)
 
     def _visit(self, level: _Level, name: bytes) -> bool:
         """List this name, or pass it by; return whether it is a directory's."""
         if level.inodes is None:
-            return self._record(level.prefix, name)
+            return self._record(level.part, level.prefix, name)
         inode = level.inodes[name]
         if inode is not None:
             self._first.setdefault(inode, (level.prefix, name))
         return inode is None
 
-    def _record(self, prefix: bytes, name: bytes) -> bool:
-        """List what is at this path; return whether it is a directory."""
-        path = prefix + name
-        target = path or b"."
-        status = os.lstat(target)
+    def _record(self, part: ListingPart, prefix: bytes, name: bytes) -> bool:
+        path, here = prefix + name, name or b"."
+        status = os.lstat(here)
         if status.st_dev != self._device:
             raise VerificationError("tree.device", f"{path[:80]!r} is another mount")
-        if self._listing.records >= MAX_RECORDS:
-            raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFCHR:
             if status.st_rdev != 0:
                 raise FormatError("tree.kind", f"{path[:80]!r} is a device")
-            self._listing.whiteout(path)
+            part.whiteout(path)
             return False
-        attributes = attributes_of(
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns // _NANOSECONDS,  # as a float it may round up
-            _xattrs(target) if kind != stat.S_IFLNK else (),
-        )
         if kind == stat.S_IFDIR:
-            self._listing.directory(path, attributes)
+            part.directory(path, _attributes(status, _xattrs(here)))
             return True
         first = path
         if status.st_nlink > 1:
             first = b"".join(self._first.setdefault(status.st_ino, (prefix, name)))
         if kind == stat.S_IFLNK:
-            self._listing.symlink(path, attributes, os.readlink(target), first)
+            part.symlink(path, _attributes(status, ()), os.readlink(here), first)
         elif kind == stat.S_IFREG:
-            content = self._content(target, status) if status.st_size else 0
-            self._listing.file(path, attributes, status.st_size, content, first)
+            fd = os.open(here, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                attributes = _attributes(status, _xattrs(fd))
+                content = self._content(fd, status, path) if status.st_size else 0
+            finally:
+                os.close(fd)
+            part.file(path, attributes, status.st_size, content, first)
         else:
             raise FormatError("tree.kind", f"{path[:80]!r} is neither file, link nor directory")
         return False
 
-    def _content(self, path: bytes, status: os.stat_result) -> Content:
+    def _content(self, fd: int, status: os.stat_result, path: bytes) -> Content:
         if self._form is LayerForm.INDEX:
-            return _offset_in_tar(path, status.st_size)
+            return _offset_in_tar(fd, status.st_size, path)
         digest = self._digests.get(status.st_ino)
         if digest is None:
-            digest = _digest(path)
+            digest = _digest(fd)
             if status.st_nlink > 1:  # its other names need no second reading
                 self._digests[status.st_ino] = digest
         return digest
 
 
-def _in_order(names: Iterable[bytes]) -> Iterator[bytes]:
-    return iter(sorted(names))
-
-
-def _xattrs(path: bytes) -> Xattrs:
-    names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
-    if not names:
-        return ()
-    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
-
-
-def _digest(path: bytes) -> Digest:
-    found = hashlib.sha256()
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _enter(directory: bytes) -> None:
+    """Go there; whatever it is by now, not along a link."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        while chunk := os.read(fd, _CHUNK_BYTES):
-            found.update(chunk)
+        os.fchdir(fd)
     finally:
         os.close(fd)
+
+
+def _inodes() -> dict[bytes, int | None]:
+    """The inodes in the working directory by name, None for a directory's."""
+    with os.scandir(b".") as entries:
+        return {
+            entry.name: None if entry.is_dir(follow_symlinks=False) else entry.inode()
+            for entry in entries
+        }
+
+
+def _attributes(status: os.stat_result, xattrs: Xattrs) -> Attributes:
+    return attributes_of(
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        status.st_mtime_ns // _NANOSECONDS,  # as a float it may round up
+        xattrs,
+    )
+
+
+def _xattrs(of: int | bytes) -> Xattrs:
+    """The extended attributes of an open file, or of what is no link."""
+    names = os.listxattr(of)
+    if not names:
+        return ()
+    return tuple((name, os.getxattr(of, name)) for name in sorted(map(os.fsencode, names)))
+
+
+def _digest(fd: int) -> Digest:
+    found = hashlib.sha256()
+    while chunk := os.read(fd, _CHUNK_BYTES):
+        found.update(chunk)
     return Digest(found.hexdigest())
 
 
-def _offset_in_tar(path: bytes, size: int) -> int:
+def _offset_in_tar(fd: int, size: int, path: bytes) -> int:
     """Where the one extent of a file begins in the layer's tar."""
-    buffer = bytearray(_ASK + _NO_EXTENTS)
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
-    finally:
-        os.close(fd)
+    buffer = bytearray(_ASK)
+    fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
     _start, _length, _flags, mapped, *_rest = _FIEMAP.unpack_from(buffer)
     logical, physical, length, *_rest = _EXTENT.unpack_from(buffer, _FIEMAP.size)
     if mapped != 1 or logical != 0 or length < size:

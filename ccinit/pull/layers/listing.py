@@ -6,14 +6,14 @@ permission bits, owners, times in seconds, sizes, link targets, extended attribu
 one inode, and for each file where in the tar its bytes lie; or their digest, where the layer has no
 tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads the fraction).
 
-Order: a directory before its children, children by the bytes of their names. The records are
-hashed in two parts, so that two processors can walk one tree; what is in one directory is in one.
+Order: a directory before its children, children by the bytes of their names. The records are hashed
+in two parts, so that two processors can walk one tree; what is in one directory is in one.
 """
 
 import hashlib
-from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
+from operator import attrgetter
 
 from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.messages.tree import LISTING_PARTS
@@ -61,20 +61,22 @@ def attributes_of(mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> 
     return Attributes(mode, uid, gid, mtime, xattrs)
 
 
-def part_of(directory: bytes) -> int:
-    """Return the part with the records of what is in the directory at this path.
+class ListingPart:
+    """The records of some of a tree's directories.
 
-    Any rule does that spreads directories evenly. The root's own record counts as in the root.
+    Attributes:
+        position: among the parts.
+        records: how many there are, with those to come of directories that it has got.
     """
-    return len(directory) % LISTING_PARTS
 
-
-class Listing:
-    """The digests of a listing in the making, and its number of records."""
-
-    def __init__(self) -> None:
-        self._hashes = tuple(hashlib.sha256() for _part in range(LISTING_PARTS))
+    def __init__(self, position: int) -> None:
+        self.position = position
         self.records = 0
+        self._hash = hashlib.sha256()
+
+    def expect(self, names: int) -> None:
+        """Take note of how many records of a directory will come."""
+        self.records += names
 
     def directory(self, path: bytes, attributes: Attributes) -> None:
         """Add a directory; `path` is relative, the root's is empty."""
@@ -103,24 +105,42 @@ class Listing:
         """Add a whiteout; its owner and time mean nothing."""
         self._add(NodeKind.WHITEOUT, path, b"", ())
 
-    def digests(self) -> tuple[Digest, ...]:
-        """Return the digest of what was added so far to each part."""
-        return tuple(Digest(part.hexdigest()) for part in self._hashes)
+    def digest(self) -> Digest:
+        """Return the digest of what was added so far."""
+        return Digest(self._hash.hexdigest())
 
     def _add(
-        self,
-        kind: NodeKind,
-        path: bytes,
-        numbers: bytes,
-        xattrs: Iterable[tuple[bytes, bytes]],
-        *texts: bytes,
+        self, kind: NodeKind, path: bytes, numbers: bytes, xattrs: Xattrs, *texts: bytes
     ) -> None:
         # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
-        fields = [kind.value, path, numbers, *texts]
-        fields += [name + b"=" + value.hex().encode() for name, value in xattrs]
-        part = part_of(path.rpartition(b"/")[0])
-        self._hashes[part].update(b"%d\0%b\n" % (len(fields), b"\0".join(fields)))
-        self.records += 1
+        fields = (kind.value, path, numbers, *texts)
+        if xattrs:
+            fields += tuple(name + b"=" + value.hex().encode() for name, value in xattrs)
+        self._hash.update(b"%d\0%b\n" % (len(fields), b"\0".join(fields)))
+
+
+class Listing:
+    """A listing in the making."""
+
+    def __init__(self) -> None:
+        self._parts = tuple(map(ListingPart, range(LISTING_PARTS)))
+
+    @property
+    def records(self) -> int:
+        """How many there are in all parts."""
+        return sum(part.records for part in self._parts)
+
+    @property
+    def next_part(self) -> ListingPart:
+        """The part for all names of the next directory, which are to be `expect`ed before the next.
+
+        It is the one that has fewest. The root's own record comes first, as if it were in one.
+        """
+        return min(self._parts, key=attrgetter("records"))
+
+    def digests(self) -> tuple[Digest, ...]:
+        """Return the digest of each part."""
+        return tuple(part.digest() for part in self._parts)
 
 
 def _numbers(attributes: Attributes) -> bytes:

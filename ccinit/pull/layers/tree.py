@@ -20,6 +20,7 @@ from ccinit.pull.layers.listing import (
     Attributes,
     Content,
     Listing,
+    ListingPart,
     NodeKind,
     attributes_of,
 )
@@ -116,6 +117,19 @@ def empty_merged_root() -> MergedDirectory:
     return MergedDirectory(_ROOT_OWNED)
 
 
+class _Level:
+    """A directory on the way down, in the listing's order."""
+
+    __slots__ = ("children", "names", "part", "prefix")
+
+    def __init__(self, prefix: bytes, directory: Directory, listing: Listing) -> None:
+        self.prefix = prefix
+        self.children = directory.children
+        self.names = iter(sorted(directory.children))
+        self.part = listing.next_part
+        self.part.expect(len(directory.children))
+
+
 class LayerTree:
     """The tree that a layer's entries build, on top of what the layers below show."""
 
@@ -176,34 +190,36 @@ class LayerTree:
             listing: what to write to.
             digests: of each file's content by its offset in the tar, if it is to be listed by them.
         """
-        for path, node in self._walk():
+        for part, path, node in self._walk(listing):
             if isinstance(node, Directory):
-                listing.directory(path, node.shown())
+                part.directory(path, node.shown())
             elif node.kind is NodeKind.WHITEOUT:
-                listing.whiteout(path)
+                part.whiteout(path)
             else:
                 first = path
                 if node.has_names:
                     first = node.first = path if node.first is None else node.first
                 if node.kind is NodeKind.SYMLINK:
-                    listing.symlink(path, node.attributes, node.link, first)
+                    part.symlink(path, node.attributes, node.link, first)
                 else:
                     content: Content = node.offset
                     if digests is not None and node.size:
                         content = digests[node.offset]
-                    listing.file(path, node.attributes, node.size, content, first)
+                    part.file(path, node.attributes, node.size, content, first)
 
-    def _walk(self) -> Iterator[tuple[bytes, Node]]:
+    def _walk(self, listing: Listing) -> Iterator[tuple[ListingPart, bytes, Node]]:
         """Yield everything in the listing's order; memory as for `walk_directories`."""
-        yield b"", self.root
-        levels = [(b"", self.root.children, iter(sorted(self.root.children)))]
+        first = listing.next_part
+        first.expect(1)
+        yield first, b"", self.root
+        levels = [_Level(b"", self.root, listing)]
         while levels:
-            prefix, children, names = levels[-1]
-            for name in names:
-                path, node = prefix + name, children[name]
-                yield path, node
+            level = levels[-1]
+            for name in level.names:
+                path, node = level.prefix + name, level.children[name]
+                yield level.part, path, node
                 if isinstance(node, Directory):
-                    levels.append((path + b"/", node.children, iter(sorted(node.children))))
+                    levels.append(_Level(path + b"/", node, listing))
                     break
             else:
                 levels.pop()

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.encoding.digest import sha256_digest
-from ccinit.pull.layers.listing import Attributes, Listing
+from ccinit.pull.layers.listing import Attributes
 from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
 from tests.fakes.images.tars import Entry, make_tar
+from tests.unit.ccinit.pull.layers.expected_listing import ExpectedListing
 
 FILE = Attributes(0o644, 0, 0, 1_700_000_000)
 ROOT = Attributes(0o755, 0, 0, 0)
@@ -24,7 +25,7 @@ TAR = make_tar(
 
 
 def expected(**changes: bytes) -> str:
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", ROOT)
     for name, content in {**CONTENTS, "e": b"new", **changes}.items():
         found = sha256_digest(content) if content else 0

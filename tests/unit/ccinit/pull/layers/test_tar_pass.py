@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.pull.layers.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes, Listing
+from ccinit.pull.layers.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes
 from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import MergedDirectory, TreeLimits, empty_merged_root
 from ccinit.pull.messages.layers import PassedLayer
 from tests.fakes.images.passed_layers import pass_layer
 from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, record
+from tests.unit.ccinit.pull.layers.expected_listing import ExpectedListing
 
 TIME = 1_700_000_000
 DIRECTORY = Attributes(0o755, 0, 0, TIME)
@@ -57,7 +58,7 @@ def test_pass_lists_what_the_archive_makes(tmp_path: Path) -> None:
         Entry("link", kind=b"2", link="dir/../../file", mode=0o777),
         Entry("again", kind=b"1", link="dir/file"),
     )
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", Attributes(0o711, 0, 0, TIME))
     listing.file(b"again", FILE, 600, 3 * 512, b"again")
     listing.directory(b"dir", Attributes(0o755, 1, 2, TIME))
@@ -77,7 +78,7 @@ def test_pass_turns_whiteouts_into_what_overlayfs_reads(tmp_path: Path) -> None:
         Entry("new/.wh..wh..opq"),
         Entry("new/file"),
     )
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", IMPLIED)
     listing.directory(b"dir", Attributes(0o755, 0, 0, TIME, (HOLDS_WHITEOUTS,)))
     listing.whiteout(b"dir/gone")
@@ -125,7 +126,7 @@ def test_directory_that_is_not_described_looks_as_below(tmp_path: Path) -> None:
     below = empty_merged_root()
     first = (Entry(".", None, mode=0o700), Entry("tmp", None, mode=0o1777), Entry("tmp/x/y"))
     run_pass(tmp_path, make_tar(*first), below)
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", Attributes(0o700, 0, 0, TIME))
     listing.directory(b"tmp", Attributes(0o1777, 0, 0, TIME))
     listing.file(b"tmp/new", FILE, 0, 0, b"tmp/new")
@@ -175,7 +176,7 @@ def test_r68_repeated_path_ends_as_its_last_entry(tmp_path: Path) -> None:
             Entry("d", None),
         ),
     )
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", IMPLIED)
     listing.file(b"A", FILE, 0, 0, b"A")
     listing.file(b"a", FILE, 2, 5 * 512, b"a")
@@ -192,7 +193,7 @@ def test_allowed_xattrs_are_listed(tmp_path: Path) -> None:
     attributes = Attributes(
         0o644, 0, 0, TIME, ((b"security.capability", capability), (b"user.a", b"1"))
     )
-    listing = Listing()
+    listing = ExpectedListing()
     listing.directory(b"", IMPLIED)
     passed = run_pass(tmp_path, make_tar(Entry("ping", b"x", pax=pax)))
     payload = sum(len(record(key.encode(), value)) for key, value in pax)
