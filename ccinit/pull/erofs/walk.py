@@ -100,17 +100,15 @@ class _Walk:
         self._digests: dict[int, Digest] = {}
 
     def digests(self) -> tuple[Digest, ...]:
-        first = self._listing.next_part
-        first.expect(1)
-        if first.position in self._parts:
-            self._record(first, b"", b"")
         levels = [self._read(b"")]
+        if levels[0].inodes is None:
+            self._record(levels[0].part, b"", b"")
         while levels:
             level = levels[-1]
             for name in level.names:  # a path is made when its turn comes
                 if self._visit(level, name):
                     _enter(name)
-                    levels.append(self._read(level.prefix + name + b"/"))
+                    levels.append(self._read(level.prefix + name))
                     break
             else:
                 levels.pop()
@@ -118,15 +116,15 @@ class _Walk:
                     os.chdir(b"..")
         return self._listing.digests()
 
-    def _read(self, prefix: bytes) -> _Level:
-        """Read the working directory's names."""
-        part = self._listing.next_part
-        inodes = None if part.position in self._parts else _inodes()
+    def _read(self, path: bytes) -> _Level:
+        """Read the working directory, which is at this path."""
+        is_wanted = self._listing.next_part.position in self._parts
+        inodes = None if is_wanted else _inodes()
         names = sorted(os.listdir(b".") if inodes is None else inodes)
-        part.expect(len(names))
+        part = self._listing.enter(path, len(names))
         if self._listing.records > MAX_RECORDS:
             raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
-        return _Level(prefix, part, iter(names), inodes)
+        return _Level(path + b"/" if path else b"", part, iter(names), inodes)
 
     def _visit(self, level: _Level, name: bytes) -> bool:
         """List this name, or pass it by; return whether it is a directory's."""

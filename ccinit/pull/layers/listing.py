@@ -7,7 +7,9 @@ one inode, and for each file where in the tar its bytes lie; or their digest, wh
 tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads the fraction).
 
 Order: a directory before its children, children by the bytes of their names. The records are hashed
-in two parts, so that two processors can walk one tree; what is in one directory is in one.
+in two parts, so that two processors can walk one tree; what is in one directory is in one. How many
+names each directory has is in both, for that says which part has which: whoever walks for one part
+cannot be led past a directory of it by what is in the other (docs/decisions/0029).
 """
 
 import hashlib
@@ -62,21 +64,21 @@ def attributes_of(mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> 
 
 
 class ListingPart:
-    """The records of some of a tree's directories.
+    """The records of what is in some of a tree's directories.
 
     Attributes:
         position: among the parts.
-        records: how many there are, with those to come of directories that it has got.
+        names: how many there are in those directories, which all get a record.
     """
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.records = 0
+        self.names = 0
         self._hash = hashlib.sha256()
 
-    def expect(self, names: int) -> None:
-        """Take note of how many records of a directory will come."""
-        self.records += names
+    def enter(self, path: bytes, names: int) -> None:
+        """Add how many names a directory has, be it of this part or of another."""
+        self._add_fields(b"n", path, b"%d" % names)
 
     def directory(self, path: bytes, attributes: Attributes) -> None:
         """Add a directory; `path` is relative, the root's is empty."""
@@ -112,10 +114,13 @@ class ListingPart:
     def _add(
         self, kind: NodeKind, path: bytes, numbers: bytes, xattrs: Xattrs, *texts: bytes
     ) -> None:
-        # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
         fields = (kind.value, path, numbers, *texts)
         if xattrs:
             fields += tuple(name + b"=" + value.hex().encode() for name, value in xattrs)
+        self._add_fields(*fields)
+
+    def _add_fields(self, *fields: bytes) -> None:
+        # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
         self._hash.update(b"%d\0%b\n" % (len(fields), b"\0".join(fields)))
 
 
@@ -127,16 +132,29 @@ class Listing:
 
     @property
     def records(self) -> int:
-        """How many there are in all parts."""
-        return sum(part.records for part in self._parts)
+        """How many there will be of what was entered: the root's own, and one for each name."""
+        return 1 + sum(part.names for part in self._parts)
 
     @property
     def next_part(self) -> ListingPart:
-        """The part for all names of the next directory, which are to be `expect`ed before the next.
+        """The part for the names in the next directory: the one that has fewest."""
+        return min(self._parts, key=attrgetter("names"))
 
-        It is the one that has fewest. The root's own record comes first, as if it were in one.
+    def enter(self, path: bytes, names: int) -> ListingPart:
+        """Begin a directory, the root with the empty path first.
+
+        Args:
+            path: relative to the layer's root.
+            names: how many are in it.
+
+        Returns:
+            The part for their records; the root's own is in that of its names, before them.
         """
-        return min(self._parts, key=attrgetter("records"))
+        chosen = self.next_part
+        chosen.names += names
+        for part in self._parts:
+            part.enter(path, names)
+        return chosen
 
     def digests(self) -> tuple[Digest, ...]:
         """Return the digest of each part."""

@@ -122,12 +122,11 @@ class _Level:
 
     __slots__ = ("children", "names", "part", "prefix")
 
-    def __init__(self, prefix: bytes, directory: Directory, listing: Listing) -> None:
-        self.prefix = prefix
+    def __init__(self, path: bytes, directory: Directory, listing: Listing) -> None:
+        self.prefix = path + b"/" if path else b""
         self.children = directory.children
         self.names = iter(sorted(directory.children))
-        self.part = listing.next_part
-        self.part.expect(len(directory.children))
+        self.part = listing.enter(path, len(directory.children))
 
 
 class LayerTree:
@@ -209,17 +208,15 @@ class LayerTree:
 
     def _walk(self, listing: Listing) -> Iterator[tuple[ListingPart, bytes, Node]]:
         """Yield everything in the listing's order; memory as for `walk_directories`."""
-        first = listing.next_part
-        first.expect(1)
-        yield first, b"", self.root
         levels = [_Level(b"", self.root, listing)]
+        yield levels[0].part, b"", self.root
         while levels:
             level = levels[-1]
             for name in level.names:
                 path, node = level.prefix + name, level.children[name]
                 yield level.part, path, node
                 if isinstance(node, Directory):
-                    levels.append(_Level(path + b"/", node, listing))
+                    levels.append(_Level(path, node, listing))
                     break
             else:
                 levels.pop()

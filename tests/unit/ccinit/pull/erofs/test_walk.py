@@ -3,6 +3,7 @@ import os
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.erofs.walk import list_tree, tree_job
 from ccinit.pull.layers.listing import Attributes
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest, join_parts, share_parts
@@ -77,6 +79,41 @@ def test_parts_that_two_walkers_list_are_those_of_one(root: Path) -> None:
     listing = expected(root)
     listing.file(b"zero", own, 0, 0, b"dir/empty")
     assert whole == listing.digests()
+
+
+def test_entry_that_lies_about_its_type_hides_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walker that does not see `a/s` would leave `z` to the other one, and that one to it."""
+    (tmp_path / "a" / "s").mkdir(parents=True)
+    (tmp_path / "a" / "s" / "empty").touch()
+    (tmp_path / "z").mkdir()
+    os.utime(tmp_path / "z", (7, 7))
+    tar_says = walk_by_two(tmp_path)
+    assert tar_says == list_tree(str(tmp_path))
+    (tmp_path / "z" / "hidden").touch()
+    os.utime(tmp_path / "z", (7, 7))
+    scandir = os.scandir
+
+    @contextmanager
+    def lying(path: bytes) -> Iterator[list[Any]]:
+        with scandir(path) as entries:
+            yield [Entry(entry) for entry in entries]
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[bytes]) -> None:
+            self.name, self.inode = entry.name, entry.inode
+            self._is_dir = entry.is_dir(follow_symlinks=False) and entry.name != b"s"
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            return self._is_dir and not follow_symlinks
+
+    monkeypatch.setattr(os, "scandir", lying)
+    assert walk_by_two(tmp_path) != tar_says
+
+
+def walk_by_two(root: Path) -> tuple[Digest, ...]:
+    return list_tree(str(root), parts=(0,)) + list_tree(str(root), parts=(1,))
 
 
 def test_walker_that_answers_for_fewer_trees_leaves_fewer(root: Path) -> None:

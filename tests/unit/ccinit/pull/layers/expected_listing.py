@@ -7,11 +7,7 @@ from ccinit.pull.layers.listing import Attributes, Content, Listing, ListingPart
 
 
 class ExpectedListing:
-    """Takes records as `ListingPart` does, and gives each directory's to a part when all are there.
-
-    By hand, which the real one is held against: directories in their order, each to the part that
-    has fewest records so far.
-    """
+    """Takes records as `ListingPart` does, and enters their directories when all are there."""
 
     def __init__(self) -> None:
         self._records: list[tuple[str, bytes, tuple[object, ...]]] = []
@@ -31,16 +27,15 @@ class ExpectedListing:
         self._records.append(("whiteout", path, ()))
 
     def digests(self) -> tuple[Digest, ...]:
-        names = Counter(folder_of(path) for _kind, path, _rest in self._records)
-        listing, parts = Listing(), dict[bytes | None, ListingPart]()
+        names = Counter(folder_of(path) for _kind, path, _rest in self._records if path)
+        listing, parts = Listing(), dict[bytes, ListingPart]()
+        parts[b""] = listing.enter(b"", names[b""])
         for kind, path, rest in self._records:
-            folder = folder_of(path)
-            if folder not in parts:
-                parts[folder] = listing.next_part
-                parts[folder].expect(names[folder])
-            getattr(parts[folder], kind)(path, *rest)
+            getattr(parts[folder_of(path)], kind)(path, *rest)
+            if kind == "directory" and path:
+                parts[path] = listing.enter(path, names[path])
         return listing.digests()
 
 
-def folder_of(path: bytes) -> bytes | None:
-    return path.rpartition(b"/")[0] if path else None
+def folder_of(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]

@@ -44,21 +44,27 @@ def test_name_that_looks_like_a_record_is_no_record() -> None:
     )
 
 
-def test_directories_go_to_the_part_that_has_fewest_records() -> None:
+def test_directories_go_to_the_part_that_has_fewest_names() -> None:
     listing = Listing()
-    dealt = []
-    for names in (1, 4, 2, 0, 3, 1):
-        part = listing.next_part
-        part.expect(names)
-        dealt.append(part.position)
-    assert dealt == [0, 1, 0, 0, 0, 1]
-    assert listing.records == 11
+    entered = [listing.enter(b"%d" % names, names).position for names in (1, 4, 2, 0, 3, 1)]
+    assert entered == [0, 1, 0, 0, 0, 1]
+    assert listing.records == 1 + 11
 
 
 def test_record_changes_the_digest_of_its_own_part_only() -> None:
-    listing, empty = Listing(), Listing().digests()
-    part = listing.next_part
-    part.expect(1)
+    empty, listing = Listing(), Listing()
+    empty.enter(b"", 1)
+    part = listing.enter(b"", 1)
     part.whiteout(b"a")
-    assert listing.digests()[part.position] != empty[part.position]
-    assert listing.digests()[1 - part.position] == empty[1 - part.position]
+    own, other = part.position, 1 - part.position
+    assert listing.digests()[own] != empty.digests()[own]
+    assert listing.digests()[other] == empty.digests()[other]
+
+
+def test_names_of_a_directory_change_the_digests_of_all_parts() -> None:
+    digests = set()
+    for path, names in ((b"a", 1), (b"a", 2), (b"b", 1)):
+        listing = Listing()
+        listing.enter(path, names)
+        digests |= set(listing.digests())
+    assert len(digests) == 3
