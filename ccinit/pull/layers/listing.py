@@ -9,7 +9,7 @@ tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads
 Order: a directory before its children, children by the bytes of their names. The records are hashed
 in two parts, so that two processors can walk one tree; what is in one directory is in one. How many
 names each directory has is in both, for that says which part has which: whoever walks for one part
-cannot be led past a directory of it by what is in the other (docs/decisions/0029).
+cannot be led past a directory of it by what is in the other (docs/decisions/0032).
 """
 
 import hashlib
