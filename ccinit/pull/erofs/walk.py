@@ -9,7 +9,9 @@ listing only passes through the other directories, for what is below them, and f
 
 The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
 CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
-that would make more of these rights. It starts in the layer's root and follows no link.
+that would make more of these rights. It starts in the layer's root and follows no link. Where an
+index gives one directory two names, the kernel has it below whichever was looked up last, by this
+walker or another: so after each step up the walker compares where it is with where it was.
 """
 
 import fcntl
@@ -51,7 +53,8 @@ def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
     """List each mounted layer.
 
     Raises:
-        FormatError: `tree.…`: something is there that no layer may hold.
+        FormatError, VerificationError: `tree.…`: something is there that no layer may hold.
+        LimitExceededError: `tree.records`.
         KernelError: the tree cannot be read.
     """
     listings = (list_tree(root, request.form, request.parts) for root in request.roots)
@@ -63,8 +66,8 @@ def list_tree(
 ) -> tuple[Digest, ...]:
     """Return the digests of these parts of the canonical listing of the mounted layer at `root`."""
     try:
-        _enter(os.fsencode(root))
-        digests = _Walk(os.stat(b".").st_dev, form, parts).digests()
+        top = _enter(os.fsencode(root))
+        digests = _Walk(top, form, parts).digests()
         return tuple(digests[part] for part in parts)
     except OSError as error:
         raise kernel_error(error, "walk", root) from error
@@ -75,12 +78,14 @@ class _Level:
     """A directory on the way down.
 
     Attributes:
+        status: of the directory itself.
         prefix: what goes before its names in a path.
         part: of the listing, which its records are in.
         names: those still to come, in order.
         inodes: by name if its records are not wanted, None for a directory's.
     """
 
+    status: os.stat_result
     prefix: bytes
     part: ListingPart
     names: Iterator[bytes]
@@ -90,8 +95,8 @@ class _Level:
 class _Walk:
     """One walk of the tree below the working directory, which goes along."""
 
-    def __init__(self, device: int, form: LayerForm, parts: Sequence[int]) -> None:
-        self._device = device
+    def __init__(self, top: os.stat_result, form: LayerForm, parts: Sequence[int]) -> None:
+        self._top = top
         self._form = form
         self._parts = parts
         self._listing = Listing()
@@ -100,23 +105,22 @@ class _Walk:
         self._digests: dict[int, Digest] = {}
 
     def digests(self) -> tuple[Digest, ...]:
-        levels = [self._read(b"")]
+        levels = [self._read(self._top, b"")]
         if levels[0].inodes is None:
             self._record(levels[0].part, b"", b"")
         while levels:
             level = levels[-1]
             for name in level.names:  # a path is made when its turn comes
                 if self._visit(level, name):
-                    _enter(name)
-                    levels.append(self._read(level.prefix + name))
+                    levels.append(self._read(_enter(name), level.prefix + name))
                     break
             else:
                 levels.pop()
                 if levels:
-                    os.chdir(b"..")
+                    _return(levels[-1])
         return self._listing.digests()
 
-    def _read(self, path: bytes) -> _Level:
+    def _read(self, status: os.stat_result, path: bytes) -> _Level:
         """Read the working directory, which is at this path."""
         is_wanted = self._listing.next_part.position in self._parts
         inodes = None if is_wanted else _inodes()
@@ -124,7 +128,7 @@ class _Walk:
         part = self._listing.enter(path, len(names))
         if self._listing.records > MAX_RECORDS:
             raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
-        return _Level(path + b"/" if path else b"", part, iter(names), inodes)
+        return _Level(status, path + b"/" if path else b"", part, iter(names), inodes)
 
     def _visit(self, level: _Level, name: bytes) -> bool:
         """List this name, or pass it by; return whether it is a directory's."""
@@ -138,7 +142,7 @@ class _Walk:
     def _record(self, part: ListingPart, prefix: bytes, name: bytes) -> bool:
         path, here = prefix + name, name or b"."
         status = os.lstat(here)
-        if status.st_dev != self._device:
+        if status.st_dev != self._top.st_dev:
             raise VerificationError("tree.device", f"{path[:80]!r} is another mount")
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFCHR:
@@ -177,13 +181,21 @@ class _Walk:
         return digest
 
 
-def _enter(directory: bytes) -> None:
-    """Go there; whatever it is by now, not along a link."""
+def _enter(directory: bytes) -> os.stat_result:
+    """Go there, whatever it is by now not along a link; return what it is."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchdir(fd)
+        return os.fstat(fd)
     finally:
         os.close(fd)
+
+
+def _return(level: _Level) -> None:
+    """Go up to this directory, from one that was entered from it."""
+    os.chdir(b"..")
+    if not os.path.samestat(os.stat(b"."), level.status):
+        raise VerificationError("tree.parent", f"below {level.prefix[:80]!r} is what has two names")
 
 
 def _inodes() -> dict[bytes, int | None]:

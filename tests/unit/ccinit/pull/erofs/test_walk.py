@@ -13,7 +13,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.erofs.walk import list_tree, tree_job
-from ccinit.pull.layers.listing import Attributes
+from ccinit.pull.layers.listing import Attributes, Listing, ListingPart
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest, join_parts, share_parts
 from tests.unit.ccinit.pull.layers.expected_listing import ExpectedListing
 
@@ -174,6 +174,30 @@ def test_other_mount_within_the_tree_is_refused(
     with pytest.raises(CcinitError) as refused:
         list_tree(str(root))
     assert refused.value.reason == "tree.device"
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_directory_that_has_gone_elsewhere_does_not_take_the_walker_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """As one with two names does on erofs, when the other walker looks the second one up."""
+    root, away = tmp_path / "root", tmp_path / "away"
+    (root / "a" / "x").mkdir(parents=True)
+    away.mkdir()
+    for folder, mode in ((root / "a", 0o600), (away, 0o644)):
+        (folder / "y").touch(mode)
+    enter = Listing.enter
+
+    def enter_while_it_goes(listing: Listing, path: bytes, names: int) -> ListingPart:
+        if path == b"a/x":
+            (root / "a" / "x").rename(away / "x")
+        return enter(listing, path, names)
+
+    assert list_tree(str(root), parts=(part,))
+    monkeypatch.setattr(Listing, "enter", enter_while_it_goes)
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root), parts=(part,))
+    assert refused.value.reason == "tree.parent"
 
 
 SIZE = 1000
