@@ -8,6 +8,7 @@ goes on with what it has, and the log says why.
 
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, want, wipe_grants
@@ -17,7 +18,6 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.pod.manifest import PodSecret
 from ccinit.kernel.task import sleep
-from ccinit.run.container import ContainerState
 from ccinit.run.secrets import SecretFile
 
 
@@ -102,5 +102,7 @@ class Rotation:
             if not mine or supervisor.life.is_final:
                 continue
             supervisor.replace_secrets(mine)
-            if container.rotate_signal and supervisor.life.state is ContainerState.RUNNING:
-                supervisor.send_signal(signal.Signals[f"SIG{container.rotate_signal}"])
+            if container.rotate_signal:
+                number = signal.Signals[f"SIG{container.rotate_signal}"]
+                with suppress(ConfigError):  # none runs, and the next finds what is new
+                    supervisor.send_signal(number)

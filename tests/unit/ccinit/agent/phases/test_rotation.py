@@ -43,6 +43,7 @@ class FakeSupervisor:
         self.contents: dict[str, bytes] = {}
         self.signals: list[int] = []
         self.failure: CcinitError | None = None
+        self.has_process = True
 
     def replace_secrets(self, files: tuple[SecretFile, ...]) -> None:
         if self.failure is not None:
@@ -51,6 +52,8 @@ class FakeSupervisor:
         self.contents |= {file.path: file.content.reveal() for file in files}
 
     def send_signal(self, number: int) -> None:
+        if self.life.state is not ContainerState.RUNNING or not self.has_process:
+            raise ConfigError("run.exec", f"web is {self.life.state}")
         self.signals.append(number)
 
 
@@ -208,6 +211,16 @@ def test_container_that_does_not_run_is_not_signalled(
     bench.rotate()
     assert bool(bench.web.contents) is replaced
     assert bool(bench.web.signals) is told
+
+
+def test_program_that_has_just_ended_keeps_nobody_from_the_new_files(bench: Bench) -> None:
+    """Its container is RUNNING until crun has deleted it."""
+    bench.now[TOKEN] = b"new token"
+    bench.web.has_process = False
+    assert bench.rotate() == 2
+    assert bench.web.contents == bench.db.contents == {"/run/s/token": b"new token"}
+    assert bench.web.signals == []
+    assert bench.grants[TOKEN].secret.reveal() == b"new token"
 
 
 def test_pod_that_was_stopped_meanwhile_gets_no_new_secrets(bench: Bench) -> None:
