@@ -90,11 +90,20 @@ class Download(Protocol):
 
 @frozen
 class RegistryLimits:
-    """How patient a pull is: for everything together, for one silence, and how often."""
+    """How patient a pull is: for everything together, for one silence, and how often.
+
+    Attributes:
+        attempts: those of each request.
+        won_bytes: a break uses up no attempt if so much of a blob is new since the last one that
+            used up none. So a line that breaks now and then carries a large layer, at the cost of
+            at most one request more for each 16 MiB, and who sends little at a time is asked no
+            more often than for a small one.
+    """
 
     total_seconds: float
     wait_seconds: float = 30.0
     attempts: int = 5
+    won_bytes: int = 16 << 20
 
 
 class Registry:
@@ -145,7 +154,7 @@ class Registry:
         Only the bytes count: a reply that has no end behind the last one is as good.
 
         Raises:
-            PeerError: `registry.…` or `net.…`, the attempts are used up.
+            PeerError: `registry.…` or `net.…`, the attempts are used up, or the time is.
             VerificationError: `pull.blob_size`, the blob is longer than announced.
         """
 
@@ -165,17 +174,30 @@ class Registry:
         if download.missing_bytes:
             # The whole blob, for a service may know no ranges; and room for a refusal's body.
             max_bytes = max(download.received_bytes + download.missing_bytes, _MIN_BODY_BYTES)
-            self._get(f"{self._base}/blobs/{digest}", send, max_bytes)
+            url = f"{self._base}/blobs/{digest}"
+            self._get(url, send, max_bytes, received=lambda: download.received_bytes)
 
     def _request(self, url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
         return self._http.request("GET", url, headers=headers, limits=limits)
 
-    def _get(self, url: str, send: Send, max_bytes: int, headers: Headers = ()) -> HttpReply:
-        """Send until it succeeds, is refused, or the attempts are used up."""
+    def _get(
+        self,
+        url: str,
+        send: Send,
+        max_bytes: int,
+        headers: Headers = (),
+        received: Callable[[], int] = lambda: 0,
+    ) -> HttpReply:
+        """Send until it succeeds, is refused, or the attempts are used up.
+
+        `received` says how far a download has come; that is 0 again where a service knows no
+        ranges, and then it has to come further than it was.
+        """
         wait_seconds = _FIRST_WAIT_SECONDS
         last: PeerError | None = None
-        for attempt in range(self._limits.attempts):
-            if attempt:
+        left, furthest = self._limits.attempts, received()
+        while left:
+            if last is not None:
                 wait_seconds = min(wait_seconds, _MAX_WAIT_SECONDS)
                 if wait_seconds >= self._end - boottime():
                     break  # what has failed is the one to tell
@@ -187,11 +209,16 @@ class Registry:
                 if error.reason not in _BROKEN:
                     raise
                 last = error
+                if received() - furthest < self._limits.won_bytes:
+                    left -= 1
+                else:
+                    furthest, wait_seconds = received(), _FIRST_WAIT_SECONDS
                 continue
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
                 raise _refusal(reply.status, self._known, self._place)
+            left -= 1
             last = PeerError("registry.busy", f"status {reply.status}")
             wait_seconds = max(wait_seconds, _retry_after(reply))
         raise last or PeerError("registry.busy", "no attempt was allowed")

@@ -8,12 +8,15 @@ import json
 
 import pytest
 
+from ccinit.pull.registry.client import RegistryLimits
 from tests.fakes.images.hostile_registry import Fault
+from tests.fakes.images.registry import LAYER as TAR
 from tests.fakes.images.registry import (
     FakeImage,
     make_image,
     make_index,
 )
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.hostile_harness import (
     BLOB,
     CONTENT,
@@ -198,3 +201,19 @@ def test_r55_part_that_was_changed_after_a_break_is_noticed(hostile: Harness) ->
     first = Fault(cut=len(BLOB) // 2, times=1)
     hostile.registry.faults = {LAYER: first, "/" + LAYER: Fault(body=FLIPPED)}
     assert hostile.pull() == "pull.blob_digest"
+
+
+def test_r55_large_blob_over_a_line_that_breaks_is_asked_for_a_part_at_a_time(
+    hostile: Harness,
+) -> None:
+    part = RegistryLimits(total_seconds=0).won_bytes
+    tar = make_tar(Entry("data", bytes(6 * part)))
+    image = hostile.serve(make_image([tar], pack=bytes, media_type=TAR))
+    (layer,) = image.blob_names()
+    hostile.registry.faults[layer] = Fault(cut=part)
+    assert hostile.pull(image) is None
+    assert sum(layer in path for path, _headers in hostile.registry.requests) == 6 + 1
+    hostile.registry.requests.clear()
+    hostile.registry.faults[layer] = Fault(cut=part // 4)
+    assert hostile.pull(image) == "net.truncated"
+    assert sum(layer in path for path, _headers in hostile.registry.requests) == 5 + 1

@@ -87,6 +87,45 @@ def test_download_that_breaks_goes_on_where_it_stopped() -> None:
     assert harness.waits == [1.0, 2.0]
 
 
+def over_a_bad_line(*breaks: object) -> Harness:
+    """A pull whose download goes so; a break uses up no attempt if 5 bytes more have come."""
+    harness = Harness()
+    limits = replace(FAST, won_bytes=5)
+    harness.registry = Registry(harness.http, REFERENCE, None, limits, harness.waits)
+    harness.http.script(str(LAYER), *breaks)
+    return harness
+
+
+def test_break_after_much_that_is_new_uses_up_no_attempt() -> None:
+    harness = over_a_bad_line(*[broken_after(BLOB[:end]) for end in range(5, 23, 5)])
+    assert harness.download() == BLOB
+    offsets = [dict(headers)["offset"] for _url, headers in harness.http.seen]
+    assert offsets == ["0", "5", "10", "15", "20"]
+    assert harness.waits == [1.0] * 4
+
+
+def test_breaks_after_little_are_counted_until_much_has_come() -> None:
+    ends = (3, 6, 9, 12, 17, 20, 22)  # 6, 12, 17 and 22 are much beyond what they are compared with
+    harness = over_a_bad_line(*[broken_after(BLOB[:end]) for end in ends])
+    assert harness.refusal(harness.download) == "net.truncated"
+    assert harness.blob.data == BLOB[:20]
+    assert harness.waits == [1.0, 1.0, 2.0, 1.0, 1.0]
+
+
+def test_download_that_has_come_far_and_comes_no_more_has_its_attempts() -> None:
+    harness = over_a_bad_line(broken_after(BLOB[:20]), *[PeerError("net.timeout", "x")] * 20)
+    assert harness.refusal(harness.download) == "net.timeout"
+    assert len(harness.http.seen) == 1 + FAST.attempts
+    assert harness.waits == [1.0, 2.0, 4.0]
+
+
+def test_service_without_ranges_wins_nothing_by_what_it_sends_again() -> None:
+    no_range = PeerError("net.range", "no ranges")
+    harness = over_a_bad_line(*[broken_after(BLOB[:5]), no_range] * 20)
+    assert harness.refusal(harness.download) == "net.range"
+    assert len(harness.http.seen) == 1 + FAST.attempts
+
+
 @pytest.mark.parametrize("reason", ["net.truncated", "net.closed", "net.timeout", "net.protocol"])
 def test_download_that_breaks_behind_its_last_byte_is_whole(reason: str) -> None:
     """As a chunked reply may; bytes from there on are a range that no service has."""
