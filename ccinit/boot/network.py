@@ -17,7 +17,11 @@ import socket
 from ccinit.boot.network_offer import NetworkOffer, NetworkPlan
 from ccinit.errors import FormatError, VerificationError
 
-MIN_MTU, MAX_MTU = 1280, 9000
+MIN_MTU = 1280  # RFC 8200, section 5
+MAX_MTU = 65_535
+"""The longest packet of IPv4, and the kernel's own cap (ETH_MAX_MTU). Clouds have up to 9001,
+switches 9216, networks within one machine 65 520; a link's driver refuses what is too much for it.
+"""
 _MAC_BYTES = 6
 _MULTICAST_BIT = 1
 _V4_BYTES, _V6_BYTES = 4, 16

@@ -218,7 +218,8 @@ _TABLE = (
         ),
         phases=frozenset({Phase.LISTEN, Phase.CONFIG, Phase.NET}),
         purpose="Offer addresses (IPv4 in mapped form); the guest validates and may refuse. The"
-        " gateway is in the subnet, or beside it: any of a /32 or /128, a link-local one of IPv6.",
+        " gateway is in the subnet, or beside it: any of a /32 or /128, a link-local one of IPv6."
+        " The MTU is what the link carries, at least 1280.",
         leak="inbound only",
     ),
     Method(

@@ -120,7 +120,8 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param({"gateway": v4("10.0.2.0")}, "net.gateway", id="gateway-is-the-network"),
         pytest.param({"gateway": v4("10.0.2.255")}, "net.gateway", id="gateway-is-everybody"),
         pytest.param({"mtu": 68}, "net.mtu", id="tiny"),
-        pytest.param({"mtu": 65535}, "net.mtu", id="huge"),
+        pytest.param({"mtu": 1279}, "net.mtu", id="less-than-ipv6-needs"),
+        pytest.param({"mtu": 65_536}, "net.mtu", id="longer-than-a-packet"),
         pytest.param({"dns": (v4("127.0.0.53"),)}, "net.dns", id="own-resolver"),
         pytest.param({"dns": (v6("fe80::1"),)}, "net.dns", id="resolver-of-no-named-link"),
     ],
@@ -166,6 +167,20 @@ def test_gateway_may_be_on_the_link_and_in_no_subnet(
 ) -> None:
     plan = verify_offer(replace(OFFER, address=address, gateway=gateway, prefix=prefix))
     assert (plan.prefix, plan.gateway_on_link) == (prefix, True)
+
+
+@pytest.mark.parametrize(
+    "mtu",
+    [
+        pytest.param(1280, id="least"),
+        pytest.param(8896, id="Google"),
+        pytest.param(9001, id="AWS"),
+        pytest.param(65_520, id="within-a-machine"),
+        pytest.param(65_535, id="most"),
+    ],
+)
+def test_packets_may_be_as_long_as_links_have_them(mtu: int) -> None:
+    assert verify_offer(replace(OFFER, mtu=mtu)).mtu == mtu
 
 
 @pytest.mark.parametrize("server", ["169.254.169.254", "169.254.20.10"])
