@@ -40,6 +40,7 @@ KEPT_HEADERS: Final = frozenset(
 )
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
+_LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
 _STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only 101 gets here, never asked for
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -261,9 +262,15 @@ class _BodyStream(httpx.SyncByteStream):
 
 
 def parse_http_date(text: str | None) -> int | None:
-    """Return an IMF-fixdate (RFC 9110 section 5.6.7) in seconds since 1970, or None."""
+    """Return an IMF-fixdate (RFC 9110 section 5.6.7) in seconds since 1970, or None.
+
+    A leap second has the number of the second behind it, as POSIX counts (XBD, section 4.19).
+    """
     if text is None or len(text) != 29 or not text.isascii() or not text.endswith(" GMT"):
         return None
+    if text.endswith(_LEAP_SECOND):
+        before = parse_http_date(text.removesuffix(_LEAP_SECOND) + _BEFORE_IT)
+        return None if before is None else before + 1
     fields = email.utils.parsedate_tz(text)
     if fields is None:
         return None
