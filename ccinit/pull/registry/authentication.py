@@ -131,7 +131,10 @@ def _credential(data: bytes) -> Credential:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise FormatError("auth.form", "a credential is no text") from error
-    if ":" not in text or not text.isprintable():
+    user, colon, password = text.partition(":")
+    # A password may be a file: Google's keys of service accounts are, as `_json_key`.
+    lines = (user, *password.splitlines())
+    if not colon or not all(line.isprintable() for line in lines):
         raise FormatError("auth.form", "expected user:password")
     return Credential(user_password=text)
 

@@ -51,13 +51,26 @@ def test_credential_of_another_registry_is_not_taken() -> None:
         (b'{"auths":{"registry-1.docker.example":[]}}', "auth.form"),
         (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
         (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
-        (document(**{"registry-1.docker.example": "a:b\r\nX: y"}), "auth.form"),
+        (document(**{"registry-1.docker.example": "a\r\nX: y:b"}), "auth.form"),
+        (document(**{"registry-1.docker.example": "a:b\0c"}), "auth.form"),
     ],
 )
 def test_credential_document_that_is_malformed_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(CcinitError) as refused:
         find_credential(data, reference())
     assert refused.value.reason == reason
+
+
+def test_password_may_be_a_file_of_several_lines() -> None:
+    """As Google's registries have it; no line of it can become a header's."""
+    key = json.dumps({"type": "service_account", "private_key": "-----BEGIN\n"}, indent=2)
+    found = find_credential(
+        document(**{"registry-1.docker.example": f"_json_key:{key}\r\n"}), reference()
+    )
+    assert found is not None
+    scheme, encoded = found.authorization().split(" ")
+    assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", f"_json_key:{key}\r\n")
+    assert encoded.isprintable()
 
 
 def test_challenge_of_either_scheme_is_read() -> None:
