@@ -43,21 +43,9 @@ async def answering(
 
     async def answer(question: EvidenceQuestion) -> Answer:
         _keep_request(guest, configured, question.request)
-        if first is None or first.is_used:
-            evidence = await collect_evidence(guest, configured, question.report_data)
-        else:
-            async with guest.evidence_turn:
-                request = await _evidence_request(
-                    configured, question.report_data, question.request
-                )
-                made = await first.run(
-                    request,
-                    EvidenceReply,
-                    seconds=_EVIDENCE_SECONDS,
-                    answers=_endorsements(guest, configured),
-                )
-            guest.service.figures.evidence_made += 1
-            evidence = made.evidence
+        evidence = await _make_evidence(
+            guest, configured, question.report_data, question.request, first
+        )
         return Answer(value=EvidenceAnswer(evidence=evidence))
 
     return answer
@@ -89,18 +77,35 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
     # Now: whose turn comes meanwhile may bring another verifier's.
     needed = evidence_needs_request(configured.platform.tee)
     verifiers_request = guest.verifiers_request.text if needed else b""
+    return await _make_evidence(guest, configured, report_data, verifiers_request)
+
+
+async def _make_evidence(
+    guest: Guest,
+    configured: Configured,
+    report_data: bytes,
+    verifiers_request: bytes,
+    waiting: PreparedChild | None = None,
+) -> bytes:
+    """Have the child that is `waiting` make evidence, or another one if it had its job already."""
     async with guest.evidence_turn:
         request = await _evidence_request(configured, report_data, verifiers_request)
-        reply = await run_on_platform(
-            guest,
-            configured.platform,
-            Role.EVIDENCE,
-            request,
-            EvidenceReply,
-            report_data=report_data,
-            seconds=_EVIDENCE_SECONDS,
-            answers=_endorsements(guest, configured),
-        )
+        answers = _endorsements(guest, configured)
+        if waiting is not None and not waiting.is_used:
+            reply = await waiting.run(
+                request, EvidenceReply, seconds=_EVIDENCE_SECONDS, answers=answers
+            )
+        else:
+            reply = await run_on_platform(
+                guest,
+                configured.platform,
+                Role.EVIDENCE,
+                request,
+                EvidenceReply,
+                report_data=report_data,
+                seconds=_EVIDENCE_SECONDS,
+                answers=answers,
+            )
     guest.service.figures.evidence_made += 1
     return reply.evidence
 
