@@ -190,5 +190,4 @@ def activate_luks2(
         mount_ext4(stack.node, target)
         stack.push(lambda: unmount(target))
         undo.pop_all()
-        return stack
-    raise RuntimeError("an exit stack swallowed an exception")
+    return stack

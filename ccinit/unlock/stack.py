@@ -74,8 +74,8 @@ def activate_stack(
         verify_active(layout, disk.number, table, status)
         target = plan_aead_target(layout.provided_bytes, integrity.node, _describe(name))
         crypt = _start_crypt(control, name, target, key, undo)
-        return DiskStack(node=crypt.node, undo=undo.pop_all())
-    raise RuntimeError("an exit stack swallowed an exception")
+        kept = undo.pop_all()
+    return DiskStack(node=crypt.node, undo=kept)
 
 
 @contextmanager
@@ -125,8 +125,8 @@ def activate_crypt(
         (table,) = control.read_table(crypt)
         if table != plan_crypt_target(size, disk.number, key_name, start_bytes=start_bytes):
             raise VerificationError("crypt.table", f"the active table is {table!r}"[:500])
-        return DiskStack(node=crypt.node, undo=undo.pop_all())
-    raise RuntimeError("an exit stack swallowed an exception")
+        kept = undo.pop_all()
+    return DiskStack(node=crypt.node, undo=kept)
 
 
 def _describe(name: str) -> str:

@@ -64,5 +64,5 @@ def activate_verity(
         control.resume(device, read_only=True)
         mount(device.node, target, "erofs", _MOUNT_FLAGS)
         undo.callback(unmount, target)
-        return DiskStack(node=device.node, undo=undo.pop_all())
-    raise RuntimeError("an exit stack swallowed an exception")
+        kept = undo.pop_all()
+    return DiskStack(node=device.node, undo=kept)

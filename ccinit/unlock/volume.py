@@ -16,7 +16,7 @@ not grow; opening it makes the kernel write the new size.
 
 import errno
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
 from ccinit.formats.disk.ext4 import parse_ext4_superblock
@@ -151,8 +151,7 @@ async def activate_volume(
         await mount_volume(request.name, stack.node, request.target, former)
         stack.push(lambda: unmount(request.target))
         undo.pop_all()
-        return stack
-    raise RuntimeError("an exit stack swallowed an exception")
+    return stack
 
 
 def _check_disk(request: VolumeRequest) -> None:
@@ -197,14 +196,14 @@ def _read_authenticated(
         VerificationError: `volume.unlock`.
         KernelError: the kernel refused a step; everything before it is undone.
     """
-    with ExitStack() as undo:
-        disk = request.disk
-        if size_bytes != disk.size_bytes:
-            disk = undo.enter_context(shortened(control, request.name, disk, size_bytes))
-        stack = _activate(control, request.name, disk, key)
-        undo.callback(stack.close)
+    whole = request.disk
+    shown = (
+        nullcontext(whole)
+        if size_bytes == whole.size_bytes
+        else shortened(control, request.name, whole, size_bytes)
+    )
+    with shown as disk, closing(_activate(control, request.name, disk, key)) as stack:
         return _verify_key(stack, request.name)
-    raise RuntimeError("an exit stack swallowed an exception")
 
 
 def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
