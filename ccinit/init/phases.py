@@ -160,6 +160,7 @@ async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -
 
 
 async def _wait_for_entropy() -> None:
+    """Find entropy there: CONFIG has waited for it, before it made the log's keys."""
     from ccinit.kernel.entropy import wait_for_entropy
 
     await wait_for_entropy()
