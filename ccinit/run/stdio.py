@@ -22,8 +22,8 @@ _SMALL_BYTES: Final = 4 << 10
 _PAUSE_SECONDS: Final = 0.01
 """After a small read. Packets (O_DIRECT, pipe(2)) come one in each: at most a hundred a second."""
 
-OutputSink: TypeAlias = Callable[[bytes], None]
-"""Takes some bytes of one stream; must not raise or wait."""
+OutputSink: TypeAlias = Callable[[bytes], object]
+"""Takes some bytes of one stream, whatever it returns; must not raise or wait."""
 
 
 def open_outputs(count: int) -> tuple[Pipe, ...]:

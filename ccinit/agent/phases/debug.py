@@ -14,6 +14,8 @@ second grant either.
 PID 1 loads this module when debug is asked for, and not before.
 """
 
+from functools import partial
+
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, undoing
 from ccinit.agent.phases.attestation import Attested, request_debug_grant, wipe_grants
 from ccinit.agent.phases.configuration import Configured
@@ -173,10 +175,7 @@ async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnviron
     root = make_directory(f"{make_directory(_FOLDER, 0o700)}/root", 0o700)
     stack = activate_verity(control, "debug-tools", permitted.disk, permitted.tools, root)
     guest.teardown.push("debug tools", undoing(stack.close))
-
-    def log(data: bytes) -> None:
-        guest.log.append(Kind.RUNTIME, "crun", data)
-
+    log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(f"{_FOLDER}/crun", 0o700), log=log)
     environment = await open_environment(crun, root)
     guest.teardown.push("debug environment", environment.close)

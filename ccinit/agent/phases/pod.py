@@ -1,7 +1,6 @@
 """START and RUN: the manifest's containers, in their order, until the last main one is done."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 from ccinit.agent.figures import read_memory
@@ -102,7 +101,8 @@ async def start(
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
     _prepare_pod(manifest.name, count_used(unlocked.store)[0] if unlocked.in_memory else 0)
-    crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=_sink(guest, Kind.RUNTIME, "crun"))
+    log = partial(guest.log.append, Kind.RUNTIME, "crun")
+    crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=log)
     shared = await _share(guest, configured)
     supervisors = {
         container.name: Supervisor(
@@ -302,14 +302,7 @@ def _volume_binds(container: Container, unlocked: Unlocked) -> tuple[BindMount, 
 
 def _sinks(guest: Guest, name: str) -> Sinks:
     return Sinks(
-        stdout=_sink(guest, Kind.STDOUT, name),
-        stderr=_sink(guest, Kind.STDERR, name),
+        stdout=partial(guest.log.append, Kind.STDOUT, name),
+        stderr=partial(guest.log.append, Kind.STDERR, name),
         event=guest.event,
     )
-
-
-def _sink(guest: Guest, kind: Kind, source: str) -> Callable[[bytes], None]:
-    def take(data: bytes) -> None:
-        guest.log.append(kind, source, data)
-
-    return take
