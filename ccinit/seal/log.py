@@ -26,6 +26,7 @@ from ccinit.formats.sealed_log import (
     MAX_EVIDENCE_BYTES,
     MAX_SOURCE_BYTES,
     MIN_PSK_BYTES,
+    SIGNED_AT_LEAST_EVERY,
     BootId,
     Kind,
     Record,
@@ -200,9 +201,7 @@ class SealedLog:
         if stream is None or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
             return
         if self.ring.room >= _CLOSING_RESERVE + self._batch_bytes:
-            self.ring.append(
-                stream.signature_record(boottime_us=self._clock(), dropped=self.dropped)
-            )
+            self._sign(stream)
 
     def release_batch(self) -> None:
         """Show readers the next batch, filled up if less was written.
@@ -246,7 +245,7 @@ class SealedLog:
         pieces = tuple(plan_pieces(len(data), source))
         # a signature may be due before each of them
         needed = sum(piece.size_class.wire_bytes for piece in pieces)
-        needed += SizeClass.SMALL.wire_bytes * (len(pieces) // 63 + 1)
+        needed += SizeClass.SMALL.wire_bytes * (len(pieces) // (SIGNED_AT_LEAST_EVERY - 1) + 1)
         if self.ring.room < needed + _reserve(kind) + self._batch_bytes:
             self.dropped += 1
             return False
@@ -268,7 +267,7 @@ class SealedLog:
         stream = self._stream
         if stream is None or count <= 0:
             return
-        self.ring.append(stream.signature_record(boottime_us=self._clock(), dropped=self.dropped))
+        self._sign(stream)
         end = self.ring.end + count - SizeClass.SMALL.wire_bytes
         while (rest := end - self.ring.end) > 0:
             size_class = max(one for one in SizeClass if one.wire_bytes <= rest)
@@ -288,9 +287,10 @@ class SealedLog:
 
     def _sign_if_due(self, stream: "SealedStream") -> None:
         if stream.signature_due:
-            self.ring.append(
-                stream.signature_record(boottime_us=self._clock(), dropped=self.dropped)
-            )
+            self._sign(stream)
+
+    def _sign(self, stream: "SealedStream") -> None:
+        self.ring.append(stream.signature_record(boottime_us=self._clock(), dropped=self.dropped))
 
     def _remember(self, kind: Kind, source: str, data: bytes, when: int) -> None:
         entry = Entry(
