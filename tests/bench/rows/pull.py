@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from rootfs_builder.container_image.demo_image import push_container_image
 from rootfs_builder.container_image.oci_layout import TAG
-from rootfs_builder.container_image.sample import push_container_image
 from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.large_image import LargeImage, Packing, open_large_image
 from tests.bench.measurement import Bench, Row, compare, interleave

@@ -39,8 +39,8 @@ from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
+from rootfs_builder.container_image.demo_image import push_container_image
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
-from rootfs_builder.container_image.sample import push_container_image
 from tests.fakes.images.encrypted_image import (
     KEK,
     KID,

@@ -15,8 +15,8 @@ import zstandard
 
 from ccinit.errors import CcinitError
 from ccinit.pull.messages.fetch import PullLimits
+from rootfs_builder.container_image.demo_image import build_demo_image, push_container_image
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
-from rootfs_builder.container_image.sample import build_container_image, push_container_image
 from rootfs_builder.progress import Progress
 from tests.fakes.images.hostile_registry import HostileRegistry, serve_hostile
 from tests.fakes.images.registry import (
@@ -44,7 +44,7 @@ PACKAGES = Path("build/cache/container")
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> ContainerImage:
     layout = tmp_path_factory.mktemp("image") / "layout"
-    return build_container_image(TOOLS, PACKAGES.resolve(), layout, Progress(name="image"))
+    return build_demo_image(TOOLS, PACKAGES.resolve(), layout, Progress(name="image"))
 
 
 def unpack_with_umoci(image: ContainerImage, directory: Path) -> Path:
@@ -110,9 +110,7 @@ def test_real_image_from_real_registry_gives_the_tree_that_umoci_unpacks(
 
 
 def test_image_is_the_same_whenever_it_is_built(image: ContainerImage, tmp_path: Path) -> None:
-    again = build_container_image(
-        TOOLS, PACKAGES.resolve(), tmp_path / "layout", Progress(name="again")
-    )
+    again = build_demo_image(TOOLS, PACKAGES.resolve(), tmp_path / "layout", Progress(name="again"))
     assert again.digest == image.digest
 
 

@@ -19,6 +19,7 @@ from rootfs_builder.container_image.build import (
     build_from_directory,
     build_from_packages,
 )
+from rootfs_builder.container_image.demo_image import build_demo_image
 from rootfs_builder.container_image.encryption import encrypt_image
 from rootfs_builder.container_image.kbs_admin import KbsAdmin, open_admin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient, Recipient, load_recipient
@@ -31,7 +32,6 @@ from rootfs_builder.container_image.location import (
     require_target,
     write_image_to,
 )
-from rootfs_builder.container_image.sample import build_container_image
 from rootfs_builder.container_image.second_output import (
     open_key,
     register_keys,
@@ -207,7 +207,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """Make the demo's image; prints its digest."""
-    image = build_container_image(
+    image = build_demo_image(
         ToolsTree(arguments.tools),
         arguments.packages.resolve(),
         arguments.layout.resolve(),

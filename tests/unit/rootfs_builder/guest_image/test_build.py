@@ -41,7 +41,7 @@ def workspace(tmp_path: Path) -> Workspace:
         ),
         "rootfs-builder/src/rootfs_builder/guest_image/module_compiler.py": "",
         "rootfs-builder/mkosi/debug-tools.list": "usr/bin/ls # reason\n",
-        "rootfs-builder/src/rootfs_builder/container_image/sample.py": "",
+        "rootfs-builder/src/rootfs_builder/container_image/demo_image.py": "",
         "measured-boot/src/measured_boot/__init__.py": "",
         "measured-boot/src/measured_boot/image/verity.py": "",
         "measured-boot/src/measured_boot/tpm/pcr.py": "",
@@ -99,7 +99,7 @@ def test_inputs_change_with_each_file_that_decides(workspace: Workspace, name: s
     "name",
     [
         "rootfs-builder/mkosi/debug-tools.list",
-        "rootfs-builder/src/rootfs_builder/container_image/sample.py",
+        "rootfs-builder/src/rootfs_builder/container_image/demo_image.py",
         "measured-boot/src/measured_boot/tpm/pcr.py",
     ],
 )

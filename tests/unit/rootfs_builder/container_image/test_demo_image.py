@@ -14,14 +14,14 @@ import pytest
 
 from ccinit.errors import ConfigError
 from ccinit.formats.oci.image import Manifest, parse_image_config, parse_image_document
-from rootfs_builder.container_image import sample
-from rootfs_builder.container_image.oci_layout import EPOCH, TAG, ContainerImage
-from rootfs_builder.container_image.sample import (
+from rootfs_builder.container_image import demo_image
+from rootfs_builder.container_image.demo_image import (
     PACKAGES,
     SERVICE_UID,
-    build_container_image,
+    build_demo_image,
     push_container_image,
 )
+from rootfs_builder.container_image.oci_layout import EPOCH, TAG, ContainerImage
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -83,7 +83,7 @@ def build(directory: Path) -> ContainerImage:
     CALLS.clear()
     for path in directory.rglob("*"):
         os.utime(path, (EPOCH, EPOCH))
-    return build_container_image(
+    return build_demo_image(
         Tools(Path("/tools")),
         directory / "packages",
         directory / "layout",
@@ -151,7 +151,7 @@ def test_last_layer_removes_by_whiteouts(image: ContainerImage) -> None:
 
 
 def test_service_is_a_program(image: ContainerImage) -> None:
-    module = ast.parse(sample._SERVICE)
+    module = ast.parse(demo_image._SERVICE)
     assert any(isinstance(node, ast.ClassDef) and node.name == "Handler" for node in module.body)
     assert image.bytes > 0
 

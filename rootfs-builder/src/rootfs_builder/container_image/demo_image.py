@@ -1,11 +1,10 @@
-"""A real container image made of Debian packages: the demo's and the tests' workload.
+"""The demo's container image, made of Debian packages; tests build, pull and run it, too.
 
 A small network service, run by Debian's python3 as its own user: it answers HTTP, reads a secret
 file, counts on a volume and prints a line for each request. Its three layers have the three
 compressions that image-spec v1.1 names; the uppermost takes away what the ones below brought, by
 whiteouts of both kinds. apt resolves and verifies the packages in the tools tree, nothing of them
-is executed. The same packages give the same image, bit for bit. The commands are
-`command`'s.
+is executed. The same packages give the same image, bit for bit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -119,7 +118,7 @@ HTTPServer(("0.0.0.0", port), Handler).serve_forever()
 '''
 
 
-def build_container_image(
+def build_demo_image(
     tools: ToolsTree, packages: Path, layout: Path, progress: Progress
 ) -> ContainerImage:
     """Make the image.
@@ -154,7 +153,7 @@ def build_container_image(
         layers = (
             pack_layer(tools, base, "gzip"),
             pack_layer(tools, service, "zstd"),
-            pack_layer(tools, removal, ""),
+            pack_layer(tools, removal, "none"),
         )
         image = write_layout(layers, _service_config(), partial)
     return replace(image, layout=layout)
