@@ -18,13 +18,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rootfs_builder.container_image.demo_image import push_container_image
 from rootfs_builder.container_image.oci_layout import TAG
 from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.large_image import LargeImage, Packing, open_large_image
 from tests.bench.measurement import Bench, Row, compare, interleave
 from tests.bench.pull_sides import Cost, Pull, Side, measure_cost, measure_memory
-from tests.integration.pull.real_registry import Registry, make_authority, running_registry
+from tests.integration.pull.real_registry import (
+    Registry,
+    make_authority,
+    push_image,
+    running_registry,
+)
 from tests.integration.pull.recipients import Recipient, make_recipient
 
 ROUNDS = 5
@@ -72,7 +76,7 @@ class _Images:
         large = open_large_image(self._bench, packing)
         repository = f"{self._host}/bench/{packing.name.lower()}"
         ca = self._registry.authority.ca
-        reference = push_container_image(self._bench.tools, large.image, repository, ca)
+        reference = push_image(large.image, repository, ca)
         return self._pull(reference, large)
 
     def _encrypted(self) -> Pull:

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from rootfs_builder.container_image.location import Registries, write_image_to
+from rootfs_builder.container_image.oci_layout import TAG, ContainerImage
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.free_ports import free_port
 
@@ -231,3 +233,9 @@ def _wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> 
         else:
             return
     raise AssertionError(f"docker-registry did not start: {log.read_text()[-2000:]}")
+
+
+def push_image(image: ContainerImage, repository: str, ca: Path, credential: str = "") -> str:
+    """Push an image to `host[:port]/repository`; return its reference there, by digest."""
+    registries = Registries(tools=TOOLS, ca=ca, credential=credential)
+    return write_image_to(image, f"docker://{repository}:{TAG}", registries)

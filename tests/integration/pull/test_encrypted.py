@@ -39,7 +39,6 @@ from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
-from rootfs_builder.container_image.demo_image import push_container_image
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from tests.fakes.images.encrypted_image import (
     KEK,
@@ -59,6 +58,7 @@ from tests.integration.pull.real_registry import (
     TOOLS,
     Authority,
     Registry,
+    push_image,
 )
 from tests.integration.pull.recipients import Recipient
 
@@ -97,9 +97,7 @@ def tree(
     plain: ContainerImage, registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> object:
     """What the image shows when nobody has encrypted it."""
-    reference = push_container_image(
-        TOOLS, plain, f"{registry.host}/plain/image", registry.authority.ca
-    )
+    reference = push_image(plain, f"{registry.host}/plain/image", registry.authority.ca)
     work = tmp_path_factory.mktemp("tree")
     return pulled_tree(reference, registry, work, {}, ImageEncryption.NONE)
 
@@ -328,7 +326,7 @@ def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
 ) -> None:
     monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Watched)
     repository = f"{registry.host}/several/image"
-    reference = push_container_image(TOOLS, plain, repository, registry.authority.ca)
+    reference = push_image(plain, repository, registry.authority.ca)
     ca_pem = registry.authority.ca_pem
     images = [
         Image(name=name, reference=reference, policy=None, auth=None, ca_pem=ca_pem)

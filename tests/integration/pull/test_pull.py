@@ -15,7 +15,7 @@ import zstandard
 
 from ccinit.errors import CcinitError
 from ccinit.pull.messages.fetch import PullLimits
-from rootfs_builder.container_image.demo_image import build_demo_image, push_container_image
+from rootfs_builder.container_image.demo_image import build_demo_image
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from rootfs_builder.progress import Progress
 from tests.fakes.images.hostile_registry import HostileRegistry, serve_hostile
@@ -33,6 +33,7 @@ from tests.integration.pull.real_registry import (
     TOOLS,
     USER,
     Authority,
+    push_image,
     running_registry,
 )
 
@@ -89,9 +90,7 @@ def test_real_image_from_real_registry_gives_the_tree_that_umoci_unpacks(
     image: ContainerImage, authority: Authority, tmp_path: Path
 ) -> None:
     with running_registry(tmp_path / "registry", authority) as registry:
-        reference = push_container_image(
-            TOOLS, image, f"{registry.host}/demo/counter", authority.ca
-        )
+        reference = push_image(image, f"{registry.host}/demo/counter", authority.ca)
         with (
             pulled(reference, authority.ca_pem, tmp_path / "pull") as result,
             overlaid(result, tmp_path / "overlay") as merged,
@@ -125,8 +124,8 @@ def test_registry_with_password_takes_the_right_one_only(
     small = make_image([make_tar(Entry("etc/motd", b"hello"))])
     layout = write_fake_layout(small, tmp_path / "layout")
     with running_registry(tmp_path / "registry", authority, with_password=True) as registry:
-        reference = push_container_image(
-            TOOLS, layout, f"{registry.host}/demo/small", authority.ca, f"{USER}:{PASSWORD}"
+        reference = push_image(
+            layout, f"{registry.host}/demo/small", authority.ca, f"{USER}:{PASSWORD}"
         )
         for number, document in enumerate((b"", auth_document(registry.host, "wrong"))):
             with pytest.raises(CcinitError) as refused:

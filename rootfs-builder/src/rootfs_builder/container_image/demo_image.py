@@ -19,9 +19,7 @@ from rootfs_builder.container_image.debian_root import (
     settle_certificates,
     settle_users,
 )
-from rootfs_builder.container_image.location import Registries, write_image_to
 from rootfs_builder.container_image.oci_layout import (
-    TAG,
     ContainerImage,
     TarSource,
     placing,
@@ -188,22 +186,3 @@ def _service_config() -> Mapping[str, object]:
         "Cmd": [str(SERVICE_PORT)],
         "WorkingDir": "/srv",
     }
-
-
-def push_container_image(
-    tools: ToolsTree, image: ContainerImage, repository: str, ca: Path, credential: str = ""
-) -> str:
-    """Push an image byte for byte and return its reference, `host[:port]/repository@sha256:…`.
-
-    Args:
-        tools: runs skopeo.
-        image: what to push.
-        repository: `host[:port]/repository`.
-        ca: PEM file of the registry's certificate authority.
-        credential: `user:password`, or empty.
-
-    Raises:
-        ConfigError: skopeo failed.
-    """
-    registries = Registries(tools=tools, ca=ca, credential=credential)
-    return write_image_to(image, f"docker://{repository}:{TAG}", registries)

@@ -19,8 +19,8 @@ from rootfs_builder.container_image.demo_image import (
     PACKAGES,
     SERVICE_UID,
     build_demo_image,
-    push_container_image,
 )
+from rootfs_builder.container_image.location import Registries, write_image_to
 from rootfs_builder.container_image.oci_layout import EPOCH, TAG, ContainerImage
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
@@ -222,9 +222,8 @@ def test_image_is_pushed_as_it_is(image: ContainerImage, tmp_path: Path) -> None
     CALLS.clear()
     ca = tmp_path / "authority.pem"
     ca.write_text("a certificate")
-    reference = push_container_image(
-        Tools(Path("/tools")), image, "localhost:5000/a/b", ca, "me:secret"
-    )
+    registries = Registries(tools=Tools(Path("/tools")), ca=ca, credential="me:secret")
+    reference = write_image_to(image, f"docker://localhost:5000/a/b:{TAG}", registries)
     assert reference == f"localhost:5000/a/b@{image.digest}"
     (skopeo,) = CALLS
     assert skopeo[-2:] == (f"oci:{image.layout}:{TAG}", f"docker://localhost:5000/a/b:{TAG}")
