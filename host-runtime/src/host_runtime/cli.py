@@ -24,6 +24,7 @@ from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
+from measured_boot.command_line.subcommands import add_command
 from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECT_SECONDS = 5.0
@@ -227,14 +228,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The host is not trusted: it sees a phase, a closed code and ciphertext, no more.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command, text, add in (
-        ("boot", boot_command.BOOT_HELP, boot_command.add_boot),
-        ("record", boot_command.RECORD_HELP, boot_command.add_record),
-    ):
-        add(commands.add_parser(command, help=text, description=text))
+    boot_command.add_boot(add_command(commands, "boot", boot_command.BOOT_HELP))
+    boot_command.add_record(add_command(commands, "record", boot_command.RECORD_HELP))
     for name, (call, text) in _CALLS.items():
-        command = name.replace("_", "-")
-        _add_call(commands.add_parser(command, help=text, description=text), name, call)
+        _add_call(add_command(commands, name.replace("_", "-"), text), name, call)
     return parser
 
 

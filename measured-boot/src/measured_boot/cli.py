@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
+from measured_boot.command_line.subcommands import add_command
 from measured_boot.commands.explain import EXPLAIN_HELP, add_explain
 from measured_boot.commands.predict import PREDICT_HELP, add_predict
 from measured_boot.commands.replay import REPLAY_HELP, add_replay
@@ -52,17 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Predictions hold for what `measured-boot platforms` lists. {EXIT_STATUS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = commands.add_parser("predict", help=PREDICT_HELP, description=PREDICT_HELP)
-    add_predict(add)
-    add = commands.add_parser("explain", help=EXPLAIN_HELP, description=EXPLAIN_HELP)
-    add_explain(add)
-    add = commands.add_parser("replay", help=REPLAY_HELP, description=REPLAY_HELP)
-    add_replay(add)
-    add = commands.add_parser("verify", help=VERIFY_HELP, description=VERIFY_HELP)
-    add_verify(add)
-    add = commands.add_parser("unverified", help=UNVERIFIED_HELP, description=UNVERIFIED_HELP)
-    add_unverified(add)
-    words = "List what predictions hold for."
-    add = commands.add_parser("platforms", help=words, description=words)
-    add.set_defaults(command=_platforms)
+    add_predict(add_command(commands, "predict", PREDICT_HELP))
+    add_explain(add_command(commands, "explain", EXPLAIN_HELP))
+    add_replay(add_command(commands, "replay", REPLAY_HELP))
+    add_verify(add_command(commands, "verify", VERIFY_HELP))
+    add_unverified(add_command(commands, "unverified", UNVERIFIED_HELP))
+    platforms = add_command(commands, "platforms", "List what predictions hold for.")
+    platforms.set_defaults(command=_platforms)
     return parser

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
+from measured_boot.command_line.subcommands import add_command
 from rootfs_builder.container_image import command as container_image_command
-from rootfs_builder.container_image.command import add_command
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.build import PROFILES, ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild

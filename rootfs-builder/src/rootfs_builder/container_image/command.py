@@ -9,11 +9,11 @@ import os
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
 
 from ccinit.errors import ConfigError
-from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.docker_reference import parse_name_prefix
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from rootfs_builder.container_image.build import (
     COMPRESSIONS,
     build_from_directory,
@@ -47,8 +47,6 @@ from rootfs_builder.container_image.signature import (
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
-
 _LOCATION = "oci:DIRECTORY or docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]"
 
 
@@ -63,11 +61,6 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_encrypt(commands)
     _add_sign(commands)
     _add_push(commands)
-
-
-def add_command(commands: Subparsers, name: str, words: str) -> argparse.ArgumentParser:
-    """Add a command that says the same in the list of commands and in its own help."""
-    return commands.add_parser(name, help=words, description=words)
 
 
 def _add_demo(commands: Subparsers) -> None:
@@ -335,11 +328,7 @@ def _open_kbs(arguments: argparse.Namespace) -> KbsAdmin | None:
 def _recipient(text: str, output: Path) -> Recipient:
     if text.startswith("jwe:"):
         return load_recipient(Path(text.removeprefix("jwe:")))
-    return open_key(output, _uri(text))
-
-
-def _uri(text: str) -> ResourceUri:
-    return parse_resource_uri(text, "encrypt.recipient")
+    return open_key(output, parse_resource_uri(text, "encrypt.recipient"))
 
 
 def _registries(arguments: argparse.Namespace) -> Registries:
