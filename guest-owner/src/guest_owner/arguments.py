@@ -3,12 +3,9 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TypeAlias
 
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import split_address
-
-# argparse has no public name for what `add_subparsers` returns.
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
 STATE_VARIABLE = "GUEST_OWNER_STATE"
 
@@ -26,7 +23,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
     """Add a command that only has subcommands, and return them."""
-    parser = subparsers.add_parser(name, help=summary, description=summary)
+    parser = add_command(subparsers, name, summary)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 

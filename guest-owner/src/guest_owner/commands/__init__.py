@@ -1,1 +1,1 @@
-"""The commands of `guest-owner`, one module for each."""
+"""The commands of `guest-owner`, one module for each subject."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError, FormatError
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
@@ -23,6 +23,7 @@ from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.references import check_name
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -33,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "Let someone administer the KBS over the network, as nobody may at first.",
     )
     summary = "Make an administrator's key: write the private part, register the public one."
-    new_key = commands.add_parser("new-key", help=summary, description=summary)
+    new_key = add_command(commands, "new-key", summary)
     add_state(new_key)
     new_key.add_argument(
         "file", type=Path, metavar="FILE", help="where to write the private key; must not exist"
@@ -46,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     new_key.set_defaults(func=_new_key)
 
     summary = "Print a token for `Authorization: Bearer`, for scripts and Trustee's client tools."
-    token = commands.add_parser("token", help=summary, description=summary)
+    token = add_command(commands, "token", summary)
     token.add_argument("file", type=Path, metavar="FILE", help="private key from `admin new-key`")
     token.add_argument(
         "--seconds",

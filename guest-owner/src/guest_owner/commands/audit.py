@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterable, Mapping
 
 from ccinit.errors import ConfigError
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.audit.log import AUDIT_NAME, decode_claims, has_records, read_audit
 from guest_owner.kbs.store import Store
 from guest_owner.table import table_lines
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _HEADER = ("time", "event", "who", "decision", "what", "reason")
 
@@ -18,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add `audit show`."""
     commands = add_group(subparsers, "audit", "Read the audit log.")
     summary = "Print the decisions; with --session also the claims: expected, got, verdict."
-    show = commands.add_parser("show", help=summary, description=summary)
+    show = add_command(commands, "show", summary)
     add_state(show)
     show.add_argument(
         "--session", metavar="LABEL", help="only this session (the label that refusals quote)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from ccinit.formats.planes.owner_rpc import Role
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.kbs.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
@@ -21,6 +21,7 @@ from guest_owner.plane.authority import (
 )
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _CLIENT_DAYS = 90
 _GUEST_DAYS = 825
@@ -29,18 +30,15 @@ _GUEST_DAYS = 825
 def add_parser(subparsers: Subparsers) -> None:
     """Add the three groups."""
     group = add_group(subparsers, "client-ca", "Manage the authority of the owner plane.")
-    summary = "Make it and print `owner.client_ca` for ccinit.toml."
-    init = group.add_parser("init", help=summary, description=summary)
+    init = add_command(group, "init", "Make it and print `owner.client_ca` for ccinit.toml.")
     add_state(init)
     init.set_defaults(func=_init)
-    summary = "Print `owner.client_ca` of an authority that is there."
-    show = group.add_parser("show", help=summary, description=summary)
+    show = add_command(group, "show", "Print `owner.client_ca` of an authority that is there.")
     add_state(show)
     show.set_defaults(func=_show)
 
     group = add_group(subparsers, "client-cert", "Make certificates for the owner plane's clients.")
-    summary = "Make a key and a certificate with one role."
-    new = group.add_parser("new", help=summary, description=summary)
+    new = add_command(group, "new", "Make a key and a certificate with one role.")
     new.add_argument("name", help="who it is for; the guest's log shows it")
     roles = [role.value for role in Role]
     new.add_argument(
@@ -51,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     group = add_group(subparsers, "owner-identity", "Make a guest's TLS identity to store.")
     summary = "Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
-    new = group.add_parser("new", help=summary, description=summary)
+    new = add_command(group, "new", summary)
     new.add_argument("pod", help="name of the pod manifest, which clients expect")
     _add_output(new, _GUEST_DAYS)
     new.set_defaults(func=_new_identity)

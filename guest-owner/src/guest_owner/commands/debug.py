@@ -17,7 +17,7 @@ from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.commands.exec import run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.kbs.exclusion import changing
@@ -29,10 +29,12 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
 
 _SHELL = ("/bin/sh", "-i")
 _NOT_YET = "debug is not open yet"
+_TOOLS_HELP = "ccinit-debug-tools.json of the image build"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -41,12 +43,12 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers, "debug", "Open a running guest for debugging, which every verifier then sees."
     )
     summary = "Print `[debug.tools]` for ccinit.toml: the one disk that debug may mount."
-    tools = commands.add_parser("tools", help=summary, description=summary)
+    tools = add_command(commands, "tools", summary)
     tools.add_argument("file", type=Path, metavar="FILE", help="ccinit-debug-tools.json")
     tools.set_defaults(func=_tools)
 
     summary = "Have the KBS grant debug to guests of a pod, each for its own session, for a while."
-    grant = commands.add_parser("grant", help=summary, description=summary)
+    grant = add_command(commands, "grant", summary)
     add_state(grant)
     grant.add_argument("pod", metavar="POD", help="name of the pod")
     grant.add_argument("--tools", type=Path, metavar="FILE", required=True, help=_TOOLS_HELP)
@@ -54,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
     grant.set_defaults(func=_grant)
 
     summary = "Grant debug to one guest, have it open, and run a program of the tools: a shell."
-    opening = commands.add_parser("open", help=summary, description=summary)
+    opening = add_command(commands, "open", summary)
     opening.add_argument("-i", "--stdin", action="store_true", help="send standard input")
     opening.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
     which = opening.add_mutually_exclusive_group(required=True)
@@ -66,9 +68,6 @@ def add_parser(subparsers: Subparsers) -> None:
         "args", nargs="*", metavar="PROGRAM …", help=f"after --; default: {' '.join(_SHELL)}"
     )
     opening.set_defaults(func=_open)
-
-
-_TOOLS_HELP = "ccinit-debug-tools.json of the image build"
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:

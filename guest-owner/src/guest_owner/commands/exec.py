@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from ccinit.errors import DeadlineError, FormatError, LimitExceededError
 from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream, Value
-from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
@@ -25,6 +24,7 @@ from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
 
 _SIGNALLED = 128  # what shells add to the number of a signal
@@ -34,8 +34,7 @@ _NOT_YET = "no file has changed yet"
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the five commands."""
-    summary = "Run a program in a container; ends with its status."
-    parser = subparsers.add_parser("exec", help=summary, description=summary)
+    parser = add_command(subparsers, "exec", "Run a program in a container; ends with its status.")
     parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
     parser.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
     add_endpoint(parser)
@@ -49,27 +48,26 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.set_defaults(func=_exec)
 
     summary = "Print what a container writes from now on, until it ends."
-    parser = subparsers.add_parser("attach", help=summary, description=summary)
+    parser = add_command(subparsers, "attach", summary)
     add_endpoint(parser)
     parser.add_argument("container", help="its name in pod.toml")
     parser.set_defaults(func=_attach)
 
     summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
-    parser = subparsers.add_parser("cp", help=summary, description=summary)
+    parser = add_command(subparsers, "cp", summary)
     add_endpoint(parser)
     parser.add_argument("source", help="CONTAINER:PATH, or a file here")
     parser.add_argument("target", help="the other of both")
     parser.set_defaults(func=_copy)
 
-    summary = "Send a signal to a container's first process."
-    parser = subparsers.add_parser("signal", help=summary, description=summary)
+    parser = add_command(subparsers, "signal", "Send a signal to a container's first process.")
     add_endpoint(parser)
     parser.add_argument("container", help="its name in pod.toml")
     parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
     parser.set_defaults(func=_signal)
 
     summary = "Have the guest replace its secret files by what the KBS holds now."
-    parser = subparsers.add_parser("rotate", help=summary, description=summary)
+    parser = add_command(subparsers, "rotate", summary)
     add_endpoint(parser)
     parser.add_argument(
         "--seconds",

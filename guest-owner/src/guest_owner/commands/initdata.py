@@ -30,13 +30,14 @@ from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
 from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_counters, name_resources
-from guest_owner.arguments import Subparsers, add_group
+from guest_owner.arguments import add_group
 from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_all_atomically
 from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
 from guest_owner.toml_text import quote
 from measured_boot.command_line.files import require_apart
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
 CocoTexts = tuple[str | None, str | None]
@@ -46,8 +47,7 @@ CocoTexts = tuple[str | None, str | None]
 def add_parser(subparsers: Subparsers) -> None:
     """Add `initdata make` and `initdata show`."""
     commands = add_group(subparsers, "initdata", "Make and inspect the measured initdata document.")
-    summary = "Join ccinit.toml and pod.toml into an initdata document."
-    make = commands.add_parser("make", help=summary, description=summary)
+    make = add_command(commands, "make", "Join ccinit.toml and pod.toml into an initdata document.")
     make.add_argument(
         "--config",
         type=Path,
@@ -85,7 +85,7 @@ def add_parser(subparsers: Subparsers) -> None:
     make.set_defaults(func=_make)
 
     summary = "Check a document or device image and print what it binds."
-    show = commands.add_parser("show", help=summary, description=summary)
+    show = add_command(commands, "show", summary)
     show.add_argument("file", type=Path, metavar="FILE", help="document or device image")
     show.set_defaults(func=_show)
 

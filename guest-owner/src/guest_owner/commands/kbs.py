@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guest_owner.arguments import Subparsers, add_group, add_state, parse_address
+from guest_owner.arguments import add_group, add_state, parse_address
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
@@ -32,6 +32,7 @@ from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
 from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.minting import TlsIdentityMinter
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import join_address
 
 
@@ -39,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add `kbs init`, `kbs serve` and `kbs new-certificate`."""
     commands = add_group(subparsers, "kbs", "Make and run the Key Broker Service.")
     summary = "Make a state directory with certificates, token key and an empty policy."
-    init = commands.add_parser("init", help=summary, description=summary)
+    init = add_command(commands, "init", summary)
     add_state(init)
     init.add_argument(
         "--name",
@@ -51,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
     init.set_defaults(func=_init)
 
     summary = "Serve attestation and resources (RCAR 0.4.0, TLS 1.3) until interrupted."
-    serve = commands.add_parser("serve", help=summary, description=summary)
+    serve = add_command(commands, "serve", summary)
     add_state(serve)
     serve.add_argument(
         "--listen",
@@ -70,7 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
     serve.set_defaults(func=_serve)
 
     summary = "Renew the server's certificate, by the authority that guests have pinned."
-    renew = commands.add_parser("new-certificate", help=summary, description=summary)
+    renew = add_command(commands, "new-certificate", summary)
     add_state(renew)
     renew.add_argument(
         "--name",

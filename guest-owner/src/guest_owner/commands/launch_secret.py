@@ -28,10 +28,11 @@ from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import parse_image_policy
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.kbs.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev
 _TABLE_HEAD_BYTES, _ENTRY_HEAD_BYTES = 20, 20
@@ -40,12 +41,10 @@ _TABLE_HEAD_BYTES, _ENTRY_HEAD_BYTES = 20, 20
 def add_parser(subparsers: Subparsers) -> None:
     """Add `launch-secret`."""
     summary = "Make the secrets of a launch under SEV or SEV-ES, one file for each GUID."
-    parser = subparsers.add_parser(
-        "launch-secret",
-        help=summary,
-        description=summary,
-        epilog="Inject them only into a launch whose measurement you have judged: "
-        "virt-qemu-sev-validate … --inject-secret GUID:DIRECTORY/GUID",
+    parser = add_command(subparsers, "launch-secret", summary)
+    parser.epilog = (
+        "Inject them only into a launch whose measurement you have judged: "
+        "virt-qemu-sev-validate … --inject-secret GUID:DIRECTORY/GUID"
     )
     add_state(parser)
     parser.add_argument(

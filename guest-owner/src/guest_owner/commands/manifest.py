@@ -15,7 +15,7 @@ from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, pa
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
-from guest_owner.arguments import Subparsers, add_group
+from guest_owner.arguments import add_group
 from guest_owner.commands.initdata import (
     add_coco_files,
     make_document_of,
@@ -28,6 +28,7 @@ from guest_owner.manifest_roots import find_bad_roots
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 ALGORITHMS = ("sha256", "sha384")
 _MIB = 1 << 20
@@ -40,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add `manifest init`, `manifest check` and `manifest digest`."""
     commands = add_group(subparsers, "manifest", "Begin, check and identify a pod.toml.")
     summary = "Begin a pod.toml with a container of an image, or from a Kubernetes Pod."
-    init = commands.add_parser("init", help=summary, description=summary)
+    init = add_command(commands, "init", summary)
     source = init.add_mutually_exclusive_group(required=True)
     source.add_argument("--image", metavar="IMAGE", help="HOST/REPOSITORY@sha256:…")
     source.add_argument("--kubernetes", type=Path, metavar="FILE", help="a Pod in YAML")
@@ -67,12 +68,12 @@ def add_parser(subparsers: Subparsers) -> None:
     init.set_defaults(func=_init)
 
     summary = "Say what a guest would refuse of a pod.toml, now or later."
-    check = commands.add_parser("check", help=summary, description=summary)
+    check = add_command(commands, "check", summary)
     _add_files(check, config_required=False)
     check.set_defaults(func=_check)
 
     summary = "Print the digests of the initdata document that would be made."
-    digest = commands.add_parser("digest", help=summary, description=summary)
+    digest = add_command(commands, "digest", summary)
     _add_files(digest, config_required=True)
     digest.set_defaults(func=_digest)
 

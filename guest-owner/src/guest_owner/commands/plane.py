@@ -16,7 +16,6 @@ from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Str
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
-from guest_owner.arguments import Subparsers
 from guest_owner.claims_table import format_claims
 from guest_owner.commands.unseal import code_text
 from guest_owner.commands.verify import appraise_alone
@@ -27,6 +26,7 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
 from guest_owner.terminal_text import escape_text, open_sink
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _MAX_NUMBER = (1 << 64) - 1
 
@@ -53,7 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _add(
     subparsers: Subparsers, name: str, summary: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    parser = subparsers.add_parser(name, help=summary, description=summary)
+    parser = add_command(subparsers, name, summary)
     add_endpoint(parser)
     parser.set_defaults(func=run)
     return parser

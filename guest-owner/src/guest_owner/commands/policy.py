@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import policy_explain as policy_explain_command
 from guest_owner.commands import policy_export as policy_export_command
 from guest_owner.kbs.policy import (
@@ -16,6 +16,7 @@ from guest_owner.kbs.policy_text import add_rule, remove_rule
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -23,13 +24,11 @@ def add_parser(subparsers: Subparsers) -> None:
     commands = add_group(subparsers, "policy", "Say which guest may get which resource.")
     _add_allow(commands)
 
-    summary = "Check the policy file and print its rules, numbered."
-    listing = commands.add_parser("list", help=summary, description=summary)
+    listing = add_command(commands, "list", "Check the policy file and print its rules, numbered.")
     add_state(listing)
     listing.set_defaults(func=_list)
 
-    summary = "Remove one rule; the file's comments stay."
-    remove = commands.add_parser("remove", help=summary, description=summary)
+    remove = add_command(commands, "remove", "Remove one rule; the file's comments stay.")
     add_state(remove)
     remove.add_argument(
         "number", type=int, metavar="NUMBER", help="of the rule, as `policy list` prints it"
@@ -41,8 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _add_allow(commands: Subparsers) -> None:
-    summary = "Append a rule; without one nothing is released."
-    allow = commands.add_parser("allow", help=summary, description=summary)
+    allow = add_command(commands, "allow", "Append a rule; without one nothing is released.")
     add_state(allow)
     allow.add_argument(
         "resources", metavar="PATTERN", help="repository/type/tag, e.g. ccinit/shop/*"

@@ -17,7 +17,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri, pars
 from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
 from ccinit.formats.kbs.rollback_counter import counter_rule
 from ccinit.formats.pod.resources import name_counters, name_resources
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
@@ -26,6 +26,7 @@ from guest_owner.kbs.policy import Deny, Policy, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _ABSENT = "no"
 
@@ -33,7 +34,7 @@ _ABSENT = "no"
 def add_parser(subparsers: Subparsers) -> None:
     """Add `explain` to the commands of `policy`."""
     summary = "Say which rule would decide about a resource, for a session or a described guest."
-    parser = subparsers.add_parser("explain", help=summary, description=summary)
+    parser = add_command(subparsers, "explain", summary)
     add_state(parser)
     parser.add_argument(
         "uri",

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.kbs.files import PUBLIC_MODE, write_all_atomically
 from guest_owner.kbs.store import Store
 from guest_owner.trustee.export import (
@@ -14,12 +14,13 @@ from guest_owner.trustee.export import (
     resource_policy,
     rvps_message,
 )
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add `export` to the commands of `policy`."""
     summary = "Write policies and reference values that make another KBS check as much as ours."
-    export = subparsers.add_parser("export", help=summary, description=summary)
+    export = add_command(subparsers, "export", summary)
     add_state(export)
     form = export.add_mutually_exclusive_group(required=True)
     form.add_argument(

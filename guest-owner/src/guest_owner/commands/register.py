@@ -18,7 +18,7 @@ from ccinit.formats.kbs.envelope import (
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
-from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
 from guest_owner.commands.volume_key import check_volume_key
 from guest_owner.kbs.exclusion import changing
@@ -46,6 +46,7 @@ from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
 from guest_owner.pod_names import check_names
 from guest_owner.registration_files import parse_public_key
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -54,19 +55,18 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers, "register", "Register what is trusted, and the resources for it."
     )
     summary = "Trust an image: the measurements that its build predicted."
-    reference = commands.add_parser("reference", help=summary, description=summary)
+    reference = add_command(commands, "reference", summary)
     _add_file(reference, "JSON file that `measured-boot predict --output` wrote")
     _add_name(reference, "the file's")
     reference.set_defaults(func=_reference)
 
-    summary = "Trust a TPM: its attestation key."
-    key = commands.add_parser("ak", help=summary, description=summary)
+    key = add_command(commands, "ak", "Trust a TPM: its attestation key.")
     _add_file(key, "public key (SubjectPublicKeyInfo), PEM or DER")
     _add_name(key, "made of the key's digest")
     key.set_defaults(func=_attestation_key)
 
     summary = "Trust the vendor of a TEE: the certificates that its evidence chains to."
-    root = commands.add_parser("root", help=summary, description=summary)
+    root = add_command(commands, "root", summary)
     _add_file(root, "certificates in PEM, root and intermediate ones")
     root.add_argument(
         "--platform", required=True, choices=[tee.value for tee in VENDOR_PLATFORMS], help="the TEE"
@@ -75,7 +75,7 @@ def add_parser(subparsers: Subparsers) -> None:
     root.set_defaults(func=_root)
 
     summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
-    requirements = commands.add_parser("requirements", help=summary, description=summary)
+    requirements = add_command(commands, "requirements", summary)
     _add_file(requirements, "TOML file; kbs/requirements.py of guest-owner says what is in it")
     requirements.add_argument(
         "--platform", required=True, choices=[tee.value for tee in DEMANDING], help="the TEE"
@@ -85,7 +85,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_issuer(commands)
 
     summary = "Trust a pod: the initdata document that describes it, byte for byte."
-    initdata = commands.add_parser("initdata", help=summary, description=summary)
+    initdata = add_command(commands, "initdata", summary)
     _add_file(initdata, "document that `guest-owner initdata make` wrote")
     _add_name(initdata, "the pod's")
     initdata.set_defaults(func=_initdata)
@@ -97,7 +97,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _add_resource(commands: Subparsers) -> None:
     summary = "Keep a resource for guests that the policy allows it to."
-    resource = commands.add_parser("resource", help=summary, description=summary)
+    resource = add_command(commands, "resource", summary)
     resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
     _add_file(resource, "content; '-' reads standard input")
     resource.add_argument(
@@ -118,7 +118,7 @@ def _add_resource(commands: Subparsers) -> None:
 
 def _add_issuer(commands: Subparsers) -> None:
     summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
-    issuer = commands.add_parser("issuer", help=summary, description=summary)
+    issuer = add_command(commands, "issuer", summary)
     _add_file(issuer, "TOML file; kbs/passports/issuer.py of guest-owner says what is in it")
     issuer.add_argument(
         "--keys",
@@ -133,7 +133,7 @@ def _add_issuer(commands: Subparsers) -> None:
 
 def _add_image_policy(commands: Subparsers) -> None:
     summary = "Keep a policy.json: which signatures a pod's images need."
-    policy = commands.add_parser("image-policy", help=summary, description=summary)
+    policy = add_command(commands, "image-policy", summary)
     policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
     _add_file(policy, "policy.json, as podman and skopeo read it")
     policy.add_argument("--envelope", action="store_true", help="as for a resource")
@@ -142,7 +142,7 @@ def _add_image_policy(commands: Subparsers) -> None:
 
 def _add_identity(commands: Subparsers) -> None:
     summary = "Let the KBS make TLS identities for guests of a pod, signed by owner-ca.pem."
-    identity = commands.add_parser("tls-identity", help=summary, description=summary)
+    identity = add_command(commands, "tls-identity", summary)
     add_state(identity)
     identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
     identity.add_argument(

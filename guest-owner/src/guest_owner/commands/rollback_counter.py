@@ -4,17 +4,18 @@ import argparse
 
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(commands: Subparsers) -> None:
     """Add the command."""
     summary = "Count the openings of a volume, so that its guest notices an old disk."
-    counter = commands.add_parser("rollback-counter", help=summary, description=summary)
+    counter = add_command(commands, "rollback-counter", summary)
     add_state(counter)
     counter.add_argument("pod", metavar="POD", help="name in pod.toml")
     counter.add_argument("volume", metavar="VOLUME", help='with rollback = "kbs-counter"')

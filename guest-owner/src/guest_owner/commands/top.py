@@ -4,11 +4,11 @@ import argparse
 import sys
 import time
 
-from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.table import format_table
 from guest_owner.usage import HEADER, Readings, parse_metrics, rows, summarize
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _CLEAR = "\x1b[H\x1b[J"
 _LONGEST_SECONDS = 300  # a guest ends a connection after ten minutes without a call
@@ -17,7 +17,7 @@ _LONGEST_SECONDS = 300  # a guest ends a connection after ten minutes without a 
 def add_parser(subparsers: Subparsers) -> None:
     """Add `top`."""
     summary = "Show what the guest and its containers use: processor, memory, processes."
-    parser = subparsers.add_parser("top", help=summary, description=summary)
+    parser = add_command(subparsers, "top", summary)
     parser.add_argument("--once", action="store_true", help="print one table and end")
     parser.add_argument(
         "--interval",

@@ -23,7 +23,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
-from guest_owner.arguments import STATE_VARIABLE, Subparsers, add_group
+from guest_owner.arguments import STATE_VARIABLE, add_group
 from guest_owner.kbs.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -32,6 +32,7 @@ from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import new_log_key, parse_log_key
 from guest_owner.terminal_text import escape_text
 from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 EXIT_GOOD: Final = 0
 EXIT_BAD: Final = 1
@@ -45,13 +46,8 @@ _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add `unseal` and `log-key` to the owner's command line."""
-    summary = "Read and verify a collected log."
-    parser = subparsers.add_parser(
-        "unseal",
-        help=summary,
-        description=summary,
-        epilog="exit code: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far",
-    )
+    parser = add_command(subparsers, "unseal", "Read and verify a collected log.")
+    parser.epilog = "exit code: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far"
     parser.add_argument("file", type=Path, help="the collected stream")
     parser.add_argument("--key", type=Path, required=True, help="the private log key")
     parser.add_argument("--psk", type=Path, help="the pod's log-psk resource, 32 raw bytes or more")
@@ -79,12 +75,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.set_defaults(func=run_unseal)
 
     actions = add_group(subparsers, "log-key", "Make a log key, or show its public half.")
-    summary = "Make a key and print `log.public_key` for ccinit.toml."
-    new = actions.add_parser("new", help=summary, description=summary)
+    new = add_command(actions, "new", "Make a key and print `log.public_key` for ccinit.toml.")
     new.add_argument("file", type=Path, help="where the private key goes; must not exist")
     new.set_defaults(func=run_new_key)
-    summary = "Print the public half of a key."
-    show = actions.add_parser("public", help=summary, description=summary)
+    show = add_command(actions, "public", "Print the public half of a key.")
     show.add_argument("file", type=Path, help="a private log key")
     show.set_defaults(func=run_show_key)
 

@@ -13,7 +13,7 @@ from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.encoding.strict_json import JsonValue, parse_json
 from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES, parse_attestation
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit.log import encode_claims
@@ -24,6 +24,7 @@ from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
 from guest_owner.registration_files import read_named_files
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _MAX_REPORT_DATA_BYTES = 64
 
@@ -31,12 +32,10 @@ _MAX_REPORT_DATA_BYTES = 64
 def add_parser(subparsers: Subparsers) -> None:
     """Add `verify`."""
     summary = "Judge evidence offline and print every claim: expected, got, verdict."
-    parser = subparsers.add_parser(
-        "verify",
-        help=summary,
-        description=summary,
-        epilog="Trusted is what the options name or, without any of them, what --state has. "
-        "Whether a nonce is fresh cannot be seen offline.",
+    parser = add_command(subparsers, "verify", summary)
+    parser.epilog = (
+        "Trusted is what the options name or, without any of them, what --state has. "
+        "Whether a nonce is fresh cannot be seen offline."
     )
     parser.add_argument(
         "evidence", type=Path, metavar="EVIDENCE", help="RCAR attest body, or evidence alone, JSON"

@@ -24,9 +24,10 @@ from ccinit.formats.disk.luks2 import (
     parse_luks2_header,
     seal_info,
 )
-from guest_owner.arguments import Subparsers, add_group
+from guest_owner.arguments import add_group
 from guest_owner.kbs.files import naming, read_capped, write_new
 from guest_owner.pod_names import check_names
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 VOLUME_KEY_BYTES = 64
 
@@ -34,12 +35,11 @@ VOLUME_KEY_BYTES = 64
 def add_parser(subparsers: Subparsers) -> None:
     """Add `volume-key new` and `volume-key seal-header`."""
     commands = add_group(subparsers, "volume-key", "Make keys of persistent volumes; seal headers.")
-    summary = "Write a new volume key: 64 random bytes."
-    new = commands.add_parser("new", help=summary, description=summary)
+    new = add_command(commands, "new", "Write a new volume key: 64 random bytes.")
     new.add_argument("file", type=Path, metavar="FILE", help="where to write it; must not exist")
     new.set_defaults(func=_new)
     summary = "Seal the header of a LUKS2 volume that was made elsewhere."
-    seal = commands.add_parser("seal-header", help=summary, description=summary)
+    seal = add_command(commands, "seal-header", summary)
     seal.add_argument("disk", type=Path, metavar="DISK", help="the volume, a device or a file")
     seal.add_argument("key", type=Path, metavar="KEY", help="its passphrase: a volume key")
     seal.add_argument("--pod", required=True, help="name of the pod that will open it")
