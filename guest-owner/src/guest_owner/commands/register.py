@@ -292,8 +292,7 @@ def _resource(arguments: argparse.Namespace) -> int:
         raise FormatError("resource.create", "--create goes with --kind volume-key")
     store = Store(arguments.state)
     with changing(store.root):
-        if kind is EnvelopeKind.VOLUME_KEY:
-            _keep_volume_key(store, uri, data)
+        _keep_volume_key(store, uri, data, kind)
         with naming(arguments.file):
             store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
@@ -303,8 +302,13 @@ def _resource(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _keep_volume_key(store: Store, uri: ResourceUri, data: bytes) -> None:
+def _keep_volume_key(
+    store: Store, uri: ResourceUri, data: bytes, kind: EnvelopeKind | None
+) -> None:
     """Replace no key by another: what is stored may be the last copy of a volume's key.
+
+    What is stored says itself what it is, if it is in an envelope; else its name does, or what is
+    to come in its place.
 
     Raises:
         ConfigError: `resource.volume_key`.
@@ -313,13 +317,15 @@ def _keep_volume_key(store: Store, uri: ResourceUri, data: bytes) -> None:
         stored = store.read_resource(uri)
     except VerificationError:  # there is none
         return
+    is_key = kind is EnvelopeKind.VOLUME_KEY or uri.tag.startswith(EnvelopeKind.VOLUME_KEY)
     with suppress(FormatError):  # else it is in no envelope
-        stored = parse_envelope(stored).data
+        envelope = parse_envelope(stored)
+        stored, is_key = envelope.data, envelope.kind is EnvelopeKind.VOLUME_KEY
     try:
         check_volume_key(stored)
     except FormatError:
         return  # no volume was ever opened by it
-    if stored != data:
+    if is_key and stored != data:
         detail = f"{uri} holds another key, and its volume opens with no other"
         remedy = f"if you have a copy, or the volume is gone, remove resources/{uri.path} first"
         raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
@@ -333,7 +339,10 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
-    Store(arguments.state).write_resource(uri, body)
+    store = Store(arguments.state)
+    with changing(store.root):
+        _keep_volume_key(store, uri, data, EnvelopeKind.FILE)
+        store.write_resource(uri, body)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
     for resource in policy.resources():
         print(f"it names {resource}: register the key there, too")

@@ -246,6 +246,38 @@ def test_volume_key_is_not_replaced_by_another_unasked(
     assert run(*register, tmp_path / "other") == 0
 
 
+@pytest.mark.parametrize("stored", [("--kind", "volume-key", "--envelope"), ()])
+def test_volume_key_is_not_replaced_by_what_is_none(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: tuple[str, ...]
+) -> None:
+    """Whoever leaves --kind away, or mistakes the name, would lose it in the same way."""
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    assert run("volume-key", "new", tmp_path / "own") == 0
+    register = ("register", "resource", "--state", state, uri)
+    assert run(*register, tmp_path / "own", *stored) == 0
+    before = Store(state).read_resource(uri)
+    another = write(tmp_path / "another", policy({"type": "reject"}))
+    for command in (
+        (*register, another),
+        (*register, another, "--kind", "file", "--envelope"),
+        ("register", "image-policy", "--state", state, uri, another),
+    ):
+        assert run(*command) == 1
+        assert "[resource.volume_key]" in error_of(capsys)
+        assert Store(state).read_resource(uri) == before
+    assert run(*register, tmp_path / "own") == 0  # the same key
+
+
+def test_random_secret_of_a_volume_keys_length_is_replaced(state: Path, tmp_path: Path) -> None:
+    uri = ResourceUri("ccinit", "shop", "session-key")
+    for envelope in ((), ("--kind", "file", "--envelope")):
+        for name in ("old", "new"):
+            (tmp_path / name).unlink(missing_ok=True)
+            assert run("volume-key", "new", tmp_path / name) == 0
+            secret = tmp_path / name
+            assert run("register", "resource", "--state", state, uri, secret, *envelope) == 0
+
+
 def test_what_is_no_volume_key_is_replaced_by_one(state: Path, tmp_path: Path) -> None:
     uri = ResourceUri("ccinit", "shop", "volume-key-data")
     assert run("volume-key", "new", tmp_path / "key") == 0
