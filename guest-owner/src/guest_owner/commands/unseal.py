@@ -118,14 +118,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     """Give a file that is read while the block lasts.
 
     Raises:
-        ConfigError: `state.read`.
+        ConfigError: `state.read`: it cannot be opened, or not read to its end.
+        OSError: somebody else's, and named so.
     """
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
+        if error.filename not in {None, str(path)}:
+            raise
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
-    with file:
-        yield file
 
 
 def evidence_verifier(references: References, psk: bytes | None = None) -> EvidenceVerifier:

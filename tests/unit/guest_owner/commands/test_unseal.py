@@ -1,6 +1,7 @@
 """The owner's commands for logs: what is printed, and the exit code."""
 
 import argparse
+import errno
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
+from guest_owner.cli import main
 from guest_owner.commands import unseal as unseal_command
 from guest_owner.commands.unseal import (
     EXIT_BAD,
@@ -137,6 +139,24 @@ def test_command_reads_a_log_that_is_larger_than_memory(
     beyond = capsys.readouterr().out
     assert beyond.startswith(whole.partition("\nverdict ")[0])
     assert "WRONG      record 8: unseal.class" in beyond
+
+
+def test_log_on_a_disk_that_fails_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of this one the kernel gives no byte from its start: it opens, and cannot be read."""
+    for log, why in (("/proc/self/mem", "Input/output error"), (files, "Is a directory")):
+        assert main(["unseal", str(log), "--key", str(files / "key")]) == 1
+        assert capsys.readouterr().err == f"guest-owner: cannot read {log}: {why} [state.read]\n"
+
+
+def test_reader_that_has_gone_away_is_no_log_that_cannot_be_read(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe", "standard output")
+
+    monkeypatch.setattr(unseal_command, "write_lines", write)
+    assert main(["unseal", str(files / "log"), "--key", str(files / "key")]) == 1
+    assert not capsys.readouterr().err
 
 
 def test_command_marks_what_no_signature_covers(
