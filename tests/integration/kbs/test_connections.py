@@ -282,6 +282,13 @@ def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: 
         assert process.stderr.readline() == "read the certificate anew\n"
         assert shown_certificate(port) == after
         assert told_end(port) == end_of(after)
+        # As a start says it: its authority is still the other one's.
+        assert "server.pem is not signed by" in process.stderr.readline()
+        (state / "ca.pem").write_bytes(other.authority)
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == "read the certificate anew\n"
+        process.terminate()
+        assert process.stderr.read() == ""
 
 
 def test_end_waits_for_a_request_and_for_nobody_who_only_stays_connected(

@@ -50,7 +50,8 @@ def build_server(
         limits: what peers may cost.
         certificate: PEM chain that it shows.
         key: its key.
-        look: asked once a day what whoever runs it has to be told; it may raise ConfigError.
+        look: asked once a day, and when the certificate was read anew, what whoever runs it has to
+            be told; it may raise ConfigError.
 
     Raises:
         ConfigError: `tls.certificate`; `state.read`, `state.size`.
@@ -179,11 +180,14 @@ class _Server(uvicorn.Server):
         """Tell what a start would: a server may run for longer than its certificate."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                for text in self._look():
-                    _log.warning("%s", text)
-            except ConfigError as error:
-                _log.error("%s", error)
+            self._tell_warnings()
+
+    def _tell_warnings(self) -> None:
+        try:
+            for text in self._look():
+                _log.warning("%s", text)
+        except ConfigError as error:
+            _log.error("%s", error)
 
     def _note_end(self, door: asyncio.Task[None]) -> None:
         """End rather than run on and let nobody in."""
@@ -199,3 +203,4 @@ class _Server(uvicorn.Server):
             _log.error("%s; the certificate stays as it was", error)
         else:
             _log.warning("read the certificate anew")
+            self._tell_warnings()
