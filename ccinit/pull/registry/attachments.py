@@ -31,6 +31,10 @@ from ccinit.pull.registry.web_link import find_link
 MAX_FOUND_BYTES = 1 << 20
 """All manifests and blobs of one image together."""
 _MAX_PAGES = 8
+_NO_LIST = frozenset({303, 400, 405, 406})
+"""What registries without a list answer instead of distribution-spec's 404: GitHub's leads to pages
+for people (303), Artifactory accepts no index (406), to others the call is malformed (400) or
+unsupported (405, as in Docker's specification)."""
 _ACCEPT = (MediaType.OCI_MANIFEST.value, MediaType.OCI_INDEX.value, MediaType.DOCKER_MANIFEST.value)
 
 
@@ -77,8 +81,8 @@ def _find_manifests(registry: Registry, image: Digest) -> Iterator[bytes]:
 def _list_referrers(registry: Registry, image: Digest) -> Iterator[bytes]:
     """Yield the pages of the list; the fallback tag's has one."""
     path = f"referrers/{image}"
-    reply = registry.find(path, MAX_ARTIFACT_BYTES, _ACCEPT)
-    if reply is None:
+    reply = registry.find(path, MAX_ARTIFACT_BYTES, _ACCEPT, absent=_NO_LIST)
+    if reply is None or (reply.header("content-type") or "").lower().startswith("text/"):
         tagged = registry.find(f"manifests/{referrers_tag(image)}", MAX_ARTIFACT_BYTES, _ACCEPT)
         if tagged is not None:
             yield tagged.body

@@ -26,7 +26,7 @@ from ccinit.pull.registry.authentication import (
     token_request,
 )
 from ccinit.pull.registry.redirect import MAX_REDIRECTS, follow_redirect
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 _MIN_BODY_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 60.0
@@ -132,17 +132,25 @@ class Registry:
         url = f"{self._base}/manifests/{digest}"
         return self._get(url, self._request, MAX_MANIFEST_BYTES, _ACCEPT_MANIFEST)
 
-    def find(self, path: str, max_bytes: int, accept: Sequence[str]) -> HttpReply | None:
+    def find(
+        self, path: str, max_bytes: int, accept: Sequence[str], absent: frozenset[int] = frozenset()
+    ) -> HttpReply | None:
         """Fetch something small below the repository, or None if the registry has it not.
 
         Args:
             path: after `/v2/<repository>/`.
             max_bytes: of the body.
             accept: media types to ask for; empty means any.
+            absent: statuses that mean 404 here; no redirect that is one of them is followed.
         """
+
+        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+            reply = self._request(url, headers, limits)
+            return replace(reply, status=404) if reply.status in absent else reply
+
         headers = (("accept", ", ".join(accept)),) if accept else ()
         try:
-            return self._get(f"{self._base}/{path}", self._request, max_bytes, headers)
+            return self._get(f"{self._base}/{path}", send, max_bytes, headers)
         except PeerError as error:
             if error.reason == "registry.not_found":
                 return None

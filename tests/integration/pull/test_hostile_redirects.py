@@ -63,6 +63,18 @@ def test_r61_signature_that_a_registry_hides_or_swaps(hostile: Harness) -> None:
     assert hostile.pull(policy=POLICY) == "pull.blob_size"
 
 
+@pytest.mark.parametrize("status", [303, 400, 405, 406])
+def test_signature_is_found_where_a_registry_without_lists_has_its_own_word_for_it(
+    hostile: Harness, status: int
+) -> None:
+    sign(hostile)
+    fault = redirect("https://web.example/pages/for/people", status)
+    hostile.registry.faults[f"/referrers/{IMAGE.digest}"] = fault
+    assert hostile.pull(policy=POLICY) is None
+    hostile.registry.faults[f"/referrers/{IMAGE.digest}"] = Fault(status=403)
+    assert hostile.pull(policy=POLICY) == "registry.unauthorized"
+
+
 def redirect(location: str, status: int = 307) -> Fault:
     return Fault(status=status, headers={"Location": location})
 

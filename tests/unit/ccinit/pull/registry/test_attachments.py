@@ -4,7 +4,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError
+from ccinit.formats.oci.image import MediaType
 from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.net.http import HttpReply
 from ccinit.pull.messages.fetch import AttachedManifest
 from ccinit.pull.registry.attachments import find_signatures
 from ccinit.pull.registry.client import Registry
@@ -85,6 +87,54 @@ def test_bundles_are_found_by_the_tag_where_there_is_no_list() -> None:
     harness = Harness(BUNDLE)
     harness.http.script(referrers_tag(IMAGE.digest), reply(200, fake.referrers(BUNDLE)))
     assert harness.find() == (attached(BUNDLE),)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(
+            reply(303, location="https://web.example/-/v2/packages/r/a%2Freferrers"), id="GitHub"
+        ),
+        pytest.param(reply(400), id="malformed"),
+        pytest.param(reply(405), id="unsupported"),
+        pytest.param(reply(406), id="Artifactory"),
+        pytest.param(reply(200, b"<html>", content_type="text/html; charset=utf-8"), id="a page"),
+    ],
+)
+def test_registry_without_a_list_may_say_so_in_its_own_way(answer: HttpReply) -> None:
+    harness = Harness(BUNDLE)
+    harness.http.script(f"referrers/{IMAGE.digest}", answer)
+    harness.http.script(referrers_tag(IMAGE.digest), reply(200, fake.referrers(BUNDLE)))
+    assert harness.find() == (attached(BUNDLE),)
+    assert all(url.startswith("https://r.example/v2/a/") for url, _headers in harness.http.seen)
+
+
+def test_list_may_be_where_the_registry_redirects_to() -> None:
+    harness = Harness(BUNDLE)
+    moved = f"https://other.example/v2/b/referrers/{IMAGE.digest}"
+    listed = reply(200, fake.referrers(BUNDLE), content_type=MediaType.OCI_INDEX.value)
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(307, location=moved), listed)
+    assert harness.find() == (attached(BUNDLE),)
+    assert moved in [url for url, _headers in harness.http.seen]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "registry.challenge"), (403, "registry.unauthorized"), (503, "registry.busy")],
+)
+def test_list_that_is_not_given_is_no_list_that_is_not_there(status: int, reason: str) -> None:
+    harness = Harness(BUNDLE)
+    harness.http.script(f"referrers/{IMAGE.digest}", *[reply(status)] * 9)
+    harness.http.script(referrers_tag(IMAGE.digest), reply(200, fake.referrers(BUNDLE)))
+    assert harness.refusal() == reason
+
+
+@pytest.mark.parametrize("status", [303, 400, 405, 406])
+def test_manifest_that_a_list_names_is_refused_by_any_status(status: int) -> None:
+    harness = Harness()
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(200, fake.referrers(BUNDLE)))
+    harness.http.script(digest_of(BUNDLE.manifest), reply(status))
+    assert harness.refusal() in ("registry.redirect", "registry.status")
 
 
 @pytest.mark.parametrize("relation", ['rel="next"', "rel=next"])
