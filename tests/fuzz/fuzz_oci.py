@@ -19,8 +19,8 @@ from ccinit.formats.oci.image import (
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry.authentication import (
     find_credential,
-    parse_challenge,
     parse_token,
+    select_challenge,
     token_request,
 )
 from tests.fakes.images.registry import make_image, make_index
@@ -37,6 +37,7 @@ SEEDS = (
     b'{"token":"abc"}',
     REFERENCE.text.encode(),
     b'Bearer realm="https://auth.team.example/token",service="s",scope="x"',
+    b'Negotiate abc==, Basic realm="x", Bearer realm="https://auth.team.example/token"',
 )
 WORDS = (b"{}", b"[]", b"null", b"-1", b"1e9", b'""', b"sha256:", b"://", b"@", b'"', b"\\ud800")
 
@@ -49,7 +50,7 @@ def check(data: bytes) -> None:
     attempt(lambda value: parse_image_document(value, None), data, select)
     text = data.decode("utf-8", "replace")
     attempt(parse_image_reference, text, lambda found: check_equal(found.text, text))
-    attempt(parse_challenge, text, lambda found: attempt(ask, found))
+    attempt(lambda value: select_challenge([value]), text, lambda found: attempt(ask, found))
 
 
 def attempt(

@@ -52,7 +52,7 @@ class Scheme(Enum):
 
 @frozen
 class Challenge:
-    """One `WWW-Authenticate` header; realm and service only of a bearer's."""
+    """What a 401 reply asks for; realm and service only of a bearer's."""
 
     scheme: Scheme
     realm: str = ""
@@ -143,59 +143,63 @@ def select_challenge(headers: Sequence[str]) -> Challenge:
     """Return which of the challenges of a 401 reply to answer: a token's before a password's.
 
     Args:
-        headers: each `WWW-Authenticate` of the reply; those of other schemes are passed over.
+        headers: each `WWW-Authenticate` of the reply, with one challenge or several (RFC 9110
+            section 11.6.1); those of other schemes are passed over.
 
     Raises:
         PeerError: `registry.challenge`, there is none of a known scheme, or it is malformed.
     """
-    for scheme in (Scheme.BEARER, Scheme.BASIC):
-        for header in headers:
-            if header.strip().partition(" ")[0].lower() == scheme.value:
-                return parse_challenge(header)
+    challenges = [challenge for header in headers for challenge in _parse_challenges(header)]
+    for scheme, parameters in challenges:
+        if scheme == Scheme.BEARER.value:
+            if not parameters.get("realm"):
+                raise PeerError("registry.challenge", "a bearer challenge without a realm")
+            return Challenge(
+                scheme=Scheme.BEARER,
+                realm=parameters["realm"],
+                service=parameters.get("service", ""),
+            )
+    if any(scheme == Scheme.BASIC.value for scheme, _parameters in challenges):
+        return Challenge(scheme=Scheme.BASIC)
     offered = ", ".join(header.strip().partition(" ")[0][:40] for header in headers[:4])
     raise PeerError("registry.challenge", f"neither Bearer nor Basic is offered, but {offered!r}")
 
 
-def parse_challenge(header: str) -> Challenge:
-    """Parse one challenge of a 401 reply.
+def _parse_challenges(text: str) -> list[tuple[str, dict[str, str]]]:
+    """Read `scheme name="value", …, scheme …`; a value has no escapes, as registries write none.
 
-    Raises:
-        PeerError: `registry.challenge`.
+    Of the words before an equals sign the last is a parameter's name, the others are schemes, in
+    lower case. What another scheme has for a parameter may look like one; that harms nobody.
     """
-    if len(header) > _MAX_CHALLENGE_BYTES:
+    if len(text) > _MAX_CHALLENGE_BYTES:
         raise PeerError("registry.challenge", f"longer than {_MAX_CHALLENGE_BYTES} bytes")
-    scheme, _blank, rest = header.strip().partition(" ")
-    if scheme.lower() == "basic":
-        return Challenge(scheme=Scheme.BASIC)
-    if scheme.lower() != "bearer":
-        raise PeerError("registry.challenge", f"unknown scheme {scheme[:40]!r}")
-    parameters = _parse_parameters(rest)
-    if not parameters.get("realm"):
-        raise PeerError("registry.challenge", "a bearer challenge without a realm")
-    return Challenge(
-        scheme=Scheme.BEARER,
-        realm=parameters["realm"],
-        service=parameters.get("service", ""),
-    )
-
-
-def _parse_parameters(text: str) -> Mapping[str, str]:
-    """Read `name="value", …`; a value has no escapes, as registries write none."""
-    parameters: dict[str, str] = {}
-    while text := text.lstrip(" ,"):
-        name, equals, rest = text.partition("=")
+    challenges: list[tuple[str, dict[str, str]]] = []
+    while text:
+        before, equals, rest = text.partition("=")
+        words = before.lower().replace(",", " ").split()
+        name = words.pop() if equals and words else ""
+        challenges += [(word, {}) for word in words]
         if not equals:
-            raise PeerError("registry.challenge", "a parameter without a value")
-        if rest.startswith('"'):
-            value, quote, text = rest[1:].partition('"')
-            if not quote:
-                raise PeerError("registry.challenge", "an open quote")
-        else:
-            value, _comma, text = rest.partition(",")
-        if name.strip().lower() in parameters:
+            break
+        value, text = _cut_value(rest.lstrip())
+        if not name or not challenges:
+            raise PeerError("registry.challenge", "a value without a name or a scheme")
+        parameters = challenges[-1][1]
+        if name in parameters:
             raise PeerError("registry.challenge", "a parameter occurs twice")
-        parameters[name.strip().lower()] = value.strip()
-    return parameters
+        parameters[name] = value
+    return challenges
+
+
+def _cut_value(text: str) -> tuple[str, str]:
+    """Return a parameter's value, without its quotes, and what follows it."""
+    if not text.startswith('"'):
+        value, _comma, rest = text.partition(",")
+        return value.strip(), rest
+    value, quote, rest = text[1:].partition('"')
+    if not quote:
+        raise PeerError("registry.challenge", "an open quote")
+    return value.strip(), rest
 
 
 def token_request(

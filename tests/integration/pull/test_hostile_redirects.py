@@ -177,6 +177,15 @@ def test_r71_token_service_that_misbehaves(hostile: Harness, name: str) -> None:
     assert told == {None, "Basic b3duZXI6c2VjcmV0", "Bearer t"}
 
 
+def test_challenges_that_a_proxy_has_put_into_one_header_are_told_apart(hostile: Harness) -> None:
+    offered = 'Negotiate, Basic realm="Bearer, or a password"'
+    hostile.registry.faults[IMAGE.digest] = Fault(
+        status=401, headers={"WWW-Authenticate": offered}, times=1
+    )
+    assert hostile.pull(auth=hostile.password()) is None
+    assert hostile.registry.authorized()
+
+
 def test_r71_challenge_that_is_never_satisfied_ends(hostile: Harness) -> None:
     basic = Fault(status=401, headers={"WWW-Authenticate": "Basic"})
     reason = hostile.refusal(IMAGE.digest, basic, auth=hostile.password())
