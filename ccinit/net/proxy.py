@@ -30,7 +30,7 @@ def dial_through(proxy: str, dial: Dial = dial_tcp) -> Dial:
         try:
             target = name_target(host, target_port)
             connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-            _check_status(_read_head(connection, end), proxy)
+            _check_status(_read_head(connection, end), proxy, target)
         except BaseException:
             connection.close()
             raise
@@ -54,8 +54,12 @@ def _read_head(connection: socket.socket, end: float) -> bytes:
     return bytes(head)
 
 
-def _check_status(head: bytes, proxy: str) -> None:
+def _check_status(head: bytes, proxy: str, target: str) -> None:
+    """Raises: PeerError: `net.unreachable`, the proxy has not reached the target; `net.proxy`."""
     version, _blank, rest = head.partition(b" ")
-    if not version.startswith(b"HTTP/1.") or rest[:1] != b"2":
-        status = rest[:3].decode("ascii", "replace")
-        raise PeerError("net.proxy", f"{proxy}: the proxy says {status!r}")
+    is_http, status = version.startswith(b"HTTP/1."), rest[:3].decode("ascii", "replace")
+    if is_http and status.startswith("2"):
+        return
+    if is_http and status.startswith("5"):
+        raise PeerError("net.unreachable", f"{target}: the proxy {proxy} says {status!r}")
+    raise PeerError("net.proxy", f"{proxy}: the proxy says {status!r}")

@@ -15,11 +15,13 @@ class ConnectProxy:
 
     Attributes:
         refusal: answer to every request, instead of a connection.
+        refusals: answers to the next requests, before any other.
         asked: the targets, in order.
     """
 
     listener: socket.socket
     refusal: bytes = b""
+    refusals: list[bytes] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -39,8 +41,9 @@ class ConnectProxy:
         with suppress(OSError), client:  # a client may go away
             target = read_head(client).split(b" ", 2)[1].decode()
             self.asked.append(target)
-            if self.refusal:
-                client.sendall(self.refusal)
+            refusal = self.refusals.pop(0) if self.refusals else self.refusal
+            if refusal:
+                client.sendall(refusal)
                 return
             host, _colon, port = target.rpartition(":")
             with socket.create_connection((host, int(port)), timeout=10) as server:

@@ -228,6 +228,8 @@ def test_registry_behind_a_proxy_is_reached_through_it(
         known = rule(f'prefix = "{mirror.host}"\nproxy = "{proxy.address}"')
         assert reason(authority, tmp_path / "taken", known, reference) is None
         assert set(proxy.asked) == {mirror.host}
+        proxy.refusals = [b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
+        assert reason(authority, tmp_path / "at last", known, reference) is None
         proxy.refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
         assert reason(authority, tmp_path / "refused", known, reference) == "net.proxy"
         proxy.refusal = b"x" * 10_000

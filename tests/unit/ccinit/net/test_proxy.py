@@ -48,6 +48,18 @@ def test_addresses_of_version_6_are_in_brackets_where_a_port_follows() -> None:
         assert proxy.server.recv(1024).startswith(b"CONNECT [2001:db8::1]:5000 ")
 
 
+@pytest.mark.parametrize("status", [b"500 Unable to connect", b"502 x", b"503 x", b"504 x"])
+def test_target_that_the_proxy_does_not_reach_is_told_as_one_that_is_not_there(
+    status: bytes,
+) -> None:
+    with proxy_that_says(b"HTTP/1.1 " + status + b"\r\n\r\n") as proxy:
+        with pytest.raises(PeerError) as refused:
+            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 5.0)
+        assert refused.value.reason == "net.unreachable"
+        assert refused.value.detail.startswith("r.example:443: the proxy proxy.example:3128 says ")
+        assert proxy.client.fileno() == -1
+
+
 @pytest.mark.parametrize(
     "answer",
     [
