@@ -32,7 +32,8 @@ _MIN_BODY_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 60.0
 _FIRST_WAIT_SECONDS = 1.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY = frozenset({408, 429, 500, 502, 503, 504, *range(520, 528)})
+"""What passes; the last ones are of Cloudflare, which stands before registries and their stores."""
 _BROKEN = frozenset(
     (
         "net.closed",

@@ -201,6 +201,8 @@ def test_identity_token_is_exchanged_and_never_sent_to_the_registry() -> None:
         (403, "registry.unauthorized"),
         (400, "registry.status"),
         (304, "registry.status"),
+        (501, "registry.status"),
+        (505, "registry.status"),
     ],
 )
 def test_refusal_by_status_is_final(status: int, reason: str) -> None:
@@ -210,9 +212,14 @@ def test_refusal_by_status_is_final(status: int, reason: str) -> None:
     assert len(harness.http.seen) == 1
 
 
-def test_busy_registry_is_not_asked_for_ever() -> None:
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 522, 524, 527])
+def test_busy_registry_is_asked_again_and_not_for_ever(status: int) -> None:
     harness = Harness()
-    harness.http.script(str(LAYER), *[reply(500)] * 3)
+    harness.http.script(str(LAYER), *[reply(status)] * 2)
+    assert harness.download() == BLOB
+    assert harness.waits == [1.0, 2.0]
+    harness.blob = Blob()
+    harness.http.script(str(LAYER), *[reply(status)] * 3)
     assert harness.refusal(harness.download) == "registry.busy"
 
 
