@@ -15,11 +15,10 @@ from typing import TypeVar
 from ccinit.agent.processes.channel import (
     CHANNEL_FD,
     FIRST_JOB_FD,
-    Failure,
     ProgramRequest,
     printable,
 )
-from ccinit.agent.processes.conversation import Answer, Answers, Conversation, Notices
+from ccinit.agent.processes.conversation import Answer, Answers, Notices
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.agent.processes.running_child import RunningChild
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
@@ -64,11 +63,10 @@ class PreparedChild:
         pid: of its process, until the job or the block of `prepare` is over.
     """
 
-    def __init__(self, child: RunningChild, rights: Rights) -> None:
+    def __init__(self, child: RunningChild) -> None:
         self.is_used = False
         self.pid = child.process.pid
         self._child = child
-        self._rights = rights
 
     async def run(
         self,
@@ -88,14 +86,9 @@ class PreparedChild:
             raise RuntimeError("a child does one job")
         self.is_used = True
         self._child.step_forward()
-        talk = Conversation(
-            self._child.connection, self._rights, reply, answers or {}, notices or {}
-        )
-        async with self._child:
-            if seconds is None:
-                return await self._child.hold(talk, request)
-            async with deadline(seconds, "child.late"):
-                return await self._child.hold(talk, request)
+        limit = nullcontext() if seconds is None else deadline(seconds, "child.late")
+        async with self._child, limit:
+            return await self._child.do_job(request, reply, answers or {}, notices or {})
 
 
 class PreparedProgram:
@@ -105,10 +98,9 @@ class PreparedProgram:
         is_used: it has been given them, and takes no others.
     """
 
-    def __init__(self, child: RunningChild, rights: Rights, output: int) -> None:
+    def __init__(self, child: RunningChild, output: int) -> None:
         self.is_used = False
         self._child = child
-        self._rights = rights
         self._output = output
 
     async def run(self, arguments: Sequence[str], *, seconds: float) -> ProgramEnd:
@@ -117,11 +109,8 @@ class PreparedProgram:
             raise RuntimeError("a child becomes one program")
         self.is_used = True
         self._child.step_forward()
-        request = ProgramRequest(arguments=tuple(arguments))
         async with deadline(seconds, "child.late"):
-            # Silence is success: the program that took the child's place has no channel.
-            talk = Conversation(self._child.connection, self._rights, Failure, {}, {})
-            await talk.hold(request)
+            await self._child.become_program(ProgramRequest(arguments=tuple(arguments)))
             output = await _read_output(self._output)
             return ProgramEnd(status=await self._child.process.wait(), output=output)
 
@@ -185,14 +174,12 @@ class Children:
             KernelError: it could not be started.
             CcinitError: what the job raised, or a handler did.
         """
-        rights = self._table[role]
         async with (
             deadline(seconds, "child.late"),
             self._start_with(role, fds or {}, secrets or {}, workspace) as child,
         ):
-            child.enclose(self._cgroup, rights, self.store_bytes)
-            talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
-            return await child.hold(talk, request)
+            child.enclose(self._cgroup, self.store_bytes)
+            return await child.do_job(request, reply, answers or {}, notices or {})
 
     @asynccontextmanager
     async def prepare(
@@ -210,11 +197,10 @@ class Children:
         Raises:
             KernelError: it could not be started.
         """
-        rights = self._table[role]
         async with self._start(role, fds, workspace, {}) as child:
-            child.enclose(self._cgroup, rights, self.store_bytes)
+            child.enclose(self._cgroup, self.store_bytes)
             child.step_back()
-            yield PreparedChild(child, rights)
+            yield PreparedChild(child)
 
     async def run_program(
         self,
@@ -258,7 +244,6 @@ class Children:
         Raises:
             KernelError: it could not be started.
         """
-        rights = self._table[role]
         (output,) = open_pipes(1)
         try:
             os.set_blocking(output.reader, False)
@@ -269,9 +254,9 @@ class Children:
             finally:
                 os.close(output.writer)
             async with child:
-                child.enclose(self._cgroup, rights, self.store_bytes)
+                child.enclose(self._cgroup, self.store_bytes)
                 child.step_back()
-                yield PreparedProgram(child, rights, output.reader)
+                yield PreparedProgram(child, output.reader)
         finally:
             os.close(output.reader)
 
@@ -287,14 +272,14 @@ class Children:
     def _start(
         self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]
     ) -> RunningChild:
+        rights = self._table[role]
         ours, theirs = open_socket_pair()
         try:
             ours.setblocking(False)  # noqa: FBT003 (positional only)
             numbers = {CHANNEL_FD: theirs.fileno()}
             numbers |= {FIRST_JOB_FD + index: fd for index, fd in enumerate(fds.values())}
             numbers |= standard
-            own_processes = self._table[role].own_processes
-            with new_namespace(NamespaceKind.PID) if own_processes else nullcontext():
+            with new_namespace(NamespaceKind.PID) if rights.own_processes else nullcontext():
                 process = spawn(
                     (*self._interpreter, "child", role, workspace, *fds), self._environment, numbers
                 )
@@ -303,7 +288,7 @@ class Children:
             raise
         finally:
             theirs.close()
-        return RunningChild(process, ours, role)
+        return RunningChild(process, ours, role, rights)
 
 
 async def _read_output(reader: int) -> str:

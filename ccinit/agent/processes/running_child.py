@@ -3,7 +3,8 @@
 import socket
 from typing import Self, TypeVar
 
-from ccinit.agent.processes.conversation import Conversation
+from ccinit.agent.processes.channel import Failure, ProgramRequest
+from ccinit.agent.processes.conversation import Answers, Conversation, Notices
 from ccinit.agent.processes.roles import Rights, Role
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
@@ -24,17 +25,20 @@ class RunningChild:
 
     Attributes:
         process: owned until then.
-        connection: non-blocking; closed then.
     """
 
-    def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
+    def __init__(
+        self, process: Process, connection: socket.socket, role: Role, rights: Rights
+    ) -> None:
+        """Args: connection: non-blocking; closed with the child."""
         self.process = process
-        self.connection = connection
+        self._connection = connection
         self._role = role
+        self._rights = rights
         self._cgroup: Cgroup | None = None
         self._is_buried = False
 
-    def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
+    def enclose(self, parent: Cgroup | None, store_bytes: int) -> None:
         """Put the child, which waits for its request, into a cgroup of its own.
 
         Raises:
@@ -43,8 +47,8 @@ class RunningChild:
         if parent is None:
             return
         self._cgroup = parent.create(f"child-{self.process.pid}")
-        files_bytes = store_bytes if rights.stores else 0
-        self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
+        files_bytes = store_bytes if self._rights.stores else 0
+        self._cgroup.set_memory(most_bytes=self._rights.memory_bytes + files_bytes)
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
 
@@ -65,19 +69,30 @@ class RunningChild:
         if self.process.status is None:  # the talk says what became of one that has ended
             set_priority(ORDINARY, self.process.pid)
 
-    async def hold(self, talk: Conversation[R], request: object) -> R:
-        """Hold the talk and return its result.
+    async def do_job(
+        self, request: object, reply: type[R], answers: Answers, notices: Notices
+    ) -> R:
+        """Have it do its job and return the result.
 
         Raises:
             ChildError: the child ended without one.
             CcinitError: what the job raised, or a handler did.
         """
+        talk = Conversation(self._connection, self._rights, reply, answers, notices)
         result = await talk.hold(request)
         if result is None:
-            raise await self.explain()
+            raise await self._explain()
         return result
 
-    async def explain(self) -> ChildError:
+    async def become_program(self, request: ProgramRequest) -> None:
+        """Have it become its program, which has no channel: so silence is success.
+
+        Raises:
+            CcinitError: why it could not.
+        """
+        await Conversation(self._connection, self._rights, Failure, {}, {}).hold(request)
+
+    async def _explain(self) -> ChildError:
         """Return the error for a child that closed its channel without a result."""
         try:
             async with deadline(WORD_SECONDS, "child.lingers"):
@@ -96,7 +111,7 @@ class RunningChild:
         if self._is_buried:
             return
         self._is_buried = True
-        self.connection.close()
+        self._connection.close()
         self.process.kill()
         try:
             async with deadline(BURIAL_SECONDS, "child.lingers"):

@@ -17,7 +17,7 @@ import pytest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
-from ccinit.agent.processes import children as children_module
+from ccinit.agent.processes import running_child
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.conversation import Conversation
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
@@ -91,7 +91,7 @@ def look_at(
             look(pid)
             raise LookedAtError
 
-    monkeypatch.setattr(children_module, "Conversation", Watched)
+    monkeypatch.setattr(running_child, "Conversation", Watched)
     workspace = "" if RIGHTS[role].workspace is Workspace.NONE else "/nonexistent"
     job = make_children(cgroup).run(role, None, object, seconds=2 * SECONDS, workspace=workspace)
     with pytest.raises(LookedAtError):

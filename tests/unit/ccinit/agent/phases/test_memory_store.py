@@ -106,7 +106,7 @@ def test_files_of_the_store_do_not_count_against_who_writes_them(role: Role) -> 
     nothing: Any = None
     group: Any = Group()
     for store_bytes in (0, GIB):
-        RunningChild(process, nothing, role).enclose(group, RIGHTS[role], store_bytes)
+        RunningChild(process, nothing, role, RIGHTS[role]).enclose(group, store_bytes)
         files_bytes = store_bytes if role in STORING else 0
         assert group.most_bytes == RIGHTS[role].memory_bytes + files_bytes
 
