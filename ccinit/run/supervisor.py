@@ -91,7 +91,7 @@ class Supervisor:
             with ExitStack() as undo:
                 self._spec = self._prepare(undo)
                 while not self.life.is_final:
-                    await self._attempt(self._spec)
+                    await self._attempt()
             if self._uncleared is not None:
                 raise self._uncleared
         finally:
@@ -216,13 +216,13 @@ class Supervisor:
             self._sinks.event(f"{self._name}: {error}")
             self._uncleared = self._uncleared or error
 
-    async def _attempt(self, spec: dict[str, object]) -> None:
+    async def _attempt(self) -> None:
         """Run the program once, and decide what comes next."""
         begin = boottime()
         self.last_status = None
         self._condemned = False
         try:
-            self.last_status = await self._run_once(spec)
+            self.last_status = await self._run_once()
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
         good = self.last_status is not None and self.last_status.is_success()
@@ -236,12 +236,12 @@ class Supervisor:
         if self.life.state is ContainerState.RETRYING:
             await self._pause()
 
-    async def _run_once(self, spec: dict[str, object]) -> ExitStatus:
+    async def _run_once(self) -> ExitStatus:
         out, err = open_outputs(2)
         try:
             try:
                 self._process = await self._crun.create(
-                    self._name, spec, stdout=out.writer, stderr=err.writer
+                    self._name, self._spec, stdout=out.writer, stderr=err.writer
                 )
             finally:
                 os.close(out.writer)
