@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from itertools import chain, repeat
 
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.phases.attestation import Attested
@@ -41,9 +40,6 @@ AT_ONCE = 3
 """Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
 
 
-_Reception = AbstractAsyncContextManager[ReceptionChildren]
-
-
 @frozen
 class Pulled:
     """The manifest's images by name, mounted and compared with their tars."""
@@ -64,13 +60,14 @@ async def pull(
         CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
     """
     images: dict[str, PulledImage] = {}
-    left = deque(zip(configured.manifest.images, chain((waiting,), repeat(None)), strict=False))
+    left = deque(configured.manifest.images)
     in_memory = unlocked.in_memory
     turn, store = Turn(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
 
     async def pull_left() -> None:
+        nonlocal waiting
         while left:
-            image, children = left.popleft()
+            image, children, waiting = left.popleft(), waiting, None
             directory = f"{unlocked.store}/image-{image.name}"
             try:
                 images[image.name] = await _pull_one(
@@ -126,7 +123,7 @@ async def _pull_one(
     request = _request(configured, image)
     credentials = _credentials(configured, image)
     secrets = _secrets(attested, credentials)
-    entering: _Reception = (
+    entering = (
         prepare_reception(guest.children, image, credentials.keys())
         if waiting is None
         else nullcontext(waiting)
