@@ -11,7 +11,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import open_layer_keys
 from ccinit.agent.phases.reception_children import ReceptionChildren
 from ccinit.agent.processes.channel import printable
-from ccinit.agent.processes.children import Answer, PreparedChild, ProgramEnd
+from ccinit.agent.processes.children import Answer, PreparedChild
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
@@ -240,7 +240,8 @@ class ImageChildren:
                 fed = group.start(self._feed(feed), "feed a tar")
                 ended = group.start(program.run(arguments, seconds=self._seconds), "compress it")
             end = await ended.join()
-            _check_end(end)
+            if not end.status.is_success():
+                raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
             if end.output:
                 raise ChildError("pull.index", f"mkfs.erofs complains: {end.output}")
             if await fed.join() is None:
@@ -316,8 +317,3 @@ def _open_file(path: str, flags: int) -> int:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise kernel_error(error, "open", path) from error
-
-
-def _check_end(end: ProgramEnd) -> None:
-    if not end.status.is_success():
-        raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")

@@ -28,8 +28,9 @@ class ReceptionChildren:
     Attributes:
         layers: None for an image that keys are expected to open: it would wait beside the children
             that do that, for nothing but memory.
-        fds: ends of pipes that are still to be passed on: `blobs`, and `words` if there is no child
-            yet to read them. Who takes one closes it.
+        fds: what is still to be passed on: the ends `blobs` of a pipe, and `words` of another if
+            there is no child yet to read them; and `file`, where encrypted layers are downloaded.
+            Who takes one closes it.
         credentials: ends of pipes to the registry's child, by their names.
     """
 
