@@ -25,8 +25,7 @@ from ccinit.formats.planes.host_rpc import (
     RpcError,
     Value,
 )
-from ccinit.kernel.event_loop import deadline
-from ccinit.kernel.task import Event, sleep
+from ccinit.kernel.event_loop import Event, deadline, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing
 

@@ -1,7 +1,7 @@
 """When the sealed log is signed, or shown to the host, though nothing happens."""
 
 from ccinit.formats.initdata.guest_config import LogConfig
-from ccinit.kernel.task import sleep
+from ccinit.kernel.event_loop import sleep
 from ccinit.seal.log import SealedLog
 
 

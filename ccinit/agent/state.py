@@ -6,8 +6,7 @@ calls. Nothing here can hold text.
 
 from ccinit.errors import DeadlineError
 from ccinit.formats.planes.host_rpc import Code, Phase, StateFlag
-from ccinit.kernel.event_loop import deadline
-from ccinit.kernel.task import Event
+from ccinit.kernel.event_loop import Event, deadline
 
 
 class BootState:

@@ -11,7 +11,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power
-from ccinit.kernel.task import sleep
+from ccinit.kernel.event_loop import sleep
 
 _OFFER_SECONDS = 2.0
 _REBOOT_AGAIN_SECONDS = 1.0

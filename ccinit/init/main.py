@@ -20,9 +20,8 @@ from ccinit.init.phases import boot
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
 from ccinit.kernel import power
-from ccinit.kernel.event_loop import EventLoop, deadline
+from ccinit.kernel.event_loop import Event, EventLoop, Interrupted, Task, deadline, sleep
 from ccinit.kernel.signals import SignalSource, block_signals
-from ccinit.kernel.task import Event, Interrupted, Task, sleep
 from ccinit.seal.log import SealedLog
 
 BUILD_ID_FILE = "/usr/lib/ccinit/build_id"

@@ -24,7 +24,7 @@ Theory of operation
 
 Time is CLOCK_BOOTTIME in seconds; it needs no wall clock and is not the host's to set back.
 One task may wait for one direction of one fd; an fd must not be closed while a task waits for it.
-`ccinit.kernel.task` holds the task and the waits; users import all names from here.
+`ccinit.kernel.task` holds the task and the waits; the guest imports all names from here.
 """
 
 import heapq
@@ -58,7 +58,6 @@ __all__ = [
     "Task",
     "TaskGroup",
     "Turn",
-    "boottime",
     "deadline",
     "readable",
     "sleep",

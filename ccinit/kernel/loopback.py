@@ -4,9 +4,8 @@ import errno
 import socket
 
 from ccinit.errors import DeadlineError
-from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.event_loop import deadline, writable
 from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.task import writable
 
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 

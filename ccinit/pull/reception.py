@@ -17,8 +17,7 @@ from ccinit.errors import ChildError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.kernel.event_loop import Event, TaskGroup
-from ccinit.kernel.task import Task
+from ccinit.kernel.event_loop import Event, Task, TaskGroup
 from ccinit.pull.encryption.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED

@@ -12,8 +12,7 @@ from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.planes.host_rpc import HOST_CID
 from ccinit.formats.planes.msgpack_rpc import RequestReader
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.event_loop import TaskGroup, deadline
-from ccinit.kernel.task import readable, writable
+from ccinit.kernel.event_loop import TaskGroup, deadline, readable, writable
 from ccinit.rpc.dispatch import HostService, answer
 from ccinit.values import frozen
 

@@ -11,10 +11,9 @@ from typing import Protocol, TypeAlias
 
 from ccinit.errors import CcinitError, DeadlineError
 from ccinit.formats.pod.probe import Probe
-from ccinit.kernel.event_loop import TaskGroup, deadline
+from ccinit.kernel.event_loop import TaskGroup, deadline, sleep
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.kernel.process import Process
-from ccinit.kernel.task import sleep
 from ccinit.run.stdio import open_outputs, pump
 
 Ask: TypeAlias = Callable[[Probe], Awaitable[bool]]

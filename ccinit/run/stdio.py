@@ -12,10 +12,9 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from ccinit.kernel.event_loop import readable
+from ccinit.kernel.event_loop import readable, sleep
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.pipes import Pipe, open_pipes
-from ccinit.kernel.task import sleep
 
 CHUNK_BYTES: Final = 64 << 10
 _SMALL_BYTES: Final = 4 << 10

@@ -19,10 +19,10 @@ from ccinit.errors import CcinitError, ConfigError, DeadlineError
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.event_loop import Event, TaskGroup, deadline, sleep
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import ExitStatus, Process
-from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
 from ccinit.run.files import open_file

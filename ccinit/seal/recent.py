@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from ccinit.annotations import Final
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.task import Event
+from ccinit.kernel.event_loop import Event
 from ccinit.values import frozen
 
 _ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free

@@ -31,7 +31,7 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.task import sleep
+from ccinit.kernel.event_loop import sleep
 from ccinit.run.crun import Crun
 from ccinit.run.debug_environment import DebugEnvironment, open_environment
 from ccinit.unlock.verity_volume import activate_verity

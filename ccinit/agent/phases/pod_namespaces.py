@@ -17,14 +17,13 @@ from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.share import Share
-from ccinit.kernel.event_loop import Event
+from ccinit.kernel.event_loop import Event, Task
 from ccinit.kernel.namespaces import (
     NamespaceKind,
     bind_namespace,
     namespace_file,
     release_namespace,
 )
-from ccinit.kernel.task import Task
 from ccinit.run.shared_namespaces import SharedNamespaces, close_shared_ipc, open_shared_ipc
 
 

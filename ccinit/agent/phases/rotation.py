@@ -17,7 +17,7 @@ from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.pod.manifest import PodSecret
-from ccinit.kernel.task import sleep
+from ccinit.kernel.event_loop import sleep
 from ccinit.run.secrets import SecretFile
 
 

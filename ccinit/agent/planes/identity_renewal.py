@@ -32,8 +32,7 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import realtime
-from ccinit.kernel.event_loop import Event, deadline
-from ccinit.kernel.task import sleep
+from ccinit.kernel.event_loop import Event, deadline, sleep
 from ccinit.secret import Secret
 
 

@@ -36,7 +36,8 @@ from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import Event, TaskGroup, boottime
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import (

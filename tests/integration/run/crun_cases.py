@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
-from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount

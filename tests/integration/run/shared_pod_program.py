@@ -22,7 +22,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import Restart
 from ccinit.formats.pod.share import Share
-from ccinit.kernel.event_loop import EventLoop, boottime, sleep
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.namespaces import NamespaceKind, namespace_file
 from ccinit.kernel.process import owned_pids
 from ccinit.run import supervisor as supervisor_module

@@ -12,8 +12,9 @@ from ccinit.agent.log_pump import LogPump
 from ccinit.agent.storage_watch import StorageWatch
 from ccinit.formats.pod.manifest import OnStorageError
 from ccinit.formats.pod.volume import ScratchProfile, VolumeKind
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.event_loop import EventLoop, boottime
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 from ccinit.unlock.verity_volume import activate_verity
 from tests.faults.plugin import FaultSeen

@@ -8,12 +8,12 @@ from contextlib import suppress
 import pytest
 
 from ccinit.errors import KernelError
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import (
     Event,
     EventLoop,
     TaskGroup,
     Turn,
-    boottime,
     readable,
     sleep,
     writable,
