@@ -13,7 +13,7 @@ from ccinit.annotations import TYPE_CHECKING
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import Event, EventLoop, Turn, deadline
+from ccinit.kernel.event_loop import Event, EventLoop, Lock, deadline
 from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
@@ -48,7 +48,7 @@ class Teardown:
 
     def __init__(self) -> None:
         self._steps: list[tuple[str, Undo, float]] = []
-        self._turn = Turn()  # the order down holds, whoever else has begun to go down
+        self._lock = Lock()  # the order down holds, whoever else has begun to go down
 
     def push(self, name: str, undo: Undo, seconds: float = STEP_SECONDS) -> None:
         """Register how to undo what has just been done, and how long that may take."""
@@ -70,7 +70,7 @@ class Teardown:
 
     async def _run_above(self, last: str) -> tuple[tuple[str, CcinitError], ...]:
         failures = []
-        async with self._turn:
+        async with self._lock:
             while self._steps and self._steps[-1][0] != last:
                 name, undo, seconds = self._steps.pop()
                 try:
@@ -126,7 +126,7 @@ class Guest(EarlyGuest):
         children: where untrusted bytes are read.
         containers: of the manifest, by name; START fills it.
         verifiers_request: see there.
-        evidence_turn: one quote or measurement at a time: some devices take one user, Azure's
+        evidence_lock: one quote or measurement at a time: some devices take one user, Azure's
             report has place for the report data of one, and the event log that goes with a quote
             has to be what its register holds.
         clock_doubted: set when the clock was late, or somebody refuses dates as if it were.
@@ -135,5 +135,5 @@ class Guest(EarlyGuest):
     children: "Children"
     containers: dict[str, "Supervisor"] = field(default_factory=dict)
     verifiers_request: VerifiersRequest = field(default_factory=VerifiersRequest)
-    evidence_turn: Turn = field(default_factory=Turn)
+    evidence_lock: Lock = field(default_factory=Lock)
     clock_doubted: Event = field(default_factory=Event)

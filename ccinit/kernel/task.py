@@ -154,7 +154,7 @@ class Event(Wait):
         self._waiters.remove(task)
 
 
-class Turn:
+class Lock:
     """One task at a time: `async with` waits until nobody else is inside."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ from ccinit.formats.pod.resources import (
     tls_identity_uri,
 )
 from ccinit.formats.pod.volume import Volume
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
@@ -73,7 +73,7 @@ class Attested:
 
     Attributes:
         grants: rotation replaces secrets in it, renewal the TLS identity.
-        rotating: whose turn that is.
+        rotating: held while that is done.
         uneven: secrets that a rotation has failed to replace everywhere: some of their files may
             have another content than the grant.
         policy_keys: public keys and roots that image policies name.
@@ -83,7 +83,7 @@ class Attested:
     grants: dict[KbsUri, Grant]
     policy_keys: tuple[PolicyKey, ...] = ()
     counters: Mapping[PluginUri, int] = field(default_factory=dict)
-    rotating: Turn = field(default_factory=Turn)
+    rotating: Lock = field(default_factory=Lock)
     uneven: set[KbsUri] = field(default_factory=set)
 
     def volume_grant(self, volume: Volume) -> Grant:

@@ -88,7 +88,7 @@ async def _make_evidence(
     waiting: PreparedChild | None = None,
 ) -> bytes:
     """Have the child that is `waiting` make evidence, or another one if it had its job already."""
-    async with guest.evidence_turn:
+    async with guest.evidence_lock:
         request = await _evidence_request(configured, report_data, verifiers_request)
         answers = _endorsements(guest, configured)
         if waiting is not None and not waiting.is_used:
@@ -154,7 +154,7 @@ def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
 async def _evidence_request(
     configured: Configured, report_data: bytes, verifiers_request: bytes
 ) -> EvidenceRequest:
-    """To be made in turn: what is measured later would be in the register and not in `events`."""
+    """Under the lock: what is measured later would be in the register and not in `events`."""
     tee = configured.platform.tee
     place = initdata_binding(tee)
     stated = b""

@@ -22,7 +22,7 @@ from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.resources import name_pull_resources
 from ccinit.formats.pod.volume import VolumeKind
-from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.kernel.event_loop import Lock, TaskGroup
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages.fetch import (
@@ -62,7 +62,7 @@ async def pull(
     images: dict[str, PulledImage] = {}
     left = deque(configured.manifest.images)
     in_memory = unlocked.in_memory
-    turn, store = Turn(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
+    lock, store = Lock(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
 
     async def pull_left() -> None:
         nonlocal waiting
@@ -71,7 +71,7 @@ async def pull(
             directory = f"{unlocked.store}/image-{image.name}"
             try:
                 images[image.name] = await _pull_one(
-                    guest, configured, attested, image, directory, turn, store, children
+                    guest, configured, attested, image, directory, lock, store, children
                 )
             except CcinitError as error:  # the report has the error, which knows no image
                 guest.event(f"image {image.name}: {error}")
@@ -114,7 +114,7 @@ async def _pull_one(
     attested: Attested,
     image: Image,
     directory: str,
-    turn: Turn,
+    lock: Lock,
     store: LayerStore,
     waiting: ReceptionChildren | None,
 ) -> PulledImage:
@@ -131,7 +131,7 @@ async def _pull_one(
     async with entering as reception:
         reception.give(secrets)
         children = ImageChildren(
-            guest, configured, attested, image, directory, reception, turn, store.form
+            guest, configured, attested, image, directory, reception, lock, store.form
         )
         async with children:
             pulled = await pull_image(request, directory, children, store, policy)

@@ -16,7 +16,7 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.kernel.event_loop import Lock, TaskGroup
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
@@ -78,14 +78,14 @@ class ImageChildren:
         image: Image,
         directory: str,
         reception: ReceptionChildren,
-        turn: Turn,
+        lock: Lock,
         form: LayerForm = LayerForm.INDEX,
     ) -> None:
         self._guest = guest
         self._configured = configured
         self._attested = attested
         self._image = image
-        self._turn = turn
+        self._lock = lock
         self._form = form
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
@@ -145,7 +145,7 @@ class ImageChildren:
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
-        async with self._turn:
+        async with self._lock:
             return await open_layer_keys(
                 self._guest, self._configured, self._attested, self._image, image
             )

@@ -27,7 +27,7 @@ from ccinit.formats.planes.workload_api import (
     WorkloadCall,
     report_data,
 )
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import Lock
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 VERSION = "ccinit/1"
@@ -48,15 +48,15 @@ class WorkloadService:
     """Answers containers.
 
     Attributes:
-        turn: for evidence and handshakes, of all containers together: whoever else needs the
-            guest's own turn (`Guest.evidence_turn`) waits for one of them, not for as many as ask.
+        lock: for evidence and handshakes, of all containers together: whoever else needs the
+            guest's own lock (`Guest.evidence_lock`) waits for one of them, not for as many as ask.
     """
 
     def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
         self.guest = guest
         self.configured = configured
         self.attested = attested
-        self.turn = Turn()
+        self.lock = Lock()
 
     def answers(self, container: str) -> Answers:
         """Return what answers the question of one connection's child."""
@@ -89,7 +89,7 @@ class WorkloadService:
     async def token(self, container: str, _call: TokenCall) -> Answer:
         """Attest to the KBS and give its result, without the session's key."""
         self._require_evidence(container)
-        async with self.turn:
+        async with self.lock:
             token = await request_token(self.guest, self.configured)
         return _done(MediaType.JSON, canonical_json({"token": token}))
 
@@ -97,7 +97,7 @@ class WorkloadService:
         """Make evidence for this container's bytes, in a domain that is the container's alone."""
         self._require_evidence(container)
         expected = report_data(container, call.runtime_data)
-        async with self.turn:
+        async with self.lock:
             evidence = await collect_evidence(self.guest, self.configured, expected)
         return _done(MediaType.JSON, evidence)
 

@@ -96,7 +96,7 @@ class RuntimeMeasurement:
         """Return what is measured so far, for the evidence; empty if there is no register.
 
         They replay to the register: what a child that was late, or whose caller went away, may have
-        extended it with is finished first. The caller holds the guest's turn for evidence.
+        extended it with is finished first. The caller holds the guest's lock for evidence.
 
         Raises:
             CcinitError: it could not be; there must be no evidence now.
@@ -120,7 +120,7 @@ class RuntimeMeasurement:
                 phase that waits for it fails.
         """
         events, self._noted = tuple(self._noted), []
-        async with self._guest.evidence_turn:
+        async with self._guest.evidence_lock:
             await self._measure(events)
 
     async def measure_for_workload(self, event: AaelEvent) -> None:
@@ -134,7 +134,7 @@ class RuntimeMeasurement:
         if self._workload_bytes + size > MAX_WORKLOAD_BYTES:
             raise LimitExceededError("event_log.workload", f"at most {MAX_WORKLOAD_BYTES} bytes")
         self._workload_bytes += size
-        async with self._guest.evidence_turn:
+        async with self._guest.evidence_lock:
             await self._measure_or_end((event,))
 
     @property
@@ -149,7 +149,7 @@ class RuntimeMeasurement:
             CcinitError: it could not be measured; debug must not open.
         """
         boundary = DEBUG_REGISTERS.get(self._tee)
-        async with self._guest.evidence_turn:
+        async with self._guest.evidence_lock:
             if self._node is None or boundary is None:
                 await self._measure_or_end((event,))
                 return

@@ -35,7 +35,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tcg.tpm_commands import TpmCommands
-from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.kernel.event_loop import EventLoop, Lock
 from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from tests.fakes.platforms.azure import (
@@ -192,7 +192,7 @@ class Guest:
     def fetch(self) -> KbsReply:
         service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
         guest = cast(
-            "Any", SimpleNamespace(children=self.children, service=service, evidence_turn=Turn())
+            "Any", SimpleNamespace(children=self.children, service=service, evidence_lock=Lock())
         )
         return EventLoop().run(request_resources(guest, self.configured(), (WANTED,)))
 
@@ -258,7 +258,7 @@ def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> N
     host = cast(
         "Any",
         SimpleNamespace(
-            children=guest.children, service=service, log=log, loop=loop, evidence_turn=Turn()
+            children=guest.children, service=service, log=log, loop=loop, evidence_lock=Lock()
         ),
     )
     binding = open_log(host, configured)

@@ -39,7 +39,7 @@ from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import PodSecret
-from ccinit.kernel.event_loop import EventLoop, Turn, deadline
+from ccinit.kernel.event_loop import EventLoop, Lock, deadline
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
@@ -131,7 +131,7 @@ def attesting(
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
-    guest = SimpleNamespace(children=children, service=service, evidence_turn=Turn())
+    guest = SimpleNamespace(children=children, service=service, evidence_lock=Lock())
     wanted = plan_resources(cast("Any", manifest))
     return guest, partial(request_resources, cast("Any", guest), cast("Any", configured), wanted)
 
@@ -225,7 +225,7 @@ def test_session_that_is_stopped_or_refused_leaves_no_child_and_the_turn_free(
     async def stopped(stop: Stop) -> None:
         stop.verify(await stop.attempt(request()))
         assert owned_pids() == ()
-        async with deadline(1, "test.turn"), guest.evidence_turn:
+        async with deadline(1, "test.lock"), guest.evidence_lock:
             pass
 
     for stop in each_stop():

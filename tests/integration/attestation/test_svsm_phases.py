@@ -27,7 +27,7 @@ from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
-from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.kernel.event_loop import EventLoop, Lock
 from tests.fakes.platforms.snp import FakeSnp
 from tests.fakes.platforms.svsm import VTPM, Svsm
 from tests.fakes.platforms.swtpm import Swtpm
@@ -75,7 +75,7 @@ class Guest:
                 children=self.children,
                 service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
                 verifiers_request=VerifiersRequest(),
-                evidence_turn=Turn(),
+                evidence_lock=Lock(),
                 log=self.log,
                 loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
             ),

@@ -31,7 +31,7 @@ from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.kernel.event_loop import EventLoop, Lock
 from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
@@ -378,7 +378,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
         async def pull_confined() -> PulledImage:
             async with prepare_reception(guest.children, image, ()) as reception:
                 children = Confined(
-                    guest, configured, attested, image, str(directory), reception, Turn()
+                    guest, configured, attested, image, str(directory), reception, Lock()
                 )
                 async with children:
                     request = _request(configured, image)

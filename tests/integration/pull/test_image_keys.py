@@ -28,7 +28,7 @@ from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsT
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import Lock
 from ccinit.pull.encryption.unwrap import unwrap_job
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages.layers import InspectedImage, InspectRequest, UnwrapRequest
@@ -152,7 +152,7 @@ def open_keys(
     guest: Any = SimpleNamespace(
         children=children,
         service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
-        evidence_turn=Turn(),
+        evidence_lock=Lock(),
     )
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(

@@ -21,7 +21,7 @@ from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
 from ccinit.pull.erofs.compress import compress_layers
 from ccinit.pull.erofs.index import end_with_page, index_arguments
@@ -222,7 +222,7 @@ def image_children(children: Children, directory: Path) -> ImageChildren:
         children=children, config=SimpleNamespace(limits=SimpleNamespace(pull_seconds=300))
     )
     nothing: Any = None
-    return ImageChildren(parts, parts, nothing, nothing, str(directory), nothing, Turn())
+    return ImageChildren(parts, parts, nothing, nothing, str(directory), nothing, Lock())
 
 
 def write_passed(directory: Path, tars: tuple[bytes, ...]) -> tuple[PassedLayer, ...]:

@@ -3,28 +3,28 @@
 import pytest
 
 from ccinit.errors import DeadlineError
-from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, Turn, deadline, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, Lock, TaskGroup, deadline, sleep
 from tests.fakes.machine.interruptions import Stop, Way, each_stop
 
 
 def test_turn_is_free_again_wherever_its_holder_or_who_waits_for_it_is_stopped() -> None:
-    async def hold(turn: Turn) -> None:
-        async with turn:
+    async def hold(lock: Lock) -> None:
+        async with lock:
             await sleep(0)
 
-    async def all_hold(turn: Turn) -> None:
+    async def all_hold(lock: Lock) -> None:
         async with TaskGroup() as group:
             for number in range(3):
-                group.start(hold(turn), f"holder {number}")
-            await hold(turn)
+                group.start(hold(lock), f"holder {number}")
+            await hold(lock)
 
     for stop in each_stop():
-        turn, loop = Turn(), EventLoop()
+        lock, loop = Lock(), EventLoop()
 
-        async def main(turn: Turn = turn, stop: Stop = stop) -> None:
-            stop.verify(await stop.attempt(all_hold(turn)))
-            async with deadline(10, "test.turn"):
-                await hold(turn)
+        async def main(lock: Lock = lock, stop: Stop = stop) -> None:
+            stop.verify(await stop.attempt(all_hold(lock)))
+            async with deadline(10, "test.lock"):
+                await hold(lock)
 
         loop.run(main())
 
@@ -55,19 +55,19 @@ def test_inner_deadline_does_not_take_the_outer_ones_interrupt_for_its_own() -> 
 
 @pytest.mark.parametrize("way", [Way.CANCELLED, Way.LATE])
 def test_harness_sees_a_turn_that_is_kept(way: Way) -> None:
-    async def keep(turn: Turn) -> None:
-        await turn.__aenter__()
+    async def keep(lock: Lock) -> None:
+        await lock.__aenter__()
         await sleep(0)
-        await turn.__aexit__()
+        await lock.__aexit__()
 
     async def main() -> None:
-        stop, turn = Stop(way, 1), Turn()
-        stop.verify(await stop.attempt(keep(turn)))
+        stop, lock = Stop(way, 1), Lock()
+        stop.verify(await stop.attempt(keep(lock)))
         assert stop.has_happened
-        async with deadline(0.01, "test.turn"), turn:
+        async with deadline(0.01, "test.lock"), lock:
             pass
 
-    with pytest.raises(DeadlineError, match=r"test\.turn"):
+    with pytest.raises(DeadlineError, match=r"test\.lock"):
         EventLoop().run(main())
 
 

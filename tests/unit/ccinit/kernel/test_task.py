@@ -1,4 +1,4 @@
-"""What a task may wait for: descriptors, turns, events and time."""
+"""What a task may wait for: descriptors, locks, events and time."""
 
 import os
 import socket
@@ -12,8 +12,8 @@ from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import (
     Event,
     EventLoop,
+    Lock,
     TaskGroup,
-    Turn,
     readable,
     sleep,
     writable,
@@ -124,10 +124,10 @@ def test_both_directions_of_one_fd_are_watched_apart() -> None:
 
 
 def test_turn_lets_one_task_in_at_a_time() -> None:
-    turn, inside, seen = Turn(), [], []
+    lock, inside, seen = Lock(), [], []
 
     async def visit(name: str) -> None:
-        async with turn:
+        async with lock:
             inside.append(name)
             seen.append(tuple(inside))
             await sleep(0)
@@ -143,13 +143,13 @@ def test_turn_lets_one_task_in_at_a_time() -> None:
 
 
 def test_turn_is_free_again_after_a_failure() -> None:
-    turn = Turn()
+    lock = Lock()
 
     async def main() -> str:
         with suppress(ValueError):
-            async with turn:
+            async with lock:
                 raise ValueError
-        async with turn:
+        async with lock:
             return "inside"
 
     assert EventLoop().run(main()) == "inside"

@@ -30,7 +30,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
-from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, Turn
+from ccinit.kernel.event_loop import Event, EventLoop, Lock, TaskGroup
 from ccinit.kernel.task import sleep
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.platforms.measured_events import MeasuredEvents
@@ -83,7 +83,7 @@ class Session:
         self.done: list[str] = []
         self.guest: Any = SimpleNamespace(
             verifiers_request=VerifiersRequest(),
-            evidence_turn=Turn(),
+            evidence_lock=Lock(),
             clock_doubted=Event(),
             event=self.done.append,
             service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
@@ -180,7 +180,7 @@ def test_evidence_has_the_events_that_were_measured_before_its_turn(
     session, configured = Session(monkeypatch), configured_on(Tee.TDX)
 
     async def measured_meanwhile() -> None:
-        async with TaskGroup() as group, session.guest.evidence_turn:
+        async with TaskGroup() as group, session.guest.evidence_lock:
             asked = evidence_module.collect_evidence(session.guest, configured, DATA)
             group.start(asked, "evidence")
             await sleep(0.01)

@@ -19,7 +19,7 @@ from ccinit.errors import KernelError
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.pipes import open_pipes
 from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
@@ -59,7 +59,7 @@ def image_children(left: int, directory: Path) -> ImageChildren:
     limits = SimpleNamespace(pull_seconds=1.0)
     configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
     unused: Any = None
-    return ImageChildren(guest, configured, unused, PLAIN, str(directory), unused, Turn())
+    return ImageChildren(guest, configured, unused, PLAIN, str(directory), unused, Lock())
 
 
 @pytest.fixture

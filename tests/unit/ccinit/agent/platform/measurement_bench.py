@@ -19,7 +19,7 @@ from ccinit.errors import CcinitError, ChildError, DeadlineError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
-from ccinit.kernel.task import Turn, sleep
+from ccinit.kernel.task import Lock, sleep
 from ccinit.measure.event_log import Extension, extend_register
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ class Bench:
         guest = SimpleNamespace(
             event=self.sealed.append,
             children=self.children,
-            evidence_turn=Turn(),
+            evidence_lock=Lock(),
             give_up=lambda *why: self.given_up.append(why),
         )
-        self.turn = guest.evidence_turn
+        self.lock = guest.evidence_lock
         platform = Platform(tee=tee, register=register)
         self.measurement = RuntimeMeasurement(cast("Guest", guest), platform)
 

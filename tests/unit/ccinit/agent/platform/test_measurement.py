@@ -67,11 +67,11 @@ def test_next_events_go_on_where_the_last_ended(bench: Bench) -> None:
 
 def test_nothing_is_measured_while_a_quote_is_made(bench: Bench) -> None:
     bench.measurement.note(PULLED)
-    finish(bench.turn.__aenter__())
+    finish(bench.lock.__aenter__())
     waiting = bench.measurement.measure()
     waiting.send(None)
     assert bench.children.register.extends == 0
-    finish(bench.turn.__aexit__())
+    finish(bench.lock.__aexit__())
     finish(waiting)
     assert bench.children.register.extends == 1
 
