@@ -32,7 +32,7 @@ from rootfs_builder.container_image.location import (
     require_target,
     write_image_to,
 )
-from rootfs_builder.container_image.second_output import (
+from rootfs_builder.container_image.owner_files import (
     open_key,
     register_keys,
     write_policy,

@@ -8,7 +8,7 @@ import pytest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from measured_boot.command_line.files import write_whole
 from rootfs_builder import key_file
-from rootfs_builder.container_image.second_output import open_key
+from rootfs_builder.container_image.owner_files import open_key
 
 URI = ResourceUri("ccinit", "shop", "image-key-web")
 
