@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 from ccinit.formats.cmdline import Carrier
 from measured_boot.platforms import Boot, Platform, Technology
+from measured_boot.prediction import BootEvents
 from measured_boot.tdx.registers import rtmr_of
 from measured_boot.tpm.boot_events import APPLICATIONS, EXITS, KERNEL_INPUTS
 from measured_boot.tpm.pcr import Event, EventKind
@@ -43,18 +44,12 @@ class Step:
     digest: str = ""
 
 
-def explain(platform: Platform, events: tuple[Event, ...], command_line: str) -> tuple[Step, ...]:
-    """Return the steps of a boot in their order.
-
-    Args:
-        platform: where it boots.
-        events: predicted for it.
-        command_line: of the image.
-    """
+def explain(boot: BootEvents) -> tuple[Step, ...]:
+    """Return the steps of a boot in their order."""
     return (
-        *_explain_launch(platform),
-        *_explain_events(platform, events),
-        *_explain_guest(platform.technology, command_line),
+        *_explain_launch(boot.platform),
+        *_explain_events(boot.platform, boot.events),
+        *_explain_guest(boot.platform.technology, boot.command_line),
     )
 
 

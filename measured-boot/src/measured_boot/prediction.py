@@ -50,18 +50,23 @@ class DirectKernelBoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a boot will measure.
+class BootEvents:
+    """What a boot will measure, on whatever machine of the platform.
 
     Attributes:
         command_line: of the image, without what firmware adds.
-        events: in the order in which each register is extended.
-        registers: PCR 4, 9 and 11.
+        events: in the order in which each register is extended; the processors of AMD keep none.
     """
 
     platform: Platform
     command_line: str
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(BootEvents):
+    """What a boot will leave in a TPM: PCR 4, 9 and 11."""
+
     registers: Mapping[int, PcrValue]
 
 
@@ -89,20 +94,16 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchPrediction:
+class LaunchPrediction(BootEvents):
     """What a launch under a TEE will be measured as.
 
     Attributes:
-        events: of the boot; AMD's processors keep no register of them.
         registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel; with an SVSM
             `svsm_launch_digest` and `pcr4`, `pcr9`, `pcr11` of its vTPM, which only together
             say what was booted.
         inputs: what of the machine they depend on, for the record.
     """
 
-    platform: Platform
-    command_line: str
-    events: tuple[Event, ...]
     registers: Mapping[str, bytes]
     inputs: Mapping[str, str | int]
 
@@ -114,11 +115,14 @@ def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Pr
         FormatError: a file is not what it should be, with a reason below `pe`, `stub` or `direct`.
         ConfigError: the platform is unknown or does not fit.
     """
-    found, line, events = predict_events(what, platform)
-    if found.technology is not Technology.TPM:
-        raise ConfigError("platform.mismatch", f"{found.name} has no TPM")
+    boot = predict_events(what, platform)
+    if boot.platform.technology is not Technology.TPM:
+        raise ConfigError("platform.mismatch", f"{boot.platform.name} has no TPM")
     return Prediction(
-        platform=found, command_line=line, events=events, registers=replay_events(events)
+        platform=boot.platform,
+        command_line=boot.command_line,
+        events=boot.events,
+        registers=replay_events(boot.events),
     )
 
 
@@ -141,9 +145,7 @@ def predict_launch(
 
 
 def predict_launch_of(
-    what: UkiBoot | DirectKernelBoot,
-    boot: tuple[Platform, str, tuple[Event, ...]],
-    machine: Machine | None,
+    what: UkiBoot | DirectKernelBoot, boot: BootEvents, machine: Machine | None
 ) -> LaunchPrediction:
     """Return the prediction for one launch of a boot whose events are there already.
 
@@ -157,39 +159,37 @@ def predict_launch_of(
     Raises:
         FormatError, ConfigError: as `predict_launch`.
     """
-    found, line, events = boot
+    platform = boot.platform
     if machine is not None and machine.svsm is not None:
-        _require_svsm_platform(found)
-    match found.technology:
+        _require_svsm_platform(platform)
+    match platform.technology:
         case Technology.TPM:
-            raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
+            raise ConfigError("platform.mismatch", f"{platform.name} is measured into a TPM")
         case Technology.TDX:
-            registers = _predict_tdx(found, events, machine)
+            registers = _predict_tdx(platform, boot.events, machine)
         case Technology.SEV | Technology.SEV_ES | Technology.SNP:
             if not isinstance(what, DirectKernelBoot):
-                raise ConfigError("platform.mismatch", f"{found.name} boots no UKI")
+                raise ConfigError("platform.mismatch", f"{platform.name} boots no UKI")
             if machine is None:
                 raise ConfigError(
-                    "launch.machine", f"{found.name} measures firmware: give --firmware"
+                    "launch.machine", f"{platform.name} measures firmware: give --firmware"
                 )
-            registers = {"launch_digest": _predict_sev(what, found.technology, machine)}
+            registers = {"launch_digest": _predict_sev(what, platform.technology, machine)}
         case Technology.SNP_SVSM:
-            registers = _predict_svsm(events, machine)
+            registers = _predict_svsm(boot.events, machine)
         case _:
-            assert_never(found.technology)
+            assert_never(platform.technology)
     return LaunchPrediction(
-        platform=found,
-        command_line=line,
-        events=events,
+        platform=platform,
+        command_line=boot.command_line,
+        events=boot.events,
         registers=registers,
-        inputs=_describe_inputs(found, machine),
+        inputs=_describe_inputs(platform, machine),
     )
 
 
-def predict_events(
-    what: UkiBoot | DirectKernelBoot, platform: str | None
-) -> tuple[Platform, str, tuple[Event, ...]]:
-    """Return the platform, the command line and the events of one boot.
+def predict_events(what: UkiBoot | DirectKernelBoot, platform: str | None) -> BootEvents:
+    """Return the events of one boot, on the named platform or the one that fits.
 
     Raises:
         FormatError, ConfigError: as `predict`.
@@ -197,11 +197,17 @@ def predict_events(
     match what:
         case UkiBoot(uki=data):
             image = parse_pe(data)
-            found = find_platform(Boot.UKI, stub_version(image), platform)
-            return found, command_line(image), predict_uki(image)
+            return BootEvents(
+                platform=find_platform(Boot.UKI, stub_version(image), platform),
+                command_line=command_line(image),
+                events=predict_uki(image),
+            )
         case DirectKernelBoot(kernel=kernel, initrd=initrd, command_line=line):
-            found = find_platform(Boot.DIRECT, None, platform)
-            return found, line, predict_direct_boot(parse_pe(kernel), initrd, line)
+            return BootEvents(
+                platform=find_platform(Boot.DIRECT, None, platform),
+                command_line=line,
+                events=predict_direct_boot(parse_pe(kernel), initrd, line),
+            )
         case _:
             assert_never(what)
 

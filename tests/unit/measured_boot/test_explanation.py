@@ -10,8 +10,7 @@ UKI = UkiBoot(uki=uki_image({".cmdline": b"quiet oops=panic ccinit.carrier=ram"}
 
 def steps(platform: Platform) -> tuple[Step, ...]:
     what = UKI if platform.boot is Boot.UKI else DIRECT
-    found, line, events = predict_events(what, platform.name)
-    return explain(found, events, line)
+    return explain(predict_events(what, platform.name))
 
 
 def rows(name: str) -> list[tuple[str, str, str]]:
@@ -78,7 +77,8 @@ def test_explain_every_platform_ends_with_the_verifier_and_gives_measured_digest
     for platform in PLATFORMS:
         found = steps(platform)
         assert found[-1].who == "verifier"
-        _, _, events = predict_events(UKI if platform.boot is Boot.UKI else DIRECT, platform.name)
+        what = UKI if platform.boot is Boot.UKI else DIRECT
+        events = predict_events(what, platform.name).events
         digests = {event.digest.hex() for event in events}
         digests |= {event.wide_digest.hex() for event in events}
         named = {row.digest for row in found if row.digest}

@@ -30,10 +30,10 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     require_apart([options.svg], image_paths(options))
-    platform, line, events = predict_image(options)
-    steps = explain(platform, events, line)
-    print(f"{options.image.name}: {profile_of(line).value}, on {platform.name}")
+    boot = predict_image(options)
+    steps = explain(boot)
+    print(f"{options.image.name}: {profile_of(boot.command_line).value}, on {boot.platform.name}")
     print(draw_text(steps), end="")
     if options.svg is not None:
-        write_whole(options.svg, draw_svg(steps, platform.name).encode())
+        write_whole(options.svg, draw_svg(steps, boot.platform.name).encode())
     return 0

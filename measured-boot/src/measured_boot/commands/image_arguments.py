@@ -7,8 +7,7 @@ from typing import Final
 from measured_boot.command_line.files import naming
 from measured_boot.image_files import ImageFiles
 from measured_boot.platforms import Platform, find_named_platform
-from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict_events
-from measured_boot.tpm.pcr import Event
+from measured_boot.prediction import BootEvents, DirectKernelBoot, UkiBoot, predict_events
 
 IMAGE_HELP: Final = "a UKI, with --initrd a kernel, or a built image's .json"
 
@@ -48,10 +47,8 @@ def read_image(options: argparse.Namespace) -> UkiBoot | DirectKernelBoot:
     return files.read(None if platform is None else platform.boot)
 
 
-def predict_image(
-    options: argparse.Namespace,
-) -> tuple[Platform, str, tuple[Event, ...]]:
-    """Return platform, command line and events of the image of a command line.
+def predict_image(options: argparse.Namespace) -> BootEvents:
+    """Return the events of the image of a command line.
 
     Raises:
         ConfigError, FormatError: as `read_image` and `predict_events`.

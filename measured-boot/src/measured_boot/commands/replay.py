@@ -120,8 +120,7 @@ def _compare_quote(firmware: FirmwareLog, quoted: Mapping[str, bytes]) -> list[s
 
 
 def _compare_image(firmware: FirmwareLog, options: argparse.Namespace) -> list[str]:
-    _, _, events = predict_image(options)
-    differences = find_differences(events, firmware)
+    differences = find_differences(predict_image(options).events, firmware)
     if not differences:
         print("the log is as predicted")
     return [_describe(firmware, difference) for difference in differences]
