@@ -11,12 +11,12 @@ Specification: Confidential Containers Trustee, `rvps` (message 0.1.0, extractor
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ccinit.errors import ConfigError
 from measured_boot.platforms import Boot, Technology
-from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.prediction import BootEvents, LaunchPrediction, Prediction
 from measured_boot.published.measurements import name_registers
 from measured_boot.published.reference_values import Profile, profile_of
 from measured_boot.tpm.boot_events import KERNEL_INPUTS
@@ -33,7 +33,7 @@ _NAMES: Final = {
 
 def name_values(
     predictions: Iterable[Prediction | LaunchPrediction],
-) -> dict[str, list[str] | str]:
+) -> Mapping[str, list[str] | str]:
     """Return the reference values by Trustee's names.
 
     Raises:
@@ -41,7 +41,8 @@ def name_values(
             registers are of an SVSM's vTPM, for which there is no name; `rvps.sev`: it is of SEV or
             SEV-ES, which give no evidence: the owner holds the digest against a launch's own.
     """
-    values: dict[str, list[str] | str] = {}
+    values: dict[str, list[str]] = {}
+    events: dict[str, str] = {}
     for prediction in predictions:
         technology = prediction.platform.technology
         if technology is Technology.SNP_SVSM:
@@ -54,24 +55,22 @@ def name_values(
         for register, value in name_registers(prediction).items():
             if register in _NAMES:
                 known = values.setdefault(_NAMES[register], [])
-                if isinstance(known, list) and value.hex() not in known:
+                if value.hex() not in known:
                     known.append(value.hex())
-        if isinstance(prediction, LaunchPrediction) and "rtmr1" in prediction.registers:
-            values |= _name_events(prediction)
-    return values
+        if technology is Technology.TDX and prediction.platform.boot is Boot.DIRECT:
+            events |= _name_events(prediction)
+    return {**values, **events}
 
 
-def encode_message(values: dict[str, list[str] | str]) -> bytes:
+def encode_message(values: Mapping[str, list[str] | str]) -> bytes:
     """Return the message for `rvps-tool register` and `POST /kbs/v0/reference-value`."""
     payload = base64.b64encode(json.dumps(values, sort_keys=True).encode()).decode()
     message = {"version": "0.1.0", "type": "sample", "payload": payload}
     return json.dumps(message).encode() + b"\n"
 
 
-def _name_events(prediction: LaunchPrediction) -> dict[str, list[str] | str]:
+def _name_events(prediction: BootEvents) -> dict[str, str]:
     """Return the two events of a direct boot that the policy looks for in a log of TDX."""
-    if prediction.platform.boot is not Boot.DIRECT:
-        return {}
     kernel = next(
         event for event in prediction.events if event.kind is EventKind.BOOT_SERVICES_APPLICATION
     )
