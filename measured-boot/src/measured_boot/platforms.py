@@ -184,7 +184,8 @@ def _require_fit(platform: Platform, boot: Boot, stub: str | None) -> Platform:
     if platform.boot is not boot:
         raise ConfigError("platform.mismatch", f"{platform.name} is not for {boot.value} boot")
     if platform.stub != stub:
-        raise ConfigError("platform.mismatch", f"the image has systemd-stub {stub}")
+        detail = f"{platform.name} is for systemd-stub {platform.stub}, the image has {stub}"
+        raise ConfigError("platform.mismatch", detail)
     return platform
 
 

@@ -230,7 +230,7 @@ def _require_svsm_platform(platform: Platform) -> None:
 
 def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping[str, bytes]:
     if machine is None or machine.svsm is None:
-        raise ConfigError("launch.svsm", "both are measured: give --firmware and --svsm")
+        raise ConfigError("launch.svsm", "both files are measured: give --firmware and --svsm")
     digest = svsm_launch_digest(
         parse_sev_firmware(machine.firmware),
         parse_svsm(machine.svsm),
@@ -243,7 +243,7 @@ def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping
 
 def _find_processors(machine: Machine) -> Processors:
     if machine.cpu_model is None:
-        raise ConfigError("launch.cpu_model", "the digest depends on it: give --cpu-model")
+        raise ConfigError("launch.cpu_model", "the processor model is measured: give --cpu-model")
     return Processors(
         count=machine.vcpus,
         signature=find_signature(machine.cpu_model),

@@ -72,3 +72,8 @@ def test_platform_is_the_recorded_one(vector: str, platform: object) -> None:
     assert bytes.fromhex(firmware).decode("utf-16-le").rstrip("\0") == platform.firmware
     mark = recorded.get("contents", {}).get(".sdmagic", "")
     assert (platform.stub or "") in bytes.fromhex(mark).decode()
+
+
+def test_find_platform_says_which_stub_the_named_one_is_for() -> None:
+    with pytest.raises(ConfigError, match=f"stub {UKI.stub}, the image has 257.14-1"):
+        find_platform(Boot.UKI, "257.14-1", UKI.name)

@@ -112,7 +112,7 @@ def _read_reset_address(content: bytes | None) -> int | None:
     if content is None:
         return None
     if len(content) < 4:
-        raise FormatError("firmware.reset_block", "too short")
+        raise FormatError("firmware.reset_block", "the reset block in the table is too short")
     return int.from_bytes(content[:4], "little") or None
 
 
@@ -121,7 +121,7 @@ def _read_hash_area(content: bytes | None) -> int | None:
     if content is None:
         return None
     if len(content) < _AREA.size:
-        raise FormatError("firmware.hash_area", "too short")
+        raise FormatError("firmware.hash_area", "the hash area in the table is too short")
     address, _ = _AREA.unpack_from(content)
     return int(address) or None
 
@@ -133,20 +133,22 @@ def _read_list(data: bytes, content: bytes) -> tuple[SpecialPages, ...]:
     if (magic, version) != (b"ASEV", 1):
         raise FormatError("firmware.metadata", "not a list of pages, version 1")
     if count > _MAX_LISTED:
-        raise LimitExceededError("firmware.metadata", f"{count} entries")
+        raise LimitExceededError("firmware.metadata", f"{count} entries, at most {_MAX_LISTED}")
     if size != _METADATA_HEADER.size + count * _PAGES.size:
         raise FormatError("firmware.metadata", f"{count} entries in {size} bytes")
     require_inside(data, start, size, "firmware.metadata")
     rows = _PAGES.iter_unpack(data[start + _METADATA_HEADER.size : start + size])
     pages = tuple(_read_pages(*row) for row in rows)
     if sum(entry.size for entry in pages) > _MAX_LISTED_BYTES:
-        raise LimitExceededError("firmware.metadata", f"more than {_MAX_LISTED_BYTES} bytes")
+        detail = f"the list has pages of more than {_MAX_LISTED_BYTES} bytes"
+        raise LimitExceededError("firmware.metadata", detail)
     return pages
 
 
 def _read_pages(address: int, size: int, kind: int) -> SpecialPages:
     if kind not in set(PageKind):
-        raise FormatError("firmware.metadata", f"pages of kind {kind:#x}")
+        raise FormatError("firmware.metadata", f"pages of kind {kind:#x}, which is not known")
     if address % PAGE_BYTES or size % PAGE_BYTES or not size or address + size > END_ADDRESS:
-        raise FormatError("firmware.metadata", f"{size:#x} bytes at {address:#x}")
+        detail = f"{size:#x} bytes at {address:#x} are no whole pages below 4 GiB"
+        raise FormatError("firmware.metadata", detail)
     return SpecialPages(address=address, size=size, kind=PageKind(kind))

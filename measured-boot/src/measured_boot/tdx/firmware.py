@@ -62,14 +62,15 @@ def parse_tdx_sections(data: bytes) -> tuple[TdxSection, ...]:
     if (magic, version) != (b"TDVF", 1):
         raise FormatError("firmware.tdx", "not a list of sections, version 1")
     if count > _MAX_SECTIONS:
-        raise LimitExceededError("firmware.tdx", f"{count} sections")
+        raise LimitExceededError("firmware.tdx", f"{count} sections, at most {_MAX_SECTIONS}")
     if size != _HEADER.size + count * _SECTION.size:
         raise FormatError("firmware.tdx", f"{count} sections in {size} bytes")
     require_inside(data, start, size, "firmware.tdx")
     rows = _SECTION.iter_unpack(data[start + _HEADER.size : start + size])
     sections = tuple(_read_section(data, *row) for row in rows)
     if sum(section.size for section in sections) > _MAX_MEMORY_BYTES:
-        raise LimitExceededError("firmware.tdx", f"more than {_MAX_MEMORY_BYTES} bytes")
+        detail = f"the sections have more than {_MAX_MEMORY_BYTES} bytes"
+        raise LimitExceededError("firmware.tdx", detail)
     return sections
 
 
@@ -79,9 +80,11 @@ def _read_section(
     del kind  # the host treats some kinds differently, but measures all alike
     require_inside(data, offset, length, "firmware.tdx")
     if address % PAGE_BYTES or size % PAGE_BYTES or address + size > _MAX_ADDRESS:
-        raise FormatError("firmware.tdx", f"{size:#x} bytes at {address:#x}")
-    if length > size or attributes & ~(_EXTENDS | _ADDED_LATER):
-        raise FormatError("firmware.tdx", f"a section with attributes {attributes:#x}")
+        raise FormatError("firmware.tdx", f"{size:#x} bytes at {address:#x} are no whole pages")
+    if length > size:
+        raise FormatError("firmware.tdx", f"{length} bytes of content for {size} of memory")
+    if attributes & ~(_EXTENDS | _ADDED_LATER):
+        raise FormatError("firmware.tdx", f"attributes {attributes:#x}, which are not known")
     return TdxSection(
         content=data[offset : offset + length],
         address=address,

@@ -51,12 +51,13 @@ def parse_se_header(data: bytes) -> SecureExecutionHeader:
     if len(data) > MAX_HEADER_BYTES:
         raise LimitExceededError("se_header.length", f"more than {MAX_HEADER_BYTES} bytes")
     if len(data) < _FIXED.size:
-        raise FormatError("se_header.length", f"{len(data)} bytes")
+        detail = f"expected {_FIXED.size} bytes or more, found {len(data)}"
+        raise FormatError("se_header.length", detail)
     magic, version, size, _, slots, encrypted, _, _, _, *digests = _FIXED.unpack_from(data)
     if magic != _MAGIC:
         raise FormatError("se_header.magic", "not a header for Secure Execution")
     if version != _VERSION:
-        raise FormatError("se_header.version", f"version {version:#x}")
+        raise FormatError("se_header.version", f"version {version:#x}, not {_VERSION:#x}")
     if size != len(data) or size != _FIXED.size + slots * _SLOT.size + encrypted + _TAG_BYTES:
         raise FormatError("se_header.length", f"{slots} key slots in {len(data)} bytes")
     rows = _SLOT.iter_unpack(data[_FIXED.size : _FIXED.size + slots * _SLOT.size])

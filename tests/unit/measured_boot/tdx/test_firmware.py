@@ -70,3 +70,8 @@ def test_parse_tdx_sections_refuses(data: bytes) -> None:
     with pytest.raises(FormatError) as error:
         parse_tdx_sections(data)
     assert error.value.reason == "firmware.tdx"
+
+
+def test_parse_tdx_sections_says_that_a_section_is_too_long_for_its_memory() -> None:
+    with pytest.raises(FormatError, match="8193 bytes of content for 8192 of memory"):
+        parse_tdx_sections(with_section(length=0x2001, size=0x2000))
