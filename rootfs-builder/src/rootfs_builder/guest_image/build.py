@@ -236,7 +236,8 @@ def command_line(base: str, location: RootLocation) -> str:
     """
     line = f"{base} {location.to_tokens()}"
     if len(line) >= MAX_BYTES:
-        raise ConfigError("cmdline.length", f"{len(line)} bytes")
+        detail = f"the command line has {len(line)} bytes, the kernel takes {MAX_BYTES - 1}"
+        raise ConfigError("cmdline.length", detail)
     return line
 
 

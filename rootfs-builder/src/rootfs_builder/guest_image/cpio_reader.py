@@ -78,7 +78,7 @@ def _read_member(data: bytes, offset: int) -> CpioMember:
         raise FormatError("cpio.magic", f"no member at byte {offset}")
     numbers = header[len(_MAGIC) :]
     if _NUMBERS.fullmatch(numbers) is None:  # int() would take signs, spaces and "0x", too
-        raise FormatError("cpio.header", f"the member at byte {offset}")
+        raise FormatError("cpio.header", f"not hex digits in the header at byte {offset}")
     fields = tuple(int(numbers[start : start + 8], 16) for start in range(0, 104, 8))
     size, name_length = fields[6], fields[11]
     start = offset + _aligned(_HEADER_BYTES + name_length)

@@ -67,7 +67,7 @@ def parse_lock(text: str) -> PackageLock:
     if names != sorted(set(names)):
         raise FormatError("lock.order", "packages are not sorted by name, each once")
     if date is None:
-        raise FormatError("lock.date", "no date")
+        raise FormatError("lock.date", "no line says the date")
     return PackageLock(date=date, packages=tuple(packages))
 
 
@@ -145,4 +145,4 @@ def _parse_date(text: str, number: int) -> datetime:
     try:
         return datetime.strptime(text, _DATE).replace(tzinfo=UTC)
     except ValueError as error:
-        raise FormatError("lock.date", f"line {number}: {text!r}") from error
+        raise FormatError("lock.date", f"line {number}: no time in UTC: {text!r}") from error

@@ -48,7 +48,8 @@ class PackageSource:
         quarry = build_quarry(self.workspace, self.tools, lock, self.progress, offline=self.offline)
         differences = describe_differences(lock.packages, quarry.packages)
         if replaced := find_replaced_content(lock.packages, quarry.packages):
-            raise ConfigError("lock.content", f"same version, other content: {replaced}")
+            names = ", ".join(replaced)
+            raise ConfigError("lock.content", f"locked version, but other content: {names}")
         self.judge(differences)
         return quarry, differences
 

@@ -130,7 +130,9 @@ def fetch_wheels(
         wheels = _find(requirements, cache)
     for requirement, wheel in zip(requirements, wheels, strict=True):
         if wheel is None:
-            raise ConfigError("wheels.missing", f"{requirement.name} {requirement.version}")
+            wanted = f"{requirement.name} {requirement.version}"
+            advice = "build once without --offline" if offline else "pip brought no locked one"
+            raise ConfigError("wheels.missing", f"no wheel of {wanted} in {cache}: {advice}")
     return tuple(wheel for wheel in wheels if wheel is not None)
 
 

@@ -69,3 +69,4 @@ def test_locked_version_with_other_content_is_always_refused(
     with pytest.raises(ConfigError) as error:
         packages.open(LOCK)
     assert error.value.reason == "lock.content"
+    assert error.value.detail.endswith(f": {A.name}")

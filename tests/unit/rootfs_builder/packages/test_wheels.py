@@ -75,6 +75,7 @@ def test_offline_build_asks_nobody_for_a_wheel_that_is_not_there(
     with pytest.raises(ConfigError) as error:
         fetch_wheels(file, tmp_path, offline=True)
     assert (error.value.reason, asked) == ("wheels.missing", [])
+    assert "without --offline" in error.value.detail
     with pytest.raises(ConfigError):
         fetch_wheels(file, tmp_path)
     assert len(asked) == 1
