@@ -96,25 +96,30 @@ def publish(
         "sbom.spdx.json": encode_sbom(materials),
         **_encode_production_values(images),
     }
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    digests = _digest_all(contents)
     for image in images:
         digests |= image.digests
     tools = [output / name for name in (VOLUME, DESCRIPTION) if (output / name).is_file()]
     digests |= {path.name: describe_file(path)["sha256"] for path in tools}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    contents[_SUMS] = lines.encode("ascii")
-    digests[_SUMS] = hashlib.sha256(contents[_SUMS]).hexdigest()
-    contents[_IMAGE_ID] = f"sha256:{digests[_SUMS]}\n".encode("ascii")
+    sums = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+    image_id = f"sha256:{hashlib.sha256(sums).hexdigest()}"
+    identity = {_SUMS: sums, _IMAGE_ID: f"{image_id}\n".encode()}
     public = key.public_key()
-    contents[PUBLIC_KEY] = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    digests[_IMAGE_ID] = hashlib.sha256(contents[_IMAGE_ID]).hexdigest()
-    statement = encode_statement(digests, materials, key_id(public))
-    contents[ENVELOPE] = sign_envelope(statement, IN_TOTO, key)
+    statement = encode_statement(digests | _digest_all(identity), materials, key_id(public))
+    contents |= {
+        **identity,
+        PUBLIC_KEY: public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        ENVELOPE: sign_envelope(statement, IN_TOTO, key),
+    }
     for name in _PRODUCTION_VALUES - contents.keys():
         (output / name).unlink(missing_ok=True)
     for name, data in contents.items():
         _write_changed(output / name, data)
-    return f"sha256:{digests[_SUMS]}"
+    return image_id
+
+
+def _digest_all(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
 
 
 def _read_image(path: Path) -> PublishedImage:
