@@ -23,8 +23,8 @@ _BOUND_AT_LAUNCH: Final = (TeeKind.SNP, TeeKind.TDX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerDisks:
-    """Paths of what is made in a container's folder."""
+class ContainerFiles:
+    """Names of what is made in a container's folder before its guest boots."""
 
     folder: Path
 
@@ -80,23 +80,23 @@ def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Ite
             stack.enter_context(opened_inside(disk.path, allow.folders)) for disk in choice.disks
         ]
         scratch = [stack.enter_context(_scratch(config.scratch_folder, size)) for size in sizes]
-        made = ContainerDisks(folder=folder)
-        made.document.write_bytes(document)
-        made.initdata.write_bytes(encode_device_image(document))
+        files = ContainerFiles(folder=folder)
+        files.document.write_bytes(document)
+        files.initdata.write_bytes(encode_device_image(document))
         disks = [str(descriptor_path(descriptor)) for descriptor in scratch]
         for disk, descriptor in zip(choice.disks, chosen, strict=True):
             disks.append(f"{descriptor_path(descriptor)}{READ_ONLY * disk.is_read_only}")
-        words = _boot_words(made, choice, disks)
+        words = _boot_words(files, choice, disks)
         yield MadeDisks(words=words, descriptors=(*scratch, *chosen))
 
 
-def _boot_words(made: ContainerDisks, choice: GuestChoice, opened: list[str]) -> tuple[str, ...]:
+def _boot_words(files: ContainerFiles, choice: GuestChoice, opened: list[str]) -> tuple[str, ...]:
     image = choice.image
-    words = [str(made.guest), *image.boot, "--discard-output"]
+    words = [str(files.guest), *image.boot, "--discard-output"]
     words += ["--memory", str(choice.memory_mib), "--vcpus", str(choice.vcpus)]
     if parse_boot_options(words).tee in _BOUND_AT_LAUNCH:
-        words += ["--initdata", str(made.document)]
-    read_only = [made.initdata] if image.root is None else [image.root, made.initdata]
+        words += ["--initdata", str(files.document)]
+    read_only = [files.initdata] if image.root is None else [image.root, files.initdata]
     disks = [*(f"{path}{READ_ONLY}" for path in read_only), *opened]
     return (*words, *(word for disk in disks for word in ("--disk", disk)))
 

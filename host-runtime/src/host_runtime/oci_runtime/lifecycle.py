@@ -17,7 +17,7 @@ from typing import Final
 from ccinit.errors import ConfigError, DeadlineError, FormatError
 from host_runtime.oci_runtime import pod_member_process, supervisor
 from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, Bundle, parse_bundle
-from host_runtime.oci_runtime.container_disks import ContainerDisks, make_disks
+from host_runtime.oci_runtime.container_disks import ContainerFiles, make_disks
 from host_runtime.oci_runtime.container_state import (
     ContainerRecord,
     Status,
@@ -114,7 +114,7 @@ class Runtime:
     def _join(self, record: ContainerRecord, asked: Bundle, pid_file: Path | None) -> None:
         with self._locked_sandbox(record.sandbox) as sandbox:
             require_same_guest(record.annotations, sandbox.record().annotations)
-            document = ContainerDisks(folder=sandbox.folder).document
+            document = ContainerFiles(folder=sandbox.folder).document
             require_member(record.member, document.read_bytes())
             with (
                 self.store.new(record) as container,
