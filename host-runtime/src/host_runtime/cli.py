@@ -171,10 +171,10 @@ def map_address(text: str) -> bytes:
 
 
 def _parse_interface(text: str) -> tuple[bytes, int]:
-    address, slash, prefix = text.rpartition("/")
+    address, _, prefix = text.partition("/")
     packed = map_address(address)
     longest = 128 if ":" in address else 32
-    if not slash or prefix not in map(str, range(longest + 1)):
+    if prefix not in map(str, range(longest + 1)):
         raise argparse.ArgumentTypeError(f"expected ADDRESS/PREFIX, found {text!r}")
     return packed, int(prefix)
 

@@ -139,6 +139,23 @@ def test_argument_that_no_guest_can_be_told_is_wrong_usage(
     assert ": expected " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.0.2.15", "ADDRESS/PREFIX, found '10.0.2.15'"),
+        ("10.0.2.15/33", "ADDRESS/PREFIX, found '10.0.2.15/33'"),
+        ("10.0.2.15/24/24", "ADDRESS/PREFIX, found '10.0.2.15/24/24'"),
+        ("10.0.2/24", "an IP address, found '10.0.2'"),
+    ],
+)
+def test_offered_address_is_refused_by_the_part_that_is_wrong(
+    address: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(offer("--address", address))
+    assert capsys.readouterr().err.endswith(f"argument --address: expected {expected}\n")
+
+
 def test_offer_that_can_be_made_reaches_the_guest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
