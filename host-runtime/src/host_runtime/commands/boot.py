@@ -190,11 +190,13 @@ def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndR
     """Boot a guest; return it with the way it ended, and its pod's exit code if it told that."""
     try:
         with boot_guest(config, _say) as guest:
-            _say("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+            where = f"`host-runtime state --guest {options.folder}` asks where it is"
             if not options.hello_seconds:
+                _say(f"the guest runs; {where}")
                 return guest, guest.wait_for_end(options.seconds), None
+            _say("the guest runs; it answers nobody before its hello")
             hello = guest.wait_for_hello(options.hello_seconds)
-            _say(f"hello from build {hello.build_id.hex()}")
+            _say(f"hello from build {hello.build_id.hex()}; {where}")
             watch = ExitWatch(guest.client)
             watch.start()
             return guest, guest.wait_for_end(options.seconds), watch.finish()

@@ -156,7 +156,14 @@ def test_boot_reports_the_code_that_the_guest_told_and_is_done_whatever_it_is(
 
     monkeypatch.setattr(boot_command, "boot_guest", boot_guest)
     monkeypatch.setattr(boot_command, "plan_boot", lambda _: SimpleNamespace(keeps_output=False))
-    options = argparse.Namespace(print=False, hello_seconds=hello_seconds, seconds=math.inf)
+    options = argparse.Namespace(
+        print=False, hello_seconds=hello_seconds, seconds=math.inf, folder="g"
+    )
     assert boot_command._boot(options) == 0
-    assert json.loads(capsys.readouterr().out) == {"ended": "guest-reset", "exit_code": code}
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"ended": "guest-reset", "exit_code": code}
     assert bool(script.asked) is bool(hello_seconds)
+    *earlier, last = printed.err.splitlines()  # who follows the advice is to get an answer
+    assert last.endswith("; `host-runtime state --guest g` asks where it is")
+    assert ("hello from build" in last) is bool(hello_seconds)
+    assert not any("host-runtime state" in line for line in earlier)
