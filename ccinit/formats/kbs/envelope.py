@@ -68,14 +68,18 @@ def verify_envelope(body: bytes, uri: ResourceUri, kind: EnvelopeKind) -> Envelo
     """Parse a body and return it if it is the resource that was asked for.
 
     Raises:
-        FormatError: `envelope.…`.
+        FormatError: `envelope.…`; the detail begins with `uri`, one of many that a pod asks for.
         VerificationError: `envelope.uri` or `envelope.kind`.
     """
-    envelope = parse_envelope(body)
+    try:
+        envelope = parse_envelope(body)
+    except FormatError as error:
+        raise type(error)(error.reason, f"{uri}: {error.detail}") from error
     if envelope.uri != uri:
         raise VerificationError("envelope.uri", f"asked for {uri}, the body is {envelope.uri}")
     if envelope.kind is not kind:
-        raise VerificationError("envelope.kind", f"asked for {kind}, the body is {envelope.kind}")
+        detail = f"{uri}: asked for {kind}, the body is {envelope.kind}"
+        raise VerificationError("envelope.kind", detail)
     return envelope
 
 

@@ -57,6 +57,7 @@ def test_envelope_that_is_not_the_resource_asked_for_is_refused(
     with pytest.raises(family) as caught:
         verify_envelope(body, URI, EnvelopeKind.VOLUME_KEY)
     assert caught.value.reason == reason
+    assert str(URI) in caught.value.detail  # else nobody knows which of a pod's resources it is
 
 
 def test_envelope_text_forms_do_not_show_the_data() -> None:
