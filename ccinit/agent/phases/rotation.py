@@ -30,7 +30,7 @@ class Rotation:
         self._attested = attested
 
     async def rotate(self) -> int:
-        """Fetch and replace; return how many files have changed.
+        """Fetch and replace; return how many files have changed. What fails is in the log, too.
 
         Raises:
             ConfigError: `rotate.none`, the manifest lets nothing rotate; `rotate.ended`.
@@ -38,6 +38,20 @@ class Rotation:
             KernelError: a file could not be replaced and has its old content; so may others. The
                 next rotation replaces all of them.
         """
+        try:
+            return await self._rotate()
+        except CcinitError as error:
+            self._guest.event(f"rotation: failed: {error}")
+            raise
+
+    async def keep(self, seconds: int) -> None:
+        """Rotate every so often, until cancelled; a rotation that fails is tried when it is due."""
+        while True:
+            await sleep(seconds)
+            with suppress(CcinitError):
+                await self.rotate()
+
+    async def _rotate(self) -> int:
         secrets = self._rotating()
         if not secrets:
             raise ConfigError("rotate.none", "no [[secret]] of the manifest says rotate = true")
@@ -58,15 +72,6 @@ class Rotation:
             self._keep_fetched(fetched)
         self._guest.event(f"rotation: {len(files)} of {len(secrets)} files have changed")
         return len(files)
-
-    async def keep(self, seconds: int) -> None:
-        """Rotate every so often, until cancelled; a rotation that fails is tried when it is due."""
-        while True:
-            await sleep(seconds)
-            try:
-                await self.rotate()
-            except CcinitError as error:
-                self._guest.event(f"rotation: failed: {error}")
 
     def _rotating(self) -> tuple[PodSecret, ...]:
         return tuple(one for one in self._configured.manifest.secrets if one.rotate)

@@ -165,6 +165,7 @@ def test_kbs_that_refuses_changes_nothing(bench: Bench) -> None:
     with pytest.raises(PeerError):
         bench.rotate()
     bench.require_untouched()
+    assert bench.events == ["rotation: failed: kbs.policy_deny: no"]  # whoever asked for it
 
 
 def test_file_that_cannot_be_replaced_is_tried_again(bench: Bench) -> None:
