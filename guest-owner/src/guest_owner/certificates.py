@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -16,6 +17,37 @@ _MAX_NAME_CHARACTERS = 253
 # RFC 1123 section 2.1 with `_`, which names inside of installations have; maybe any one label.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+
+
+_MALFORMED = (
+    ValueError,
+    TypeError,  # of a name that is bits
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+def parse_certificate(pem: bytes) -> x509.Certificate:
+    """Return the first certificate of a PEM text.
+
+    The library reads most of it when it is asked for, and then raises: here all is asked for once.
+
+    Raises:
+        FormatError: `certificate.form`.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        _read = (
+            certificate.subject,
+            certificate.issuer,
+            certificate.public_key(),
+            certificate.extensions,
+        )
+    except _MALFORMED as error:
+        raise FormatError("certificate.form", "not a certificate in PEM, or damaged") from error
+    return certificate
 
 
 def certificate_builder(

@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from ccinit.errors import ConfigError
-from guest_owner.certificates import private_pem
+from ccinit.errors import ConfigError, FormatError
+from guest_owner.certificates import parse_certificate, private_pem
 from guest_owner.kbs.authority import MAX_PEM_BYTES, sign_server
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import is_file, read_capped, write_all_atomically
@@ -40,9 +40,9 @@ def read_certificate(path: Path) -> x509.Certificate:
         ConfigError: `tls.certificate`.
     """
     try:
-        return x509.load_pem_x509_certificate(read_capped(path, MAX_PEM_BYTES))
-    except ValueError as error:
-        raise ConfigError("tls.certificate", f"{path} is not a PEM certificate") from error
+        return parse_certificate(read_capped(path, MAX_PEM_BYTES))
+    except FormatError as error:
+        raise ConfigError("tls.certificate", f"{path}: {error.detail}") from error
 
 
 def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:

@@ -22,7 +22,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
-from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
+from guest_owner.certificates import (
+    certificate_builder,
+    general_name,
+    key_usage,
+    parse_certificate,
+    private_pem,
+)
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_capped, write_all_atomically
 
@@ -152,10 +158,16 @@ def read_authority(state: Path) -> OwnerAuthority:
         read_capped(state / name, MAX_PEM_BYTES) for name in (CERTIFICATE_FILE, KEY_FILE)
     )
     try:
+        authority = parse_certificate(certificate)
+    except FormatError as error:
+        detail = f"{state / CERTIFICATE_FILE}: {error.detail}"
+        raise ConfigError("owner_ca.form", detail) from error
+    try:
         parsed = load_pem_private_key(key, password=None)
-        authority = x509.load_pem_x509_certificate(certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("owner_ca.form", f"{state} holds no authority") from error
+        raise ConfigError(
+            "owner_ca.form", f"{state / KEY_FILE} is not a PEM private key"
+        ) from error
     if not isinstance(parsed, ec.EllipticCurvePrivateKey):
         raise ConfigError("owner_ca.form", f"{state / KEY_FILE} is not an elliptic curve key")
     if parsed.public_key() != authority.public_key():

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
-from ccinit.errors import ConfigError
+from ccinit.errors import CcinitError, ConfigError
 from guest_owner.arguments import add_state, parse_address
+from guest_owner.certificates import parse_certificate
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped
 from guest_owner.plane.authority import CERTIFICATE_FILE
@@ -88,8 +87,8 @@ def _require_current(identity: Path) -> None:
         ConfigError: `owner.identity`.
     """
     try:
-        certificate = x509.load_pem_x509_certificate(read_capped(identity, MAX_PEM_BYTES))
-    except (ConfigError, ValueError):
+        certificate = parse_certificate(read_capped(identity, MAX_PEM_BYTES))
+    except CcinitError:
         return  # who connects says what is wrong with the file
     ends = certificate.not_valid_after_utc
     if ends <= datetime.now(UTC):

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.server_certificate import (
@@ -14,6 +14,7 @@ from guest_owner.kbs.server_certificate import (
     read_certificate,
     renew_certificate,
 )
+from tests.unit.guest_owner.damaged_certificates import damaged_certificates
 
 IDENTITY = create_identity(("kbs.example", "10.0.2.2"))
 OTHER = create_identity(("kbs.example",))
@@ -57,6 +58,24 @@ def test_key_of_another_authority_signs_nothing(kbs: Path) -> None:
         renew_certificate(kbs, ())
     assert caught.value.reason == "authority.key"
     assert (kbs / "server.pem").read_bytes() == IDENTITY.certificate
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem"])
+def test_damaged_certificate_is_named(kbs: Path, name: str) -> None:
+    """By the look of each day, too, which would be the last one."""
+    path, told = kbs / name, set()
+    whole, now = path.read_bytes(), datetime.now(UTC)
+    for damaged in damaged_certificates(whole):
+        path.write_bytes(damaged)
+        try:
+            told |= set(certificate_warnings(kbs / "server.pem", kbs, now))
+        except ConfigError as error:
+            told.add(str(error))
+    why = "not a certificate in PEM, or damaged"
+    assert str(ConfigError("tls.certificate", f"{path}: {why}")) in told
+    assert any("is not signed by" in text for text in told)
+    path.write_bytes(whole)
+    assert not list(certificate_warnings(kbs / "server.pem", kbs, now))
 
 
 @pytest.mark.parametrize(

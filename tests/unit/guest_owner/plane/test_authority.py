@@ -12,6 +12,7 @@ from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.plane.authority import OwnerAuthority, create_authority, read_authority
 from tests.fakes.machine.scarcity import room_for
+from tests.unit.guest_owner.damaged_certificates import damaged_certificates
 
 
 @pytest.fixture
@@ -139,6 +140,21 @@ def test_certificate_beside_another_authoritys_key_signs_nothing(
     assert caught.value.reason == "owner_ca.key"
     assert f"{tmp_path / 'owner-ca-key.pem'} is not the key of owner-ca.pem" in caught.value.detail
     (tmp_path / "owner-ca.pem").write_bytes(own)
+    assert read_authority(tmp_path).pem == authority.pem
+
+
+def test_damaged_certificate_of_it_is_named(authority: OwnerAuthority, tmp_path: Path) -> None:
+    """The library reads names and keys late, and each kind of damage is another exception to it."""
+    path, told = tmp_path / "owner-ca.pem", set()
+    for damaged in damaged_certificates(authority.pem):
+        path.write_bytes(damaged)
+        try:
+            read_authority(tmp_path)
+        except ConfigError as error:
+            told.add(str(error))
+    why = "not a certificate in PEM, or damaged"
+    assert told == {str(ConfigError("owner_ca.form", f"{path}: {why}"))}
+    path.write_bytes(authority.pem)
     assert read_authority(tmp_path).pem == authority.pem
 
 
