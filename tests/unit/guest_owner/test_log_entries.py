@@ -7,8 +7,18 @@ from ccinit.formats.sealed_log import MAX_ENTRY_BYTES, Kind, Record
 from guest_owner.log_entries import EntryParts
 
 
-def part(data: bytes) -> Record:
-    return Record(boottime_us=1, kind=Kind.EVENT, source="", dropped=0, data=data, more=True)
+def part(data: bytes, *, more: bool = True) -> Record:
+    return Record(boottime_us=1, kind=Kind.EVENT, source="", dropped=0, data=data, more=more)
+
+
+def test_entries_may_each_have_their_size() -> None:
+    """And together any: what is counted for one is not for the next."""
+    parts, half = EntryParts(), bytes(MAX_ENTRY_BYTES // 2)
+    for first in (1, 3, 5):
+        assert parts.add(first, part(half)) is None
+        entry = parts.add(first + 1, part(half, more=False))
+        assert entry
+        assert (entry.index, len(entry.data)) == (first, MAX_ENTRY_BYTES)
 
 
 def test_entry_of_empty_parts_ends() -> None:

@@ -33,3 +33,9 @@ def test_table_is_printed_before_all_of_it_is_read() -> None:
     assert [line.index(line.split()[1]) for line in rest] == sorted(
         line.index(line.split()[1]) for line in rest
     )
+
+
+def test_columns_are_as_wide_as_any_row_above() -> None:
+    rows = [("wide", 0), *[("x", number) for number in range(1, 3000)]]
+    lines = [*table_lines(("a", "n"), ((cell, str(number)) for cell, number in rows))]
+    assert lines[-1] == "x     2999"

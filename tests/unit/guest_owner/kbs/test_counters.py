@@ -84,3 +84,20 @@ def test_damaged_file_is_an_error_and_no_zero(
         counters.read(URI)
     assert error.value.reason == reason
     assert error.value.detail.startswith(f"{path}: ")
+
+
+def test_check_reads_counters_and_not_what_lies_beside_them(
+    counters: Counters, tmp_path: Path
+) -> None:
+    path = tmp_path / FOLDER / "shop" / "data.json"
+    for beside in (
+        path.with_name("data.json~"),
+        path.with_name(".new-0123"),
+        path.parent / "notes",
+    ):
+        beside.write_text("no counter")
+    counters.check()
+    path.write_text('{"version": 2}')
+    with pytest.raises(CcinitError) as error:
+        counters.check()
+    assert (error.value.reason, str(path) in error.value.detail) == ("counter.version", True)

@@ -146,5 +146,8 @@ def test_certificate_of_another_authority_is_told_unless_it_is_from_elsewhere(
     assert not list(certificate_warnings(elsewhere, kbs, now))
     (told,) = certificate_warnings(elsewhere, kbs, now + timedelta(days=800))
     assert "new-certificate" not in told
+    # Nor has anybody pinned the authority that it is not of.
+    (told,) = certificate_warnings(elsewhere, kbs, now + timedelta(days=3649))
+    assert told.startswith(str(elsewhere))
     (told,) = certificate_warnings(kbs / "server.pem", kbs, now)
     assert "is not signed by" in told

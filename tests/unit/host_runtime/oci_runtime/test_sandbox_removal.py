@@ -89,19 +89,20 @@ def test_deletion_of_a_sandbox_waits_until_a_shim_has_forgotten_its_containers(
         os.close(sandbox.hold_member(member, str(bundle)))
     for bundle in bundles[1:]:
         bundle.mkdir()
+    (sandbox.folder / "member-early").touch()  # of a runtime that noted no bundles
 
     def delete_the_others() -> None:
         for name in ("a", "b"):
             runtime.delete(name, is_forced=False)
 
-    steps = [delete_the_others, bundles[1].rmdir, bundles[2].rmdir]
+    steps = [delete_the_others, bundles[2].rmdir, bundles[1].rmdir]
     if is_deleted_before:
         steps.pop(0)()
     clock = Clock(*steps)
     monkeypatch.setattr(lifecycle, "time", clock)
     runtime.delete("s", is_forced=False)
     assert not clock.left
-    assert not bundles[2].exists()
+    assert not bundles[1].exists()
     assert clock.seconds < 1
     assert left(runtime) == ["c", "other"]
 

@@ -1,5 +1,6 @@
 """One connection that the host carries: what is passed on, and when it is over."""
 
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -57,14 +58,24 @@ def test_service_that_says_nothing_more_does_not_keep_a_guests_place_for_ever(
         assert carried.is_over()
 
 
-def test_silence_of_both_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("host_runtime.relay.forward._SILENT_SECONDS", 0.0)
+def test_silence_is_an_end_only_behind_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+
+    class Selector(selectors.PollSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            waits.append(timeout)
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "PollSelector", Selector)
     with ExitStack() as stack:
         carried = Carried(stack)
-        for _ in range(3):
-            carried.guest.sendall(b"question")
-            assert carried.service.recv(100) == b"question"
-            carried.service.sendall(b"answer")
-            assert carried.guest.recv(100) == b"answer"
-        carried.guest.close()
+        carried.guest.sendall(b"question")
+        assert carried.service.recv(100) == b"question"
+        carried.service.sendall(b"answer")
+        assert carried.guest.recv(100) == b"answer"
+        assert set(waits) == {None}
+        carried.guest.shutdown(socket.SHUT_WR)
+        assert carried.service.recv(100) == b""
+        carried.service.close()
         assert carried.is_over()
+    assert [*dict.fromkeys(waits)] == [None, 600.0]
