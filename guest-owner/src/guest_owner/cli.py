@@ -24,6 +24,7 @@ from guest_owner.commands import plane as plane_command
 from guest_owner.commands import policy as policy_command
 from guest_owner.commands import register as register_command
 from guest_owner.commands import top as top_command
+from guest_owner.commands import unregister as unregister_command
 from guest_owner.commands import unseal as unseal_command
 from guest_owner.commands import verify as verify_command
 from guest_owner.commands import volume_key as volume_key_command
@@ -33,6 +34,7 @@ COMMANDS = (
     kbs_command,
     admin_command,
     register_command,
+    unregister_command,
     policy_command,
     manifest_command,
     initdata_command,

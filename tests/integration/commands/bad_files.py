@@ -157,7 +157,7 @@ ELSEWHERE: dict[str, frozenset[str]] = {
     "rootfs-builder": frozenset({"container-image demo"}),
     "guest-owner": frozenset({
         "register tls-identity", "register rollback-counter", "policy allow", "policy list",
-        "policy remove", "policy explain", "volume-key seal-header", "audit show",
+        "policy remove", "policy explain", "unregister", "volume-key seal-header", "audit show",
         "client-ca init", "client-ca show", "kbs new-certificate", "exec", "cp", "debug open",
     }),
 }

@@ -84,7 +84,9 @@ class Kbs:
         return StockClient(http=http, tpm=tpm or booted_tpm())
 
     def audit(self) -> list[dict[str, Any]]:
-        return list(read_audit(self.state / "audit.jsonl"))
+        """Records of what was asked over the network."""
+        records = read_audit(self.state / "audit.jsonl")
+        return [record for record in records if "user" not in record]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Commands of docs/operations.md do what the page says, as it has them, on a KBS that serves."""
 
+import hashlib
 import json
 import os
 import re
@@ -176,6 +177,23 @@ def test_counter_of_an_old_backup_goes_on_from_what_the_newer_audit_log_says(fol
     shell(folder, go_on.replace("--value 7", "--value 3"))
     with running_kbs(state) as kbs:
         advance(kbs, document, 4)
+
+
+def test_log_that_is_newer_than_the_backup_says_what_was_taken_back_since(folder: Path) -> None:
+    state = folder / "owner"
+    shell(folder, shell_block("Backing up and moving the KBS"))
+    shell(folder, "guest-owner policy remove 1; guest-owner unregister references/ccinit-prod.json")
+    (folder / "saved").mkdir()
+    (state / "audit-local.jsonl").rename(folder / "saved/audit-local.jsonl")
+    shutil.rmtree(state)
+    shell(folder, "tar -xf kbs-backup.tar")
+    listed = shell(folder, shell_block("Backing up and moving the KBS", 3)).splitlines()
+    told = [(record["request"], record["replaced"]) for record in map(json.loads, listed[-2:])]
+    assert told[0] == ("policy remove", "ccinit/demo/*  prod  any  demo  none")
+    request, replaced = told[1]
+    file, digest = replaced.split(" sha256:")
+    assert request == "unregister"
+    assert digest == hashlib.sha256((state / file).read_bytes()).hexdigest()  # there again
 
 
 def test_key_that_leaked_is_told_and_ends_with_its_tokens(folder: Path) -> None:

@@ -21,6 +21,7 @@ from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_to
 from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped, write_new
+from guest_owner.kbs.local_changes import recorded
 from guest_owner.kbs.references import check_name
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -71,12 +72,15 @@ def _new_key(arguments: argparse.Namespace) -> int:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_new(path, pem, "admin.file", "it may be somebody's key")
     try:
-        administrators.add(arguments.name, public)
+        with recorded(
+            arguments.state, "admin new-key", registered=f"admin-keys/{arguments.name}.pem"
+        ):
+            administrators.add(arguments.name, public)
     except BaseException:
         path.unlink()  # nobody has registered it
         raise
     print(f"wrote {path}; registered administrator {arguments.name}")
-    print(f"remove {arguments.state / 'admin-keys' / (arguments.name + '.pem')} to take it back")
+    print(f"`guest-owner unregister admin-keys/{arguments.name}.pem` takes it back")
     return 0
 
 

@@ -91,15 +91,18 @@ def _print_session(records: Iterable[Mapping[str, object]], *, with_holding: boo
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
     """Return a record's line.
 
-    Who is a session or an administrator, what a resource, a call or, of a rotation, a count.
+    Who is a session, an administrator or a user, what a resource, a call with what was registered
+    or replaced by it or, of a rotation, a count.
     """
     removed = str(record.get("removed", "0"))
+    call = str(record.get("request", ""))
+    changed = str(record.get("registered") or record.get("replaced", ""))
     return (
         str(record["time"]),
         str(record["event"]),
-        str(record["session"] or record.get("administrator", "")),
+        str(record["session"] or record.get("administrator") or record.get("user", "")),
         str(record["decision"]),
-        str(record.get("resource") or record.get("request", ""))
+        str(record.get("resource") or (f"{call}: {changed}" if changed else call))
         or (f"{removed} records removed so far" if removed != "0" else ""),
         str(record["reason"]),
     )

@@ -22,6 +22,7 @@ from guest_owner.commands.exec import run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_parsed
+from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
@@ -92,7 +93,7 @@ def _tools(arguments: argparse.Namespace) -> int:
 
 def _grant(arguments: argparse.Namespace) -> int:
     uri, order = _grant_uri(arguments.pod), _make_order(arguments)
-    Store(arguments.state).write_order(uri, order)
+    recording_store(arguments.state, "debug grant").write_order(uri, order)
     ends = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(order.expires_s))
     print(f"until {ends} a guest that may have {uri} may be debugged by its owner's admins")
     return 0
@@ -118,7 +119,8 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
     if arguments.granted:
         yield
         return
-    store, uri, order = Store(arguments.state), _grant_uri(arguments.pod), _make_order(arguments)
+    store = recording_store(arguments.state, "debug open")
+    uri, order = _grant_uri(arguments.pod), _make_order(arguments)
     with ExitStack() as undo:
         with changing(store.root):
             before = store.read_order(uri)

@@ -6,6 +6,8 @@ import sys
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import policy_explain as policy_explain_command
 from guest_owner.commands import policy_export as policy_export_command
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.local_changes import FileRecorder
 from guest_owner.kbs.policy import (
     Rule,
     check_device,
@@ -76,7 +78,6 @@ def _add_allow(commands: Subparsers) -> None:
 
 
 def _allow(arguments: argparse.Namespace) -> int:
-    store = Store(arguments.state)
     rule = Rule(
         resources=parse_pattern(arguments.resources),
         profile=Profile(arguments.profile),
@@ -84,6 +85,8 @@ def _allow(arguments: argparse.Namespace) -> int:
         initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
         devices=frozenset(check_device(name) for name in arguments.device),
     )
+    recorder = FileRecorder(arguments.state, "policy allow", registered=_text(rule))
+    store = Store(arguments.state, recorder)
     unknown = _unregistered(rule, store.read_references())
     store.edit_policy(lambda text: add_rule(text, rule))
     print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
@@ -115,10 +118,18 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    store = Store(arguments.state)
-    before = store.edit_policy(lambda text: remove_rule(text, arguments.number))
-    print("removed: " + "  ".join(_cells(before.rules[arguments.number - 1])))
+    with changing(arguments.state):
+        rules = dict(enumerate(Store(arguments.state).read_policy().rules, 1))
+        removed = _text(rules[arguments.number]) if arguments.number in rules else ""
+        recorder = FileRecorder(arguments.state, "policy remove", replaced=removed)
+        store = Store(arguments.state, recorder)
+        store.edit_policy(lambda text: remove_rule(text, arguments.number))
+    print(f"removed: {removed}")
     return 0
+
+
+def _text(rule: Rule) -> str:
+    return "  ".join(_cells(rule))
 
 
 def _cells(rule: Rule) -> tuple[str, ...]:

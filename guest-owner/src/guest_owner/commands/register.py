@@ -23,6 +23,7 @@ from guest_owner.commands import rollback_counter as rollback_counter_command
 from guest_owner.commands.volume_key import check_volume_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import naming, read_capped, read_parsed
+from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
@@ -164,6 +165,10 @@ def _add_name(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--name", help=f"name to register it under (default: {default})")
 
 
+def _store(arguments: argparse.Namespace, kind: str) -> Store:
+    return recording_store(arguments.state, f"register {kind}")
+
+
 def _reference(arguments: argparse.Namespace) -> int:
     name: str | None = arguments.name
     if name is not None:
@@ -171,7 +176,7 @@ def _reference(arguments: argparse.Namespace) -> int:
     reference = read_parsed(
         arguments.file, MAX_REFERENCE_BYTES, lambda data: _reference_set_of(data, name)
     )
-    replaces = Store(arguments.state).add_reference(reference)
+    replaces = _store(arguments, "reference").add_reference(reference)
     print(
         f"registered reference values {reference.name} "
         f"({reference.measured.tee}, profile {reference.profile})"
@@ -195,7 +200,7 @@ def _reference_set_of(data: bytes, name: str | None) -> ReferenceSet:
 def _attestation_key(arguments: argparse.Namespace) -> int:
     public_der = read_parsed(arguments.file, MAX_KEY_BYTES, _attestation_key_of)
     name = arguments.name or attestation_key_name(public_der)
-    replaces = Store(arguments.state).add_attestation_key(name, public_der)
+    replaces = _store(arguments, "ak").add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
     _tell_replaced(name, replaces=replaces)
     return 0
@@ -212,7 +217,7 @@ def _root(arguments: argparse.Namespace) -> int:
     with naming(arguments.file):
         check_vendor_certificates(platform, parse_certificates(pem))
     name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
-    root = Store(arguments.state).add_root(name, platform, pem)
+    root = _store(arguments, "root").add_root(name, platform, pem)
     print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
     return 0
 
@@ -221,7 +226,7 @@ def _requirements(arguments: argparse.Namespace) -> int:
     text, platform = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES), Tee(arguments.platform)
     with naming(arguments.file):
         parse_requirements(text, platform)
-    requirements = Store(arguments.state).set_requirements(platform, text)
+    requirements = _store(arguments, "requirements").set_requirements(platform, text)
     print(f"registered requirements for {requirements.tee}")
     return 0
 
@@ -234,7 +239,7 @@ def _issuer(arguments: argparse.Namespace) -> int:
     with naming(arguments.keys):
         parse_key_set(keys)
     name = arguments.name or arguments.file.stem
-    issuer = Store(arguments.state).add_issuer(name, terms, keys)
+    issuer = _store(arguments, "issuer").add_issuer(name, terms, keys)
     platforms = " and ".join(issuer.terms.platforms)
     print(f"registered issuer {issuer.name} for {platforms}: {len(issuer.keys)} keys")
     print("its keys are not fetched again: when it has new ones, register it anew")
@@ -249,7 +254,7 @@ def _initdata(arguments: argparse.Namespace) -> int:
             raise FormatError("initdata.image", detail)
         pod_name = parse_registrable_initdata(document).pod_name
     name = arguments.name or pod_name
-    replaces = Store(arguments.state).register(documents={name: document})
+    replaces = _store(arguments, "initdata").register(documents={name: document})
     print(f"registered initdata {name}: {register_initdata(name, document).digest}")
     _tell_replaced(name, replaces=replaces)
     return 0
@@ -290,7 +295,7 @@ def _resource(arguments: argparse.Namespace) -> int:
         raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
     if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
         raise FormatError("resource.create", "--create goes with --kind volume-key")
-    store = Store(arguments.state)
+    store = _store(arguments, "resource")
     with changing(store.root):
         _keep_volume_key(store, uri, data, kind)
         with naming(arguments.file):
@@ -327,7 +332,8 @@ def _keep_volume_key(
         return  # no volume was ever opened by it
     if is_key and stored != data:
         detail = f"{uri} holds another key, and its volume opens with no other"
-        remedy = f"if you have a copy, or the volume is gone, remove resources/{uri.path} first"
+        removal = f"`guest-owner unregister resources/{uri.path}` first"
+        remedy = f"if you have a copy, or the volume is gone, {removal}"
         raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
 
 
@@ -339,7 +345,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
-    store = Store(arguments.state)
+    store = _store(arguments, "image-policy")
     with changing(store.root):
         _keep_volume_key(store, uri, data, EnvelopeKind.FILE)
         store.write_resource(uri, body)
@@ -353,7 +359,7 @@ def _identity(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     _check_identity_name(uri)
-    store, order = Store(state), MintOrder(arguments.life_hours * 3600)
+    store, order = _store(arguments, "tls-identity"), MintOrder(arguments.life_hours * 3600)
     ensure_authority(state)
     store.write_order(uri, order)
     print(f"each session that may have {uri} gets a key and a certificate of its own")

@@ -6,6 +6,7 @@ from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
 from guest_owner.arguments import add_state
 from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.local_changes import recorded
 from guest_owner.kbs.store import Store
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
@@ -33,10 +34,12 @@ def _register(arguments: argparse.Namespace) -> int:
     check_names("counter", pod=arguments.pod, volume=arguments.volume)
     uri = counter_uri(arguments.pod, arguments.volume)
     counters = Counters(Store(arguments.state).root)
-    if arguments.value is None:
-        counters.begin(uri)
-    else:
-        counters.set(uri, arguments.value)
+    told = f"{uri} at {arguments.value or 0}"
+    with recorded(arguments.state, "register rollback-counter", registered=told):
+        if arguments.value is None:
+            counters.begin(uri)
+        else:
+            counters.set(uri, arguments.value)
     print(f"registered {uri}, at {counters.read(uri).value}")
     print(f"the policy decides about it as about {counter_rule(uri)}")
     return 0

@@ -24,8 +24,10 @@ directory (mode 0700) belongs on the owner's machine, never on the host that run
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Final, TypeAlias
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
@@ -79,6 +81,19 @@ from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
+RESOURCES: Final = "resources"
+_MINTED: Final = "minted"
+_POLICY: Final = "policy.toml"
+_REMOVABLE: Final = frozenset(
+    (
+        *(RESOURCES, _MINTED, "references", "attestation-keys", "roots", "requirements"),
+        *("issuers", "issuer-keys", "initdata", "rollback-counters", "admin-keys"),
+    )
+)
+
+Recorder: TypeAlias = Callable[[Mapping[str, bytes | None]], AbstractContextManager[None]]
+"""Told of each change: new contents by path below the directory, None of what goes. The change is
+made within what it returns, by whoever has the right to."""
 
 # Read for every request, parsed once: to compare 1024 rules with each other takes 100 ms.
 _parse_policy_once = lru_cache(maxsize=1)(parse_policy)
@@ -105,10 +120,11 @@ def attestation_key_name(public_der: bytes) -> str:
 class Store:
     """One state directory."""
 
-    def __init__(self, root: Path) -> None:
-        """Args: root: as `require_state` asks for it."""
+    def __init__(self, root: Path, recorder: Recorder = lambda _files: nullcontext()) -> None:
+        """Args: root: as `require_state` asks for it; recorder: of what this store changes."""
         require_state(root)
         self.root = root
+        self._recorder = recorder
         self._references = ReferenceFiles(root)
         self._issuer_keys = Folder(
             root / "issuer-keys",
@@ -126,7 +142,7 @@ class Store:
     @property
     def policy_path(self) -> Path:
         """Where the policy is."""
-        return self.root / "policy.toml"
+        return self.root / _POLICY
 
     def read_policy(self) -> Policy:
         """Read the policy; a missing file is an error, not an empty policy."""
@@ -135,7 +151,7 @@ class Store:
     def write_policy(self, text: bytes) -> Policy:
         """Replace the policy by one that parses, and return it."""
         policy = parse_policy(text)
-        with changing(self.root):
+        with changing(self.root), self._recorder({_POLICY: text}):
             write_atomically(self.policy_path, text, mode=PUBLIC_MODE)
         return policy
 
@@ -182,7 +198,7 @@ class Store:
                 # Building the value checks that no measurement gets two profiles.
                 References(sets=(*kept, *references))
             replaces = any(is_another(self.root / file, data) for file, data in files.items())
-            write_registrations(self.root, files)
+            self._register(files)
         return replaces
 
     def add_reference(self, reference: ReferenceSet) -> bool:
@@ -207,13 +223,13 @@ class Store:
                 check_host_keys((*certificates, *known))
             if evidence_needs_request(platform):
                 ensure_request_key(self.root)
-            self._register(f"roots/{platform}/{name}.pem", pem)
+            self._register({f"roots/{platform}/{name}.pem": pem})
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
 
     def set_requirements(self, platform: Tee, text: bytes) -> Requirements:
         """Replace what is demanded of a platform."""
         requirements = parse_requirements(text, platform)
-        self._register(f"requirements/{platform}.toml", text)
+        self._register({f"requirements/{platform}.toml": text})
         return requirements
 
     def read_issuers(self) -> tuple[Issuer, ...]:
@@ -245,7 +261,7 @@ class Store:
                     raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
             # The keys first: without its terms an issuer does not count.
             keys = {f"issuer-keys/{name}.json": encode_key_set(issuer.keys)}
-            write_registrations(self.root, {**keys, f"issuers/{name}.toml": terms})
+            self._register({**keys, f"issuers/{name}.toml": terms})
         return issuer
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
@@ -259,14 +275,14 @@ class Store:
         Raises:
             VerificationError: `resource.absent`.
         """
-        path = self._path("resources", uri)
+        path = self._path(RESOURCES, uri)
         if not is_file(path):
             raise VerificationError("resource.absent", f"{uri} is not registered")
         return read_capped(path, MAX_RESOURCE_BYTES)
 
     def has_resource(self, uri: ResourceUri) -> bool:
         """Whether a resource is stored, or ordered."""
-        return is_file(self._path("resources", uri)) or self.read_order(uri) is not None
+        return is_file(self._path(RESOURCES, uri)) or self.read_order(uri) is not None
 
     def write_resource(self, uri: ResourceUri, body: bytes) -> None:
         """Store a resource's body, replacing an older one.
@@ -280,13 +296,14 @@ class Store:
             raise FormatError("resource.size", detail)
         with changing(self.root):
             if self.read_order(uri) is not None:
-                detail = f"{uri} is minted; remove minted/{uri.path} first"
+                detail = f"{uri} is minted; `guest-owner unregister minted/{uri.path}` first"
                 raise ConfigError("resource.minted", detail)
-            write_atomically(self._path("resources", uri), body)
+            with self._recorder({_file(RESOURCES, uri): body}):
+                write_atomically(self._path(RESOURCES, uri), body)
 
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
-        path = self._path("minted", uri)
+        path = self._path(_MINTED, uri)
         if not is_file(path):
             return None
         return read_parsed(path, MAX_ORDER_BYTES, parse_order)
@@ -297,7 +314,7 @@ class Store:
         Raises:
             ConfigError: a file is damaged, or of a newer version, and is named.
         """
-        for path in list_below(self.root / "minted", 2):
+        for path in list_below(self.root / _MINTED, 2):
             read_parsed(path, MAX_ORDER_BYTES, parse_order)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
@@ -307,10 +324,12 @@ class Store:
             ConfigError: `resource.stored`, there is a body under this name.
         """
         with changing(self.root):
-            if is_file(self._path("resources", uri)):
-                detail = f"{uri} is stored; remove resources/{uri.path} first"
+            if is_file(self._path(RESOURCES, uri)):
+                detail = f"{uri} is stored; `guest-owner unregister resources/{uri.path}` first"
                 raise ConfigError("resource.stored", detail)
-            write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
+            data = encode_order(order)
+            with self._recorder({_file(_MINTED, uri): data}):
+                write_atomically(self._path(_MINTED, uri), data, mode=PUBLIC_MODE)
 
     def delete_resource(self, uri: ResourceUri) -> None:
         """Remove a resource's body or the order for it.
@@ -322,8 +341,30 @@ class Store:
         with changing(self.root):
             if not self.has_resource(uri):
                 raise VerificationError("resource.absent", f"{uri} is not registered")
-            for folder in ("resources", "minted"):
-                remove_file(self._path(folder, uri))
+            for folder in (RESOURCES, _MINTED):
+                if is_file(self._path(folder, uri)):
+                    self.unregister(_file(folder, uri))
+
+    def unregister(self, file: str) -> None:
+        """Remove a registration, an order, a resource or a counter.
+
+        Args:
+            file: path below the directory; of an issuer's two files each is removed by itself.
+
+        Raises:
+            ConfigError: `unregister.path`, it is none of those; `unregister.absent`;
+                `state.remove`.
+        """
+        parts = PurePosixPath(file).parts
+        if len(parts) < 2 or parts[0] not in _REMOVABLE or ".." in parts:
+            detail = f"{file!r} is no file of {', '.join(sorted(_REMOVABLE))}"
+            raise ConfigError("unregister.path", detail)
+        path = self.root.joinpath(*parts)
+        with changing(self.root):
+            if not is_file(path):
+                raise ConfigError("unregister.absent", f"there is no {path}")
+            with self._recorder({"/".join(parts): None}):
+                remove_file(path)
 
     def read_pod_name(self, initdata_name: str, digest: Digest) -> str:
         """Return the name of the pod that a registered document describes.
@@ -342,10 +383,13 @@ class Store:
         return read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:
-        # A ResourceUri can be built without its parser; a path must not be.
-        checked = parse_resource_uri(str(uri), "resource.uri")
-        return self.root / folder / checked.repository / checked.type / checked.tag
+        return self.root / _file(folder, uri)
 
-    def _register(self, file: str, data: bytes) -> None:
-        with changing(self.root):
-            write_registrations(self.root, {file: data})
+    def _register(self, files: Mapping[str, bytes]) -> None:
+        with changing(self.root), self._recorder(files):
+            write_registrations(self.root, files)
+
+
+def _file(folder: str, uri: ResourceUri) -> str:
+    # A ResourceUri can be built without its parser; a path must not be.
+    return f"{folder}/{parse_resource_uri(str(uri), 'resource.uri').path}"

@@ -237,7 +237,8 @@ def test_volume_key_is_not_replaced_by_another_unasked(
     assert run(*register, tmp_path / "other") == 1
     assert error_of(capsys) == (
         f"guest-owner: {uri} holds another key, and its volume opens with no other: if you have a "
-        f"copy, or the volume is gone, remove resources/{uri.path} first [resource.volume_key]\n"
+        f"copy, or the volume is gone, `guest-owner unregister resources/{uri.path}` first "
+        "[resource.volume_key]\n"
     )
     assert Store(state).read_resource(uri) == before
     again = ("--create", "--envelope") if flags else ()  # the same one may come with other words
@@ -380,8 +381,8 @@ def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
         statuses = [run("register", *words, "--state", state) for words in (store, mint)]
     assert statuses == [1, 1]
     told = error_of(capsys)
-    assert "remove minted/ccinit/b/tls-identity first" in told
-    assert "remove resources/ccinit/a/tls-identity first" in told
+    assert "`guest-owner unregister minted/ccinit/b/tls-identity` first" in told
+    assert "`guest-owner unregister resources/ccinit/a/tls-identity` first" in told
 
 
 @pytest.mark.parametrize("path", ["ccinit/shop/log-psk", "ccinit/tls-identity/shop", "a/b/c"])

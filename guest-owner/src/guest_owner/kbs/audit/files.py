@@ -1,4 +1,4 @@
-"""Files of the audit log: three chains, in which the newest file grows and the oldest makes room.
+"""Files of the audit log: four chains, in which the newest file grows and the oldest makes room.
 
     audit.jsonl                        the newest of what guests and administrators did
     audit-000001.jsonl …               older ones, oldest first
@@ -6,13 +6,17 @@
     audit-strangers-000001.jsonl …     older ones
     audit-surplus.jsonl                the newest of what pods did beyond their share
     audit-surplus-000001.jsonl …       older ones
+    audit-local.jsonl                  the newest of what commands on the KBS's machine changed
+    audit-local-000001.jsonl …         older ones
 
 Nothing is lost silently: a new file begins with a record that names the file it continues and its
 SHA-256, and a file is removed only after a record says so and how many records were removed so far.
 Whoever reaches the KBS can make it write refusals: without a cap they would fill the disk, and in
 one chain with the rest they would push out the records of guests; and so would one guest those of
-all others (`guest_owner.kbs.audit.shares`). Whoever wants to keep all moves older files away, and
-what is left still says what it continues. The records themselves are `guest_owner.kbs.audit.log`.
+all others (`guest_owner.kbs.audit.shares`). `kbs serve` alone writes the first three chains, and
+commands the fourth, one at a time (`guest_owner.kbs.local_changes`). Whoever wants to keep all
+moves older files away, and what is left still says what it continues. The records themselves are
+`guest_owner.kbs.audit.log`.
 """
 
 import errno
@@ -44,9 +48,14 @@ def surplus_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}-surplus{path.suffix}")
 
 
+def local_of(path: Path) -> Path:
+    """Return the newest file of what commands changed, beside the newest of the others."""
+    return path.with_name(f"{path.stem}-local{path.suffix}")
+
+
 def chains_of(path: Path) -> tuple[Path, ...]:
     """Return the newest file of each chain of the log, of whose main one `path` is the newest."""
-    return (path, strangers_of(path), surplus_of(path))
+    return (path, strangers_of(path), surplus_of(path), local_of(path))
 
 
 def older_files(path: Path) -> tuple[Path, ...]:

@@ -29,6 +29,7 @@ from guest_owner.kbs.audit.files import (
     continuation_of,
     count_records,
     drop_unfinished,
+    local_of,
     older_files,
     open_chain,
     removal,
@@ -59,6 +60,8 @@ _OPTIONAL_TEXTS = (
     "registered",
     "administrator",
     "removed",
+    "user",
+    "replaced",
 )
 _PEERS_TEXTS = frozenset(("resource", "request"))
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
@@ -104,6 +107,8 @@ class AuditRecord:
         registered: kinds and names of what an administrator registered.
         administrator: name of the key that signed the token, only for administration.
         removed: how many records were removed so far to make room, only of a rotation.
+        user: of the KBS's machine, only of what a command there changed.
+        replaced: what was in the place of what such a command registered, or was taken away.
     """
 
     event: Event
@@ -126,6 +131,8 @@ class AuditRecord:
     registered: str = ""
     administrator: str = ""
     removed: str = ""
+    user: str = ""
+    replaced: str = ""
 
     @property
     def is_anybodys(self) -> bool:
@@ -162,6 +169,9 @@ class AuditLog:
         self._surplus = _Chain(
             surplus_of(path), limits.audit_file_bytes, limits.surplus_older_files, observe
         )
+        self._local = _Chain(
+            local_of(path), limits.audit_file_bytes, limits.audit_older_files, observe
+        )
         self._shares = Shares(limits.pod_day_bytes)
 
     def append(self, record: AuditRecord) -> None:
@@ -174,6 +184,8 @@ class AuditLog:
         self._choose_chain(record, len(line)).append(record, line)
 
     def _choose_chain(self, record: AuditRecord, size_bytes: int) -> "_Chain":
+        if record.user:
+            return self._local
         if record.is_anybodys:
             return self._anybodys
         pod = record.initdata_name

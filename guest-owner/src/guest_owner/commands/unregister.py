@@ -1,0 +1,28 @@
+"""`guest-owner unregister`: take back what was registered, with a record of who did."""
+
+import argparse
+
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.kbs.local_changes import recording_store
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command."""
+    summary = "Remove what was registered: a file of the state directory, with a record of it."
+    parser = subparsers.add_parser("unregister", help=summary, description=summary)
+    add_state(parser)
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="path below DIR: references/NAME.json, resources/REPOSITORY/TYPE/TAG, …",
+    )
+    parser.set_defaults(func=_unregister)
+
+
+def _unregister(arguments: argparse.Namespace) -> int:
+    store = recording_store(arguments.state, "unregister")
+    for file in arguments.files:
+        store.unregister(file)
+        print(f"removed {store.root / file}")
+    return 0
