@@ -2,14 +2,15 @@
 
 import argparse
 
-from guest_owner.arguments import Subparsers, add_state
+from guest_owner.arguments import add_state
 from guest_owner.kbs.local_changes import recording_store
+from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command."""
     summary = "Remove what was registered: a file of the state directory, with a record of it."
-    parser = subparsers.add_parser("unregister", help=summary, description=summary)
+    parser = add_command(subparsers, "unregister", summary)
     add_state(parser)
     parser.add_argument(
         "files",
