@@ -36,7 +36,7 @@ from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePoli
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import VerifiedLayers
 from ccinit.pull.messages.tars import layer_file
-from ccinit.pull.messages.tree import TreeDigests
+from ccinit.pull.messages.tree import TreeDigests, index_of
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
@@ -158,13 +158,10 @@ async def _index_layers(
 ) -> tuple[LayerFiles, ...]:
     tars = [layer_file(position) for position in positions]
     hand_over(directory, tars, children.owners.index)
+    roots = (os.path.join(directory, f"layer-{position}") for position in positions)
     files = tuple(
-        LayerFiles(
-            tar=os.path.join(directory, tar),
-            index=os.path.join(directory, f"layer-{position}.erofs"),
-            mount_point=os.path.join(directory, f"layer-{position}"),
-        )
-        for position, tar in zip(positions, tars, strict=True)
+        LayerFiles(tar=os.path.join(directory, tar), index=index_of(root), mount_point=root)
+        for tar, root in zip(tars, roots, strict=True)
     )
     if files:
         runs = tuple(index_arguments(layer.tar, layer.index) for layer in files)

@@ -2,10 +2,12 @@
 
 An erofs index is made by another program from a tar that an image's author wrote. Before anything
 runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
-over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): in the tar,
-at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id. Of a
-compressed layer, which has no tar, the content is read and hashed. Whoever walks for a part of the
-listing only passes through the other directories, for what is below them, and for first names.
+over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): at the
+offset that the pass saw, in one piece; and reads in the index that this is in the tar, and not in
+the index itself, of which the kernel does not tell. The bytes of the tar are covered by the
+diff_id. Of a compressed layer, which has no tar, the content is read and hashed. Whoever walks for
+a part of the listing only passes through the other directories, for what is below them, and for
+first names.
 
 The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
 CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
@@ -16,12 +18,14 @@ walker or another: so after each step up the walker compares where it is with wh
 
 import fcntl
 import hashlib
+import mmap
 import os
 import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
+from ccinit.formats.disk.erofs import parse_index_superblock, verify_in_tar
 from ccinit.formats.encoding.digest import Digest
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.listing import (
@@ -33,7 +37,7 @@ from ccinit.pull.layers.listing import (
     attributes_of,
 )
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest, index_of
 from ccinit.values import frozen
 
 MAX_RECORDS = 1_000_000
@@ -53,7 +57,8 @@ def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
     """List each mounted layer.
 
     Raises:
-        FormatError, VerificationError: `tree.…`: something is there that no layer may hold.
+        FormatError, VerificationError: `tree.…`: something is there that no layer may hold;
+            `erofs.…`, the index is another than one over a tar.
         LimitExceededError: `tree.records`.
         KernelError: the tree cannot be read.
     """
@@ -66,8 +71,9 @@ def list_tree(
 ) -> tuple[Digest, ...]:
     """Return the digests of these parts of the canonical listing of the mounted layer at `root`."""
     try:
+        index = _Index(index_of(root)) if form is LayerForm.INDEX else None
         top = _enter(os.fsencode(root))
-        digests = _Walk(top, form, parts).digests()
+        digests = _Walk(top, index, parts).digests()
         return tuple(digests[part] for part in parts)
     except OSError as error:
         raise kernel_error(error, "walk", root) from error
@@ -92,12 +98,27 @@ class _Level:
     inodes: Mapping[bytes, int | None] | None = None
 
 
+class _Index:
+    """Says that content is in the tar."""
+
+    def __init__(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._bytes = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+        finally:
+            os.close(fd)
+        self._start = parse_index_superblock(self._bytes)
+
+    def verify(self, status: os.stat_result) -> None:
+        verify_in_tar(self._bytes, self._start, status.st_ino, status.st_size)
+
+
 class _Walk:
     """One walk of the tree below the working directory, which goes along."""
 
-    def __init__(self, top: os.stat_result, form: LayerForm, parts: Sequence[int]) -> None:
+    def __init__(self, top: os.stat_result, index: _Index | None, parts: Sequence[int]) -> None:
         self._top = top
-        self._form = form
+        self._index = index  # None if the layer is compressed
         self._parts = parts
         self._listing = Listing()
         # Where an inode was first seen, as prefix and name: whole paths could take too much.
@@ -171,7 +192,8 @@ class _Walk:
         return False
 
     def _content(self, fd: int, status: os.stat_result, path: bytes) -> Content:
-        if self._form is LayerForm.INDEX:
+        if self._index is not None:
+            self._index.verify(status)
             return _offset_in_tar(fd, status.st_size, path)
         digest = self._digests.get(status.st_ino)
         if digest is None:

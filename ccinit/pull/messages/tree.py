@@ -11,11 +11,17 @@ LISTING_PARTS = 2
 """A layer's canonical listing is hashed in parts, so that as many processors can walk one layer."""
 
 
+def index_of(root: str) -> str:
+    """Return the path of the index that is mounted at `root`."""
+    return f"{root}.erofs"
+
+
 @frozen
 class TreeRequest:
     """Which mounted layers to walk: each directory is the root of one erofs mount.
 
     Attributes:
+        roots: absolute; beside each is its index (`index_of`), unless they are compressed.
         parts: those of each listing (`layers.listing`) that are wanted.
         form: of all of them.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.erofs.walk import list_tree, tree_job
 from ccinit.pull.layers.listing import Attributes, Listing, ListingPart
@@ -23,6 +23,24 @@ def _stay_here() -> Iterator[None]:
     here = Path.cwd()
     yield
     os.chdir(here)
+
+
+class Index:
+    """Stands for that of a layer, which these trees do not have."""
+
+    elsewhere: frozenset[int] = frozenset()
+
+    def __init__(self, _path: str) -> None:
+        pass
+
+    def verify(self, status: os.stat_result) -> None:
+        if status.st_ino in self.elsewhere:
+            raise VerificationError("erofs.content", "it is in the index")
+
+
+@pytest.fixture(autouse=True)
+def _index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccinit.pull.erofs.walk._Index", Index)
 
 
 @pytest.fixture
@@ -198,6 +216,18 @@ def test_directory_that_has_gone_elsewhere_does_not_take_the_walker_along(
     with pytest.raises(CcinitError) as refused:
         list_tree(str(root), parts=(part,))
     assert refused.value.reason == "tree.parent"
+
+
+def test_content_that_the_index_has_itself_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty file has none, and may be said to be anywhere."""
+    monkeypatch.setattr(Index, "elsewhere", {(root / "dir" / "empty").stat().st_ino})
+    assert list_tree(str(root)) == expected(root).digests()
+    monkeypatch.setattr(Index, "elsewhere", {(root / "dir" / "file").stat().st_ino})
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root))
+    assert refused.value.reason == "erofs.content"
 
 
 SIZE = 1000
