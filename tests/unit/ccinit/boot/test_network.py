@@ -117,6 +117,11 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param(
             {"gateway": v6("fe80::1"), "prefix": 32}, "net.gateway", id="other-family-alone"
         ),
+        pytest.param(
+            {"address": v6("2001:db8::15"), "gateway": v6("fe80:0:0:1::1"), "prefix": 64},
+            "net.gateway",
+            id="no-link-local-that-there-is",
+        ),
         pytest.param({"gateway": v4("10.0.2.0")}, "net.gateway", id="gateway-is-the-network"),
         pytest.param({"gateway": v4("10.0.2.255")}, "net.gateway", id="gateway-is-everybody"),
         pytest.param({"mtu": 68}, "net.mtu", id="tiny"),

@@ -62,6 +62,10 @@ def image_children(left: int, directory: Path) -> ImageChildren:
     return ImageChildren(guest, configured, unused, PLAIN, str(directory), unused, Lock())
 
 
+def count_fds() -> int:
+    return len(tuple(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.fixture
 def fds() -> Iterator[list[Path]]:
     before = sorted(Path("/proc/self/fd").iterdir())
@@ -99,20 +103,29 @@ def test_pull_that_cannot_begin_leaves_no_descriptor(
 
 
 @pytest.mark.parametrize(
-    ("image", "started"),
+    ("image", "started", "kept"),
     [
-        (PLAIN, 4),
-        (replace(PLAIN, encryption=ImageEncryption.REQUIRED), 3),
-        (replace(PLAIN, keys=(ResourceUri("ccinit", "shop", "file-key"),)), 3),
+        (PLAIN, 4, {"blobs"}),
+        (replace(PLAIN, encryption=ImageEncryption.REQUIRED), 3, {"blobs", "words"}),
+        (replace(PLAIN, keys=(ResourceUri("ccinit", "shop", "file-key"),)), 3, {"blobs", "words"}),
     ],
 )
 @pytest.mark.usefixtures("fds")
-def test_pull_that_begins_closes_its_own_with_the_block(image: Image, started: int) -> None:
-    """The reader of tars is not started ahead where keys have to be opened first."""
+def test_pull_that_begins_closes_its_own_with_the_block(
+    image: Image, started: int, kept: set[str]
+) -> None:
+    """The reader of tars is not started ahead where keys have to be opened first.
+
+    If it is, nobody else can read its words: who writes them has to notice if it ends.
+    """
 
     async def use(left: int) -> None:
+        before = count_fds()
         async with reception_of(left, image) as reception:
             reception.give({"auth": Secret(b"password")})
+            assert reception.fds.keys() == kept
+            held = len(reception.fds) + len(reception.credentials)
+            assert count_fds() == before + held
 
     run(use(started))
     with pytest.raises(KernelError):
