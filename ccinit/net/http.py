@@ -47,6 +47,9 @@ _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 4
 """A registry, its token service, and the store that it redirects each layer to, take turns: with
 fewer connections each of them would shake hands again for every layer."""
+_IDLE_SECONDS = 30.0
+"""NAT and load balancers forget a connection that is silent, some after a minute, and tell nobody:
+the next request on it would wait in vain."""
 _REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
 
 
@@ -221,6 +224,7 @@ class _PinnedTransport(httpx.BaseTransport):
             ssl_context=context,
             network_backend=backend,
             max_connections=_KEPT_CONNECTIONS,
+            keepalive_expiry=_IDLE_SECONDS,
             http2=False,
             retries=0,
         )

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,6 +163,25 @@ def test_services_that_take_turns_keep_their_connections(authority: Authority) -
         for server in (registry, store) * 3:
             assert client.request("GET", server.url()).body == b"hello"
         assert (registry.connections, store.connections) == (1, 1)
+
+
+def test_connection_that_was_silent_for_long_is_made_anew(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handle(connection: socket.socket) -> None:
+        while read_head(connection):
+            connection.sendall(OK)
+
+    now = [1000.0]
+    monkeypatch.setattr("httpcore._sync.http11.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with (
+        TlsServer(server_context(authority.issue()), handle) as server,
+        HttpClient(pinned_context(authority.pem, check_time=True)) as client,
+    ):
+        for silent_seconds, connections in ((0, 1), (29, 1), (29, 1), (31, 2), (29, 2)):
+            now[0] += silent_seconds
+            assert client.request("GET", server.url()).body == b"hello"
+            assert server.connections == connections
 
 
 def test_download_error_body_does_not_reach_the_sink(authority: Authority) -> None:
