@@ -3,7 +3,9 @@
 Two places (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Referrers"): a manifest under the
 tag `sha256-<hex>.sig`, each of whose layers is a classic signature, and artifacts that refer to the
 image, found through an index. Only the types of `SIGNATURE_TYPES` are looked at; whatever else is
-attached to an image (SBOMs, attestations of other makers) is none of the guest's business.
+attached to an image (SBOMs, attestations of other makers) is none of the guest's business. A bundle
+may hold those, too, and be of any size and number: an annotation says so (cosign's BUNDLE_SPEC.md),
+and it is passed over by it.
 """
 
 from collections.abc import Mapping
@@ -32,6 +34,9 @@ ARTIFACT_TYPES = (
     # cosign 2 lists every artifact under the type of its empty config.
     "application/vnd.oci.empty.v1+json",
 )
+SIGNATURE_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
+"""The type of the one statement that is a signature."""
+_PREDICATE = "dev.sigstore.bundle.predicateType"
 
 _WHERE = "signature.manifest"
 
@@ -55,7 +60,7 @@ def referrers_tag(image: Digest) -> str:
 
 
 def parse_signature_manifest(data: bytes) -> tuple[SignatureLayer, ...]:
-    """Parse a manifest; layers of other types are left out.
+    """Parse a manifest; layers of other types are left out, and all of another statement's.
 
     Raises:
         FormatError: `signature.manifest.…`.
@@ -66,6 +71,8 @@ def parse_signature_manifest(data: bytes) -> tuple[SignatureLayer, ...]:
         MediaType.DOCKER_MANIFEST,
     ):
         raise FormatError(f"{_WHERE}.media_type", "not an image manifest")
+    if _has_other_statement(document):
+        return ()
     return tuple(
         _read_layer(item)
         for item in _array(document.get("layers"), MAX_SIGNATURES)
@@ -85,11 +92,20 @@ def parse_referrers(data: bytes) -> tuple[Digest, ...]:
     found = tuple(
         _descriptor(item).digest
         for item in _array(document.get("manifests"), _MAX_REFERRERS)
-        if isinstance(item, Mapping) and item.get("artifactType") in ARTIFACT_TYPES
+        if isinstance(item, Mapping)
+        and item.get("artifactType") in ARTIFACT_TYPES
+        and not _has_other_statement(item)
     )
     if len(found) > MAX_SIGNATURES:
         raise LimitExceededError(f"{_WHERE}.count", f"more than {MAX_SIGNATURES} artifacts")
     return found
+
+
+def _has_other_statement(value: Mapping[str, JsonValue]) -> bool:
+    """Whether a manifest, or what lists it, says that it states something else than a signature."""
+    annotations = value.get("annotations")
+    stated = annotations.get(_PREDICATE) if isinstance(annotations, Mapping) else None
+    return bool(stated) and stated != SIGNATURE_PREDICATE
 
 
 def _document(data: bytes) -> Mapping[str, JsonValue]:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.encoding.strict_json import JsonValue, parse_json
+from ccinit.formats.oci.artifact import SIGNATURE_PREDICATE
 from ccinit.formats.signature.simple_signing import SignedImage
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_STATEMENT_BYTES = 64 * 1024
 _TYPES = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
-_SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
 _MAX_SUBJECTS = 64
 _WHERE = "signature.statement"
 
@@ -35,7 +35,7 @@ def parse_statement(payload: bytes) -> SignedImage:
     value = parse_json(payload, _WHERE, MAX_STATEMENT_BYTES)
     if not isinstance(value, Mapping) or value.get("_type") not in _TYPES:
         raise FormatError(f"{_WHERE}.type", "not an in-toto statement")
-    if value.get("predicateType") != _SIGNATURE:
+    if value.get("predicateType") != SIGNATURE_PREDICATE:
         raise FormatError(f"{_WHERE}.predicate", "a statement that is not a signature")
     subjects = value.get("subject")
     if not isinstance(subjects, list) or not subjects:

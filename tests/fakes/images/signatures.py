@@ -345,7 +345,15 @@ def _bundle(material: dict[str, object], **content: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def bundle_artifact(image: bytes, bundle: bytes) -> Attachment:
+def annotations_of(predicate: str) -> dict[str, str]:
+    """What cosign's BUNDLE_SPEC.md has a manifest say of the statement in its bundle."""
+    return {
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": predicate,
+    }
+
+
+def bundle_artifact(image: bytes, bundle: bytes, **members: object) -> Attachment:
     """The artifact that refers to an image and carries a bundle."""
     manifest = {
         "schemaVersion": 2,
@@ -354,6 +362,7 @@ def bundle_artifact(image: bytes, bundle: bytes) -> Attachment:
         "config": descriptor("application/vnd.oci.empty.v1+json", EMPTY),
         "layers": [descriptor(BUNDLE, bundle)],
         "subject": descriptor("application/vnd.oci.image.manifest.v1+json", image),
+        **members,
     }
     return Attachment(json.dumps(manifest).encode(), (bundle,))
 

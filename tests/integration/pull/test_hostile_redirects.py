@@ -75,6 +75,20 @@ def test_signature_is_found_where_a_registry_without_lists_has_its_own_word_for_
     assert hostile.pull(policy=POLICY) == "registry.unauthorized"
 
 
+def test_signature_counts_whatever_else_is_attached_to_the_image(hostile: Harness) -> None:
+    sign(hostile)
+    annotations = fake.annotations_of("https://spdx.dev/Document/v2.3")
+    attested = fake.bundle_artifact(IMAGE.manifest, bytes(600_000), annotations=annotations)
+    path = f"/v2/{REPOSITORY}/referrers/{IMAGE.digest}"
+    hostile.registry.others[path] = fake.referrers(attested)
+    hostile.registry.documents[digest_of(attested.manifest)] = (attested.manifest, MANIFEST_TYPE)
+    assert hostile.pull(policy=POLICY) is None
+    asked = [path for path, _headers in hostile.registry.requests]
+    assert any(path.endswith(digest_of(attested.manifest)) for path in asked)
+    del hostile.registry.documents[TAG]  # and alone it is none
+    assert hostile.pull(policy=POLICY) == "signature.none"
+
+
 def redirect(location: str, status: int = 307) -> Fault:
     return Fault(status=status, headers={"Location": location})
 

@@ -14,6 +14,7 @@ from ccinit.formats.oci.artifact import (
     signature_tag,
 )
 from tests.fakes.images.registry import descriptor, digest_of
+from tests.fakes.images.signatures import annotations_of
 
 HEX = "0123456789abcdef" * 4
 BLOB = b"payload"
@@ -48,6 +49,37 @@ def test_referrers_are_those_that_carry_signatures() -> None:
     classic = {**ARTIFACT, "artifactType": CLASSIC_ARTIFACT}
     found = parse_referrers(document(manifests=[other, plain, "x", ARTIFACT, classic]))
     assert [str(digest) for digest in found] == [digest_of(BLOB)] * 2
+
+
+@pytest.mark.parametrize(
+    ("annotations", "is_passed_over"),
+    [
+        (annotations_of("https://slsa.dev/provenance/v1"), True),
+        (annotations_of("https://sigstore.dev/cosign/sign/v1"), False),
+        (annotations_of(""), False),
+        ({"dev.sigstore.bundle.content": "message-signature"}, False),
+        ({"dev.sigstore.bundle.predicateType": 7}, True),
+        ({}, False),
+        (None, False),
+        (["x"], False),
+    ],
+)
+def test_bundle_that_states_something_else_is_no_signature(
+    annotations: object, *, is_passed_over: bool
+) -> None:
+    bundle = {**descriptor(BUNDLE, BLOB), "size": 1000}
+    found = parse_signature_manifest(document(layers=[bundle], annotations=annotations))
+    assert len(found) == (0 if is_passed_over else 1)
+    listed = parse_referrers(document(manifests=[{**ARTIFACT, "annotations": annotations}]))
+    assert len(listed) == (0 if is_passed_over else 1)
+    # Whatever its size.
+    huge = document(layers=[{**bundle, "size": 16 << 20}], annotations=annotations)
+    if is_passed_over:
+        assert parse_signature_manifest(huge) == ()
+    else:
+        with pytest.raises(CcinitError) as refused:
+            parse_signature_manifest(huge)
+        assert refused.value.reason == "signature.manifest.size"
 
 
 @pytest.mark.parametrize(

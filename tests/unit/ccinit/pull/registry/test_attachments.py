@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -107,6 +108,42 @@ def test_registry_without_a_list_may_say_so_in_its_own_way(answer: HttpReply) ->
     harness.http.script(referrers_tag(IMAGE.digest), reply(200, fake.referrers(BUNDLE)))
     assert harness.find() == (attached(BUNDLE),)
     assert all(url.startswith("https://r.example/v2/a/") for url, _headers in harness.http.seen)
+
+
+SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
+SCAN = "https://cosign.sigstore.dev/attestation/vuln/v1"
+LARGE = b"x" * 600_000  # an SBOM in a bundle, as GitHub's and cosign's attestations of them are
+
+
+def stating(predicate: str, bundle: bytes) -> Attachment:
+    annotations = fake.annotations_of(predicate)
+    return fake.bundle_artifact(IMAGE.manifest, bundle, annotations=annotations)
+
+
+def test_bundles_with_other_statements_are_passed_over_unread() -> None:
+    attested = stating("https://spdx.dev/Document/v2.3", LARGE)
+    signed = stating(SIGNATURE, BUNDLE.blobs[0])
+    harness = Harness(attested, signed)
+    listed = fake.referrers(attested, signed)  # without annotations, as under the fallback tag
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(200, listed))
+    nothing = AttachedManifest(manifest=attested.manifest, blobs=())
+    assert harness.find() == (nothing, attached(signed))
+    assert f"blobs/{digest_of(LARGE)}" not in harness.paths()
+
+
+def test_manifest_that_a_list_says_to_state_something_else_is_not_fetched() -> None:
+    scans = [stating("https://cosign.sigstore.dev/attestation/vuln/v1", b"%d" % n)
+             for n in range(40)]  # fmt: skip
+    listed = json.loads(fake.referrers(*scans, BUNDLE))
+    for entry in listed["manifests"][:-1]:
+        entry["annotations"] = fake.annotations_of(
+            "https://cosign.sigstore.dev/attestation/vuln/v1"
+        )
+    listed["manifests"][-1]["annotations"] = fake.annotations_of(SIGNATURE)
+    harness = Harness(*scans, BUNDLE)
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(200, json.dumps(listed).encode()))
+    assert harness.find() == (attached(BUNDLE),)
+    assert not any(digest_of(one.manifest) in path for one in scans for path in harness.paths())
 
 
 def test_list_may_be_where_the_registry_redirects_to() -> None:
