@@ -18,7 +18,7 @@ from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.planes.metrics import render_metrics
 from ccinit.agent.planes.owner_streams import (
-    Wanted,
+    EntryFilter,
     attend,
     done,
     follow_entries,
@@ -270,7 +270,7 @@ class OwnerService:
         return done("open_debug", (seconds, opened.grant.keep_pod))
 
     def _follow(
-        self, caller: Caller, method: str, since: int, wanted: Wanted, *, follow: bool
+        self, caller: Caller, method: str, since: int, wanted: EntryFilter, *, follow: bool
     ) -> Answer:
         out, end = open_outgoing(2)
         recent = self.guest.log.recent

@@ -25,7 +25,7 @@ from ccinit.values import frozen
 BATCH_BYTES: Final = 64 << 10  # of entries that are written together; a pipe has as much
 _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 
-Wanted = Callable[[Entry], bool]
+EntryFilter = Callable[[Entry], bool]
 
 
 @frozen
@@ -65,12 +65,12 @@ def streaming(*ports: tuple[Flow, int, int]) -> Answer:
     return Answer(value=CallAnswer(end=None, ports=named), fds=tuple(port[2] for port in ports))
 
 
-def of_kinds(kinds: frozenset[Kind]) -> Wanted:
+def of_kinds(kinds: frozenset[Kind]) -> EntryFilter:
     """Want entries of these kinds, whoever wrote them."""
     return lambda entry: entry.kind in kinds
 
 
-def output_of(container: str) -> Wanted:
+def output_of(container: str) -> EntryFilter:
     """Want what a container's program wrote."""
     return lambda entry: entry.kind in _OUTPUT_KINDS and entry.source == container
 
@@ -100,7 +100,7 @@ def write_end(descriptor: int, end: CallEnd) -> None:
 async def follow_entries(
     recent: RecentEntries,
     first: int,
-    wanted: Wanted,
+    wanted: EntryFilter,
     *,
     method: str,
     follow: bool,
@@ -126,7 +126,7 @@ async def follow_entries(
 async def follow_output(
     recent: RecentEntries,
     outputs: Mapping[Kind, int],
-    wanted: Wanted,
+    wanted: EntryFilter,
     is_over: Callable[[], bool],
     *,
     end: int,
