@@ -191,7 +191,7 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
         enter_nowhere()
     drop_privileges(rights.uid, rights.capabilities, across_exec=rights.is_program())
     paths = dict.fromkeys(rights.read, READ)
-    if program := rights.job if rights.is_program() else rights.program:
+    if program := rights.job if rights.is_program() else rights.may_start:
         paths |= dict.fromkeys((program, DYNAMIC_LOADER), READ | Access.EXECUTE)
     if workspace:
         paths[workspace] = WRITE if rights.workspace is Workspace.WRITE else READ

@@ -76,7 +76,7 @@ class Rights:
         syscalls: what the filter lets through.
         capabilities: kept through the change of user.
         connect: may make TCP connections.
-        program: absolute path of what the job may start, or empty.
+        may_start: absolute path of a program for the job to start, or empty.
         preload: modules that are imported when first used, which would be too late.
         without: modules that a library of the role would take if they were there.
         read: paths that may be read.
@@ -95,7 +95,7 @@ class Rights:
     syscalls: SyscallPolicy
     capabilities: frozenset[Capability] = frozenset()
     connect: bool = False
-    program: str = ""
+    may_start: str = ""
     preload: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
@@ -122,6 +122,8 @@ RIGHTS: Mapping[Role, Rights] = {
     Role.INITDATA: Rights(job="ccinit.agent.jobs.initdata:run", uid=FIRST_UID + 1, syscalls=PARSER),
     # the TPM or the TEE's report by fd
     Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=ATTESTER),
+    # the event log's register by fd
+    Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 15, syscalls=PARSER),
     # the document, now bound to the platform
     Role.CONFIG: Rights(
         job="ccinit.agent.jobs.config:run",
@@ -231,7 +233,7 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.agent.jobs.index:run",
         uid=FIRST_UID + 10,
         syscalls=STARTER,
-        program="/usr/bin/mkfs.erofs",
+        may_start="/usr/bin/mkfs.erofs",
         read=LIBRARIES,
         workspace=Workspace.WRITE,
         memory_bytes=2048 * MIB,
@@ -257,8 +259,6 @@ RIGHTS: Mapping[Role, Rights] = {
         workspace=Workspace.READ,
         memory_bytes=1024 * MIB,
     ),
-    # the event log's register by fd
-    Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 15, syscalls=PARSER),
     # one connection of the owner plane; calls are questions, so there may be many
     Role.OWNER: Rights(
         job="ccinit.agent.jobs.owner:run",

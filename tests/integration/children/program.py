@@ -310,7 +310,7 @@ TABLE: Mapping[Role, Rights] = {
         rights,
         job="tests.integration.children.program:run",
         messages=200,
-        program=rights.program and SHELL,
+        may_start=rights.may_start and SHELL,
     )
     for role, rights in RIGHTS.items()
 }

@@ -90,7 +90,7 @@ def test_only_clients_of_the_network_connect(role: Role) -> None:
 @EVERY_ROLE
 def test_only_programs_execute_and_map_code(role: Role) -> None:
     rights = RIGHTS[role]
-    executes = rights.is_program() or bool(rights.program)
+    executes = rights.is_program() or bool(rights.may_start)
     assert ("execve" in rights.syscalls.allowed) == executes
     assert ("mmap" in rights.syscalls.allowed) == executes
     assert ("pwritev" in rights.syscalls.allowed) == executes  # erofs-utils 1.9
