@@ -48,7 +48,7 @@ class ExitStatus:
 
 
 class Process:
-    """One owned child. Ends with `collect` or `wait`, which also frees the pid and the pidfd."""
+    """One owned child, until `wait` has its status or `disown` leaves it to `reap_orphans`."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
@@ -87,17 +87,11 @@ class Process:
         """Wait for the end and return the exit status."""
         while (status := self.collect()) is None:
             await readable(self.pidfd)
-        self.close()
+        self.disown()
         return status
 
-    def close(self) -> None:
-        """Free the pidfd. The child must have ended, or it would be lost."""
-        if self.status is None:
-            raise RuntimeError("a running child is not let go")
-        self.disown()
-
     def disown(self) -> None:
-        """Free the pidfd and leave a child that was not collected to `reap_orphans`."""
+        """Free the pidfd; a child that was not collected is left to `reap_orphans`."""
         if self.pidfd < 0:
             return
         if self.status is None:  # else the pid may be another process by now
