@@ -82,7 +82,7 @@ class Connection:
             DeadlineError: `owner.message`, `owner.sending`, `owner.idle`.
         """
         try:
-            while self._read():
+            while self._carry_out():
                 self._turn()
         finally:
             for call in self._calls.values():
@@ -120,7 +120,7 @@ class Connection:
     def _is_full(self) -> bool:
         return len(self._unsent) > self._limits.pending_bytes
 
-    def _read(self) -> bool:
+    def _carry_out(self) -> bool:
         """Carry out everything that has arrived; return whether the client is still there."""
         while (data := self._tls.read()) is not None:
             if not data:

@@ -2,8 +2,8 @@
 
 Theory of operation
     Bytes from the client become events: a `Call` to carry out, `Data` for a call that is open.
-    What goes back is collected as bytes for whoever sends them. A call is open from `open` to
-    `finish`; each open call has two windows of 64 KiB, one for each direction:
+    What goes back is collected as bytes for whoever sends them. A call is open until `finish` or
+    `refuse`; each open call has two windows of 64 KiB, one for each direction:
 
         to the client   shrinks by `send`, grows by the client's credit, never beyond 64 KiB
         to the guest    shrinks by the client's data, grows by `consume`
@@ -39,6 +39,8 @@ from ccinit.formats.planes.owner_wire import (
     encode_reply,
 )
 from ccinit.values import frozen
+
+_INBOUND = frozenset({Stream.INPUT, Stream.RESIZE})
 
 
 @frozen
@@ -169,6 +171,3 @@ class Session:
         if windows.to_client + credit.count > WINDOW_BYTES:
             raise PeerError("owner.credit", "credit beyond the window")
         windows.to_client += credit.count
-
-
-_INBOUND = frozenset({Stream.INPUT, Stream.RESIZE})
