@@ -52,8 +52,9 @@ class HostService:
         offer: the newest network offer, until NET takes it.
         offered: set when an offer waits.
         stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
-        stopping: set when the host asked for a stop.
-        figures: told of the first answer.
+        stopping: set when the guest shall end: the host asked for that, a signal, or the guest
+            itself (`Guest.give_up`, the end of a debug grant).
+        figures: of the whole boot; the first answer to the host is one of them.
         owner: the owner plane, once it is open and if there is one.
         starting: set when the host has let the pod start.
         may_start: whether the measured configuration waits for that; CONFIG sets it.
