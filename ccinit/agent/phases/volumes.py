@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.guest import Guest, undoing
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
@@ -36,7 +36,7 @@ from ccinit.unlock.luks2 import (
 from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
 from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
-from ccinit.values import frozen, replace
+from ccinit.values import frozen
 
 _HEADER_SECONDS = 300.0
 
@@ -105,7 +105,7 @@ async def _find(
         return FoundVolume(volume=volume, disk=disk)
     grant, pod = attested.volume_grant(volume), configured.manifest.name
     if volume.format is VolumeFormat.CCINIT:
-        requests = [_request(pod, volume, grant, disk, "") for disk in disks]
+        requests = [_request(pod, volume, disk, "", may_create=grant.create) for disk in disks]
         chosen = select_volume_disk(control, requests, grant.secret)
         return FoundVolume(volume=volume, disk=chosen.disk)
     request = Luks2Request(
@@ -141,8 +141,8 @@ async def open_volume(
         with found.luks2_key as key:
             return activate_luks2(control, volume.name, found.disk, key, target)
     grant = attested.volume_grant(volume)
-    request = _request(pod, volume, grant, found.disk, target)
-    request = replace(request, may_create=request.may_create and may_create)
+    may_create = may_create and grant.create
+    request = _request(pod, volume, found.disk, target, may_create=may_create)
     return await activate_volume(control, request, grant.secret, format_device)
 
 
@@ -200,13 +200,13 @@ async def _open_header(
 
 
 def _request(
-    pod: str, volume: Volume, grant: Grant, disk: BlockDevice, target: str
+    pod: str, volume: Volume, disk: BlockDevice, target: str, *, may_create: bool
 ) -> VolumeRequest:
     return VolumeRequest(
         pod=pod,
         name=volume.name,
         disk=disk,
         target=target,
-        may_create=grant.create,
+        may_create=may_create,
         former_bytes=volume.grown_from_bytes,
     )
