@@ -106,7 +106,8 @@ async def _listen(guest: EarlyGuest) -> None:
 
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
-    set_priority(ORDINARY)  # stage 0 came first; children begin as everybody else does
+    # Nothing ran beside us, so the initrd put us before all others; from here on children will.
+    set_priority(ORDINARY)
     expedite_grace_periods(on=False)
 
 
