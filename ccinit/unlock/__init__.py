@@ -1,6 +1,7 @@
-"""From keys to mounted disks: scratch of this boot, and persistent volumes of the owner.
+"""From keys to mounted disks: scratch of this boot, and the volumes that the owner brings.
 
-Both are dm-crypt with authentication on dm-integrity, made by ioctl from constants: no header on
-the host's disk decides anything. Which disk has which role is left to `ccinit.boot.disks`; fetching
-keys to `attest`; running `mkfs` in a child to the caller.
+Tables are made by ioctl from constants: dm-crypt, as a rule with authentication on dm-integrity
+(`scratch`, `volume`), and dm-verity (`verity_volume`). Nothing on the host's disk decides anything
+but the header of a LUKS2 volume, which is read once (`luks2`). Which disk has which role is left to
+`ccinit.boot.disks`; fetching keys to `attest`; running `mkfs` in a child to the caller.
 """

@@ -1,8 +1,7 @@
-"""PID 1's half of one job's talk with a child; `children` starts the child and ends it.
+"""PID 1's half of one job's talk with a child; `children` starts it, and `running_child` ends it.
 
-Frames and their order: `channel`. The child may be hostile: what it sends is read
-under the caps of its role and decoded as the types that the caller named, and any other thing is
-`ChildError`.
+Frames and their order: `channel`. The child may be hostile: what it sends is read under the caps of
+its role and decoded as the types that the caller named, and any other thing is `ChildError`.
 """
 
 import os
