@@ -12,10 +12,10 @@ crash loop fills no disk with layers.
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from ccinit.errors import CcinitError, ConfigError, DeadlineError
+from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
@@ -51,12 +51,15 @@ class Supervisor:
     Attributes:
         life: its state and restarts.
         last_status: how its program ended last; None before, or if it could not be started.
+        oom_kills: how many of its processes were killed for memory, each time all that it had
+            (`memory.oom.group`).
         up: set once it runs and is ready, or once it is clear that it never will be.
     """
 
     def __init__(self, workload: Workload, crun: Crun, sinks: Sinks) -> None:
         self.life = Life()
         self.last_status: ExitStatus | None = None
+        self.oom_kills = 0
         self.up: Final = Event()
         self._workload = workload
         self._name = workload.container.name
@@ -289,12 +292,21 @@ class Supervisor:
         process.kill()
         status = await process.wait()
         self._process = self._uncleared = None
+        self._count_oom_kills()
         try:
             await self._crun.delete(self._name)
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
             self._uncleared = error
         return status
+
+    def _count_oom_kills(self) -> None:
+        """Keep what the kernel has counted in the cgroup, which `crun delete` removes."""
+        with suppress(KernelError):  # it has to be deleted all the same
+            kills = self.cgroup.oom_kills()
+            self.oom_kills += kills
+            if kills:
+                self._sinks.event(f"{self._name}: out of memory, {kills} processes were killed")
 
     def _start_probes(self, group: TaskGroup, process: Process) -> None:
         """Begin to ask what the manifest wants to know; who is not asked is up at once."""

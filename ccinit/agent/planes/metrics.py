@@ -79,13 +79,18 @@ def _of_containers(guest: Guest) -> Iterator[Metric]:
     for index, (name, kind, text) in enumerate(_USAGE):
         samples = _samples({container: usage[index] for container, usage in used.items()})
         yield Metric(name=f"ccinit_container_{name}", kind=kind, help=text, samples=samples)
+    yield Metric(
+        name="ccinit_container_oom_kills_total",
+        kind=_C,
+        help="Processes killed for memory.",
+        samples=_samples({name: one.oom_kills for name, one in containers.items()}),
+    )
 
 
 _USAGE = (
     ("memory_bytes", _G, "Memory in use."),
     ("cpu_seconds_total", _C, "Processor time used."),
     ("processes", _G, "Processes and threads."),
-    ("oom_kills_total", _C, "Processes killed for memory."),
 )
 
 
@@ -96,7 +101,6 @@ def _usage(cgroup: Cgroup) -> tuple[float, ...]:
             cgroup.memory_bytes(),
             cgroup.processor_us() / 1e6,
             cgroup.processes(),
-            cgroup.oom_kills(),
         )
     except KernelError:
         return ()

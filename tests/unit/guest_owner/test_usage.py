@@ -30,13 +30,13 @@ def text(uptime: float, cpu: float, *, runs: bool = True) -> str:
             Sample(value=2, labels=web),
             Sample(value=1, labels=(("container", "db"),)),
         ),
+        metric("container_oom_kills_total", Sample(value=3, labels=web)),
     ]
     if runs:
         metrics += [
             metric("container_cpu_seconds_total", Sample(value=cpu, labels=web)),
             metric("container_memory_bytes", Sample(value=48.25 * (1 << 20), labels=web)),
             metric("container_processes", Sample(value=5, labels=web)),
-            metric("container_oom_kills_total", Sample(value=0, labels=web)),
         ]
     return render(metrics)
 
@@ -44,7 +44,7 @@ def text(uptime: float, cpu: float, *, runs: bool = True) -> str:
 def test_rates_are_by_the_guests_clock() -> None:
     table = list(rows(parse_metrics(text(100, 7)), parse_metrics(text(104, 8))))
     assert table == [
-        ("web", "running", "25.0%", "48.2 MiB", "5", "2", "0"),
+        ("web", "running", "25.0%", "48.2 MiB", "5", "2", "3"),
         ("db", "done", "-", "-", "-", "1", "-"),
     ]
 
@@ -53,7 +53,7 @@ def test_container_that_does_not_run_has_no_usage() -> None:
     stopped = text(104, 0, runs=False)
     for before in (text(100, 7), stopped):
         (web, _) = rows(parse_metrics(before), parse_metrics(stopped))
-        assert web == ("web", "retrying", "-", "-", "-", "2", "-")
+        assert web == ("web", "retrying", "-", "-", "-", "2", "3")
 
 
 @pytest.mark.parametrize("before", [text(100, 9), text(104, 8), text(100, 7, runs=False)])

@@ -11,6 +11,7 @@ import pytest
 from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.pod.container import Restart
 from ccinit.formats.pod.probe import Probe
+from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import supervisor as module
@@ -162,6 +163,31 @@ def test_container_that_is_stopped_between_two_starts_says_so(crun: FakeCrun) ->
 
     assert run(crun, stop, events.append).life.state is ContainerState.STOPPED
     assert events == ["web: exit code 1", "web: stopped, and not started again"]
+
+
+def test_processes_killed_for_memory_are_told_and_counted_over_all_runs(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel counts is gone with each run's cgroup, and a kill ends the run."""
+    events: list[str] = []
+
+    def kills(_cgroup: Cgroup) -> int:
+        assert crun.diary[-1] == "start"  # not deleted yet
+        return 2
+
+    async def restart(supervisor: Supervisor) -> None:
+        await supervisor.up.wait()
+        crun.process.kill()
+        while crun.diary.count("start") < 2:
+            await sleep(0.01)
+        await supervisor.stop(0)
+
+    monkeypatch.setattr(Cgroup, "oom_kills", kills)
+    monkeypatch.setattr(Supervisor, "_pause", lambda _: sleep(0))
+    assert run(crun, restart, events.append).oom_kills == 4
+    killed = "web: out of memory, 2 processes were killed"
+    assert events[:2] == [killed, "web: signal 9"]
+    assert events.count(killed) == 2
 
 
 def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
