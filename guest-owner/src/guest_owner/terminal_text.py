@@ -26,6 +26,15 @@ def escape_text(data: bytes) -> str:
     return "".join(map(_escape, text))
 
 
+def escape_lines(data: bytes) -> list[str]:
+    """Return what a container has written at once as printable lines; see `escape_text`.
+
+    Only of a text that stands behind its writer's name: elsewhere an end of line in it could begin
+    what looks like somebody else's entry.
+    """
+    return [escape_text(line) for line in data.removesuffix(b"\n").split(b"\n")]
+
+
 def escape_stream(terminal: TextIO) -> Callable[[bytes], None]:
     """Return who writes bytes to a terminal as they come, escaped but for ends of lines and tabs.
 

@@ -17,14 +17,14 @@ from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
 from guest_owner.claims_table import format_claims
-from guest_owner.commands.unseal import code_text
+from guest_owner.commands.unseal import OUTPUT_KINDS, code_text
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
-from guest_owner.terminal_text import escape_text, open_sink
+from guest_owner.terminal_text import escape_lines, escape_text, open_sink
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -69,7 +69,7 @@ def _events(arguments: argparse.Namespace) -> int:
 
 def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...]) -> int:
     reader = LogLineReader()
-    shown = _json_line if arguments.json else _text_line
+    shown = _json_line if arguments.json else _text_lines
     count = 0
 
     def take(data: bytes) -> None:
@@ -124,10 +124,11 @@ def _attest(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _text_line(line: LogLine) -> str:
+def _text_lines(line: LogLine) -> str:
     source = escape_text(line.source.encode())
     label = f"{line.kind.name.lower()}{':' if source else ''}{source}"
-    return f"{line.boottime_us / 1e6:14.6f} {label}  {_content(line)}"
+    texts = escape_lines(line.data) if line.kind in OUTPUT_KINDS else (_content(line),)
+    return "\n".join(f"{line.boottime_us / 1e6:14.6f} {label}  {text}" for text in texts)
 
 
 def _json_line(line: LogLine) -> str:

@@ -30,7 +30,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
 from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import new_log_key, parse_log_key
-from guest_owner.terminal_text import escape_text
+from guest_owner.terminal_text import escape_lines, escape_text
 from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -40,6 +40,8 @@ EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked
 
 _OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.unsigned"})
 _MAX_KEY_BYTES: Final = 4096
+OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
+"""What a container has written, as it wrote it: several lines may be one entry."""
 _BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
 _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
@@ -192,7 +194,8 @@ def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
         mark = " " if entry.is_signed else "?"
         source = escape_text(entry.source.encode())
         label = f"{entry.kind.name.lower()}{':' if source else ''}{source}"
-        yield f"{entry.boottime_us / 1e6:14.6f}{mark} {label}  {_shown(entry)}"
+        for line in escape_lines(entry.data) if entry.kind in OUTPUT_KINDS else (_shown(entry),):
+            yield f"{entry.boottime_us / 1e6:14.6f}{mark} {label}  {line}"
 
 
 def text_verdict(verdict: Verdict) -> Iterator[str]:

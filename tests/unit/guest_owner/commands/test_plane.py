@@ -20,12 +20,13 @@ from tests.unit.guest_owner.command_line import run
 class Client:
     """A guest that remembers these lines."""
 
-    def __init__(self, *lines: bytes) -> None:
+    def __init__(self, *lines: bytes, kind: Kind = Kind.STDOUT) -> None:
         self._lines = lines
+        self._kind = kind
 
     def stream(self, _method: str, *_params: object, streams: Streams) -> None:
         for number, line in enumerate(self._lines):
-            entry = [number, 1_500_000, Kind.STDOUT, "web", line]
+            entry = [number, 1_500_000, self._kind, "web", line]
             streams.sinks[Stream.OUTPUT](msgpack.packb(entry))
 
 
@@ -49,6 +50,30 @@ def test_nothing_to_print_is_told_as_that(
     printed = capsys.readouterr()
     assert ("stdout:web  hello" in printed.out) != said
     assert ("the sealed log has all" in printed.err) == said
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed"),
+    [
+        (Kind.STDOUT, ["stdout:web  a\\x1b", "stdout:web  ", "stdout:web  event:ccinit  b"]),
+        (Kind.EVENT, ["event:web  a\\x1b\\n\\nevent:ccinit  b"]),
+    ],
+)
+def test_lines_that_a_container_wrote_at_once_are_lines_and_each_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: Kind,
+    printed: list[str],
+) -> None:
+    """Of an event a part can be anybody's words, and would look like another event."""
+
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[Client]:
+        yield Client(b"a\x1b\n\nevent:ccinit  b\n", kind=kind)
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run("logs") == 0
+    assert capsys.readouterr().out.splitlines() == [f"      1.500000 {one}" for one in printed]
 
 
 def test_entry_that_is_cut_off_is_told(

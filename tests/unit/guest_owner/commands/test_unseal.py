@@ -23,9 +23,11 @@ from guest_owner.commands.unseal import (
     add_parser,
     evidence_verifier,
     exit_code,
+    text_lines,
     text_verdict,
 )
 from guest_owner.kbs.references import References
+from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import LogKey, parse_log_key
 from guest_owner.unseal import Unsealed, unseal
 
@@ -92,6 +94,20 @@ def test_command_prints_text_without_control_characters(
     assert "report  stopped by the owner" in out
     assert "NOT CHECKED" in out
     assert "verdict    complete, in order, signed to the end" in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        (Kind.STDERR, ["? stderr:web  a", "? stderr:web  b"]),
+        (Kind.REPORT, ["? report:web  a\\nb"]),
+    ],
+)
+def test_lines_that_a_container_wrote_at_once_are_lines(kind: Kind, shown: list[str]) -> None:
+    entry = LogEntry(
+        index=2, is_signed=False, boottime_us=1, kind=kind, source="web", dropped=0, data=b"a\nb\n"
+    )
+    assert list(text_lines([entry])) == [f"      0.000001{one}" for one in shown]
 
 
 def test_command_prints_json_lines(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
