@@ -28,17 +28,22 @@ class LogEntry:
 
 
 class EntryParts:
-    """The records of the entry that is not whole yet: entries come one after another."""
+    """The entry that is not whole yet: entries come one after another.
+
+    Of its records the first is kept, and the data of all: a guest that was broken into may cut an
+    entry into a million of them.
+    """
 
     def __init__(self) -> None:
-        self._records: list[Record] = []
+        self._first: Record | None = None
         self._index = 0  # of the first of them
-        self._bytes = 0
+        self._data = bytearray()
+        self._left_bytes = 0
 
     @property
     def is_open(self) -> bool:
         """Whether the entry goes on."""
-        return bool(self._records)
+        return self._first is not None
 
     def add(self, index: int, record: Record) -> LogEntry | None:
         """Take the record that comes next; return the entry that it completes, if it does.
@@ -46,19 +51,19 @@ class EntryParts:
         Raises:
             FormatError: `unseal.order`.
         """
-        if not self._records:
-            self._index, self._bytes = index, 0
-        first = self._records[0] if self._records else record
+        if self._first is None:
+            self._first, self._index = record, index
+            self._data, self._left_bytes = bytearray(), MAX_ENTRY_BYTES
+        first = self._first
         if (first.kind, first.source) != (record.kind, record.source):
             raise FormatError("unseal.order", "an entry was not finished")
-        self._records.append(record)
-        self._bytes += len(record.data) or 1  # or nothing would end one of empty parts
-        if self._bytes > MAX_ENTRY_BYTES:
+        self._data += record.data
+        self._left_bytes -= len(record.data) or 1  # or nothing would end one of empty parts
+        if self._left_bytes < 0:
             raise FormatError("unseal.order", "an entry is too long")
         if record.more:
             return None
-        data = b"".join(part.data for part in self._records)
-        self._records = []
+        self._first = None
         return LogEntry(
             index=self._index,
             is_signed=False,
@@ -66,5 +71,5 @@ class EntryParts:
             kind=first.kind,
             source=first.source,
             dropped=record.dropped,
-            data=data,
+            data=bytes(self._data),
         )

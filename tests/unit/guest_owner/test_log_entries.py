@@ -1,5 +1,7 @@
 """Entries of many records, and what ends them."""
 
+import tracemalloc
+
 import pytest
 
 from ccinit.errors import FormatError
@@ -28,3 +30,18 @@ def test_entry_of_empty_parts_ends() -> None:
     with pytest.raises(FormatError) as error:
         parts.add(MAX_ENTRY_BYTES, empty)
     assert error.value.reason == "unseal.order"
+
+
+def test_entry_of_many_parts_takes_the_memory_of_what_is_in_them() -> None:
+    parts, count = EntryParts(), 20_000
+    tracemalloc.start()
+    try:
+        for index in range(count):
+            parts.add(index, part(b"x"))
+        kept_bytes, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 5 * count
+    whole = parts.add(count, part(b"y", more=False))
+    assert whole
+    assert whole.data == b"x" * count + b"y"
