@@ -19,6 +19,7 @@ from guest_owner.kbs.files import (
     write_atomically,
 )
 from guest_owner.kbs.limits import DEFAULT_LIMITS
+from guest_owner.kbs.minting import MintOrder
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.server_certificate import (
     CERTIFICATE_FILE,
@@ -134,14 +135,14 @@ def _look_at(state: Path) -> None:
 
     Raises:
         ConfigError: a file of the state directory does not parse; it names the file; as
-            `read_authority`, if the owner plane's is here.
+            `read_authority`, if the owner plane's is here or orders need it.
     """
     store = Store(state)
     for read in (store.read_policy, store.read_references, store.read_issuers):
         read()
-    store.check_orders()
+    mints = any(isinstance(order, MintOrder) for order in store.read_orders())
     Counters(state).check()
-    if (state / OWNER_KEY_FILE).exists():
+    if mints or (state / OWNER_KEY_FILE).exists():
         read_authority(state)
 
 

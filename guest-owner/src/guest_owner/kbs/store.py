@@ -308,14 +308,14 @@ class Store:
             return None
         return read_parsed(path, MAX_ORDER_BYTES, parse_order)
 
-    def check_orders(self) -> None:
-        """Read every order.
+    def read_orders(self) -> tuple[Order, ...]:
+        """Return every order.
 
         Raises:
             ConfigError: a file is damaged, or of a newer version, and is named.
         """
-        for path in list_below(self.root / _MINTED, 2):
-            read_parsed(path, MAX_ORDER_BYTES, parse_order)
+        paths = list_below(self.root / _MINTED, 2)
+        return tuple(read_parsed(path, MAX_ORDER_BYTES, parse_order) for path in paths)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
         """Order a resource, replacing an older order.

@@ -116,16 +116,25 @@ def create_authority(state: Path) -> OwnerAuthority:
 def ensure_authority(state: Path) -> None:
     """Make an authority where there is none; as `create_authority`, but for `owner_ca.exists`."""
     with changing(state):
-        if not all((state / name).exists() for name in (KEY_FILE, CERTIFICATE_FILE)):
+        if not _is_there(state):
             create_authority(state)
 
 
-def _refuse_existing(state: Path) -> None:
+def _is_there(state: Path) -> bool:
+    """Whether there is an authority.
+
+    Raises:
+        ConfigError: `owner_ca.half`.
+    """
     there = [state / name for name in (KEY_FILE, CERTIFICATE_FILE) if (state / name).exists()]
     if len(there) == 1:
         detail = f"only {there[0]} is there: put the other back, or remove it if it was never used"
         raise ConfigError("owner_ca.half", detail)
-    if there:
+    return bool(there)
+
+
+def _refuse_existing(state: Path) -> None:
+    if _is_there(state):
         detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
         raise ConfigError("owner_ca.exists", detail)
 
@@ -148,10 +157,11 @@ def read_authority(state: Path) -> OwnerAuthority:
     """Return the authority of a state directory.
 
     Raises:
-        ConfigError: `owner_ca.absent`; `owner_ca.form`, not what `create_authority` writes;
-            `owner_ca.key`, certificate and key are of two authorities.
+        ConfigError: `owner_ca.absent`; `owner_ca.half`, one of its files is there;
+            `owner_ca.form`, not what `create_authority` writes; `owner_ca.key`, certificate and key
+            are of two authorities.
     """
-    if not (state / CERTIFICATE_FILE).exists():
+    if not _is_there(state):
         detail = f"{state / CERTIFICATE_FILE} is missing; `guest-owner client-ca init` makes it"
         raise ConfigError("owner_ca.absent", detail)
     certificate, key = (

@@ -154,6 +154,31 @@ def test_server_does_not_begin_beside_half_of_another_owners_authority(
     assert run(*serve) == 0
 
 
+@pytest.mark.usefixtures("serving_nobody")
+@pytest.mark.parametrize("lost", ["owner-ca.pem", "owner-ca-key.pem"])
+def test_server_does_not_begin_with_half_of_the_authority_that_it_mints_by(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    uri = "kbs:///ccinit/shop/tls-identity"
+    assert run("register", "tls-identity", "--state", state, uri) == 0
+    (state / lost).rename(tmp_path / lost)
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    assert run(*serve) == 1
+    words = error_of(capsys)
+    assert "put the other back" in words
+    assert "[owner_ca.half]" in words
+    assert "client-ca init" not in words  # which would refuse
+    (tmp_path / lost).rename(state / lost)
+    assert run(*serve) == 0
+
+
+@pytest.mark.usefixtures("serving_nobody")
+def test_server_that_mints_nothing_begins_without_the_authoritys_key(state: Path) -> None:
+    assert run("client-ca", "init", "--state", state) == 0
+    (state / "owner-ca-key.pem").unlink()  # it may be kept elsewhere
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
+
+
 def test_server_warns_of_a_certificate_that_ends(
     state: Path,
     serving_nobody: list[FakeServer],

@@ -10,7 +10,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.owner_rpc import Role
-from guest_owner.plane.authority import OwnerAuthority, create_authority, read_authority
+from guest_owner.plane.authority import (
+    OwnerAuthority,
+    create_authority,
+    ensure_authority,
+    read_authority,
+)
 from tests.fakes.machine.scarcity import room_for
 from tests.unit.guest_owner.damaged_certificates import damaged_certificates
 
@@ -110,9 +115,10 @@ def test_half_of_an_authority_is_never_made_whole_by_another(
 ) -> None:
     saved = (tmp_path / lost).read_bytes()
     (tmp_path / lost).unlink()
-    with pytest.raises(ConfigError) as caught:
-        create_authority(tmp_path)
-    assert caught.value.reason == "owner_ca.half"
+    for use in (create_authority, ensure_authority, read_authority):
+        with pytest.raises(ConfigError, match="put the other back") as caught:
+            use(tmp_path)
+        assert caught.value.reason == "owner_ca.half"
     (tmp_path / lost).write_bytes(saved)
     assert read_authority(tmp_path).pem == authority.pem
 
