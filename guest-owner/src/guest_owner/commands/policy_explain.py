@@ -210,10 +210,16 @@ def _listed(record: Mapping[str, object], key: str) -> frozenset[str]:
 
 
 def _written(record: Mapping[str, object], key: str) -> str:
-    """Return what the log says of an accepted guest; a line that was edited may not have it."""
+    """Return what the log says of an accepted guest; an older record may not have it.
+
+    Raises:
+        FormatError: below `audit`.
+    """
     value = record.get(key)
     if not isinstance(value, str) or not value:
-        raise FormatError(f"audit.{key}", "an accepted guest's record does not say it")
+        detail = "the session's record lacks it: an older guest-owner wrote it, or it was edited"
+        remedy = "describe the guest by --reference and --initdata"
+        raise FormatError(f"audit.{key}", f"{detail}; {remedy}")
     return value
 
 

@@ -264,7 +264,9 @@ def test_explain_of_a_record_that_was_edited_says_what_is_wrong(
     edited = {name: known for name, known in record.items() if name != key}
     log.write_text(json.dumps(edited if value is None else {**edited, key: value}) + "\n")
     assert explain(shop, "--session", "one") == 1
-    assert f"[audit.{key}]" in error_of(capsys)
+    words = error_of(capsys)
+    assert f"[audit.{key}]" in words
+    assert ("describe the guest by --reference" in words) is not isinstance(value, str)
 
 
 @pytest.mark.parametrize(
