@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
 from ccinit.formats.kbs.rollback_counter import (
     CounterAdvance,
     counter_uri,
@@ -217,6 +222,32 @@ def test_authority_is_replaced_by_one_under_which_the_next_server_stands(folder:
     shell(folder, "\n".join(here).replace("192.0.2.7", "127.0.0.1"))
     with running_kbs(folder / "owner") as kbs:  # whose clients pin ca.pem
         assert get(kbs, KEY) == SECRET
+
+
+def forged_token(token: str, signing_key: bytes, public: dict[str, str]) -> str:
+    """A token that says of somebody else's key what one says of a guest's."""
+    header, payload, _ = token.split(".")
+    claims = json.loads(decode_base64url(payload, "payload")) | {"tee-pubkey": public}
+    signed = f"{header}.{encode_base64url(json.dumps(claims).encode())}"
+    key = load_pem_private_key(signing_key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(SHA256())))
+    return f"{signed}.{encode_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def test_tokens_of_a_stolen_key_end_with_it(folder: Path) -> None:
+    stolen = (folder / "owner/token-key.pem").read_bytes()
+    with running_kbs(folder / "owner") as kbs:
+        guest, thief = kbs.client(booted_tpm(IMAGE)), kbs.client()
+        guest.auth()
+        forged = forged_token(guest.attest().json()["token"], stolen, thief.jwk)
+        assert thief.open(thief.get(KEY, forged)) == SECRET
+    shell(folder, shell_block("Rotating keys"))
+    with running_kbs(folder / "owner") as kbs:
+        refused(kbs.client().get(KEY, forged), "TokenVerifierError")
+        assert "token.signature" in str(kbs.audit()[-1]["reason"])
+        assert get(kbs, KEY) == SECRET
+    assert (folder / "owner/token-key.pem").stat().st_mode & 0o077 == 0
 
 
 def test_audit_log_that_was_moved_away_is_read_where_it_lies(folder: Path) -> None:
