@@ -132,11 +132,6 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         yield guest
 
 
-def data_folders(tools: Tools) -> tuple[Path, ...]:
-    """Return where QEMU finds its option ROMs and BIOS."""
-    return tuple(tools.path(name) for name in ("usr/share/qemu", "usr/share/seabios"))
-
-
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
 ) -> tuple[MachineConfig, VsockLink]:
@@ -211,7 +206,7 @@ def _describe_machine(
         vsock=vsock,
         restarts_on_reset=config.restarts_on_reset,
         serial_number=config.serial_number,
-        data_folders=data_folders(config.tools),
+        data_folders=config.tools.qemu_folders(),
         tee=config.tee,
     )
 
@@ -280,9 +275,7 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
                     raise
                 time.sleep(_RETRY_SECONDS)
     except (OSError, PeerError) as error:
-        with suppress(DeadlineError):
-            qemu.wait(_QUIT_SECONDS)
-        qemu.require_running()  # if it has ended, its own words say more
+        _let_speak(qemu)
         raise ChildError("qmp.connect", f"{path}: {error}") from error
 
 
@@ -295,10 +288,15 @@ def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
     try:
         qmp.execute("cont")
     except PeerError:
-        with suppress(DeadlineError):
-            qemu.wait(_QUIT_SECONDS)
-        qemu.require_running()  # if it has ended, its own words say more
+        _let_speak(qemu)
         raise
+
+
+def _let_speak(qemu: OwnedProcess) -> None:
+    """Raise QEMU's own words, which say more, if it has ended or is about to."""
+    with suppress(DeadlineError):
+        qemu.wait(_QUIT_SECONDS)
+    qemu.require_running()
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def boots(tools: Tools, accelerator: Accelerator) -> bool:
         command = (
             *tools.command("qemu-system-x86_64"),
             *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-            *("-L", str(tools.path("usr/share/qemu")), "-L", str(tools.path("usr/share/seabios"))),
+            *(word for folder in tools.qemu_folders() for word in ("-L", str(folder))),
             *("-machine", "q35", "-accel", accelerator.value, "-m", "64M"),
             *("-cpu", cpu_model(accelerator)),  # "host" is what fails first on a half-good KVM
             *("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"),

@@ -37,7 +37,7 @@ class OwnedProcess:
         environment: Mapping[str, str],
         descriptors: Sequence[int] = (),
     ) -> None:
-        self.name = Path(command[0]).name if "--argv0" not in command else _argv0(command)
+        self.name = _program_name(command)
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -130,7 +130,7 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: floa
         ChildError: `process.failed`: it ended with another code than 0.
         DeadlineError: `process.wait`: it did not end in time, and was killed.
     """
-    name = _argv0(command) if "--argv0" in command else Path(command[0]).name
+    name = _program_name(command)
     try:
         done = subprocess.run(
             command,
@@ -174,8 +174,11 @@ def wait_for_path(path: Path, process: OwnedProcess, seconds: float) -> None:
         time.sleep(0.01)
 
 
-def _argv0(command: Sequence[str]) -> str:
-    return command[list(command).index("--argv0") + 1]
+def _program_name(command: Sequence[str]) -> str:
+    """Return what a command runs: of a tools tree it begins with the loader, which is told."""
+    if "--argv0" in command:
+        return command[list(command).index("--argv0") + 1]
+    return Path(command[0]).name
 
 
 def _die_with(parent: int) -> None:

@@ -59,6 +59,14 @@ class Tools:
             str(self._find_in_tree(self.tree, program)),
         )
 
+    def qemu_folders(self) -> tuple[Path, ...]:
+        """Return where QEMU finds its option ROMs and BIOS.
+
+        Raises:
+            ConfigError: as `path`.
+        """
+        return tuple(map(self.path, ("usr/share/qemu", "usr/share/seabios")))
+
     def environment(self) -> Mapping[str, str]:
         """Return a small environment for programs: nothing of the caller's but its temporary dir.
 
