@@ -176,13 +176,6 @@ def cpu_model(accelerator: Accelerator) -> str:
             return "max,-erms,-fsrm,-fsrs"
 
 
-def _cpu_model(config: MachineConfig) -> str:
-    """Return the model; SEV-SNP measures its signature, so it is named and not the host's."""
-    if isinstance(config.tee, SnpGuest):
-        return config.tee.cpu_model
-    return cpu_model(config.accelerator)
-
-
 def _machine(config: MachineConfig) -> tuple[str, ...]:
     machine = "q35,memory-backend=memory,vmport=off"
     if config.tee is not None:
@@ -192,6 +185,9 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
     elif config.firmware is not None:
         machine += ",pflash0=firmware,pflash1=variables"
     spawns = config.network is not None and bool(config.network.guest_forwards)
+    model = cpu_model(config.accelerator)
+    if isinstance(config.tee, SnpGuest):  # which measures its signature: named, and not the host's
+        model = config.tee.cpu_model
     return (
         *("-name", "ccinit-guest"),
         *("-no-user-config", "-nodefaults", "-display", "none"),
@@ -200,7 +196,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-sandbox", "on" if spawns else "on,elevateprivileges=deny,spawn=deny"),
         *("-machine", machine),
         *("-accel", config.accelerator.value),
-        *("-cpu", _cpu_model(config)),
+        *("-cpu", model),
         *("-smp", str(config.vcpus)),
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),

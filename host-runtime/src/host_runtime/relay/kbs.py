@@ -116,9 +116,10 @@ def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") ->
         cid, _port = guest.getpeername()
     except OSError:  # gone already
         return False
-    if cid != guest_cid:
-        complaints.say(f"refused a connection of CID {cid}, which is not this guest")
-    return bool(cid == guest_cid)
+    if cid == guest_cid:
+        return True
+    complaints.say(f"refused a connection of CID {cid}, which is not this guest")
+    return False
 
 
 class _Complaints:
