@@ -33,17 +33,14 @@ PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
 _NOT_FOR_OTHERS: Final = 0o022  # to write: folders above --root, too, whatever umask engines have
 
-_NO_COMMANDS: Final = "the host has no way to run commands in a guest; its owner has `guest-owner"
-_FIXED: Final = "what a guest has is fixed when it boots"
-_NOT_COUNTED: Final = "the host learns no counter of a guest"
 _UNTRIED: Final = "what a pod makes of a machine that stands still was not tried"
 _NO_COPY: Final = "a guest's memory cannot be saved: only it has the keys"
 REFUSED: Final[Mapping[str, str]] = {
-    "exec": f"{_NO_COMMANDS} exec`",
-    "update": _FIXED,
+    "exec": "the host has no way to run commands in a guest; its owner has `guest-owner exec`",
+    "update": "what a guest has is fixed when it boots",
     "pause": _UNTRIED,
     "resume": _UNTRIED,
-    "events": _NOT_COUNTED,
+    "events": "the host learns no counter of a guest",
     "checkpoint": _NO_COPY,
     "restore": _NO_COPY,
     "run": "engines call `create` and `start`; by hand, `host-runtime boot` stays until the end",

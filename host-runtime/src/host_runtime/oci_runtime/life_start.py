@@ -36,9 +36,9 @@ def started_life(
     command = (*python_command(module), str(folder))
     if oom_score_adj is not None:
         command = (*command, f"--oom-score-adj={oom_score_adj}")
+    named = {name: os.environ.get(name) for name in _FOLDERS}
     # Engines name folders that nobody has made.
-    inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
-    inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}
+    inherited = {name: path for name, path in named.items() if path and Path(path).is_dir()}
     with ours:
         with its:
             process = subprocess.Popen(
