@@ -111,7 +111,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         key=arguments.key or state / KEY_FILE,
         look=lambda: _warnings(state, certificate),
     )
-    _look_at(state)
+    _require_readable(state)
     _warn(_warnings(state, certificate))
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
@@ -130,7 +130,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _look_at(state: Path) -> None:
+def _require_readable(state: Path) -> None:
     """Find now what guests would be refused for later.
 
     Raises:

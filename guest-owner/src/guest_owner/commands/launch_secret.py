@@ -101,7 +101,8 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
             named = parse_image_policy(data).resources()
             wanted |= {one: EnvelopeKind.FILE for one in named if one not in bodies}
     if len(bodies) >= MAX_ENTRIES:
-        raise FormatError("launch_secret.entries", f"{len(bodies)} resources, at most 63")
+        detail = f"{len(bodies)} resources, at most {MAX_ENTRIES - 1}"
+        raise FormatError("launch_secret.entries", detail)
     statement = LaunchStatement(initdata=sha256_digest(document), date=date)
     named_by = {str(uuid.uuid5(uuid.UUID(STATEMENT), str(uri))): uri for uri in bodies}
     return {

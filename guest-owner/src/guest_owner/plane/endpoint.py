@@ -23,15 +23,10 @@ _PORT: Final = "the pod's owner port, or the host's relay"
 _POD: Final = "pod whose name the guest's certificate must bear"
 _CLIENT: Final = "your key and certificate (`client-cert new`)"
 _OPTIONS: Final[tuple[tuple[str, str, Callable[[str], object], str, str], ...]] = (
-    ("--connect", CONNECT_VARIABLE, parse_address, "HOST:PORT", _PORT),
-    ("--pod", POD_VARIABLE, str, "NAME", _POD),
-    ("--client", CLIENT_VARIABLE, Path, "FILE", _CLIENT),
+    ("connect", CONNECT_VARIABLE, parse_address, "HOST:PORT", _PORT),
+    ("pod", POD_VARIABLE, str, "NAME", _POD),
+    ("client", CLIENT_VARIABLE, Path, "FILE", _CLIENT),
 )
-_VARIABLES: Final = {
-    "connect": CONNECT_VARIABLE,
-    "pod": POD_VARIABLE,
-    "client": CLIENT_VARIABLE,
-}
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +34,7 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("connection")
     for option, variable, parse, metavar, text in _OPTIONS:
         group.add_argument(
-            option,
+            f"--{option}",
             type=parse,
             default=os.environ.get(variable) or None,
             metavar=metavar,
@@ -62,7 +57,7 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
         FormatError: `owner.pod`, no pod has that name.
         CcinitError: see `OwnerClient.connect`.
     """
-    for option, variable in _VARIABLES.items():
+    for option, variable, *_ in _OPTIONS:
         if getattr(arguments, option) is None:
             detail = f"say --{option}, before what follows the command, or set ${variable}"
             raise ConfigError("owner.options", detail)
