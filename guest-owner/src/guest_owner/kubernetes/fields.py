@@ -5,6 +5,7 @@ A `FormatError` has the reason `kubernetes.<key>`. What the fields mean is
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -137,10 +138,10 @@ def _one_line(error: Exception) -> str:
 def read_table(
     value: object,
     where: str,
-    allowed: set[str] | frozenset[str],
+    allowed: AbstractSet[str],
     *,
-    left_out: set[str] | frozenset[str] = frozenset(),
-    refused: set[str] | frozenset[str] = frozenset(),
+    left_out: AbstractSet[str] = frozenset(),
+    refused: AbstractSet[str] = frozenset(),
 ) -> Mapping[str, Any]:
     """Return a mapping that has no other keys than these, and none of `refused` but as false."""
     if not isinstance(value, dict):
@@ -160,10 +161,10 @@ def _with_hint(key: str) -> str:
 def read_tables(
     value: Mapping[str, Any],
     key: str,
-    allowed: set[str] | frozenset[str],
+    allowed: AbstractSet[str],
     *,
-    left_out: set[str] | frozenset[str] = frozenset(),
-    refused: set[str] | frozenset[str] = frozenset(),
+    left_out: AbstractSet[str] = frozenset(),
+    refused: AbstractSet[str] = frozenset(),
 ) -> Sequence[Mapping[str, Any]]:
     """Return a list of such mappings; absent means empty."""
     found = value.get(key, [])
@@ -175,9 +176,9 @@ def read_tables(
 def _read_entry(
     one: object,
     key: str,
-    allowed: set[str] | frozenset[str],
-    left_out: set[str] | frozenset[str],
-    refused: set[str] | frozenset[str],
+    allowed: AbstractSet[str],
+    left_out: AbstractSet[str],
+    refused: AbstractSet[str],
 ) -> Mapping[str, Any]:
     with naming_entry(one):
         return read_table(one, key, allowed, left_out=left_out, refused=refused)

@@ -43,6 +43,12 @@ _BOOKKEEPING: Final = frozenset(
 _POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
 """What a Pod says for those of its containers that do not say it themselves."""
 _MAX_ID: Final = (1 << 31) - 1  # of Kubernetes; a guest takes twice as many
+_CONTAINER_FIELDS: Final = frozenset(
+    (
+        *("name", "image", "command", "args", "env", "workingDir", "securityContext"),
+        *("resources", "volumeMounts", "readinessProbe", "livenessProbe"),
+    )
+)
 _CONTAINER_LEFT_OUT: Final = frozenset(
     ("imagePullPolicy", "ports", "terminationMessagePath", "terminationMessagePolicy")
 )
@@ -229,14 +235,6 @@ class _Pod:
         if name not in self._volumes:
             raise FormatError("kubernetes.volumeMounts", f"no volume {name!r}")
         return self._volumes[name]
-
-
-_CONTAINER_FIELDS: Final = frozenset(
-    (
-        *("name", "image", "command", "args", "env", "workingDir", "securityContext"),
-        *("resources", "volumeMounts", "readinessProbe", "livenessProbe"),
-    )
-)
 
 
 def _variables(one: Mapping[str, Any]) -> _Variables:
