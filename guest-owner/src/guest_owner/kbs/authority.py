@@ -87,7 +87,7 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
 
 
 def _require_none(state: Path, files: Collection[Path]) -> None:
-    """Raises: ConfigError: see `write_identity`."""
+    """Refuse a state that has some of these files, or all; see `write_identity`."""
     there = sorted(path.name for path in files if path.exists())
     if len(there) == len(files):
         renewed = "`kbs new-certificate` renews server.pem, docs/operations.md has the rest"

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Device(StrEnum):
-    """Trustee's `sampledevice` proves nothing: a rule for `prod` cannot name it."""
+    """One kind; Trustee's `sampledevice` proves nothing: a rule for `prod` cannot name it."""
 
     SAMPLE_DEVICE = "sampledevice"
 

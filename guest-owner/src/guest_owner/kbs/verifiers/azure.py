@@ -149,7 +149,7 @@ def _check_snp(
     )
 
     def judge(demanded: tuple[Requirements, ...]) -> None:
-        snp.check_level(report, claims)
+        snp.check_vmpl(report, claims)
         snp_platform.check_platform(report, key, demanded, claims)
 
     return _Hardware(

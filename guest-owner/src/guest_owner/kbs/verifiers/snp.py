@@ -88,7 +88,7 @@ def verify_evidence(
     authentic = claims.all_hold
     reference = check_measurement(report.measurement, references.sets, claims)
     initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
-    check_level(report, claims)
+    check_vmpl(report, claims)
     check_platform(report, key, references.requirements, claims)
     image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
@@ -179,7 +179,7 @@ def _check_identity(report: SnpReport, key: EndorsementKey, claims: ClaimList) -
         )
 
 
-def check_level(report: SnpReport, claims: ClaimList) -> None:
+def check_vmpl(report: SnpReport, claims: ClaimList) -> None:
     """Make step 8."""
     claims.compare("snp.vmpl", "0", str(report.vmpl), holds=report.vmpl == 0)
 

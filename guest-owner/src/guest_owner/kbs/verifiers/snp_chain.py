@@ -98,7 +98,7 @@ def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> E
     """
     registered = tuple(map(_load, trusted))
     offered = tuple(
-        _load(entry.data) for entry in evidence.certificates if _may_issue(entry.cert_type)
+        _load(entry.data) for entry in evidence.certificates if entry.cert_type is CertType.ASK
     )
     kind, leaf = _find_leaf(evidence, registered)
     roots = tuple(known for known in registered if _signed(known, known))
@@ -135,10 +135,6 @@ def check_registrable(data: bytes) -> None:
     except (CcinitError, UnsupportedAlgorithm, ValueError) as error:
         detail = f"not AMD's ARK or ASK, with RSA keys of {_ISSUER_BITS} bits, nor a chip's VCEK"
         raise FormatError("root.kind", detail) from error
-
-
-def _may_issue(kind: CertType) -> bool:
-    return kind is CertType.ASK
 
 
 def _find_leaf(

@@ -47,6 +47,7 @@ def check_platform(
     if demanded is None:
         claims.compare("snp.requirements", "registered requirements", NOTHING, holds=False)
         return
+    # Step 9.2
     claims.compare(
         "snp.version",
         f"{demanded.report_version} or later",
@@ -61,6 +62,7 @@ def check_platform(
 
 
 def _check_policy(report: SnpReport, claims: ClaimList) -> None:
+    # Steps 9.3 and 9.4, as far as they are the same for every owner.
     for name, bit in (("debug", PolicyBit.DEBUG), ("migrate_ma", PolicyBit.MIGRATE_MA)):
         claims.compare(
             f"snp.policy.{name}", "off", _switch(report.policy & bit), holds=not report.policy & bit
@@ -96,7 +98,7 @@ def _check_policy(report: SnpReport, claims: ClaimList) -> None:
 
 
 def _check_order(report: SnpReport, claims: ClaimList) -> None:
-    """Firmware never reports more than it has committed to, nor commits to more than it is."""
+    # Step 9.5; firmware reports no more than it has committed to, nor commits to more than it is.
     claims.compare(
         "snp.tcb.committed",
         f"at least {report.reported_tcb}",
@@ -118,6 +120,7 @@ def _check_order(report: SnpReport, claims: ClaimList) -> None:
 
 
 def _check_agent(report: SnpReport, claims: ClaimList) -> None:
+    # Step 9.8
     claims.compare(
         "snp.report_id_ma",
         "none",
@@ -129,6 +132,7 @@ def _check_agent(report: SnpReport, claims: ClaimList) -> None:
 def _check_machine(
     report: SnpReport, key: EndorsementKey | None, demanded: SnpRequirements, claims: ClaimList
 ) -> None:
+    # Step 9.1; the processor is looked for with its floor.
     claims.compare(
         "snp.revoked",
         f"none of {len(demanded.revoked_chips)} revoked chips",
@@ -146,6 +150,7 @@ def _check_machine(
 
 
 def _check_bits(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
+    # Steps 9.3 and 9.4
     open_bits = report.policy & _PERMITTING & ~demanded.allowed
     claims.compare(
         "snp.policy.allowed",
@@ -170,6 +175,7 @@ def _check_bits(report: SnpReport, demanded: SnpRequirements, claims: ClaimList)
 def _check_floors(
     report: SnpReport, key: EndorsementKey | None, demanded: SnpRequirements, claims: ClaimList
 ) -> None:
+    # Steps 9.1 and 9.5
     floor = None if key is None else demanded.floors.get(key.product)
     claims.compare(
         "snp.product",
@@ -184,6 +190,7 @@ def _check_floors(
 
 
 def _check_mitigations(report: SnpReport, demanded: int, claims: ClaimList) -> None:
+    # Step 9.6
     for name, vector in (
         ("launch", report.launch_mit_vector),
         ("current", report.current_mit_vector),
@@ -197,6 +204,7 @@ def _check_mitigations(report: SnpReport, demanded: int, claims: ClaimList) -> N
 
 
 def _check_id_block(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
+    # Step 9.7
     block = demanded.id_block
     signed = any(report.id_key_digest)
     claims.compare(

@@ -72,7 +72,7 @@ def verify_evidence(
     key = snp.check_origin(parsed.snp, references.roots_of(Tee.SVSM), claims)
     expected = service_report_data(report_data, parsed.manifest)
     claims.compare_bytes("snp.report_data", expected, report.report_data)
-    snp.check_level(report, claims)
+    snp.check_vmpl(report, claims)
     _check_quote(parsed.tpm, report_data, claims)
     authentic = claims.all_hold
     _check_requirements(parsed, key, references, claims)

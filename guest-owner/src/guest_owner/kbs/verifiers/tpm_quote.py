@@ -117,7 +117,7 @@ def measured_pcrs(pcrs: Pcrs) -> dict[str, str]:
 
 
 def _check_boot(
-    pcrs: tuple[bytes, ...], sets: tuple[ReferenceSet, ...], claims: ClaimList
+    pcrs: Pcrs, sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
     """Step 8: compare with the closest set, so that the log shows the fewest differences."""
     candidates = [
@@ -143,7 +143,7 @@ def _check_boot(
 
 
 def _check_initdata(
-    pcrs: tuple[bytes, ...],
+    pcrs: Pcrs,
     digest: bytes | None,
     listed: tuple[RegisteredInitdata, ...],
     claims: ClaimList,
@@ -157,7 +157,7 @@ def _check_initdata(
     return check_document(Tee.TPM, digest, listed, claims)
 
 
-def _check_unused(pcrs: tuple[bytes, ...], claims: ClaimList) -> None:
+def _check_unused(pcrs: Pcrs, claims: ClaimList) -> None:
     # Step 11
     for index in UNUSED_PCRS:
         claims.compare_bytes(f"pcr.{index}", ZERO_PCR, pcrs[index])
