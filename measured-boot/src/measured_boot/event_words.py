@@ -17,26 +17,26 @@ _GUID_BYTES: Final = 16
 _VARIABLE_SIZES: Final = struct.Struct("<QQ")  # characters of the name, bytes of the value
 _TAG: Final = struct.Struct("<II")  # identity, bytes
 _FIXED: Final = {
-    0x00000004: "separator",
-    0x80000003: "a program that firmware started",
-    0x80000004: "a driver",
-    0x80000006: "a disk's partition table",
-    0x80000008: "a volume of firmware",
-    0x80000009: "hand-off tables",
-    0x8000000A: "a volume of firmware",
-    0x8000000B: "hand-off tables",
+    0x00000004: "separator",  # EV_SEPARATOR
+    0x80000003: "a program that firmware started",  # EV_EFI_BOOT_SERVICES_APPLICATION
+    0x80000004: "a driver",  # EV_EFI_BOOT_SERVICES_DRIVER
+    0x80000006: "a disk's partition table",  # EV_EFI_GPT_EVENT
+    0x80000008: "a volume of firmware",  # EV_EFI_PLATFORM_FIRMWARE_BLOB
+    0x80000009: "hand-off tables",  # EV_EFI_HANDOFF_TABLES
+    0x8000000A: "a volume of firmware",  # EV_EFI_PLATFORM_FIRMWARE_BLOB2
+    0x8000000B: "hand-off tables",  # EV_EFI_HANDOFF_TABLES2
 }
 _TEXT: Final = {
-    0x00000008: "version of firmware",
-    0x0000000A: "platform data",
-    0x0000000D: "loader's measurement",
-    0x80000007: "action",
+    0x00000008: "version of firmware",  # EV_S_CRTM_VERSION
+    0x0000000A: "platform data",  # EV_PLATFORM_CONFIG_FLAGS
+    0x0000000D: "loader's measurement",  # EV_IPL
+    0x80000007: "action",  # EV_EFI_ACTION
 }
-_TAGGED: Final = 0x00000006
+_TAGGED: Final = 0x00000006  # EV_EVENT_TAG
 _VARIABLES: Final = {
-    0x80000001: "Secure Boot variable",
-    0x80000002: "boot variable",
-    0x800000E0: "authority by which a program was allowed",
+    0x80000001: "Secure Boot variable",  # EV_EFI_VARIABLE_DRIVER_CONFIG
+    0x80000002: "boot variable",  # EV_EFI_VARIABLE_BOOT
+    0x800000E0: "authority by which a program was allowed",  # EV_EFI_VARIABLE_AUTHORITY
 }
 
 
