@@ -51,7 +51,7 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
     def apt(*arguments: str) -> str:
         return tools.run(("apt-get", *options, *arguments), directories=(directory,)).decode()
 
-    with exclusive(directory / "build.lock", Progress(name="container image")):
+    with exclusive(directory / "build.lock", Progress(name="container-image")):
         status.write_text("")
         try:
             apt("install", "--download-only", *packages)

@@ -131,12 +131,12 @@ def build_demo_image(
         ConfigError: a tool failed; `image.exists`.
     """
     require_absent(layout)
-    progress.say("container image: fetching packages")
+    progress.say("fetching packages")
     files = fetch_packages(tools, packages, PACKAGES)
     with placing(layout) as partial:
         root = partial.with_name("root")
         root.mkdir()
-        progress.say(f"container image: unpacking {len(files)} packages")
+        progress.say(f"unpacking {len(files)} packages")
         extract_packages(tools, files, root)
         settle_users(
             root,
@@ -147,7 +147,7 @@ def build_demo_image(
         base = tar_tree(root)
         service = tar_entries(_service_entries(root))
         removal = tar_entries(_removal_entries())
-        progress.say("container image: packing the layers")
+        progress.say("packing the layers")
         layers = (
             pack_layer(tools, base, "gzip"),
             pack_layer(tools, service, "zstd"),

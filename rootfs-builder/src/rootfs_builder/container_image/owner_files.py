@@ -35,7 +35,7 @@ def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
         ConfigError: `encrypt.key`, the file has another length.
     """
     path = directory / _KEYS / uri.path
-    progress = Progress(name="container image")
+    progress = Progress(name="container-image")
     make_key_once(path, directory / _LOCK, progress, lambda: secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
