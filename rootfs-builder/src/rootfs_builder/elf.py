@@ -85,7 +85,7 @@ def strip_unloaded(data: bytes) -> bytes:
 
 def _segments(data: bytes) -> tuple[_Segment, ...]:
     header = _HEADER.unpack_from(data)
-    table, entry_size, count = header[5], header[9], header[10]
+    table, entry_size, count = header[5], header[9], header[10]  # e_phoff, e_phentsize, e_phnum
     segments = []
     for index in range(count):
         kind, _, offset, address, _, size, _, _ = _SEGMENT.unpack_from(

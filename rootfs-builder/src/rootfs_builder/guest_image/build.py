@@ -58,6 +58,12 @@ class _Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Root:
+    image: bytes
+    disk: VerityDisk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageBuild:
     """One call of the builder.
 
@@ -139,7 +145,7 @@ class ImageBuild:
         (partial / f"ccinit-{profile}.json").write_text(text)
         self._publish(partial, profile)
 
-    def _make_root(self, quarry: Quarry, site: Path, profile: str, lock: PackageLock) -> "_Root":
+    def _make_root(self, quarry: Quarry, site: Path, profile: str, lock: PackageLock) -> _Root:
         modules = compile_root_modules(self.workspace, quarry.tree, site)
         tree = plan_root(
             quarry,
@@ -220,12 +226,6 @@ class ImageBuild:
             shutil.move(path, self.output / path.name)
         partial.rmdir()
         self._say(f"{profile}: done, {report}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Root:
-    image: bytes
-    disk: VerityDisk
 
 
 def command_line(base: str, location: RootLocation) -> str:

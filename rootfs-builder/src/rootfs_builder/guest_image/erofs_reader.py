@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ccinit.errors import FormatError
 from rootfs_builder.tools_tree import ToolsTree
@@ -79,7 +79,7 @@ def read_tree(root: Path) -> Mapping[str, ErofsFile]:
     return files
 
 
-def read_superblock(image: bytes) -> Mapping[str, object]:
+def read_superblock(image: bytes) -> Mapping[str, Any]:
     """Return the fields of a superblock by their names.
 
     Raises:
@@ -98,4 +98,4 @@ def read_superblock(image: bytes) -> Mapping[str, object]:
 def data_bytes(image: bytes) -> int:
     """Return how many bytes the file system itself has; what follows is its hash tree."""
     fields = read_superblock(image)
-    return int(str(fields["blocks"])) * int(str(fields["block size"]))
+    return int(fields["blocks"] * fields["block size"])

@@ -120,7 +120,10 @@ def build_quarry(
         detail = f"no package lists in {workspace.package_cache}: build once without --offline"
         raise ConfigError("quarry.offline", detail)
     record.unlink(missing_ok=True)
-    pins = encode_apt_pins(lock) if lock else "" if newest else encode_release_pin(RELEASE)
+    if lock is not None:
+        pins = encode_apt_pins(lock)
+    else:
+        pins = "" if newest else encode_release_pin(RELEASE)
     prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins)
     progress.say(f"mkosi installs the package set, ~60 s (log: {workspace.mkosi}/mkosi.log)")
     log = workspace.mkosi / "mkosi.log"
