@@ -109,11 +109,10 @@ def test_bundle_made_by_cosign_is_a_signature_if_it_says_so(
     predicate = tmp_path / "predicate" / "predicate.json"
     predicate.parent.mkdir()
     predicate.write_text("{}")
-    for kind, reason in (
-        ("https://sigstore.dev/cosign/sign/v1", None),
-        ("https://slsa.dev/provenance/v1", "signature.statement.predicate"),
+    for kind, folder, reason, strangers in (
+        ("https://sigstore.dev/cosign/sign/v1", "signature", None, "signature.key"),
+        ("https://slsa.dev/provenance/v1", "provenance", "signature.none", "signature.none"),
     ):
-        folder = "signature" if reason is None else "provenance"
         reference = Client(registry, f"cosign/{folder}").push(image_of(folder))
         cosign(
             registry,
@@ -123,7 +122,7 @@ def test_bundle_made_by_cosign_is_a_signature_if_it_says_so(
         policy = policy_json(by_key(keys, signedIdentity=DIGEST_ONLY))
         assert verdict(registry, reference, policy, tmp_path / folder) == reason
         strange = policy_json(by_key(stranger, signedIdentity=DIGEST_ONLY))
-        assert verdict(registry, reference, strange, tmp_path / f"{folder}-2") == "signature.key"
+        assert verdict(registry, reference, strange, tmp_path / f"{folder}-2") == strangers
 
 
 def test_bundle_over_the_manifest_itself_made_by_cosign_is_a_signature(
