@@ -11,8 +11,8 @@
 
 The children up to `layers` work at the same time (`reception`). From there on each step takes the
 type that the one before returns; children of one step are gone before the next step starts, and
-their files change hands in between: no child can change what another step has checked. Who starts a
-child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
+their files are PID 1's from then on: no child can change what another step has checked. Who starts
+a child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
 """
 
 import errno
@@ -28,7 +28,7 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
-from ccinit.pull.erofs.handover import hand_over
+from ccinit.pull.erofs.handover import lend, seal
 from ccinit.pull.erofs.index import IndexRequest, end_with_page, index_arguments
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.layers.file import telling_no_room
@@ -46,7 +46,7 @@ _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
 @frozen
 class Owners:
-    """User ids that the children's files are handed to."""
+    """User ids of those that read files of this pull and leave others."""
 
     index: int
     compress: int
@@ -157,7 +157,7 @@ async def _index_layers(
     directory: str, positions: Sequence[int], children: PullChildren
 ) -> tuple[LayerFiles, ...]:
     tars = [layer_file(position) for position in positions]
-    hand_over(directory, tars, children.owners.index)
+    lend(directory, tars, children.owners.index)
     roots = (os.path.join(directory, f"layer-{position}") for position in positions)
     files = tuple(
         LayerFiles(tar=os.path.join(directory, tar), index=index_of(root), mount_point=root)
@@ -168,7 +168,7 @@ async def _index_layers(
         with telling_no_room():
             await children.index(IndexRequest(runs=runs))
     indexes = [os.path.basename(layer.index) for layer in files]
-    hand_over(directory, (*tars, *indexes), os.geteuid())
+    seal(directory, (*tars, *indexes))
     for layer in files:
         end_with_page(layer.index)
     return files

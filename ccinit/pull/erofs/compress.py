@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ccinit.kernel.libc import kernel_error
-from ccinit.pull.erofs.handover import hand_over, share_directory
+from ccinit.pull.erofs.handover import seal, share_directory
 from ccinit.pull.erofs.index import compression_arguments
 from ccinit.pull.layer_store import LayerFiles
 from ccinit.pull.layers.file import telling_no_room
@@ -47,14 +47,14 @@ async def compress_layers(
         KernelError: the kernel refused.
     """
     names = [name(position) for position in positions for name in (layer_file, outline_file)]
-    hand_over(directory, names, os.geteuid())
+    seal(directory, names)
     share_directory(directory, uid)
     layers = tuple(_files(directory, position) for position in positions)
     tars = [os.path.join(directory, layer_file(position)) for position in positions]
     pairs = sorted(zip(tars, layers, strict=True), key=lambda pair: os.path.getsize(pair[0]))
     for tar, layer in pairs:
         await _compress(children, tar, layer.index)
-    hand_over(directory, [os.path.basename(layer.index) for layer in layers], os.geteuid())
+    seal(directory, [os.path.basename(layer.index) for layer in layers])
     return layers
 
 

@@ -1,7 +1,7 @@
 """How an image's files change hands between the children of a pull.
 
-Each child has a user of its own. Once a child has ended, PID 1 gives its files to the next one, so
-that nobody can change what another has checked.
+Each child has a user of its own. What one has checked is PID 1's own from then on: whoever comes
+next may read it, and nobody can change it any more.
 """
 
 import os
@@ -11,21 +11,26 @@ from collections.abc import Sequence
 from ccinit.errors import VerificationError
 from ccinit.kernel.libc import kernel_error
 
-_SEALED_MODE = 0o400
+_PRIVATE_MODE = 0o700
 _SHARED_MODE = 0o1730  # sticky: only a file's owner may rename or remove it
+_SEALED_MODE, _LENT_MODE = 0o400, 0o440
 
 
-def give_directory(directory: str, uid: int) -> None:
-    """Give the directory to a user who alone may enter it.
+def seal(directory: str, names: Sequence[str]) -> None:
+    """Make a directory and files in it PID 1's alone, which nobody writes to.
 
     Raises:
+        VerificationError: `pull.file`, one is no plain file, or has a second name.
         KernelError: the kernel refused.
     """
-    try:
-        os.chown(directory, uid, uid)
-        os.chmod(directory, 0o700)
-    except OSError as error:
-        raise kernel_error(error, "chown", directory) from error
+    _change_directory(directory, os.geteuid(), _PRIVATE_MODE)
+    _change_files(directory, names, os.geteuid(), _SEALED_MODE)
+
+
+def lend(directory: str, names: Sequence[str], uid: int) -> None:
+    """Let a user read PID 1's files and add others; raises as `seal`, and see `share_directory`."""
+    share_directory(directory, uid)
+    _change_files(directory, names, uid, _LENT_MODE)
 
 
 def share_directory(directory: str, uid: int) -> None:
@@ -34,22 +39,18 @@ def share_directory(directory: str, uid: int) -> None:
     Raises:
         KernelError: the kernel refused.
     """
+    _change_directory(directory, uid, _SHARED_MODE)
+
+
+def _change_directory(directory: str, gid: int, mode: int) -> None:
     try:
-        os.chown(directory, os.geteuid(), uid)
-        os.chmod(directory, _SHARED_MODE)
+        os.chown(directory, os.geteuid(), gid)
+        os.chmod(directory, mode)
     except OSError as error:
         raise kernel_error(error, "chown", directory) from error
 
 
-def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
-    """Give the directory and files in it to another user; to PID 1's, they are sealed, too.
-
-    Raises:
-        VerificationError: `pull.file`, one is no plain file, or has a second name.
-        KernelError: the kernel refused.
-    """
-    mode = _SEALED_MODE if uid == os.geteuid() else 0o600
-    give_directory(directory, uid)
+def _change_files(directory: str, names: Sequence[str], gid: int, mode: int) -> None:
     for name in names:
         path = os.path.join(directory, name)
         try:
@@ -60,7 +61,7 @@ def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise VerificationError("pull.file", f"{name} is no plain file")
-            os.fchown(fd, uid, uid)
+            os.fchown(fd, os.geteuid(), gid)
             os.fchmod(fd, mode)
         except OSError as error:
             raise kernel_error(error, "fchown", path) from error

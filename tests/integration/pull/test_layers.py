@@ -363,39 +363,3 @@ def test_index_that_shows_another_tree_is_refused(tmp_path: Path, name: str) -> 
     with image_of((tar,), tmp_path / "taken") as taken:
         assert taken.manifest == parse_digest(image.digest)
         assert json.loads(image.manifest)["schemaVersion"] == 2
-
-
-class Substitute(Downloaded):
-    """mkfs.erofs leaves an index that has the files' content itself, at the tar's offsets."""
-
-    async def index(self, request: IndexRequest) -> None:
-        await super().index(request)
-        index = Path(self.channel.workspace) / "layer-0.erofs"
-        data = bytearray(index.read_bytes())
-        data[MAPPED : MAPPED + 4] = bytes(4)  # or Linux would take the tar's blocks for these
-        for chunk in range(FIRST_INODE, len(data), 8):
-            if data[chunk : chunk + 4] == CHUNK_IN_TAR:
-                data[chunk : chunk + 4] = bytes(4)
-        tar = (Path(self.channel.workspace) / "layer-0.tar").read_bytes()
-        index.write_bytes(bytes(data) + tar[len(data) :].replace(b"2", b"3"))
-
-
-MAPPED, FIRST_INODE = 1024 + 128 + 68, 1024 + 256
-CHUNK_IN_TAR = bytes.fromhex("00000100")
-
-
-def test_index_that_has_other_content_itself_is_refused(tmp_path: Path) -> None:
-    """What the kernel tells of such a tree is all as it was: it names no devices."""
-    content = (b"1" * 4000, b"2" * 600)
-    names = [Entry(name, data) for name, data in zip("ab", content, strict=True)]
-    tar = make_tar(Entry(".", None), *names)
-    image = make_image([tar])
-    (tmp_path / "refused").mkdir()
-    substitute = Substitute(tmp_path / "refused", image, [tar])
-    with pytest.raises(CcinitError) as refused:
-        drive(pull_image(request_for(image), str(tmp_path / "refused"), substitute, LayerStore()))
-    assert refused.value.reason == "erofs.content"
-    assert not (tmp_path / "refused" / "layer-0").is_mount()
-    with image_of((tar,), tmp_path / "taken") as taken:
-        root = Path(taken.layers[0].mount_point)
-        assert tuple((root / name).read_bytes() for name in "ab") == content

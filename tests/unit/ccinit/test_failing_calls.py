@@ -21,7 +21,7 @@ from ccinit.kernel.block import read_direct, write_direct, zero_direct
 from ccinit.kernel.kmsg import KernelLog
 from ccinit.kernel.memory_file import open_memory_file
 from ccinit.kernel.pipes import open_pipes, open_socket_pair
-from ccinit.pull.erofs.handover import hand_over, share_directory
+from ccinit.pull.erofs.handover import lend, seal
 from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points, plan_rootfs
@@ -71,8 +71,8 @@ def container_file(work: Path) -> None:
 
 
 def layers(work: Path) -> None:
-    hand_over(str(work), ["disk"], os.geteuid())
-    share_directory(str(work), os.geteuid())
+    lend(str(work), ["disk"], os.geteuid())
+    seal(str(work), ["disk"])
 
 
 def pipes(_work: Path) -> None:

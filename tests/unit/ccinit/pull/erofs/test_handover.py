@@ -1,4 +1,4 @@
-"""Files change hands only if nobody else has a way to them."""
+"""What was checked stays PID 1's, whoever reads it next."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.pull.erofs.handover import give_directory, hand_over, share_directory
+from ccinit.pull.erofs.handover import lend, seal, share_directory
 from tests.fakes.machine.scarcity import count_descriptors
 
 OURS = os.geteuid()
@@ -28,12 +28,12 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def changes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Who was given what, by its name; giving to others takes a right that tests need not have."""
+    """Whose group was given what, by its name; it takes a right that tests need not have."""
     made: list[tuple[str, int]] = []
 
     def chown(path: str, uid: int, gid: int) -> None:
-        assert gid == uid
-        made.append((Path(path).name, uid))
+        assert uid == OURS
+        made.append((Path(path).name, gid))
 
     def fchown(fd: int, uid: int, gid: int) -> None:
         chown(str(Path(f"/proc/self/fd/{fd}").readlink()), uid, gid)
@@ -43,33 +43,27 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return made
 
 
-def test_files_are_given_with_their_directory(
+def test_files_that_are_lent_can_be_read_and_neither_changed_nor_replaced(
     directory: Path, changes: list[tuple[str, int]]
 ) -> None:
-    hand_over(str(directory), ("layer-0.tar",), 990)
+    lend(str(directory), ("layer-0.tar",), 990)
     assert changes == [("image", 990), ("layer-0.tar", 990)]
-    assert (mode(directory), mode(directory / "layer-0.tar")) == (0o700, 0o600)
+    assert (mode(directory), mode(directory / "layer-0.tar")) == (0o1730, 0o440)
     assert mode(directory / "layer-1.tar") == 0o666
 
 
-def test_files_that_come_back_are_sealed(directory: Path, changes: list[tuple[str, int]]) -> None:
-    hand_over(str(directory), ("layer-0.tar", "layer-1.tar"), OURS)
-    assert [uid for _, uid in changes] == [OURS] * 3
+def test_files_that_are_left_are_sealed(directory: Path, changes: list[tuple[str, int]]) -> None:
+    seal(str(directory), ("layer-0.tar", "layer-1.tar"))
+    assert changes == [("image", OURS), ("layer-0.tar", OURS), ("layer-1.tar", OURS)]
+    assert mode(directory) == 0o700
     assert [mode(path) for path in directory.iterdir()] == [0o400, 0o400]
 
 
-def test_directory_is_given_to_one_user(directory: Path, changes: list[tuple[str, int]]) -> None:
-    give_directory(str(directory), 991)
-    assert (changes, mode(directory)) == ([("image", 991)], 0o700)
-
-
 def test_shared_directory_takes_files_and_shows_none(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, changes: list[tuple[str, int]]
 ) -> None:
-    given: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "chown", lambda _path, uid, gid: given.append((uid, gid)))
     share_directory(str(directory), 992)
-    assert (given, mode(directory)) == ([(OURS, 992)], 0o1730)
+    assert (changes, mode(directory)) == ([("image", 992)], 0o1730)
 
 
 def second_name(path: Path) -> None:
@@ -91,15 +85,15 @@ def other_place(path: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("changes")
-def test_what_is_no_plain_file_of_one_name_is_not_handed_over(
+def test_what_is_no_plain_file_of_one_name_is_not_taken(
     directory: Path, make: object, reason: str
 ) -> None:
     assert callable(make)
-    hand_over(str(directory), ("layer-1.tar",), 990)
+    seal(str(directory), ("layer-1.tar",))
     make(directory / "odd")
     before = count_descriptors()
     with pytest.raises(CcinitError) as refused:
-        hand_over(str(directory), ("odd",), 990)
+        seal(str(directory), ("odd",))
     assert refused.value.reason == reason
     assert count_descriptors() == before
 
@@ -114,5 +108,5 @@ def test_change_that_the_kernel_refuses_is_an_error(
 
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(CcinitError) as refused:
-        hand_over(str(directory), ("layer-0.tar",), 990)
+        seal(str(directory), ("layer-0.tar",))
     assert refused.value.reason == f"kernel.{call}"
