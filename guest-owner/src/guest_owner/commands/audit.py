@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state
 from guest_owner.claims_table import format_claims
-from guest_owner.kbs.audit.log import AUDIT_NAME, decode_claims, has_records, read_audit
+from guest_owner.kbs.audit.claims import decode_claims
+from guest_owner.kbs.audit.log import AUDIT_NAME, has_records, read_audit
 from guest_owner.kbs.store import Store
 from guest_owner.table import table_lines
 from measured_boot.command_line.subcommands import Subparsers, add_command

@@ -83,17 +83,31 @@ def changing(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def may_change(root: Path) -> bool:
-    """Whether nobody holds the right to change the files of a state directory at this moment.
+@contextmanager
+def changing_if_free(root: Path) -> Iterator[bool]:
+    """Hold the right for the block unless another process has it; tell whether it is held.
 
     Raises:
         ConfigError: `state.read`.
     """
+    if root in getattr(_mine, "held", set()):
+        yield True
+        return
     descriptor = _open_lock(root / LOCK_FILE)
     try:
-        return _try_lock(descriptor)
+        yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def may_change(root: Path) -> bool:
+    """Whether nobody else holds the right to change the files of a state directory at this moment.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    with changing_if_free(root) as is_free:
+        return is_free
 
 
 def busy(root: Path) -> ConfigError:

@@ -19,8 +19,8 @@ from io import BufferedReader
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.encoding.fields import Fields
 from guest_owner.kbs.appraisal import Claim
+from guest_owner.kbs.audit.claims import MAX_TEXT, encode_claims
 from guest_owner.kbs.audit.files import (
     append_line,
     chain_files,
@@ -41,11 +41,12 @@ from guest_owner.kbs.audit.files import (
     whole_lines_of,
 )
 from guest_owner.kbs.audit.shares import Shares
+from guest_owner.kbs.exclusion import changing_if_free
 from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
-MAX_TEXT = 2048
 _MAX_COUNT_DIGITS = 18
+_MOST_FILES = 4  # that one is as large as, while somebody holds the right to change the state
 _OPTIONAL_TEXTS = (
     "reference",
     "image",
@@ -206,16 +207,22 @@ class _Chain:
     def append(self, record: AuditRecord, line: bytes) -> None:
         try:
             size = drop_unfinished(self._path)
-            if size and size + len(line) > self._file_bytes:
-                set_aside(self._path)
-                size = 0
             if not size:
                 self._begin()
+            elif size + len(line) > self._file_bytes:
+                self._turn_over(size)
             append_line(self._path, line)
         except OSError as error:
             detail = f"cannot write {self._path}: {error.strerror}"
             raise ConfigError("audit.write", detail) from error
         self._observe(record)
+
+    def _turn_over(self, size: int) -> None:
+        """Go on in a new file, but not while a backup is made, which would lack one of the two."""
+        with changing_if_free(self._path.parent) as is_free:
+            if is_free or size > _MOST_FILES * self._file_bytes:
+                set_aside(self._path)
+                self._begin()
 
     def _begin(self) -> None:
         """Say in a new file what it continues, and what is removed to make room; then remove it."""
@@ -321,49 +328,6 @@ def _read_files(files: Iterable[BufferedReader]) -> Iterator[dict[str, object]]:
                 raise FormatError("audit.chain", f"{name} does not say: {expected}")
             yield record
         previous = file
-
-
-def encode_claims(claims: Sequence[Claim]) -> list[dict[str, object]]:
-    """Return claims as the log holds them; texts are cut at `MAX_TEXT` characters."""
-    return [
-        {
-            "name": claim.name,
-            "expected": claim.expected[:MAX_TEXT],
-            "got": claim.got[:MAX_TEXT],
-            "holds": claim.holds,
-        }
-        for claim in claims
-    ]
-
-
-def decode_claims(record: Mapping[str, object]) -> tuple[Claim, ...]:
-    """Return the claims of a record that `read_audit` gave; none for one without an appraisal.
-
-    Raises:
-        FormatError: below `audit.claims`.
-    """
-    written = record.get("claims", [])
-    if not isinstance(written, list):
-        raise FormatError("audit.claims", "not a list of claims")
-    return tuple(map(_decode_claim, written))
-
-
-def _decode_claim(value: object) -> Claim:
-    with Fields(value, "audit.claims") as fields:
-        return Claim(
-            name=_any_text(fields, "name"),
-            expected=_any_text(fields, "expected"),
-            got=_any_text(fields, "got"),
-            holds=fields.boolean("holds"),
-        )
-
-
-def _any_text(fields: Fields, key: str) -> str:
-    """Return a text as it was logged: a peer's may hold NUL, or half of a surrogate pair."""
-    text = fields.value(key)
-    if not isinstance(text, str):
-        raise FormatError(f"audit.claims.{key}", "expected a string")
-    return text
 
 
 def _parse_line(line: bytes, where: str) -> dict[str, object]:

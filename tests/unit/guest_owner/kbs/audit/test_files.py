@@ -1,9 +1,10 @@
 """An audit log in several files: what is turned over, counted and never lost unseen."""
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from guest_owner.kbs.audit.log import (
     has_records,
     read_audit,
 )
+from guest_owner.kbs.exclusion import LOCK_FILE
 from guest_owner.kbs.limits import Limits
 from tests.unit.guest_owner.kbs.audit_records import RECORD, REFUSED
 
@@ -39,7 +41,7 @@ def test_log_that_is_full_goes_on_in_a_new_file_that_names_the_old_one(tmp_path:
     for number in range(12):
         log.append(numbered(number))
     older = tmp_path / "audit-000001.jsonl"
-    assert sorted(tmp_path.iterdir()) == [older, path]
+    assert sorted(tmp_path.glob("audit*")) == [older, path]
     assert older.stat().st_size <= SMALL.audit_file_bytes
     first = json.loads(path.read_text().splitlines()[0])
     digest = hashlib.sha256(older.read_bytes()).hexdigest()
@@ -49,6 +51,53 @@ def test_log_that_is_full_goes_on_in_a_new_file_that_names_the_old_one(tmp_path:
     )
     reasons = [record["reason"] for record in read_audit(path) if record["event"] == "admin"]
     assert reasons == [str(number) for number in range(12)]
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Hold the state as a backup does, until that is called."""
+    with (tmp_path / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.close
+
+
+def test_backup_has_a_log_that_can_be_read_though_the_kbs_goes_on(
+    tmp_path: Path, backup: Callable[[], None]
+) -> None:
+    """As `tar` makes it: it reads the names of a folder, and then one file after the other."""
+    path, copy = tmp_path / "audit.jsonl", tmp_path / "copy"
+    copy.mkdir()
+    log = AuditLog(path, SMALL)
+    numbers = iter(range(1000))
+    while path.stat().st_size < 900 if path.exists() else True:
+        log.append(numbered(next(numbers)))
+    set_aside(path)
+    while path.stat().st_size < 900 if path.exists() else True:
+        log.append(numbered(next(numbers)))
+    for name in sorted(one.name for one in tmp_path.glob("audit*")):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+        for _ in range(5):
+            log.append(numbered(next(numbers)))
+    told = [one["reason"] for one in read_audit(copy / path.name) if one["event"] == "admin"]
+    assert told == [str(number) for number in range(len(told))]
+    assert len(older_files(path)) == 1
+    backup()
+    log.append(numbered(next(numbers)))
+    assert len(older_files(path)) == 2
+
+
+def test_log_that_somebody_holds_for_ever_has_an_end(
+    tmp_path: Path, backup: Callable[[], None]
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, SMALL)
+    for number in range(100):
+        log.append(numbered(number))
+    sizes = [one.stat().st_size for one in older_files(path)]
+    assert sizes
+    assert max(sizes) < 5 * SMALL.audit_file_bytes
+    assert sum(1 for _ in read_audit(path)) > SMALL.audit_older_files
+    backup()
 
 
 def test_oldest_file_goes_only_with_a_record_that_says_so(tmp_path: Path) -> None:
@@ -62,7 +111,7 @@ def test_oldest_file_goes_only_with_a_record_that_says_so(tmp_path: Path) -> Non
     while first.exists():
         log.append(numbered(number := number + 1))
     names = [f"audit-{index:06}.jsonl" for index in (2, 3)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "audit.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("audit*")) == [*names, "audit.jsonl"]
     lines, digest = content.count(b"\n"), hashlib.sha256(content).hexdigest()
     told = f"removes audit-000001.jsonl with {lines} records, sha256:{digest}"
     rotations = [record["reason"] for record in read_audit(path) if record["event"] == "rotation"]

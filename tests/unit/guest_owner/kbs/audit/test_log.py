@@ -4,13 +4,12 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
+from guest_owner.kbs.audit.claims import MAX_TEXT, decode_claims
 from guest_owner.kbs.audit.log import (
-    MAX_TEXT,
     AuditLog,
     AuditRecord,
     Decision,
     Event,
-    decode_claims,
     read_audit,
 )
 from tests.fakes.machine.scarcity import room_for
