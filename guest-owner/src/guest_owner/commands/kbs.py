@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state, parse_address
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.exclusion import changing, held_alone
+from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.exposure import exposure_warnings
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
@@ -116,9 +117,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
-        with changing(state):
-            remove_unfinished(state)
-            _warn(exposure_warnings(state))
+        _clean_up(state)
         # Whoever started us reads the port from this line.
         print(f"serving on https://{join_address(*listener.getsockname()[:2])}", flush=True)
         # uvicorn stops serving and then raises the interrupt again.
@@ -128,6 +127,22 @@ def _serve(arguments: argparse.Namespace) -> int:
         print("guest-owner: the server did not start", file=sys.stderr)
         return 1
     return 0
+
+
+def _clean_up(state: Path) -> None:
+    """Remove what processes that were killed have left, and look at the modes of files.
+
+    Neither is worth a KBS that does not start: a backup may hold the state for long.
+    """
+    try:
+        with changing(state):
+            remove_unfinished(state)
+            _warn(exposure_warnings(state))
+    except ConfigError as error:
+        if error.reason != "state.busy":
+            raise
+        held = f"{state / LOCK_FILE} is held, by a backup, say"
+        _warn([f"{held}: nothing was cleaned up, and nobody looked who may read the state"])
 
 
 def _require_readable(state: Path) -> None:

@@ -1,5 +1,6 @@
 """`guest-owner kbs`: what it leaves behind if it does not come to its end."""
 
+import fcntl
 import socket
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from guest_owner.kbs import exclusion
 from guest_owner.kbs.exclusion import held_alone
 from guest_owner.kbs.store import EMPTY_POLICY
 from tests.unit.guest_owner.command_line import error_of, run
@@ -108,6 +110,25 @@ def test_server_begins_by_removing_what_was_never_put_in_its_place(
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
     assert "serving on https://" in capsys.readouterr().out
     assert not left.exists()
+
+
+@pytest.mark.usefixtures("serving_nobody")
+def test_server_begins_while_a_backup_is_made(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exclusion, "WAIT_SECONDS", 0.05)
+    left = state / "resources/a/b/.new-1234"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of a secret")
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    with (state / exclusion.LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run(*serve) == 0
+    assert f"warning: {state / 'changes.lock'} is held, by a backup, say: " in error_of(capsys)
+    assert left.exists()
+    assert run(*serve) == 0
+    assert not left.exists()
+    assert "is held" not in error_of(capsys)
 
 
 @pytest.mark.usefixtures("serving_nobody")
