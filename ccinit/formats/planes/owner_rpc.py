@@ -127,7 +127,8 @@ _TABLE = (
         params=(_CONTAINER, *_SINCE),
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
-        purpose="Recent entries from number `since` on: of one container, or (empty name) all.",
+        purpose="Recent output from number `since` on: of one container, or (empty name) of all, "
+        "crun and the kernel.",
     ),
     Method(
         name="events",

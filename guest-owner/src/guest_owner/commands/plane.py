@@ -33,7 +33,8 @@ _MAX_NUMBER = (1 << 64) - 1
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the four commands."""
-    logs = _add(subparsers, "logs", "Print recent output of the containers.", _logs)
+    summary = "Print recent output of the containers, of crun and of the kernel."
+    logs = _add(subparsers, "logs", summary, _logs)
     logs.add_argument("--container", default="", metavar="NAME", help="only this one's output")
     events = _add(subparsers, "events", "Print recent events of the guest itself.", _events)
     for parser in (logs, events):
