@@ -298,10 +298,11 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
     _check_seccomp(context)
     _check_not_root(context)
     if "runAsUser" in context:
-        ids = [context["runAsUser"], context.get("runAsGroup", context["runAsUser"])]
+        # without a group it is the image's for that user, or 0: in a cluster as in a guest
+        ids = [context[key] for key in ("runAsUser", "runAsGroup") if key in context]
         if not all(type(number) is int and 0 <= number <= _MAX_ID for number in ids):
             raise FormatError("kubernetes.runAsUser", f"expected numbers, 0 to {_MAX_ID}")
-        yield f'user = "{ids[0]}:{ids[1]}"'
+        yield f'user = "{":".join(map(str, ids))}"'
     elif "runAsGroup" in context:
         raise FormatError("kubernetes.runAsGroup", "a group needs a runAsUser here")
     yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"

@@ -24,7 +24,7 @@ def test_pod_becomes_a_manifest() -> None:
     assert (web.kind, web.restart, web.cwd) == (ContainerKind.MAIN, Restart.ON_FAILURE, "/srv")
     assert web.args == ("/bin/web", "--port", "80")
     assert web.env == (("GREETING", 'say "hello"'),)
-    assert (web.user, web.read_only) == ("1000:1000", True)
+    assert (web.user, web.read_only) == ("1000", True)  # its group is the image's to say
     assert web.resources == Resources(memory_bytes=64 << 20, cpu_milli=500)
     assert web.mounts == (Mount(volume="cache", path="/cache", read_only=False),)
     assert [(one.name, one.kind, one.size_bytes) for one in pod.volumes] == [
