@@ -1,9 +1,12 @@
 """`guest-owner manifest`: what it begins, what it finds, and what the guest says to the same."""
 
+import datetime as dt
 import re
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import ConfigError
@@ -158,6 +161,36 @@ def test_roots_that_the_guest_could_trust_nobody_by_are_found(
     for place in places:
         assert f"net.roots  {place}: " in printed
     assert printed.count(found) == len(places)
+
+
+def ended_root() -> str:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(AUTHORITY.certificate.subject)
+        .issuer_name(AUTHORITY.certificate.subject)
+        .public_key(AUTHORITY.key.public_key())
+        .serial_number(1)
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2021, 1, 1, tzinfo=dt.UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return builder.sign(AUTHORITY.key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def test_roots_are_found_of_which_all_have_ended(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, begun = tmp_path / "ccinit.toml", pod.read_text()
+    config.write_text(CONFIG)
+    pod.write_text(begun.replace(CA, ended_root() + CA))  # while one takes the other's place
+    assert run("manifest", "check", pod, "--config", config) == 0
+    capsys.readouterr()
+    config.write_text(CONFIG.replace(CA, ended_root()))
+    pod.write_text(begun.replace(CA, ended_root()))
+    assert run("manifest", "check", pod, "--config", config) == 1
+    printed = capsys.readouterr().out
+    for place in ("image shop, ca", "kbs.ca"):
+        assert f"net.certificate_time  {place}: has ended, on Jan  1 00:00:00 2021 GMT" in printed
 
 
 def test_roots_that_are_no_certificate_begin_nothing(
