@@ -296,7 +296,7 @@ class OwnerService:
         self._require_known(name)
         container = self.guest.containers.get(name)
         if container is None:
-            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod has not started")
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod does not run")
         return container
 
     def _allowed(self, name: str) -> Supervisor:

@@ -251,7 +251,9 @@ def test_rotation_needs_a_pod_that_has_not_been_stopped_for_debugging(
     bench.greet(Role.ADMIN)
     assert bench.refusal(Rotate()) == (0, "")
     bench.guest.containers.clear()
-    assert bench.refusal(Rotate()) == (RpcError.NOT_NOW, "owner.not_now")
+    for call in (Rotate(), Signal(container="web", number=1)):
+        end = bench.call(call)
+        assert (end.reason, end.detail) == ("owner.not_now", "the pod does not run")
 
 
 class Boundary:
