@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,7 +165,9 @@ rollback = "kbs-counter"
 """
     document = write(tmp_path / "initdata.toml", make_document(CONFIG, POD + volume))
     assert run("initdata", "show", document) == 0
-    assert "kbs+rollback-counter:///shop/data" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "kbs+rollback-counter:///shop/data" in shown
+    assert re.search(r"^volume +data \(persistent\) 67108864 bytes$", shown, re.MULTILINE)
     for words, value in (((), 0), (("--value", "8"), 8)):
         register = ("register", "rollback-counter", "shop", "data", "--state", state)
         assert run(*register, *words) == 0

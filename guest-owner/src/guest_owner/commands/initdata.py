@@ -225,6 +225,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),
         *(("container", f"{one.name} ({one.kind})") for one in pod.containers),
+        *(("volume", f"{one.name} ({one.kind}) {one.size_bytes} bytes") for one in pod.volumes),
         *(("resource", uri) for uri in _resources(config, pod)),
     ]
     print(format_table(("part", "value"), rows))
