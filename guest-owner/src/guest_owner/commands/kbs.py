@@ -20,7 +20,7 @@ from guest_owner.kbs.files import (
     write_atomically,
 )
 from guest_owner.kbs.limits import DEFAULT_LIMITS
-from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.server_certificate import (
     CERTIFICATE_FILE,
@@ -155,7 +155,7 @@ def _require_readable(state: Path) -> None:
     store = Store(state)
     for read in (store.read_policy, store.read_references, store.read_issuers):
         read()
-    mints = any(isinstance(order, MintOrder) for order in store.read_orders())
+    mints = any(isinstance(order, IdentityOrder) for order in store.read_orders())
     Counters(state).check()
     if mints or (state / OWNER_KEY_FILE).exists():
         read_authority(state)

@@ -24,7 +24,7 @@ from guest_owner.commands.volume_key import check_volume_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.local_changes import recording_store
-from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
+from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
 from guest_owner.kbs.reference_files import MAX_KEY_BYTES
@@ -359,7 +359,7 @@ def _identity(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     _check_identity_name(uri)
-    store, order = _store(arguments, "tls-identity"), MintOrder(arguments.life_hours * 3600)
+    store, order = _store(arguments, "tls-identity"), IdentityOrder(arguments.life_hours * 3600)
     ensure_authority(state)
     store.write_order(uri, order)
     print(f"each session that may have {uri} gets a key and a certificate of its own")

@@ -33,7 +33,7 @@ class _Orderable(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MintOrder:
+class IdentityOrder:
     """An order for TLS identities that live this long."""
 
     life_seconds: int
@@ -54,7 +54,7 @@ class DebugOrder:
     keep_pod: bool
 
 
-Order = MintOrder | DebugOrder
+Order = IdentityOrder | DebugOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def parse_order(data: bytes) -> Order:
         fields.integer("version", low=1, high=1)
         kind = fields.choice("kind", _Orderable)
         if kind is _Orderable.TLS_IDENTITY:
-            return MintOrder(fields.integer("life_seconds", low=0, high=2**31))
+            return IdentityOrder(fields.integer("life_seconds", low=0, high=2**31))
         return DebugOrder(
             expires_s=fields.integer("expires_s", low=0, high=2**40),
             tools_root=RootHash(fields.hexadecimal("tools_root", size_bytes=HASH_BYTES)),
@@ -120,7 +120,7 @@ def encode_order(order: Order) -> bytes:
     """Encode an order as `parse_order` reads it."""
     value: dict[str, object]
     match order:
-        case MintOrder(life_seconds):
+        case IdentityOrder(life_seconds):
             value = {"kind": _Orderable.TLS_IDENTITY.value, "life_seconds": life_seconds}
         case DebugOrder():
             value = {

@@ -18,7 +18,7 @@ from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
 from guest_owner.kbs.files import write_all_atomically
-from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.policy_text import add_rule
 from guest_owner.kbs.references import Profile
@@ -103,7 +103,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "initdata": lambda store: store.add_initdata("shop", DOCUMENT),
     "resource": lambda store: store.write_resource(URI, b"secret"),
     "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
-    "order": lambda store: store.write_order(URI, MintOrder(3600)),
+    "order": lambda store: store.write_order(URI, IdentityOrder(3600)),
     "admin": lambda store: Administrators(store.root).add("ops", ADMIN_KEY),
     "counter": lambda store: Counters(store.root).begin(counter_uri("shop", "new")),
     "set counter": lambda store: Counters(store.root).set(COUNTER, 7),

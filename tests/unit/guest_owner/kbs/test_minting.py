@@ -8,7 +8,7 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from guest_owner.kbs.minting import (
     MAX_LIFE_SECONDS,
     DebugOrder,
-    MintOrder,
+    IdentityOrder,
     Order,
     encode_order,
     mint_debug_grant,
@@ -18,7 +18,7 @@ from guest_owner.kbs.minting import (
 DEBUG = DebugOrder(expires_s=1_900_000_000, tools_root=RootHash(b"\xab" * 32), keep_pod=True)
 
 
-@pytest.mark.parametrize("order", [MintOrder(3600), DEBUG])
+@pytest.mark.parametrize("order", [IdentityOrder(3600), DEBUG])
 def test_order_reads_as_it_was_written(order: Order) -> None:
     assert parse_order(encode_order(order)) == order
 
@@ -59,5 +59,5 @@ def test_other_orders_are_refused(data: bytes, reason: str) -> None:
 
 def test_long_lives_are_refused() -> None:
     with pytest.raises(CcinitError) as refused:
-        MintOrder(MAX_LIFE_SECONDS + 1)
+        IdentityOrder(MAX_LIFE_SECONDS + 1)
     assert refused.value.reason == "mint.life"

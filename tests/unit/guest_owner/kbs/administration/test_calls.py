@@ -17,7 +17,7 @@ from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.calls import AdminCall, Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.audit.log import AuditLog, read_audit
-from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.store import Store, attestation_key_name
@@ -162,7 +162,7 @@ def test_trouble_of_the_kbs_itself_is_no_judgement_of_who_asks(
 
 
 def test_order_is_not_replaced_by_a_body(store: Store, call: AdminCall) -> None:
-    order = MintOrder(3600)
+    order = IdentityOrder(3600)
     store.write_order(URI, order)
     assert refused(call.put_resource, URI.path, b"x")[2].startswith("resource.minted: ")
     assert store.read_order(URI) == order
