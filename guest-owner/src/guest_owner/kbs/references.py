@@ -120,6 +120,16 @@ class References:
     demands: Mapping[Tee, Digest] = field(default_factory=dict)
     request_key: bytes | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        profiles: dict[str, Profile] = {}
+        for known in self.sets:
+            for image in known.images:
+                if profiles.setdefault(image, known.profile) is not known.profile:
+                    raise FormatError(
+                        "reference.profile",
+                        f"{known.name}: the same measurements have another profile",
+                    )
+
     def roots_of(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
         """Return the vendor certificates that speak for a platform."""
         return tuple(root for root in self.roots if root.platform is platform)
@@ -153,16 +163,6 @@ class References:
             digest = hashlib.sha256(b"ccinit/request-key/v1" + self.request_key).hexdigest()
             found.add(f"request key sha256:{digest}")
         return found
-
-    def __post_init__(self) -> None:
-        profiles: dict[str, Profile] = {}
-        for known in self.sets:
-            for image in known.images:
-                if profiles.setdefault(image, known.profile) is not known.profile:
-                    raise FormatError(
-                        "reference.profile",
-                        f"{known.name}: the same measurements have another profile",
-                    )
 
 
 def _endorser(platform: Tee, der: bytes) -> str:

@@ -38,7 +38,7 @@ def parse_certificates(pem: bytes) -> tuple[bytes, ...]:
     Raises:
         FormatError: `root.form`.
     """
-    with _serial_zero():
+    with _allowing_serial_zero():
         try:
             certificates = x509.load_pem_x509_certificates(pem)
         except (ValueError, x509.InvalidVersion) as error:
@@ -55,7 +55,7 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
         FormatError: with `reason`.
     """
     try:
-        with _serial_zero():
+        with _allowing_serial_zero():
             if data.startswith(b"-----"):
                 certificate = x509.load_pem_x509_certificate(data)
             else:
@@ -71,8 +71,8 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
 
 
 @contextmanager
-def _serial_zero() -> Iterator[None]:
-    """AMD numbers the certificates of its chips zero, which RFC 5280 does not allow."""
+def _allowing_serial_zero() -> Iterator[None]:
+    """Take serial number zero without a warning: AMD's chips have it, against RFC 5280."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         yield

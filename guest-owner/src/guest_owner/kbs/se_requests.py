@@ -74,8 +74,8 @@ class HostKey:
 class RequestSecrets:
     """What only the maker of a request and the machine's ultravisor have."""
 
-    measurement_key: bytes
-    nonce: bytes
+    measurement_key: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +133,6 @@ def make_se_nonce(references: References) -> Nonce:
     return Nonce(encode_se_request(_make_request(wrapped, references.request_key)).decode())
 
 
-def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
-    secrets = RequestSecrets(os.urandom(MEASUREMENT_KEY_BYTES), os.urandom(NONCE_BYTES))
-    return SeRequest(
-        blob=_encrypt(wrapped, secrets),
-        additional_bytes=ADDITIONAL_BYTES,
-        sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
-        sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
-        # Trustee's place for the image that it expects; here any registered one may answer.
-        header_tags=bytes(HEADER_TAGS_BYTES),
-    )
-
-
-@lru_cache(maxsize=1)
-def _wrap_shared_key(certificates: tuple[bytes, ...], _minute: int) -> _WrappedKey:
-    return _wrap_key([read_host_key(certificate) for certificate in certificates])
-
-
 def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> RequestSecrets:
     """Return the secrets of a request that was made under this key.
 
@@ -162,12 +145,37 @@ def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> 
     )
 
 
+@lru_cache(maxsize=1)
+def _wrap_shared_key(certificates: tuple[bytes, ...], _minute: int) -> _WrappedKey:
+    return _wrap_key([read_host_key(certificate) for certificate in certificates])
+
+
 def _wrap_key(host_keys: Sequence[HostKey]) -> _WrappedKey:
     if not 0 < len(host_keys) <= MAX_HOST_KEYS:
-        raise VerificationError("se.host_key", f"{len(host_keys)} registered, 1 to 255 fit")
+        detail = f"{len(host_keys)} registered, 1 to {MAX_HOST_KEYS} fit"
+        raise VerificationError("se.host_key", detail)
     own, key = ec.generate_private_key(ec.SECP521R1()), os.urandom(32)
     slots = tuple(_slot(own, known, key) for known in host_keys)
     return _WrappedKey(key=key, public_key=_coordinates(own.public_key()), slots=slots)
+
+
+def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, key: bytes) -> bytes:
+    shared = own.exchange(ec.ECDH(), host_key.key)
+    wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
+    # The wrapping key wraps once only: our side of the exchange was made for this one key.
+    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
+
+
+def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
+    secrets = RequestSecrets(os.urandom(MEASUREMENT_KEY_BYTES), os.urandom(NONCE_BYTES))
+    return SeRequest(
+        blob=_encrypt(wrapped, secrets),
+        additional_bytes=ADDITIONAL_BYTES,
+        sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
+        sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
+        # Trustee's place for the image that it expects; here any registered one may answer.
+        header_tags=bytes(HEADER_TAGS_BYTES),
+    )
 
 
 def _encrypt(wrapped: _WrappedKey, secrets: RequestSecrets) -> bytes:
@@ -176,13 +184,6 @@ def _encrypt(wrapped: _WrappedKey, secrets: RequestSecrets) -> bytes:
     size = _HEADER.size + len(body) + len(secret) + _TAG_BYTES
     authenticated = _HEADER.pack(_VERSION, size, iv, len(wrapped.slots), len(secret)) + body
     return authenticated + AESGCM(wrapped.key).encrypt(iv, secret, authenticated)
-
-
-def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, key: bytes) -> bytes:
-    shared = own.exchange(ec.ECDH(), host_key.key)
-    wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
-    # The wrapping key wraps once only: our side of the exchange was made for this one key.
-    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
 
 
 def _coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
