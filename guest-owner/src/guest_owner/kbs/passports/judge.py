@@ -73,12 +73,12 @@ def judge_passport(
     reference, initdata = _judge(statement, issuer, references, claims)
     image, document = claims.settle(reference, initdata, authentic=True)
     about = statement.about
-    bound = about.host_data if isinstance(about, SnpStatement) else about.mrconfigid
+    held = about.host_data if isinstance(about, SnpStatement) else about.mrconfigid
     evidence = AppraisedEvidence(
         tee=statement.tee,
         reference=image,
         initdata=document,
-        initdata_field=bound or b"",
+        initdata_field=held or b"",
         report_data=statement.bound,
         measured={"passport": {"issuer": issuer.name}, **_measured(statement.about)},
         token_claims={},

@@ -106,22 +106,23 @@ def _check_measurement(
     claims: ClaimList,
 ) -> ReferenceSet | None:
     # Step 2
-    listed = [known for known in sets if isinstance(known.measured, SeMeasurements)]
+    listed = [
+        (known, known.measured.header_tags)
+        for known in sets
+        if isinstance(known.measured, SeMeasurements)
+    ]
     found = None
     if secrets is not None:
-        found = next((known for known in listed if _measures(evidence, secrets, known)), None)
-    names = tuple(f"that of {known.name}" for known in listed)
+        found = next((known for known, tags in listed if _measures(evidence, secrets, tags)), None)
+    names = tuple(f"that of {known.name}" for known, _ in listed)
     claims.compare(
         "se.measurement", list_known(names), evidence.measurement.hex(), holds=found is not None
     )
     return found
 
 
-def _measures(evidence: SeEvidence, secrets: RequestSecrets, reference: ReferenceSet) -> bool:
-    measured = reference.measured
-    if not isinstance(measured, SeMeasurements):
-        return False
-    items = measured_items(evidence, measured.header_tags, secrets.nonce)
+def _measures(evidence: SeEvidence, secrets: RequestSecrets, header_tags: bytes) -> bool:
+    items = measured_items(evidence, header_tags, secrets.nonce)
     expected = hmac.new(secrets.measurement_key, items, hashlib.sha512).digest()
     return hmac.compare_digest(expected, evidence.measurement)
 
