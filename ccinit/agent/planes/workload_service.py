@@ -48,15 +48,18 @@ class WorkloadService:
     """Answers containers.
 
     Attributes:
-        lock: for evidence and handshakes, of all containers together: whoever else needs the
-            guest's own lock (`Guest.evidence_lock`) waits for one of them, not for as many as ask.
+        evidence_lock: of all containers together: whoever else needs the guest's own turn
+            (`Guest.evidence_lock`) waits for one of them, not for as many as ask.
+        token_lock: likewise for handshakes. Apart, because one that the KBS does not answer is
+            tried for minutes, and evidence needs no KBS.
     """
 
     def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
         self.guest = guest
         self.configured = configured
         self.attested = attested
-        self.lock = Lock()
+        self.evidence_lock = Lock()
+        self.token_lock = Lock()
 
     def answers(self, container: str) -> Answers:
         """Return what answers the question of one connection's child."""
@@ -89,7 +92,7 @@ class WorkloadService:
     async def token(self, container: str, _call: TokenCall) -> Answer:
         """Attest to the KBS and give its result, without the session's key."""
         self._require_evidence(container)
-        async with self.lock:
+        async with self.token_lock:
             token = await request_token(self.guest, self.configured)
         return _done(MediaType.JSON, canonical_json({"token": token}))
 
@@ -97,7 +100,7 @@ class WorkloadService:
         """Make evidence for this container's bytes, in a domain that is the container's alone."""
         self._require_evidence(container)
         expected = report_data(container, call.runtime_data)
-        async with self.lock:
+        async with self.evidence_lock:
             evidence = await collect_evidence(self.guest, self.configured, expected)
         return _done(MediaType.JSON, evidence)
 

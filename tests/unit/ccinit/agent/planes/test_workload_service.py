@@ -22,6 +22,7 @@ from ccinit.formats.planes.workload_api import (
     WorkloadCall,
 )
 from ccinit.formats.pod.manifest import Allow, PodSecret
+from ccinit.kernel.event_loop import Event
 from ccinit.secret import Secret
 
 if TYPE_CHECKING:
@@ -117,6 +118,24 @@ def test_token_comes_without_the_sessions_key(
 
     monkeypatch.setattr(workload_service, "request_token", request)
     assert bench.ask("web", TokenCall()) == (200, b'{"token":"a.b.c"}')
+
+
+def test_evidence_does_not_wait_for_a_token_that_the_kbs_does_not_give(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def request(_guest: object, _configured: object) -> str:
+        await Event().wait()
+        raise AssertionError
+
+    async def collect(*_: object) -> bytes:
+        return b"{}"
+
+    monkeypatch.setattr(workload_service, "request_token", request)
+    monkeypatch.setattr(workload_service, "collect_evidence", collect)
+    waiting = cast("Any", bench.service.answers("web")[TokenCall](TokenCall()))
+    waiting.send(None)
+    assert bench.ask("web", EvidenceCall(runtime_data=b"nonce")) == (200, b"{}")
+    waiting.close()
 
 
 @pytest.mark.parametrize(
