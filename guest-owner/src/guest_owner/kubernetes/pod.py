@@ -114,6 +114,7 @@ class _Pod:
         self._spec = spec
         self._ca_pem = ca_pem
         self._scratch_bytes = scratch_bytes
+        self._images: dict[str, str] = {}  # names by reference: of the first container with it
         self._volumes = {
             read_text(one, "name"): one
             for one in read_tables(spec, "volumes", {"name", "emptyDir", "secret"})
@@ -164,8 +165,10 @@ class _Pod:
         # In TOML's order: a container's own values, its tables, and what only names it.
         name = read_text(one, "name")
         variables = _variables(one)
-        yield from self._image(one, name)
-        yield from ("", "[[container]]", f"name = {quote(name)}", f"image = {quote(name)}")
+        image = self._images.setdefault(read_text(one, "image"), name)
+        if image == name:
+            yield from self._image(one, name)
+        yield from ("", "[[container]]", f"name = {quote(name)}", f"image = {quote(image)}")
         yield from (f"kind = {quote(kind)}", f"restart = {quote(restart)}")
         if "terminationGracePeriodSeconds" in self._spec:
             seconds = read_number(self._spec, "terminationGracePeriodSeconds")

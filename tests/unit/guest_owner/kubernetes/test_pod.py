@@ -33,6 +33,14 @@ def test_pod_becomes_a_manifest() -> None:
     ]
 
 
+def test_containers_of_one_reference_have_one_image() -> None:
+    """So its authority, and what else is said of an image, stands in one place."""
+    pod = convert(POD.replace("registry.example/web@", "registry.example/migrate@"))
+    assert [image.name for image in pod.images] == ["migrate"]
+    assert [one.image for one in pod.containers] == ["migrate", "migrate"]
+    assert [one.image for one in convert().containers] == ["migrate", "web"]
+
+
 def test_quantities_are_taken_as_a_cluster_takes_them() -> None:
     text = POD.replace("64Mi", "64M").replace("500m", "0.5").replace("8Mi", "8192k")
     pod = convert(text)
