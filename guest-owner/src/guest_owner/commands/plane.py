@@ -40,7 +40,8 @@ def add_parser(subparsers: Subparsers) -> None:
     for parser in (logs, events):
         parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
         number = whole_number(0, _MAX_NUMBER)
-        parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help="first entry")
+        since = "first entry; --json has each one's as `sequence`"
+        parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help=since)
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
     attest = _add(
