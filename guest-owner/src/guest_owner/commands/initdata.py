@@ -214,8 +214,7 @@ def _show(arguments: argparse.Namespace) -> int:
     rows = [
         ("digest", str(digest)),
         ("algorithm", parsed.algorithm),
-        ("mrconfigid (sha384)", document_digest(data, "sha384").hex()),
-        ("pcr 8", hashlib.sha256(ZERO_PCR + digest.raw).hexdigest()),
+        _register(parsed.algorithm, data),
         ("kbs", config.kbs.url),
         ("envelope", config.kbs.envelope.value),
         ("tee key", config.kbs.tee_key_algorithm.value),
@@ -230,6 +229,17 @@ def _show(arguments: argparse.Namespace) -> int:
     ]
     print(format_table(("part", "value"), rows))
     return 0
+
+
+def _register(algorithm: str, document: bytes) -> tuple[str, str]:
+    """Return a register that is made of the digest, and its value.
+
+    No guest accepts a document of another algorithm than its platform's, so others say nothing.
+    """
+    bound = document_digest(document, algorithm)
+    if algorithm == "sha384":
+        return "mrconfigid", bound.hex()
+    return "pcr 8", hashlib.sha256(ZERO_PCR + bound).hexdigest()
 
 
 def _tools_root(config: GuestConfig) -> str:
