@@ -164,7 +164,7 @@ def test_without_the_authority_nothing_is_made(kbs: Kbs) -> None:
     key.unlink()
 
     def put_back(_seconds: float) -> None:
-        assert str(kbs.audit()[-1]["reason"]).startswith("state.read: ")
+        assert str(kbs.audit()[-1]["reason"]).startswith("owner_ca.half: ")
         key.write_bytes(saved)
 
     who = guest(kbs)
