@@ -9,10 +9,11 @@ The writable layer lives as long as the supervisor: a restarted program finds wh
 crash loop fills no disk with layers.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Final
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
@@ -302,11 +303,15 @@ class Supervisor:
 
     def _count_oom_kills(self) -> None:
         """Keep what the kernel has counted in the cgroup, which `crun delete` removes."""
-        with suppress(KernelError):  # it has to be deleted all the same
+        try:
             kills = self.cgroup.oom_kills()
-            self.oom_kills += kills
-            if kills:
-                self._sinks.event(f"{self._name}: out of memory, {kills} processes were killed")
+        except KernelError as error:  # it has to be deleted all the same
+            if error.errno != errno.ENOENT:  # else it has none
+                self._sinks.event(f"{self._name}: {error}")
+            return
+        self.oom_kills += kills
+        if kills:
+            self._sinks.event(f"{self._name}: out of memory, {kills} processes were killed")
 
     def _start_probes(self, group: TaskGroup, process: Process) -> None:
         """Begin to ask what the manifest wants to know; who is not asked is up at once."""

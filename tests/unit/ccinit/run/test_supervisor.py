@@ -1,5 +1,6 @@
 """A container's end, whatever it was at when the end came; crun and its processes are fakes."""
 
+import errno
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
@@ -188,6 +189,27 @@ def test_processes_killed_for_memory_are_told_and_counted_over_all_runs(
     killed = "web: out of memory, 2 processes were killed"
     assert events[:2] == [killed, "web: signal 9"]
     assert events.count(killed) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EMFILE])
+def test_count_that_cannot_be_read_is_told_unless_there_is_none(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    events: list[str] = []
+    failure = KernelError(number, "cgroup", "memory.events")
+
+    def refuse(_cgroup: Cgroup) -> int:
+        raise failure
+
+    async def end(supervisor: Supervisor) -> None:
+        await supervisor.up.wait()
+        crun.process.end(ExitStatus(code=0, signal=0))
+
+    monkeypatch.setattr(Cgroup, "oom_kills", refuse)
+    assert run(crun, end, events.append, restart=Restart.NEVER).oom_kills == 0
+    assert crun.diary == ["create", "start", "delete"]
+    told = [f"web: {failure}"] if number == errno.EMFILE else []
+    assert events == [*told, "web: exit code 0"]
 
 
 def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
