@@ -233,7 +233,8 @@ class _ChunkFile:
 def _undo_zstd(chunks: Iterable[Chunk], output: _BoundedOutput) -> None:
     """Have libzstd go from frame to frame; it refuses what is none.
 
-    It does not say whether the last frame is whole; if it is cut short the diff_id cannot match.
+    It does not say whether the last frame is whole. What one lacks is missing in the tar, so the
+    diff_id cannot match; of one that has not come beyond its magic number nothing is.
     What it makes goes into one buffer again and again: as `bytes` it would be copied once more.
     """
     frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(

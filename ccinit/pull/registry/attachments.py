@@ -33,8 +33,8 @@ MAX_FOUND_BYTES = 1 << 20
 _MAX_PAGES = 8
 _NO_LIST = frozenset({303, 400, 405, 406})
 """What registries without a list answer instead of distribution-spec's 404: GitHub's leads to pages
-for people (303), Artifactory accepts no index (406), to others the call is malformed (400) or
-unsupported (405, as in Docker's specification)."""
+for people (303), Artifactory does not know the type that is asked for (406), to others the call is
+malformed (400) or unsupported (405, as in Docker's specification)."""
 _ACCEPT = (MediaType.OCI_MANIFEST.value, MediaType.OCI_INDEX.value, MediaType.DOCKER_MANIFEST.value)
 
 
