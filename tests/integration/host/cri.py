@@ -111,18 +111,27 @@ class Cri:
             return False
         return True
 
-    def remove_pod(self, pod: str, seconds: float = 30.0) -> None:
-        """Remove a pod, as a kubelet does: again, until containerd has heard of each end.
+    def stop_pod(self, pod: str) -> None:
+        """Stop a pod."""
+        self._call_again("StopPodSandbox", pod, "ttrpc: closed")
 
-        All containers of a pod end at once here, and containerd stops those that it takes for
-        ended without waiting for the word.
+    def remove_pod(self, pod: str) -> None:
+        """Remove a pod."""
+        self._call_again("RemovePodSandbox", pod, "still running")
+
+    def _call_again(self, method: str, pod: str, passing: str, seconds: float = 30.0) -> None:
+        """Call as a kubelet does: again, until containerd has heard of each end.
+
+        All containers of a pod end at once here, and the sandbox with them. containerd removes
+        those that it takes for ended without waiting for the word, and kills the sandbox though its
+        shim may have gone since it looked.
         """
         deadline = time.monotonic() + seconds
         while True:
             try:
-                self.call("RemovePodSandbox", {1: pod})
+                self.call(method, {1: pod})
             except CriError as error:
-                if "still running" not in str(error) or time.monotonic() > deadline:
+                if passing not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
             else:
@@ -131,7 +140,7 @@ class Cri:
     def remove_all(self) -> None:
         """Stop and remove every pod."""
         for pod in self.call("ListPodSandbox", {}).messages(1):
-            self.call("StopPodSandbox", {1: pod.text(1)})
+            self.stop_pod(pod.text(1))
             self.remove_pod(pod.text(1))
 
 
@@ -207,8 +216,8 @@ class CriPod:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Stop the pod."""
-        self.cri.call("StopPodSandbox", {1: self.id})
+        """Stop it."""
+        self.cri.stop_pod(self.id)
 
     def remove(self) -> None:
         """Remove it."""
