@@ -10,6 +10,7 @@ Modules that nothing loads so early may take `typing`. A protocol has `Protocol`
 bases have it.
 """
 
+from collections import namedtuple
 from collections.abc import Callable
 from types import GenericAlias
 
@@ -19,6 +20,7 @@ __all__ = [
     "ClassVar",
     "Final",
     "Generic",
+    "NamedTuple",
     "Never",
     "NewType",
     "Protocol",
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         ClassVar,
         Final,
         Generic,
+        NamedTuple,
         Never,
         NewType,
         Protocol,
@@ -95,6 +98,23 @@ else:
         """What others have without saying so."""
 
         __slots__ = ()
+
+    class _TupleMaker(type):
+        """Makes a tuple class of a class with annotations, as `typing.NamedTuple` does."""
+
+        def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> type:
+            if not bases:
+                return super().__new__(cls, name, bases, namespace)
+            fields = type(name, (), namespace).__annotations__
+            defaults = [namespace[field] for field in fields if field in namespace]
+            made = namedtuple(  # noqa: PYI024  # `typing` would make it of this one
+                name, fields, defaults=defaults, module=namespace["__module__"]
+            )
+            made.__doc__, made.__annotations__ = namespace.get("__doc__"), fields
+            return made
+
+    class NamedTuple(metaclass=_TupleMaker):
+        """A base whose annotations name the fields; those with a value may be left out."""
 
     Any, ClassVar, Final = _Form("Any"), _Form("ClassVar"), _Form("Final")
     Never, Self, TypeAlias = _Form("Never"), _Form("Self"), _Form("TypeAlias")

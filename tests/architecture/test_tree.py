@@ -110,7 +110,7 @@ def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
     assert loaded & (NEVER_IN_PID1 | later) == set()
 
 
-@pytest.mark.parametrize("role", ["index", "inspect", "reaper", "tree"])
+@pytest.mark.parametrize("role", ["index", "inspect", "layers", "reaper", "tree"])
 def test_child_whose_libraries_need_no_typing_goes_without(role: str) -> None:
     loaded = modules_loaded_by(
         "from ccinit.agent.processes.child import load_code\n"

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
 
+from ccinit.annotations import NamedTuple
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.tar_path import MAX_PATH_BYTES, normal_path
 

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, TypeVar
 
+from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption

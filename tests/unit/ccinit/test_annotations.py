@@ -12,6 +12,7 @@ from ccinit.annotations import (
     ClassVar,
     Final,
     Generic,
+    NamedTuple,
     Never,
     NewType,
     Protocol,
@@ -102,3 +103,33 @@ def test_new_type_or_none_is_a_union_that_wire_reads() -> None:
     union: object = fields(Plank)[2].kind
     assert isinstance(union, UnionType)
     assert union.__args__ == (int, NoneType)
+
+
+def test_named_tuples_are_as_those_of_typing() -> None:
+    class Ours(NamedTuple):
+        """What it is."""
+
+        name: bytes
+        size: int = 3
+
+    class Theirs(typing.NamedTuple):
+        """What it is."""
+
+        name: bytes
+        size: int = 3
+
+    pairs: tuple[tuple[Any, Any], ...] = (
+        (Ours(b"a"), Theirs(b"a")),
+        (Ours(name=b"b", size=4), Theirs(b"b", 4)),
+    )
+    for one, other in pairs:
+        assert one == tuple(one) == other
+        assert repr(one) == repr(other).replace("Theirs", "Ours")
+    assert Ours._fields == Theirs._fields
+    assert (Ours.__name__, Ours.__doc__) == ("Ours", Theirs.__doc__)
+    assert (Ours.__module__, Ours.__annotations__) == (Theirs.__module__, Theirs.__annotations__)
+    untyped: Any = Ours
+    with pytest.raises(TypeError):
+        untyped()
+    with pytest.raises(AttributeError):
+        untyped(b"a").name = b"b"
