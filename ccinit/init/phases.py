@@ -177,7 +177,9 @@ async def _attest(
     from ccinit.agent.log_pump import LogPump
     from ccinit.agent.phases.attestation import attest
     from ccinit.agent.phases.images import prepare_first
+    from ccinit.kernel.memory import page_out_code
 
+    page_out_code()  # of PID 1's start; several interpreters begin now
     waiting = await ahead.enter_async_context(prepare_first(guest, configured))
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)

@@ -33,6 +33,7 @@ from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop, sleep
+from ccinit.kernel.memory import page_out_code
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import plan_mkfs
@@ -89,6 +90,7 @@ async def open_storage(guest: Guest) -> None:
 
 async def pull_when_told(guest: Guest, parts: Configured, attested: Attested) -> Pulled:
     """Do what the guest does from ATTEST to the end of PULL."""
+    page_out_code()
     async with prepare_first(guest, parts) as waiting:
         await sleep(ATTEST_SECONDS)
         await open_storage(guest)
