@@ -48,7 +48,7 @@ class WorkloadService:
     """Answers containers.
 
     Attributes:
-        evidence_lock: of all containers together: whoever else needs the guest's own turn
+        evidence_lock: of all containers together: whoever else needs the guest's own lock
             (`Guest.evidence_lock`) waits for one of them, not for as many as ask.
         token_lock: likewise for handshakes. Apart, because one that the KBS does not answer is
             tried for minutes, and evidence needs no KBS.
