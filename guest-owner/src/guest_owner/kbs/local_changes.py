@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import CcinitError
-from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, Decision, change_record
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import is_file
 from guest_owner.kbs.store import RESOURCES, Store
@@ -44,16 +44,13 @@ def recorded(
 
     def record(decision: Decision, reason: str = "") -> None:
         AuditLog(state / AUDIT_NAME).append(
-            AuditRecord(
-                event=Event.ADMIN,
-                session="",
-                tee="",
-                decision=decision,
-                reason=reason,
-                request=request,
+            change_record(
+                request,
+                decision,
+                reason,
+                user=_user(),
                 registered=registered,
                 replaced=replaced,
-                user=_user(),
             )
         )
 

@@ -142,6 +142,31 @@ class AuditRecord:
         return refused and not self.reference and not self.administrator
 
 
+def change_record(
+    request: str,
+    decision: Decision,
+    reason: str = "",
+    *,
+    administrator: str = "",
+    user: str = "",
+    registered: str = "",
+    replaced: str = "",
+) -> AuditRecord:
+    """Return the record of a call, or of a command, that changes the state; it has no session."""
+    return AuditRecord(
+        event=Event.ADMIN,
+        session="",
+        tee="",
+        decision=decision,
+        reason=reason,
+        request=request,
+        administrator=administrator,
+        user=user,
+        registered=registered,
+        replaced=replaced,
+    )
+
+
 class AuditLog:
     """The log; each `append` returns after the record is on the disk."""
 
