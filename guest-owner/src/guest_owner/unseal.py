@@ -220,9 +220,9 @@ class Unsealing:
         if not start:
             return False
         self._index += 1
-        head, wire = self._frame(start)
         if self._ended:
-            raise VerificationError("unseal.trailing", "records after the end")
+            raise VerificationError("unseal.trailing", "something follows the end")
+        head, wire = self._frame(start)
         record = self._open(head, wire)
         # what a signature covers stops before it, so the state moves on only after this
         self._admit(record)

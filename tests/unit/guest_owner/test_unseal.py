@@ -90,8 +90,10 @@ def test_unseal_with_a_changed_header_is_refused(offset: int) -> None:
 def test_r92_unseal_cut_inside_a_record_names_it(cut: int, fault_seen: FaultSeen) -> None:
     writer = good()
     whole = len(writer.stream.header) + sum(len(record) for record in writer.records[:4])
-    finding = only_finding(bytes(writer)[: whole + cut])
+    stream = bytes(writer)[: whole + cut]
+    finding = only_finding(stream)
     assert (finding.reason, finding.index) == ("unseal.truncated", 5)
+    assert exit_code(read(stream)) == EXIT_OPEN, "the host may be about to write the rest"
     fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
@@ -322,8 +324,8 @@ def test_unseal_with_a_record_between_end_and_signature_is_refused() -> None:
 @pytest.mark.parametrize("tail", [b"\0", b"\x01", bytes(512)])
 def test_unseal_with_bytes_after_the_end_is_refused(tail: bytes) -> None:
     finding = only_finding(bytes(good()) + tail)
-    assert finding.index == 11
-    assert finding.reason in {"unseal.truncated", "unseal.class"}
+    assert (finding.reason, finding.index) == ("unseal.trailing", 11)
+    assert exit_code(read(bytes(good()) + tail)) == EXIT_BAD
 
 
 def test_unseal_with_records_after_the_end_is_refused() -> None:

@@ -38,7 +38,8 @@ EXIT_GOOD: Final = 0
 EXIT_BAD: Final = 1
 EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked the evidence
 
-_OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.unsigned"})
+_OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.truncated", "unseal.unsigned"})
+"""What a log is like that is read while the host still writes it, within a record, too."""
 _MAX_KEY_BYTES: Final = 4096
 OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 """What a container has written, as it wrote it: several lines may be one entry."""

@@ -154,7 +154,7 @@ def test_command_reads_a_log_that_is_larger_than_memory(
     assert run(*arguments) == EXIT_BAD
     beyond = capsys.readouterr().out
     assert beyond.startswith(whole.partition("\nverdict ")[0])
-    assert "WRONG      record 8: unseal.class" in beyond
+    assert "WRONG      record 8: unseal.trailing" in beyond
 
 
 def test_log_on_a_disk_that_fails_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +239,8 @@ def test_exit_code_tells_whole_open_and_wrong_apart() -> None:
     whole, unfinished = make_stream(), make_stream(ended=False)
     assert exit_code(verdict(whole)) == EXIT_GOOD
     assert exit_code(verdict(unfinished)) == EXIT_OPEN
-    assert exit_code(verdict(whole[:-1])) == EXIT_BAD
+    assert exit_code(verdict(whole[:-1])) == EXIT_OPEN
+    assert exit_code(verdict(whole + b"\0")) == EXIT_BAD
     assert exit_code(verdict(b"")) == EXIT_BAD
     assert "image x (prod), pod y" in "\n".join(text_verdict(verdict(whole)))
 
