@@ -51,7 +51,7 @@ from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
-from ccinit.values import field, frozen
+from ccinit.values import field, frozen, replace
 
 
 @frozen
@@ -200,9 +200,8 @@ async def request_resources(
     require_evidence(configured)
     async with AsyncExitStack() as stack:
         answer = await answering(guest, configured, stack)
-        request = _kbs_request(
-            configured,
-            wanted,
+        request = replace(
+            _kbs_request(configured, wanted),
             with_token=with_token,
             counters=counters,
             debug_grant=debug_grant,
@@ -253,15 +252,8 @@ async def _run_kbs_child(
     )
 
 
-def _kbs_request(
-    configured: Configured,
-    wanted: tuple[Wanted, ...],
-    *,
-    with_token: bool,
-    counters: tuple[CounterStep, ...],
-    debug_grant: ResourceUri | None,
-    has_clock: bool,
-) -> KbsRequest:
+def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...]) -> KbsRequest:
+    """Return what every request says of this guest, for the resources `wanted`."""
     config, tee = configured.config, configured.platform.tee
     return KbsRequest(
         url=config.kbs.url,
@@ -277,10 +269,6 @@ def _kbs_request(
         parameters=configured.parameters if evidence_needs_request(tee) else b"",
         # Less than the child itself has, or its deadline would come first and know no reason.
         seconds=max(1, config.limits.attest_seconds * 9 // 10),
-        with_token=with_token,
-        counters=counters,
-        debug_grant=debug_grant,
-        has_clock=has_clock,
     )
 
 

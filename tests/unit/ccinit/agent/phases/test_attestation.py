@@ -63,13 +63,25 @@ DOCUMENT = b"document"
 NOW = 1_800_000_000
 
 
-def configured_on(tee: Tee) -> Any:
+def configured_on(tee: Tee, *, attest_seconds: int = 1) -> Any:
     return SimpleNamespace(
         platform=Platform(tee=tee),
         document=DOCUMENT,
         measurement=MeasuredEvents(b"events"),
         manifest=parse_pod_manifest(FULL_POD),
-        config=SimpleNamespace(owner=None),
+        config=SimpleNamespace(
+            owner=None,
+            kbs=SimpleNamespace(
+                url="",
+                ca_pem="",
+                transport=None,
+                envelope=None,
+                tee_key_algorithm=None,
+                passport=None,
+            ),
+            limits=SimpleNamespace(attest_seconds=attest_seconds),
+        ),
+        parameters=b"{}",
     )
 
 
@@ -78,6 +90,7 @@ class Session:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, plays_child: bool = True) -> None:
         self.date = 0
+        self.requests: list[KbsRequest] = []
         self.made: list[EvidenceRequest] = []
         self.questions: list[EvidenceQuestion] = []
         self.done: list[str] = []
@@ -98,8 +111,9 @@ class Session:
             return None
 
         async def kbs_child(
-            _guest: object, _configured: object, _request: object, answer: Any
+            _guest: object, _configured: object, request: KbsRequest, answer: Any
         ) -> KbsReply:
+            self.requests.append(request)
             for question in self.questions:
                 given = await answer(question)
                 assert given.value == EvidenceAnswer(evidence=b"{}")
@@ -110,7 +124,6 @@ class Session:
             return SimpleNamespace(evidence=b"{}")
 
         monkeypatch.setattr(evidence_module, "_prepare_evidence", no_child)
-        monkeypatch.setattr(attestation, "_kbs_request", lambda *_parts, **_options: None)
         if plays_child:
             monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
         monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
@@ -227,10 +240,8 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
 
 def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.MonkeyPatch) -> None:
     session, asked = Session(monkeypatch), list[object]()
-    requests = list[Any]()
-    monkeypatch.setattr(attestation, "_kbs_request", lambda *_, **said: requests.append(said))
     session.run(Tee.TPM)
-    assert requests[0]["has_clock"]
+    assert session.requests[0].has_clock
 
     async def reply(_guest: Any, _configured: object, wanted: Any, **options: object) -> KbsReply:
         asked.append(options.get("has_clock"))
@@ -289,7 +300,6 @@ def test_kbs_child_may_have_a_clock_set_forward_that_was_set(
 
     session.guest.children = SimpleNamespace(run=run)
     configured = configured_on(Tee.TPM)
-    configured.config = SimpleNamespace(limits=SimpleNamespace(attest_seconds=1))
     request: Any = SimpleNamespace(transport=None, has_clock=has_clock)
     EventLoop().run(attestation._run_kbs_child(session.guest, configured, request, session.guest))
     assert settings == [NOW + 60] * has_clock
@@ -308,18 +318,9 @@ def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, flo
     async def answer(_question: object) -> Any:
         raise AssertionError("nobody asks")
 
-    configured = configured_on(tee)
-    configured.parameters = b"{}"
-    configured.config = SimpleNamespace(
-        kbs=SimpleNamespace(
-            url="", ca_pem="", transport=None, envelope=None, tee_key_algorithm=None, passport=None
-        ),
-        limits=SimpleNamespace(attest_seconds=attest_seconds),
-    )
+    configured = configured_on(tee, attest_seconds=attest_seconds)
     guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
-    request = attestation._kbs_request(
-        configured, (), with_token=False, counters=(), debug_grant=None, has_clock=True
-    )
+    request = attestation._kbs_request(configured, ())
     EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
     return asked[0]
 
