@@ -33,6 +33,7 @@ from ccinit.formats.tcg.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelE
 from ccinit.formats.tcg.event_log import replay
 from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS
+from ccinit.values import frozen
 
 _SECONDS = 60.0
 MAX_WORKLOAD_BYTES = 16 * 1024
@@ -77,6 +78,15 @@ def _event(domain: str, operation: str, content: Mapping[str, str]) -> AaelEvent
     return AaelEvent(domain=domain, operation=operation, content=text)
 
 
+@frozen
+class _Proof:
+    """A register, the device behind which it is, and the log that replays to it."""
+
+    node: Node
+    name: str
+    log: EventLog
+
+
 class RuntimeMeasurement:
     """The event log of this boot, and the way to its register."""
 
@@ -85,12 +95,11 @@ class RuntimeMeasurement:
         self._tee = platform.tee
         self._noted: list[AaelEvent] = []
         self._workload_bytes = 0
-        self._node = platform.register
-        self._name, self._log = "", None
-        if self._node is not None:
+        self._proof: _Proof | None = None
+        if platform.register is not None:
             register = EVENT_REGISTERS[platform.tee]
-            self._name = register.name
-            self._log = EventLog(register.number, register.algorithm)
+            log = EventLog(register.number, register.algorithm)
+            self._proof = _Proof(node=platform.register, name=register.name, log=log)
 
     async def records(self) -> bytes:
         """Return what is measured so far, for the evidence; empty if there is no register.
@@ -101,12 +110,13 @@ class RuntimeMeasurement:
         Raises:
             CcinitError: it could not be; there must be no evidence now.
         """
-        if self._log is None:
+        proof = self._proof
+        if proof is None:
             return b""
-        if self._log.is_pending:
-            self._guest.event(f"events for {self._name} are pending, and finished now")
+        if proof.log.is_pending:
+            self._guest.event(f"events for {proof.name} are pending, and finished now")
             await self._measure_or_end(())
-        return self._log.records
+        return proof.log.records
 
     def note(self, event: AaelEvent) -> None:
         """Keep an event for the next `measure`."""
@@ -140,7 +150,7 @@ class RuntimeMeasurement:
     @property
     def is_proven(self) -> bool:
         """Whether there is a register, so that a verifier sees what is measured."""
-        return self._node is not None
+        return self._proof is not None
 
     async def measure_debug(self, event: AaelEvent) -> None:
         """Measure that debug opens, into the register that is for that alone, where there is one.
@@ -150,13 +160,13 @@ class RuntimeMeasurement:
         """
         boundary = DEBUG_REGISTERS.get(self._tee)
         async with self._guest.evidence_lock:
-            if self._node is None or boundary is None:
+            if self._proof is None or boundary is None:
                 await self._measure_or_end((event,))
                 return
             before = bytes(boundary.algorithm.digest_bytes)  # once in the life of a boot
             extension = Extension(before=before, digests=(event.digest(boundary.algorithm),))
             self._guest.event(f"event for {boundary.name}: {event}")
-            value = await self._extend(self._node, extension, boundary=True)
+            value = await self._extend(self._proof.node, extension, boundary=True)
             if value != replay(extension.digests, boundary.algorithm, before):
                 raise VerificationError("event_log.register", f"{boundary.name}: {value.hex()}")
             self._guest.event(f"{boundary.name} holds {value.hex()}")
@@ -173,16 +183,17 @@ class RuntimeMeasurement:
             raise
 
     async def _measure(self, events: tuple[AaelEvent, ...]) -> None:
-        if self._node is None or self._log is None:
+        proof = self._proof
+        if proof is None:
             for event in events:
                 self._guest.event(f"event, no register to measure it into: {event}")
             return
-        extension = self._log.announce(events)
+        extension = proof.log.announce(events)
         for event in events:
-            self._guest.event(f"event for {self._name}: {event}")
-        value = await self._extend(self._node, extension)
-        self._log.settle(value)
-        self._guest.event(f"{self._name} holds {value.hex()}")
+            self._guest.event(f"event for {proof.name}: {event}")
+        value = await self._extend(proof.node, extension)
+        proof.log.settle(value)
+        self._guest.event(f"{proof.name} holds {value.hex()}")
 
     async def _extend(self, node: Node, extension: Extension, *, boundary: bool = False) -> bytes:
         """Have a child extend the register; one that died is followed by one that goes on."""
