@@ -17,7 +17,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.oci.image import ImageConfig
-from ccinit.formats.pod.container import Container
+from ccinit.formats.pod.container import Container, Resources
 from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
@@ -31,6 +31,9 @@ MAX_ARGUMENTS: Final = 1024
 MAX_VARIABLES: Final = 1024
 MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 CPU_PERIOD_US: Final = 100_000
+DEFAULT_PIDS: Final = 4096  # processes and threads, where the manifest does not say
+_SOFT_FILES: Final = 1024  # beyond it select(2) breaks
+_MOST_FILES: Final = 524_288  # servers ask for more
 _PAGE: Final = 4096
 _MOST_PIDS: Final = 1 << 22  # more there cannot be
 _MOST_LONG: Final = (1 << 63) - 1
@@ -89,21 +92,6 @@ class BindMount:
 
 
 @frozen
-class SpecDefaults:
-    """Limits of a container whose manifest names none.
-
-    Attributes:
-        memory_bytes: 0 is the pod's own limit.
-        pids: processes and threads.
-        open_files: soft and hard RLIMIT_NOFILE; select(2) breaks beyond 1024, servers ask for more.
-    """
-
-    memory_bytes: int = 0
-    pids: int = 4096
-    open_files: tuple[int, int] = (1024, 524_288)
-
-
-@frozen
 class SpecInput:
     """All that decides how one container runs.
 
@@ -125,7 +113,6 @@ class SpecInput:
     binds: tuple[BindMount, ...] = ()
     image_volumes: tuple[BindMount, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    defaults: SpecDefaults = field(default_factory=SpecDefaults)
     shared: SharedNamespaces = SharedNamespaces()
 
 
@@ -146,7 +133,7 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
         "linux": {
             "namespaces": _namespaces(given.shared),
             "cgroupsPath": given.cgroup_path,
-            "resources": _resources(given),
+            "resources": _resources(given.container.resources),
             "seccomp": workload_seccomp(given.container.seccomp),
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
@@ -251,7 +238,6 @@ def plan_cwd(container: Container, image: ImageConfig) -> str:
 
 def _process(given: SpecInput) -> dict[str, object]:
     identity = given.identity
-    soft, hard = given.defaults.open_files
     return {
         "terminal": False,
         "user": {
@@ -267,7 +253,7 @@ def _process(given: SpecInput) -> dict[str, object]:
         "noNewPrivileges": True,
         "oomScoreAdj": 0,  # PID 1's own -1000 would be inherited
         "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
+            {"type": "RLIMIT_NOFILE", "soft": _SOFT_FILES, "hard": _MOST_FILES},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             # Counted by user in all containers together. What one may have of processes is `pids`,
             # and the rest is its own memory.
@@ -335,16 +321,14 @@ def _check_place(target: str) -> None:
         raise ConfigError("run.mount", f"{target[:80]!r} is the kernel's")
 
 
-def _resources(given: SpecInput) -> dict[str, object]:
-    wanted, defaults = given.container.resources, given.defaults
+def _resources(wanted: Resources) -> dict[str, object]:
     resources: dict[str, object] = {
         # crun adds the harmless devices of its own /dev to what is allowed
         "devices": [{"allow": False, "access": "rwm"}],
-        "pids": {"limit": wanted.pids or defaults.pids},
+        "pids": {"limit": wanted.pids or DEFAULT_PIDS},
     }
-    memory = wanted.memory_bytes or defaults.memory_bytes
-    if memory:
-        limit = memory // _PAGE * _PAGE
+    if wanted.memory_bytes:  # else the pod's own limit
+        limit = wanted.memory_bytes // _PAGE * _PAGE
         resources["memory"] = {"limit": limit, "swap": limit}
         # half a container is worse than none: the restart policy takes over
         resources["unified"] = {"memory.oom.group": "1"}

@@ -204,7 +204,6 @@ class Supervisor:
                 binds=workload.binds + secret_binds,
                 image_volumes=volumes,
                 secret_env=workload.secret_env,
-                defaults=workload.defaults,
                 shared=workload.shared,
             )
         )

@@ -7,7 +7,7 @@ from ccinit.formats.oci.image import ImageConfig
 from ccinit.formats.pod.container import Container
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount, SpecDefaults
+from ccinit.run.spec import BindMount
 from ccinit.run.stdio import OutputSink
 from ccinit.values import field, frozen
 
@@ -38,7 +38,6 @@ class Workload:
     binds: tuple[BindMount, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    defaults: SpecDefaults = field(default_factory=SpecDefaults)
     shared: SharedNamespaces = SharedNamespaces()
 
 

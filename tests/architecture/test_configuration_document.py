@@ -16,7 +16,7 @@ from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
 from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
-from ccinit.run.spec import SpecDefaults
+from ccinit.run.spec import DEFAULT_PIDS
 from ccinit.values import replace
 from tests.fakes.documents.coco import AA, CDH
 from tests.fakes.documents.guest import CONFIG, FULL_POD, LOG_KEY, VERITY
@@ -132,7 +132,7 @@ def test_document_has_the_defaults_that_the_parser_goes_by(
     for method in ("integer", "boolean", "choice"):
         noting(method)
     PARSERS[name](EVERY_TABLE[name])
-    meant |= {where: SpecDefaults().pids for where in meant if where[1] == "pids"}
+    meant |= {where: DEFAULT_PIDS for where in meant if where[1] == "pids"}
     page = defaults_in_document(name)
     said = {key: default for key, default in page.items() if key in meant}
     assert len(said) > 10

@@ -12,7 +12,6 @@ from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     MAX_ENVIRONMENT_BYTES,
     BindMount,
-    SpecDefaults,
     SpecInput,
     plan_arguments,
     plan_cwd,
@@ -222,10 +221,8 @@ def test_spec_limits_are_the_manifests_or_the_defaults() -> None:
     assert resources["pids"] == {"limit": 7}
     assert resources["cpu"] == {"quota": 25_000, "period": 100_000}
     assert resources["unified"] == {"memory.oom.group": "1"}
-    defaults = SpecDefaults(memory_bytes=1 << 20, pids=3, open_files=(10, 20))
-    spec = plan(changed(defaults=defaults))
-    assert spec["linux"]["resources"]["memory"]["limit"] == 1 << 20
-    assert spec["process"]["rlimits"][0] == {"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}
+    files = {"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 524_288}
+    assert plan()["process"]["rlimits"][0] == files
 
 
 @pytest.mark.parametrize(
