@@ -39,10 +39,6 @@ class MakeDirectory:
     path: str
     mode: int
 
-    def describe(self) -> str:
-        """Return the step in words."""
-        return f"mkdir {self.path} {self.mode:o}"
-
     def execute(self) -> None:
         """Do it."""
         try:
@@ -59,11 +55,6 @@ class MountOverlay:
     target: str
     lowers: tuple[str, ...]
     options: tuple[tuple[str, str], ...]
-
-    def describe(self) -> str:
-        """Return the step in words."""
-        options = (f"{name}={value}" for name, value in self.options)
-        return " ".join(("mount overlay", self.target, *self.lowers, *options))
 
     def execute(self) -> None:
         """Do it."""

@@ -10,18 +10,24 @@ from ccinit.run.rootfs import MakeDirectory, MountOverlay, check_mount_points, p
 
 
 def test_plan_makes_directories_then_mounts() -> None:
-    steps = plan_rootfs(("/l/2", "/l/1"), "/scratch/web", "/run/web/root")
-    assert [step.describe() for step in steps] == [
-        "mkdir /scratch/web 700",
-        "mkdir /scratch/web/upper 755",
-        "mkdir /scratch/web/work 700",
-        "mkdir /run/web/root 700",
-        (
-            "mount overlay /run/web/root /l/2 /l/1 upperdir=/scratch/web/upper "
-            "workdir=/scratch/web/work redirect_dir=nofollow metacopy=off index=off xino=off"
+    assert plan_rootfs(("/l/2", "/l/1"), "/scratch/web", "/run/web/root") == (
+        MakeDirectory(path="/scratch/web", mode=0o700),
+        MakeDirectory(path="/scratch/web/upper", mode=0o755),
+        MakeDirectory(path="/scratch/web/work", mode=0o700),
+        MakeDirectory(path="/run/web/root", mode=0o700),
+        MountOverlay(
+            target="/run/web/root",
+            lowers=("/l/2", "/l/1"),
+            options=(
+                ("upperdir", "/scratch/web/upper"),
+                ("workdir", "/scratch/web/work"),
+                ("redirect_dir", "nofollow"),
+                ("metacopy", "off"),
+                ("index", "off"),
+                ("xino", "off"),
+            ),
         ),
-    ]
-    assert isinstance(steps[-1], MountOverlay)
+    )
 
 
 @pytest.mark.parametrize(
