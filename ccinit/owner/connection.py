@@ -14,9 +14,8 @@ import select
 from collections.abc import Callable
 
 from ccinit.errors import DeadlineError, PeerError, errno_text
-from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
-from ccinit.formats.planes.owner_wire import Data, Refused
+from ccinit.formats.planes.owner_wire import Data
 from ccinit.kernel.clock import boottime
 from ccinit.net.tls_server import ServerConnection
 from ccinit.owner.messages import CallAnswer, Greeting
@@ -141,12 +140,8 @@ class Connection:
         answer, descriptors = self._carry(call)
         if answer.end is None:
             self._calls[call.id] = OpenCall(call, answer.ports, descriptors)
-        elif answer.end.code:
-            end = answer.end
-            refused = Refused(code=RpcError(end.code), reason=end.reason, detail=end.detail)
-            self._session.refuse(call.id, refused)
         else:
-            self._session.finish(call.id, answer.end.result)
+            self._session.end(call.id, answer.end)
 
     def _receive(self) -> None:
         try:

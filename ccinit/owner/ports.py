@@ -16,7 +16,7 @@ from ccinit.errors import errno_text
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream
-from ccinit.formats.planes.owner_wire import Data, Refused, encode_result
+from ccinit.formats.planes.owner_wire import Data, encode_result
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.terminal import set_window_size
 from ccinit.owner.messages import MAX_END_BYTES, CallEnd, Flow, Port
@@ -109,7 +109,8 @@ class OpenCall:
         if self._is_file:
             self._end_file_if_due()
         if self._ended is not None and self._is_drained(session):
-            self._finish(self._ended, session)
+            self.is_over = True
+            session.end(self.id, self._ended)
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -190,11 +191,3 @@ class OpenCall:
         if not session.room(self.id):
             self._quiet_since = boottime()  # the client's turn: the time does not count
         return boottime() - self._quiet_since >= DRAIN_SECONDS
-
-    def _finish(self, end: CallEnd, session: Session) -> None:
-        self.is_over = True
-        if end.code:
-            code = RpcError(end.code)
-            session.refuse(self.id, Refused(code=code, reason=end.reason, detail=end.detail))
-        else:
-            session.finish(self.id, end.result)

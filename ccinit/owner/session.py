@@ -2,8 +2,8 @@
 
 Theory of operation
     Bytes from the client become events: a `Call` to carry out, `Data` for a call that is open.
-    What goes back is collected as bytes for whoever sends them. A call is open until `finish` or
-    `refuse`; each open call has two windows of 64 KiB, one for each direction:
+    What goes back is collected as bytes for whoever sends them. A call is open until `end`; each
+    open call has two windows of 64 KiB, one for each direction:
 
         to the client   shrinks by `send`, grows by the client's credit, never beyond 64 KiB
         to the guest    shrinks by the client's data, grows by `consume`
@@ -38,6 +38,7 @@ from ccinit.formats.planes.owner_wire import (
     encode_refusal,
     encode_reply,
 )
+from ccinit.owner.messages import CallEnd
 from ccinit.values import frozen
 
 _INBOUND = frozenset({Stream.INPUT, Stream.RESIZE})
@@ -125,15 +126,14 @@ class Session:
             windows.to_guest += windows.owed
             windows.owed = 0
 
-    def finish(self, call: int, result: bytes) -> None:
-        """End a call well, with an encoded result."""
-        del self._open[call]
-        self.output += encode_reply(call, result)
-
-    def refuse(self, call: int, refused: Refused) -> None:
-        """End a call badly."""
+    def end(self, call: int, end: CallEnd) -> None:
+        """End a call, also one that was never open: with its result, or refused."""
         self._open.pop(call, None)
-        self.output += encode_refusal(call, refused)
+        if end.code:
+            refused = Refused(code=RpcError(end.code), reason=end.reason, detail=end.detail)
+            self.output += encode_refusal(call, refused)
+        else:
+            self.output += encode_reply(call, end.result)
 
     def _request(self, request: Request) -> Iterator[Call]:
         if request.msgid in self._open:
@@ -151,7 +151,7 @@ class Session:
             yield Call(id=request.msgid, method=method, params=params)
 
     def _answer(self, call: int, code: RpcError, reason: str, detail: str) -> None:
-        self.refuse(call, Refused(code=code, reason=reason, detail=detail))
+        self.end(call, CallEnd(code=code, reason=reason, detail=detail))
 
     def _data(self, data: Data) -> Iterator[Data]:
         windows = self._open.get(data.id)

@@ -19,6 +19,7 @@ from ccinit.formats.planes.owner_wire import (
     encode_request,
     encode_result,
 )
+from ccinit.owner.messages import CallEnd
 from ccinit.owner.session import Call, Session
 
 EXEC = ("web", ("/bin/cat",), False, 0, 0)
@@ -49,7 +50,7 @@ def session_with(method: str, params: Iterable[object], call: int = 1) -> Sessio
 def test_call_is_open_until_it_is_finished() -> None:
     session = session_with("metrics", ())
     idle = [session.is_idle]
-    session.finish(1, encode_result(METHODS["metrics"], (b"text",)))
+    session.end(1, CallEnd(result=encode_result(METHODS["metrics"], (b"text",))))
     idle.append(session.is_idle)
     assert idle == [False, True]
     assert said(session) == [Reply(msgid=1, outcome=(b"text",))]
@@ -145,7 +146,7 @@ def test_client_writes_to_no_output(fd: int) -> None:
 
 def test_what_was_on_its_way_to_an_ended_call_is_dropped() -> None:
     session = session_with("exec", EXEC)
-    session.finish(1, encode_result(METHODS["exec"], (0, 0)))
+    session.end(1, CallEnd(result=encode_result(METHODS["exec"], (0, 0))))
     session.output.clear()
     late = encode_data(Data(id=1, fd=0, content=b"x")) + encode_credit(Credit(id=1, count=1))
     assert list(session.feed(late)) == []
