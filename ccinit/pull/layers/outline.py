@@ -8,9 +8,9 @@ one, and an empty file wherever something hides a directory of the layers below.
 
 from collections.abc import Iterator
 
-from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.formats.oci.tar import END_OF_ARCHIVE
 from ccinit.pull.layers.listing import Attributes
-from ccinit.pull.layers.tar_supplement import encode_entry
+from ccinit.pull.layers.tar_supplement import encode_directory, encode_empty_file
 from ccinit.pull.layers.tree import (
     OPAQUE_MARKER,
     Directory,
@@ -29,27 +29,12 @@ def encode_outline(root: Directory, below: MergedDirectory) -> Iterator[bytes]:
         below: the layers below, merged; the layer is not yet laid over them.
     """
     for path, directory, merged in walk_directories(root, below):
-        yield _encode(path, TarKind.DIRECTORY, directory.attributes)
+        yield encode_directory(path, directory.attributes)
         prefix = path + b"/" if path else b""
         if directory.is_opaque:
-            yield _encode(prefix + OPAQUE_MARKER, TarKind.FILE, _HIDING)
+            yield encode_empty_file(prefix + OPAQUE_MARKER, _HIDING)
         elif merged is not None:
             for name, node in directory.children.items():
                 if name in merged.children and not isinstance(node, Directory):
-                    yield _encode(prefix + name, TarKind.FILE, _HIDING)
+                    yield encode_empty_file(prefix + name, _HIDING)
     yield END_OF_ARCHIVE
-
-
-def _encode(path: bytes, kind: TarKind, attributes: Attributes) -> bytes:
-    return encode_entry(
-        TarEntry(
-            path=path,
-            kind=kind,
-            mode=attributes.mode,
-            uid=attributes.uid,
-            gid=attributes.gid,
-            size=0,
-            mtime=attributes.mtime,
-            xattrs=attributes.xattrs,
-        )
-    )

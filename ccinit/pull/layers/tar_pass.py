@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from ccinit.errors import CcinitError, LimitExceededError
-from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry
 from ccinit.pull.layers.content_digests import ContentDigests
 from ccinit.pull.layers.listing import Listing
 from ccinit.pull.layers.outline import encode_outline
 from ccinit.pull.layers.tar_reader import TarReader
-from ccinit.pull.layers.tar_supplement import encode_entry
+from ccinit.pull.layers.tar_supplement import encode_directory
 from ccinit.pull.layers.tree import LayerTree, MergedDirectory, TreeLimits
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer
@@ -98,18 +98,7 @@ class LayerPass:
     def _supplement(self) -> Iterator[bytes]:
         """Settle the directories that no entry describes; yield what completes the tar."""
         for path, attributes in self._tree.settle_implied():
-            yield encode_entry(
-                TarEntry(
-                    path=path,
-                    kind=TarKind.DIRECTORY,
-                    mode=attributes.mode,
-                    uid=attributes.uid,
-                    gid=attributes.gid,
-                    size=0,
-                    mtime=attributes.mtime,
-                    xattrs=attributes.xattrs,
-                )
-            )
+            yield encode_directory(path, attributes)
         yield END_OF_ARCHIVE
 
     def _take(self, entry: TarEntry) -> None:

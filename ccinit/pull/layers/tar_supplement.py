@@ -15,30 +15,35 @@ from ccinit.formats.oci.tar import (
     MAX_OCTAL_ID,
     MAX_OCTAL_SIZE,
     XATTR_PREFIX,
-    TarEntry,
-    TarKind,
     padded,
 )
+from ccinit.pull.layers.listing import Attributes
 
 
-def encode_entry(entry: TarEntry) -> bytes:
-    """Encode a directory or an empty file, in an extended header what ustar has no room for."""
-    is_directory = entry.kind is TarKind.DIRECTORY
-    path = entry.path
-    if is_directory:
-        path = path + b"/" if path else b"./"
-    records = [(XATTR_PREFIX + name, value) for name, value in entry.xattrs]
+def encode_directory(path: bytes, attributes: Attributes) -> bytes:
+    """Encode a directory; `path` is relative, the root's is empty."""
+    return _encode(path + b"/" if path else b"./", b"5", attributes)
+
+
+def encode_empty_file(path: bytes, attributes: Attributes) -> bytes:
+    """Encode a file without content."""
+    return _encode(path, b"0", attributes)
+
+
+def _encode(path: bytes, type_flag: bytes, attributes: Attributes) -> bytes:
+    """Encode an entry, in an extended header what ustar has no room for."""
+    records = [(XATTR_PREFIX + name, value) for name, value in attributes.xattrs]
     if len(path) > 100:
         records.append((b"path", path))
-    fields = {b"uid": entry.uid, b"gid": entry.gid, b"mtime": entry.mtime}
+    fields = {b"uid": attributes.uid, b"gid": attributes.gid, b"mtime": attributes.mtime}
     for key, value in fields.items():
         if value > (MAX_OCTAL_SIZE if key == b"mtime" else MAX_OCTAL_ID):
             records.append((key, b"%d" % value))
             fields[key] = 0
     header = _encode_header(
         path[:100],
-        b"5" if is_directory else b"0",
-        entry.mode,
+        type_flag,
+        attributes.mode,
         fields[b"uid"],
         fields[b"gid"],
         0,
