@@ -111,7 +111,8 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
     files.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         sockets = stack.enter_context(open_socket_folder())
-        machine, link = _start_devices(config, files, sockets, stack, say)
+        machine = _describe_machine(config, files, sockets)
+        link = _start_devices(config, files, sockets, stack, say)
         command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
         locks = () if config.lock is None else (config.lock,)
         say("starting QEMU")
@@ -134,7 +135,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
 
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
-) -> tuple[MachineConfig, VsockLink]:
+) -> VsockLink:
     if config.tpm is not None:
         say("starting the vTPM")
         stack.enter_context(
@@ -145,25 +146,19 @@ def _start_devices(
                 lock=config.lock,
             )
         )
-    vsock: UserVsock | KernelVsock
-    link: VsockLink
+    link: VsockLink = KernelLink(guest_cid=config.guest_cid)
     if config.vsock is VsockKind.USER:
         say("starting the vsock device")
-        vsock, link = UserVsock(socket=sockets / "vhost"), UserLink(path=sockets / "vsock")
+        link = UserLink(path=sockets / "vsock")
         stack.enter_context(_start_vsock_device(config, files, sockets))
         files.vsock_link.symlink_to(sockets / "vsock")
         stack.callback(files.vsock_link.unlink)
-    else:
-        vsock, link = (
-            KernelVsock(guest_cid=config.guest_cid),
-            KernelLink(guest_cid=config.guest_cid),
-        )
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
         stack.enter_context(_start_kbs_relay(config, files, sockets))
-    firmware = _copy_firmware(config.firmware, files)
-    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
-    return machine, link
+    if config.firmware is not None and config.firmware.variables is not None:
+        _copy_variables(config.firmware.variables, files)
+    return link
 
 
 def plan_launch(config: GuestConfig) -> tuple[str, ...]:
@@ -173,25 +168,17 @@ def plan_launch(config: GuestConfig) -> tuple[str, ...]:
     """
     program = config.tools.command("qemu-system-x86_64")
     files = GuestFiles(folder=config.folder.absolute())
-    sockets = files.folder / "sockets"
+    machine = _describe_machine(config, files, files.folder / "sockets")
+    return (*program, *plan_command(machine))
+
+
+def _describe_machine(config: GuestConfig, files: GuestFiles, sockets: Path) -> MachineConfig:
     vsock: UserVsock | KernelVsock = KernelVsock(guest_cid=config.guest_cid)
     if config.vsock is VsockKind.USER:
         vsock = UserVsock(socket=sockets / "vhost")
     firmware = config.firmware
     if firmware is not None and firmware.variables is not None:
         firmware = replace(firmware, variables=files.variables)
-    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
-    return (*program, *plan_command(machine))
-
-
-def _describe_machine(
-    config: GuestConfig,
-    files: GuestFiles,
-    sockets: Path,
-    *,
-    firmware: Firmware | None,
-    vsock: UserVsock | KernelVsock,
-) -> MachineConfig:
     return MachineConfig(
         memory_mib=config.memory_mib,
         vcpus=config.vcpus,
@@ -253,13 +240,10 @@ def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
     return child
 
 
-def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | None:
-    if firmware is None or firmware.variables is None:
-        return firmware
+def _copy_variables(pristine: Path, files: GuestFiles) -> None:
     for copy in (files.pristine_variables, files.variables):
-        shutil.copyfile(firmware.variables, copy)
+        shutil.copyfile(pristine, copy)
         copy.chmod(0o600)
-    return Firmware(code=firmware.code, variables=files.variables)
 
 
 def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient:
