@@ -9,7 +9,8 @@ make directories must not parse reports:
 * `read_report` takes the report through the descriptors, wherever they were inherited to.
 
 `generation` counts the writes. Whoever finds that it changed around a report has a report of two
-requests and starts again, with a new entry: what was read through a descriptor is kept in it.
+requests and starts again, with a new entry. What was read through a descriptor is kept in it, and
+given again after a seek, too: so each of the two looks has a descriptor of its own.
 """
 
 import errno
@@ -32,6 +33,7 @@ OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
 
 # What a child gets, read-only. Not every driver has something to say beside its report.
 ATTRIBUTES = ("provider", "generation", "outblob")
+GENERATION_AFTER = "generation_after"
 OPTIONAL_ATTRIBUTES = ("auxblob", "manifestblob")
 SVSM, VTPM_SERVICE = "svsm", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
 
@@ -43,7 +45,7 @@ _MAX_TEXT_BYTES = 4096
 
 
 OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
-"""Asks for a report over report data; holds ATTRIBUTES open, by name."""
+"""Asks for a report over report data; holds ATTRIBUTES open, by name, and GENERATION_AFTER."""
 
 
 @frozen
@@ -122,8 +124,9 @@ def _open_attributes(entry: str) -> Iterator[Mapping[str, int]]:
         optional = (
             name for name in OPTIONAL_ATTRIBUTES if os.path.exists(os.path.join(entry, name))
         )
-        for name in (*ATTRIBUTES, *optional):
-            fds[name] = _open(entry, name, os.O_RDONLY)
+        names = {name: name for name in (*ATTRIBUTES, *optional)}
+        for name, attribute in (names | {GENERATION_AFTER: "generation"}).items():
+            fds[name] = _open(entry, attribute, os.O_RDONLY)
             stack.callback(os.close, fds[name])
         yield fds
 
@@ -147,8 +150,7 @@ def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
     outblob = until_ready(lambda: _read(fds, "outblob"))
     beside = {name: _read(fds, name) for name in OPTIONAL_ATTRIBUTES if name in fds}
     report = TsmReport(outblob=outblob, **beside)
-    os.lseek(fds["generation"], 0, os.SEEK_SET)
-    if _read(fds, "generation", _MAX_TEXT_BYTES) != before:
+    if _read(fds, GENERATION_AFTER, _MAX_TEXT_BYTES) != before:
         raise PeerError("tee.generation", "the request changed while its report was read")
     return report
 

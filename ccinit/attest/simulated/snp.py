@@ -63,6 +63,7 @@ def make_files(host_data: bytes, report_data: bytes) -> Mapping[str, bytes]:
     return {
         "provider": PROVIDER.encode() + b"\n",
         "generation": b"2\n",
+        "generation_after": b"2\n",
         "outblob": make_report(host_data, report_data),
         "auxblob": make_certificate_table(),
     }

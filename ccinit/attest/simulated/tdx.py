@@ -118,6 +118,7 @@ def make_files(mrconfigid: bytes, report_data: bytes) -> Mapping[str, bytes]:
     return {
         "provider": PROVIDER.encode() + b"\n",
         "generation": b"2\n",
+        "generation_after": b"2\n",
         "outblob": make_quote(mrconfigid, report_data),
         "td_report": make_td_report(mrconfigid, report_data),
         "ccel": EVENT_LOG,

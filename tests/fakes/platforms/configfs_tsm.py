@@ -4,7 +4,8 @@ Behaves as Linux 6.12 (drivers/virt/coco/tsm.c, fs/configfs/file.c) where it mat
 
 * a directory below `tsm/report` is a request with a generation that each write advances;
 * a binary attribute is committed when its last descriptor closes, its errors going nowhere;
-* `outblob` is made when it is first read, and kept in the open file; a failed reading is not kept;
+* what is read first is kept in the open file, and a text is given again from there after a seek;
+  a failed reading is not kept; `outblob` is made when it is first read;
 * without `inblob` reading is EINVAL, without a driver making a request is ENXIO;
 * attributes that the driver does not have do not exist; those of services only below an SVSM;
 * a service's report is made by the service provider, whatever the privilege level.
@@ -153,7 +154,7 @@ class FakeConfigfs:
     def lseek(self, fd: int, offset: int, _whence: int) -> int:
         file = self._files[fd]
         assert file.name in TEXTS, "a binary attribute is never read a second time"
-        file.position, file.content = offset, None
+        file.position = offset
         return offset
 
     def read(self, fd: int, size: int) -> bytes:

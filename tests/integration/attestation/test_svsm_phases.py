@@ -87,6 +87,7 @@ class Guest:
         shown = {
             "provider": b"sev_guest\n",
             "generation": b"3\n",
+            "generation_after": b"3\n",
             "outblob": report,
             "auxblob": b"",
             "manifestblob": manifest,

@@ -79,6 +79,7 @@ def test_evidence_is_made_by_a_child_without_rights(guest: TdxGuest, tmp_path: P
     files = {
         "provider": b"tdx_guest\n",
         "generation": b"1\n",
+        "generation_after": b"1\n",
         "outblob": guest.domain.quote(data),
         "ccel": guest.ccel.read_bytes(),
     }
