@@ -53,7 +53,7 @@ def plan_debug_spec(
             "terminal": False,
             "user": {"uid": 0, "gid": 0, "umask": 0o022},
             "args": list(_HOLDER),
-            "env": [f"PATH={DEFAULT_PATH}", "HOME=/tmp", "TERM=xterm"],
+            "env": [f"PATH={DEFAULT_PATH}", "HOME=/tmp"],
             "cwd": "/",
             "capabilities": {
                 name: list(capabilities)

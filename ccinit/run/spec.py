@@ -37,6 +37,7 @@ _MOST_FILES: Final = 524_288  # servers ask for more
 _PAGE: Final = 4096
 _MOST_PIDS: Final = 1 << 22  # more there cannot be
 _MOST_LONG: Final = (1 << 63) - 1
+TERMINAL_KIND: Final = "TERM=xterm"  # what engines say; without it editors and pagers do not run
 MAX_TERMINALS: Final = 256  # of a container; each is some 40 KiB of the kernel's that nobody counts
 
 MASKED_PATHS: Final = (
@@ -167,7 +168,7 @@ def plan_exec(
     """Return the `process` of a further program in the container that `spec` describes.
 
     It has the same user, environment, limits and rights; only the command differs, and that it may
-    have a `terminal` of so many rows and columns.
+    have a `terminal` of so many rows and columns, whose kind TERM says unless the container does.
 
     Raises:
         ConfigError: `run.args`.
@@ -179,6 +180,8 @@ def plan_exec(
     if terminal is not None:
         rows, columns = terminal
         process |= {"terminal": True, "consoleSize": {"height": rows, "width": columns}}
+        if not any(text.startswith("TERM=") for text in process["env"]):
+            process["env"] = [*process["env"], TERMINAL_KIND]
     return process
 
 

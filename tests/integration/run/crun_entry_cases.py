@@ -168,7 +168,7 @@ async def case_exec_on_terminal(work: Path) -> dict[str, object]:
         "import os, sys\n"
         "print(os.isatty(0), os.ttyname(0), *os.get_terminal_size(0), flush=True)\n"
         "line = input()\n"
-        "print(line[::-1], *os.get_terminal_size(0), flush=True)\n"
+        "print(line[::-1], *os.get_terminal_size(0), os.environ['TERM'], flush=True)\n"
         "sys.exit(3)"
     )
     printed = bytearray()

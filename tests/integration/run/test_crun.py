@@ -261,7 +261,7 @@ def test_exec_that_is_cut_short_leaves_no_program_in_the_container() -> None:
 def test_exec_on_a_terminal_has_its_size_and_its_echo() -> None:
     report = run_case("exec_on_terminal")
     assert_clean(report)
-    assert report["lines"] == ["True /dev/pts/0 97 31", "hello", "olleh 120 50", ""]
+    assert report["lines"] == ["True /dev/pts/0 97 31", "hello", "olleh 120 50 xterm", ""]
     assert report["exec_status"] == "exit code 3"
 
 

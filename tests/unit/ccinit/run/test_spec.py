@@ -361,5 +361,20 @@ def test_exec_may_have_a_terminal_of_a_size() -> None:
     assert "consoleSize" not in plan_exec(spec, ("/bin/sh",))
 
 
+@pytest.mark.parametrize(("said", "kind"), [((), "xterm"), ((("TERM", "linux"),), "linux")])
+def test_exec_on_a_terminal_says_of_which_kind_unless_the_container_does(
+    said: tuple[tuple[str, str], ...], kind: str
+) -> None:
+    spec = plan_spec(changed(container=replace(CONTAINER, env=said)))
+
+    def kinds(process: dict[str, object]) -> list[str]:
+        environment = process["env"]
+        assert isinstance(environment, list)
+        return [text for text in environment if text.startswith("TERM=")]
+
+    assert kinds(plan_exec(spec, ("/bin/vi",), (24, 80))) == [f"TERM={kind}"]
+    assert kinds(plan_exec(spec, ("/bin/vi",))) == [f"TERM={value}" for _, value in said]
+
+
 def test_what_a_container_writes_is_its_users() -> None:
     assert plan_owner(plan_spec(INPUT)) == (1000, 100)

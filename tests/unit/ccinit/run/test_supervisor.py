@@ -274,7 +274,7 @@ async def open_file(supervisor: Supervisor) -> None:
 def test_container_is_asked_for_nothing_but_while_it_runs(
     crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = {"process": {"user": {"uid": 1000, "gid": 100}}}
+    spec = {"process": {"env": [], "user": {"uid": 1000, "gid": 100}}}
     monkeypatch.setattr(Supervisor, "_prepare", lambda *_: spec)
     opened: list[tuple[object, ...]] = []
 
