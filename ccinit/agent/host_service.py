@@ -96,7 +96,7 @@ class HostService:
             raise Refusal(RpcError.DENIED)
         return PROTOCOL, self._build_id
 
-    async def state(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+    async def state(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Report the state now."""
         return self._state.report()
 
@@ -117,14 +117,14 @@ class HostService:
         self.offered.set()
         return ()
 
-    async def start(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+    async def start(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Let the pod start; again changes nothing."""
         if not self.may_start:
             raise Refusal(RpcError.DENIED)
         self.starting.set()
         return ()
 
-    async def metrics(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+    async def metrics(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Report memory in coarse units, and processors."""
         if not self.may_measure:
             raise Refusal(RpcError.DENIED)
@@ -134,7 +134,7 @@ class HostService:
         )
         return total, available, os.cpu_count() or 1
 
-    async def exit(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+    async def exit(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Report how the pod ended; its phases are those in which that is known for good."""
         if not self.may_tell_exit:
             raise Refusal(RpcError.DENIED)
@@ -160,7 +160,7 @@ class HostService:
             raise Refusal(RpcError.DENIED) from error
         return chunk.following, chunk.last, chunk.data
 
-    async def relay(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+    async def relay(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Say whether the owner plane would take this connection."""
         if self.owner is None:
             raise Refusal(RpcError.DENIED)

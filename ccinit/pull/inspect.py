@@ -9,7 +9,7 @@ from ccinit.pull.documents import verify_config, verify_documents, verify_encryp
 from ccinit.pull.messages.layers import EncryptedLayer, InspectedImage, InspectRequest
 
 
-def inspect_job(request: InspectRequest, channel: object) -> InspectedImage:  # noqa: ARG001
+def inspect_job(request: InspectRequest, _channel: object) -> InspectedImage:
     """Verify the documents and list the layers.
 
     Raises:

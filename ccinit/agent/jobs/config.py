@@ -4,6 +4,6 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.boot.configuration import Configuration, ParseInitdata, parse_configuration
 
 
-def run(request: ParseInitdata, channel: JobChannel) -> Configuration:  # noqa: ARG001
+def run(request: ParseInitdata, _channel: JobChannel) -> Configuration:
     """Do the job."""
     return parse_configuration(request.document)

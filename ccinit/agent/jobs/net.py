@@ -6,7 +6,7 @@ from ccinit.boot.network_offer import NetworkPlan
 from ccinit.kernel.netlink import LOOPBACK_INDEX, NetworkLinks
 
 
-def run(request: NetworkPlan, channel: JobChannel) -> NetworkReady:  # noqa: ARG001
+def run(request: NetworkPlan, _channel: JobChannel) -> NetworkReady:
     """Do the job."""
     with NetworkLinks() as links:
         links.set_link_up(LOOPBACK_INDEX)

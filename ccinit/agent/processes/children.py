@@ -188,7 +188,7 @@ class Children:
         *,
         fds: Mapping[str, int],
         workspace: str = "",
-    ) -> AsyncIterator["PreparedChild"]:
+    ) -> AsyncIterator[PreparedChild]:
         """Start a child for a job that is soon to come; yields it, and ends it with the block.
 
         It loads its code and gives up its rights while others work, behind them if there are too
@@ -236,7 +236,7 @@ class Children:
         workspace: str,
         fds: Mapping[str, int] | None = None,
         stdin: int | None = None,
-    ) -> AsyncIterator["PreparedProgram"]:
+    ) -> AsyncIterator[PreparedProgram]:
         """Start a child that waits to become the program of `role`; see `prepare`.
 
         `stdin` is the program's standard input instead of /dev/null.

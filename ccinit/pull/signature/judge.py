@@ -35,7 +35,7 @@ from ccinit.pull.signature.sigstore import (
 from ccinit.pull.signature.transparency_log import load_log_key
 
 
-def signature_job(request: SignatureRequest, channel: object) -> AcceptedImage:  # noqa: ARG001
+def signature_job(request: SignatureRequest, _channel: object) -> AcceptedImage:
     """Accept an image, or refuse it.
 
     Raises:
