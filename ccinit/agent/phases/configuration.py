@@ -60,6 +60,7 @@ async def configure(guest: Guest) -> Configured:
 
     Raises:
         VerificationError: `config.…`: absent, ambiguous, not bound.
+        ChildError: `child.protocol`, a child names a disk or platform that there is none of.
         FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
         ConfigError: `attest.…`: not exactly one platform.
     """
@@ -69,7 +70,7 @@ async def configure(guest: Guest) -> Configured:
     disks = list_virtio_disks()
     found = await _read_document(guest, disks)
     if not 0 <= found.disk < len(disks):
-        raise VerificationError("config.absent", "the child names a disk that does not exist")
+        raise ChildError("child.protocol", f"{len(disks)} disks, and the document on {found.disk}")
     algorithm = initdata_binding(platform.tee).algorithm
     digest = document_digest(found.document, algorithm)
     bound = await run_on_platform(

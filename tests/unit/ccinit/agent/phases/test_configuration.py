@@ -55,12 +55,13 @@ class Children:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.disk = 0
 
     async def run(self, _role: Role, request: object, _reply: type, **_how: object) -> object:
         self.asked.append(request)
         match request:
             case ReadInitdata():
-                return InitdataDocument(disk=0, document=DOCUMENT)
+                return InitdataDocument(disk=self.disk, document=DOCUMENT)
             case ParseInitdata(document=document):
                 return parse_configuration(document)
         raise AssertionError(request)
@@ -108,6 +109,19 @@ def test_r08_bytes_that_are_parsed_are_those_that_were_bound(
         BindRequest(tee=Tee.SNP, digest=digest),
         ParseInitdata(document=DOCUMENT),
     ]
+
+
+@pytest.mark.parametrize("disk", [-1, 1])
+def test_child_that_names_a_disk_that_is_not_there_is_at_fault(
+    disk: int, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children.disk = disk
+    with pytest.raises(ChildError) as refused:
+        configured(children, monkeypatch, Tee.SNP)
+    assert refused.value.reason == "child.protocol"
+    assert children.asked == [ReadInitdata(disks=1)]
+    children.disk = 0
+    assert configured(children, monkeypatch, Tee.SNP).document == DOCUMENT
 
 
 def test_r07_document_of_another_algorithm_than_the_platforms_is_refused(
