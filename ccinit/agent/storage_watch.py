@@ -15,10 +15,9 @@ from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.block import describe_mapping
 from ccinit.kernel.kmsg import KernelRecord
-from ccinit.unlock.kernel_faults import DiskFault, FaultKind, parse_disk_fault
+from ccinit.unlock.kernel_faults import DiskFault, parse_disk_fault
 
 _PREFIX = "ccinit-"
-_WORDS = {FaultKind.INTEGRITY: "integrity", FaultKind.LOST_WRITE: "lost_write"}
 
 
 class StorageWatch:
@@ -52,7 +51,7 @@ class StorageWatch:
         if name.startswith(_PREFIX) and volume in kinds:
             where = "scratch" if kinds[volume] is VolumeKind.SCRATCH else "volume"
         line = text.partition(b"\n")[0].decode("ascii", "replace")
-        return VerificationError(f"{where}.{_WORDS[fault.kind]}", f"{volume or name}: {line}")
+        return VerificationError(f"{where}.{fault.kind}", f"{volume or name}: {line}")
 
     def _report(self, error: CcinitError) -> None:
         self._guest.event(str(error))

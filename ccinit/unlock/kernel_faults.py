@@ -6,16 +6,16 @@ rate-limited by the kernel, ten in five seconds for all disks together: that the
 fault, how many there are proves nothing.
 """
 
-from enum import Enum, auto
+from enum import StrEnum
 
 from ccinit.values import frozen
 
 
-class FaultKind(Enum):
-    """What happened."""
+class FaultKind(StrEnum):
+    """What happened, as reasons of errors have it."""
 
-    INTEGRITY = auto()
-    LOST_WRITE = auto()
+    INTEGRITY = "integrity"
+    LOST_WRITE = "lost_write"
 
 
 @frozen
