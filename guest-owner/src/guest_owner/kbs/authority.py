@@ -78,12 +78,7 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
     public = {state / "ca.pem": identity.authority, state / "server.pem": identity.certificate}
     files = private | public
     _require_none(state, files)
-    try:
-        write_all_atomically(files, public=public)
-    except BaseException:  # a rename that failed, or Ctrl-C: none of them was there before
-        for path in files:
-            path.unlink(missing_ok=True)
-        raise
+    write_all_atomically(files, public=public)
 
 
 def _require_none(state: Path, files: Collection[Path]) -> None:

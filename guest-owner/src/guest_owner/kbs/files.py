@@ -63,8 +63,9 @@ def write_all_atomically(
 ) -> None:
     """Write files beside their places and flush all of them before the first is renamed there.
 
-    So a disk that has no room for one of them changes none. Only who is killed between two renames
-    leaves some: they are made in the order of `files`.
+    So a disk that has no room for one of them changes none, and if it fails later, those that were
+    not there before go again, and the error says which were replaced. Only who is killed between
+    two renames leaves some: they are made in the order of `files`.
 
     Args:
         files: contents by path.
@@ -75,6 +76,8 @@ def write_all_atomically(
         ConfigError: `state.write`; `state.place`, a device, say, or a link would be replaced.
     """
     staged: dict[Path, Path] = {}
+    fresh: list[Path] = []
+    replaced: list[Path] = []
     path = Path()
     try:
         for path in files:
@@ -86,14 +89,24 @@ def write_all_atomically(
             staged[path] = unfinished
             _fill(descriptor, data)
         for path, unfinished in staged.items():
-            unfinished.replace(path)
-            sync_directory(path.parent)
+            with _opened_folder(path.parent) as folder:  # what cannot be flushed is not renamed
+                is_there = path.exists()
+                if not is_there:
+                    fresh.append(path)
+                unfinished.replace(path)
+                if is_there:
+                    replaced.append(path)
+                os.fsync(folder)
     except (OSError, KeyboardInterrupt, SystemExit) as error:
-        for unfinished in staged.values():
+        for unfinished in (*staged.values(), *fresh):
             with contextlib.suppress(OSError):
                 unfinished.unlink()
         if isinstance(error, OSError):
-            raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+            detail = f"cannot write {path}: {error.strerror}"
+            if replaced:
+                changed = ", ".join(map(str, replaced))
+                detail = f"{detail}; replaced all the same, for now at least: {changed}"
+            raise ConfigError("state.write", detail) from error
         raise
 
 
@@ -153,13 +166,19 @@ def remove_file(path: Path) -> None:
     Raises:
         ConfigError: `state.remove`.
     """
+    is_gone = False
     try:
-        path.unlink()
-        sync_directory(path.parent)
+        with _opened_folder(path.parent) as folder:
+            path.unlink()
+            is_gone = True
+            os.fsync(folder)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigError("state.remove", f"cannot remove {path}: {error.strerror}") from error
+        detail = f"cannot remove {path}: {error.strerror}"
+        if is_gone:
+            detail = f"{detail}; it is gone all the same, for now at least"
+        raise ConfigError("state.remove", detail) from error
 
 
 @contextmanager
@@ -286,8 +305,14 @@ def sync_directory(path: Path) -> None:
     Raises:
         OSError: it cannot be.
     """
+    with _opened_folder(path) as folder:
+        os.fsync(folder)
+
+
+@contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """How files of the owner's state reach the disk, and what is never replaced."""
 
+import errno
 import os
 import threading
 import tracemalloc
@@ -20,7 +21,7 @@ from guest_owner.kbs.files import (
     write_new,
 )
 from tests.fakes.machine.disk_log import log_disk
-from tests.fakes.machine.scarcity import room_for
+from tests.fakes.machine.scarcity import descriptors_left, room_for
 
 
 def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
@@ -111,6 +112,81 @@ def test_file_that_finds_no_room_changes_none_of_those_it_comes_with(tmp_path: P
     assert [*first.parent.iterdir(), *last.parent.iterdir()] == [first, last]
     write_all_atomically({first: b"new", last: bytes(11)})
     assert [path.read_bytes() for path in (first, last)] == [b"new", bytes(11)]
+
+
+def test_write_that_could_not_be_flushed_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def open_files(name: str, flags: int, mode: int = 0) -> int:
+        if flags & os.O_DIRECTORY:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return really_open(name, flags, mode)
+
+    really_open = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_files)
+        with pytest.raises(ConfigError) as caught:
+            write_atomically(path, b"new")
+        assert reason_of(caught) == "state.write"
+        with pytest.raises(ConfigError) as caught:
+            remove_file(path)
+        assert reason_of(caught) == "state.remove"
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+    with descriptors_left(1):
+        write_atomically(path, b"new")
+        remove_file(path)
+    assert not list(tmp_path.iterdir())
+
+
+def fail_to_flush(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def flush(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    patch.setattr(os, "fsync", flush)
+
+
+def test_error_after_a_name_has_changed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = tmp_path / "a/first", tmp_path / "b/last"
+    write_all_atomically({first: b"old", last: b"old"})
+    fail_to_flush(last.parent, monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        write_all_atomically({first: b"new", last: b"new"})
+    assert reason_of(caught) == "state.write"
+    said = f"cannot write {last}: Input/output error; replaced all the same, for now at least"
+    assert caught.value.detail == f"{said}: {first}, {last}"
+    assert [path.read_bytes() for path in (first, last)] == [b"new", b"new"]
+
+    with pytest.raises(ConfigError) as caught:
+        remove_file(last)
+    assert reason_of(caught) == "state.remove"
+    said = f"cannot remove {last}: Input/output error; it is gone all the same, for now at least"
+    assert caught.value.detail == said
+    assert not last.exists()
+
+
+def test_disk_that_fails_after_a_rename_keeps_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = tmp_path / "a/first", tmp_path / "b/last"
+    with monkeypatch.context() as patch:
+        fail_to_flush(last.parent, patch)
+        with pytest.raises(ConfigError) as caught:
+            write_all_atomically({first: b"new", last: b"new"})
+    assert reason_of(caught) == "state.write"
+    assert caught.value.detail == f"cannot write {last}: Input/output error"
+    assert not [*first.parent.iterdir(), *last.parent.iterdir()]
+    write_all_atomically({first: b"new", last: b"new"})
+    assert [path.read_bytes() for path in (first, last)] == [b"new", b"new"]
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(143)])
