@@ -47,11 +47,12 @@ def held_alone(directory: Path, why: str) -> Iterator[None]:
     """Hold a directory as the only process that does so.
 
     Raises:
-        ConfigError: `state.held`, another one does, for which there is a reason: `why`.
+        ConfigError: `state.held`, another one does, for which there is a reason: `why`;
+            `state.lock`.
     """
     descriptor = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if not _try_lock(descriptor):
+        if not _try_lock(descriptor, directory):
             raise ConfigError("state.held", f"cannot have {directory} alone: {why}")
         yield
     finally:
@@ -63,8 +64,8 @@ def changing(root: Path) -> Iterator[None]:
     """Hold the right to change the files of a state directory; within it, once more is the same.
 
     Raises:
-        ConfigError: `state.busy`, another process has held it for five seconds; `state.read`; as
-            `require_state`.
+        ConfigError: `state.busy`, another process has held it for five seconds; `state.lock`;
+            `state.read`; as `require_state`.
     """
     held: set[Path] = getattr(_mine, "held", set())
     if root in held:
@@ -88,14 +89,14 @@ def changing_if_free(root: Path) -> Iterator[bool]:
     """Hold the right for the block unless another process has it; tell whether it is held.
 
     Raises:
-        ConfigError: `state.read`.
+        ConfigError: `state.lock`, `state.read`.
     """
     if root in getattr(_mine, "held", set()):
         yield True
         return
     descriptor = _open_lock(root / LOCK_FILE)
     try:
-        yield _try_lock(descriptor)
+        yield _try_lock(descriptor, root / LOCK_FILE)
     finally:
         os.close(descriptor)
 
@@ -104,7 +105,7 @@ def may_change(root: Path) -> bool:
     """Whether nobody else holds the right to change the files of a state directory at this moment.
 
     Raises:
-        ConfigError: `state.read`.
+        ConfigError: `state.lock`, `state.read`.
     """
     with changing_if_free(root) as is_free:
         return is_free
@@ -118,17 +119,20 @@ def busy(root: Path) -> ConfigError:
 
 def _wait_for(descriptor: int, root: Path) -> None:
     end = time.monotonic() + WAIT_SECONDS
-    while not _try_lock(descriptor):
+    while not _try_lock(descriptor, root / LOCK_FILE):
         if time.monotonic() > end:
             raise busy(root)
         time.sleep(_STEP_SECONDS)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # a network's file system may have no locks
+        detail = f"cannot lock {path}: {error.strerror}; is it on a local disk?"
+        raise ConfigError("state.lock", detail) from error
     return True
 
 

@@ -1,8 +1,11 @@
 """Whoever changes what they have read is the only one who does: each change, by any command."""
 
+import errno
+import fcntl
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.exclusion import changing, held_alone
+from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.files import write_all_atomically
 from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.policy import Rule
@@ -43,6 +46,29 @@ def test_directory_is_held_by_one(tmp_path: Path) -> None:
             pass
         assert caught.value.reason == "state.held"
     with held_alone(tmp_path, "nobody has it"):
+        pass
+
+
+def test_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def why_refused(hold: AbstractContextManager[None]) -> ConfigError:
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", lock)
+            with pytest.raises(ConfigError) as caught, hold:
+                pass
+        return caught.value
+
+    for path, error in (
+        (tmp_path, why_refused(held_alone(tmp_path, ""))),
+        (tmp_path / LOCK_FILE, why_refused(changing(tmp_path))),
+    ):
+        assert error.reason == "state.lock"
+        assert error.detail.startswith(f"cannot lock {path}: No locks available")
+    with held_alone(tmp_path, ""), changing(tmp_path):
         pass
 
 
