@@ -141,13 +141,14 @@ def append_line(path: Path, line: bytes) -> None:
     """Add a line to a file, all of it or nothing; it is on the disk when this returns.
 
     Raises:
-        OSError: it cannot be written; the file is as it was.
+        OSError: it cannot be written; the file is as it was, or empty if there was none.
     """
-    is_new = not path.exists()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(path, flags, PRIVATE_MODE)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         size = os.fstat(descriptor).st_size
+        if not size:  # its name before its first line: else that stays where it is refused
+            sync_directory(path.parent)
         try:
             rest = memoryview(line)
             while rest:  # a disk that is nearly full takes a part, and says so the next time
@@ -156,8 +157,6 @@ def append_line(path: Path, line: bytes) -> None:
         except OSError:
             os.ftruncate(descriptor, size)  # else the next line would continue this one
             raise
-    if is_new:
-        sync_directory(path.parent)
 
 
 def drop_unfinished(path: Path) -> int:

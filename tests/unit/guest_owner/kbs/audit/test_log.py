@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from guest_owner.kbs.audit.log import (
     Event,
     read_audit,
 )
+from tests.fakes.machine.disk_log import log_disk
 from tests.fakes.machine.scarcity import room_for
 from tests.unit.guest_owner.kbs.audit_records import RECORD
 
@@ -88,6 +92,32 @@ def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(
     assert observed == [RECORD]
     log.append(RECORD)
     assert len(list(read_audit(path))) == 2
+
+
+def test_record_whose_file_may_be_lost_is_refused_and_in_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    done = log_disk(monkeypatch)
+    flush, broken = os.fsync, OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def flush_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise broken
+        flush(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", flush_files)
+        for _ in range(2):
+            with pytest.raises(CcinitError) as caught:
+                log.append(RECORD)
+            assert caught.value.reason == "audit.write"
+    assert not list(read_audit(path))
+    # The name of a file that is there already is flushed, too: it was not before.
+    log.append(RECORD)
+    assert len(list(read_audit(path))) == 1
+    assert done == ["flush folder", "flush file"]
 
 
 @pytest.mark.parametrize(
