@@ -1,7 +1,8 @@
 """Kernel settings of a running guest, as one table, and their writing.
 
-The measured command line has closed what only it can close (consoles, lockdown, module signatures);
-these are the rest. Each row says which way out of the guest or into the kernel it shuts, or what a
+The measured command line has closed what only it can close (consoles, lockdown, module signatures),
+and says what profiles differ in: `prod` does not go on behind an oops, `test` seals its text. These
+are the rest. Each row says which way out of the guest or into the kernel it shuts, or what a
 container must not use up. Module loading is already off: stage 0 does that when the last module is
 in.
 """
@@ -49,7 +50,6 @@ SETTINGS = (
     Setting("kernel.io_uring_disabled", "2", "no io_uring"),
     Setting("user.max_user_namespaces", "0", "containers make no user namespaces"),
     Setting("vm.oom_dump_tasks", "0", "no process list in the kernel log"),
-    Setting("kernel.panic_on_oops", "1", "a broken kernel does not go on"),
     Setting("fs.protected_symlinks", "1", "no symlink races in sticky directories"),
     Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
     Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
