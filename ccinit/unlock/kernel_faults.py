@@ -37,8 +37,12 @@ _FORMS = (
     (FaultKind.INTEGRITY, "device-mapper: verity: ", ": metadata block "),
     (FaultKind.LOST_WRITE, "Buffer I/O error on dev ", ", logical block "),
     (FaultKind.LOST_WRITE, "EXT4-fs warning (device ", "): ext4_end_bio:"),
-    # Of its own structures; the file system is read-only from here on.
+    (FaultKind.LOST_WRITE, "EXT4-fs (", "): failed to convert unwritten extents to "),
+    (FaultKind.LOST_WRITE, "EXT4-fs (", "): Delayed block allocation failed for inode "),
+    # Of its own structures, or by its journal, which has two ways to say so. It takes no change
+    # from here on, and says no more: the first of these lines is the last.
     (FaultKind.LOST_WRITE, "EXT4-fs error (device ", "): "),
+    (FaultKind.LOST_WRITE, "EXT4-fs error (device ", ") in "),
 )
 _STRAY = "trusted_key: "  # what dm-crypt inherits from a header of the keys that it can use
 _BUFFER = "Buffer I/O error"

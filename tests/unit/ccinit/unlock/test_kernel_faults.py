@@ -34,6 +34,17 @@ INTEGRITY, LOST = FaultKind.INTEGRITY, FaultKind.LOST_WRITE
             LOST,
             "dm-3",
         ),
+        (b"EXT4-fs error (device dm-3) in ext4_dirty_inode:6080: IO failure", LOST, "dm-3"),
+        (
+            b"EXT4-fs (dm-3): failed to convert unwritten extents to written extents -- potential",
+            LOST,
+            "dm-3",
+        ),
+        (
+            b"EXT4-fs (dm-3): Delayed block allocation failed for inode 12 at logical offset 0",
+            LOST,
+            "dm-3",
+        ),
         (
             b"device-mapper: crypt: dm-1: INTEGRITY AEAD ERROR, sector 8\n SUBSYSTEM=block",
             INTEGRITY,
@@ -58,6 +69,7 @@ def test_line_about_a_fault_names_its_device(text: bytes, kind: FaultKind, devic
         b"Buffer I/O error on dev dm-3, logical block 17, async page read",
         b"EXT4-fs (dm-3): mounted filesystem with ordered data mode",
         b"EXT4-fs error (device dm-3)",
+        b"EXT4-fs (dm-3): Remounting filesystem read-only",
         b"main[7]: device-mapper: crypt: dm-1: INTEGRITY AEAD ERROR, sector 8",
         b"device-mapper: crypt: : INTEGRITY AEAD ERROR, sector 8",
         b"device-mapper: crypt: ../../x: INTEGRITY AEAD ERROR, sector 8",
