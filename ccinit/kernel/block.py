@@ -5,6 +5,7 @@ is left to the rooms. Direct I/O goes past the page cache, so that a read return
 says now and a write has reached it.
 """
 
+import errno
 import fcntl
 import mmap
 import os
@@ -18,7 +19,6 @@ from ccinit.values import frozen
 
 BLKGETSIZE64 = 0x80081272
 SECTOR_BYTES = 512
-_EIO = 5
 _U64 = struct.Struct("=Q")
 
 SYSFS_BLOCK = "/sys/class/block"
@@ -99,9 +99,18 @@ def _read_device(directory: str, name: str) -> BlockDevice:
         number=_read_text(f"{directory}/dev"),
         size_bytes=int(_read_text(f"{directory}/size")) * SECTOR_BYTES,
         read_only=_read_text(f"{directory}/ro") != "0",
-        serial=_read_text(f"{directory}/serial"),
+        serial=_read_serial(f"{directory}/serial"),
         holders=tuple(sorted(os.listdir(f"{directory}/holders"))),
     )
+
+
+def _read_serial(path: str) -> str:
+    try:
+        return _read_text(path)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return ""  # the device does not know the question (virtio 1.2, VIRTIO_BLK_S_UNSUPP)
 
 
 def _read_text(path: str) -> str:
@@ -130,7 +139,7 @@ def read_direct(node: str, offset: int, length: int) -> bytes:
         except OSError as error:
             raise kernel_error(error, "block.read", node) from error
         if done != length:
-            raise KernelError(_EIO, "block.read", node)
+            raise KernelError(errno.EIO, "block.read", node)
         return buffer[:]
 
 
@@ -153,7 +162,7 @@ def write_direct(node: str, offset: int, data: bytes) -> None:
         except OSError as error:
             raise kernel_error(error, "block.write", node) from error
         if done != len(data):
-            raise KernelError(_EIO, "block.write", node)
+            raise KernelError(errno.EIO, "block.write", node)
 
 
 def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
@@ -173,7 +182,7 @@ def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
         try:
             for offset, length in extents:
                 if os.pwritev(fd, [memoryview(zeros)[:length]], offset) != length:
-                    raise KernelError(_EIO, "block.write", node)
+                    raise KernelError(errno.EIO, "block.write", node)
             os.fsync(fd)
         except OSError as error:
             raise kernel_error(error, "block.write", node) from error

@@ -1,9 +1,11 @@
 import errno
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from ccinit.errors import KernelError
+from ccinit.kernel import block
 from ccinit.kernel.block import BlockDevice, describe_mapping, list_virtio_disks
 
 
@@ -51,6 +53,37 @@ def test_disk_that_vanishes_is_a_kernel_error(tmp_path: Path) -> None:
         list_virtio_disks(str(tmp_path))
     assert error.value.reason == "kernel.block.list"
     assert error.value.errno == errno.ENOENT
+
+
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Have the kernel refuse to read the file `name` of any device."""
+
+    def open_or_refuse(path: str, mode: str) -> IO[bytes]:
+        if path.endswith(f"/{name}"):
+            raise OSError(number, "refused", path)
+        return Path(path).open(mode)
+
+    monkeypatch.setattr(block, "open", open_or_refuse, raising=False)
+
+
+def test_disk_that_cannot_be_asked_for_its_serial_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_device(tmp_path, "vda", "virtio_blk", serial="data\n")
+    assert [disk.serial for disk in list_virtio_disks(str(tmp_path))] == ["data"]
+    refuse_to_read(monkeypatch, "serial", errno.EOPNOTSUPP)
+    assert [disk.serial for disk in list_virtio_disks(str(tmp_path))] == [""]
+
+
+@pytest.mark.parametrize(("name", "number"), [("serial", errno.ENOMEM), ("size", errno.EOPNOTSUPP)])
+def test_disk_whose_description_cannot_be_read_is_a_kernel_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    add_device(tmp_path, "vda", "virtio_blk")
+    refuse_to_read(monkeypatch, name, number)
+    with pytest.raises(KernelError) as error:
+        list_virtio_disks(str(tmp_path))
+    assert (error.value.reason, error.value.errno) == ("kernel.block.list", number)
 
 
 def test_mapping_is_described_by_its_name_or_by_that_of_what_is_built_on_it(tmp_path: Path) -> None:
