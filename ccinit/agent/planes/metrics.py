@@ -3,7 +3,8 @@
 Read when asked, from kernel files and from what PID 1 holds anyway; nothing is sampled in between.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from ccinit.agent.figures import read_memory, read_pss_bytes
 from ccinit.agent.guest import Guest
@@ -11,6 +12,7 @@ from ccinit.errors import KernelError
 from ccinit.formats.planes.prometheus import Metric, MetricKind, Sample, render
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime_us
+from ccinit.run.supervisor import Supervisor
 
 _C, _G = MetricKind.COUNTER, MetricKind.GAUGE
 
@@ -75,9 +77,8 @@ def _of_containers(guest: Guest) -> Iterator[Metric]:
         help="How often a container was started.",
         samples=_samples({name: one.life.starts for name, one in containers.items()}),
     )
-    used = {name: usage for name, one in containers.items() if (usage := _usage(one.cgroup))}
-    for index, (name, kind, text) in enumerate(_USAGE):
-        samples = _samples({container: usage[index] for container, usage in used.items()})
+    for name, kind, text, read in _USAGE:
+        samples = _samples(_read_each(containers, read))
         yield Metric(name=f"ccinit_container_{name}", kind=kind, help=text, samples=samples)
     yield Metric(
         name="ccinit_container_oom_kills_total",
@@ -87,23 +88,22 @@ def _of_containers(guest: Guest) -> Iterator[Metric]:
     )
 
 
-_USAGE = (
-    ("memory_bytes", _G, "Memory in use."),
-    ("cpu_seconds_total", _C, "Processor time used."),
-    ("processes", _G, "Processes and threads."),
+_USAGE: tuple[tuple[str, MetricKind, str, Callable[[Cgroup], float]], ...] = (
+    ("memory_bytes", _G, "Memory in use.", Cgroup.memory_bytes),
+    ("cpu_seconds_total", _C, "Processor time used.", lambda one: one.processor_us() / 1e6),
+    ("processes", _G, "Processes and threads.", Cgroup.processes),
 )
 
 
-def _usage(cgroup: Cgroup) -> tuple[float, ...]:
-    """What a container uses; nothing if it does not run now."""
-    try:
-        return (
-            cgroup.memory_bytes(),
-            cgroup.processor_us() / 1e6,
-            cgroup.processes(),
-        )
-    except KernelError:
-        return ()
+def _read_each(
+    containers: Mapping[str, Supervisor], read: Callable[[Cgroup], float]
+) -> Mapping[str, float]:
+    """Return what each container uses; one that does not run now is left out."""
+    usage = {}
+    for name, one in containers.items():
+        with suppress(KernelError):
+            usage[name] = read(one.cgroup)
+    return usage
 
 
 def _samples(values: Mapping[str, float]) -> tuple[Sample, ...]:
