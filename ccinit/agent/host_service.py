@@ -49,8 +49,7 @@ class HostService:
     """Answers the host; see `ccinit.rpc.dispatch.HostService`.
 
     Attributes:
-        offer: the newest network offer, until NET takes it.
-        offered: set when an offer waits.
+        offer: the newest network offer, until NET takes it (`next_offer`).
         stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
         stopping: set when the guest shall end: the host asked for that, a signal, or the guest
             itself (`Guest.give_up`, the end of a debug grant).
@@ -65,7 +64,6 @@ class HostService:
 
     def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
         self.offer: NetworkOffer | None = None
-        self.offered = Event()
         self.stop_grace_seconds: int | None = None
         self.stopping = Event()
         self.figures = Figures()
@@ -78,6 +76,7 @@ class HostService:
         self._state = state
         self._build_id = build_id
         self._ring = ring
+        self._offered = Event()
 
     @property
     def phase(self) -> Phase:
@@ -114,8 +113,16 @@ class HostService:
         self.offer = NetworkOffer(
             mac=mac, address=address, prefix=prefix, gateway=gateway, mtu=mtu, dns=dns
         )
-        self.offered.set()
+        self._offered.set()
         return ()
+
+    async def next_offer(self) -> NetworkOffer:
+        """Wait for an offer, and take it."""
+        while self.offer is None:
+            self._offered.clear()
+            await self._offered.wait()
+        offer, self.offer = self.offer, None
+        return offer
 
     async def start(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Let the pod start; again changes nothing."""

@@ -143,7 +143,7 @@ class World:
     def snapshot(self) -> tuple[object, ...]:
         """Return all that a host could have changed."""
         service = self.service
-        flags = (service.stopping.is_set(), service.starting.is_set(), service.offered.is_set())
+        flags = (service.stopping.is_set(), service.starting.is_set())
         slots = (service.offer, service.stop_grace_seconds, self.plane.taken, self.ring.room)
         return *flags, *slots, self.state.report()
 

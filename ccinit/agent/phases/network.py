@@ -29,11 +29,7 @@ async def connect(guest: Guest) -> NetworkPlan:
 
 async def _wait_for_plan(guest: Guest) -> NetworkPlan:
     while True:
-        await guest.service.offered.wait()
-        guest.service.offered.clear()
-        offer, guest.service.offer = guest.service.offer, None
-        if offer is None:
-            continue
+        offer = await guest.service.next_offer()
         try:
             return verify_offer(offer)
         except (FormatError, VerificationError) as error:

@@ -11,7 +11,7 @@ from ccinit.agent.state import BootState
 from ccinit.boot.network_offer import NetworkOffer
 from ccinit.formats.planes.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
 from ccinit.formats.planes.msgpack_rpc import Request, encode_error, encode_result
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.rpc.dispatch import Refusal, answer
 from ccinit.seal.ring import SealedRing
 
@@ -95,10 +95,27 @@ def test_newest_offer_of_a_network_waits_for_its_phase(service: HostService) -> 
     for last in (b"\1", b"\2"):
         address = bytes(15) + last
         assert call(service, "offer_network", bytes(6), address, 24, bytes(16), 1500, ()) == ()
-    assert service.offered.is_set()
-    assert service.offer == NetworkOffer(
+    assert EventLoop().run(service.next_offer()) == NetworkOffer(
         mac=bytes(6), address=bytes(15) + b"\2", prefix=24, gateway=bytes(16), mtu=1500, dns=()
     )
+    assert service.offer is None
+
+
+def test_phase_of_the_network_waits_for_an_offer(service: HostService) -> None:
+    async def take_two() -> list[bytes]:
+        return [(await service.next_offer()).mac for _ in range(2)]
+
+    async def wait_twice() -> list[bytes]:
+        async with TaskGroup() as group:
+            taking = group.start(take_two(), "NET")
+            for mac in (b"\1" * 6, b"\2" * 6):
+                await sleep(0)
+                params = (mac, bytes(16), 24, bytes(16), 1500, ())
+                await service.call(METHODS["offer_network"], params)
+                await sleep(0)
+            return await taking.join()
+
+    assert EventLoop().run(wait_twice()) == [b"\1" * 6, b"\2" * 6]
 
 
 def test_first_wish_to_stop_counts(service: HostService) -> None:
