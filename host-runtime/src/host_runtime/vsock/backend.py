@@ -42,19 +42,6 @@ _LOGGED_BREAKS = 16
 _log = logging.getLogger(__name__)
 
 
-class RingObserver(Protocol):
-    """Who wants to know that a ring's kick descriptor comes or goes, or that a ring is lost."""
-
-    def add_kick(self, index: int, descriptor: int) -> None:
-        """Watch `descriptor`: it becomes readable when ring `index` has news."""
-
-    def remove_kick(self, index: int, descriptor: int) -> None:
-        """Stop watching `descriptor`, which is closed next."""
-
-    def stop_ring(self, index: int) -> None:
-        """Ring `index` is broken or begins anew: what was under way is lost."""
-
-
 class Ring:
     """One ring's settings as QEMU sent them, and the running queue once they suffice."""
 
@@ -73,6 +60,19 @@ class Ring:
         """Tell the driver that buffers were published, if it asks to be told."""
         if self.call is not None and self.queue is not None and self.queue.wants_interrupt():
             os.eventfd_write(self.call, 1)
+
+
+class RingObserver(Protocol):
+    """Who wants to know that a ring's kick descriptor comes or goes, or that a ring is lost."""
+
+    def add_kick(self, descriptor: int, ring: Ring) -> None:
+        """Watch `descriptor`: it becomes readable when the ring has news."""
+
+    def remove_kick(self, descriptor: int) -> None:
+        """Stop watching `descriptor`, which is closed next."""
+
+    def lose_ring(self) -> None:
+        """A ring is broken or begins anew: what was under way is lost."""
 
 
 class VhostUserBackend:
@@ -111,7 +111,7 @@ class VhostUserBackend:
             _log.warning("ring %d is broken: %s", ring.index, error)
         ring.is_broken = True
         ring.queue = None
-        self._observer.stop_ring(ring.index)
+        self._observer.lose_ring()
 
     def close(self) -> None:
         """Stop both rings and close every descriptor."""
@@ -209,7 +209,7 @@ class VhostUserBackend:
         if descriptor is not None:
             os.set_blocking(descriptor, False)
             ring.kick = descriptor
-            self._observer.add_kick(ring.index, descriptor)
+            self._observer.add_kick(descriptor, ring)
         self._start(ring)
 
     def _set_base(self, ring: Ring, value: int) -> None:
@@ -219,7 +219,7 @@ class VhostUserBackend:
         is paused. Only the latter goes on at the same place, and its connections with it.
         """
         if value != ring.next_index:
-            self._observer.stop_ring(ring.index)
+            self._observer.lose_ring()
         ring.next_index = value
 
     def _get_base(self, message: Message) -> bytes:
@@ -256,7 +256,7 @@ class VhostUserBackend:
 
     def _drop_kick(self, ring: Ring) -> None:
         if ring.kick is not None:
-            self._observer.remove_kick(ring.index, ring.kick)
+            self._observer.remove_kick(ring.kick)
             ring.kick = _replace(ring.kick, None)
 
     def _ring(self, index: int) -> Ring:

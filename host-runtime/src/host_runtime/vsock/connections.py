@@ -107,16 +107,14 @@ class ConnectionTable:
                 self._reset_packet(HOST_CID, connection.local_port, connection.guest_port)
             )
 
-    def clear(self) -> tuple[Connection, ...]:
-        """Forget everything: the guest was reset. Return what was open, for closing."""
-        ended = (*self._connections.values(), *self._draining)
-        for connection in ended:
+    def clear(self) -> None:
+        """Forget everything: the guest was reset."""
+        for connection in (*self._connections.values(), *self._draining):
             connection.end()
         self._connections.clear()
         self._draining.clear()
         self._ready.clear()
         self._resets.clear()
-        return ended
 
     def _receive_unknown(self, header: PacketHeader) -> Connection | None:
         wanted = header.operation == Operation.REQUEST and header.destination_cid == HOST_CID

@@ -32,13 +32,6 @@ _FIRST_GUEST_CID: Final = 3
 _log = logging.getLogger(__name__)
 
 
-class _Kick:
-    """Registration data of a kick descriptor."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
 class VsockDevice:
     """Serves one vhost-user connection until it ends; an observer of its own backend's rings."""
 
@@ -77,22 +70,20 @@ class VsockDevice:
         self._backend.close()
         self._selector.close()
 
-    def add_kick(self, index: int, descriptor: int) -> None:
+    def add_kick(self, descriptor: int, ring: Ring) -> None:
         """Watch a ring's kick descriptor."""
-        self._selector.register(descriptor, selectors.EVENT_READ, _Kick(index))
+        self._selector.register(descriptor, selectors.EVENT_READ, ring)
 
-    def remove_kick(self, index: int, descriptor: int) -> None:
+    def remove_kick(self, descriptor: int) -> None:
         """Stop watching a ring's kick descriptor."""
-        del index
         self._selector.unregister(descriptor)
 
-    def stop_ring(self, index: int) -> None:
+    def lose_ring(self) -> None:
         """End all connections: with either ring lost, none can go on."""
-        del index
         self._endpoints.close_connections()
 
     def _handle(
-        self, data: "VsockDevice | Endpoints | LocalEnd | _Kick | None", events: int
+        self, data: "VsockDevice | Endpoints | LocalEnd | Ring | None", events: int
     ) -> None:
         match data:
             case None:
@@ -103,10 +94,9 @@ class VsockDevice:
                 data.accept()
             case LocalEnd():
                 if data.interest:  # dropped by an earlier event of this turn otherwise
-                    data_events = events & data.interest
-                    self._endpoints.handle(data, data_events)
-            case _Kick():
-                self._read_kick(self._backend.rings[data.index])
+                    self._endpoints.handle(data, events & data.interest)
+            case Ring():
+                self._read_kick(data)
             case _:
                 assert_never(data)
 
