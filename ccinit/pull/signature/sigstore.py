@@ -232,14 +232,12 @@ def _read_bundle(root: TrustRoot, data: bytes, image: UsedImage) -> _Signed:
         payload = bundle.content.payload
         message = _encode_envelope(bundle.content)
         read_claim = parse_statement
-    has_certificate = root.fulcio is not None and bundle.certificate is not None
+    der = None if root.fulcio is None else bundle.certificate
     return _Signed(
         message=message,
         payload=payload,
         signature=bundle.content.signature,
-        certificate=load_der_certificate(bundle.certificate or b"", _CERTIFICATE_REASON)
-        if has_certificate
-        else None,
+        certificate=None if der is None else load_der_certificate(der, _CERTIFICATE_REASON),
         chain=(),
         entries=bundle.entries,
         read_claim=read_claim,
