@@ -7,7 +7,6 @@ docker write, containers-auth.json. Sending is left to `client`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
@@ -43,20 +42,20 @@ class Credential:
         return "Basic " + encode_base64(self.user_password.encode())
 
 
-class Scheme(Enum):
-    """What a registry may ask for."""
-
-    BASIC = "basic"
-    BEARER = "bearer"
+@frozen
+class BasicChallenge:
+    """A 401 reply asks for a password."""
 
 
 @frozen
-class Challenge:
-    """What a 401 reply asks for; realm and service only of a bearer's."""
+class BearerChallenge:
+    """A 401 reply asks for a token of the service at `realm`; its name there may be empty."""
 
-    scheme: Scheme
-    realm: str = ""
-    service: str = ""
+    realm: str
+    service: str
+
+
+Challenge = BasicChallenge | BearerChallenge
 
 
 @frozen
@@ -151,16 +150,12 @@ def select_challenge(headers: Sequence[str]) -> Challenge:
     """
     challenges = [challenge for header in headers for challenge in _parse_challenges(header)]
     for scheme, parameters in challenges:
-        if scheme == Scheme.BEARER.value:
+        if scheme == "bearer":
             if not parameters.get("realm"):
                 raise PeerError("registry.challenge", "a bearer challenge without a realm")
-            return Challenge(
-                scheme=Scheme.BEARER,
-                realm=parameters["realm"],
-                service=parameters.get("service", ""),
-            )
-    if any(scheme == Scheme.BASIC.value for scheme, _parameters in challenges):
-        return Challenge(scheme=Scheme.BASIC)
+            return BearerChallenge(realm=parameters["realm"], service=parameters.get("service", ""))
+    if any(scheme == "basic" for scheme, _parameters in challenges):
+        return BasicChallenge()
     offered = ", ".join(header.strip().partition(" ")[0][:40] for header in headers[:4])
     raise PeerError("registry.challenge", f"neither Bearer nor Basic is offered, but {offered!r}")
 
@@ -203,7 +198,7 @@ def _cut_value(text: str) -> tuple[str, str]:
 
 
 def token_request(
-    challenge: Challenge, reference: ImageReference, credential: Credential | None
+    challenge: BearerChallenge, reference: ImageReference, credential: Credential | None
 ) -> TokenRequest:
     """Return how to get a token to pull `reference`, and nothing more.
 

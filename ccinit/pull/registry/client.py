@@ -19,8 +19,8 @@ from ccinit.kernel.clock import boottime
 from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
 from ccinit.pull.registry.authentication import (
     MAX_TOKEN_REPLY_BYTES,
+    BasicChallenge,
     Credential,
-    Scheme,
     parse_token,
     select_challenge,
     token_request,
@@ -274,7 +274,7 @@ class Registry:
             None, or what a token service says that is busy.
         """
         challenge = select_challenge(reply.header_values("www-authenticate"))
-        if challenge.scheme is Scheme.BASIC:
+        if isinstance(challenge, BasicChallenge):
             if self._credential is None or self._credential.identity_token:
                 needed = f"{self._reference.authority}: a password is needed and none is known"
                 raise PeerError("registry.unauthorized", needed)

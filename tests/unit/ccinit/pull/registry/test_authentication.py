@@ -7,9 +7,10 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.oci.reference import ImageReference, parse_image_reference
 from ccinit.pull.registry.authentication import (
+    BasicChallenge,
+    BearerChallenge,
     Challenge,
     Credential,
-    Scheme,
     find_credential,
     parse_token,
     select_challenge,
@@ -30,6 +31,12 @@ def document(**entries: str) -> bytes:
 
 def parse_challenge(header: str) -> Challenge:
     return select_challenge([header])
+
+
+def parse_bearer(header: str) -> BearerChallenge:
+    challenge = parse_challenge(header)
+    assert isinstance(challenge, BearerChallenge)
+    return challenge
 
 
 def test_credential_of_the_longest_prefix_is_found() -> None:
@@ -81,12 +88,11 @@ def test_challenge_of_either_scheme_is_read() -> None:
     bearer = parse_challenge(
         'Bearer realm="https://auth.docker.example/token",service="s, t",scope="repository:x:pull"'
     )
-    assert bearer.scheme is Scheme.BEARER
-    assert bearer.realm == "https://auth.docker.example/token"
-    assert bearer.service == "s, t"
-    assert parse_challenge('basic realm="x"').scheme is Scheme.BASIC
-    assert parse_challenge("Bearer realm=https://a.example/,service=x").service == "x"
-    assert parse_challenge('Bearer realm = "https://a.example/" service="x"').service == "x"
+    assert bearer == BearerChallenge(realm="https://auth.docker.example/token", service="s, t")
+    assert parse_challenge('basic realm="x"') == BasicChallenge()
+    short = BearerChallenge(realm="https://a.example/", service="x")
+    assert parse_challenge("Bearer realm=https://a.example/,service=x") == short
+    assert parse_challenge('Bearer realm = "https://a.example/" service="x"') == short
 
 
 @pytest.mark.parametrize(
@@ -114,8 +120,9 @@ def test_challenge_that_says_nothing_usable_is_refused(header: str) -> None:
 
 def test_token_is_chosen_before_a_password_and_what_is_unknown_passed_over() -> None:
     basic, bearer = 'Basic realm="x"', 'BEARER realm="https://auth.docker.example/token"'
-    assert select_challenge(["Negotiate", basic]).scheme is Scheme.BASIC
-    assert select_challenge(["Negotiate", basic, bearer]).scheme is Scheme.BEARER
+    assert select_challenge(["Negotiate", basic]) == BasicChallenge()
+    token = BearerChallenge(realm="https://auth.docker.example/token", service="")
+    assert select_challenge(["Negotiate", basic, bearer]) == token
     for headers, offered in (((), "''"), (("Negotiate x", "NTLM"), "'Negotiate, NTLM'")):
         with pytest.raises(CcinitError) as refused:
             select_challenge(headers)
@@ -127,13 +134,12 @@ def test_token_is_chosen_before_a_password_and_what_is_unknown_passed_over() -> 
 def test_one_header_may_hold_several_challenges(first: str) -> None:
     """As RFC 9110 has it, and proxies make of two headers."""
     bearer = 'Bearer realm="https://auth.docker.example/token",service="s"'
+    token = BearerChallenge(realm="https://auth.docker.example/token", service="s")
     for text in (bearer, f'{bearer}, Basic realm="x"', f'Basic realm="x", {bearer}'):
-        found = parse_challenge(first + text)
-        assert (found.scheme, found.service) == (Scheme.BEARER, "s")
-        assert found.realm == "https://auth.docker.example/token"
-    assert parse_challenge(first + 'Basic realm="Bearer x"').scheme is Scheme.BASIC
-    assert parse_challenge(first + "Basic").scheme is Scheme.BASIC
-    assert parse_challenge(f"{first}Basic, NTLM").scheme is Scheme.BASIC
+        assert parse_challenge(first + text) == token
+    assert parse_challenge(first + 'Basic realm="Bearer x"') == BasicChallenge()
+    assert parse_challenge(first + "Basic") == BasicChallenge()
+    assert parse_challenge(f"{first}Basic, NTLM") == BasicChallenge()
 
 
 @pytest.mark.parametrize(
@@ -154,9 +160,7 @@ def test_one_header_may_hold_several_challenges(first: str) -> None:
     ],
 )
 def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str) -> None:
-    challenge = parse_challenge(
-        f'Bearer realm="{realm}",service="s&t",scope="repository:other:push"'
-    )
+    challenge = parse_bearer(f'Bearer realm="{realm}",service="s&t",scope="repository:other:push"')
     expected = f"{url}?service=s%26t&scope=repository%3Ateam%2Fapp%3Apull"
     request = token_request(challenge, reference(host), None)
     assert (request.method, request.url, request.headers) == ("GET", expected, ())
@@ -181,12 +185,12 @@ def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str)
 )
 def test_token_service_elsewhere_is_refused(host: str, realm: str) -> None:
     with pytest.raises(CcinitError) as refused:
-        token_request(parse_challenge(f'Bearer realm="{realm}"'), reference(host), None)
+        token_request(parse_bearer(f'Bearer realm="{realm}"'), reference(host), None)
     assert refused.value.reason == "registry.realm"
 
 
 def test_password_goes_with_the_request_and_identity_token_in_its_body() -> None:
-    challenge = parse_challenge('Bearer realm="https://auth.docker.example/t",service="s"')
+    challenge = parse_bearer('Bearer realm="https://auth.docker.example/t",service="s"')
     place = reference("registry-1.docker.example")
     password = token_request(challenge, place, Credential(user_password="me:secret"))
     assert password.headers == (("authorization", "Basic bWU6c2VjcmV0"),)
