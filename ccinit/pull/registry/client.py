@@ -238,12 +238,7 @@ class Registry:
         has_authenticated = False
         redirects = 0
         while True:
-            limits = HttpLimits(
-                wait_seconds=self._limits.wait_seconds,
-                total_seconds=self._left(),
-                max_body_bytes=max_bytes,
-            )
-            reply = self._send(send, target, headers, limits)
+            reply = self._send(send, target, headers, self._http_limits(max_bytes))
             if reply.status == 401 and self._is_registry(target) and not has_authenticated:
                 busy = self._authenticate(reply)
                 if busy is not None:
@@ -280,11 +275,7 @@ class Registry:
                 raise PeerError("registry.unauthorized", needed)
             self._authorization = self._credential.authorization()
             return None
-        limits = HttpLimits(
-            wait_seconds=self._limits.wait_seconds,
-            total_seconds=self._left(),
-            max_body_bytes=MAX_TOKEN_REPLY_BYTES,
-        )
+        limits = self._http_limits(MAX_TOKEN_REPLY_BYTES)
         ask = token_request(challenge, self._reference, self._credential)
         token = self._http.request(
             ask.method, ask.url, headers=ask.headers, body=ask.body, limits=limits
@@ -315,11 +306,15 @@ class Registry:
             self._reference.port or HTTPS_PORT,
         )
 
-    def _left(self) -> float:
-        seconds = self._end - boottime()
-        if seconds <= 0:
+    def _http_limits(self, max_body_bytes: int) -> HttpLimits:
+        left_seconds = self._end - boottime()
+        if left_seconds <= 0:
             raise PeerError("registry.deadline", "the time for this image is over")
-        return seconds
+        return HttpLimits(
+            wait_seconds=self._limits.wait_seconds,
+            total_seconds=left_seconds,
+            max_body_bytes=max_body_bytes,
+        )
 
 
 def _retry_after(reply: HttpReply) -> float:
