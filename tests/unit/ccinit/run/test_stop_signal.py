@@ -15,6 +15,9 @@ from ccinit.run.stop_signal import parse_stop_signal
         ("SIGTERM", signal.SIGTERM),
         ("SIGQUIT", signal.SIGQUIT),
         ("QUIT", signal.SIGQUIT),
+        ("sigint", signal.SIGINT),
+        ("Winch", signal.SIGWINCH),
+        ("sigrtmin+3", signal.SIGRTMIN + 3),
         ("3", 3),
         ("SIGKILL", signal.SIGKILL),
         ("SIGRTMIN", signal.SIGRTMIN),
@@ -30,7 +33,8 @@ def test_signal_of_any_usual_spelling_is_read(text: str, number: int) -> None:
     "text",
     [
         *("0", "65", "-1", "999", "3 ", "\u0663"),
-        *("SIGNOTHING", "sigterm", "SIG", "SIG_DFL", "SIGTERM+1", "SIGRTMIN+", "SIGRTMIN+99"),
+        *("SIGNOTHING", "sigterm ", "s\u0131gint", "SIG", "SIG_DFL", "SIGTERM+1"),
+        *("SIGRTMIN+", "SIGRTMIN+99", "SIGRTMIN+\u0663"),
     ],
 )
 def test_what_is_no_signal_is_refused(text: str) -> None:
