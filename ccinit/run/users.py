@@ -128,25 +128,26 @@ def _parse_number(text: str, reason: str) -> int | None:
 
 
 def _users(passwd: bytes) -> Iterator[_User]:
-    """Yield the well-formed lines; others are skipped, as the C library does."""
-    for fields in _rows(passwd, 7):
-        uid, gid = _row_id(fields[2]), _row_id(fields[3])
+    """Yield the lines that the C library reads: comment, home and shell may be left out."""
+    for name, _, uid_text, gid_text, _, home in _rows(passwd, needed=4, read=6):
+        uid, gid = _row_id(uid_text), _row_id(gid_text)
         if uid is not None and gid is not None:
-            yield _User(name=fields[0], uid=uid, gid=gid, home=fields[5])
+            yield _User(name=name, uid=uid, gid=gid, home=home)
 
 
 def _groups(group: bytes) -> Iterator[tuple[str, int, frozenset[str]]]:
-    for fields in _rows(group, 4):
-        gid = _row_id(fields[2])
+    for name, _, gid_text, members in _rows(group, needed=3, read=4):
+        gid = _row_id(gid_text)
         if gid is not None:
-            yield fields[0], gid, frozenset(fields[3].split(","))
+            yield name, gid, frozenset(members.split(","))
 
 
-def _rows(data: bytes, columns: int) -> Iterator[list[str]]:
+def _rows(data: bytes, needed: int, read: int) -> Iterator[list[str]]:
+    """Yield the first `read` columns of lines with `needed` ones; those left out are empty."""
     for line in data.decode("utf-8", "replace").split("\n"):
-        fields = line.split(":")
-        if len(fields) == columns and fields[0] and not line.startswith("#"):
-            yield fields
+        columns = line.split(":")
+        if len(columns) >= needed and columns[0] and not line.startswith("#"):
+            yield (columns + [""] * read)[:read]
 
 
 def _row_id(text: str) -> int | None:
