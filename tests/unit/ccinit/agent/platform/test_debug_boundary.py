@@ -66,6 +66,21 @@ def test_debug_boundary_that_was_used_is_not_crossed_again(tpm: Bench) -> None:
     assert tpm.children.boundary.extends == 1
 
 
+def test_debug_boundary_is_not_believed_of_a_child_that_has_not_crossed_it(
+    tpm: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.unit.ccinit.agent.platform.measurement_bench.extend_register", said)
+    with pytest.raises(VerificationError) as caught:
+        finish(tpm.measurement.measure_debug(OPENS))
+    assert caught.value.reason == "event_log.register"
+    assert caught.value.detail == f"PCR 15: {'00' * 32}"
+    assert tpm.sealed == [f"event for PCR 15: {OPENS}"]
+
+
+def said(*_: object) -> bytes:
+    return bytes(32)
+
+
 def test_debug_boundary_of_a_td_is_an_event_among_the_others(bench: Bench) -> None:
     bench.measurement.note(PULLED)
     bench.measure()
