@@ -22,6 +22,10 @@ from ccinit.formats.pod.name import read_name
 from ccinit.values import frozen
 
 MIN_DISK_BYTES = 1 << 20
+MIN_JOURNALED_BYTES = 48 << 20
+"""Of a persistent volume in the guest's own format. In what tags and their journal leave of less,
+mkfs.ext4 has no room for its own journal: it fails or, of 16 MiB, leaves it out."""
+
 _MAX_DISK_BYTES = 1 << 40
 _MAX_FORMER_SIZES = 8
 
@@ -128,6 +132,8 @@ def read_volume(fields: Fields) -> Volume:
         rollback=fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE),
         grown_from_bytes=_read_former_sizes(fields, size_bytes),
     )
+    if volume.format is VolumeFormat.CCINIT and size_bytes < MIN_JOURNALED_BYTES:
+        raise FormatError("pod.volume.size_bytes", f"persistent, at least {MIN_JOURNALED_BYTES}")
     if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
         # Where blocks are not authenticated, neither is the counter in them.
         raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")

@@ -151,6 +151,7 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("kbs:///ccinit/demo/file-token", "file:///x", "pod.secret.uri", id="uri"),
         pytest.param("67108864", "67108865", "pod.volume.size_bytes", id="unaligned"),
         pytest.param("67108864", "0", "pod.volume.size_bytes", id="empty"),
+        pytest.param("67108864", "50327552", "pod.volume.size_bytes", id="no-room-for-a-journal"),
         pytest.param('\nkey = "kbs:///ccinit/demo/volume-key-data"', "", "pod.volume.key",
                      id="no-key"),
         pytest.param('kind = "persistent"', 'kind = "verity"', "pod.volume.key", id="verity-key"),
