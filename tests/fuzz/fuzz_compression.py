@@ -15,7 +15,7 @@ import zstandard
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.compression import Compression
-from ccinit.pull.layers.decompress import Chunk, OutputLimit, decompress
+from ccinit.pull.layers.decompress import Chunk, decompress
 from tests.fuzz.trials import Trials, run
 
 CAP_BYTES = 1 << 16
@@ -35,7 +35,7 @@ def undo(compression: Compression, data: bytes, cuts: list[int]) -> bytes | str:
     bounds = zip([0, *cuts], [*cuts, len(data)], strict=True)
     pieces = (data[start:end] for start, end in bounds)
     try:
-        decompress(pieces, compression, sink, OutputLimit(max_bytes=CAP_BYTES))
+        decompress(pieces, compression, sink, max_bytes=CAP_BYTES)
     except (FormatError, LimitExceededError) as error:
         return error.reason
     return bytes(output)

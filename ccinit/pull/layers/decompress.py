@@ -15,7 +15,6 @@ from ccinit.annotations import assert_never
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.stream import make_buffer
-from ccinit.values import frozen
 
 Chunk = bytes | memoryview
 Sink = Callable[[Chunk], None]
@@ -42,23 +41,22 @@ _MAX_RATIO = 1100
 _RATIO_FREE_BYTES = 64 << 20
 
 
-@frozen
-class OutputLimit:
-    """How many bytes a layer may have when its compression is undone."""
-
-    max_bytes: int
-
-
 def decompress(
-    chunks: Iterable[Chunk], compression: Compression, sink: Sink, limit: OutputLimit
+    chunks: Iterable[Chunk], compression: Compression, sink: Sink, *, max_bytes: int
 ) -> None:
     """Undo the compression of a stream that comes in chunks, each valid until the next.
+
+    Args:
+        chunks: of one layer.
+        compression: how it is packed.
+        sink: takes what comes out.
+        max_bytes: the most of that.
 
     Raises:
         FormatError: `pull.gzip`, `pull.zstd`.
         LimitExceededError: `pull.layer_bytes`, `pull.ratio`.
     """
-    output = _BoundedOutput(sink, limit)
+    output = _BoundedOutput(sink, max_bytes)
     counted = output.count(chunks)
     match compression:
         case Compression.NONE:
@@ -73,9 +71,9 @@ def decompress(
 
 
 class _BoundedOutput:
-    def __init__(self, sink: Sink, limit: OutputLimit) -> None:
+    def __init__(self, sink: Sink, max_bytes: int) -> None:
         self._sink = sink
-        self._limit = limit
+        self._max_bytes = max_bytes
         self._written = 0
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
@@ -107,8 +105,8 @@ class _BoundedOutput:
 
     def send(self, data: Chunk) -> None:
         self._written += len(data)
-        if self._written > self._limit.max_bytes:
-            raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
+        if self._written > self._max_bytes:
+            raise LimitExceededError("pull.layer_bytes", f"more than {self._max_bytes}")
         if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self._input_bytes:
             raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
         self._sink(data)

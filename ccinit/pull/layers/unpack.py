@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
 from ccinit.formats.oci.compression import Compression
-from ccinit.pull.layers.decompress import OutputLimit, decompress
+from ccinit.pull.layers.decompress import decompress
 from ccinit.pull.layers.growing_tar import TarAppender
 from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader
 from ccinit.pull.messages.tars import NewTar, OpenedTar
@@ -67,6 +67,6 @@ def _unpack_layer(
         made += len(data)
         sink.append(tar, data)
 
-    decompress(source.chunks(), compression, write, OutputLimit(max_bytes=max_bytes))
+    decompress(source.chunks(), compression, write, max_bytes=max_bytes)
     sink.end_layer()
     return made
