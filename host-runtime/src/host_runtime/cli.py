@@ -46,14 +46,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     return command(options)
 
 
-def _hello(client: GuestClient, options: argparse.Namespace) -> None:
-    del options
+def _hello(client: GuestClient, _options: argparse.Namespace) -> None:
     hello = client.hello()
     _say({"protocol": hello.protocol, "build_id": hello.build_id.hex()})
 
 
-def _state(client: GuestClient, options: argparse.Namespace) -> None:
-    del options
+def _state(client: GuestClient, _options: argparse.Namespace) -> None:
     _say_state(client.state())
 
 
@@ -75,8 +73,7 @@ def _offer_network(client: GuestClient, options: argparse.Namespace) -> None:
     )
 
 
-def _start(client: GuestClient, options: argparse.Namespace) -> None:
-    del options
+def _start(client: GuestClient, _options: argparse.Namespace) -> None:
     client.start()
 
 
@@ -84,8 +81,7 @@ def _stop(client: GuestClient, options: argparse.Namespace) -> None:
     client.stop(options.grace)
 
 
-def _metrics(client: GuestClient, options: argparse.Namespace) -> None:
-    del options
+def _metrics(client: GuestClient, _options: argparse.Namespace) -> None:
     metrics = client.metrics()
     _say(
         {
@@ -96,8 +92,7 @@ def _metrics(client: GuestClient, options: argparse.Namespace) -> None:
     )
 
 
-def _exit(client: GuestClient, options: argparse.Namespace) -> None:
-    del options
+def _exit(client: GuestClient, _options: argparse.Namespace) -> None:
     _say({"exit_code": client.exit_code()})
 
 
