@@ -136,8 +136,9 @@ class SealedStream:
 
     def record(self, record: Record, size_class: SizeClass) -> bytes:
         """Seal one record of a kind that is not the stream's own business."""
-        if self._index == 1 or record.kind in _CHAIN_KINDS or self.signature_due:
+        if record.kind in _CHAIN_KINDS:
             raise RuntimeError("out of the stream's order")
+        self._require_turn()
         return self._seal(record, size_class)
 
     def signature_record(self, *, boottime_us: int, dropped: int) -> bytes:
@@ -148,27 +149,14 @@ class SealedStream:
             self.boot_id, self._index, self._tag, self._transcript.copy().finalize()
         )
         signature = self._signing_key.sign(message)
-        sealed = self._seal(
-            Record(
-                boottime_us=boottime_us,
-                kind=Kind.SIGNATURE,
-                source="",
-                dropped=dropped,
-                data=signature,
-            ),
-            SizeClass.SMALL,
-        )
+        sealed = self._seal_own(Kind.SIGNATURE, boottime_us, dropped, signature)
         self._unsigned = 0
         return sealed
 
     def mix_record(self, psk: Secret, *, boottime_us: int, dropped: int) -> bytes:
         """Mark, then make, the step after which the owner's shared key is needed to go on."""
-        if self._index == 1 or self.signature_due:
-            raise RuntimeError("out of the stream's order")
-        marker = Record(
-            boottime_us=boottime_us, kind=Kind.MIX, source="", dropped=dropped, data=b""
-        )
-        sealed = self._seal(marker, SizeClass.SMALL)
+        self._require_turn()
+        sealed = self._seal_own(Kind.MIX, boottime_us, dropped)
         material = self._key + psk.reveal()
         self._step(material, MIX_LABEL)
         _wipe(material)
@@ -176,12 +164,9 @@ class SealedStream:
 
     def end_records(self, *, boottime_us: int, dropped: int) -> bytes:
         """Make the two last records, and forget the keys."""
-        if self._index == 1 or self.signature_due:
-            raise RuntimeError("out of the stream's order")
-        end = Record(boottime_us=boottime_us, kind=Kind.END, source="", dropped=dropped, data=b"")
-        sealed = self._seal(end, SizeClass.SMALL) + self.signature_record(
-            boottime_us=boottime_us, dropped=dropped
-        )
+        self._require_turn()
+        sealed = self._seal_own(Kind.END, boottime_us, dropped)
+        sealed += self.signature_record(boottime_us=boottime_us, dropped=dropped)
         self.wipe()
         return sealed
 
@@ -189,6 +174,15 @@ class SealedStream:
         """Forget the keys; nothing can be sealed any more."""
         _wipe(self._key)
         self._signing_key = None
+
+    def _require_turn(self) -> None:
+        if self._index == 1 or self.signature_due:
+            raise RuntimeError("out of the stream's order")
+
+    def _seal_own(self, kind: Kind, boottime_us: int, dropped: int, data: bytes = b"") -> bytes:
+        """Seal a record of the stream's own, which has no source and is small."""
+        record = Record(boottime_us=boottime_us, kind=kind, source="", dropped=dropped, data=data)
+        return self._seal(record, SizeClass.SMALL)
 
     def _seal(self, record: Record, size_class: SizeClass) -> bytes:
         if self.ended:
