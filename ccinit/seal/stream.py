@@ -167,13 +167,9 @@ class SealedStream:
         self._require_turn()
         sealed = self._seal_own(Kind.END, boottime_us, dropped)
         sealed += self.signature_record(boottime_us=boottime_us, dropped=dropped)
-        self.wipe()
-        return sealed
-
-    def wipe(self) -> None:
-        """Forget the keys; nothing can be sealed any more."""
         _wipe(self._key)
         self._signing_key = None
+        return sealed
 
     def _require_turn(self) -> None:
         if self._index == 1 or self.signature_due:
