@@ -10,6 +10,17 @@ from ccinit import formats
 from ccinit.agent.processes.channel import FIRST_JOB_FD
 from ccinit.agent.processes.child import OPEN_FILES
 from ccinit.agent.processes.roles import FIRST_UID, RIGHTS, Role, Workspace
+from ccinit.agent.processes.syscall_sets import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    FD_IOCTL_NUMBERS,
+    FS_IOC_FIEMAP,
+    SNP_GET_EXT_REPORT,
+    TDX_CMD_GET_REPORT0,
+    TIOCSWINSZ,
+    UVIO_IOCTL_ATT,
+)
 from ccinit.kernel.credentials import Capability
 from ccinit.kernel.seccomp import SYSCALLS
 
@@ -85,6 +96,42 @@ def test_role_with_capabilities_has_neither_network_nor_anything_to_write(role: 
 @EVERY_ROLE
 def test_only_clients_of_the_network_connect(role: Role) -> None:
     assert RIGHTS[role].connect == (role in {Role.ENDORSE, Role.KBS, Role.REGISTRY})
+
+
+_INTERNET = {AF_INET, AF_INET6, AF_NETLINK}  # by netlink getaddrinfo asks which of both there are
+FAMILIES = {
+    Role.NET: {AF_NETLINK},
+    Role.ENDORSE: _INTERNET,
+    Role.KBS: _INTERNET,
+    Role.REGISTRY: _INTERNET,
+}
+
+
+@EVERY_ROLE
+def test_role_makes_sockets_of_no_family_but_the_agreed(role: Role) -> None:
+    policy = RIGHTS[role].syscalls
+    assert "socket" not in policy.allowed
+    families = policy.rules["socket"].values if "socket" in policy.rules else ()
+    assert set(families) == FAMILIES.get(role, set())
+
+
+_TEE = {SNP_GET_EXT_REPORT, TDX_CMD_GET_REPORT0, UVIO_IOCTL_ATT}
+REQUESTS = {
+    Role.MEASURE: _TEE,
+    Role.EVIDENCE: _TEE,
+    Role.TREE: {FS_IOC_FIEMAP},
+    Role.OWNER: {TIOCSWINSZ},
+}
+
+
+@EVERY_ROLE
+def test_job_makes_no_request_to_a_device_but_the_agreed(role: Role) -> None:
+    rights = RIGHTS[role]
+    if rights.is_program() or rights.may_start:
+        return  # of the image, on files of its workspace
+    asked = set(rights.syscalls.rules["ioctl"].values)
+    assert asked - set(FD_IOCTL_NUMBERS) == REQUESTS.get(role, set())
+    assert "ioctl" not in rights.syscalls.allowed
 
 
 @EVERY_ROLE
