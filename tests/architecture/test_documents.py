@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
@@ -22,6 +23,8 @@ from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.references import parse_reference_set
 from guest_owner.kbs.requirements import parse_requirements
+from guest_owner.manifest_scratch import find_excess_tags
+from tests.fakes.documents.guest import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -193,6 +196,7 @@ def manifest(example: str) -> PodManifest:
 def test_examples_of_volumes_and_registries_are_what_a_guest_takes() -> None:
     (volumes,) = blocks(ROOT / "docs/storage.md", "toml")
     assert len(manifest(volumes).volumes) == volumes.count("[[volume]]") == 4
+    assert list(find_excess_tags(manifest(volumes), parse_guest_config(CONFIG))) == []
     (registries,) = blocks(ROOT / "docs/registries.md", "toml")
     assert len(manifest(registries).registries) == 1
     (signed,) = blocks(ROOT / "docs/image-policy.md", "toml")

@@ -1,0 +1,34 @@
+"""Whether a guest has memory devices and memory for the tags of a pod.toml's scratch disks.
+
+A guest finds out in UNLOCK, once it has all its secrets (`ccinit.unlock.scratch`, whose numbers
+these are; a test compares them). How much memory its host gives it nobody knows before.
+"""
+
+from collections.abc import Iterator
+
+from ccinit.formats.initdata.guest_config import GuestConfig
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.volume import ScratchProfile
+
+_RAM_DEVICES = 4
+_BLOCK_BYTES, _TAG_BYTES = 4096, 32
+_BUFFER_BYTES = 64 * 1024  # of whose multiple are the tags
+_BESIDE_BYTES = 136 * 1024  # superblock and the smallest journal
+
+
+def find_excess_tags(pod: PodManifest, config: GuestConfig | None) -> Iterator[tuple[str, str]]:
+    """Yield reason and numbers: `scratch.count`; with a `ccinit.toml`, `scratch.budget`."""
+    sizes = [volume.size_bytes for volume in pod.volumes
+             if volume.profile is ScratchProfile.AEAD_RAM]  # fmt: skip
+    if len(sizes) > _RAM_DEVICES:
+        said = f"{len(sizes)} scratch disks with tags in memory, at most {_RAM_DEVICES}"
+        yield "scratch.count", f'{said}: profile = "aead-disk" keeps them on the disk'
+    needed = sum(map(_count_bytes, sizes))
+    if config is not None and needed > config.limits.scratch_tags_bytes:
+        budget = f"limits.scratch_tags_bytes is {config.limits.scratch_tags_bytes}"
+        yield "scratch.budget", f"tags of scratch disks take up to {needed} bytes, {budget}"
+
+
+def _count_bytes(disk_bytes: int) -> int:
+    buffers = -(-disk_bytes // _BLOCK_BYTES * _TAG_BYTES // _BUFFER_BYTES)
+    return buffers * _BUFFER_BYTES + _BESIDE_BYTES
