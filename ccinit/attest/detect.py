@@ -19,6 +19,10 @@ from ccinit.values import frozen, replace
 
 _MAX_TEXT = 256
 REGISTER = "register"
+PANIC_LISTENER = "/proc/sys/kernel/hyperv_record_panic_msg"
+"""There if the kernel writes registers of a panic where its host reads them: it does for one that
+presents itself as Hyper-V and asks for that (drivers/hv/hv_common.c), whatever drivers are loaded.
+"""
 
 
 @frozen
@@ -227,7 +231,8 @@ def detect_platform(signs: Signs | None = None) -> Platform:
 
     Raises:
         ConfigError: `attest.none`, `attest.ambiguous` (two platforms, or two TPMs),
-            `attest.unsupported`; `tee.io`, the platform's driver shows no way to evidence.
+            `attest.unsupported` (no Attester, or the host would be told of panics); `tee.io`, the
+            platform's driver shows no way to evidence.
     """
     signs = signs or KernelSigns()
     provider = signs.tsm_provider()
@@ -245,7 +250,11 @@ def detect_platform(signs: Signs | None = None) -> Platform:
         return replace(simulated, devices=devices)
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
-    return replace(_reach(found[0], signs, provider), devices=devices)
+    platform = replace(_reach(found[0], signs, provider), devices=devices)
+    # Where it may be Azure's, a paravisor stands between, which whoever registers it trusts.
+    if not platform.asked and signs.exists(PANIC_LISTENER):
+        raise ConfigError("attest.unsupported", f"{names[0]}: its host would be told of panics")
+    return platform
 
 
 def _find_simulated(signs: Signs) -> Platform | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.attest.detect import KernelSigns, Node, Platform, detect_platform
+from ccinit.attest.detect import PANIC_LISTENER, KernelSigns, Node, Platform, detect_platform
 from ccinit.errors import ConfigError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.tsm import open_report_entry, open_vtpm_entry
@@ -213,6 +213,31 @@ def test_other_than_one_known_platform_is_refused(
         detect_platform(signs)
     assert refused.value.reason == reason
     assert named in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("signs", "tee"),
+    [
+        (FakeSigns(provider="sev_guest"), Tee.SNP),
+        (FakeSigns(paths={TDX_GUEST.path}, provider="tdx_guest"), Tee.TDX),
+        (FakeSigns(paths={SVSM, "/dev/tpm0"}, provider="sev_guest"), Tee.SVSM),
+        (FakeSigns(paths={COCO, STATEMENT}), Tee.SEV),
+    ],
+)
+def test_host_that_a_panic_would_be_told_is_refused_where_memory_is_not_its_own(
+    signs: FakeSigns, tee: Tee
+) -> None:
+    assert detect_platform(signs).tee is tee
+    signs = FakeSigns(paths={*signs.paths, PANIC_LISTENER}, provider=signs.provider)
+    with pytest.raises(ConfigError) as refused:
+        detect_platform(signs)
+    assert refused.value.reason == "attest.unsupported"
+    assert refused.value.detail == f"{tee}: its host would be told of panics"
+
+
+def test_paravisors_tpm_is_taken_on_hyper_v() -> None:
+    """Azure's machines are Hyper-V's."""
+    assert detect_platform(FakeSigns(paths={"/dev/tpm0", PANIC_LISTENER})) == tpm("/dev/tpm0")
 
 
 def test_signs_are_those_of_the_kernel(tmp_path: Path) -> None:
