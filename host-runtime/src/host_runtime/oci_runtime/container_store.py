@@ -214,9 +214,7 @@ class ContainerStore:
         lock = _open(folder)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            container = Container(folder=folder)
-            container.write(record)
-            container = self._name(container, record.id)
+            container = self._begin(folder, record)
             try:
                 yield container
             except BaseException:
@@ -289,13 +287,16 @@ class ContainerStore:
         for folder in (*self.root.glob(f"{_GONE}*"), *self.root.glob(f"{_NEW}*")):
             _remove_abandoned(folder)
 
-    def _name(self, container: Container, name: str) -> Container:
+    def _begin(self, folder: Path, record: ContainerRecord) -> Container:
+        """Make a container of a new folder, which goes if that fails: on a full disk, say."""
         try:
-            return Container(folder=container.folder.rename(self.root / name))
-        except OSError as error:
-            shutil.rmtree(container.folder)
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:  # no container is empty
-                raise ConfigError("container.exists", f"container {name} exists already") from error
+            Container(folder=folder).write(record)
+            return Container(folder=folder.rename(self.root / record.id))
+        except BaseException as error:
+            shutil.rmtree(folder)
+            if isinstance(error, OSError) and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                detail = f"container {record.id} exists already"  # none of them is empty
+                raise ConfigError("container.exists", detail) from error
             raise
 
     def _require_own(self) -> None:

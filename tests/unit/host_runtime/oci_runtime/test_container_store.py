@@ -16,6 +16,7 @@ from ccinit.errors import CcinitError
 from host_runtime.oci_runtime import container_store
 from host_runtime.oci_runtime.container_state import ContainerRecord, Status
 from host_runtime.oci_runtime.container_store import Container, ContainerStore
+from tests.fakes.machine.scarcity import room_for
 
 RECORD = ContainerRecord(id="a", bundle="/b", annotations={}, created="now")
 
@@ -77,6 +78,15 @@ def test_creation_that_fails_leaves_nothing(store: ContainerStore) -> None:
     with pytest.raises(OSError, match="disk"), store.new(RECORD):
         raise OSError("disk")
     assert names(store) == []
+
+
+def test_creation_on_a_full_disk_leaves_nothing(store: ContainerStore) -> None:
+    with room_for(1), pytest.raises(OSError, match="too large"), store.new(RECORD):
+        pass
+    assert not list(store.root.iterdir())
+    with store.new(RECORD):
+        pass
+    assert names(store) == ["a"]
 
 
 def test_creation_that_was_killed_is_a_stopped_container(store: ContainerStore) -> None:
