@@ -17,6 +17,8 @@ _MOST_INT = (1 << 31) - 1
 _MOST_LONG = (1 << 63) - 1
 _MOST_PIDS = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
+_MAPPINGS = 1 << 20
+"""What desktop and server distributions set by now; Elasticsearch refuses to run below 2^18."""
 OPEN_FILES = 4096
 """What the kernel lets PID 1 have (INR_OPEN_MAX) and does not give it: it starts with a quarter.
 
@@ -71,6 +73,9 @@ SETTINGS = (
     Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
     Setting("kernel.pty.max", str(_MOST_INT), "the owner can open a terminal anywhere"),
     Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
+    # Of one process; each mapping is its own container's memory. Elsewhere whoever has the machine
+    # sets it for programs that ask for more than the kernel's default, and here nobody else could.
+    Setting("vm.max_map_count", str(_MAPPINGS), "search engines and large heaps start"),
 )
 
 

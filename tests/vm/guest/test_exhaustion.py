@@ -1,6 +1,7 @@
 """What a container's own limits let it have of things that the kernel counts for all."""
 
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -231,3 +232,32 @@ def test_what_the_same_user_has_elsewhere_is_none_of_a_containers(
     finally:
         resource.setrlimit(limit, before)
     assert (report["state"], report["stdout"]) == ("done", "all\n"), report["stderr"]
+
+
+MAP = """
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+page, count = mmap.PAGESIZE, 40000
+memory = mmap.mmap(-1, 2 * count * page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+for number in range(count):
+    if libc.mprotect(ctypes.c_void_p(start + 2 * number * page), ctypes.c_size_t(page), 0):
+        print(ctypes.get_errno())
+        break
+else: print('all')
+"""
+
+
+def test_program_may_have_more_mappings_than_the_kernel_lets_it_by_itself(
+    work: Path,  # noqa: F811
+) -> None:
+    name = "vm.max_map_count"
+    (ours,) = (int(one.value) for one in SETTINGS if one.name == name)
+    printed = []
+    for most in (65530, ours):
+        place = work / str(most)
+        place.mkdir()
+        given = workload(container(MAP, resources=WITHIN), place)
+        with settings({name: most}):
+            printed.append(run_as_pid1(lambda: supervise(given, place))["stdout"])  # noqa: B023
+    assert printed == [f"{errno.ENOMEM}\n", "all\n"]
