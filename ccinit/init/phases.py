@@ -19,6 +19,7 @@ from ccinit.init.lean import NO_LEGACY
 from ccinit.init.sequence import run_phase
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.priority import ORDINARY, set_priority
 from ccinit.rpc.server import RpcLimits, serve
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
 _AGENT_MEMORY_BYTES = 64 * 1024 * 1024
+_SEED_SECONDS = 60.0
+"""Half of what CONFIG has, so that it is not CONFIG that was late."""
 
 
 async def boot(early: EarlyGuest) -> "Started":
@@ -136,13 +139,12 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
         is_judged_at_launch,
     )
     from ccinit.formats.initdata.guest_config import StartBy
-    from ccinit.kernel.entropy import wait_for_entropy
 
+    await _wait_for_entropy()
     configured = await configure(guest)
     guest.service.may_start = configured.config.start_by is StartBy.HOST
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
     guest.service.may_tell_exit = configured.manifest.allow.exit_code_to_host
-    await wait_for_entropy()  # the log's keys are the first that this boot makes
     binding = open_log(guest, configured)
     tee = configured.platform.tee
     if not (evidence_needs_network(tee) or evidence_needs_request(tee) or is_judged_at_launch(tee)):
@@ -161,10 +163,14 @@ async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -
 
 
 async def _wait_for_entropy() -> None:
-    """Find entropy there: CONFIG has waited for it, before it made the log's keys."""
+    """Wait for the seed of the kernel's generator. RANDOM finds it there.
+
+    CONFIG has waited: it asks for reports under random names, and makes the log's keys.
+    """
     from ccinit.kernel.entropy import wait_for_entropy
 
-    await wait_for_entropy()
+    async with deadline(_SEED_SECONDS, sequence.SEED_LATE):
+        await wait_for_entropy()
 
 
 async def _attest(

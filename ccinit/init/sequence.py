@@ -16,6 +16,9 @@ from ccinit.values import frozen
 
 R = TypeVar("R")
 
+SEED_LATE = "random.deadline"
+"""Reason of the error that says that the kernel's generator had no seed in time."""
+
 
 @frozen(kw_only=False)
 class Row:
@@ -83,7 +86,13 @@ async def run_phase(
 
 
 def _code(row: Row, error: CcinitError) -> Code:
-    """The one distinction inside a phase: a KBS that was not reached in time may be later."""
-    if row.phase is Phase.ATTEST and isinstance(error, DeadlineError):
-        return Code.KBS_UNREACHABLE
+    """The distinctions inside a phase: what was late and may be there in another boot.
+
+    That is a KBS, and the seed, which CONFIG waits for: it uses the first random bytes.
+    """
+    if isinstance(error, DeadlineError):
+        if row.phase is Phase.ATTEST:
+            return Code.KBS_UNREACHABLE
+        if row.phase is Phase.CONFIG and error.reason == SEED_LATE:
+            return Code.RANDOM
     return row.code

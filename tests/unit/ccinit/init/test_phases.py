@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from ccinit.agent.phases import configuration, log_binding, network
+from ccinit.errors import DeadlineError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import StartBy
 from ccinit.formats.pod.manifest import Allow
 from ccinit.init import phases
+from ccinit.init.sequence import CONFIG, SEED_LATE
 from ccinit.kernel import entropy, vsock
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.priority import ORDINARY
 
 BINDING = b"report data"
@@ -45,8 +47,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def guest_that_finds(configured: object, monkeypatch: pytest.MonkeyPatch) -> Any:
+def guest_that_finds(configured: object, done: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     async def configure(_guest: object) -> object:
+        done.append("configure")
         return configured
 
     monkeypatch.setattr(configuration, "configure", configure)
@@ -56,13 +59,13 @@ def guest_that_finds(configured: object, monkeypatch: pytest.MonkeyPatch) -> Any
 @pytest.mark.parametrize(
     ("tee", "expected"),
     [
-        *((tee, ["entropy", "open", "bind", "connect"]) for tee in (Tee.TPM, Tee.SNP, Tee.TDX)),
-        (Tee.CCA, ["entropy", "open", "bind", "connect"]),
-        (Tee.SE, ["entropy", "open", "connect"]),
-        (Tee.SEV, ["entropy", "open", "connect"]),
-        (Tee.SVSM, ["entropy", "open", "connect"]),
-        (Tee.AZ_SNP_VTPM, ["entropy", "open", "connect", "bind"]),
-        (Tee.AZ_TDX_VTPM, ["entropy", "open", "connect", "bind"]),
+        *((tee, ["open", "bind", "connect"]) for tee in (Tee.TPM, Tee.SNP, Tee.TDX)),
+        (Tee.CCA, ["open", "bind", "connect"]),
+        (Tee.SE, ["open", "connect"]),
+        (Tee.SEV, ["open", "connect"]),
+        (Tee.SVSM, ["open", "connect"]),
+        (Tee.AZ_SNP_VTPM, ["open", "connect", "bind"]),
+        (Tee.AZ_TDX_VTPM, ["open", "connect", "bind"]),
     ],
 )
 def test_log_is_bound_before_there_is_a_network_or_with_its_help(
@@ -73,24 +76,36 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
         config=SimpleNamespace(start_by=StartBy.GUEST),
         manifest=SimpleNamespace(allow=Allow()),
     )
-    guest = guest_that_finds(configured, monkeypatch)
+    guest = guest_that_finds(configured, done, monkeypatch)
 
     async def boot() -> None:
         _, binding = await phases._configure(guest)
         await phases._connect(guest, configured, binding)
 
     EventLoop().run(boot())
-    assert done == expected
+    assert done == ["entropy", "configure", *expected]
+
+
+def test_r15_nothing_of_config_begins_before_the_seed(
+    done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CONFIG.seconds > phases._SEED_SECONDS
+    monkeypatch.setattr(entropy, "wait_for_entropy", Event().wait)  # for ever
+    monkeypatch.setattr(phases, "_SEED_SECONDS", 0.01)
+    guest = guest_that_finds(SimpleNamespace(), done, monkeypatch)
+    with pytest.raises(DeadlineError) as late:
+        EventLoop().run(phases._configure(guest))
+    assert (late.value.reason, done) == (SEED_LATE, [])
 
 
 @pytest.mark.parametrize("start_by", StartBy)
 @pytest.mark.parametrize("metrics", [False, True])
 @pytest.mark.parametrize("exit_code", [False, True])
-@pytest.mark.usefixtures("done")
 def test_host_may_what_the_measured_documents_say(
     start_by: StartBy,
     metrics: bool,  # noqa: FBT001
     exit_code: bool,  # noqa: FBT001
+    done: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     allow = Allow(metrics_to_host=metrics, exit_code_to_host=exit_code)
@@ -99,7 +114,7 @@ def test_host_may_what_the_measured_documents_say(
         config=SimpleNamespace(start_by=start_by),
         manifest=SimpleNamespace(allow=allow),
     )
-    guest = guest_that_finds(configured, monkeypatch)
+    guest = guest_that_finds(configured, done, monkeypatch)
     EventLoop().run(phases._configure(guest))
     service = guest.service
     assert service.may_start is (start_by is StartBy.HOST)

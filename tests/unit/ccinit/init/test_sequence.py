@@ -10,7 +10,7 @@ from ccinit.agent.state import BootState
 from ccinit.errors import ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import sequence
-from ccinit.init.sequence import PhaseError, Row, run_phase
+from ccinit.init.sequence import SEED_LATE, PhaseError, Row, run_phase
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 from ccinit.values import replace
@@ -93,6 +93,9 @@ def test_phase_ends_at_the_deadline_of_its_row_or_of_the_configuration(
             "kbs.unreachable",
         ),
         (sequence.PULL, DeadlineError("kbs.unreachable", ""), Code.IMAGE, "kbs.unreachable"),
+        (sequence.CONFIG, DeadlineError(SEED_LATE, ""), Code.RANDOM, SEED_LATE),
+        (sequence.CONFIG, DeadlineError("child.late", ""), Code.CONFIG, "child.late"),
+        (sequence.PULL, DeadlineError(SEED_LATE, "says a child"), Code.IMAGE, SEED_LATE),
     ],
 )
 def test_failure_of_a_phase_is_its_one_code(
