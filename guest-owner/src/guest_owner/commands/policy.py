@@ -89,11 +89,18 @@ def _allow(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state, recorder)
     unknown = _unregistered(rule, store.read_references())
     store.edit_policy(lambda text: add_rule(text, rule))
-    print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
+    print(f"{rule.resources} may go to {_describe_guests(rule)}")
     for what in unknown:
         # No error: rules may be written before images and pods are registered.
         print(f"warning: {what} is not registered, nothing goes to it yet", file=sys.stderr)
     return 0
+
+
+def _describe_guests(rule: Rule) -> str:
+    images = " or ".join(sorted(rule.references)) or "any image"
+    documents = " or ".join(sorted(rule.initdata))
+    devices = f", and {' and '.join(sorted(rule.devices))}" if rule.devices else ""
+    return f"guests of {images} ({rule.profile}) with initdata {documents}{devices}"
 
 
 def _unregistered(rule: Rule, references: References) -> list[str]:

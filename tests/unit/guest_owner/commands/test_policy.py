@@ -44,6 +44,21 @@ def test_allow_appends_a_rule_that_list_prints(
     assert len(Store(state).read_policy().rules) == 2
 
 
+def test_allow_says_which_guests_it_has_let_in(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ("--reference", "image-2", "--reference", "image-1")
+    assert allow(state, "ccinit/shop/*", *images) == 0
+    assert allow(state, "ccinit/bank/*") == 0  # as one who forgets --reference
+    device = ("--profile", "test", "--device", "sampledevice")
+    assert allow(state, "test/*/*", *device, "--initdata", "pub") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ccinit/shop/* may go to guests of image-1 or image-2 (prod) with initdata shop",
+        "ccinit/bank/* may go to guests of any image (prod) with initdata shop",
+        "test/*/* may go to guests of any image (test) with initdata pub or shop, and sampledevice",
+    ]
+
+
 def test_allow_warns_of_what_is_not_registered(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
