@@ -30,13 +30,13 @@ from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
 from ccinit.pull.erofs.handover import lend, seal
 from ccinit.pull.erofs.index import IndexRequest, end_with_page, index_arguments
-from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
+from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer, name_layer
 from ccinit.pull.layers.file import telling_no_room
 from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import VerifiedLayers
 from ccinit.pull.messages.tars import layer_file
-from ccinit.pull.messages.tree import TreeDigests, index_of
+from ccinit.pull.messages.tree import TreeDigests
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
@@ -158,11 +158,7 @@ async def _index_layers(
 ) -> tuple[LayerFiles, ...]:
     tars = [layer_file(position) for position in positions]
     lend(directory, tars, children.owners.index)
-    roots = (os.path.join(directory, f"layer-{position}") for position in positions)
-    files = tuple(
-        LayerFiles(tar=os.path.join(directory, tar), index=index_of(root), mount_point=root)
-        for tar, root in zip(tars, roots, strict=True)
-    )
+    files = tuple(name_layer(directory, position, LayerForm.INDEX) for position in positions)
     if files:
         runs = tuple(index_arguments(layer.tar, layer.index) for layer in files)
         with telling_no_room():

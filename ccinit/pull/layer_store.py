@@ -7,12 +7,15 @@ whole, so an image only ever waits for one that has claimed before it: nobody wa
 image that fails ends the pod, and with it whoever waits.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.kernel.event_loop import Event
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer
+from ccinit.pull.messages.tars import layer_file, outline_file
+from ccinit.pull.messages.tree import index_of
 from ccinit.values import frozen
 
 
@@ -28,6 +31,19 @@ class LayerFiles:
     index: str
     mount_point: str
     is_compressed: bool = False
+
+
+def name_layer(directory: str, position: int, form: LayerForm) -> LayerFiles:
+    """Return the names of what a layer becomes in its image's directory."""
+    is_compressed = form is LayerForm.COMPRESSED
+    tar = outline_file(position) if is_compressed else layer_file(position)
+    root = os.path.join(directory, f"layer-{position}")
+    return LayerFiles(
+        tar=os.path.join(directory, tar),
+        index=index_of(root),
+        mount_point=root,
+        is_compressed=is_compressed,
+    )
 
 
 @frozen

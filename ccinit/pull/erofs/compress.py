@@ -13,8 +13,9 @@ from typing import Protocol
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.erofs.handover import seal, share_directory
 from ccinit.pull.erofs.index import compression_arguments
-from ccinit.pull.layer_store import LayerFiles
+from ccinit.pull.layer_store import LayerFiles, name_layer
 from ccinit.pull.layers.file import telling_no_room
+from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.tars import layer_file, outline_file
 
 
@@ -49,22 +50,13 @@ async def compress_layers(
     names = [name(position) for position in positions for name in (layer_file, outline_file)]
     seal(directory, names)
     share_directory(directory, uid)
-    layers = tuple(_files(directory, position) for position in positions)
+    layers = tuple(name_layer(directory, position, LayerForm.COMPRESSED) for position in positions)
     tars = [os.path.join(directory, layer_file(position)) for position in positions]
     pairs = sorted(zip(tars, layers, strict=True), key=lambda pair: os.path.getsize(pair[0]))
     for tar, layer in pairs:
         await _compress(children, tar, layer.index)
     seal(directory, [os.path.basename(layer.index) for layer in layers])
     return layers
-
-
-def _files(directory: str, position: int) -> LayerFiles:
-    return LayerFiles(
-        tar=os.path.join(directory, outline_file(position)),
-        index=os.path.join(directory, f"layer-{position}.erofs"),
-        mount_point=os.path.join(directory, f"layer-{position}"),
-        is_compressed=True,
-    )
 
 
 async def _compress(children: CompressingChildren, tar: str, image: str) -> None:
