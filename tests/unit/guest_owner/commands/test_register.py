@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from ccinit.errors import ConfigError
 from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.counters import Counter, Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
@@ -303,6 +304,25 @@ def test_counter_begins_once_and_only_where_there_is_a_state(
     assert run(*register, tmp_path / "absent") == 1
     assert "[state.missing]" in error_of(capsys)
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(("more", "value"), [((), 0), (("--value", "8"), 8)])
+def test_counter_that_was_written_is_not_read_to_say_so(
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    value: int,
+) -> None:
+    def read(_counters: Counters, _uri: PluginUri) -> Counter:
+        raise ConfigError("state.read", "the disk fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Counters, "read", read)
+        assert run("register", "rollback-counter", "shop", "data", "--state", state, *more) == 0
+    uri = counter_uri("shop", "data")
+    assert f"registered {uri}, at {value}\n" in capsys.readouterr().out
+    assert Counters(state).read(uri).value == value
 
 
 def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
