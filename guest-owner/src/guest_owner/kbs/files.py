@@ -195,11 +195,12 @@ def new_directory(path: Path) -> Iterator[Path]:
         made = Path(tempfile.mkdtemp(dir=path.parent, prefix=_UNFINISHED))
         try:
             yield made
-            made.rename(path)
+            with _opened_folder(path.parent) as folder:
+                made = made.rename(path)
+                os.fsync(folder)
         except BaseException:
             shutil.rmtree(made)
             raise
-        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 

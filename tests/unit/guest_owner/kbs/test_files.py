@@ -189,6 +189,21 @@ def test_disk_that_fails_after_a_rename_keeps_nothing_new(
     assert [path.read_bytes() for path in (first, last)] == [b"new", b"new"]
 
 
+def test_directory_whose_name_was_not_flushed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "secrets"
+    with monkeypatch.context() as patch:
+        fail_to_flush(tmp_path, patch)
+        with pytest.raises(ConfigError) as caught, new_directory(path) as folder:
+            (folder / "one").write_bytes(b"1")
+    assert caught.value.detail == f"cannot write {path}: Input/output error"
+    assert not list(tmp_path.iterdir())
+    with new_directory(path):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(143)])
 def test_write_that_is_told_to_end_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
