@@ -24,6 +24,7 @@ from ccinit.run.spec import BindMount
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.run import crun_entry_cases as entry_cases
+from tests.integration.run import crun_image_cases as image_cases
 from tests.integration.run import crun_pod_cases as pod_cases
 from tests.integration.run import crun_probe_cases as probe_cases
 from tests.integration.run import crun_stop_cases as stop_cases
@@ -273,6 +274,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         probe_cases.never_ready,
         probe_cases.alive,
         probe_cases.capabilities,
+        image_cases.server_of_user_0,
         pod_cases.seccomp,
         stop_cases.stopped_exec,
         stop_cases.refused_supervisor,

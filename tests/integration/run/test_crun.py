@@ -337,6 +337,21 @@ def test_capability_of_the_manifest_is_there_for_a_plain_user_and_no_other() -> 
     assert report["chroot"] == report["clock"] == errno.EPERM
 
 
+def test_server_of_user_0_runs_with_what_its_image_expects_and_not_without() -> None:
+    """Each line is a row of docs/operations.md, "An image that runs elsewhere"."""
+    report = run_case("server_of_user_0")
+    assert_clean(report)
+    refused, none = errno.EPERM, "0000000000000000"
+    assert report["without"] == {
+        "bind": errno.EACCES,
+        "write": None,  # its own
+        "rights": none,
+        **dict.fromkeys(("chown", "armed", "setgroups", "setgid", "setuid"), refused),
+    }
+    allowed = ("chown", "bind", "armed", "setgroups", "setgid", "setuid", "write")
+    assert report["with"] == {"rights": none, **dict.fromkeys(allowed)}  # once it is another
+
+
 def test_container_calls_what_its_manifest_allows_and_not_what_it_denies() -> None:
     report = run_case("seccomp")
     default, allow, deny = report["default"], report["allow"], report["deny"]
