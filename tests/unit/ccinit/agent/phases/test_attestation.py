@@ -11,6 +11,7 @@ from ccinit.agent.jobs.messages.evidence import EvidenceRequest
 from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
+    CounterStep,
     EvidenceAnswer,
     EvidenceQuestion,
     KbsReply,
@@ -28,10 +29,12 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.kbs.tls_identity import ExpectedIdentity
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, Lock, TaskGroup
 from ccinit.kernel.task import sleep
+from ccinit.values import replace
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.platforms.measured_events import MeasuredEvents
 
@@ -91,6 +94,8 @@ class Session:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, plays_child: bool = True) -> None:
         self.date = 0
         self.requests: list[KbsRequest] = []
+        self.released: tuple[Released, ...] = ()
+        self.counters: tuple[int, ...] = ()
         self.made: list[EvidenceRequest] = []
         self.questions: list[EvidenceQuestion] = []
         self.done: list[str] = []
@@ -117,7 +122,9 @@ class Session:
             for question in self.questions:
                 given = await answer(question)
                 assert given.value == EvidenceAnswer(evidence=b"{}")
-            return KbsReply(released=(), policy_keys=(), date=self.date)
+            return KbsReply(
+                released=self.released, policy_keys=(), date=self.date, counters=self.counters
+            )
 
         async def on_platform(*arguments: Any, **_options: object) -> object:
             self.made.append(arguments[3])
@@ -256,6 +263,49 @@ def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.Monk
     EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
     EventLoop().run(attestation.request_token(session.guest, configured))
     assert asked == [False, "set", None, None]
+
+
+URI = parse_resource_uri("kbs:///ccinit/demo/tls-identity")
+OTHER = parse_resource_uri("kbs:///ccinit/demo/log-psk")
+COUNTER = counter_uri("demo", "data")
+LOOKED_AT = Released(
+    uri=URI,
+    data=b"x",
+    create=False,
+    identity=VerifiedIdentity(top_der=b"", not_before=0, not_after=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("released", "counters"),
+    [
+        pytest.param((), (7,), id="none"),
+        pytest.param((LOOKED_AT, LOOKED_AT), (7,), id="one-too-many"),
+        pytest.param((replace(LOOKED_AT, uri=OTHER),), (7,), id="another"),
+        pytest.param((replace(LOOKED_AT, identity=None),), (7,), id="identity-not-looked-at"),
+        pytest.param((LOOKED_AT,), (), id="no-counter"),
+        pytest.param((LOOKED_AT,), (7, 7), id="counter-too-many"),
+    ],
+)
+def test_kbs_child_that_brings_something_else_than_asked_for_is_refused(
+    released: tuple[Released, ...], counters: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, configured = Session(monkeypatch), configured_on(Tee.TPM)
+    owner = OwnerConfig(port=0, client_ca_pem="roots")
+    wanted = (attestation.want_identity(configured.manifest, owner),)
+
+    def ask() -> KbsReply:
+        steps = (CounterStep(uri=COUNTER),)
+        return EventLoop().run(
+            request_resources(session.guest, configured, wanted, counters=steps, has_clock=False)
+        )
+
+    session.released, session.counters = (LOOKED_AT,), (7,)
+    assert ask().released == (LOOKED_AT,)
+    session.released, session.counters = released, counters
+    with pytest.raises(ChildError) as refused:
+        ask()
+    assert refused.value.reason == "child.protocol"
 
 
 @pytest.mark.parametrize(
