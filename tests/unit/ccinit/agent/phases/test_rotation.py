@@ -65,6 +65,7 @@ class Bench:
         self.failure: CcinitError | None = None
         self.asked: list[tuple[Wanted, ...]] = []
         self.events: list[str] = []
+        self.fetched: list[Secret] = []
         self.web, self.db = FakeSupervisor(), FakeSupervisor()
         self.old = {uri: Secret(data) for uri, data in (self.now | {OTHER: b"other"}).items()}
         self.grants: dict[KbsUri, Grant] = {
@@ -99,7 +100,9 @@ class Bench:
         await sleep(0)
         if self.failure is not None:
             raise self.failure
-        return {one.uri: Grant(secret=Secret(self.now[one.uri]), create=False) for one in wanted}
+        grants = {one.uri: Grant(secret=Secret(self.now[one.uri]), create=False) for one in wanted}
+        self.fetched += [grant.secret for grant in grants.values()]
+        return grants
 
     def rotate(self) -> int:
         changed: int = self.loop.run(self.rotation.rotate())
@@ -175,6 +178,7 @@ def test_file_that_cannot_be_replaced_is_tried_again(bench: Bench) -> None:
         bench.rotate()
     bench.require_untouched()
     assert bench.grants[CERT].secret.reveal() == b"old cert"
+    assert [len(one) for one in bench.fetched] == [0, 0]  # nobody has what was not put in place
 
 
 def test_rotation_that_fails_half_way_is_made_good_even_by_the_old_content(bench: Bench) -> None:
@@ -241,7 +245,7 @@ def test_pod_that_was_stopped_meanwhile_gets_no_new_secrets(bench: Bench) -> Non
         await rotating.join()
 
     bench.run(both())
-    assert bench.asked
+    assert [len(one) for one in bench.fetched] == [0, 0]
     bench.require_untouched()
 
 
