@@ -34,6 +34,8 @@ _LEAST_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
+_WORKLOAD_PORT = 8006  # of ccinit.formats.planes.workload_api, which imports more than a number
+
 _NO_DEBUG: tuple[bool, VerityParameters | None] = (False, None)
 LOG_PUBLIC_KEY_BYTES = 1184 + 32
 """ML-KEM-768 encapsulation key (FIPS 203) followed by an X25519 public key (RFC 7748)."""
@@ -270,8 +272,11 @@ def _read_address(fields: Fields, other: KbsAddress | None) -> tuple[str, str]:
 
 
 def _read_owner(fields: Fields) -> OwnerConfig:
+    port = fields.integer("port", low=0, high=0xFFFF, default=0)
+    if port == _WORKLOAD_PORT:  # both are taken before the first container starts
+        raise FormatError("ccinit.owner.port", f"{port} is the workload API's")
     return OwnerConfig(
-        port=fields.integer("port", low=0, high=0xFFFF, default=0),
+        port=port,
         client_ca_pem=read_roots(fields, "client_ca", "ccinit.owner.client_ca"),
     )
 
