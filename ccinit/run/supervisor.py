@@ -178,6 +178,9 @@ class Supervisor:
     def _require_running(self) -> Process:
         if self.life.state is not ContainerState.RUNNING or self._process is None:
             raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        # Its probes may take some time to end, while its number is another process's.
+        if self._process.status is not None:
+            raise ConfigError("run.exec", f"{self._name} has ended")
         return self._process
 
     def _prepare(self, undo: ExitStack) -> dict[str, object]:

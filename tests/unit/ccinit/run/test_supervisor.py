@@ -31,9 +31,14 @@ PROBE = Probe(
 
 
 class FakeProcess:
-    """A first process that listens to SIGKILL only."""
+    """A first process that listens to SIGKILL only.
+
+    Attributes:
+        status: once it was collected, which may be before whoever waits for it has learnt it.
+    """
 
     pid = 4321
+    status: ExitStatus | None = None
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -272,6 +277,16 @@ async def open_file(supervisor: Supervisor) -> None:
     supervisor.open_file("/etc/hostname", into=False, mode=0)
 
 
+REQUESTS = (exec_id, exec_on_terminal, send_signal, open_file)
+
+
+async def refuse_all(supervisor: Supervisor) -> None:
+    for ask in REQUESTS:
+        with pytest.raises(ConfigError) as refused:
+            await ask(supervisor)
+        assert refused.value.reason == "run.exec"
+
+
 def test_container_is_asked_for_nothing_but_while_it_runs(
     crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,20 +300,16 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
 
     monkeypatch.setattr(module, "open_file", note)
 
-    async def refuse_all(supervisor: Supervisor) -> None:
-        for ask in (exec_id, exec_on_terminal, send_signal, open_file):
-            with pytest.raises(ConfigError) as refused:
-                await ask(supervisor)
-            assert refused.value.reason == "run.exec"
-
     async def act(supervisor: Supervisor) -> None:
         await refuse_all(supervisor)
         await sleep(0.01)
         assert crun.diary == ["create"]
         await refuse_all(supervisor)
         await supervisor.up.wait()
-        for ask in (exec_id, exec_on_terminal, send_signal, open_file):
+        for ask in REQUESTS:
             await ask(supervisor)
+        crun.process.status = ExitStatus(code=0, signal=0)
+        await refuse_all(supervisor)  # /proc/4321 may be another process's by now
         await supervisor.stop(0)
         while not supervisor.life.is_final:
             await sleep(0)
