@@ -26,23 +26,23 @@ class Row:
 
     Attributes:
         code: what the host learns if the phase fails.
-        seconds: its deadline.
+        seconds: its deadline; 0 where it is the measured configuration's (`limits`).
     """
 
     phase: Phase
     code: Code
-    seconds: float
+    seconds: float = 0
 
 
 MOUNT = Row(Phase.MOUNT, Code.BOOT, 20)
 HARDEN = Row(Phase.HARDEN, Code.BOOT, 50)
 LISTEN = Row(Phase.LISTEN, Code.BOOT, 10)
 CONFIG = Row(Phase.CONFIG, Code.CONFIG, 120)
-NET = Row(Phase.NET, Code.NET, 300)
+NET = Row(Phase.NET, Code.NET)
 RANDOM = Row(Phase.RANDOM, Code.RANDOM, 300)
-ATTEST = Row(Phase.ATTEST, Code.REFUSED, 600)
+ATTEST = Row(Phase.ATTEST, Code.REFUSED)
 UNLOCK = Row(Phase.UNLOCK, Code.STORAGE, 600)
-PULL = Row(Phase.PULL, Code.IMAGE, 1800)
+PULL = Row(Phase.PULL, Code.IMAGE)
 START = Row(Phase.START, Code.WORKLOAD_START, 600)
 
 
@@ -65,7 +65,7 @@ async def run_phase(
         guest: whose state and log tell of it.
         row: the phase.
         body: what it does.
-        seconds: a deadline from the measured configuration instead of the row's.
+        seconds: the deadline of a row that has none.
 
     Raises:
         PhaseError: the body failed or was late.

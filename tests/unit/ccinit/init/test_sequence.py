@@ -79,6 +79,16 @@ def test_phase_ends_at_the_deadline_of_its_row_or_of_the_configuration(
         assert caught.value.code is code
 
 
+def test_deadline_that_the_configuration_was_to_give_is_over_at_once_without_it() -> None:
+    async def body() -> None:
+        await sleep(60)
+
+    for row in (sequence.NET, sequence.ATTEST, sequence.PULL):
+        with pytest.raises(PhaseError) as caught:
+            EventLoop().run(run_phase(Bench().guest, row, body()))
+        assert caught.value.error.reason == f"{row.phase.name.lower()}.deadline"
+
+
 @pytest.mark.parametrize(
     ("row", "error", "code", "reason"),
     [
