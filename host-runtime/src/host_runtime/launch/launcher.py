@@ -91,7 +91,6 @@ class GuestConfig:
     vsock: VsockKind = VsockKind.USER
     guest_cid: int = 3
     kbs: KbsAddress | None = None
-    restarts_on_reset: bool = False
     serial_number: str = ""
     tee: SnpGuest | TdxGuest | None = None
     keeps_output: bool = True
@@ -191,7 +190,6 @@ def _describe_machine(config: GuestConfig, files: GuestFiles, sockets: Path) -> 
         network=config.network,
         tpm_socket=None if config.tpm is None else sockets / "tpm",
         vsock=vsock,
-        restarts_on_reset=config.restarts_on_reset,
         serial_number=config.serial_number,
         data_folders=config.tools.qemu_folders(),
         tee=config.tee,

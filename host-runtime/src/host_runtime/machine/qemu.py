@@ -135,7 +135,6 @@ class MachineConfig:
     network: UserNetwork | None = None
     tpm_socket: Path | None = None
     vsock: UserVsock | KernelVsock | None = None
-    restarts_on_reset: bool = False
     serial_number: str = ""
     data_folders: tuple[Path, ...] = ()
     tee: SnpGuest | TdxGuest | None = None
@@ -201,7 +200,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
         *(() if config.tee is None else ("-object", plan_tee_object(config.tee))),
-        *(() if config.restarts_on_reset else ("-no-reboot",)),
+        "-no-reboot",  # a guest ends by a reset, whatever its reason
         *(
             ("-smbios", f"type=1,serial={_quote(config.serial_number)}")
             if config.serial_number

@@ -55,7 +55,6 @@ FULL = replace(
     ),
     tpm_socket=Path("s/tpm"),
     vsock=UserVsock(socket=Path("s/vhost")),
-    restarts_on_reset=True,
 )
 SINK_WORDS = """
 -chardev file,id=serial,path=o/serial -device isa-serial,chardev=serial
@@ -84,7 +83,7 @@ FULL_MACHINE_WORDS = """
 -sandbox on
 -machine q35,memory-backend=memory,vmport=off,pflash0=firmware,pflash1=variables
 -accel kvm -cpu host -smp 2 -m 1024M
--object memory-backend-memfd,id=memory,size=1024M,share=on -S
+-object memory-backend-memfd,id=memory,size=1024M,share=on -no-reboot -S
 -chardev socket,id=qmp,path=s/qmp,server=on,wait=off -mon chardev=qmp,mode=control
 -blockdev driver=raw,node-name=firmware,read-only=on,file.driver=file,file.filename=CODE.fd
 -blockdev driver=raw,node-name=variables,read-only=off,file.driver=file,file.filename=VARS.fd
