@@ -209,7 +209,6 @@ class Children:
         *,
         seconds: float,
         workspace: str,
-        fds: Mapping[str, int] | None = None,
     ) -> ProgramEnd:
         """Run the program of `role` with `arguments` and return how it ended.
 
@@ -219,13 +218,12 @@ class Children:
             seconds: until it is killed.
             workspace: a file, device or directory, which belongs to the role's user; everybody
                 must be able to enter the directories above.
-            fds: the program gets copies, from 4 on, in this order.
 
         Raises:
             DeadlineError: `child.late`.
             CcinitError: the rights could not be given up, or the program not be started.
         """
-        async with self.prepare_program(role, workspace=workspace, fds=fds) as program:
+        async with self.prepare_program(role, workspace=workspace) as program:
             return await program.run(arguments, seconds=seconds)
 
     @asynccontextmanager
@@ -234,7 +232,6 @@ class Children:
         role: Role,
         *,
         workspace: str,
-        fds: Mapping[str, int] | None = None,
         stdin: int | None = None,
     ) -> AsyncIterator[PreparedProgram]:
         """Start a child that waits to become the program of `role`; see `prepare`.
@@ -250,7 +247,7 @@ class Children:
             try:
                 standard = {1: output.writer, 2: output.writer}
                 standard |= {} if stdin is None else {0: stdin}
-                child = self._start(role, fds or {}, workspace, standard)
+                child = self._start(role, {}, workspace, standard)
             finally:
                 os.close(output.writer)
             async with child:
