@@ -45,9 +45,9 @@ class Figures:
         )
 
 
-def read_pss_bytes(path: str = "/proc/self/smaps_rollup") -> int:
+def read_pss_bytes() -> int:
     """Return the proportional set size of this process."""
-    with open(path, encoding="ascii") as file:
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
         for line in file:
             name, _, rest = line.partition(":")
             if name == "Pss":
@@ -55,10 +55,10 @@ def read_pss_bytes(path: str = "/proc/self/smaps_rollup") -> int:
     return 0
 
 
-def read_memory(path: str = "/proc/meminfo") -> dict[str, int]:
+def read_memory() -> dict[str, int]:
     """Return the lines of /proc/meminfo (proc(5)) in bytes."""
     memory = {}
-    with open(path, encoding="ascii") as file:
+    with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             name, _, rest = line.partition(":")
             memory[name] = int(rest.split()[0]) * _KIB

@@ -76,9 +76,9 @@ def plan_debug_spec(
     }
 
 
-def read_own_capabilities(path: str = "/proc/self/status") -> tuple[str, ...]:
+def read_own_capabilities() -> tuple[str, ...]:
     """Return the names of this process's effective capabilities (proc(5), capabilities(7))."""
-    with open(path, encoding="ascii") as file:
+    with open("/proc/self/status", encoding="ascii") as file:
         (line,) = (line for line in file if line.startswith("CapEff:"))
     bits = int(line.split()[1], 16)
     names = enumerate(_CAPABILITIES.split())

@@ -49,6 +49,7 @@ _CLOSING_RESERVE: Final = SizeClass.LARGE.wire_bytes + 16 * SizeClass.SMALL.wire
 _EVENT_RESERVE: Final = 128 << 10
 _ENDING_BYTES: Final = 2 * SizeClass.SMALL.wire_bytes  # END and its signature
 MIN_CAPACITY: Final = 1 << 20
+_RECENT_BYTES: Final = 1 << 20
 _BULK_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
 _ENTRY_KINDS: Final = _BULK_KINDS | {Kind.EVENT}
 
@@ -76,14 +77,13 @@ class SealedLog:
         self,
         *,
         capacity: int = 4 << 20,
-        recent_capacity: int = 1 << 20,
         clock: Callable[[], int] = boottime_us,
     ) -> None:
-        """Args: capacity, recent_capacity: bytes; clock: boot time in microseconds."""
+        """Args: capacity: bytes of the ring; clock: boot time in microseconds."""
         if capacity < MIN_CAPACITY:
             raise LimitExceededError("seal.capacity", f"{capacity} bytes are too few")
         self.ring: Final = SealedRing(capacity)
-        self.recent: Final = RecentEntries(recent_capacity)
+        self.recent: Final = RecentEntries(_RECENT_BYTES)
         self.dropped = 0
         self.state = LogState.DISCARDING
         self._clock = clock
