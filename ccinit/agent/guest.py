@@ -14,7 +14,7 @@ from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, Lock, deadline
-from ccinit.seal.log import SealedLog
+from ccinit.seal.log import OWN_SOURCE, SealedLog
 from ccinit.values import field, frozen
 
 if TYPE_CHECKING:
@@ -113,9 +113,14 @@ class EarlyGuest:
         self.failures.append((error, code))
         self.service.stopping.set()
 
-    def event(self, text: str) -> None:
-        """Seal one line of the guest's own; before attestation it is only counted."""
-        self.log.append(Kind.EVENT, "ccinit", text.encode())
+    def event(self, text: str, source: str = OWN_SOURCE) -> None:
+        """Seal one line; before attestation it is only counted.
+
+        Args:
+            text: the line.
+            source: the part of the guest where others bring it about, whenever they like.
+        """
+        self.log.append(Kind.EVENT, source, text.encode())
 
 
 @frozen

@@ -53,6 +53,10 @@ _RECENT_BYTES: Final = 1 << 20
 _BULK_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
 _ENTRY_KINDS: Final = _BULK_KINDS | {Kind.EVENT}
 
+OWN_SOURCE: Final = "ccinit"
+"""Of events that the guest itself is the cause of. Others bring about theirs as often as they like,
+so those have no part in the room that is kept for its own."""
+
 
 class LogState(IntEnum):
     """What may be logged; states follow each other in this order."""
@@ -246,7 +250,7 @@ class SealedLog:
         # a signature may be due before each of them
         needed = sum(piece.size_class.wire_bytes for piece in pieces)
         needed += SizeClass.SMALL.wire_bytes * (len(pieces) // (SIGNED_AT_LEAST_EVERY - 1) + 1)
-        if self.ring.room < needed + _reserve(kind) + self._batch_bytes:
+        if self.ring.room < needed + _reserve(kind, source) + self._batch_bytes:
             self.dropped += 1
             return False
         for piece in pieces:
@@ -308,9 +312,9 @@ def _parts(payload: bytes) -> Iterator[bytes]:
         yield payload[start : start + MAX_ENTRY_BYTES]
 
 
-def _reserve(kind: Kind) -> int:
+def _reserve(kind: Kind, source: str) -> int:
     if kind is Kind.REPORT:
         return 4 * SizeClass.SMALL.wire_bytes
-    if kind in _BULK_KINDS:
+    if kind in _BULK_KINDS or (kind is Kind.EVENT and source != OWN_SOURCE):
         return _CLOSING_RESERVE + _EVENT_RESERVE
     return _CLOSING_RESERVE

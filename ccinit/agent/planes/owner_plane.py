@@ -26,6 +26,7 @@ from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, is_own_address, listen_tcp
 from ccinit.owner.messages import Farewell, Greeting, OwnerRequest
+from ccinit.seal.log import OWN_SOURCE
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
@@ -33,6 +34,8 @@ MAX_CONNECTIONS: Final = 8
 MAX_STRANGERS: Final = 2
 GREETING_SECONDS: Final = 60.0  # the child's start included; it gives the client ten
 SESSION_SECONDS: Final = 24 * 3600.0
+_STRANGERS_SOURCE: Final = "owner"
+"""Of events: anybody who reaches the port, containers included, can make a handshake fail."""
 _LATE_CLOCK: Final = frozenset({"net.certificate_early", "net.identity_expired"})
 """What a handshake with an honest client fails with if the guest's clock is late."""
 
@@ -151,16 +154,20 @@ class OwnerPlane:
             with connection:
                 farewell = await self._converse(connection, origin, caller, shown.identity)
             if farewell.why:
-                self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
+                self._tell_end(caller, printable(farewell.why))
         except CcinitError as error:
-            self._guest.event(f"owner: {caller}: connection ended: {error}")
+            self._tell_end(caller, str(error))
             if error.reason in _LATE_CLOCK:
                 self._guest.clock_doubted.set()
         except OSError as error:  # no descriptor or process to be had now: it may come again
-            self._guest.event(f"owner: {caller}: connection ended: {errno_text(error.errno)}")
+            self._tell_end(caller, errno_text(error.errno))
         finally:
             self._connections -= 1
             self._strangers[origin] -= not caller.is_known
+
+    def _tell_end(self, caller: Caller, why: str) -> None:
+        source = OWN_SOURCE if caller.is_known else _STRANGERS_SOURCE
+        self._guest.event(f"owner: {caller}: connection ended: {why}", source)
 
     async def _converse(
         self, connection: socket.socket, origin: Origin, caller: Caller, identity: Secret

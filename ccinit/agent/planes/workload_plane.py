@@ -12,7 +12,7 @@ from typing import Final
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.planes.workload_service import WorkloadService
+from ccinit.agent.planes.workload_service import SOURCE, WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, DeadlineError, KernelError
@@ -103,7 +103,7 @@ class WorkloadPlane:
             if group is None or not is_established(connection):
                 return None
         except (KernelError, OSError) as error:
-            self._guest.event(f"workload: caller unknown: {error}")
+            self._guest.event(f"workload: caller unknown: {error}", SOURCE)
             return None
         return next(
             (name for name in self._guest.containers if self._group_of(name) == group), None
@@ -149,9 +149,9 @@ class WorkloadPlane:
                     answers=self._service.answers(name),
                 )
             if end.why:
-                self._guest.event(f"workload: {name}: {printable(end.why)}")
+                self._guest.event(f"workload: {name}: {printable(end.why)}", SOURCE)
         except CcinitError as error:
-            self._guest.event(f"workload: {name}: {error}")
+            self._guest.event(f"workload: {name}: {error}", SOURCE)
         finally:
             self._connections[name] -= 1
 

@@ -31,6 +31,8 @@ from ccinit.kernel.event_loop import Lock
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 VERSION = "ccinit/1"
+SOURCE = "workload"
+"""Of the events that calls of containers bring about."""
 _OWN_FAULTS = ("aael.", "event_log.workload")
 """Reasons of what a container may get wrong itself: an event's texts, and how many there are. What
 the KBS or the platform has malformed is not its fault."""
@@ -70,13 +72,16 @@ class WorkloadService:
         try:
             answer = await HANDLERS[type(call)](self, container, call)
         except RefusedCall as refused:
-            self.guest.event(f"workload: {container}: {name} refused, {refused.reason}")
+            self._tell(f"{container}: {name} refused, {refused.reason}")
             return _text(403, refused.reason)
         except CcinitError as error:
-            self.guest.event(f"workload: {container}: {name} failed, {error}")
+            self._tell(f"{container}: {name} failed, {error}")
             return _text(400 if error.reason.startswith(_OWN_FAULTS) else 500, error.reason)
-        self.guest.event(f"workload: {container}: {name}")
+        self._tell(f"{container}: {name}")
         return answer
+
+    def _tell(self, what: str) -> None:
+        self.guest.event(f"workload: {what}", SOURCE)
 
     async def resource(self, container: str, call: ResourceCall) -> Answer:
         """Give a resource that the manifest gives to this container.

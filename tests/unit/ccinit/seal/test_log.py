@@ -133,6 +133,22 @@ def test_r91_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_ev
     assert result.entries[-1].dropped == log.dropped == 11
 
 
+@pytest.mark.parametrize("source", ["workload", "owner"])
+def test_events_that_others_bring_about_leave_room_for_the_guests_own(source: str) -> None:
+    """In what the host has not fetched, and in what the owner plane shows."""
+    log = private_log()
+    assert log.append(Kind.EVENT, "ccinit", b"before")
+    while log.append(Kind.EVENT, source, b"once more"):
+        pass
+    assert log.append(Kind.EVENT, "ccinit", b"still here")
+    for _ in range(9999):
+        log.append(Kind.EVENT, source, b"once more")
+    own = (b"before", b"still here")
+    assert tuple(one.data for one in log.recent.since(0, 1 << 30) if one.source != source) == own
+    found = entries(log, kinds=frozenset({Kind.EVENT}))
+    assert tuple(entry.data for entry in found if entry.source != source) == own
+
+
 def test_log_full_with_a_mix_still_ends_whole() -> None:
     log = make_log()
     log.open(OWNER.public_bytes, BOOT_ID)

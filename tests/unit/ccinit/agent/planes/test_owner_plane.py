@@ -18,8 +18,10 @@ from ccinit.errors import ChildError, FormatError, PeerError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity, parse_tls_identity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
+from ccinit.formats.planes.owner_rpc import Role
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
+from ccinit.owner.messages import Greeting
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing
 from ccinit.secret import Secret
@@ -59,7 +61,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
             teardown=Teardown(),
             children=Children(),
             service=HostService(BootState(), bytes(16), SealedRing(1 << 20)),
-            event=lambda _: None,
+            event=lambda *_: None,
             clock_doubted=Event(),
         ),
     )
@@ -78,6 +80,42 @@ def connect() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair()
     ours.settimeout(1)
     return ours, theirs
+
+
+@pytest.mark.parametrize(("is_known", "source"), [(False, "owner"), (True, "ccinit")])
+def test_end_of_a_connection_is_the_guests_own_event_only_if_its_client_is_known(
+    guest: "Guest",
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,  # noqa: FBT001
+    source: str,
+) -> None:
+    """Anybody who reaches the port can have a handshake fail as often as they like."""
+    sealed: list[tuple[str, str]] = []
+
+    def event(text: str, source: str = "ccinit") -> None:
+        sealed.append((text, source))
+
+    async def fail(*_job: object, notices: Mapping[type, Any], **_options: object) -> None:
+        if is_known:
+            notices[Greeting](Greeting(role=Role.LOGS, subject="alice", group=29))
+        raise PeerError("net.tls", "owner plane: …")
+
+    monkeypatch.setattr(guest, "event", event)
+    monkeypatch.setattr(guest.children, "run", fail)
+
+    async def main() -> None:
+        plane = open_plane(guest)
+        await sleep(0)
+        ours, theirs = connect()
+        plane.take(theirs)
+        with ours:
+            await readable(ours.fileno())
+        await guest.teardown.run()
+
+    guest.loop.run(main())
+    name = "alice (logs)" if is_known else "nobody"
+    end = f"owner: {name}: connection ended: net.tls: owner plane: …"
+    assert sealed[-1] == (end, source)
 
 
 def test_relayed_connections_are_taken_until_the_plane_is_full(guest: "Guest") -> None:

@@ -37,6 +37,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.sealed: list[str] = []
+        self.sources: set[str] = set()
         self.measured: list[str] = []
         self.failure: Exception | None = None
         uris = (OWN, FOREIGN)
@@ -50,10 +51,14 @@ class Bench:
         platform = SimpleNamespace(tee=Tee.TPM)
         configured = SimpleNamespace(manifest=manifest, measurement=self, platform=platform)
         self.service = WorkloadService(
-            guest=cast("Any", SimpleNamespace(event=self.sealed.append)),
+            guest=cast("Any", SimpleNamespace(event=self.event)),
             configured=cast("Any", configured),
             attested=Attested(grants=grants),
         )
+
+    def event(self, text: str, source: str) -> None:
+        self.sealed.append(text)
+        self.sources.add(source)
 
     async def measure_for_workload(self, event: object) -> None:
         if self.failure is not None:
@@ -75,6 +80,15 @@ def bench() -> Bench:
 
 def test_every_call_has_a_handler() -> None:
     assert set(HANDLERS) == {ResourceCall, TokenCall, EvidenceCall, EventCall, InfoCall}
+
+
+def test_calls_are_events_of_the_workload_and_not_the_guests_own(bench: Bench) -> None:
+    """Containers call as often as they like."""
+    asked = (ResourceCall(uri=OWN), ResourceCall(uri=FOREIGN), EVENT)
+    bench.failure = LimitExceededError("event_log.workload", "full")
+    assert [bench.ask("web", call)[0] for call in asked] == [200, 403, 400]
+    assert len(bench.sealed) == len(asked)
+    assert bench.sources == {"workload"}
 
 
 def test_resource_of_another_container_is_refused_like_one_that_is_not_there(bench: Bench) -> None:
