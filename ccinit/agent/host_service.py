@@ -185,7 +185,8 @@ class HostService:
     async def _wait_for_bytes(self, cursor: int, seconds: float) -> None:
         try:
             async with deadline(seconds, "collect.wait"):
-                # A grid instead of an event: it hides when exactly a record was written.
+                # Looked at, not woken: one long reply for what came meanwhile, and not for each
+                # record. From a host that asks without waiting, `log.batch_ms` alone hides a time.
                 while not self._ring.waiting(cursor):
                     await sleep(_COLLECT_GRID_SECONDS)
         except DeadlineError:

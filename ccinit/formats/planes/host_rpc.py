@@ -266,7 +266,8 @@ _TABLE = (
         reply_bytes=COLLECT_REPLY_BYTES,
         phases=_ALWAYS,
         purpose="Take sealed log bytes from `cursor` on; waits up to `ms` for some.",
-        leak="padded ciphertext in three sizes, encrypted to the owner's key",
+        leak="padded ciphertext in three sizes, encrypted to the owner's key, and when there is"
+        " more of it; in even portions at fixed times if the measured configuration says so",
     ),
     Method(
         name="relay",
@@ -274,7 +275,8 @@ _TABLE = (
             {Phase.UNLOCK, Phase.PULL, Phase.START, Phase.RUN, Phase.DEBUG, Phase.STOP}
         ),
         purpose="After the reply the connection is raw bytes to the owner plane, if there is one.",
-        leak="whether the measured configuration has an owner plane; then TLS 1.3 ciphertext",
+        leak="whether the measured configuration has an owner plane, and whether that has a place"
+        " now; then TLS 1.3 ciphertext",
         hands_over=True,
     ),
 )
