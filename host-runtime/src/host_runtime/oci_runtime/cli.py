@@ -31,6 +31,7 @@ from measured_boot.command_line.errors import describe_error, run_command
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
+_RUN: Final = "/run"
 _NOT_FOR_OTHERS: Final = 0o022  # to write: folders above --root, too, whatever umask engines have
 
 _UNTRIED: Final = "what a pod makes of a machine that stands still was not tried"
@@ -144,8 +145,9 @@ def _signal(text: str) -> int:
 
 
 def _default_root() -> Path:
-    of_user = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() else None
-    return Path(of_user or "/run") / PROGRAM
+    """Return a folder that may be written to: `/run` is not for root of a user namespace."""
+    of_user = None if os.access(_RUN, os.W_OK) else os.environ.get("XDG_RUNTIME_DIR")
+    return Path(of_user or _RUN) / PROGRAM
 
 
 class _UsageError(Exception):

@@ -53,6 +53,24 @@ def test_container_that_is_not_there_is_told_in_the_words_that_engines_look_for(
     )
 
 
+@pytest.mark.parametrize("status", [0, 1])
+def test_state_is_the_users_where_run_is_not_ours_even_for_the_root_of_a_user_namespace(
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = ContainerRecord(id="a", bundle="/b", annotations={}, created="now")
+    with ContainerStore(root=tmp_path / "ccinit-runtime").new(record):
+        pass
+    is_run_ours = status == 1
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # as rootless podman has it
+    monkeypatch.setattr(os, "access", lambda *what: is_run_ours or what != ("/run", os.W_OK))
+    assert main(["state", "a"]) == status
+    assert ("[container.unknown]" in capsys.readouterr().err) == is_run_ours
+
+
 def test_forced_deletion_of_what_is_not_there_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, "delete", "--force", "none") == 0
 
