@@ -75,6 +75,25 @@ def test_container_goes_through_its_states(engine: Engine) -> None:
     assert sealed.name.startswith("a-")
 
 
+def test_update_is_compared_with_what_was_created_not_with_what_the_bundle_says_by_now(
+    engine: Engine,
+) -> None:
+    pid = engine.create("a")
+    config = podman_config()
+    words = ("update", "--resources", str(engine.folder / "resources"), "a")
+
+    def ask() -> None:  # as podman does, which writes into the bundle what it asks for, too
+        engine.bundle(config)
+        (engine.folder / "resources").write_text(json.dumps(config["linux"]["resources"]))
+
+    ask()
+    engine.done(*words)
+    config["linux"]["resources"]["cpu"] = {"quota": 100000}
+    ask()
+    assert engine.refused(*words) == "command.refused"
+    assert end(pid, lambda: engine.done("delete", "-f", "a")) == -signal.SIGKILL
+
+
 def test_machine_that_dies_fails_its_container(engine: Engine) -> None:
     pid = engine.create("a")
     engine.done("start", "a")

@@ -10,7 +10,7 @@ Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
@@ -35,12 +35,14 @@ class Bundle:
         part: which part of a pod it is, if of one.
         oom_score_adj: how soon the host's kernel ends it where memory is short, -1000 to 1000;
             None is that of whoever creates it.
+        resources: `linux.resources`, to tell an `update` of something from one of nothing.
     """
 
     annotations: Mapping[str, str]
     network_namespace: str | None
     part: PodPart | None = None
     oom_score_adj: int | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -64,10 +66,29 @@ def parse_bundle(data: bytes) -> Bundle:
         network_namespace=_network_namespace(linux),
         part=read_pod_part(annotations),
         oom_score_adj=_oom_score_adj(_table(config, "process")),
+        resources=_table(linux, "resources"),
     )
 
 
-def _parse_json(data: bytes) -> Mapping[str, Any]:
+def changes_resources(asked: bytes, given: Mapping[str, Any]) -> bool:
+    """Whether resources, as `update` is told them, are others than those of a container's bundle.
+
+    What is not named, or empty, asks for nothing.
+
+    Raises:
+        LimitExceededError, FormatError: as `parse_bundle`.
+    """
+    return _differs(_parse_json(asked, "resources"), given)
+
+
+def _differs(asked: object, given: object) -> bool:
+    if isinstance(asked, dict):
+        of = given if isinstance(given, dict) else {}
+        return any(_differs(value, of.get(key)) for key, value in asked.items())
+    return asked not in (None, []) and asked != given
+
+
+def _parse_json(data: bytes, name: str = CONFIG_FILE) -> Mapping[str, Any]:
     if len(data) > MAX_CONFIG_BYTES:
         raise LimitExceededError("bundle.length", f"more than {MAX_CONFIG_BYTES} bytes")
 
@@ -80,9 +101,9 @@ def _parse_json(data: bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(data.decode(), object_pairs_hook=read_object)
     except (ValueError, RecursionError) as error:
-        raise FormatError("bundle.json", f"{CONFIG_FILE} is not JSON") from error
+        raise FormatError("bundle.json", f"{name} is not JSON") from error
     if not isinstance(config, dict):
-        raise FormatError("bundle.json", f"{CONFIG_FILE} is not an object")
+        raise FormatError("bundle.json", f"{name} is not an object")
     return config
 
 

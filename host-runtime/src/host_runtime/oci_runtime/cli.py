@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final, Never
 
 from ccinit.errors import CcinitError, ConfigError, FormatError, LimitExceededError
+from host_runtime.oci_runtime.bundle import MAX_CONFIG_BYTES as MAX_BUNDLE_BYTES
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
@@ -103,7 +105,28 @@ def _delete(options: argparse.Namespace, runtime: Runtime) -> None:
     runtime.delete(options.id, is_forced=options.force)
 
 
-def _refuse(options: argparse.Namespace, _runtime: Runtime) -> None:
+def _update(options: argparse.Namespace, runtime: Runtime) -> None:
+    """Take what changes nothing: Docker and podman call this for a restart policy of theirs."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-r", "--resources", type=Path)
+    parser.add_argument("id", nargs="?")
+    try:
+        known, others = parser.parse_known_args(options.words)
+    except argparse.ArgumentError:
+        _refuse(options, runtime)
+    if others or None in (known.id, known.resources):
+        _refuse(options, runtime)
+    if runtime.is_changed_by(known.id, _read_resources(known.resources)):
+        _refuse(options, runtime)
+
+
+def _read_resources(path: Path) -> bytes:
+    if path == Path("-"):
+        return sys.stdin.buffer.read(MAX_BUNDLE_BYTES + 1)
+    return read_regular(path, MAX_BUNDLE_BYTES, "bundle.file")
+
+
+def _refuse(options: argparse.Namespace, _runtime: Runtime) -> Never:
     raise ConfigError("command.refused", f"{options.name}: {REFUSED[options.name]}")
 
 
@@ -216,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
         )
         refused.add_argument("words", nargs="*")
-        refused.set_defaults(command=_refuse, name=name)
+        refused.set_defaults(command=_update if name == "update" else _refuse, name=name)
     return parser
 
 

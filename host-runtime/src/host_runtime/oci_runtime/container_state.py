@@ -6,9 +6,9 @@ Specification: OCI runtime-spec 1.2, `runtime.md` (State, Lifecycle); ids as run
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from ccinit.errors import ConfigError, FormatError
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
@@ -37,6 +37,7 @@ class ContainerRecord:
         is_started: whether `start` was called.
         sandbox: id of the container whose guest this one is in, or is; "" outside of pods.
         member: name of the pod's container that this one stands for, "" if it is a guest's.
+        resources: those of its bundle, which have no effect.
     """
 
     id: str
@@ -47,6 +48,7 @@ class ContainerRecord:
     is_started: bool = False
     sandbox: str = ""
     member: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
     def with_process(self, pid: int) -> "ContainerRecord":
         """Return the record of a container whose guest boots."""

@@ -16,7 +16,13 @@ from typing import Final
 
 from ccinit.errors import ConfigError, DeadlineError, FormatError
 from host_runtime.oci_runtime import pod_member_process, supervisor
-from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, Bundle, parse_bundle
+from host_runtime.oci_runtime.bundle import (
+    CONFIG_FILE,
+    MAX_CONFIG_BYTES,
+    Bundle,
+    changes_resources,
+    parse_bundle,
+)
 from host_runtime.oci_runtime.container_disks import ContainerFiles, make_disks
 from host_runtime.oci_runtime.container_state import (
     ContainerRecord,
@@ -70,6 +76,7 @@ class Runtime:
             bundle=str(folder),
             annotations=asked.annotations,
             created=datetime.now(UTC).isoformat(),
+            resources=asked.resources,
         )
         if asked.part is not None:
             part = asked.part
@@ -192,6 +199,18 @@ class Runtime:
         """
         record, status = self.store.look(parse_id(name))
         return (record.pid,) if status in _UP else ()
+
+    def is_changed_by(self, name: str, resources: bytes) -> bool:
+        """Whether resources are others than those that a container was created with.
+
+        Its bundle may say something else by now: podman writes into it what it asks for.
+
+        Raises:
+            ConfigError: `container.unknown`.
+            FormatError, LimitExceededError: as `changes_resources`.
+        """
+        record, _status = self.store.look(parse_id(name))
+        return changes_resources(resources, record.resources)
 
     def kill(self, name: str, number: int, *, is_for_all: bool = False) -> None:
         """Ask a guest for its end, or end it: also by any container of its pod that is started.

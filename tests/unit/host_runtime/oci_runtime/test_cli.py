@@ -71,6 +71,56 @@ def test_state_is_the_users_where_run_is_not_ours_even_for_the_root_of_a_user_na
     assert ("[container.unknown]" in capsys.readouterr().err) == is_run_ours
 
 
+UPDATES = {
+    "of Docker for its restart policy": ({}, ""),
+    "of podman for its own": ({"devices": [{"allow": False, "access": "rwm"}]}, ""),
+    "of nothing in more words": ({"cpu": {}, "memory": None, "hugepageLimits": []}, ""),
+    "of a limit": ({"cpu": {"quota": 100000, "period": 100000}}, "command.refused"),
+    "of one limit more": ({"pids": {"limit": 5}, "cpu": {}}, "command.refused"),
+    "of a rule": ({"devices": [{"allow": True, "access": "rwm"}]}, "command.refused"),
+    "that is none": ([], "bundle.json"),
+}
+
+
+@pytest.mark.parametrize("is_by_file", [True, False])
+@pytest.mark.parametrize(("asked", "reason"), UPDATES.values(), ids=UPDATES)
+def test_update_is_taken_if_it_changes_nothing(
+    asked: object,
+    reason: str,
+    is_by_file: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = podman_config()["linux"]["resources"]
+    record = ContainerRecord(id="a", bundle="/b", annotations={}, created="now", resources=given)
+    with ContainerStore(root=tmp_path / "state").new(record):
+        pass
+    file = tmp_path / "resources"
+    file.write_text(json.dumps(asked))
+    with file.open() as resources:
+        monkeypatch.setattr("sys.stdin", resources)
+        words = (f"--resources={file}", "a") if is_by_file else ("--resources", "-", "a")
+        assert run(tmp_path, "update", *words) == bool(reason)
+    assert capsys.readouterr().err.endswith(f"[{reason}]\n" if reason else "")
+
+
+def test_update_of_nothing_says_so_of_whom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "resources").write_text("{}")
+    given = ("--resources", str(tmp_path / "resources"))
+    for words, reason in (
+        ((*given, "none"), "container.unknown"),
+        (given, "command.refused"),
+        (("none",), "command.refused"),
+        (("none", "-r"), "command.refused"),
+        ((*given, "--memory", "1", "none"), "command.refused"),
+    ):
+        assert run(tmp_path, "update", *words) == 1
+        assert capsys.readouterr().err.endswith(f"[{reason}]\n")
+
+
 def test_forced_deletion_of_what_is_not_there_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, "delete", "--force", "none") == 0
 
