@@ -234,7 +234,7 @@ _TABLE = (
         name="stop",
         params=(Field("grace_s", Uint(16)),),
         phases=_STOPPABLE,
-        purpose="Wish for an orderly end within `grace_s` seconds (capped by the manifest).",
+        purpose="Wish for an orderly end within `grace_s` seconds (capped by the measured files).",
         leak="inbound only; always accepted",
     ),
     Method(
