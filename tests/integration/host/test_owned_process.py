@@ -93,6 +93,20 @@ def test_last_words_of_a_child_that_said_much_are_its_reason(tmp_path: Path) -> 
     assert len(error.value.detail) < 2100
 
 
+def test_child_whose_log_was_removed_runs_and_ends_as_any_other(tmp_path: Path) -> None:
+    """Log cleaners remove what they do not know: that is no reason to end a guest."""
+    with start(tmp_path) as child:
+        (tmp_path / "log").unlink()
+        child.bound_log()
+        child.require_running()
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait(10) == -signal.SIGKILL
+        with pytest.raises(ChildError) as error:
+            child.require_running()
+    assert error.value.reason == "process.ended"
+    assert error.value.detail.startswith(f"sleep ended with -9: cannot read {tmp_path / 'log'}: ")
+
+
 def test_short_program_does_not_outlive_who_waits_for_it(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     command = (sys.executable, "-c", RUN, str(told))

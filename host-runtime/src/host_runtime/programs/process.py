@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -83,15 +84,22 @@ class OwnedProcess:
 
     def log_tail(self) -> str:
         """Return the end of what the child has printed, for an error's text."""
-        return end_of_log(self._log) or "it printed nothing"
+        try:
+            return end_of_log(self._log) or "it printed nothing"
+        except OSError as error:  # it has been removed, say: the error is about the child
+            return f"cannot read {self._log}: {error.strerror}"
 
     def bound_log(self) -> None:
-        """Cut the child's output off once it is long: what it prints may be another's to choose."""
-        length = self._log.stat().st_size
-        if length > _MAX_LOG_BYTES:
-            with self._log.open("ab") as log:  # as the child has it: both write at its end
-                log.truncate(0)
-                log.write(f"[{length} bytes were cut off]\n".encode())
+        """Cut the child's output off once it is long: what it prints may be another's to choose.
+
+        If that cannot be done, the child goes on, and the next call tries again.
+        """
+        with suppress(OSError):
+            length = self._log.stat().st_size
+            if length > _MAX_LOG_BYTES:
+                with self._log.open("ab") as log:  # as the child has it: both write at its end
+                    log.truncate(0)
+                    log.write(f"[{length} bytes were cut off]\n".encode())
 
     def stop(self) -> None:
         """End the child: ask, then kill; always leaves it reaped."""
