@@ -291,7 +291,7 @@ def _environment(config: _Object) -> tuple[str, ...]:
     for item in env:
         name, equals, _value = item.partition("=")
         if not name or not equals or "\n" in item:
-            raise FormatError("image_config.env", "expected NAME=value on one line")
+            raise FormatError("image_config.env", f"{name[:80]!r}: expected NAME=value on one line")
     return env
 
 

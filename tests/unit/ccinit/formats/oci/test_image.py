@@ -358,3 +358,11 @@ def test_config_that_cannot_be_honoured_is_refused(document: Json, reason: str) 
         parse_image_config(text(document))
     assert refused.value.reason == reason
     parse_image_config(text(config()))
+
+
+@pytest.mark.parametrize("item", ["MOTD", "MOTD=first\nsecond"])
+def test_variable_that_cannot_be_honoured_is_named_without_its_value(item: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_image_config(text(process(Env=["PATH=/bin", item])))
+    assert str(refused.value).startswith("image_config.env: 'MOTD'")
+    assert "second" not in str(refused.value)
