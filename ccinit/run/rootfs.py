@@ -4,9 +4,10 @@ Scope: the mount and the directories it needs, first as data, then carried out; 
 image before anything is mounted into it (R72). Left to others: mounting the layers (`ccinit.pull`),
 the mounts inside (`crun`, by `ccinit.run.spec`).
 
-The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags where it remounts a root
-read-only. So neither is what protects: device nodes of an image are refused by the device list of
-the container's cgroup, and no container may gain privileges. The overlay is writable also under a
+The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags where it makes the mount the
+container's, read-only or not. So neither is what protects: device nodes of an image are refused by
+the device list of the container's cgroup, and no container may gain privileges; nor are a file's
+capabilities ignored: who lacks them cannot execute it. The overlay is writable also under a
 container whose root is read-only, because `crun` makes missing mount points in it.
 """
 
