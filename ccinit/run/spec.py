@@ -329,12 +329,13 @@ def _resources(wanted: Resources) -> dict[str, object]:
         # crun adds the harmless devices of its own /dev to what is allowed
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": wanted.pids or DEFAULT_PIDS},
+        # half a container is worse than none: the restart policy takes over, whether it is this
+        # container's limit that was reached or the pod's
+        "unified": {"memory.oom.group": "1"},
     }
     if wanted.memory_bytes:  # else the pod's own limit
         limit = wanted.memory_bytes // _PAGE * _PAGE
         resources["memory"] = {"limit": limit, "swap": limit}
-        # half a container is worse than none: the restart policy takes over
-        resources["unified"] = {"memory.oom.group": "1"}
     if wanted.cpu_milli:
         quota = wanted.cpu_milli * CPU_PERIOD_US // 1000
         resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_US}

@@ -19,6 +19,7 @@ from ccinit.agent.state import BootState
 from ccinit.formats.pod.container import Resources
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.share import Share
+from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.seal.log import SealedLog
@@ -123,6 +124,27 @@ def test_container_that_eats_memory_is_killed_and_the_guest_lives(work: Path) ->
     report = run(work, code, resources=LIMITS)
     assert (report["state"], report["status"]) == ("failed", "signal 9")
     assert oom_kills() > before
+
+
+def test_container_without_a_limit_of_its_own_ends_whole_at_the_pods(work: Path) -> None:
+    """Else it would go on without those of its processes that the kernel has chosen."""
+    code = (
+        "import os\n"
+        "kept = []\n"
+        "if os.fork() == 0:\n"
+        "    while True: kept.append(bytearray(1 << 20))\n"
+        "os.wait()\n"
+        "print('alone')"
+    )
+    Cgroup().enable(("memory",))
+    pod = Cgroup().create(own_cgroup().lstrip("/"))
+    pod.set_memory(most_bytes=64 << 20)
+    try:
+        report = run(work, code)
+    finally:
+        pod.set_memory()
+    assert (report["state"], report["status"], report["stdout"]) == ("failed", "signal 9", "")
+    assert any("out of memory" in event for event in report["events"])
 
 
 def test_container_of_user_0_cannot_have_the_kernel_say_more_in_its_log(work: Path) -> None:

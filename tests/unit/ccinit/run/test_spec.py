@@ -214,6 +214,7 @@ def test_spec_limits_are_the_manifests_or_the_defaults() -> None:
     assert plan()["linux"]["resources"] == {
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": 4096},
+        "unified": {"memory.oom.group": "1"},
     }
     wanted = Resources(memory_bytes=(64 << 20) + 5, pids=7, cpu_milli=250)
     resources = plan(changed(container=replace(CONTAINER, resources=wanted)))["linux"]["resources"]
