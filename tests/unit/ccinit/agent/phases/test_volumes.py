@@ -20,6 +20,7 @@ from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
+from ccinit.unlock.volume import VolumeRequest
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
@@ -87,6 +88,31 @@ def test_key_is_left_of_the_volume_alone(
     assert found == reason
     assert [len(key) for key in made] == lengths
     assert count_descriptors() == before - 1  # the loop's own
+
+
+@pytest.mark.parametrize("granted", [False, True])
+@pytest.mark.parametrize("counted", [False, True])
+def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
+    counted: bool,  # noqa: FBT001
+    granted: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    async def activate(_control: object, request: VolumeRequest, *_rest: object) -> None:
+        asked.append(request.may_create)
+
+    monkeypatch.setattr(volumes, "activate_volume", activate)
+    volume = SimpleNamespace(name="data", verity=None, grown_from_bytes=())
+    found: Any = SimpleNamespace(volume=volume, disk=None, luks2_key=None)
+    grant = SimpleNamespace(secret=Secret(b"key"), create=granted)
+    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
+    nothing: Any = None
+    opening = volumes.open_volume(
+        nothing, found, "shop", attested, "/data", nothing, may_create=not counted
+    )
+    EventLoop().run(opening)
+    assert asked == [granted and not counted]
 
 
 def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
