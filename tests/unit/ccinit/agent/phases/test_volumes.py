@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import volumes
 from ccinit.agent.phases.volumes import find_luks2_disk
 from ccinit.errors import (
@@ -88,6 +89,31 @@ def test_key_is_left_of_the_volume_alone(
     assert found == reason
     assert [len(key) for key in made] == lengths
     assert count_descriptors() == before - 1  # the loop's own
+
+
+def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    disk = cast("BlockDevice", SimpleNamespace(name="vda", size_bytes=8192, holders=()))
+    volume = SimpleNamespace(
+        name="data", kind=VolumeKind.PERSISTENT, size_bytes=8192, verity=None, format="luks2"
+    )
+    guest: Any = SimpleNamespace(children=FakeChildren([OPENS]), teardown=Teardown())
+    configured: Any = SimpleNamespace(
+        initdata=None, disks=(disk,), manifest=SimpleNamespace(name="shop", volumes=(volume,))
+    )
+    grant = SimpleNamespace(secret=Secret(b"released"))
+    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
+
+    async def find_and_end() -> None:
+        (found,) = await volumes.find_volumes(guest, cast("Any", None), configured, attested)
+        assert found.luks2_key is not None
+        assert len(found.luks2_key) == 64
+        assert await guest.teardown.run() == ()
+        assert len(found.luks2_key) == 0
+
+    EventLoop().run(find_and_end())
 
 
 @pytest.mark.parametrize("granted", [False, True])
