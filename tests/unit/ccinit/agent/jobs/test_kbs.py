@@ -8,6 +8,7 @@ import pytest
 
 from ccinit.agent.jobs import kbs
 from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply, Released, Wanted
+from ccinit.agent.phases.attestation import plan_resources
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import RootHash
@@ -22,8 +23,11 @@ from ccinit.formats.kbs.rollback_counter import (
     counter_uri,
     encode_counter_reply,
 )
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
 
 
 class Client:
@@ -34,13 +38,15 @@ class Client:
         self.attested_at: int | None = None
         self.dates: dict[ResourceUri, int] = {}
         self.grant_data = b""
+        self.data: dict[str, bytes] = {}
 
     def attest(self) -> object:
         return SimpleNamespace(token="token", date=self.attested_at)
 
     def get_envelope(self, uri: ResourceUri, kind: EnvelopeKind) -> object:
         self.asked.append(f"{kind} {uri.tag}")
-        data = self.grant_data if kind is EnvelopeKind.DEBUG_GRANT else b"enveloped"
+        data = self.data.get(str(uri), b"enveloped")
+        data = self.grant_data if kind is EnvelopeKind.DEBUG_GRANT else data
         return SimpleNamespace(
             envelope=Envelope(uri=uri, kind=kind, data=data),
             date=self.dates.get(uri),
@@ -123,6 +129,21 @@ def test_plugins_reply_cannot_stand_for_an_envelope(
     wanted = (Wanted(uri=PLUGIN, kind=EnvelopeKind.FILE),)
     assert refusal(client, monkeypatch, wanted=wanted) == "kbs.envelope"
     assert client.asked == []
+
+
+def test_sealed_secret_that_a_stranger_has_named_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.data = {KEY_URI: jwk()}
+
+    def named_by(signer: str) -> tuple[Wanted, ...]:
+        text = FULL_POD.replace("kbs:///ccinit/demo/file-token", seal(signed_by=signer))
+        wanted = plan_resources(parse_pod_manifest(text))
+        return tuple(replace(one, is_policy=False) for one in wanted)
+
+    wanted = named_by("owner")
+    assert len(collect(client, monkeypatch, wanted=wanted).released) == len(wanted)
+    assert refusal(client, monkeypatch, wanted=named_by("stranger")) == "sealed_secret.signature"
 
 
 def test_token_is_brought_if_somebody_wants_it(
