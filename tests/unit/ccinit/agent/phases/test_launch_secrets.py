@@ -30,6 +30,7 @@ from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
 from tests.fakes.platforms.launch import (
     DATE,
     POLICY_KEY,
@@ -217,6 +218,25 @@ def test_other_secrets_end_the_boot_and_are_wiped(
         guest.attest()
     assert caught.value.reason == reason
     assert not guest.log
+    assert guest.is_wiped
+
+
+@pytest.mark.parametrize(
+    ("signer", "reason"), [("owner", ""), ("stranger", "sealed_secret.signature")]
+)
+def test_sealed_secret_is_taken_by_the_word_of_its_own_key_alone(
+    signer: str, reason: str, given: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given.entries[guid_of(KEY_URI)] = enveloped(KEY_URI, EnvelopeKind.FILE, jwk())
+    guest = booted(given, tmp_path, monkeypatch)
+    sealed = FULL_POD.replace(TOKEN, seal(signed_by=signer))
+    guest.configured.manifest = parse_pod_manifest(sealed)
+    found = ""
+    try:
+        guest.attest()
+    except CcinitError as error:
+        found = error.reason
+    assert found == reason
     assert guest.is_wiped
 
 
