@@ -224,6 +224,53 @@ def test_authority_is_replaced_by_one_under_which_the_next_server_stands(folder:
         assert get(kbs, KEY) == SECRET
 
 
+def test_changed_pod_gets_what_the_one_before_got(folder: Path) -> None:
+    ca = (folder / "owner/ca.pem").read_text()
+    own = f"""
+version = 1
+name = "demo"
+[[image]]
+name = "web"
+reference = "registry.example/web@sha256:{64 * "0"}"
+ca = '''\n{ca}'''
+[[container]]
+name = "web"
+image = "web"
+"""
+    (folder / "pod.toml").write_text(own)
+    (folder / "ccinit.toml").write_text(
+        re.sub("-----BEGIN CERTIFICATE-----\n.*-----END CERTIFICATE-----\n", ca, CONFIG,
+               flags=re.DOTALL)
+    )  # fmt: skip
+    (folder / "log.psk").write_bytes(bytes(32))
+    kept = ("--state", folder / "owner", "kbs:///ccinit/demo/log-psk", folder / "log.psk")
+    run("register", "resource", *kept, "--kind", "log-psk", "--envelope")
+    assert "the guest would accept it" in shell(folder, shell_block("Changing the pod"))
+    document = (folder / "initdata-2.toml").read_bytes()
+    shell(folder, "guest-owner policy remove 1; guest-owner unregister initdata/demo.toml")
+    with running_kbs(folder / "owner") as kbs:
+        guest = kbs.client(values.booted_tpm(IMAGE, document))
+        guest.auth()
+        guest.attest(document=document.decode())
+        assert guest.open(guest.get(KEY)) == SECRET
+        former = kbs.client(booted_tpm(IMAGE))
+        former.auth()
+        refused(former.attest(), "AttestationError")
+
+
+def test_key_of_another_tpm_takes_the_place_of_the_one_of_that_name(folder: Path) -> None:
+    keys = folder / "owner/attestation-keys"
+    (folder / "tpm").mkdir()
+    for number, name in ((0, "old-ak.der"), (1, "tpm/ak.der")):
+        (folder / name).write_bytes(booted_tpm(IMAGE, number).public_der)
+    run("register", "ak", "--state", folder / "owner", folder / "old-ak.der")
+    unnamed = {path.name for path in keys.iterdir()}
+    run("register", "ak", "--state", folder / "owner", folder / "old-ak.der", "--name", "node-1")
+    printed = shell(folder, shell_block("A vTPM is replaced"))
+    assert f"ak-{printed.split()[-1]}.der" in unnamed
+    assert (keys / "node-1.der").read_bytes() == (folder / "tpm/ak.der").read_bytes()
+
+
 def forged_token(token: str, signing_key: bytes, public: dict[str, str]) -> str:
     """A token that says of somebody else's key what one says of a guest's."""
     header, payload, _ = token.split(".")
