@@ -180,6 +180,11 @@ BY_HAND = (
         },
         id="sysrq",
     ),
+    pytest.param(
+        "device_add",
+        {"driver": "virtserialport", "name": "org.qemu.guest_agent.0"},
+        id="agents-port",
+    ),
     pytest.param("set_link", {"name": "net", "up": False}, id="cable-out"),
     pytest.param("set_link", {"name": "net", "up": True}, id="cable-in"),
 )
