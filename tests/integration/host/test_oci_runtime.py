@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -302,6 +303,22 @@ def test_process_that_hangs_after_the_end_of_its_guest_can_be_ended(
     assert engine.refused("kill", "a", "TERM") == "container.state"
     engine.done(*words)
     assert reap(member) == -signal.SIGKILL
+
+
+def test_container_beside_an_infra_container_that_is_a_guest_is_refused(engine: Engine) -> None:
+    """As podman makes pods, whose infra container asks for no document and gets the default one."""
+    infra = engine.create("infra")
+
+    def bundle_in_pod_of(name: str) -> str:
+        config = podman_config(**{INITDATA: DOCUMENT, "io.kubernetes.cri-o.SandboxID": name})
+        config["linux"]["namespaces"] = [{"type": "network"}]
+        return str(engine.bundle(config))
+
+    assert engine.refused("create", "-b", bundle_in_pod_of("infra"), "a") == "bundle.kubernetes"
+    pid_file = engine.folder / "b.pid"
+    engine.done("create", "-b", bundle_in_pod_of("runcs"), "--pid-file", str(pid_file), "b")
+    for name, pid in (("infra", infra), ("b", int(pid_file.read_text()))):
+        assert end(pid, partial(engine.done, "delete", "-f", name)) == -signal.SIGKILL
 
 
 def test_container_that_has_no_guest_is_refused(engine: Engine) -> None:

@@ -7,7 +7,7 @@ look for in a runtime's errors: "does not exist", "container not running".
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
+from host_runtime.oci_runtime.pod_part import INFRA_ID
 from host_runtime.oci_runtime.sealed_logs import sealed_log_name
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
 from host_runtime.oci_runtime.supervisor import GuestPlan
@@ -93,6 +94,7 @@ class Runtime:
             raise ConfigError(
                 "bundle.kubernetes", f"sandbox {record.sandbox!r:.80} as container {record.id}"
             )
+        self._require_one_guest(asked.annotations)
         choice = choose_guest(asked.annotations, config)
         log_name = sealed_log_name(record.id, datetime.now(UTC))
         with (
@@ -117,6 +119,25 @@ class Runtime:
                 oom_score_adj=asked.oom_score_adj,
             ) as pid:
                 _write_down(container, record.with_process(pid), pid_file)
+
+    def _require_one_guest(self, annotations: Mapping[str, str]) -> None:
+        """Refuse a container of podman's pod whose infra container is a guest, by the default one.
+
+        Whoever asks for a pod would have two guests of one document. An infra container that
+        another runtime runs lends its network, as any container may.
+        """
+        infra = annotations.get(INFRA_ID)
+        if infra is None:
+            return
+        try:
+            self.store.look(parse_id(infra))
+        except ConfigError:  # not one of ours
+            return
+        raise ConfigError(
+            "bundle.kubernetes",
+            f"the pod's infra container {infra:.12} is a guest already: make the pod without one"
+            " (`--infra=false`), or start that by another runtime",
+        )
 
     def _join(self, record: ContainerRecord, asked: Bundle, pid_file: Path | None) -> None:
         with self._locked_sandbox(record.sandbox) as sandbox:

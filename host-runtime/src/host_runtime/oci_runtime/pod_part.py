@@ -16,6 +16,9 @@ SANDBOX_ID: Final = "io.kubernetes.cri.sandbox-id"
 CONTAINER_NAME: Final = "io.kubernetes.cri.container-name"
 _OF_CRI_O: Final = "io.kubernetes.cri-o.ContainerType"
 
+INFRA_ID: Final = "io.kubernetes.cri-o.SandboxID"
+"""By podman, without a type: id of the pod's infra container, which says nothing of the kind."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodPart:
