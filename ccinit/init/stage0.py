@@ -10,13 +10,12 @@ Any failure ends in the same reset, without a word: there is no owner's key yet 
 for. Imports are few because each costs time in every boot.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Sequence
 from typing import Never
 
-from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.cmdline import RootLocation, parse_root_location, verify_cmdline
 from ccinit.formats.disk.verity import (
     BLOCK_BYTES,
@@ -24,17 +23,16 @@ from ccinit.formats.disk.verity import (
     encode_table,
     verify_root_block,
 )
+from ccinit.init.module_order import load_modules, parse_module_order
 from ccinit.init.silence import silence
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, list_virtio_disks, read_direct
 from ccinit.kernel.clock import boottime_us
 from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.loop import open_loop
-from ccinit.kernel.modules import load_module
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
 from ccinit.kernel.power import reboot
 from ccinit.kernel.sysctl import write_sysctl
-from ccinit.values import frozen
 
 CPUINFO = "/proc/cpuinfo"
 EXPECTED_LINE = "/ccinit.cmdline"
@@ -45,20 +43,13 @@ NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit-root"
 PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
+LOADERS = max(2, os.cpu_count() or 2)  # with one processor, too: all machines do the same
 EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # how PID 1 knows how long it took to answer
 
 PYTHON = "/usr/bin/python3.13"
 PID1 = (PYTHON, "-I", "-S", "-B", "/usr/lib/ccinit")
 PID1_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
 """Not the kernel's: it passes on unknown words of the command line."""
-
-
-@frozen
-class ModuleLine:
-    """One line of the load order: a file below /modules and its parameters."""
-
-    file: str
-    parameters: str
 
 
 def main() -> Never:
@@ -88,8 +79,7 @@ def prepare_kernel() -> RootLocation:
     write_sysctl("kernel.modprobe", "")
     platforms = (f"{MODULE_ORDER}.{driver}" for driver in PLATFORM_DRIVERS if has_platform(driver))
     for order in (MODULE_ORDER, *platforms):
-        for module in parse_module_order(_read(order)):
-            _load(module)
+        load_modules(parse_module_order(_read(order)), MODULES, LOADERS)
     write_sysctl("kernel.modules_disabled", "1")
     return location
 
@@ -104,37 +94,6 @@ def has_platform(driver: str) -> bool:
     if driver == "sev-guest":
         return os.path.exists(SEV_GUEST_DEVICE)
     return b"tdx_guest" in _read(CPUINFO).split()
-
-
-def _load(module: ModuleLine) -> None:
-    """Load a module; a driver that finds nothing to drive is no failure.
-
-    Whether some platform is there at all is for the attester to say, and it has no fallback.
-    """
-    try:
-        load_module(f"{MODULES}/{module.file}", module.parameters)
-    except KernelError as error:
-        if error.errno != errno.ENODEV:
-            raise
-
-
-def parse_module_order(data: bytes) -> tuple[ModuleLine, ...]:
-    """Read a load order: one `file.ko.xz [parameter…]` per line; none where all is built in.
-
-    Raises:
-        FormatError: `modules.order`.
-    """
-    *lines, rest = data.split(b"\n")
-    if rest or not data.isascii():
-        raise FormatError("modules.order", "expected ASCII lines")
-    return tuple(_parse_module_line(line.decode("ascii")) for line in lines)
-
-
-def _parse_module_line(line: str) -> ModuleLine:
-    file, _, parameters = line.partition(" ")
-    if not file.endswith((".ko", ".ko.xz")) or "/" in file:
-        raise FormatError("modules.order", f"{line[:80]!r} names no module file")
-    return ModuleLine(file=file, parameters=parameters)
 
 
 def enter_root(location: RootLocation) -> Never:

@@ -11,12 +11,14 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
+from ccinit.init.module_order import parse_module_order
 from measured_boot.image.pe import parse_pe
 from measured_boot.tpm.direct_line import line_of_kernel
 from rootfs_builder.elf import is_elf, parse_elf
@@ -264,8 +266,9 @@ def test_initrd_has_no_console_and_no_forbidden_module(image: Image) -> None:
         assert modules.isdisjoint(FORBIDDEN)
         texts = [data for name, (_, data) in initrd.items() if name.startswith("modules/order")]
         assert len(texts) == 1 + len(PLATFORM_DRIVERS)
-        lines = b"".join(texts).decode().splitlines()
-        assert {line.split(" ")[0] for line in lines} == {
+        orders = [parse_module_order(text) for text in texts]
+        lines = chain.from_iterable(chain.from_iterable(orders))
+        assert {line.file for line in lines} == {
             name.removeprefix("modules/") for name in initrd if name.endswith(".ko")
         }
 

@@ -6,10 +6,12 @@ Needs root and the tools tree, and the network for the first download of its pac
 import json
 import os
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from ccinit.init.module_order import parse_module_order
 from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.cli import main
 from rootfs_builder.guest_image.cpio_reader import read_initrd
@@ -50,7 +52,7 @@ def root_files(folder: Path) -> dict[str, ErofsFile]:
 def module_order(folder: Path) -> list[str]:
     members = read_initrd((folder / "ccinit-prod.direct.initrd").read_bytes())
     order = next(member.data for member in members if member.name == "modules/order")
-    return [line.split(" ")[0] for line in order.decode().splitlines()]
+    return [line.file for line in chain.from_iterable(parse_module_order(order))]
 
 
 def test_root_is_ccinits_and_what_the_lists_add(images: Path) -> None:

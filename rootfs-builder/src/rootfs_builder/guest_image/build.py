@@ -9,6 +9,7 @@ Each has its own expected command line in its own initrd. Predicting what a boot
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -175,8 +176,8 @@ class ImageBuild:
         )
         contents = {
             module: module.decompress(quarry.read(f"{folder}/{module.path}"))
-            for modules in orders.values()
-            for module in modules
+            for groups in orders.values()
+            for module in chain.from_iterable(groups)
         }
         archive = encode_stage0(interpreter, orders, contents)
         # Compressing takes long, and both profiles have the same archive unless stage 0 differs.

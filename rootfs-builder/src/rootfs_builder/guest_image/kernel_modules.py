@@ -7,8 +7,9 @@ Specification: modules.dep(5); modules.builtin has one path per line.
 """
 
 import lzma
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -63,6 +64,10 @@ class ModuleFile:
         return lzma.decompress(data) if self.path.endswith(_COMPRESSED) else data
 
 
+ModuleGroup = tuple[ModuleFile, ...]
+"""Modules in an order in which each comes after what it needs."""
+
+
 def parse_dependencies(modules_dep: str) -> Mapping[str, tuple[str, ...]]:
     """Return for each module's path the paths that it needs, in the file's order."""
     table = {}
@@ -115,7 +120,7 @@ def plan_modules(
 
 def plan_orders(
     wanted: Iterable[Listed], modules_dep: str, modules_builtin: str
-) -> Mapping[str, tuple[ModuleFile, ...]]:
+) -> Mapping[str, tuple[ModuleGroup, ...]]:
     """Return what each guest loads, under "", and what one on a platform loads besides.
 
     Raises:
@@ -124,14 +129,32 @@ def plan_orders(
     listed = tuple(wanted)
     platforms = {_normal(driver): driver for driver in PLATFORM_DRIVERS}
     everywhere = [entry for entry in listed if _normal(entry.name) not in platforms]
-    orders = {"": plan_modules(everywhere, modules_dep, modules_builtin)}
-    loaded = {module.path for module in orders[""]}
+    common = plan_modules(everywhere, modules_dep, modules_builtin)
+    orders = {"": group_modules(common, modules_dep)}
+    loaded = {module.path for module in common}
     for entry in listed:
         driver = platforms.get(_normal(entry.name))
         if driver is not None:
             planned = plan_modules([entry], modules_dep, modules_builtin)
-            orders[driver] = tuple(module for module in planned if module.path not in loaded)
+            rest = [module for module in planned if module.path not in loaded]
+            orders[driver] = group_modules(rest, modules_dep)
     return orders
+
+
+def group_modules(modules: Sequence[ModuleFile], modules_dep: str) -> tuple[ModuleGroup, ...]:
+    """Part modules in load order into groups that need nothing of each other.
+
+    The group of the first module comes first, of the others large ones before small ones, so that
+    processors that take one after the other end at about the same time.
+    """
+    dependencies = parse_dependencies(modules_dep)
+    groups: list[ModuleGroup] = []
+    for module in modules:
+        needed = dependencies[module.path]
+        joined = [group for group in groups if any(other.path in needed for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append((*chain.from_iterable(joined), module))
+    return tuple(sorted(groups, key=lambda group: (modules[0] not in group, -len(group))))
 
 
 def require_left_out(modules_builtin: str, command_line: str) -> None:
@@ -148,9 +171,16 @@ def require_left_out(modules_builtin: str, command_line: str) -> None:
             raise ConfigError("modules.forbidden", detail)
 
 
-def encode_order(modules: Iterable[ModuleFile]) -> str:
-    """Return the load order as stage 0 reads it: file name and parameters, one module a line."""
-    return "".join(f"{module.file_name} {module.parameters}".rstrip() + "\n" for module in modules)
+def encode_order(groups: Iterable[ModuleGroup]) -> str:
+    """Return the load order as stage 0 reads it: a module a line, groups with an empty one between.
+
+    A line is the file's name and the parameters.
+    """
+    return "\n".join("".join(map(_encode_line, group)) for group in groups)
+
+
+def _encode_line(module: ModuleFile) -> str:
+    return f"{module.file_name} {module.parameters}".rstrip() + "\n"
 
 
 def _choose(names: str, kernel_has: Collection[str]) -> str:

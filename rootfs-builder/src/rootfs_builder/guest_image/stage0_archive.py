@@ -20,7 +20,7 @@ from measured_boot.image.cpio import (
     regular_file,
     symbolic_link,
 )
-from rootfs_builder.guest_image.kernel_modules import ModuleFile, encode_order
+from rootfs_builder.guest_image.kernel_modules import ModuleFile, ModuleGroup, encode_order
 from rootfs_builder.guest_image.python_modules import SITE
 from rootfs_builder.guest_image.root_tree import RootTree, folders_of
 from rootfs_builder.packages.quarry import Quarry
@@ -51,7 +51,7 @@ main()
 
 def encode_stage0(
     interpreter: RootTree,
-    orders: Mapping[str, tuple[ModuleFile, ...]],
+    orders: Mapping[str, tuple[ModuleGroup, ...]],
     contents: Mapping[ModuleFile, bytes],
 ) -> bytes:
     """Return the common archive, not compressed.
@@ -66,9 +66,9 @@ def encode_stage0(
     entries.append(regular_file("init", _INIT.encode(), 0o755))
     for module, data in contents.items():
         entries.append(regular_file(f"modules/{module.file_name}", data))
-    for driver, modules in orders.items():
+    for driver, groups in orders.items():
         name = f"modules/order.{driver}".removesuffix(".")
-        entries.append(regular_file(name, encode_order(modules).encode()))
+        entries.append(regular_file(name, encode_order(groups).encode()))
     entries += _tree_entries(interpreter)
     return encode_cpio(entries)
 

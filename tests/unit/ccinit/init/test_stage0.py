@@ -1,19 +1,20 @@
 import errno
 import os
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.cmdline import Carrier
 from ccinit.formats.disk.verity import Salt, build_hash_tree
 from ccinit.init import stage0
+from ccinit.init.module_order import ModuleGroup
 from ccinit.init.stage0 import (
-    ModuleLine,
     delete_tree,
     has_platform,
     main,
-    parse_module_order,
     prepare_kernel,
     select_root_disk,
 )
@@ -39,32 +40,6 @@ def attach(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> None:
         return content[offset : offset + length]
 
     monkeypatch.setattr(stage0, "read_direct", read_direct)
-
-
-def test_module_order_is_files_and_parameters() -> None:
-    assert parse_module_order(b"dm-mod.ko.xz\nbrd.ko.xz rd_nr=4 max_part=0\nx.ko\n") == (
-        ModuleLine(file="dm-mod.ko.xz", parameters=""),
-        ModuleLine(file="brd.ko.xz", parameters="rd_nr=4 max_part=0"),
-        ModuleLine(file="x.ko", parameters=""),
-    )
-    assert parse_module_order(b"") == ()
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(b"dm-mod.ko.xz", id="no-newline"),
-        pytest.param(b"dm-mod.ko.xz\n\n", id="empty-line"),
-        pytest.param(b"../dm-mod.ko.xz\n", id="path"),
-        pytest.param(b"dm-mod\n", id="no-module"),
-        pytest.param(b" brd.ko.xz\n", id="leading-space"),
-        pytest.param("bräd.ko.xz\n".encode(), id="not-ascii"),
-    ],
-)
-def test_module_order_of_another_form_is_refused(data: bytes) -> None:
-    with pytest.raises(FormatError) as error:
-        parse_module_order(data)
-    assert error.value.reason == "modules.order"
 
 
 @pytest.fixture
@@ -196,7 +171,7 @@ class Kernel:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[str] = []
-        self.missing: dict[str, int] = {}
+        self.refused = ""
         self.files = {
             "/proc/cmdline": LINE + b"\n",
             "/ccinit.cmdline": LINE,
@@ -207,7 +182,7 @@ class Kernel:
         }
         monkeypatch.setattr(stage0, "mount", self.mount)
         monkeypatch.setattr(stage0, "expedite_grace_periods", self.hurry)
-        monkeypatch.setattr(stage0, "load_module", self.load)
+        monkeypatch.setattr(stage0, "load_modules", self.load)
         monkeypatch.setattr(stage0, "_read", lambda path: self.files[path])
         monkeypatch.setattr(stage0, "write_sysctl", self.write)
 
@@ -225,10 +200,13 @@ class Kernel:
         assert on
         self.steps.append("hurry")
 
-    def load(self, path: str, parameters: str) -> None:
-        self.steps.append(f"{path} {parameters}".rstrip())
-        if path in self.missing:
-            raise KernelError(self.missing[path], "finit_module", path)
+    def load(self, groups: Sequence[ModuleGroup], directory: str, processes: int) -> None:
+        assert processes > 1
+        for module in chain.from_iterable(groups):
+            path = f"{directory}/{module.file}"
+            self.steps.append(f"{path} {module.parameters}".rstrip())
+            if path == self.refused:
+                raise KernelError(errno.EKEYREJECTED, "finit_module", path)
 
 
 @pytest.fixture
@@ -271,12 +249,8 @@ def test_r01_line_is_compared_before_anything_is_seen_or_loaded(
         fault_seen.guest(refused.value.reason)
 
 
-def test_driver_without_its_platform_is_no_failure_and_anything_else_is(kernel: Kernel) -> None:
-    kernel.missing = {"/modules/dm-mod.ko.xz": errno.ENODEV}
-    prepare_kernel()
-    assert kernel.steps[-1] == CLOSED
-    kernel.missing = {"/modules/dm-mod.ko.xz": errno.EKEYREJECTED}
-    kernel.steps.clear()
+def test_module_that_the_kernel_refuses_ends_the_boot(kernel: Kernel) -> None:
+    kernel.refused = "/modules/dm-mod.ko.xz"
     with pytest.raises(KernelError) as refused:
         prepare_kernel()
     assert refused.value.reason == "kernel.finit_module"

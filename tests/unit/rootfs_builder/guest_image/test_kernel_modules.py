@@ -1,19 +1,21 @@
 """Modules come after what they need, once each, and forbidden ones never."""
 
 import lzma
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import ConfigError
 from ccinit.init import stage0
-from ccinit.init.stage0 import parse_module_order
+from ccinit.init.module_order import ModuleLine, parse_module_order
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.kernel_modules import (
     FORBIDDEN,
     PLATFORM_DRIVERS,
     ModuleFile,
     encode_order,
+    group_modules,
     plan_modules,
     plan_orders,
     require_left_out,
@@ -127,14 +129,52 @@ def test_bus_of_another_hypervisor_is_left_out_of_kernels_that_have_it_built_in(
 
 def test_order_reads_back_by_the_guests_own_parser() -> None:
     entry = Listed(name="brd", options=("rd_nr=4", "max_part=0"), reason="test")
-    text = encode_order(plan_modules([*wanted("dm_mod"), entry], DEPENDENCIES, BUILTIN))
-    lines = [(line.file, line.parameters) for line in parse_module_order(text.encode())]
-    assert lines == [("dm-mod.ko", ""), ("brd.ko", "rd_nr=4 max_part=0")]
+    planned = plan_modules([*wanted("dm_bufio"), entry], DEPENDENCIES, BUILTIN)
+    text = encode_order(group_modules(planned, DEPENDENCIES))
+    assert parse_module_order(text.encode()) == (
+        (
+            ModuleLine(file="dm-mod.ko", parameters=""),
+            ModuleLine(file="dm-bufio.ko", parameters=""),
+        ),
+        (ModuleLine(file="brd.ko", parameters="rd_nr=4 max_part=0"),),
+    )
+    assert parse_module_order(encode_order(()).encode()) == ()
+
+
+def groups(*names: str) -> list[str]:
+    planned = plan_modules(wanted(*names), DEPENDENCIES, BUILTIN)
+    grouped = group_modules(planned, DEPENDENCIES)
+    return [" ".join(module.file_name for module in group) for group in grouped]
+
+
+def test_groups_need_nothing_of_each_other_and_large_ones_come_before_small_ones() -> None:
+    assert groups("brd", "tsm", "dm_verity") == [
+        "brd.ko",
+        "dm-mod.ko dm-bufio.ko rs.ko dm-verity.ko",
+        "configfs.ko tsm.ko",
+    ]
+
+
+def test_group_of_the_first_module_comes_first_whatever_joins_it() -> None:
+    assert groups("rs", "ocfs2", "tsm", "brd", "dm-mod", "dm-bufio") == [
+        "rs.ko",
+        "configfs.ko ocfs2.ko tsm.ko",
+        "dm-mod.ko dm-bufio.ko",
+        "brd.ko",
+    ]
+    assert groups("rs", "tsm", "dm-mod", "dm_verity") == [
+        "rs.ko dm-mod.ko dm-bufio.ko dm-verity.ko",
+        "configfs.ko tsm.ko",
+    ]
+    assert groups("hmac") == []
 
 
 def orders(*names: str) -> dict[str, list[str]]:
     planned = plan_orders(wanted(*names), DEPENDENCIES, BUILTIN)
-    return {driver: [module.file_name for module in modules] for driver, modules in planned.items()}
+    return {
+        driver: [module.file_name for module in chain.from_iterable(groups)]
+        for driver, groups in planned.items()
+    }
 
 
 def test_what_only_a_platforms_driver_needs_is_loaded_with_it() -> None:

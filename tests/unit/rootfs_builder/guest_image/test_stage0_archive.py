@@ -28,7 +28,7 @@ INTERPRETER = RootTree(
 )
 BRD = ModuleFile(path="kernel/brd.ko.xz", parameters="rd_nr=4")
 TSM = ModuleFile(path="kernel/tsm.ko.xz")
-ORDERS = {"": (BRD,), **dict.fromkeys(PLATFORM_DRIVERS, (TSM,))}
+ORDERS = {"": ((BRD,),), **dict.fromkeys(PLATFORM_DRIVERS, ((TSM,),))}
 CONTENTS = {BRD: b"module", TSM: b"another"}
 
 
