@@ -26,6 +26,8 @@ MIN_JOURNALED_BYTES = 48 << 20
 """Of a persistent volume in the guest's own format. In what tags and their journal leave of less,
 mkfs.ext4 has no room for its own journal: it fails or, of 16 MiB, leaves it out."""
 
+_LUKS2_HEADER_BYTES = 16 << 20  # what lies before the content, for whose first block there is room
+
 _MAX_DISK_BYTES = 1 << 40
 _MAX_FORMER_SIZES = 8
 
@@ -134,6 +136,8 @@ def read_volume(fields: Fields) -> Volume:
     )
     if volume.format is VolumeFormat.CCINIT and size_bytes < MIN_JOURNALED_BYTES:
         raise FormatError("pod.volume.size_bytes", f"persistent, at least {MIN_JOURNALED_BYTES}")
+    if volume.format in _MADE_ELSEWHERE and size_bytes <= _LUKS2_HEADER_BYTES:
+        raise FormatError("pod.volume.size_bytes", f"LUKS2, more than {_LUKS2_HEADER_BYTES}")
     if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
         # Where blocks are not authenticated, neither is the counter in them.
         raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")

@@ -3,6 +3,8 @@
 import pytest
 
 from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.disk.luks2 import PAYLOAD_OFFSET
+from ccinit.formats.disk.verity import BLOCK_BYTES
 from ccinit.formats.encoding import wire
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
@@ -218,6 +220,11 @@ def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
     text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
     volume = parse_pod_manifest(text).volume("data")
     assert (volume.format, volume.is_made_elsewhere) == (word, True)
+    beyond = text.replace("67108864", str(PAYLOAD_OFFSET + BLOCK_BYTES), 1)
+    assert parse_pod_manifest(beyond).volume("data").size_bytes == PAYLOAD_OFFSET + BLOCK_BYTES
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text.replace("67108864", str(PAYLOAD_OFFSET), 1))
+    assert caught.value.reason == "pod.volume.size_bytes"
 
 
 def test_pod_manifest_asks_for_a_rollback_counter() -> None:
