@@ -20,10 +20,18 @@ _TOLD: Final = {
     signal.SIGKILL: signal.SIGKILL,
     _NOTHING: _NOTHING,
 }
+_REAL_TIME: Final = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+_NUMBERS: Final = {
+    **signal.Signals.__members__,
+    **{f"SIGRTMIN+{number - signal.SIGRTMIN}": number for number in _REAL_TIME},
+    **{f"SIGRTMAX-{signal.SIGRTMAX - number}": number for number in _REAL_TIME},
+}
 
 
 def parse_signal(text: str) -> int:
     """Return the number of a signal that is given by number or name, with or without SIG.
+
+    Those for real time have names as in `SIGRTMIN+3`, by which systemd is stopped.
 
     Raises:
         ValueError: there is none.
@@ -32,7 +40,7 @@ def parse_signal(text: str) -> int:
         return int(text)
     name = text.upper().removeprefix("SIG")
     try:
-        return signal.Signals[f"SIG{name}"].value
+        return int(_NUMBERS[f"SIG{name}"])
     except KeyError:
         raise ValueError(f"no signal: {text!r:.40}") from None
 

@@ -42,7 +42,24 @@ def test_killing_stays_what_it_is() -> None:
     assert choose_signal(signal.SIGKILL, {STOP_ANNOTATION: "9"}) == signal.SIGKILL
 
 
-@pytest.mark.parametrize("text", ["", "SIG", "NONE", "65", "-1", "\u0661"])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("SIGRTMIN+3", 37), ("rtmin+3", 37), ("RTMIN", 34), ("SIGRTMIN+30", 64)),
+        *(("SIGRTMAX-27", 37), ("RTMAX", 64), ("SIGRTMAX-30", 34), ("SIGPOLL", 29)),
+    ],
+)
+def test_signals_for_real_time_have_names_as_engines_know_them(text: str, number: int) -> None:
+    assert parse_signal(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "SIG", "NONE", "65", "-1", "\u0661"),
+        *("RTMIN+", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+03", "TERM+1"),
+    ],
+)
 def test_what_is_no_signal_has_no_number(text: str) -> None:
     with pytest.raises(ValueError, match="no signal"):
         parse_signal(text)
