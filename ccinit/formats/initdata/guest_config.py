@@ -155,7 +155,8 @@ class LogConfig:
 class Limits:
     """Caps that the owner may change; units in the names."""
 
-    scratch_tags_bytes: int = 256 * MIB
+    # 32 GiB by 8 MiB for each, and as many disks as may be have their superblocks in one more.
+    scratch_tags_bytes: int = 257 * MIB
     memory_store_bytes: int = 512 * MIB
     image_bytes: int = 8 * GIB
     log_ring_bytes: int = 4 * MIB

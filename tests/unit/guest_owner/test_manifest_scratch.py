@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.initdata.guest_config import Limits, parse_guest_config
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
@@ -75,6 +75,14 @@ def test_owner_counts_tags_as_the_guest_does(sizes: list[int]) -> None:
     needed = sum(map(count_meta_bytes, sizes))
     assert found(sizes, needed) == refused(sizes, needed) == []
     assert found(sizes, needed - 1) == refused(sizes, needed - 1) == ["scratch.budget"]
+
+
+@pytest.mark.parametrize("sizes", [[32 * GIB], [8 * GIB] * 4])
+def test_budget_that_nobody_has_set_is_enough_for_32_gib(sizes: list[int]) -> None:
+    budget = Limits().scratch_tags_bytes
+    assert found(sizes, budget) == refused(sizes, budget) == []
+    sizes[0] += GIB
+    assert found(sizes, budget) == refused(sizes, budget) == ["scratch.budget"]
 
 
 def test_owner_counts_disks_as_the_guest_does() -> None:
