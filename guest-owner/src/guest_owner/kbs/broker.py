@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.evidence.tee import Tee, evidence_needs_request, report_hash
+from ccinit.formats.evidence.tee import evidence_needs_request, report_hash
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.rcar import (
     PROTOCOL_VERSION,
@@ -104,7 +104,7 @@ class KeyBroker:
         """
         session = self._take_session(cookie)
         try:
-            attestation = parse_attestation(body, Tee(session.tee))
+            attestation = parse_attestation(body, session.tee)
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
             evidence, basis = self._appraise(session, attestation)
@@ -127,7 +127,7 @@ class KeyBroker:
         self, session: Session, attestation: Attestation
     ) -> tuple[AppraisedEvidence, frozenset[str]]:
         """Return what passed, and on what that stands."""
-        tee, references = Tee(session.tee), self._store.read_references()
+        tee, references = session.tee, self._store.read_references()
         devices = frozenset[Device]()
         if attestation.additional_evidence:
             devices = self._store.read_policy().devices

@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.jwk import PublicJwk
 from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import Subject
@@ -22,14 +22,6 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 
 _NONCE_BYTES = 32
-
-
-class SessionState(StrEnum):
-    """How far a session's handshake is."""
-
-    OPENED = "opened"
-    ATTESTING = "attesting"
-    ATTESTED = "attested"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +33,7 @@ class Attested:
     """
 
     label: str
-    tee: str
+    tee: Tee
     subject: Subject
     tee_pubkey: PublicJwk
     basis: frozenset[str] = frozenset()
@@ -54,15 +46,16 @@ class Session:
     Attributes:
         expires_at: in seconds of the store's clock, by which it ends.
         expires: the same moment for the cookie, by the wall clock.
+        attested: once its one attestation has succeeded.
     """
 
     cookie: str
     label: str
-    tee: str
+    tee: Tee
     nonce: Nonce
     expires_at: float
     expires: datetime
-    state: SessionState = SessionState.OPENED
+    is_nonce_used: bool = False
     attested: Attested | None = None
 
 
@@ -74,7 +67,7 @@ class Sessions:
         self._clock = clock
         self._by_cookie: dict[str, Session] = {}
 
-    def open(self, tee: str, nonce: Nonce | None = None) -> Session:
+    def open(self, tee: Tee, nonce: Nonce | None = None) -> Session:
         """Start a session with a fresh nonce, or with a verifier's fresh request in its place."""
         self._purge()
         session = Session(
@@ -100,16 +93,15 @@ class Sessions:
             # their evidence, and a guest takes 401 for the last word.
             detail = "no such session, or it has expired"
             raise KbsRefusedError(Variant.ATTESTATION_ERROR, detail, status=408)
-        if session.state is not SessionState.OPENED:
+        if session.is_nonce_used:
             raise KbsRefusedError(
                 Variant.ATTESTATION_ERROR, "the session's challenge was used; begin with auth"
             )
-        session.state = SessionState.ATTESTING
+        session.is_nonce_used = True
         return session
 
     def complete(self, session: Session, attested: Attested) -> None:
         """Record the success of an attestation."""
-        session.state = SessionState.ATTESTED
         session.attested = attested
 
     def drop(self, session: Session) -> None:
@@ -135,9 +127,5 @@ class Sessions:
         if len(self._by_cookie) >= self._limits.sessions:
             # Anyone can open sessions; those who only do that push out each other first. Which of
             # them is left to chance: in a flood the oldest is a guest that is making its evidence.
-            opened = [
-                cookie
-                for cookie, kept in self._by_cookie.items()
-                if kept.state is SessionState.OPENED
-            ]
+            opened = [cookie for cookie, kept in self._by_cookie.items() if not kept.is_nonce_used]
             del self._by_cookie[secrets.choice(opened or [next(iter(self._by_cookie))])]

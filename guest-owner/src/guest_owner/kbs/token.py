@@ -27,6 +27,7 @@ from ccinit.formats.encoding.strict_json import (
     encode_base64url,
     parse_json,
 )
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.jwk import parse_jwk
 from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedEvidence, Subject
@@ -146,7 +147,7 @@ class TokenSigner:
                 raise FormatError("token.ccinit.basis", "missing")
             return Attested(
                 label=fields.text("session"),
-                tee=fields.text("tee"),
+                tee=fields.choice("tee", Tee),
                 subject=Subject(
                     reference=fields.text("reference"),
                     image=fields.text("image"),
@@ -164,7 +165,7 @@ def _private_claims(attested: Attested) -> dict[str, JsonValue]:
     subject = attested.subject
     return {
         "session": attested.label,
-        "tee": attested.tee,
+        "tee": attested.tee.value,
         "reference": subject.reference,
         "image": subject.image,
         "profile": subject.profile.value,
@@ -183,7 +184,7 @@ def _submodule(
         "ear.trustworthiness-vector": _TRUST_VECTOR,
         "ear.appraisal-policy-id": "default",
         "ear.veraison.annotated-evidence": {
-            attested.tee: evidence.token_claims,
+            attested.tee.value: evidence.token_claims,
             "report_data": evidence.report_data.hex(),
             "init_data": evidence.initdata_field.hex(),
             "init_data_claims": {"digest": str(evidence.initdata.digest)},

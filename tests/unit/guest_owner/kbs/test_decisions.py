@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import Claim, EvidenceRefusedError, Subject
 from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.decisions import Decisions
@@ -27,7 +28,7 @@ from tests.unit.guest_owner.kbs.values import (
 def guest(*devices: str) -> Attested:
     return Attested(
         label="label",
-        tee="tpm",
+        tee=Tee.TPM,
         subject=Subject(
             reference="image-1",
             image="tpm:00",
@@ -88,7 +89,7 @@ CLAIMS = (
 
 
 def opened_session() -> Session:
-    return Sessions(Limits(), lambda: 0.0).open("tpm")
+    return Sessions(Limits(), lambda: 0.0).open(Tee.TPM)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from contextlib import suppress
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
@@ -43,12 +44,12 @@ def attested() -> Attested:
         references=references(reference_set(), tpm=tpm),
     )
     key = public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key())
-    return Attested(label="label", tee="tpm", subject=evidence.subject, tee_pubkey=key)
+    return Attested(label="label", tee=Tee.TPM, subject=evidence.subject, tee_pubkey=key)
 
 
 def test_open_gives_every_session_its_own_nonce_cookie_and_label(clock: Clock) -> None:
     store = sessions(clock)
-    first, second = store.open("tpm"), store.open("tpm")
+    first, second = store.open(Tee.TPM), store.open(Tee.TPM)
     assert len({first.nonce, second.nonce}) == 2
     assert len({first.cookie, second.cookie, first.label, second.label}) == 4
     assert len(first.cookie) == 32
@@ -56,7 +57,7 @@ def test_open_gives_every_session_its_own_nonce_cookie_and_label(clock: Clock) -
 
 def test_take_for_attest_works_once(clock: Clock) -> None:
     store = sessions(clock)
-    session = store.open("tpm")
+    session = store.open(Tee.TPM)
     assert store.take_for_attest(session.cookie) is session
     with pytest.raises(KbsRefusedError, match="was used"):
         store.take_for_attest(session.cookie)
@@ -64,7 +65,7 @@ def test_take_for_attest_works_once(clock: Clock) -> None:
 
 def test_take_for_attest_refuses_unknown_and_missing_cookies(clock: Clock) -> None:
     store = sessions(clock)
-    store.open("tpm")
+    store.open(Tee.TPM)
     for cookie in (None, "", "0" * 32):
         with pytest.raises(KbsRefusedError, match="no such session"):
             store.take_for_attest(cookie)
@@ -72,7 +73,7 @@ def test_take_for_attest_refuses_unknown_and_missing_cookies(clock: Clock) -> No
 
 def test_session_ends_on_time_whatever_its_state(clock: Clock) -> None:
     store = sessions(clock)
-    session, other = store.open("tpm"), store.open("tpm")
+    session, other = store.open(Tee.TPM), store.open(Tee.TPM)
     value = attested()
     store.complete(store.take_for_attest(session.cookie), value)
     clock.now = 299.9
@@ -85,7 +86,7 @@ def test_session_ends_on_time_whatever_its_state(clock: Clock) -> None:
 
 def test_session_that_did_not_attest_acts_as_nobody(clock: Clock) -> None:
     store = sessions(clock)
-    session = store.open("tpm")
+    session = store.open(Tee.TPM)
     assert store.attested(session.cookie) is None
     store.take_for_attest(session.cookie)
     assert store.attested(session.cookie) is None
@@ -93,7 +94,7 @@ def test_session_that_did_not_attest_acts_as_nobody(clock: Clock) -> None:
 
 def test_dropped_session_is_gone(clock: Clock) -> None:
     store = sessions(clock)
-    session = store.take_for_attest(store.open("tpm").cookie)
+    session = store.take_for_attest(store.open(Tee.TPM).cookie)
     store.drop(session)
     with pytest.raises(KbsRefusedError, match="no such session"):
         store.take_for_attest(session.cookie)
@@ -106,9 +107,9 @@ def test_flood_while_guests_make_their_evidence_does_not_push_out_each_of_them(
     alive = 0
     for _ in range(100):
         store = sessions(clock, Limits(sessions=32))
-        guest = store.open("tpm")
+        guest = store.open(Tee.TPM)
         for _ in range(64):
-            store.open("tpm")
+            store.open(Tee.TPM)
         with suppress(KbsRefusedError):
             alive += store.take_for_attest(guest.cookie) is guest
     assert 0 < alive < 100
@@ -117,7 +118,7 @@ def test_flood_while_guests_make_their_evidence_does_not_push_out_each_of_them(
 def test_there_are_as_many_sessions_as_the_limit_says(clock: Clock) -> None:
     store = sessions(clock, Limits(sessions=4))
     alive = 0
-    for session in [store.open("tpm") for _ in range(9)]:
+    for session in [store.open(Tee.TPM) for _ in range(9)]:
         with suppress(KbsRefusedError):
             alive += store.take_for_attest(session.cookie) is session
     assert alive == 4
@@ -125,9 +126,9 @@ def test_there_are_as_many_sessions_as_the_limit_says(clock: Clock) -> None:
 
 def test_flood_of_openings_pushes_out_openings_before_guests(clock: Clock) -> None:
     store = sessions(clock, Limits(sessions=4))
-    guest = store.open("tpm")
+    guest = store.open(Tee.TPM)
     store.complete(store.take_for_attest(guest.cookie), attested())
-    flood = [store.open("tpm") for _ in range(100)]
+    flood = [store.open(Tee.TPM) for _ in range(100)]
     assert store.attested(guest.cookie) is not None
     assert store.take_for_attest(flood[-1].cookie)
     with pytest.raises(KbsRefusedError):

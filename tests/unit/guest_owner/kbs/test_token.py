@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedDevice, AppraisedEvidence
 from guest_owner.kbs.jwe import public_jwk
@@ -42,7 +43,7 @@ def appraised() -> AppraisedEvidence:
 
 GUEST = Attested(
     label="label",
-    tee="tpm",
+    tee=Tee.TPM,
     subject=appraised().subject,
     tee_pubkey=public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()),
     basis=frozenset(("tpm sha256:00", "requirements snp sha256:11")),
