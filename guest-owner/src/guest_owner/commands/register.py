@@ -254,7 +254,7 @@ def _initdata(arguments: argparse.Namespace) -> int:
             raise FormatError("initdata.image", detail)
         pod_name = parse_registrable_initdata(document).pod_name
     name = arguments.name or pod_name
-    replaces = _store(arguments, "initdata").register(documents={name: document})
+    replaces = _store(arguments, "initdata").add_initdata(name, document)
     print(f"registered initdata {name}: {register_initdata(name, document).digest}")
     _tell_replaced(name, replaces=replaces)
     return 0

@@ -60,11 +60,9 @@ from guest_owner.kbs.reference_files import ReferenceFiles
 from guest_owner.kbs.references import (
     References,
     ReferenceSet,
-    RegisteredInitdata,
     RegisteredRoot,
     check_name,
     encode_reference_set,
-    register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.registrations import Folder, is_another, write_registrations
@@ -209,6 +207,10 @@ class Store:
         """Register a TPM's attestation key; return whether it replaces another one."""
         return self.register(attestation_keys={name: public_der})
 
+    def add_initdata(self, name: str, document: bytes) -> bool:
+        """Register a document; return whether it replaces another one."""
+        return self.register(documents={name: document})
+
     def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
         """Register certificates of a platform's vendor."""
         check_name(name, "root.name")
@@ -263,11 +265,6 @@ class Store:
             keys = {f"issuer-keys/{name}.json": encode_key_set(issuer.keys)}
             self._register({**keys, f"issuers/{name}.toml": terms})
         return issuer
-
-    def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
-        """Register a document; it must be one that a guest on some platform would accept."""
-        self.register(documents={name: document})
-        return register_initdata(name, document)
 
     def read_resource(self, uri: ResourceUri) -> bytes:
         """Return a stored resource's body.

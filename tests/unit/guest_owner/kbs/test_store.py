@@ -18,7 +18,7 @@ from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.references import Profile
+from guest_owner.kbs.references import Profile, register_initdata
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.machine.scarcity import room_for
@@ -58,11 +58,11 @@ def test_registrations_are_read_as_they_were_added(store: Store) -> None:
     store.add_reference(reference_set("a"))
     store.add_reference(reference_set("b", Profile.TEST))
     store.add_attestation_key("node", key)
-    registered = store.add_initdata("shop", DOCUMENT)
+    store.add_initdata("shop", DOCUMENT)
     known = store.read_references()
     assert known.sets == (reference_set("a"), reference_set("b", Profile.TEST))
     assert [entry.public_der for entry in known.attestation_keys] == [key]
-    assert known.initdata == (registered,)
+    assert known.initdata == (register_initdata("shop", DOCUMENT),)
 
 
 def test_registration_that_finds_no_room_registers_nothing_of_its_call(store: Store) -> None:
@@ -212,7 +212,8 @@ def test_add_initdata_refuses_what_the_guest_would_refuse(store: Store) -> None:
 
 
 def test_registered_initdata_has_the_digest_of_every_platform(store: Store) -> None:
-    registered = store.add_initdata("shop", DOCUMENT)
+    store.add_initdata("shop", DOCUMENT)
+    (registered,) = store.read_references().initdata
     assert registered.digest_by("sha256") == hashlib.sha256(DOCUMENT).digest()
     assert registered.digest_by("sha384") == hashlib.sha384(DOCUMENT).digest()
 
@@ -221,11 +222,12 @@ def test_pod_is_told_of_the_document_that_a_guest_was_bound_to_and_of_no_other(
     store: Store,
 ) -> None:
     first, second = (make_document(CONFIG, POD.replace('"shop"', f'"{pod}"')) for pod in ("a", "b"))
-    bound = store.add_initdata("shop", first)
-    assert store.read_pod_name("shop", bound.digest) == "a"
-    other = store.add_initdata("shop", second)
-    assert store.read_pod_name("shop", other.digest) == "b"
-    assert reason_of(store.read_pod_name, "shop", bound.digest) == "initdata.replaced"
+    bound, other = sha256_digest(first), sha256_digest(second)
+    store.add_initdata("shop", first)
+    assert store.read_pod_name("shop", bound) == "a"
+    store.add_initdata("shop", second)
+    assert store.read_pod_name("shop", other) == "b"
+    assert reason_of(store.read_pod_name, "shop", bound) == "initdata.replaced"
 
 
 def test_vendor_roots_are_kept_by_platform(store: Store) -> None:
