@@ -22,7 +22,7 @@ from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.files import naming
-from guest_owner.kbs.policy import Deny, Policy, decide, explain
+from guest_owner.kbs.policy import Allow, Deny, Policy, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
@@ -94,25 +94,31 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
         config, pod = parse_guest_files(parse_initdata(document))
     in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
-    wanted = name_resources(pod, with_identity=config.owner is not None)
-    rows = []
-    for uri, kind in wanted.items():
-        state = _registered(store, uri, kind if in_envelopes else None)
-        rows.append((str(uri), kind.value, state, _ruled(policy, subject, uri)))
-    for counter in name_counters(pod):
-        state = _counted(store, counter)
-        rows.append((str(counter), "counter", state, _ruled(policy, subject, counter)))
+    named = name_resources(pod, with_identity=config.owner is not None)
+    lacks: dict[KbsUri, tuple[str, str | None]] = {
+        uri: (kind.value, _find_lack(store, uri, kind if in_envelopes else None))
+        for uri, kind in named.items()
+    }
+    lacks |= {uri: ("counter", _find_counter_lack(store, uri)) for uri in name_counters(pod)}
+    rows, gets_all = [], True
+    for uri, (kind, lack) in lacks.items():
+        decision = _decide(policy, subject, uri)
+        rows.append((str(uri), kind, lack or "yes", _say(policy, decision)))
+        gets_all &= lack is None and isinstance(decision, Allow)
     print(format_table(("resource", "kind", "registered", "policy"), rows))
     print("keys that only an image's layers name are not among them")
-    return 0 if all((state, rule[:4]) == ("yes", "rule") for *_, state, rule in rows) else 1
+    return 0 if gets_all else 1
 
 
-def _registered(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str:
-    """Say whether a resource is there, and in an envelope of this kind if it has to be in one."""
+def _find_lack(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str | None:
+    """Say why a resource is not as the guest needs it, if it is not.
+
+    `kind` is that of the envelope that it has to be in; None if it needs none.
+    """
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
     if store.read_order(uri) is not None:
-        return "yes"
+        return None
     try:
         body = store.read_resource(uri)
         if kind is not None:
@@ -121,24 +127,27 @@ def _registered(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
         return f"no envelope: {error.reason}"
-    return "yes"
+    return None
 
 
-def _counted(store: Store, uri: PluginUri) -> str:
+def _find_counter_lack(store: Store, uri: PluginUri) -> str | None:
     try:
         Counters(store.root).read(uri)
     except VerificationError:
         return _ABSENT
-    return "yes"
+    return None
 
 
-def _ruled(policy: Policy, subject: Subject, uri: KbsUri) -> str:
-    """Say which rule releases a resource, or why none does."""
+def _decide(policy: Policy, subject: Subject, uri: KbsUri) -> Allow | Deny:
+    """Decide as the KBS does about resources and counters, which are all that rules are about."""
     if isinstance(uri, PluginUri):
         if uri.plugin != COUNTER_PLUGIN:
-            return "denied, no rule is about it"
+            return Deny("no rule is about it")
         uri = counter_rule(uri)
-    decision = decide(policy, uri, subject)
+    return decide(policy, uri, subject)
+
+
+def _say(policy: Policy, decision: Allow | Deny) -> str:
     if isinstance(decision, Deny):
         return f"denied, {decision.reason}"
     return f"rule {policy.rules.index(decision.rule) + 1}"
@@ -151,10 +160,11 @@ def _explain_one(store: Store, policy: Policy, subject: Subject, uri: ResourceUr
     ]
     print(format_table(("rule", "resources", "verdict"), rows))
     decision = decide(policy, uri, subject)
+    said = _say(policy, decision)
     if isinstance(decision, Deny):
-        print(f"{uri}: denied, {decision.reason}")
+        print(f"{uri}: {said}")
         return 1
-    print(f"{uri}: {_released(store, uri)} by rule {policy.rules.index(decision.rule) + 1}")
+    print(f"{uri}: {_released(store, uri)} by {said}")
     return 0
 
 
