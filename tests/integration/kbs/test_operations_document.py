@@ -154,6 +154,19 @@ def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(fold
     assert (readers / "initdata/demo.toml").read_bytes() == DOCUMENT
 
 
+def test_readers_of_old_logs_get_what_an_owner_without_tpms_has(folder: Path) -> None:
+    owner = folder / "owner"
+    shutil.rmtree(owner / "attestation-keys")
+    (owner / "roots").mkdir()
+    (owner / "roots/snp.pem").write_text("a certificate")
+    keep, guests_end = shell_block("Updating the image", 1).split("guest-owner policy list")
+    assert "unregister" in guests_end
+    shell(folder, "".join(re.findall(r"^(?:AT=|for ).*\n", keep, re.MULTILINE)))
+    (readers,) = (folder / "readers").iterdir()
+    assert sorted(one.name for one in readers.iterdir()) == ["initdata", "references", "roots"]
+    assert (readers / "initdata/demo.toml").read_bytes() == DOCUMENT
+
+
 def advance(kbs: Kbs, document: bytes, number: int) -> None:
     """What a guest of the document does when it opens or closes its volume."""
     guest = kbs.client(values.booted_tpm(IMAGE, document))
