@@ -3,9 +3,11 @@
 What is in an image and how its layers are compressed is `build`'s business.
 """
 
+import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 import stat
 import tarfile
@@ -90,7 +92,8 @@ def tar_tree(root: Path, owner: int | None = None) -> bytes:
         owner: user and group id of everything; None keeps those of the files.
 
     Raises:
-        ConfigError: `build.file`, something is neither file, link nor directory.
+        ConfigError: `build.file`, something is neither file, link nor directory, or a file has
+            capabilities.
     """
     output = io.BytesIO()
     names: dict[tuple[int, int], str] = {}
@@ -115,12 +118,28 @@ def tar_tree(root: Path, owner: int | None = None) -> bytes:
                 entry.type, entry.linkname = tarfile.LNKTYPE, first
                 tar.addfile(entry)
             elif stat.S_ISREG(status.st_mode):
+                _require_no_capabilities(path)
                 entry.size = status.st_size
                 with path.open("rb") as content:
                     tar.addfile(entry, content)
             else:
                 raise ConfigError("build.file", f"{path} is neither file, link nor directory")
     return output.getvalue()
+
+
+def _require_no_capabilities(path: Path) -> None:
+    """Refuse what the layer would lack: `tarfile` writes bytes by a record that guests refuse."""
+    try:
+        os.getxattr(path, "security.capability", follow_symlinks=False)
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.ENOTSUP}:
+            return
+        raise
+    raise ConfigError(
+        "build.file",
+        f"{path} has capabilities, which this does not carry into an image: copy it without"
+        " (`cp` does), and give the container what it needs",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
