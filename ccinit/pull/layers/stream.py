@@ -49,8 +49,14 @@ def make_buffer(size_bytes: int) -> memoryview:
 
     The allocator puts large buffers 16 bytes behind the beginning of one, and copying a page to
     there takes AMD's processors (Zen, `rep movsb`) five times as long as to most other places.
+
+    Raises:
+        KernelError: `kernel.mmap`, no memory to be had.
     """
-    return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    try:
+        return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError as error:
+        raise kernel_error(error, "mmap", f"{size_bytes} bytes") from error
 
 
 class LayerWriter:

@@ -43,6 +43,18 @@ def test_buffer_begins_with_a_page() -> None:
     assert (len(buffer), address % mmap.PAGESIZE) == (MAX_CHUNK_BYTES, 0)
 
 
+def test_buffer_that_finds_no_memory_is_the_kernels_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(KernelError) as refused:
+        make_buffer(MAX_CHUNK_BYTES)
+    assert (refused.value.reason, refused.value.errno) == ("kernel.mmap", errno.ENOMEM)
+
+
 def test_pieces_are_bounded_by_a_chunk() -> None:
     pipe = LayerPipe([BIG])
     sizes = [len(chunk) for chunk in LayerReader(pipe.fd).chunks()]
