@@ -5,6 +5,7 @@ other end on by SCM_RIGHTS (unix(7)) to a socket that it is told the path of. Se
 the size.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,7 +14,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, KernelError
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.listener import listen_on, open_stream
 
@@ -49,13 +50,18 @@ def receive_terminal(listener: socket.socket) -> int:
 
     Raises:
         ChildError: `kernel.terminal`, none was sent.
+        KernelError: `kernel.terminal`, one was, and there is no descriptor to be had for it.
     """
     try:
         connection, _ = listener.accept()
         with connection:
-            _data, descriptors, _flags, _address = socket.recv_fds(connection, 4096, 1)
-    except OSError as error:
+            _data, descriptors, flags, _address = socket.recv_fds(connection, 4096, 1)
+    except BlockingIOError as error:
         raise ChildError("kernel.terminal", "no terminal was sent") from error
-    if not descriptors:
-        raise ChildError("kernel.terminal", "no terminal was sent")
-    return descriptors[0]
+    except OSError as error:
+        raise kernel_error(error, "terminal", "accept") from error
+    if descriptors:
+        return descriptors[0]
+    if flags & socket.MSG_CTRUNC:
+        raise KernelError(errno.EMFILE, "terminal", "recvmsg")  # which it has no word for
+    raise ChildError("kernel.terminal", "no terminal was sent")
