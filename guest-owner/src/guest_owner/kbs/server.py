@@ -31,6 +31,8 @@ from measured_boot.command_line.tcp_address import join_address
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
 _LOOK_SECONDS = 86400.0
+_MISMATCHES = frozenset({"KEY_TYPE_MISMATCH", "KEY_VALUES_MISMATCH"})
+"""Of key and certificate, as OpenSSL says it: what a renewal leaves that is killed halfway."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +119,8 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         # It has no reason for what is no PEM, nor for a key that it would ask a passphrase for.
         sealed = "the key has a passphrase: write it without" if b"ENCRYPTED" in private else ""
         why = sealed or error.reason or "one of them is empty, cut short or something else"
+        if error.reason in _MISMATCHES:
+            why = f"{why}; `guest-owner kbs new-certificate` makes those of the state anew, both"
         detail = f"{certificate} and {key} are no certificate and its key in PEM: {why}"
         raise ConfigError("tls.certificate", detail) from error
     return context

@@ -2,6 +2,7 @@
 
 import fcntl
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +73,30 @@ def test_half_a_certificate_or_key_is_not_called_one_with_a_passphrase(
     assert f"{state / 'server.pem'} and {state / 'server-key.pem'} are no certificate" in words
     assert "cut short" in words
     assert "passphrase" not in words
+
+
+def test_renewal_that_was_killed_between_its_files_is_told_with_what_repairs_it(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def replace(unfinished: Path, path: Path) -> Path:
+        if path.name == "server.pem":
+            raise Killed
+        return unfinished.rename(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(Killed):
+            run("kbs", "new-certificate", "--state", state)
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
+    words = error_of(capsys)
+    assert "[tls.certificate]" in words
+    assert "KEY_VALUES_MISMATCH; `guest-owner kbs new-certificate` makes" in words
+    assert run("kbs", "new-certificate", "--state", state) == 0
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(state / "server.pem", state / "server-key.pem")
 
 
 class FakeServer:
