@@ -142,9 +142,18 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
             path.unlink()  # half of a key is none
             raise
     except FileExistsError as error:
+        if _is_empty(path):  # nobody's key
+            why = "but it is empty, as a command leaves it that was killed: remove it"
         raise ConfigError(reason, f"{path} exists; {why}") from error
     except OSError as error:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and not path.stat().st_size
+    except OSError:  # gone meanwhile, say
+        return False
 
 
 def remove_unfinished(root: Path) -> None:

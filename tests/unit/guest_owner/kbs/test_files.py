@@ -94,6 +94,18 @@ def test_new_file_is_private_and_is_written_once(tmp_path: Path) -> None:
     assert path.read_bytes() == b"key"
 
 
+def test_new_file_that_a_killed_process_left_empty_is_told_from_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.touch()
+    with pytest.raises(ConfigError) as caught:
+        write_new(path, b"key", "key.exists", "it may be somebody's")
+    assert reason_of(caught) == "key.exists"
+    told = "but it is empty, as a command leaves it that was killed: remove it"
+    assert caught.value.detail == f"{path} exists; {told}"
+    path.unlink()
+    write_new(path, b"key", "key.exists", "it may be somebody's")
+
+
 def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     with room_for(10), pytest.raises(ConfigError) as caught:
         write_new(tmp_path / "key", bytes(11), "key.exists", "")
