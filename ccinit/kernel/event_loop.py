@@ -282,8 +282,8 @@ class TaskGroup:
 
 
 class _DeadlineScope:
-    def __init__(self, seconds: float, reason: str) -> None:
-        self._seconds, self._reason = seconds, reason
+    def __init__(self, seconds: float, reason: str, what: str) -> None:
+        self._seconds, self._reason, self._what = seconds, reason, what
         self._task: AnyTask | None = None
         self._timer: Timer | None = None
         self._fired = False
@@ -308,13 +308,17 @@ class _DeadlineScope:
         if not self._fired or self._task is None or self._task.withdraw(self):
             return
         if error is None or (isinstance(error, Interrupted) and error.cause is self):
-            raise DeadlineError(self._reason, f"not done within {self._seconds:g} s") from None
+            late = f"not done within {self._seconds:g} s"
+            raise DeadlineError(
+                self._reason, f"{self._what}: {late}" if self._what else late
+            ) from None
 
 
-def deadline(seconds: float, reason: str) -> _DeadlineScope:
+def deadline(seconds: float, reason: str, what: str = "") -> _DeadlineScope:
     """Give the `async with` block `seconds`, then interrupt it.
 
     Raises:
-        DeadlineError: on leaving the block, with `reason`, if the time was up.
+        DeadlineError: on leaving the block, with `reason`, and `what` in its text, if the time was
+            up.
     """
-    return _DeadlineScope(seconds, reason)
+    return _DeadlineScope(seconds, reason, what)

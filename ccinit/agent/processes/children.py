@@ -86,7 +86,8 @@ class PreparedChild:
             raise RuntimeError("a child does one job")
         self.is_used = True
         self._child.step_forward()
-        limit = nullcontext() if seconds is None else deadline(seconds, "child.late")
+        role = self._child.role
+        limit = nullcontext() if seconds is None else deadline(seconds, "child.late", role)
         async with self._child, limit:
             return await self._child.do_job(request, reply, answers or {}, notices or {})
 
@@ -109,7 +110,7 @@ class PreparedProgram:
             raise RuntimeError("a child becomes one program")
         self.is_used = True
         self._child.step_forward()
-        async with deadline(seconds, "child.late"):
+        async with deadline(seconds, "child.late", self._child.role):
             await self._child.become_program(ProgramRequest(arguments=tuple(arguments)))
             output = await _read_output(self._output)
             return ProgramEnd(status=await self._child.process.wait(), output=output)
@@ -175,7 +176,7 @@ class Children:
             CcinitError: what the job raised, or a handler did.
         """
         async with (
-            deadline(seconds, "child.late"),
+            deadline(seconds, "child.late", role),
             self._start_with(role, fds or {}, secrets or {}, workspace) as child,
         ):
             child.enclose(self._cgroup, self.store_bytes)

@@ -25,6 +25,7 @@ class RunningChild:
 
     Attributes:
         process: owned until then.
+        role: what it is for; a child that fails or is late is told by it.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class RunningChild:
         """Args: connection: non-blocking; closed with the child."""
         self.process = process
         self._connection = connection
-        self._role = role
+        self.role = role
         self._rights = rights
         self._cgroup: Cgroup | None = None
         self._is_buried = False
@@ -98,11 +99,11 @@ class RunningChild:
             async with deadline(WORD_SECONDS, "child.lingers"):
                 status = await self.process.wait()
         except DeadlineError:
-            return ChildError("child.ended", f"{self._role}: silent, but still running")
+            return ChildError("child.ended", f"{self.role}: silent, but still running")
         why = ", a system call outside its set" if status.signal == SIGSYS else ""
         if self._cgroup is not None and self._cgroup.oom_kills():
             why = ", out of memory"
-        return ChildError("child.ended", f"{self._role}: {status}{why}")
+        return ChildError("child.ended", f"{self.role}: {status}{why}")
 
     async def __aenter__(self) -> Self:
         return self
