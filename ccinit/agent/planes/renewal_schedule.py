@@ -3,7 +3,8 @@
 When half of what is left of its life is over; so an identity that the KBS has not replaced is asked
 for more and more often towards its end, and one that has a decade left is looked at twice a week.
 After failures, sooner, with growing pauses. Everything is up to a quarter earlier by chance: guests
-that were started together do not stay together.
+that were started together do not stay together. But the KBS is never asked twice within
+`LEAST_SECONDS`.
 """
 
 from typing import Final
@@ -31,8 +32,8 @@ def seconds_to_renewal(
     """
     life = identity.not_after - identity.not_before
     left = max(0.0, min(identity.not_after - now, life))
-    seconds = max(LEAST_SECONDS, min(left / 2, MOST_SECONDS))
+    seconds = min(left / 2, MOST_SECONDS)
     if failures:
         pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 16), LAST_PAUSE_SECONDS)
         seconds = min(seconds, pause) if left else pause
-    return seconds * (1 - _EARLIER * chance)
+    return max(LEAST_SECONDS, seconds * (1 - _EARLIER * chance))

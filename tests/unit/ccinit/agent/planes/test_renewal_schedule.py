@@ -65,11 +65,17 @@ def test_failures_are_made_good_soon_and_never_in_a_rush(
     assert wait(2 * DAY, 2 * DAY - left, failures) == seconds
 
 
-@pytest.mark.parametrize(("life", "failures"), [(DAY, 0), (DAY, 3), (0, 0), (0, 9)])
+@pytest.mark.parametrize(("life", "failures"), [(DAY, 0), (DAY, 3), (0, 1), (0, 9)])
 def test_chance_makes_it_up_to_a_quarter_earlier_and_never_later(life: int, failures: int) -> None:
     latest = wait(life, 0, failures)
     assert wait(life, 0, failures, chance=0.5) == latest * 0.875
     assert latest * 0.75 < wait(life, 0, failures, chance=1 - 2**-32) < latest
+
+
+@pytest.mark.parametrize("left", [0, 1, 20, 25])
+@pytest.mark.parametrize("failures", [0, 1])
+def test_chance_brings_two_questions_no_closer_than_the_least(left: int, failures: int) -> None:
+    assert wait(DAY, DAY - left, failures, chance=1 - 2**-32) >= LEAST_SECONDS
 
 
 def test_stored_identity_that_nobody_replaces_costs_few_questions() -> None:
