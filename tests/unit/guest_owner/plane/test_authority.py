@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
@@ -54,6 +55,20 @@ def test_guests_certificate_names_its_pod_and_is_for_servers(authority: OwnerAut
     assert names(certificate) == ["shop"]
     assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
     certificate.verify_directly_issued_by(authority.certificate)
+
+
+def test_both_are_good_to_a_verifier_of_the_webs_profile(authority: OwnerAuthority) -> None:
+    """Which refuses an extended key usage that is critical; each is still for its own end only."""
+    guest = leaf(authority.issue_guest("shop", 3))
+    client = leaf(authority.issue_client("alice", Role.EXEC, 3))
+    builder = PolicyBuilder().store(Store([authority.certificate]))
+    as_server = builder.build_server_verifier(x509.DNSName("shop"))
+    as_client = builder.build_client_verifier()
+    assert as_server.verify(guest, [])
+    assert as_client.verify(client, []).chain
+    for verify, other in ((as_server.verify, client), (as_client.verify, guest)):
+        with pytest.raises(VerificationError):
+            verify(other, [])
 
 
 def test_no_certificate_is_good_for_longer_than_the_authority(
