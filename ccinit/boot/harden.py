@@ -63,6 +63,11 @@ SETTINGS = (
     # Tunnels are narrower than the links before them, and the ICMP that would say so is often
     # dropped. Evidence is the first of what a guest sends that is larger than a packet.
     Setting("net.ipv4.tcp_mtu_probing", "1", "TCP of both families finds narrower ways by itself"),
+    # A small number is no office: PID 1 has taken its own ports before any container runs, and who
+    # may have the others the containers of a pod agree on among themselves, as they do elsewhere.
+    # Sockets for pings (ping_group_range), which engines open with these, stay closed: they are
+    # kernel code that nothing else reaches, and few need it.
+    Setting("net.ipv4.ip_unprivileged_port_start", "0", "plain users serve where images say"),
     # The kernel counts these for the whole guest, or for a user in PID 1 and all containers. One of
     # these within its own limits could take all; what it takes is its own memory besides.
     Setting("fs.aio-max-nr", str(_MOST_LONG), "containers can begin asynchronous I/O"),

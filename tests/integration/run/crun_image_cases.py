@@ -6,7 +6,9 @@ import shutil
 import struct
 from pathlib import Path
 
+from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.capability import Capability
+from ccinit.kernel.sysctl import write_sysctl
 from tests.vm.guest.containers import container, supervise, workload
 
 ARMED = "/usr/local/bin/armed"
@@ -18,9 +20,7 @@ def tried(call, *arguments):
     try: call(*arguments)
     except OSError as error: return error.errno
 def bind():
-    with socket.socket() as port:
-        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        port.bind(('127.44.55.66', 80))
+    with socket.socket() as port: port.bind(('', 80))
 os.mkdir('/tmp/data')
 done = {'chown': tried(os.chown, '/tmp/data', 7, 7), 'bind': tried(bind)}
 done['armed'] = tried(subprocess.run, ['/usr/local/bin/armed'])
@@ -34,7 +34,14 @@ ADVICE = (Capability.CHOWN, Capability.SETGID, Capability.SETUID, Capability.NET
 
 
 async def server_of_user_0(work: Path) -> dict[str, object]:
-    """Start as user 0, give files to another user, take a low port, become that user."""
+    """Start as user 0, give files to another user, take a low port, become that user.
+
+    In a network of its own, with the settings that PID 1 makes of it.
+    """
+    os.unshare(os.CLONE_NEWNET)
+    for setting in SETTINGS:
+        if setting.name.startswith("net.ipv"):
+            write_sysctl(setting.name, setting.value)
     layer = work / "layer"
     place = layer / ARMED.lstrip("/")
     place.parent.mkdir(parents=True)

@@ -343,7 +343,7 @@ def test_server_of_user_0_runs_with_what_its_image_expects_and_not_without() -> 
     assert_clean(report)
     refused, none = errno.EPERM, "0000000000000000"
     assert report["without"] == {
-        "bind": errno.EACCES,
+        "bind": None,  # a low port, which anybody may have
         "write": None,  # its own
         "rights": none,
         **dict.fromkeys(("chown", "armed", "setgroups", "setgid", "setuid"), refused),
