@@ -42,7 +42,7 @@ from ccinit.formats.kbs.rcar import Nonce
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
-from ccinit.values import field, frozen
+from ccinit.values import field, frozen, replace
 
 R = TypeVar("R")
 
@@ -149,6 +149,7 @@ class KbsClient:
         self._key_algorithm = key_algorithm
         self._limits = limits
         self._waiting = waiting or Waiting()
+        self._ends_at = self._waiting.now() + limits.total_seconds
         self._used_nonces = UsedNonces()
         self._session: _Session | None = None
         self._cookie = ""
@@ -165,7 +166,7 @@ class KbsClient:
             LimitExceededError: `kbs.handshakes`.
             DeadlineError: `kbs.unreachable`.
         """
-        return self._attest(Patience(self._limits, self._waiting))
+        return self._attest(self._patience())
 
     def get_resource(self, uri: KbsUri, *, post: bytes = b"") -> Resource:
         """Fetch and decrypt one resource, or what a plugin of the KBS makes for this guest.
@@ -184,7 +185,7 @@ class KbsClient:
             FormatError: `jwe.…`, `jwk.…` or `rcar.…`.
             PeerError, DeadlineError: as `attest`.
         """
-        patience = Patience(self._limits, self._waiting)
+        patience = self._patience()
         if not self._is_session_usable():
             self._attest(patience)
         try:
@@ -209,6 +210,14 @@ class KbsClient:
         return EnvelopedResource(
             envelope=envelope, date=resource.date, tee_pubkey=resource.tee_pubkey
         )
+
+    def _patience(self) -> Patience:
+        """Of one call: its own back-off, and what the calls before it have left of the time.
+
+        Else whoever waits for all of them would have to end this, and knows no reason.
+        """
+        left_seconds = self._ends_at - self._waiting.now()
+        return Patience(replace(self._limits, total_seconds=left_seconds), self._waiting)
 
     def _is_session_usable(self) -> bool:
         if self._session is None:

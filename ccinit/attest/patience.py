@@ -20,7 +20,7 @@ class AttestLimits:
     """Patience towards a KBS.
 
     Attributes:
-        total_seconds: from the first request of a call to its last.
+        total_seconds: for all calls of one client, from its making on.
         request_seconds: one request, connecting included.
         first_delay_seconds: before the second attempt; doubles from then on.
         max_delay_seconds: the longest delay of our own.
@@ -57,7 +57,7 @@ class Patience:
     """The attempts of one call."""
 
     def __init__(self, limits: AttestLimits, waiting: Waiting) -> None:
-        """Start the total deadline."""
+        """Start the deadline of `limits.total_seconds`."""
         self._limits = limits
         self._waiting = waiting
         self._end = waiting.now() + limits.total_seconds

@@ -46,6 +46,7 @@ from ccinit.formats.kbs.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import encode_counter_advance, verify_counter_reply
+from ccinit.kernel.clock import boottime
 from ccinit.net.http import HttpClient
 from ccinit.net.stream import Dial, dial_tcp
 from ccinit.net.tls import pinned_context
@@ -61,6 +62,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         PeerError: `kbs.date`, no reply says what time it is.
         CcinitError: as `KbsClient`, and of what was released.
     """
+    ends_at = boottime() + request.seconds
     try:
         return _talk(request, channel)
     except PeerError as error:
@@ -68,7 +70,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             raise
     with _transport(request, channel, check_time=False) as transport:
         _tell_time(ask_time(request.url, transport), channel)
-    return _talk(request, channel)
+    left_seconds = max(1, int(ends_at - boottime()))
+    return _talk(replace(request, seconds=left_seconds), channel)
 
 
 def _talk(request: KbsRequest, channel: JobChannel) -> KbsReply:

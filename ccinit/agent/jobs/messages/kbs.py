@@ -43,7 +43,7 @@ class KbsRequest:
 
     Attributes:
         document: the initdata document's text, which the KBS appraises whole.
-        seconds: patience for each call.
+        seconds: patience for all of it together.
         devices: names of what vouches for the guest beside the platform.
         parameters: of the platform, for the request; JSON, or empty.
         with_token: the KBS's attestation result is wanted, too.

@@ -89,6 +89,23 @@ def test_r20_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> N
     assert 8 < len(kbs.calls) < 30
 
 
+def test_r20_calls_of_one_client_share_its_time(kbs: FakeKbs) -> None:
+    """Else whoever waits for all of them would end it first, and know no reason."""
+    guest = Guest(kbs, total_seconds=120)
+    guest.get()
+    guest.now += 100
+    kbs.faults = [fail("net.unreachable")] * 1000
+    with pytest.raises(DeadlineError) as ended:
+        guest.get()
+    assert ended.value.reason == "kbs.unreachable"
+    assert "net.unreachable" in ended.value.detail
+    assert 110 < guest.now < 120
+    guest.now = 119.0
+    kbs.faults = []
+    guest.get()
+    assert kbs.calls[-1].limits.total_seconds == 1
+
+
 def test_r32_retry_after_is_capped(kbs: FakeKbs) -> None:
     kbs.faults = [
         answer(reply(503, b"", ("retry-after", "5"))),

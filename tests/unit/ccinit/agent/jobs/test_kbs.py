@@ -72,6 +72,7 @@ def collect(client: Client, monkeypatch: pytest.MonkeyPatch, **asked: object) ->
     request: Any = SimpleNamespace(
         **{
             "wanted": (),
+            "seconds": 60,
             "counters": (),
             "debug_grant": None,
             "with_token": False,
