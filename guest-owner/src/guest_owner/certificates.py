@@ -1,19 +1,28 @@
-"""Parts of certificates that the owner's authorities share (RFC 5280): names, dates, usages."""
+"""Authorities of the owner's, and the certificates that they give to peers (RFC 5280).
+
+P-256 with SHA-256 throughout (RFC 5480). Which authorities there are, and for whom they sign, is
+`guest_owner.kbs.authority` and `guest_owner.plane.authority`.
+"""
 
 import ipaddress
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ccinit.errors import FormatError
 
 _BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
-_ENDLESS = datetime.max.replace(tzinfo=UTC)
 _MAX_NAME_CHARACTERS = 253
+_MAX_COMMON_NAME_CHARACTERS = 64
 # RFC 1123 section 2.1 with `_`, which names inside of installations have; maybe any one label.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
@@ -50,30 +59,82 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
     return certificate
 
 
-def certificate_builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    life: timedelta,
-    latest: datetime = _ENDLESS,
-) -> x509.CertificateBuilder:
-    """Return a builder with names, key, number and dates; it ends at `latest`, whatever its life.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """A root that can sign: of the KBS, or of the owner plane."""
 
-    With its issuer's end there it says until when it is good, for a chain is not good any longer.
-    """
-    now = datetime.now(UTC)
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def make(cls, name: str, life: timedelta) -> Self:
+        """Return a new authority for certificates of peers, but for none of other authorities."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject, public_key = common_name(name), key.public_key()
+        certificate = (
+            _builder(subject, subject, public_key, datetime.now(UTC) + life)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(_signed_by(key), critical=False)
+            .sign(key, SHA256())
+        )
+        return cls(certificate=certificate, key=key)
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate, for those who pin it."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def end_of(self, life: timedelta) -> datetime:
+        """Return when what lives so long from now on ends: with the authority at the latest.
+
+        So it says until when it is good, for a chain is not good any longer.
+        """
+        return min(datetime.now(UTC) + life, self.certificate.not_valid_after_utc)
+
+    def sign(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        *,
+        subject: x509.Name,
+        names: Iterable[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+        ends: datetime,
+    ) -> x509.Certificate:
+        """Return a certificate for handshakes: a client's or a server's, as `usage` says."""
+        alternatives = x509.SubjectAlternativeName(names)
+        return (
+            _builder(subject, self.certificate.subject, public_key, ends)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(alternatives, critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(_signed_by(self.key), critical=False)
+            .sign(self.key, SHA256())
+        )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, ends: datetime
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(min(now + life, latest))
+        .not_valid_before(datetime.now(UTC) - _BACKDATE)
+        .not_valid_after(ends)
     )
 
 
-def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _signed_by(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     """Return the one usage of a key: to sign certificates, or handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
@@ -86,6 +147,19 @@ def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def common_name(text: str) -> x509.Name:
+    """Return a name that is nothing but a common name.
+
+    Raises:
+        FormatError: `certificate.name`.
+    """
+    if not text or len(text) > _MAX_COMMON_NAME_CHARACTERS or not text.isprintable():
+        raise FormatError(
+            "certificate.name", f"expected 1 to {_MAX_COMMON_NAME_CHARACTERS} printable characters"
+        )
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def general_name(name: str) -> x509.GeneralName:

@@ -6,7 +6,7 @@
 
 The guest pins the authority and reads no public roots. It has no clock before it attested, so it
 checks the chain, the names, the key usage, but not the dates; the lifetimes below are for everyone
-else. P-256 with SHA-256 throughout (RFC 5280, RFC 5480).
+else.
 """
 
 from collections.abc import Collection
@@ -17,12 +17,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, FormatError
-from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
+from guest_owner.certificates import (
+    Authority,
+    common_name,
+    general_name,
+    private_pem,
+)
 from guest_owner.kbs.files import read_capped, write_all_atomically
 
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -47,13 +51,12 @@ def create_identity(names: tuple[str, ...]) -> KbsIdentity:
     Raises:
         FormatError: `certificate.name`.
     """
-    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = Authority.make("ccinit guest-owner KBS authority", AUTHORITY_LIFE)
     server_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _sign_authority(authority_key)
-    certificate = sign_server(authority, authority_key, server_key, names)
+    certificate = sign_server(authority, server_key.public_key(), names)
     return KbsIdentity(
-        authority=authority.public_bytes(Encoding.PEM),
-        authority_key=private_pem(authority_key),
+        authority=authority.pem,
+        authority_key=private_pem(authority.key),
         certificate=certificate.public_bytes(Encoding.PEM),
         certificate_key=private_pem(server_key),
         token_key=private_pem(ec.generate_private_key(ec.SECP256R1())),
@@ -110,29 +113,8 @@ def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, "ccinit guest-owner KBS authority")]
-    )
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return (
-        certificate_builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(key_usage(signs_certificates=True), critical=True)
-        .add_extension(identifier, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
-            critical=False,
-        )
-        .sign(key, SHA256())
-    )
-
-
 def sign_server(
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    key: ec.EllipticCurvePrivateKey,
-    names: tuple[str, ...],
+    authority: Authority, public_key: ec.EllipticCurvePublicKey, names: tuple[str, ...]
 ) -> x509.Certificate:
     """Return a certificate for a server known by `names` (DNS names or IP addresses).
 
@@ -141,24 +123,10 @@ def sign_server(
     """
     if not names:
         raise FormatError("certificate.name", "the server needs at least one name")
-    alternatives = x509.SubjectAlternativeName(map(general_name, names))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    return (
-        certificate_builder(
-            subject,
-            authority.subject,
-            key.public_key(),
-            SERVER_LIFE,
-            latest=authority.not_valid_after_utc,
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(alternatives, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
-            critical=False,
-        )
-        .sign(authority_key, SHA256())
+    return authority.sign(
+        public_key,
+        names=tuple(map(general_name, names)),
+        subject=common_name(names[0][:64]),
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        ends=authority.end_of(SERVER_LIFE),
     )

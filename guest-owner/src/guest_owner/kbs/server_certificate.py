@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from ccinit.errors import ConfigError, FormatError
-from guest_owner.certificates import parse_certificate, private_pem
+from guest_owner.certificates import Authority, parse_certificate, private_pem
 from guest_owner.kbs.authority import MAX_PEM_BYTES, sign_server
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import is_file, read_capped, write_all_atomically
@@ -64,10 +64,11 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
         if authority.not_valid_after_utc <= now:
             detail = f"{state / AUTHORITY_FILE} {_end_of(authority, now)}: {_REPLACE}"
             raise ConfigError("authority.ended", detail)
-        authority_key = _read_authority_key(state / "ca-key.pem", authority)
+        issuer_key = _read_authority_key(state / "ca-key.pem", authority)
         key = ec.generate_private_key(ec.SECP256R1())
         named = names or _names_of(read_certificate(present))
-        certificate = sign_server(authority, authority_key, key, named)
+        issuer = Authority(certificate=authority, key=issuer_key)
+        certificate = sign_server(issuer, key.public_key(), named)
         files = {
             state / KEY_FILE: private_pem(key),
             present: certificate.public_bytes(Encoding.PEM),

@@ -5,7 +5,7 @@
 `owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`, and is what the commands check a guest
 by whose identity comes from here. A client's certificate names one role as a URI
 (`ccinit.formats.planes.owner_rpc.Role`) and is for clients only; a guest's identity names its pod
-and is for servers only, so neither can be used as the other. P-256 with SHA-256.
+and is for servers only, so neither can be used as the other.
 """
 
 from dataclasses import dataclass
@@ -16,40 +16,30 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
 from guest_owner.certificates import (
-    certificate_builder,
+    Authority,
+    common_name,
     general_name,
-    key_usage,
     parse_certificate,
     private_pem,
 )
+from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_capped, write_all_atomically
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 CERTIFICATE_FILE: Final = "owner-ca.pem"
 KEY_FILE: Final = "owner-ca-key.pem"
-MAX_PEM_BYTES: Final = 64 * 1024
-_MAX_NAME_CHARACTERS: Final = 64  # of a common name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnerAuthority:
-    """An authority that can sign."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate, for `owner.client_ca`."""
-        return self.certificate.public_bytes(Encoding.PEM)
+class OwnerAuthority(Authority):
+    """The one whose `pem` is `owner.client_ca`."""
 
     def issue_client(self, name: str, role: Role, days: int) -> bytes:
         """Return key and certificate of a client, PEM; it ends with the authority at the latest.
@@ -81,18 +71,12 @@ class OwnerAuthority:
             detail = f"it has ended on {ends:%Y-%m-%d}: docs/operations.md, Replacing an authority"
             raise ConfigError("owner_ca.ended", detail)
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer, life = self.certificate.subject, timedelta(days=days)
-        certificate = (
-            certificate_builder(_common_name(name), issuer, key.public_key(), life, latest=ends)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
-                critical=False,
-            )
-            .sign(self.key, SHA256())
+        certificate = self.sign(
+            key.public_key(),
+            subject=common_name(name),
+            names=(alternative,),
+            usage=usage,
+            ends=self.end_of(timedelta(days=days)),
         )
         return private_pem(key) + certificate.public_bytes(Encoding.PEM)
 
@@ -106,7 +90,7 @@ def create_authority(state: Path) -> OwnerAuthority:
     """
     with changing(state):
         _refuse_existing(state)
-        authority = _make_authority()
+        authority = OwnerAuthority.make("ccinit owner plane authority", AUTHORITY_LIFE)
         certificate = state / CERTIFICATE_FILE
         files = {state / KEY_FILE: private_pem(authority.key), certificate: authority.pem}
         write_all_atomically(files, public=(certificate,))
@@ -137,20 +121,6 @@ def _refuse_existing(state: Path) -> None:
     if _is_there(state):
         detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
         raise ConfigError("owner_ca.exists", detail)
-
-
-def _make_authority() -> OwnerAuthority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = _common_name("ccinit owner plane authority")
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    certificate = (
-        certificate_builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(key_usage(signs_certificates=True), critical=True)
-        .add_extension(identifier, critical=False)
-        .sign(key, SHA256())
-    )
-    return OwnerAuthority(certificate=certificate, key=key)
 
 
 def read_authority(state: Path) -> OwnerAuthority:
@@ -184,11 +154,3 @@ def read_authority(state: Path) -> OwnerAuthority:
         detail = f"{state / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it"
         raise ConfigError("owner_ca.key", f"{detail}: put both files of one authority there")
     return OwnerAuthority(certificate=authority, key=parsed)
-
-
-def _common_name(text: str) -> x509.Name:
-    if not text or len(text) > _MAX_NAME_CHARACTERS or not text.isprintable():
-        raise FormatError(
-            "certificate.name", f"expected 1 to {_MAX_NAME_CHARACTERS} printable characters"
-        )
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
