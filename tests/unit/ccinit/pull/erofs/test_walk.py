@@ -1,5 +1,6 @@
 import fcntl
 import os
+import stat
 import struct
 import tracemalloc
 from collections.abc import Iterator
@@ -181,17 +182,41 @@ def test_tree_without_an_end_is_refused(root: Path, monkeypatch: pytest.MonkeyPa
 def test_other_mount_within_the_tree_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lstat = os.lstat
-
-    def with_a_mount(path: bytes) -> Any:
-        status = lstat(path)
-        seen = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
-        return SimpleNamespace(**seen | {"st_dev": status.st_dev + (path == b"empty")})
-
-    monkeypatch.setattr(os, "lstat", with_a_mount)
+    empty_seems(monkeypatch, st_dev=root.stat().st_dev + 1)
     with pytest.raises(CcinitError) as refused:
         list_tree(str(root))
     assert refused.value.reason == "tree.device"
+
+
+def test_device_is_no_whiteout_of_the_same_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing of the pass would have the whiteout, and says nothing of a device's numbers."""
+    listing = ExpectedListing()
+    listing.directory(b"", attributes(root / "dir"))
+    listing.whiteout(b"empty")
+    listing.file(b"file", attributes(root / "dir" / "file"), 1, 512, b"file")
+    (root / "again").unlink()
+    empty_seems(monkeypatch, st_mode=stat.S_IFCHR, st_rdev=os.makedev(0, 0))
+    assert list_tree(str(root / "dir")) == listing.digests()
+    empty_seems(monkeypatch, st_mode=stat.S_IFCHR, st_rdev=os.makedev(1, 3))
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root / "dir"))
+    assert refused.value.reason == "tree.kind"
+
+
+def empty_seems(monkeypatch: pytest.MonkeyPatch, **otherwise: int) -> None:
+    """Have the file `empty` be otherwise than it is."""
+    lstat = os.lstat
+
+    def changed(path: bytes) -> Any:
+        status = lstat(path)
+        if path != b"empty":
+            return status
+        seen = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**seen | otherwise)
+
+    monkeypatch.setattr(os, "lstat", changed)
 
 
 @pytest.mark.parametrize("part", [0, 1])
