@@ -104,12 +104,25 @@ def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:
         ConfigError: `token_key.form`.
     """
     path = state / "token-key.pem"
+    key = read_ec_key(path, "token_key.form")
+    if not isinstance(key.curve, ec.SECP256R1):
+        raise ConfigError("token_key.form", f"{path} is not a P-256 key")
+    return key
+
+
+def read_ec_key(path: Path, reason: str) -> ec.EllipticCurvePrivateKey:
+    """Return the private key of a file.
+
+    Raises:
+        ConfigError: with `reason`, it is none on a curve, or has a passphrase; as `read_capped`.
+    """
     try:
         key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("token_key.form", f"{path} is not a PEM private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError("token_key.form", f"{path} is not a P-256 key")
+        detail = f"{path} is not a PEM private key without a passphrase"
+        raise ConfigError(reason, detail) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(reason, f"{path} is not an elliptic curve key")
     return key
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.certificates import Authority, parse_certificate, private_pem
-from guest_owner.kbs.authority import MAX_PEM_BYTES, sign_server
+from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key, sign_server
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import is_file, read_capped, write_all_atomically
 
@@ -124,13 +124,7 @@ def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def _read_authority_key(path: Path, authority: x509.Certificate) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("authority.key", f"{path} is not a PEM private key") from error
-    if (
-        not isinstance(key, ec.EllipticCurvePrivateKey)
-        or key.public_key() != authority.public_key()
-    ):
+    key = read_ec_key(path, "authority.key")
+    if key.public_key() != authority.public_key():
         raise ConfigError("authority.key", f"{path} is not the key of ca.pem beside it")
     return key

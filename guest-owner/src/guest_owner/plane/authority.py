@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, FormatError
@@ -28,7 +27,7 @@ from guest_owner.certificates import (
     parse_certificate,
     private_pem,
 )
-from guest_owner.kbs.authority import MAX_PEM_BYTES
+from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_capped, write_all_atomically
 
@@ -134,23 +133,13 @@ def read_authority(state: Path) -> OwnerAuthority:
     if not _is_there(state):
         detail = f"{state / CERTIFICATE_FILE} is missing; `guest-owner client-ca init` makes it"
         raise ConfigError("owner_ca.absent", detail)
-    certificate, key = (
-        read_capped(state / name, MAX_PEM_BYTES) for name in (CERTIFICATE_FILE, KEY_FILE)
-    )
     try:
-        authority = parse_certificate(certificate)
+        certificate = parse_certificate(read_capped(state / CERTIFICATE_FILE, MAX_PEM_BYTES))
     except FormatError as error:
         detail = f"{state / CERTIFICATE_FILE}: {error.detail}"
         raise ConfigError("owner_ca.form", detail) from error
-    try:
-        parsed = load_pem_private_key(key, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            "owner_ca.form", f"{state / KEY_FILE} is not a PEM private key"
-        ) from error
-    if not isinstance(parsed, ec.EllipticCurvePrivateKey):
-        raise ConfigError("owner_ca.form", f"{state / KEY_FILE} is not an elliptic curve key")
-    if parsed.public_key() != authority.public_key():
+    key = read_ec_key(state / KEY_FILE, "owner_ca.form")
+    if key.public_key() != certificate.public_key():
         detail = f"{state / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it"
         raise ConfigError("owner_ca.key", f"{detail}: put both files of one authority there")
-    return OwnerAuthority(certificate=authority, key=parsed)
+    return OwnerAuthority(certificate=certificate, key=key)
