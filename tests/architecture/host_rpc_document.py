@@ -4,8 +4,11 @@ from pathlib import Path
 
 from ccinit.formats.planes.host_rpc import (
     HOST_CID,
+    MAX_WAIT_MS,
     METHODS,
     PORT,
+    PROTOCOL,
+    REPLY_BYTES,
     RESERVED_CODES,
     Code,
     Field,
@@ -28,10 +31,16 @@ port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers
 * At most {MAX_REQUEST_BYTES} bytes of an unfinished request, {MAX_ITEMS} items in an array, depth
   {MAX_DEPTH}; four connections; ten seconds to finish a request that has begun. Any legal integer
   width is accepted; maps, floats, nil and ext values are refused by closing the connection.
-* One request at a time on a connection. `msgid` is echoed and never compared.
-* A result is `[…, pad]`, an error `[code, pad]`; `pad` is a bin that brings every reply of a method
-  to one size.
+* A fifth connection is closed at once; one whose client has gone counts until its call has ended.
+* One request at a time on a connection. `msgid`, a u32, is echoed and never compared.
+* A result is `[…, pad]`, an error `[code, pad]`; `pad` is a bin of zeros that brings every reply of
+  a method to one size. An unknown method is answered in {REPLY_BYTES} bytes.
+* What breaks these limits, or is no `[0, msgid, method, params]` with a str and an array, is
+  answered by closing the connection; everything else has a reply.
 * No reply can hold text: no type in the schema is a string.
+* `u8` is an unsigned integer of at most 8 bits, `b16` a bin of exactly 16 bytes, `b≤n` one of at
+  most n, `[b16] ≤ 3` an array of at most three. Only `wait` and `collect` keep a caller waiting;
+  `ms` beyond {MAX_WAIT_MS} counts as {MAX_WAIT_MS}.
 """
 
 _CODES = """## Codes
@@ -40,6 +49,15 @@ What each means and where to look: [Running it](operations.md#when-a-guest-ends)
 lacked memory is a WORKLOAD_EXIT: how a pod ends is its owner's to know. A guest that hangs says
 nothing, since no one stands above its PID 1.
 """
+_ERRORS = {
+    RpcError.BADREQ: "no such method, or parameters of another number, type or range",
+    RpcError.NOT_NOW: "not in this phase",
+    RpcError.BUSY: "`relay`: the owner plane has no place now",
+    RpcError.DENIED: f"`hello`: another protocol than {PROTOCOL}. `start`, `metrics`, `exit`: not"
+    " in the measured configuration. `relay`: there is no owner plane, or none any more. `collect`:"
+    " a place that the stream has not reached",
+    RpcError.FAILED: "`exit`: the pod did not end by itself",
+}
 _RESERVED = f"Reserved: {', '.join(f'{one:#04x}' for one in sorted(RESERVED_CODES))}.\n"
 
 
@@ -48,7 +66,7 @@ def render() -> str:
     parts = [_HEAD, "## Methods\n"]
     parts += [_method(method) for method in METHODS.values()]
     parts += ["## Phases\n", _numbers(Phase), _CODES, _numbers(Code), _RESERVED]
-    parts += ["## Errors of a call\n", _numbers(RpcError)]
+    parts += ["## Errors of a call\n", _errors()]
     return "\n".join(parts)
 
 
@@ -66,9 +84,14 @@ def _fields(fields: tuple[Field, ...]) -> str:
     return ", ".join(f"{field.name} {field.kind}" for field in fields)
 
 
-def _numbers(kind: type[Phase | Code | RpcError]) -> str:
+def _numbers(kind: type[Phase | Code]) -> str:
     rows = [f"| {int(member):#04x} | {member.name} |" for member in kind]
     return "\n".join(("| number | name |", "|---|---|", *rows, ""))
+
+
+def _errors() -> str:
+    rows = [f"| {int(error):#04x} | {error.name} | {_ERRORS[error]} |" for error in RpcError]
+    return "\n".join(("| number | name | |", "|---|---|---|", *rows, ""))
 
 
 if __name__ == "__main__":

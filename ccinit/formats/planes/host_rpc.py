@@ -188,14 +188,14 @@ _TABLE = (
         params=(Field("proto", Uint(8)),),
         result=(Field("proto", Uint(8)), Field("build_id", Binary(16))),
         phases=_ALWAYS,
-        purpose="Say which protocol and which public image this is.",
+        purpose=f"Say which protocol ({PROTOCOL}) and which public image this is.",
         leak="constants of a public, measured image",
     ),
     Method(
         name="state",
         result=_STATE,
         phases=_ALWAYS,
-        purpose="Where the boot is now.",
+        purpose="Where the boot is now. `seq` counts changes; bit 0 of `flags`: debug is open.",
         leak="a phase, a closed code, a counter and the debug bit",
     ),
     Method(
@@ -203,7 +203,7 @@ _TABLE = (
         params=(Field("seq", Uint(32)), Field("ms", Uint(32))),
         result=_STATE,
         phases=_ALWAYS,
-        purpose="Like `state`, answered once `seq` is no longer current or `ms` (≤ 60 000) passed.",
+        purpose="Like `state`, answered once `seq` is no longer current or `ms` passed.",
         leak="as `state`, and when it changed",
     ),
     Method(
@@ -217,9 +217,10 @@ _TABLE = (
             Field("dns", ListUpTo(16, 3)),
         ),
         phases=frozenset({Phase.LISTEN, Phase.CONFIG, Phase.NET}),
-        purpose="Offer addresses (IPv4 in mapped form); the guest validates and may refuse. The"
-        " gateway is in the subnet, or beside it: any of a /32 or /128, a link-local one of IPv6."
-        " The MTU is what the link carries, at least 1280.",
+        purpose="Offer addresses (IPv4 in mapped form, `prefix` of its 32 bits); the newest offer"
+        " counts, NET validates it and may refuse. The gateway is in the subnet, or beside it: any"
+        " of a /32 or /128, a link-local one of IPv6. The MTU is what the link carries, at least"
+        " 1280.",
         leak="inbound only",
     ),
     Method(
@@ -227,14 +228,16 @@ _TABLE = (
         phases=frozenset(
             {Phase.NET, Phase.RANDOM, Phase.ATTEST, Phase.UNLOCK, Phase.PULL, Phase.START}
         ),
-        purpose='Let the pod start, if the measured configuration says `start.by = "host"`.',
+        purpose='Let the pod start, if the measured configuration says `start.by = "host"`. Again'
+        " changes nothing.",
         leak="inbound only; whether the measured configuration waits for it",
     ),
     Method(
         name="stop",
         params=(Field("grace_s", Uint(16)),),
         phases=_STOPPABLE,
-        purpose="Wish for an orderly end within `grace_s` seconds (capped by the measured files).",
+        purpose="Wish for an orderly end within `grace_s` seconds (capped by the measured files)."
+        " Again changes nothing.",
         leak="inbound only; always accepted",
     ),
     Method(
@@ -265,7 +268,10 @@ _TABLE = (
         ),
         reply_bytes=COLLECT_REPLY_BYTES,
         phases=_ALWAYS,
-        purpose="Take sealed log bytes from `cursor` on; waits up to `ms` for some.",
+        purpose="Take sealed log bytes from `cursor` on (0, then each reply's `next`); waits up to"
+        " `ms` for some. A cursor says that all before it has arrived: the guest may forget that,"
+        " and gives who asks for it the oldest that it has, so `blob` begins at `next` less its"
+        " size. After `last` nothing follows.",
         leak="padded ciphertext in three sizes, encrypted to the owner's key, and when there is"
         " more of it; in even portions at fixed times if the measured configuration says so",
     ),
@@ -274,7 +280,8 @@ _TABLE = (
         phases=frozenset(
             {Phase.UNLOCK, Phase.PULL, Phase.START, Phase.RUN, Phase.DEBUG, Phase.STOP}
         ),
-        purpose="After the reply the connection is raw bytes to the owner plane, if there is one.",
+        purpose="After the reply the connection is raw bytes to the owner plane, if there is one."
+        " Bytes before it lose the connection.",
         leak="whether the measured configuration has an owner plane, and whether that has a place"
         " now; then TLS 1.3 ciphertext",
         hands_over=True,
