@@ -14,6 +14,7 @@ from ccinit.kernel import power
 from ccinit.kernel.event_loop import sleep
 
 _OFFER_SECONDS = 2.0
+_REPLY_SECONDS = 0.1  # the last replies' way: through our loop, the kernel, the host's device
 _REBOOT_AGAIN_SECONDS = 1.0
 
 
@@ -35,7 +36,7 @@ async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
     guest.log.public_event(Phase.STOP, guest.state.code)
     await _offer_report(guest, _report(guest.state.code, cause, failures))
     guest.state.enter(Phase.OFF)
-    await sleep(0)
+    await sleep(_REPLY_SECONDS)
     await reset()
 
 

@@ -1,18 +1,24 @@
 """The one ending: its steps, their order, and that nothing keeps the next from being taken."""
 
+import socket
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ccinit.agent.guest import Teardown, undoing
+from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import KernelError, VerificationError
-from ccinit.formats.planes.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import HOST_CID, METHODS, Code, Phase
+from ccinit.formats.planes.msgpack_rpc import ReplyReader, encode_request
 from ccinit.init import ending
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.rpc.server import RpcLimits, serve
+from ccinit.seal.ring import SealedRing
 
 FAILED = PhaseError(
     Phase.UNLOCK, Code.STORAGE, VerificationError("volume.rollback", "an old state")
@@ -71,7 +77,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(monkeypatch)
 
 
-STEPS = ["pod", "keys", "code", "log", "2 s of STOP", "0 s of OFF", "sync"]
+STEPS = ["pod", "keys", "code", "log", "2 s of STOP", "0.1 s of OFF", "sync"]
 
 
 @pytest.mark.parametrize("cause", [None, FAILED])
@@ -139,3 +145,49 @@ def test_reset_is_asked_for_until_it_happens(bench: Bench) -> None:
     bench.refusals = 2
     bench.end(None)
     assert bench.steps == [*STEPS, "1 s of OFF", "1 s of OFF"]
+
+
+def test_host_that_waits_hears_of_the_last_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_OFFER_SECONDS", 0.001)
+    monkeypatch.setattr(power, "sync", lambda: None)
+    monkeypatch.setattr(power, "libc", None)
+
+    host, theirs = socket.socketpair()
+    host.settimeout(0)
+    theirs.settimeout(0)
+    arrived = bytearray()
+
+    def reset() -> None:
+        with suppress(BlockingIOError):
+            arrived.extend(host.recv(64))
+        raise ResetError
+
+    monkeypatch.setattr(power, "reboot", reset)
+    state = BootState()
+    state.enter(Phase.STOP)
+    log = SimpleNamespace(close=lambda _report: None, public_event=lambda *_: None)
+    guest: Any = SimpleNamespace(state=state, teardown=Teardown(), log=log)
+    service = HostService(state, bytes(16), SealedRing(1 << 20))
+    connections = [(theirs, HOST_CID)]
+
+    async def accept() -> tuple[socket.socket, int]:
+        if not connections:
+            await Event().wait()
+        return connections.pop()
+
+    async def live() -> None:
+        server = loop.start(serve(accept, service, RpcLimits()), "host plane")
+        for _turn in range(20):  # until the guest has begun to answer
+            await sleep(0)
+        with pytest.raises(ResetError):
+            await ending.end(guest, None)
+        await server.stop()
+
+    loop = EventLoop()
+    with host, theirs:
+        _phase, _code, sequence, _flags = state.report()
+        host.sendall(encode_request(7, "wait", (sequence, 60_000)))
+        loop.run(live())
+    reply = ReplyReader(METHODS["wait"]).feed(bytes(arrived))
+    assert reply is not None
+    assert reply.result[:2] == (Phase.OFF, Code.OK)

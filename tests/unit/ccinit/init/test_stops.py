@@ -52,6 +52,7 @@ class Bench:
         monkeypatch.setattr(main, "_boot_and_run", self.boot_and_run)
         monkeypatch.setattr(main, "_handle_signals", self.handle_signals)
         monkeypatch.setattr(ending, "_OFFER_SECONDS", 0.001)
+        monkeypatch.setattr(ending, "_REPLY_SECONDS", 0.001)
         monkeypatch.setattr(power, "sync", lambda: self.steps.append("sync"))
         monkeypatch.setattr(power, "reboot", self.reboot)
         monkeypatch.setattr(power, "libc", None)
