@@ -21,6 +21,10 @@ from host_runtime.plane.rpc_client import CallRefusedError, GuestClient, GuestSt
 from host_runtime.programs.thread_start import start_thread
 
 _RETRY_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.1
+"""Until a guest says where it is. One that fails in CONFIG listens for little more than the two
+seconds of its end, and why it ended is known from there or never."""
+
 _WAIT_MS: Final = 10_000
 _ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
 _JOIN_SECONDS: Final = 5.0
@@ -89,10 +93,10 @@ class GuestHost:
                     wait_ms = _ASK_AGAIN_MS if is_asking else _WAIT_MS
                     state = client.wait(last.sequence, wait_ms) if last else client.state()
                 except CcinitError:  # not up yet, or gone
-                    self._over.wait(_RETRY_SECONDS)
+                    self._over.wait(_LOOK_SECONDS)
                     continue
                 if not self._note(state):
-                    self._over.wait(_RETRY_SECONDS / 10)  # of a guest that says much of nothing
+                    self._over.wait(_LOOK_SECONDS / 2)  # of a guest that says much of nothing
                 if state.phase >= Phase.STOP and not is_answered:
                     is_answered = self._ask_exit_code(client)
 

@@ -148,6 +148,25 @@ def test_phases_are_told_once_and_the_last_state_is_kept(tmp_path: Path) -> None
     ]
 
 
+def test_guest_is_looked_for_often_enough_to_hear_why_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    wait = threading.Event.wait
+
+    def noted(event: threading.Event, seconds: float | None = None) -> bool:
+        if threading.current_thread().name.endswith("(_watch)") and seconds is not None:
+            pauses.append(seconds)
+        return wait(event, seconds)
+
+    monkeypatch.setattr(threading.Event, "wait", noted)
+    end = at(Phase.STOP, Code.CONFIG)
+    guest = FakeGuest(states=[None] * 5 + [end], is_over=lambda guest: guest.asked > 5)
+    host, _said = accompany(guest, tmp_path / "log")
+    assert host.last == end
+    assert pauses[:5] == [0.1] * 5  # twenty in the two seconds of an end
+
+
 def test_guest_that_takes_its_words_back_is_not_believed(tmp_path: Path) -> None:
     others = [at(Phase.RUN), at(Phase.STOP, Code.OK), at(Phase.STOP, Code.IMAGE)]
     states = [at(Phase.STOP, Code.STORAGE), *others * 5]
