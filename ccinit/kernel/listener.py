@@ -13,6 +13,9 @@ SCARCITY_SECONDS = 0.1
 def listen_tcp(port: int) -> socket.socket:
     """Listen on `port` of every IPv6 and IPv4 address; the socket does not block.
 
+    Peers that are gone without a word are found out: connections inherit SO_KEEPALIVE, so nothing
+    can fail for it once they are there.
+
     Raises:
         KernelError: the port is taken, or the kernel has no IPv6.
     """
@@ -20,6 +23,7 @@ def listen_tcp(port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     except OSError as error:
         listener.close()
         raise kernel_error(error, "setsockopt", f"TCP port {port} of ::") from error

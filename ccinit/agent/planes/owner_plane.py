@@ -134,7 +134,6 @@ class OwnerPlane:
     async def _accept(self, listener: socket.socket) -> None:
         while True:
             connection, peer = await accept(listener)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.take(connection, Origin.POD if is_own_address(peer) else Origin.OUTSIDE)
 
     def take(self, connection: socket.socket, origin: Origin = Origin.OUTSIDE) -> None:
