@@ -1,8 +1,8 @@
 """`guest-owner logs`, `events`, `metrics` and `attest`: looking into a guest that runs.
 
-What containers wrote, and what a guest says that nobody has judged yet, may be hostile to the
-terminal that it is read on. Lines are printed escaped, as `unseal` prints them; metrics and
-evidence are escaped on a terminal only.
+What a guest says that nobody has judged yet may be hostile to the terminal that it is read on.
+Entries of its log are always printed escaped, as `unseal` prints them (`guest_owner.log_text`);
+metrics and evidence on a terminal only.
 """
 
 import argparse
@@ -15,16 +15,15 @@ from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
-from ccinit.formats.sealed_log import Kind
 from guest_owner.claims_table import format_claims
-from guest_owner.commands.unseal import OUTPUT_KINDS, code_text
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
+from guest_owner.log_text import entry_lines, entry_text
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
-from guest_owner.terminal_text import escape_lines, escape_text, open_sink
+from guest_owner.terminal_text import open_sink
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -127,10 +126,8 @@ def _attest(arguments: argparse.Namespace) -> int:
 
 
 def _text_lines(line: LogLine) -> str:
-    source = escape_text(line.source.encode())
-    label = f"{line.kind.name.lower()}{':' if source else ''}{source}"
-    texts = escape_lines(line.data) if line.kind in OUTPUT_KINDS else (_content(line),)
-    return "\n".join(f"{line.boottime_us / 1e6:14.6f} {label}  {text}" for text in texts)
+    lines = entry_lines(line.kind, line.source, line.data)
+    return "\n".join(f"{line.boottime_us / 1e6:14.6f} {text}" for text in lines)
 
 
 def _json_line(line: LogLine) -> str:
@@ -140,12 +137,6 @@ def _json_line(line: LogLine) -> str:
             "boottime_us": line.boottime_us,
             "kind": line.kind.name.lower(),
             "source": line.source,
-            "text": _content(line),
+            "text": entry_text(line.kind, line.data),
         }
     )
-
-
-def _content(line: LogLine) -> str:
-    if line.kind is Kind.CODE:
-        return code_text(line.data)
-    return escape_text(line.data.removesuffix(b"\n"))

@@ -1,10 +1,8 @@
 """`guest-owner unseal` and `guest-owner log-key`: the sealed log at the owner's terminal.
 
 Scope: arguments, printing, exit codes. Left to others: reading the stream (`guest_owner.unseal`),
-keys (`guest_owner.log_key`), judging evidence (`guest_owner.kbs`).
-
-A log holds what workloads wrote, and a workload may be hostile to the terminal it is read on: every
-control character, and everything that is not UTF-8, is printed escaped.
+its entries as text (`guest_owner.log_text`), keys (`guest_owner.log_key`), judging evidence
+(`guest_owner.kbs`).
 """
 
 import argparse
@@ -21,7 +19,6 @@ from ccinit.errors import ConfigError
 from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
-from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from guest_owner.arguments import STATE_VARIABLE, add_group
 from guest_owner.kbs.files import read_capped, read_parsed
@@ -30,7 +27,8 @@ from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
 from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import new_log_key, parse_log_key
-from guest_owner.terminal_text import escape_lines, escape_text
+from guest_owner.log_text import entry_lines, entry_text
+from guest_owner.terminal_text import escape_text
 from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -41,9 +39,6 @@ EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked
 _OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.truncated", "unseal.unsigned"})
 """What a log is like that is read while the host still writes it, within a record, too."""
 _MAX_KEY_BYTES: Final = 4096
-OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
-"""What a container has written, as it wrote it: several lines may be one entry."""
-_BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
 _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
 
@@ -193,10 +188,8 @@ def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
             yield f"{'':>14}  -- {entry.dropped - dropped} entries were dropped here --"
             dropped = entry.dropped
         mark = " " if entry.is_signed else "?"
-        source = escape_text(entry.source.encode())
-        label = f"{entry.kind.name.lower()}{':' if source else ''}{source}"
-        for line in escape_lines(entry.data) if entry.kind in OUTPUT_KINDS else (_shown(entry),):
-            yield f"{entry.boottime_us / 1e6:14.6f}{mark} {label}  {line}"
+        for line in entry_lines(entry.kind, entry.source, entry.data):
+            yield f"{entry.boottime_us / 1e6:14.6f}{mark} {line}"
 
 
 def text_verdict(verdict: Verdict) -> Iterator[str]:
@@ -210,7 +203,7 @@ def text_verdict(verdict: Verdict) -> Iterator[str]:
         case None:
             yield "evidence   NOT CHECKED: give --state to learn who wrote this"
         case True:
-            yield f"evidence   {escape_text(verdict.guest.encode())}"
+            yield f"evidence   {_clean(verdict.guest)}"
         case False:
             yield "evidence   DOES NOT VERIFY: anybody can have written this"
     yield f"shared key {'in use' if verdict.mixed else 'not in use'}"
@@ -232,7 +225,7 @@ def json_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
                 "source": entry.source,
                 "dropped": entry.dropped,
                 "signed": entry.is_signed,
-                "text": _shown(entry),
+                "text": entry_text(entry.kind, entry.data),
                 "data": base64.b64encode(entry.data).decode(),
             }
         )
@@ -260,22 +253,3 @@ def json_verdict(verdict: Verdict) -> Iterator[str]:
 
 def _clean(text: str) -> str:
     return escape_text(text.encode())
-
-
-def _shown(entry: LogEntry) -> str:
-    match entry.kind:
-        case Kind.CODE:
-            return code_text(entry.data)
-        case kind if kind in _BINARY_KINDS:
-            return f"{len(entry.data)} bytes"
-        case _:
-            return escape_text(entry.data.removesuffix(b"\n"))
-
-
-def code_text(data: bytes) -> str:
-    """Return the names of a phase and a code."""
-    try:
-        phase, code = data
-        return f"phase {Phase(phase).name} code {Code(code).name}"
-    except ValueError:
-        return f"phase and code {data.hex()}"
