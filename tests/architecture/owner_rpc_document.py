@@ -43,8 +43,14 @@ A request is `[0, msgid, method, params]`, its reply `[1, msgid, nil, result]` o
 `[1, msgid, [code, reason, detail], nil]`. A method with streams replies when they have ended; until
 then `[2, "data", [msgid, fd, bin]]` carries their bytes, an empty bin is the end of an fd, and
 `[2, "credit", [msgid, n]]` lets the other side send n more bytes. Each side begins with
-{WINDOW_BYTES} bytes of credit for each call. Whoever breaks the framing, or sends without credit,
-loses the connection.
+{WINDOW_BYTES} bytes of credit for each call, all its fds together, and never has more: give back
+what you have taken. `msgid`, a u32, names one open call; what comes for a call that has ended is
+ignored. Whoever breaks the framing, names an open call anew, sends without credit or on an fd that
+the method does not take, or grants beyond {WINDOW_BYTES}, loses the connection. Nothing ends a call
+from outside but the end of its connection.
+
+`u8` is an unsigned integer of at most 8 bits, `b32` a bin of exactly 32 bytes, `b≤n` one of at most
+n; `text≤n` a str of at most n bytes of UTF-8 without NUL, `[text≤n] ≤ m` an array of at most m.
 
 The stream of `logs` and `events` is a sequence of `[number, boottime_us, kind, source, bin]`, kinds
 as in the sealed log. Numbers count every entry of the guest: a gap is what was written for others,
@@ -55,13 +61,27 @@ standard output, the guest's events, …) loses their oldest entry.
 one that the guest shows on this very connection, DER.
 """
 
+_STREAMS: dict[int, str] = {
+    Stream.INPUT: "to the guest",
+    Stream.OUTPUT: "from the guest",
+    Stream.ERROR: "from the guest; nothing with `tty`, whose output is one",
+    Stream.RESIZE: "to the guest, with `tty`: rows and columns in one message, two u16, big-endian",
+}
+_ERRORS: dict[int, str] = {
+    RpcError.BADREQ: "no such method, container or signal, or parameters of another type or number",
+    RpcError.NOT_NOW: "the pod does not run, or debug is not open",
+    RpcError.BUSY: f"{MAX_CALLS} calls are open, another quote is being made, or debug is opening",
+    RpcError.DENIED: "not by this role, not in `[allow].exec`, or no debug for this guest",
+    RpcError.FAILED: "it was tried; the reason says why not",
+}
+
 
 def render() -> str:
     """Return the document."""
     parts = [_HEAD, "## Methods\n"]
     parts += [_method(method) for method in METHODS.values()]
-    parts += ["## Fds of `data`\n", _numbers(Stream)]
-    parts += ["## Errors of a call\n", _numbers(RpcError)]
+    parts += ["## Fds of `data`\n", _numbers(Stream, _STREAMS)]
+    parts += ["## Errors of a call\n", _numbers(RpcError, _ERRORS)]
     return "\n".join(parts)
 
 
@@ -81,9 +101,9 @@ def _fields(fields: tuple[Field, ...]) -> str:
     return ", ".join(f"{field.name} {field.kind}" for field in fields)
 
 
-def _numbers(kind: type[RpcError | Stream]) -> str:
-    rows = [f"| {int(member)} | {member.name} |" for member in kind]
-    return "\n".join(("| number | name |", "|---|---|", *rows, ""))
+def _numbers(kind: type[RpcError | Stream], meanings: dict[int, str]) -> str:
+    rows = [f"| {int(member)} | {member.name} | {meanings[member]} |" for member in kind]
+    return "\n".join(("| number | name | |", "|---|---|---|", *rows, ""))
 
 
 if __name__ == "__main__":

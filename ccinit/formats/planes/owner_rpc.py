@@ -119,7 +119,8 @@ _TABLE = (
         role=Role.LOGS,
         params=(Field("nonce", Binary(NONCE_BYTES)),),
         result=(Field("tee", Text(32)), Field("evidence", BinaryUpTo(MAX_EVIDENCE_BYTES))),
-        purpose="Fresh evidence over the nonce and the guest's certificate, as JSON text.",
+        purpose="Fresh evidence over the nonce and the guest's certificate: JSON text, as a KBS "
+        "gets it from this platform; `tee` is RCAR's name for that.",
     ),
     Method(
         name="logs",
@@ -128,7 +129,8 @@ _TABLE = (
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
         purpose="Recent output from number `since` on: of one container, or (empty name) of all, "
-        "crun and the kernel.",
+        "crun and the kernel. `next` is the `since` of the next call. With `follow` the call "
+        "ends when nothing more can come.",
     ),
     Method(
         name="events",
@@ -162,7 +164,9 @@ _TABLE = (
         ),
         result=(Field("code", Uint(8)), Field("signal", Uint(8))),
         streams=(Stream.INPUT, Stream.OUTPUT, Stream.ERROR, Stream.RESIZE),
-        purpose="Run a program in a container of `[allow].exec`; it dies with the connection.",
+        purpose="Run a program in a container of `[allow].exec`; it dies with the connection. "
+        "`rows` and `columns` are the terminal's, if `tty` is true. Either `code` or `signal` says "
+        "how it ended, the other is 0.",
     ),
     Method(
         name="copy",
@@ -175,7 +179,8 @@ _TABLE = (
         ),
         result=(Field("bytes", Uint(64)),),
         streams=(Stream.INPUT, Stream.OUTPUT),
-        purpose="Read a file of a container of `[allow].exec`, or write `into` it; at most 1 GiB.",
+        purpose="Read a file of a container of `[allow].exec`, or write `into` it; at most 1 GiB. "
+        "A file that is there is emptied first, a new one has the permissions `mode` (& 0777).",
     ),
     Method(
         name="signal",
