@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ccinit.agent.phases.pod import Started
     from ccinit.agent.phases.reception_children import ReceptionChildren
     from ccinit.agent.phases.storage import Unlocked
+    from ccinit.boot.network_offer import NetworkPlan
 
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
@@ -54,7 +55,7 @@ async def boot(early: EarlyGuest) -> "Started":
     guest = _complete(early)
     configured, log_binding = await run_phase(guest, sequence.CONFIG, _configure(guest))
     limits = configured.config.limits
-    await run_phase(
+    network = await run_phase(
         guest, sequence.NET, _connect(guest, configured, log_binding), limits.network_seconds
     )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
@@ -79,7 +80,7 @@ async def boot(early: EarlyGuest) -> "Started":
     if guest.service.may_start:
         await guest.service.starting.wait()
     return await run_phase(
-        guest, sequence.START, _start(guest, configured, attested, unlocked, pulled)
+        guest, sequence.START, _start(guest, configured, attested, unlocked, pulled, network)
     )
 
 
@@ -152,14 +153,15 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     return configured, binding
 
 
-async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> None:
+async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> "NetworkPlan":
     from ccinit.agent.phases.log_binding import bind_log
     from ccinit.agent.phases.network import connect
     from ccinit.formats.evidence.tee import evidence_needs_network
 
-    await connect(guest)
+    network = await connect(guest)
     if evidence_needs_network(configured.platform.tee):
         await bind_log(guest, configured, log_binding)
+    return network
 
 
 async def _wait_for_entropy() -> None:
@@ -230,6 +232,7 @@ async def _start(
     attested: "Attested",
     unlocked: "Unlocked",
     pulled: "Pulled",
+    network: "NetworkPlan",
 ) -> "Started":
     from ccinit.agent.phases.pod import start
     from ccinit.agent.planes.workload_plane import open_workload_api
@@ -237,4 +240,4 @@ async def _start(
 
     page_out_code()  # everything is imported: the rest of the memory is the pod's
     open_workload_api(guest, configured, attested)  # before any container could take its port
-    return await start(guest, configured, attested, unlocked, pulled)
+    return await start(guest, configured, attested, unlocked, pulled, network)

@@ -10,17 +10,19 @@ from ccinit.kernel.libc import kernel_error
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
-async def accepts_connections(port: int, seconds: float) -> bool:
-    """Whether somebody accepts a connection to TCP `port` of 127.0.0.1, or if not there of ::1.
+async def accepts_connections(port: int, own: str, seconds: float) -> bool:
+    """Whether somebody accepts a connection to TCP `port` of 127.0.0.1, of ::1 or of `own`.
 
-    No byte is exchanged. In a pod without IPv4 there are servers that listen on IPv6 alone.
+    They are tried in this order, and no byte is exchanged. In a pod without IPv4 there are servers
+    that listen on IPv6 alone, and some listen where their host's name leads.
 
     Raises:
         KernelError: no socket could be made.
     """
     try:
         async with deadline(seconds, "probe.timeout"):
-            for family, address in _LOOPBACK:
+            owns = socket.AF_INET6 if ":" in own else socket.AF_INET
+            for family, address in (*_LOOPBACK, (owns, own)):
                 if await _is_accepted(family, (address, port)):
                     return True
     except DeadlineError:

@@ -29,13 +29,13 @@ class Execute(Protocol):
         """Start a program in the container."""
 
 
-def asking(execute: Execute, say: Callable[[str], None]) -> Ask:
+def asking(execute: Execute, address: str, say: Callable[[str], None]) -> Ask:
     """Return what asks the container that `execute` reaches; it says why a question failed."""
 
     async def ask(probe: Probe) -> bool:
         try:
             if probe.tcp_port:
-                return await accepts_connections(probe.tcp_port, probe.timeout_seconds)
+                return await accepts_connections(probe.tcp_port, address, probe.timeout_seconds)
             return await _run(execute, probe)
         except CcinitError as error:
             say(f"probe: {error}")

@@ -194,10 +194,11 @@ def plan_owner(spec: dict[str, object]) -> tuple[int, int]:
 
 
 def plan_environment(given: SpecInput) -> tuple[str, ...]:
-    """Return `NAME=value` texts: image, then defaults for PATH and HOME, manifest, secrets.
+    """Return `NAME=value` texts: image, then defaults, manifest, secrets.
 
-    A later value replaces an earlier one of the same name, in its place. Nothing of it ever reaches
-    a program of the guest; so LD_PRELOAD and the like concern the container only.
+    The defaults are what every engine gives: PATH, HOME and HOSTNAME. A later value replaces an
+    earlier one of the same name, in its place. Nothing of it ever reaches a program of the guest;
+    so LD_PRELOAD and the like concern the container only.
 
     Raises:
         FormatError: `run.env`: no `=`, an empty name, or control characters where none belong.
@@ -211,6 +212,7 @@ def plan_environment(given: SpecInput) -> tuple[str, ...]:
         _set_variable(variables, name, value)
     variables.setdefault("PATH", DEFAULT_PATH)
     variables.setdefault("HOME", given.identity.home or "/")
+    variables.setdefault("HOSTNAME", given.hostname)
     for name, value in (*given.container.env, *given.secret_env):
         _set_variable(variables, name, value)
     environment = tuple(f"{name}={value}" for name, value in variables.items())

@@ -69,7 +69,9 @@ class Supervisor:
         self._spec: dict[str, object] = {}
         self._process: Process | None = None
         self._stop_signal: int = signal.SIGTERM
-        self._ask = asking(self.exec, lambda text: sinks.event(f"{self._name}: {text}"))
+        self._ask = asking(
+            self.exec, workload.address, lambda text: sinks.event(f"{self._name}: {text}")
+        )
         self._stopping = Event()
         self._condemned = False
         self._uncleared: CcinitError | None = None

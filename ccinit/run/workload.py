@@ -23,6 +23,7 @@ class Workload:
         lowers: mounted image layers, top first.
         scratch: a directory that does not exist yet, on a scratch volume.
         run_dir: a directory that does not exist yet, on a tmpfs.
+        address: the pod's, where its name leads.
         cgroup_path: absolute within the cgroup tree.
         binds: volumes and the pod's /etc files.
         shared: namespaces that it has in common with others.
@@ -34,6 +35,7 @@ class Workload:
     scratch: str
     run_dir: str
     hostname: str
+    address: str
     cgroup_path: str
     binds: tuple[BindMount, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()

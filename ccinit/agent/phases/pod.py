@@ -14,6 +14,7 @@ from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.boot.directories import make_directory, write_file
+from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, ChildError, FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.pod.manifest import PodSecret
@@ -91,6 +92,7 @@ async def start(
     attested: Attested,
     unlocked: Unlocked,
     pulled: Pulled,
+    network: NetworkPlan,
 ) -> Started:
     """Run the init containers, then start the main ones wave by wave.
 
@@ -100,13 +102,14 @@ async def start(
     """
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
-    _prepare_pod(manifest.name, count_used(unlocked.store)[0] if unlocked.in_memory else 0)
+    images_bytes = count_used(unlocked.store)[0] if unlocked.in_memory else 0
+    _prepare_pod(manifest.name, network.address, images_bytes)
     log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=log)
     shared = await _share(guest, configured)
     supervisors = {
         container.name: Supervisor(
-            _workload(container, shared, configured, attested, unlocked, pulled),
+            _workload(container, shared, configured, attested, unlocked, pulled, network),
             crun,
             _sinks(guest, container.name),
         )
@@ -212,10 +215,10 @@ class _Grace:
             raise running.failure
 
 
-def _prepare_pod(name: str, images_bytes: int) -> None:
+def _prepare_pod(name: str, address: str, images_bytes: int) -> None:
     make_directory(_RUN, 0o700)
     write_file(_HOSTNAME_FILE, f"{name}\n")
-    write_file(_HOSTS_FILE, f"127.0.0.1 localhost {name}\n::1 localhost\n")
+    write_file(_HOSTS_FILE, f"127.0.0.1 localhost\n::1 localhost\n{address} {name}\n")
     most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - images_bytes
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
 
@@ -227,6 +230,7 @@ def _workload(
     attested: Attested,
     unlocked: Unlocked,
     pulled: Pulled,
+    network: NetworkPlan,
 ) -> Workload:
     image = pulled.images[container.image]
     if container.kind is ContainerKind.INIT:
@@ -239,6 +243,7 @@ def _workload(
         scratch=f"{unlocked.store}/container-{container.name}",
         run_dir=f"{_RUN}/{container.name}",
         hostname=configured.manifest.name,
+        address=network.address,
         cgroup_path=f"/pod/{container.name}",
         binds=(*_pod_files(), *_volume_binds(container, unlocked)),
         shared=shared,

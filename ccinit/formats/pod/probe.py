@@ -11,8 +11,8 @@ class Probe:
 
     Attributes:
         exec: a program in the container, by its absolute path; 0 is yes.
-        tcp_port: a port of 127.0.0.1, or else of ::1, in the pod; a connection is yes, and no byte
-            is read; 0 if `exec` asks.
+        tcp_port: a port at 127.0.0.1, at ::1 or at the pod's own address; a connection is yes, and
+            no byte is read; 0 if `exec` asks.
         delay_seconds: from the program's start to the first question.
         failures: so many in a row are a no.
     """

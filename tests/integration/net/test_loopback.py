@@ -9,9 +9,9 @@ from ccinit.kernel.loopback import accepts_connections
 from tests.integration.free_ports import free_port
 
 
-def is_accepted(port: int) -> bool:
+def is_accepted(port: int, own: str = "127.0.0.2") -> bool:
     async def ask() -> bool:
-        return await accepts_connections(port, 5)
+        return await accepts_connections(port, own, 5)
 
     return EventLoop().run(ask())
 
@@ -28,6 +28,15 @@ def test_listener_of_ipv6_alone_accepts() -> None:
     with socket.create_server(("::1", port), family=socket.AF_INET6):  # which takes IPv6 only
         assert is_accepted(port)
     assert not is_accepted(port)
+
+
+@pytest.mark.parametrize("own", ["127.77.0.1", "::ffff:127.77.0.1"])
+def test_listener_where_the_pods_name_leads_accepts(own: str) -> None:
+    port = free_port()
+    with socket.create_server(("127.77.0.1", port)):
+        assert is_accepted(port, own)
+        assert not is_accepted(port)
+    assert not is_accepted(port, own)
 
 
 def test_connection_with_itself_is_nobody_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ async def ready(work: Path) -> dict[str, object]:
     volume = work / "volume"
     volume.mkdir(mode=0o755)
 
-    async def asked(port: int, seconds: float) -> bool:
-        answers.append(await accepts_connections(port, seconds))
+    async def asked(port: int, own: str, seconds: float) -> bool:
+        answers.append(await accepts_connections(port, own, seconds))
         (volume / "asked").touch()
         return answers[-1]
 

@@ -100,7 +100,7 @@ def test_container_is_alone_in_its_namespaces(probe: dict[str, Any]) -> None:
 def test_container_runs_as_asked(probe: dict[str, Any]) -> None:
     assert probe["ids"] == [1000, 1000, []]
     assert probe["cwd"] == "/tmp"
-    expected = {"LANG": "C", "HOME": "/", "GREETING": "hello", "TOKEN": "abc"}
+    expected = {"LANG": "C", "HOME": "/", "HOSTNAME": "pod", "GREETING": "hello", "TOKEN": "abc"}
     assert expected.items() <= probe["env"].items()
 
 

@@ -32,7 +32,7 @@ def test_question_leaves_no_descriptor_behind_however_it_ends(
         return started[0]
 
     async def ask() -> bool:
-        return await asking(execute, pytest.fail)(replace(PROBE, exec=arguments))
+        return await asking(execute, "", pytest.fail)(replace(PROBE, exec=arguments))
 
     before = count_descriptors()
     assert EventLoop().run(ask()) is answer

@@ -77,6 +77,7 @@ def workload(of: Container, work: Path, **changes: object) -> Workload:
         scratch=str(work / "scratch"),
         run_dir=str(work / "run"),
         hostname="pod",
+        address="127.0.0.1",
         cgroup_path=f"{own_cgroup()}/probe",
     )
     return replace(plain, **changes)

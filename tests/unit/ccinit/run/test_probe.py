@@ -65,7 +65,7 @@ def test_program_that_cannot_be_started_is_a_no_that_the_owner_learns_of() -> No
         raise ConfigError("run.exec", "it is retrying")
 
     async def ask() -> bool:
-        return await asking(execute, said.append)(PROBE)
+        return await asking(execute, "192.0.2.9", said.append)(PROBE)
 
     assert EventLoop().run(ask()) is False
     (line,) = said
@@ -78,14 +78,15 @@ def test_port_that_cannot_be_asked_for_want_of_a_descriptor_is_a_no(
 ) -> None:
     said: list[str] = []
 
-    async def fail(_port: int, _seconds: float) -> Never:
+    async def fail(_port: int, own: str, _seconds: float) -> Never:
+        assert own == "192.0.2.9"
         raise KernelError(errno.EMFILE, "socket", "AF_INET")
 
     async def execute(arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Never:
         raise AssertionError((arguments, stdin, stdout, stderr))
 
     async def ask() -> bool:
-        return await asking(execute, said.append)(replace(PROBE, exec=(), tcp_port=80))
+        return await asking(execute, "192.0.2.9", said.append)(replace(PROBE, exec=(), tcp_port=80))
 
     monkeypatch.setattr(probe_module, "accepts_connections", fail)
     assert EventLoop().run(ask()) is False

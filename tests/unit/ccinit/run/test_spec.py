@@ -256,7 +256,9 @@ def test_environment_is_image_then_manifest_then_secrets() -> None:
     given = changed(
         container=replace(CONTAINER, env=(("A", "2"), ("B", "x=y\nz"))), secret_env=(("B", "s"),)
     )
-    assert plan_environment(given) == ("PATH=/bin", "A=2", "HOME=/home/web", "B=s")
+    assert plan_environment(given) == (
+        *("PATH=/bin", "A=2", "HOME=/home/web", "HOSTNAME=pod", "B=s"),
+    )
 
 
 def test_variables_that_are_secrets_are_in_no_text_of_a_value() -> None:
@@ -267,11 +269,11 @@ def test_variables_that_are_secrets_are_in_no_text_of_a_value() -> None:
 
 def test_environment_has_path_and_home_in_any_case() -> None:
     bare = changed(image=replace(IMAGE, env=()), identity=replace(IDENTITY, home=""))
-    path, home = plan_environment(bare)
+    path, home, host = plan_environment(bare)
     assert path.startswith("PATH=/usr/local/sbin:")
-    assert home == "HOME=/"
-    own = changed(image=replace(IMAGE, env=("HOME=/mine",)))
-    assert "HOME=/mine" in plan_environment(own)
+    assert (home, host) == ("HOME=/", "HOSTNAME=pod")
+    own = changed(image=replace(IMAGE, env=("HOME=/mine", "HOSTNAME=0.0.0.0")))
+    assert plan_environment(own)[:2] == ("HOME=/mine", "HOSTNAME=0.0.0.0")
 
 
 @pytest.mark.parametrize(

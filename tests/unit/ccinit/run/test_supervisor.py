@@ -105,7 +105,7 @@ def run(
     container = replace(CONTAINER, **({"restart": Restart.ALWAYS} | changes))
     workload = Workload(
         container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
-        cgroup_path="/test",
+        address="", cgroup_path="/test",
     )  # fmt: skip
     sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=event)
     supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks), EventLoop()
@@ -359,7 +359,7 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
     events: list[str] = []
     workload = Workload(
         container=CONTAINER, image=IMAGE, lowers=("/low",), scratch="",
-        run_dir=str(tmp_path / "web"), hostname="", cgroup_path="/test",
+        run_dir=str(tmp_path / "web"), hostname="", address="", cgroup_path="/test",
     )  # fmt: skip
     sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=events.append)
     crun = FakeCrun()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ccinit.agent.phases import pod
+from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
@@ -203,6 +204,10 @@ def test_pods_exit_code_goes_by_the_order_in_which_containers_ended(
     assert loop.run(main()) == code
 
 
+NETWORK = NetworkPlan(
+    mac="52:54:00:cc:00:01", address="192.0.2.9", prefix=24, gateway="192.0.2.1",
+    gateway_on_link=False, mtu=1500, dns=(),
+)  # fmt: skip
 SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
 
 
@@ -224,8 +229,10 @@ def test_init_containers_keep_their_processes_for_themselves(
         cast("Attested", None),
         cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
         cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+        NETWORK,
     )
     assert made.shared == expected
+    assert (made.hostname, made.address) == ("shop", "192.0.2.9")
 
 
 def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
@@ -241,6 +248,7 @@ def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
         cast("Attested", SimpleNamespace(grants=grants)),
         cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
         cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+        NETWORK,
     )
     return made.secret_env
 
@@ -252,6 +260,19 @@ def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() 
     assert refused.value.reason == "run.env"
     assert "kbs:///ccinit/shop/file-token" in refused.value.detail
     assert refused.value.__context__ is None
+
+
+def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: dict[str, str] = {}
+    monkeypatch.setattr(pod, "make_directory", lambda *_: None)
+    monkeypatch.setattr(pod, "write_file", written.__setitem__)
+    monkeypatch.setattr(pod, "Cgroup", lambda _: SimpleNamespace(set_memory=lambda **_: None))
+    pod._prepare_pod("shop", NETWORK.address, 0)
+    files = {bind.target: written.get(bind.source, "") for bind in pod._pod_files()}
+    assert files["/etc/hostname"] == "shop\n"
+    assert files["/etc/hosts"] == "127.0.0.1 localhost\n::1 localhost\n192.0.2.9 shop\n"
 
 
 def test_pod_that_shares_nothing_has_no_first_process() -> None:
