@@ -15,7 +15,7 @@ from ccinit.agent.state import BootState
 from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
-from ccinit.init.ending import end
+from ccinit.init.ending import end, reset
 from ccinit.init.phases import boot
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
@@ -88,12 +88,17 @@ async def _end_life(guest: EarlyGuest, life: Task[None], cause: PhaseError | Non
 
 
 async def _see_through(ending: Task[None]) -> None:
-    """Wait for the end; whatever fails in the background meanwhile, it is not cut short."""
+    """Wait for the end; whatever fails in the background meanwhile, it is not cut short.
+
+    If it fails itself, nobody is waited for any more: a task may hang with what the kernel does.
+    """
     while not ending.is_done():
         try:
             await ending.join()
         except Interrupted:
             continue
+        except Exception:  # noqa: BLE001  # a bug of ours, which nobody is left to be told of
+            await reset()
 
 
 def make_guest(loop: EventLoop) -> EarlyGuest:

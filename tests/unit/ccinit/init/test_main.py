@@ -128,6 +128,33 @@ def test_failure_in_the_background_does_not_cut_the_end_short(
     assert live(monkeypatch, act, ZeroDivisionError) is None
 
 
+def test_end_that_fails_is_a_reset_that_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    async def linger() -> None:
+        try:
+            await sleep(60)
+        finally:
+            await sleep(0.01)
+            steps.append("it has let go")
+
+    async def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def reset() -> None:
+        steps.append("reset")
+
+    def act(guest: Guest) -> None:
+        guest.loop.start(linger(), "background")
+        monkeypatch.setattr(main, "end", fail)
+        monkeypatch.setattr(main, "reset", reset)
+        guest.service.stopping.set()
+
+    with pytest.raises(ValueError, match="not enough values"):  # no end was seen through
+        live(monkeypatch, act)
+    assert steps == ["reset", "it has let go"]
+
+
 def test_kernel_that_does_not_reset_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter((KernelError(1, "reboot", "test"), KernelError(1, "reboot", "test"), SystemExit))
 
