@@ -186,10 +186,10 @@ class Host:
         good: list[Sealed] = []
         is_mixed = False
         for place, record in enumerate(self.records, 1):
+            if has_ended(good):
+                return Expected(tuple(good), ("unseal.trailing",))
             if record.index != place:
                 return Expected(tuple(good), (self._misplaced(record.index, place),))
-            if good[-2:-1] and good[-2].kind is Kind.END:
-                return Expected(tuple(good), ("unseal.trailing",))
             if is_mixed and psk is None:
                 return Expected(tuple(good), ("unseal.psk",))
             if record != boot.records[place - 1 : place][0] or (is_mixed and psk != PSK):
@@ -200,15 +200,16 @@ class Host:
 
     def _judge_tail(self, good: list[Sealed]) -> tuple[str, ...]:
         if self.tail:
+            if has_ended(good):
+                return ("unseal.trailing",)
             claimed = self._claimed_by_tail()
             place = len(good) + 1
             if claimed is not None and claimed != place:
                 return (self._misplaced(claimed, place),)
             return ("unseal.truncated",)
         signed = bool(good) and good[-1].kind is Kind.SIGNATURE
-        ended = signed and good[-2].kind is Kind.END
         return (("unseal.unsigned",) if good and not signed else ()) + (
-            () if ended else ("unseal.end",)
+            () if has_ended(good) else ("unseal.end",)
         )
 
     def _misplaced(self, found: int, place: int) -> str:
@@ -221,6 +222,11 @@ class Host:
 
     def _claimed_by_tail(self) -> int | None:
         return int.from_bytes(self.tail[1:HEAD_BYTES]) if len(self.tail) >= HEAD_BYTES else None
+
+
+def has_ended(good: list[Sealed]) -> bool:
+    """Whether these are all of a boot: its END, and the signature behind it."""
+    return len(good) > 1 and good[-2].kind is Kind.END
 
 
 def vouch(evidence: bytes, boot_id: BootId, signing_key: bytes) -> str:
