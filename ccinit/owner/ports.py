@@ -83,11 +83,11 @@ class OpenCall:
                 set_window_size(self._resize, *_SIZE.unpack(data.content))
             session.consume(self.id, len(data.content))
             return
-        if self._input < 0:
-            session.consume(self.id, len(data.content))  # it does not listen any more
+        if self._input < 0 or self._input_ended:
+            session.consume(self.id, len(data.content))  # nothing listens behind the end
             return
         self._waiting += data.content
-        self._input_ended = self._input_ended or not data.content
+        self._input_ended = not data.content
         self._end_input_if_due()
         if self._is_file:
             self._end_file_if_due()

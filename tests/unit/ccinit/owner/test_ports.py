@@ -138,6 +138,14 @@ def test_end_of_input_waits_for_the_input(world: World) -> None:
     assert os.read(world.ours[0], 100) == b""
 
 
+def test_nothing_follows_the_end_of_input(world: World) -> None:
+    for content in (b"some", b"", b"late"):
+        world.send(Stream.INPUT, content)
+    world.turn()
+    assert os.read(world.ours[0], 100) == b"some"
+    assert os.read(world.ours[0], 100) == b""
+
+
 def test_client_that_stands_still_stops_its_own_pipe_at_a_window(world: World) -> None:
     os.set_blocking(world.ours[1], False)
     written = 0
