@@ -63,6 +63,7 @@ class Crun:
 
         Raises:
             ChildError: `crun.create`; nothing is left behind.
+            FormatError: `crun.pid`, it does not say who the process is; likewise.
             DeadlineError: `crun.deadline`.
             KernelError: the kernel refused.
         """

@@ -10,7 +10,7 @@ from typing import Never
 
 import pytest
 
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import ChildError, FormatError, KernelError
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import crun as module
@@ -171,6 +171,30 @@ def test_crun_that_the_kernel_let_nobody_wait_for_is_not_killed_in_the_middle(
     with pytest.raises(KernelError):
         EventLoop().run(Crun(state_dir="/", log=lambda _: None).start("web"))
     assert diary == ["waited for", "waited for", "killed", "waited for"]
+
+
+@pytest.mark.parametrize("text", ["", "0", "1", "-1", "4321\n", "4321 1"])
+def test_pid_file_that_names_no_container_has_nobody_adopted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    """Whoever is adopted is killed in the end: PID 1 is not to take its own number for one."""
+    bundle = tmp_path / "bundles/web"
+
+    async def make(_crun: Crun, arguments: tuple[str, ...], _fds: object) -> None:
+        if arguments[0] == "create":
+            (bundle / "pid").write_text(text)
+
+    monkeypatch.setattr(Crun, "_run", make)
+    adopted: list[int] = []
+    monkeypatch.setattr(module, "adopt", adopted.append)
+    crun = Crun(state_dir=str(tmp_path), log=lambda _: None)
+    with pytest.raises(FormatError) as refused:
+        EventLoop().run(crun.create("web", {}, stdout=1, stderr=2))
+    assert refused.value.reason == "crun.pid"
+    assert not bundle.exists()
+    text = "4321"
+    EventLoop().run(crun.create("web", {}, stdout=1, stderr=2))
+    assert adopted == [4321]
 
 
 def test_container_that_cannot_be_made_leaves_no_bundle(
