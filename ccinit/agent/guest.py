@@ -13,6 +13,7 @@ from ccinit.annotations import TYPE_CHECKING
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, EventLoop, Lock, deadline
 from ccinit.seal.log import OWN_SOURCE, SealedLog
 from ccinit.values import field, frozen
@@ -27,6 +28,8 @@ OWNER_PLANE_STEP = "owner plane"
 STEP_SECONDS = 60.0
 """For a step of the teardown that says nothing else: programs and the KBS have had their own time
 by then."""
+
+_MOST_TO_TELL_SECONDS = 60.0
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -81,6 +84,34 @@ class Teardown:
         return tuple(failures)
 
 
+class PhaseTime:
+    """What is left of the present phase's time, for whoever waits for others inside it.
+
+    The phase's own deadline ends whatever hangs, and knows no reason. So a KBS or a registry that
+    is slow or gone is given up before it, and told by name.
+    """
+
+    def __init__(self) -> None:
+        self._ends_at = float("inf")
+
+    def begin(self, seconds: float) -> None:
+        """A phase of so many seconds begins."""
+        self._ends_at = boottime() + seconds
+
+    def end(self) -> None:
+        """Until the next phase nothing ends by itself."""
+        self._ends_at = float("inf")
+
+    def left(self, most_seconds: float) -> float:
+        """Return what is left, at most `most_seconds`."""
+        return min(most_seconds, self._ends_at - boottime())
+
+
+def inner_seconds(seconds: float) -> int:
+    """Return what to give whoever has to give up, and to say why, within `seconds`."""
+    return max(1, int(seconds - min(seconds / 10, _MOST_TO_TELL_SECONDS)))
+
+
 class VerifiersRequest:
     """What the owner's KBS last asked for, on platforms whose evidence answers a request.
 
@@ -99,6 +130,7 @@ class EarlyGuest:
     Attributes:
         teardown: the way down.
         failures: why the guest gives up although no phase failed, and the host's code for it.
+        phase_time: of the phase that it is in.
     """
 
     loop: EventLoop
@@ -107,6 +139,7 @@ class EarlyGuest:
     service: HostService
     teardown: Teardown
     failures: list[tuple[CcinitError, Code]] = field(default_factory=list)
+    phase_time: PhaseTime = field(default_factory=PhaseTime)
 
     def give_up(self, error: CcinitError, code: Code) -> None:
         """End the guest, in order, for a fault that no phase waits for; `code` is for the host."""

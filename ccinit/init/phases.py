@@ -126,6 +126,7 @@ def _complete(early: EarlyGuest) -> Guest:
         service=early.service,
         teardown=early.teardown,
         failures=early.failures,
+        phase_time=early.phase_time,
         children=children,
     )
 

@@ -70,15 +70,18 @@ async def run_phase(
     Raises:
         PhaseError: the body failed or was late.
     """
-    began = boottime()
+    began, most_seconds = boottime(), seconds or row.seconds
+    guest.phase_time.begin(most_seconds)
     guest.state.enter(row.phase)
     guest.log.public_event(row.phase, Code.OK)
     try:
-        async with deadline(seconds or row.seconds, f"{row.phase.name.lower()}.deadline"):
+        async with deadline(most_seconds, f"{row.phase.name.lower()}.deadline"):
             result = await body
     except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
         known = as_known(error)
         raise PhaseError(row.phase, _code(row, known), known) from error
+    finally:
+        guest.phase_time.end()
     took_seconds = boottime() - began
     guest.service.figures.phase_seconds[row.phase.name] = took_seconds
     guest.event(f"{row.phase.name} took {took_seconds * 1000:.0f} ms")

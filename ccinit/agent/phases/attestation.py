@@ -8,7 +8,7 @@ import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest, inner_seconds, undoing
 from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
@@ -186,11 +186,13 @@ async def request_resources(
     counters: tuple[CounterStep, ...] = (),
     debug_grant: ResourceUri | None = None,
     has_clock: bool = True,
+    most_seconds: float = float("inf"),
 ) -> KbsReply:
     """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
 
     Without a clock no certificate is held against its dates; the reply tells the time. A clock that
-    is late is set forward by it.
+    is late is set forward by it. It takes `limits.attest_seconds` at most, or `most_seconds`, or
+    what is left of the phase.
 
     Raises:
         ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
@@ -200,14 +202,16 @@ async def request_resources(
     require_evidence(configured)
     async with AsyncExitStack() as stack:
         answer = await answering(guest, configured, stack)
+        limit = min(configured.config.limits.attest_seconds, most_seconds)
+        seconds = guest.phase_time.left(limit)
         request = replace(
-            _kbs_request(configured, wanted),
+            _kbs_request(configured, wanted, seconds),
             with_token=with_token,
             counters=counters,
             debug_grant=debug_grant,
             has_clock=has_clock,
         )
-        reply = await _run_kbs_child(guest, configured, request, answer)
+        reply = await _run_kbs_child(guest, request, answer, seconds)
     brought = tuple((released.uri, released.identity is None) for released in reply.released)
     asked = tuple((one.uri, one.identity is None) for one in wanted)
     if brought != asked or len(reply.counters) != len(counters):
@@ -231,9 +235,9 @@ def _follow_clock(guest: Guest, seconds: int) -> None:
 
 async def _run_kbs_child(
     guest: Guest,
-    configured: Configured,
     request: KbsRequest,
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
+    seconds: float,
 ) -> KbsReply:
     by_relay = request.transport is KbsTransport.VSOCK
     connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
@@ -247,13 +251,13 @@ async def _run_kbs_child(
         Role.KBS,
         request,
         KbsReply,
-        seconds=configured.config.limits.attest_seconds,
+        seconds=seconds,
         answers={EvidenceQuestion: answer, **clock, **connections},
     )
 
 
-def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...]) -> KbsRequest:
-    """Return what every request says of this guest, for the resources `wanted`."""
+def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...], seconds: float) -> KbsRequest:
+    """Return what every request says of this guest, for `wanted` and a child of `seconds`."""
     config, tee = configured.config, configured.platform.tee
     return KbsRequest(
         url=config.kbs.url,
@@ -268,7 +272,7 @@ def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...]) -> KbsReque
         devices=configured.platform.devices,
         parameters=configured.parameters if evidence_needs_request(tee) else b"",
         # Less than the child itself has, or its deadline would come first and know no reason.
-        seconds=max(1, config.limits.attest_seconds * 9 // 10),
+        seconds=inner_seconds(seconds),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest, inner_seconds, undoing
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.memory_store import count_used
@@ -120,7 +120,8 @@ async def _pull_one(
 ) -> PulledImage:
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
-    request = _request(configured, image)
+    seconds = inner_seconds(guest.phase_time.left(configured.config.limits.pull_seconds))
+    request = _request(configured, image, seconds)
     credentials = _credentials(configured, image)
     secrets = _secrets(attested, credentials)
     entering = (
@@ -151,12 +152,12 @@ def _rule(configured: Configured, image: Image) -> RegistryRule | None:
     return select_rule(configured.manifest.registries, parse_image_reference(image.reference))
 
 
-def _request(configured: Configured, image: Image) -> PullRequest:
-    limits = configured.config.limits
+def _request(configured: Configured, image: Image, seconds: int) -> PullRequest:
+    image_bytes = configured.config.limits.image_bytes
     return PullRequest(
         reference=image.reference,
         ca_pem=image.ca_pem,
-        limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
+        limits=PullLimits(tar_bytes=image_bytes, total_seconds=seconds),
         encryption=image.encryption,
         has_auth=image.auth is not None,
         with_signatures=image.policy is not None,

@@ -15,7 +15,6 @@ from ccinit.errors import DeadlineError, PeerError, VerificationError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor, Volume
 from ccinit.kernel.entropy import random_bytes
-from ccinit.kernel.event_loop import deadline
 from ccinit.unlock.rollback import read_counter, verify_counter, write_counter
 
 _CLOSE_SECONDS = 30.0
@@ -94,8 +93,7 @@ class Anchor:
             return
         self._counter += 1
         try:
-            async with deadline(_CLOSE_SECONDS, "volume.counter_deadline"):
-                await self._advance()
+            await self._advance(_CLOSE_SECONDS)
         except (PeerError, DeadlineError) as error:
             if not self._guest.state.is_debug:
                 raise
@@ -103,11 +101,13 @@ class Anchor:
                 f"rollback counter of volume {self._name} is left to the next boot: {error}"
             )
 
-    async def _advance(self) -> None:
+    async def _advance(self, most_seconds: float = float("inf")) -> None:
         uri = counter_uri(self._configured.manifest.name, self._name)
         advance = CounterAdvance(to=self._counter, holder=self._holder)
         step = CounterStep(uri=uri, advance=advance)
-        reply = await request_resources(self._guest, self._configured, (), counters=(step,))
+        reply = await request_resources(
+            self._guest, self._configured, (), counters=(step,), most_seconds=most_seconds
+        )
         if reply.counters != (self._counter,):
             raise VerificationError("volume.counter_reply", f"{self._name}: the KBS is elsewhere")
         self._guest.event(f"rollback counter of volume {self._name} is {self._counter}")

@@ -21,6 +21,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases import evidence
@@ -192,7 +193,13 @@ class Guest:
     def fetch(self) -> KbsReply:
         service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
         guest = cast(
-            "Any", SimpleNamespace(children=self.children, service=service, evidence_lock=Lock())
+            "Any",
+            SimpleNamespace(
+                children=self.children,
+                service=service,
+                evidence_lock=Lock(),
+                phase_time=PhaseTime(),
+            ),
         )
         return EventLoop().run(request_resources(guest, self.configured(), (WANTED,)))
 

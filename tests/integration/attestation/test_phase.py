@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import pytest
 
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.phases import attestation, evidence
 from ccinit.agent.phases.attestation import plan_resources, request_resources
@@ -131,7 +132,9 @@ def attesting(
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
-    guest = SimpleNamespace(children=children, service=service, evidence_lock=Lock())
+    guest = SimpleNamespace(
+        children=children, service=service, evidence_lock=Lock(), phase_time=PhaseTime()
+    )
     wanted = plan_resources(cast("Any", manifest))
     return guest, partial(request_resources, cast("Any", guest), cast("Any", configured), wanted)
 

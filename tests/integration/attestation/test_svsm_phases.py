@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent.guest import VerifiersRequest
+from ccinit.agent.guest import PhaseTime, VerifiersRequest
 from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases.attestation import request_resources
@@ -76,6 +76,7 @@ class Guest:
                 service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
                 verifiers_request=VerifiersRequest(),
                 evidence_lock=Lock(),
+                phase_time=PhaseTime(),
                 log=self.log,
                 loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
             ),

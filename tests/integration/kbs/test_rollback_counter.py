@@ -124,8 +124,14 @@ class Boots:
 @pytest.fixture
 def boots(kbs: Kbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boots:
     async def request_resources(
-        _guest: Guest, _configured: Configured, _wanted: Any, *, counters: tuple[CounterStep, ...]
+        _guest: Guest,
+        _configured: Configured,
+        _wanted: Any,
+        *,
+        counters: tuple[CounterStep, ...],
+        most_seconds: float,
     ) -> KbsReply:
+        assert most_seconds >= 30
         with attesting(kbs).client() as client:
             moved = tuple(step_counter(client, one) for one in counters)
         return KbsReply(released=(), policy_keys=(), date=0, counters=moved)

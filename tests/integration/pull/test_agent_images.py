@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.phases import images
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.pull_children import ImageChildren
@@ -59,6 +60,7 @@ class Guest:
         self.undo: list[object] = []
         self.teardown = SimpleNamespace(push=lambda _name, undo: self.undo.append(undo))
         self.service = SimpleNamespace(figures=SimpleNamespace(image_bytes={}))
+        self.phase_time = PhaseTime()
         self.measured: list[str] = []
 
     def event(self, text: str) -> None:

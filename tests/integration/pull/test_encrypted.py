@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ccinit import values
-from ccinit.agent.guest import Teardown
+from ccinit.agent.guest import PhaseTime, Teardown
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.images import _request, pull
 from ccinit.agent.phases.pull_children import ImageChildren
@@ -297,6 +297,7 @@ def guest_with_children() -> Any:
         event=print,
         teardown=Teardown(),
         service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
+        phase_time=PhaseTime(),
     )
 
 
@@ -381,7 +382,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
                     guest, configured, attested, image, str(directory), reception, Lock()
                 )
                 async with children:
-                    request = _request(configured, image)
+                    request = _request(configured, image, 60)
                     return await pull_image(request, str(directory), children, LayerStore())
 
         done = EventLoop().run(pull_confined())

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs import kbs as kbs_job
 from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
 from ccinit.agent.jobs.messages.kbs import KbsRequest
@@ -153,6 +154,7 @@ def open_keys(
         children=children,
         service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
         evidence_lock=Lock(),
+        phase_time=PhaseTime(),
     )
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(

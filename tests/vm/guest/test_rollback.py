@@ -70,8 +70,15 @@ class World:
     events: list[str] = field(default_factory=list)
 
     async def request_resources(
-        self, _guest: Any, _configured: Any, _wanted: Any, *, counters: tuple[CounterStep, ...]
+        self,
+        _guest: Any,
+        _configured: Any,
+        _wanted: Any,
+        *,
+        counters: tuple[CounterStep, ...],
+        most_seconds: float,
     ) -> KbsReply:
+        assert most_seconds >= 30
         if not self.is_reachable:
             raise PeerError("net.unreachable", "test")
         (step,) = counters

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ccinit.agent.figures import Figures
+from ccinit.agent.guest import PhaseTime, inner_seconds
 from ccinit.agent.state import BootState
 from ccinit.errors import ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase
@@ -27,10 +28,12 @@ class Bench:
         self.events: list[str] = []
         self.public: list[tuple[Phase, Code]] = []
         self.figures = Figures()
+        self.phase_time = PhaseTime()
         guest = SimpleNamespace(
             state=self.state,
             log=SimpleNamespace(public_event=lambda *told: self.public.append(told)),
             service=SimpleNamespace(figures=self.figures),
+            phase_time=self.phase_time,
             event=self.events.append,
         )
         self.guest = cast("EarlyGuest", guest)
@@ -77,6 +80,34 @@ def test_phase_ends_at_the_deadline_of_its_row_or_of_the_configuration(
             EventLoop().run(run_phase(Bench().guest, late, body(), seconds))
         assert caught.value.error.reason == f"{row.phase.name.lower()}.deadline"
         assert caught.value.code is code
+
+
+def test_what_a_phase_waits_for_ends_before_it() -> None:
+    bench = Bench()
+    seen: list[float] = []
+
+    async def body() -> None:
+        seen.extend(bench.phase_time.left(most) for most in (100, 10_000))
+
+    assert bench.phase_time.left(86_400) == 86_400
+    EventLoop().run(run_phase(bench.guest, sequence.UNLOCK, body()))
+    assert seen[0] == 100
+    assert sequence.UNLOCK.seconds - 30 < seen[1] < sequence.UNLOCK.seconds
+    assert inner_seconds(seen[1]) < seen[1] - 30
+
+    async def fail() -> None:
+        raise PeerError("kbs.refused", "403")
+
+    with pytest.raises(PhaseError):
+        EventLoop().run(run_phase(bench.guest, sequence.PULL, fail(), 1800))
+    assert bench.phase_time.left(86_400) == 86_400
+
+
+@pytest.mark.parametrize(
+    ("seconds", "inner"), [(86_400, 86_340), (600, 540), (60, 54), (1, 1), (0, 1), (-5, 1)]
+)
+def test_whoever_has_to_say_why_has_less(seconds: float, inner: int) -> None:
+    assert inner_seconds(seconds) == inner
 
 
 def test_deadline_that_the_configuration_was_to_give_is_over_at_once_without_it() -> None:

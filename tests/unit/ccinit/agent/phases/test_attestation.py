@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import VerifiersRequest
+from ccinit.agent.guest import PhaseTime, VerifiersRequest
 from ccinit.agent.jobs.messages.evidence import EvidenceRequest
 from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
@@ -103,6 +103,7 @@ class Session:
             verifiers_request=VerifiersRequest(),
             evidence_lock=Lock(),
             clock_doubted=Event(),
+            phase_time=PhaseTime(),
             event=self.done.append,
             service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
             teardown=SimpleNamespace(push=lambda *_step: None),
@@ -116,7 +117,7 @@ class Session:
             return None
 
         async def kbs_child(
-            _guest: object, _configured: object, request: KbsRequest, answer: Any
+            _guest: object, request: KbsRequest, answer: Any, _seconds: float
         ) -> KbsReply:
             self.requests.append(request)
             for question in self.questions:
@@ -349,13 +350,14 @@ def test_kbs_child_may_have_a_clock_set_forward_that_was_set(
         return KbsReply(released=(), policy_keys=(), date=NOW)
 
     session.guest.children = SimpleNamespace(run=run)
-    configured = configured_on(Tee.TPM)
     request: Any = SimpleNamespace(transport=None, has_clock=has_clock)
-    EventLoop().run(attestation._run_kbs_child(session.guest, configured, request, session.guest))
+    EventLoop().run(attestation._run_kbs_child(session.guest, request, session.guest, 60))
     assert settings == [NOW + 60] * has_clock
 
 
-def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, float]:
+def ask_kbs_child(
+    tee: Tee, *, attest_seconds: int = 1, phase_seconds: float = 1e6, most_seconds: float = 1e6
+) -> tuple[KbsRequest, float]:
     """Return what the child is asked, and its deadline in seconds."""
     asked: list[tuple[Any, float]] = []
 
@@ -365,13 +367,18 @@ def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, flo
         asked.append((request, seconds))
         return KbsReply(released=(), policy_keys=(), date=0)
 
-    async def answer(_question: object) -> Any:
-        raise AssertionError("nobody asks")
+    async def answering(*_arguments: object) -> Any:
+        return None  # nobody asks
 
+    phase_time = PhaseTime()
+    phase_time.begin(phase_seconds)
     configured = configured_on(tee, attest_seconds=attest_seconds)
-    guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
-    request = attestation._kbs_request(configured, ())
-    EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
+    guest: Any = SimpleNamespace(children=SimpleNamespace(run=run), phase_time=phase_time)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attestation, "answering", answering)
+        EventLoop().run(
+            request_resources(guest, configured, (), has_clock=False, most_seconds=most_seconds)
+        )
     return asked[0]
 
 
@@ -386,3 +393,15 @@ def test_kbs_child_gives_up_before_it_is_given_up(limit: int, patience: int) -> 
     """So that the owner's log has what the last attempt failed with."""
     request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=limit)
     assert (request.seconds, seconds) == (patience, limit)
+
+
+def test_kbs_that_a_later_phase_asks_has_what_is_left_of_that() -> None:
+    """UNLOCK has ten minutes for all its disks, and would end without a reason."""
+    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=600, phase_seconds=200)
+    assert 170 < request.seconds <= 180
+    assert 190 < seconds <= 200
+
+
+def test_kbs_that_is_told_at_the_end_has_the_time_of_that_step() -> None:
+    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=600, most_seconds=30)
+    assert (request.seconds, seconds) == (27, 30)

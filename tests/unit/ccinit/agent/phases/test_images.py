@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 
-from ccinit.agent.guest import Teardown
+from ccinit.agent.guest import PhaseTime, Teardown
 from ccinit.agent.phases import images as module
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
@@ -101,6 +101,7 @@ class Pod:
         self.failure: CcinitError | None = None
         self.events: list[str] = []
         self.teardown = Teardown()
+        self.phase_time = PhaseTime()
         self.images = {name: make_image(tars) for name, tars in TARS.items()}
         self.auth: Secret | None = None
         self.started: list[tuple[str, ...]] = []
@@ -143,6 +144,7 @@ class Pod:
             teardown=self.teardown,
             event=self.events.append,
             service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
+            phase_time=self.phase_time,
         )
         limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
         configured: Any = SimpleNamespace(
@@ -193,6 +195,20 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
     monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", pod.children)
     monkeypatch.setattr("ccinit.agent.phases.images.prepare_reception", pod.reception)
     return pod
+
+
+def test_registry_has_less_time_than_the_phase(pod: Pod, mounts: Mounts) -> None:
+    """So that the log says whom the guest has waited for."""
+    pod.pull()
+    assert {request.limits.total_seconds for request in pod.requests.values()} == {54}
+    pod.tear_down()
+    pod.phase_time.begin(40)
+    pod.store /= "again"
+    pod.store.mkdir()
+    pod.pull()
+    assert all(30 < request.limits.total_seconds <= 36 for request in pod.requests.values())
+    pod.tear_down()
+    assert mounts.mounted == []
 
 
 def test_images_are_mounted_until_the_guest_ends(pod: Pod, mounts: Mounts) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from ccinit.agent.guest import STEP_SECONDS
 from ccinit.agent.jobs.messages.kbs import CounterStep
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
+from ccinit.agent.processes.running_child import BURIAL_SECONDS
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor
@@ -25,6 +27,7 @@ class Kbs:
         self.counter = counter
         self.holders: list[bytes] = []
         self.told: list[tuple[int, int]] = []
+        self.seconds: list[float] = []
         self.lies = False
         self.failure: CcinitError | None = None
         self._directory = directory
@@ -33,7 +36,8 @@ class Kbs:
         self, _guest: object, _configured: object, wanted: object, **what: Any
     ) -> Any:
         assert wanted == ()
-        ((step,),) = what.values()
+        (step,) = what["counters"]
+        self.seconds.append(what["most_seconds"])
         assert isinstance(step, CounterStep)
         assert step.uri == URI
         assert step.advance is not None
@@ -143,6 +147,15 @@ def test_volume_without_a_clean_close_is_not_told(kbs: Kbs, tmp_path: Path) -> N
             getattr(boot.anchor, step)()
         boot.tell()
         assert kbs.told == told
+
+
+def test_kbs_has_less_time_at_the_end_than_at_the_beginning(kbs: Kbs, tmp_path: Path) -> None:
+    """And less than a step of the teardown, which would end it without a reason."""
+    boot = Boot(kbs)
+    boot.open(tmp_path)
+    boot.close()
+    assert kbs.seconds == [float("inf"), 30]
+    assert kbs.seconds[1] + BURIAL_SECONDS < STEP_SECONDS
 
 
 def test_close_that_the_kbs_does_not_hear_leaves_the_volume_one_ahead(
