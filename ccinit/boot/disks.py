@@ -11,16 +11,8 @@ Pure: the proofs are made by others and come in as arguments.
 from collections.abc import Mapping, Sequence
 
 from ccinit.errors import VerificationError
+from ccinit.formats.pod.volume import Volume
 from ccinit.kernel.block import BlockDevice
-from ccinit.values import frozen
-
-
-@frozen
-class DeclaredScratch:
-    """A scratch disk of the pod manifest."""
-
-    name: str
-    size_bytes: int
 
 
 def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
@@ -48,7 +40,7 @@ def assign_scratch(
     initdata: BlockDevice,
     root: BlockDevice | None,
     volumes: Mapping[str, BlockDevice],
-    scratch: Sequence[DeclaredScratch],
+    scratch: Sequence[Volume],
 ) -> tuple[tuple[str, BlockDevice], ...]:
     """Give the remaining disks to the declared scratch disks and refuse any other outcome.
 
@@ -78,7 +70,7 @@ def assign_scratch(
     return assigned
 
 
-def _take(remaining: list[BlockDevice], wanted: DeclaredScratch) -> BlockDevice:
+def _take(remaining: list[BlockDevice], wanted: Volume) -> BlockDevice:
     # Two of one size may be exchanged: neither content means anything.
     for disk in remaining:
         if disk.size_bytes == wanted.size_bytes:

@@ -19,7 +19,7 @@ from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.phases.volumes import FoundVolume, find_volumes, open_volume
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.boot.directories import make_directory
-from ccinit.boot.disks import DeclaredScratch, assign_scratch, select_held
+from ccinit.boot.disks import assign_scratch, select_held
 from ccinit.errors import ChildError
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
@@ -83,10 +83,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         initdata=configured.initdata,
         root=select_held(configured.disks),
         volumes=volumes,
-        scratch=[
-            DeclaredScratch(name=volume.name, size_bytes=volume.size_bytes)
-            for volume in _of_kind(manifest, VolumeKind.SCRATCH)
-        ],
+        scratch=_of_kind(manifest, VolumeKind.SCRATCH),
     )
     anchors = _make_anchors(guest, configured, attested, found)
     await _open_scratch(guest, control, configured, scratch)

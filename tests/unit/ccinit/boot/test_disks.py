@@ -1,12 +1,8 @@
 import pytest
 
-from ccinit.boot.disks import (
-    DeclaredScratch,
-    assign_scratch,
-    select_candidates,
-    select_held,
-)
+from ccinit.boot.disks import assign_scratch, select_candidates, select_held
 from ccinit.errors import VerificationError
+from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.block import BlockDevice
 
 MIB = 1 << 20
@@ -30,16 +26,23 @@ def disk(
     )
 
 
+def declared(name: str, size_bytes: int) -> Volume:
+    return Volume(
+        name=name,
+        kind=VolumeKind.SCRATCH,
+        size_bytes=size_bytes,
+        profile=ScratchProfile.AEAD_RAM,
+        key=None,
+    )
+
+
 INITDATA = disk("vda")
 ROOT = disk("vdb", 64 * MIB, read_only=True, holders=("dm-0",))
 DATA = disk("vdc", 256 * MIB)
 CACHE = disk("vdd", 512 * MIB)
 VOLUME = disk("vde", 128 * MIB)
 ALL = (INITDATA, ROOT, DATA, CACHE, VOLUME)
-SCRATCH = (
-    DeclaredScratch(name="cache", size_bytes=512 * MIB),
-    DeclaredScratch(name="data", size_bytes=256 * MIB),
-)
+SCRATCH = (declared("cache", 512 * MIB), declared("data", 256 * MIB))
 
 
 def test_what_has_no_other_role_is_scratch() -> None:
@@ -61,7 +64,7 @@ def test_order_of_disks_does_not_matter() -> None:
 
 def test_scratch_disks_of_one_size_are_exchangeable() -> None:
     twins = (disk("vdf"), disk("vdg"))
-    wanted = tuple(DeclaredScratch(name=name, size_bytes=MIB) for name in ("a", "b"))
+    wanted = tuple(declared(name, MIB) for name in ("a", "b"))
     scratch = assign_scratch(
         (INITDATA, *twins), initdata=INITDATA, root=None, volumes={}, scratch=wanted
     )
