@@ -33,7 +33,7 @@ class ContainerRecord:
     Attributes:
         bundle: absolute path.
         created: RFC 3339.
-        pid: of the process that is the guest's life; 0 while it is being created.
+        pid: of the process that is its life, a guest's or a member's; 0 while it is being created.
         is_started: whether `start` was called.
         sandbox: id of the container whose guest this one is in, or is; "" outside of pods.
         member: name of the pod's container that this one stands for, "" if it is a guest's.
@@ -51,7 +51,7 @@ class ContainerRecord:
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     def with_process(self, pid: int) -> "ContainerRecord":
-        """Return the record of a container whose guest boots."""
+        """Return the record of a container whose life has begun."""
         return replace(self, pid=pid)
 
     def with_start(self) -> "ContainerRecord":
