@@ -15,7 +15,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.workload_service import SOURCE, WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
-from ccinit.errors import CcinitError, DeadlineError, KernelError
+from ccinit.errors import CcinitError, DeadlineError, KernelError, as_known
 from ccinit.formats.planes.workload_api import PORT
 from ccinit.kernel.event_loop import TaskGroup, deadline, readable
 from ccinit.kernel.listener import accept, hold_loopback6, listen_loopback
@@ -150,8 +150,8 @@ class WorkloadPlane:
                 )
             if end.why:
                 self._guest.event(f"workload: {name}: {printable(end.why)}", SOURCE)
-        except CcinitError as error:
-            self._guest.event(f"workload: {name}: {error}", SOURCE)
+        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+            self._guest.event(f"workload: {name}: {as_known(error)}", SOURCE)
         finally:
             self._connections[name] -= 1
 

@@ -16,7 +16,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.platform.measurement import workload_event
 from ccinit.agent.processes.children import Answer, Answers
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, as_known
 from ccinit.formats.encoding.json_text import canonical_json
 from ccinit.formats.planes.workload_api import (
     EventCall,
@@ -74,9 +74,10 @@ class WorkloadService:
         except RefusedCall as refused:
             self._tell(f"{container}: {name} refused, {refused.reason}")
             return _text(403, refused.reason)
-        except CcinitError as error:
-            self._tell(f"{container}: {name} failed, {error}")
-            return _text(400 if error.reason.startswith(_OWN_FAULTS) else 500, error.reason)
+        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+            known = as_known(error)
+            self._tell(f"{container}: {name} failed, {known}")
+            return _text(400 if known.reason.startswith(_OWN_FAULTS) else 500, known.reason)
         self._tell(f"{container}: {name}")
         return answer
 

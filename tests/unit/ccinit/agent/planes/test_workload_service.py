@@ -1,7 +1,9 @@
 """What PID 1 answers to a container, by the container's name and the manifest."""
 
+import errno
 import hashlib
 import json
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -199,3 +201,11 @@ def test_container_is_told_the_reason_and_the_owner_the_details(
     bench.failure = failure
     assert bench.ask("web", EVENT) == (status, f"{failure.reason}\n".encode())
     assert bench.sealed == [f"workload: web: event failed, {failure}"]
+
+
+def test_refusal_of_the_kernel_that_has_no_name_yet_is_this_calls_alone(bench: Bench) -> None:
+    bench.failure = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+    assert bench.ask("web", EVENT) == (500, b"kernel.call\n")
+    (sealed,) = bench.sealed
+    assert sealed.startswith("workload: web: event failed, kernel.call: OSError at Bench.")
+    assert sealed.endswith("(ENOBUFS)")
