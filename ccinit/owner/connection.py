@@ -12,6 +12,7 @@ and ten minutes without any call. While it does not take what it was sent, nothi
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 from ccinit.errors import DeadlineError, PeerError, errno_text
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
@@ -68,8 +69,10 @@ class Connection:
             while not self._tls.shake_hands():
                 self._send()
                 self._wait_until(end)
-        finally:
-            self._send()  # the alert, if it failed
+        except BaseException:
+            self._take_leave()  # with the alert
+            raise
+        self._send()
         name, uris = self._tls.peer_names()
         return Greeting(role=_role(uris), subject=name, group=self._tls.group)
 
@@ -87,7 +90,7 @@ class Connection:
             for call in self._calls.values():
                 call.close()
             self._tls.close()
-            self._send()
+            self._take_leave()
 
     def _turn(self) -> None:
         """Wait for something, and do what it allows."""
@@ -169,6 +172,11 @@ class Connection:
             return
         except OSError as error:
             raise PeerError("net.closed", errno_text(error.errno)) from error
+
+    def _take_leave(self) -> None:
+        """Send the last, if the client is there to hear it: why it ends is known without that."""
+        with suppress(PeerError):
+            self._send()
 
     def _wait_until(self, end: float) -> None:
         left = end - boottime()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.errors import DeadlineError, PeerError
+from ccinit.errors import DeadlineError, FormatError, PeerError
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, Role, Stream
@@ -203,6 +203,41 @@ def test_client_that_is_refused_is_sent_the_alert(
     with pytest.raises(PeerError):
         world.connection().shake_hands()
     assert world.client.recv(64) == b"alert"
+
+
+def test_client_that_is_gone_is_told_nothing_and_the_log_why_it_was_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> bool:
+        world.tls.write(b"alert")
+        raise PeerError("net.certificate", "no certificate")
+
+    monkeypatch.setattr(world.tls, "shake_hands", refuse)
+    world.client.close()
+    with pytest.raises(PeerError) as refused:
+        world.connection().shake_hands()
+    assert refused.value.reason == "net.certificate"
+
+
+def test_client_that_breaks_a_rule_and_is_gone_ends_by_that_rule(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
+    world.tls.pieces, world.tls.closes = [b"\xc0"], False
+    world.tls.start()
+    world.client.close()
+    with pytest.raises(FormatError) as ended:
+        world.connection().serve()
+    assert ended.value.reason == "owner.message"
+
+
+def test_client_that_is_gone_when_it_has_said_so_has_broken_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
+    world.tls.start()
+    world.client.close()
+    world.connection().serve()
 
 
 def test_socket_that_breaks_is_the_clients_end(world: World) -> None:
