@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
 _AGENT_MEMORY_BYTES = 64 * 1024 * 1024
-_SEED_SECONDS = 60.0
-"""Half of what CONFIG has, so that it is not CONFIG that was late."""
+SEED_SECONDS = 60.0
+"""Far less than CONFIG has, so that it is not CONFIG that was late."""
 
 
 async def boot(early: EarlyGuest) -> "Started":
@@ -172,7 +172,7 @@ async def _wait_for_entropy() -> None:
     """
     from ccinit.kernel.entropy import wait_for_entropy
 
-    async with deadline(_SEED_SECONDS, sequence.SEED_LATE):
+    async with deadline(SEED_SECONDS, sequence.SEED_LATE):
         await wait_for_entropy()
 
 

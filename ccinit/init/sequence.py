@@ -1,7 +1,8 @@
 """A phase: its number, the code of its failures, its deadline, and its place in the log.
 
 The table is the boot; `phases.py` fills each row with a function. A deadline ends a hang and
-measures nothing, so it is generous: ten times what a slow machine needs.
+measures nothing, so it is generous: ten times what a slow machine needs, and more than all that
+a phase waits for by turns, which has deadlines and reasons of its own.
 """
 
 from collections.abc import Coroutine
@@ -37,7 +38,7 @@ class Row:
 MOUNT = Row(Phase.MOUNT, Code.BOOT, 20)
 HARDEN = Row(Phase.HARDEN, Code.BOOT, 50)
 LISTEN = Row(Phase.LISTEN, Code.BOOT, 10)
-CONFIG = Row(Phase.CONFIG, Code.CONFIG, 120)
+CONFIG = Row(Phase.CONFIG, Code.CONFIG, 400)  # the seed, three children, the log's evidence
 NET = Row(Phase.NET, Code.NET)
 RANDOM = Row(Phase.RANDOM, Code.RANDOM, 300)
 ATTEST = Row(Phase.ATTEST, Code.REFUSED)

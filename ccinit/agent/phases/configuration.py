@@ -30,7 +30,8 @@ from ccinit.kernel.block import BlockDevice, list_virtio_disks
 from ccinit.kernel.efi_secret import wipe_secrets
 from ccinit.values import frozen, replace
 
-_SECONDS = 60.0
+SECONDS = 60.0
+REPORT_SECONDS = 90.0  # as evidence may take: on most platforms it takes a report
 
 
 @frozen
@@ -80,11 +81,11 @@ async def configure(guest: Guest) -> Configured:
         BindRequest(tee=platform.tee, digest=digest),
         BindReply,
         report_data=NO_REPORT_DATA,
-        seconds=_SECONDS,
+        seconds=REPORT_SECONDS,
     )
     platform = _name_platform(platform, bound.tee)
     parsed = await guest.children.run(
-        Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=_SECONDS
+        Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=SECONDS
     )
     if parsed.algorithm != algorithm:
         raise VerificationError(
@@ -126,6 +127,6 @@ async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> Initda
             Role.INITDATA,
             ReadInitdata(disks=len(disks)),
             InitdataDocument,
-            seconds=_SECONDS,
+            seconds=SECONDS,
             fds=fds,
         )

@@ -32,7 +32,9 @@ from ccinit.formats.evidence.tee import (
 )
 from ccinit.formats.initdata.document import document_digest
 
-_EVIDENCE_SECONDS = 60.0
+EVIDENCE_SECONDS = 90.0
+"""Linux waits a minute for a secure processor that is busy, and then has a reason to tell."""
+_ENDORSEMENT_SECONDS = 60.0  # within those
 
 
 async def answering(
@@ -93,7 +95,7 @@ async def _make_evidence(
         answers = _endorsements(guest, configured)
         if waiting is not None and not waiting.is_used:
             reply = await waiting.run(
-                request, EvidenceReply, seconds=_EVIDENCE_SECONDS, answers=answers
+                request, EvidenceReply, seconds=EVIDENCE_SECONDS, answers=answers
             )
         else:
             reply = await run_on_platform(
@@ -103,7 +105,7 @@ async def _make_evidence(
                 request,
                 EvidenceReply,
                 report_data=report_data,
-                seconds=_EVIDENCE_SECONDS,
+                seconds=EVIDENCE_SECONDS,
                 answers=answers,
             )
     guest.service.figures.evidence_made += 1
@@ -119,7 +121,7 @@ def _endorsements(guest: Guest, configured: Configured) -> Answers:
     async def endorse(question: EndorsementQuestion) -> Answer:
         request = EndorseRequest(tee=tee, hardware=question.hardware)
         run = guest.children.run
-        answer = await run(Role.ENDORSE, request, EndorsementAnswer, seconds=_EVIDENCE_SECONDS)
+        answer = await run(Role.ENDORSE, request, EndorsementAnswer, seconds=_ENDORSEMENT_SECONDS)
         return Answer(value=answer)
 
     return {EndorsementQuestion: endorse}
