@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.agent.phases.evidence import EVIDENCE_SECONDS
 from ccinit.agent.phases.memory_store import INODE_BYTES
 from ccinit.agent.phases.rollback import _CLOSE_SECONDS
 from ccinit.agent.planes import owner_plane, renewal_schedule, workload_plane
@@ -16,6 +17,7 @@ from ccinit.formats.encoding.fields import MAX_ITEMS, MAX_TEXT_BYTES
 from ccinit.formats.planes.host_rpc import METHODS
 from ccinit.formats.planes.http_request import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from ccinit.formats.pod.volume import _MAX_FORMER_SIZES
+from ccinit.init import sequence
 from ccinit.owner.connection import ConnectionLimits
 from ccinit.pull.registry.sources import _MIRROR
 from ccinit.rpc.server import RpcLimits
@@ -53,6 +55,7 @@ FIGURES = {
         f"at most {MAX_ITEMS} entries, a text {MAX_TEXT_BYTES} bytes",
         f"grows to `size_bytes`; at most {_MAX_FORMER_SIZES} |",
         f"up to {MAX_TERMINALS} terminals",
+        f"START has {word(sequence.START.seconds / 60)} minutes for all of it",
         f"double from 1 s to {LONGEST_DELAY_SECONDS:.0f} s",
         f"begin anew after {word(STABLE_SECONDS / 60)} good minutes",
     ],
@@ -82,11 +85,13 @@ FIGURES = {
         f"more than {mib(_Budget().root)} of root",
         f"{mib(_Budget().stage0)} of stage 0, {mib(_Budget().uki)} of UKI",
     ],
+    "docs/platforms.md": [f"the child that asks has {EVIDENCE_SECONDS:.0f}."],
     "docs/registries.md": [f"gives the manifest within {_MIRROR.total_seconds:.0f} s"],
     "docs/storage.md": [
         f"reads {kib(luks2.COPY_BYTES)} of the disk once",
         f"{luks2.MIN_ITERATIONS} to {luks2.MAX_ITERATIONS:_} iterations".replace("_", " "),
         f"one for each {kib(INODE_BYTES)}",
+        f"It has the {word(sequence.UNLOCK.seconds / 60)} minutes of UNLOCK",
     ],
     "docs/workload-api.md": [
         f"at most {kib(MAX_HEAD_BYTES)} of head and {kib(MAX_BODY_BYTES)} of body",

@@ -236,8 +236,8 @@ _TABLE = (
         name="stop",
         params=(Field("grace_s", Uint(16)),),
         phases=_STOPPABLE,
-        purpose="Wish for an orderly end within `grace_s` seconds (capped by the measured files)."
-        " Again changes nothing.",
+        purpose="Wish for an orderly end. Containers end one after the other, each within `grace_s`"
+        " seconds (capped by the measured files). Again changes nothing.",
         leak="inbound only; always accepted",
     ),
     Method(
