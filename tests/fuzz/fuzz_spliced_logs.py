@@ -20,7 +20,7 @@ from ccinit.formats.sealed_log import (
 from ccinit.seal.stream import open_stream
 from ccinit.secret import Secret
 from guest_owner.log_key import LogKey
-from guest_owner.unseal import Unsealed, unseal
+from tests.fakes.documents.unsealed_log import Unsealed, unseal
 from tests.fuzz.trials import Trials, run
 
 OWNER = LogKey(bytes(range(32)))

@@ -17,13 +17,13 @@ from ccinit.formats.evidence.tpm import parse_tpm_evidence
 from ccinit.formats.planes.host_rpc import METHODS, PORT, Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES, Kind, report_data
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
-from guest_owner.unseal import unseal
 from host_runtime.host_view.search import find_canaries
 from host_runtime.launch.launcher import EndReason
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from measured_boot.tpm.pcr import ZERO_PCR, digest_of, extend
 from tests.demo.host_view import Contents
+from tests.fakes.documents.unsealed_log import unseal
 from tests.faults.plugin import FaultSeen
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire

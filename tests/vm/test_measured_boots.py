@@ -22,7 +22,6 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
-from guest_owner.unseal import Unsealed, unseal
 from host_runtime.launch import launcher
 from host_runtime.launch.launcher import EndReason
 from host_runtime.machine.qemu import MachineConfig, plan_command
@@ -31,6 +30,7 @@ from measured_boot.platforms import Boot
 from measured_boot.prediction import Prediction, UkiBoot, predict
 from measured_boot.published.reference_values import reference_values
 from measured_boot.tpm.pcr import PREDICTED_REGISTERS, ZERO_PCR
+from tests.fakes.documents.unsealed_log import Unsealed, unseal
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,

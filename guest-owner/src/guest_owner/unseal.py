@@ -29,9 +29,8 @@ which step 7 bounds.
 """
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -106,28 +105,6 @@ class Verdict:
     mixed: bool
     ended: bool
     findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsealed(Verdict):
-    """A verdict, and everything that was read before the first fatal finding."""
-
-    entries: tuple[LogEntry, ...]
-
-
-def unseal(
-    stream: bytes,
-    key: LogKey,
-    *,
-    psk: bytes | None = None,
-    verify_evidence: EvidenceVerifier | None = None,
-) -> Unsealed:
-    """Read a whole `stream` as far as it can be believed; as `Unsealing`."""
-    reading = Unsealing(io.BytesIO(stream), key, psk=psk, verify_evidence=verify_evidence)
-    entries = tuple(reading.entries())
-    verdict = reading.verdict()
-    known = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    return Unsealed(entries=entries, **known)
 
 
 class Unsealing:

@@ -5,7 +5,7 @@ import os
 from ccinit.errors import VerificationError
 from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.stream import open_stream
-from guest_owner.unseal import unseal
+from tests.fakes.documents.unsealed_log import unseal
 from tests.unit.guest_owner.sealed_streams import (
     BOOT_ID,
     OWNER,

@@ -10,8 +10,8 @@ from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
 from guest_owner.log_key import LogKey
-from guest_owner.unseal import Unsealed, unseal
 from tests.fakes.documents.sealed_log_reference import read_stream
+from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 OWNER_SEED = b"o" * 32
 OWNER = LogKey(OWNER_SEED)

@@ -11,7 +11,7 @@ from ccinit.seal.log import MAX_REPORT_BYTES, MIN_CAPACITY, LogState, SealedLog
 from ccinit.secret import Secret
 from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import LogKey
-from guest_owner.unseal import Unsealed, unseal
+from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 BOOT_ID = BootId(b"b" * 16)
 OWNER = LogKey(b"o" * 32)

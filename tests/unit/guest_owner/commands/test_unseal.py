@@ -29,7 +29,7 @@ from guest_owner.commands.unseal import (
 from guest_owner.kbs.references import References
 from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import LogKey, parse_log_key
-from guest_owner.unseal import Unsealed, unseal
+from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 OWNER = LogKey(b"o" * 32)
 PSK = b"p" * 32
