@@ -29,7 +29,7 @@ from guest_owner.kbs.administration import token
 from guest_owner.kbs.limits import DEFAULT_LIMITS as KBS
 from host_runtime.cli import _COLLECT_MIB
 from host_runtime.vsock.connection import VsockLimits
-from rootfs_builder.guest_image.build import _Budget
+from rootfs_builder.guest_image.build import MAX_ROOT_BYTES, MAX_STAGE0_BYTES, MAX_UKI_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {2: "two", 4: "four", 5: "five", 8: "eight", 10: "ten", 16: "sixteen", 30: "thirty"}
@@ -82,8 +82,8 @@ FIGURES = {
         f"turns over by itself after {mib(KBS.audit_file_bytes)}",
         f"keeps {KBS.audit_file_bytes * KBS.audit_older_files >> 30} GiB of guests",
         f"{mib(KBS.stranger_file_bytes * (KBS.stranger_older_files + 1))} of strangers",
-        f"more than {mib(_Budget().root)} of root",
-        f"{mib(_Budget().stage0)} of stage 0, {mib(_Budget().uki)} of UKI",
+        f"more than {mib(MAX_ROOT_BYTES)} of root",
+        f"{mib(MAX_STAGE0_BYTES)} of stage 0, {mib(MAX_UKI_BYTES)} of UKI",
     ],
     "docs/platforms.md": [f"the child that asks has {EVIDENCE_SECONDS:.0f}."],
     "docs/registries.md": [f"gives the manifest within {_MIRROR.total_seconds:.0f} s"],

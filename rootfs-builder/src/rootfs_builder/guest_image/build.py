@@ -46,16 +46,11 @@ from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace
 PROFILES: Final = ("prod", "test")
 _STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _COMPILER: Final = "rootfs_builder.guest_image.module_compiler"
-_MEBIBYTE: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Budget:
-    """Largest size in bytes of one part; a build that exceeds it fails."""
-
-    root: int = 27 * _MEBIBYTE
-    stage0: int = 6 * _MEBIBYTE
-    uki: int = 45 * _MEBIBYTE
+_MIB: Final = 1 << 20
+# A build fails of which a part is larger.
+MAX_ROOT_BYTES: Final = 27 * _MIB
+MAX_STAGE0_BYTES: Final = 6 * _MIB
+MAX_UKI_BYTES: Final = 45 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +155,7 @@ class ImageBuild:
         write_tree(tree, folder)
         self._say(f"{profile}: compressing the root ({len(modules)} Python modules)")
         image = make_erofs(quarry.tree, folder, folder.with_suffix(".erofs"))
-        self._require_budget("root", len(image), _Budget().root)
+        self._require_budget("root", len(image), MAX_ROOT_BYTES)
         return _Root(image=image, disk=append_hash_tree(image))
 
     def _make_stage0(self, quarry: Quarry, site: Path, profile: str) -> bytes:
@@ -188,7 +183,7 @@ class ImageBuild:
                 old.unlink()
             write_whole(cached, compress(quarry, archive))  # nobody looks at its content again
         packed = cached.read_bytes()
-        self._require_budget("stage 0", len(packed), _Budget().stage0)
+        self._require_budget("stage 0", len(packed), MAX_STAGE0_BYTES)
         return packed
 
     def _make_uki(self, quarry: Quarry, stem: Path, line: str, initrd: bytes) -> None:
@@ -211,7 +206,7 @@ class ImageBuild:
         )
         self._say(f"{stem.name}: joining the UKI")
         quarry.tree.run(command, directories=(self.workspace.staging,))
-        self._require_budget("UKI", output.stat().st_size, _Budget().uki)
+        self._require_budget("UKI", output.stat().st_size, MAX_UKI_BYTES)
 
     def _publish(self, partial: Path, profile: str) -> None:
         """Move finished files in place; the report comes last, since it vouches for the others.
