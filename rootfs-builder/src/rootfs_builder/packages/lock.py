@@ -110,16 +110,14 @@ def describe_differences(
     new = {package.name: package for package in used}
     lines = []
     for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if before == after:
-            continue
-        if before is None and after is not None:
-            lines.append(f"{name}: new, {after.version}")
-        elif after is None and before is not None:
-            lines.append(f"{name}: gone, was {before.version}")
-        elif before is not None and after is not None:
-            older = is_newer is not None and is_newer(before.version, after.version)
-            lines.append(f"{_describe_change(before, after)}{' (older)' if older else ''}")
+        match old.get(name), new.get(name):
+            case None, LockedPackage(version=version):
+                lines.append(f"{name}: new, {version}")
+            case LockedPackage(version=version), None:
+                lines.append(f"{name}: gone, was {version}")
+            case LockedPackage() as before, LockedPackage() as after if before != after:
+                older = is_newer is not None and is_newer(before.version, after.version)
+                lines.append(f"{_describe_change(before, after)}{' (older)' if older else ''}")
     return tuple(lines)
 
 
