@@ -105,7 +105,7 @@ class ToolsTree:
         mounts: Mapping[Path, Path] | None = None,
         working_directory: Path = Path("/"),
         environment: Mapping[str, str] | None = None,
-        input_data: bytes | None = None,
+        input_data: bytes = b"",
         output: IO[bytes] | None = None,
     ) -> bytes:
         """Run a command inside the tree and return its standard output.
@@ -116,7 +116,7 @@ class ToolsTree:
             mounts: as for `command`.
             working_directory: as for `command`.
             environment: as for `command`.
-            input_data: standard input; none means an empty one.
+            input_data: standard input.
             output: takes standard output and error instead of this call.
 
         Raises:
@@ -135,7 +135,7 @@ class ToolsTree:
         )
         done = subprocess.run(
             command,
-            input=input_data if input_data is not None else b"",
+            input=input_data,
             stdout=output or subprocess.PIPE,
             stderr=subprocess.STDOUT if output else subprocess.PIPE,
             check=False,
