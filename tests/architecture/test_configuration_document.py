@@ -6,14 +6,25 @@ is written down.
 
 import base64
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ccinit.boot.configuration import parse_configuration
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
+from ccinit.formats.initdata.document import (
+    HEADER_BYTES,
+    SECTOR_BYTES,
+    decompress_document,
+    parse_header,
+)
 from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from ccinit.run.spec import DEFAULT_PIDS
@@ -168,12 +179,46 @@ def test_document_has_the_keys_of_cocos_files_that_are_taken_and_that_are_refuse
     assert refused == {f"{where}.{key}" for where, keys in _INSTEAD.items() for key in keys}
 
 
+def example(language: str, number: int = 0) -> str:
+    found: list[str] = re.findall(f"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+    return found[number]
+
+
+def smallest_config() -> str:
+    """Put a key and a certificate into the page's first example."""
+    key = base64.b64encode(LOG_KEY).decode()
+    return example("toml").replace('key = "…"', f'key = "{key}"').replace("\n…\n", "\nx\n")
+
+
+def test_document_and_disk_are_made_by_the_page_alone(tmp_path: Path) -> None:
+    document = example("toml", 1).replace("…\n", smallest_config(), 1).replace("…\n", FULL_POD, 1)
+    (tmp_path / "initdata.toml").write_text(document)
+    subprocess.run(["bash", "-euc", example("sh")], cwd=tmp_path, check=True)
+    image = (tmp_path / "initdata.img").read_bytes()
+    assert len(image) % SECTOR_BYTES == 0
+    member = image[HEADER_BYTES:][: parse_header(image[:HEADER_BYTES])]
+    assert decompress_document(member) == document.encode()
+    found = parse_configuration(document.encode())
+    assert (found.algorithm, found.manifest) == ("sha256", parse_pod_manifest(FULL_POD))
+
+
+def test_page_says_which_platforms_have_which_algorithm() -> None:
+    (line,) = re.findall("^`algorithm` is `sha384` on (.*), else `sha256`", DOCUMENT, re.MULTILINE)
+    assert set(re.findall("`([a-z0-9-]+)`", line)) == {
+        tee for tee in Tee if initdata_binding(tee).algorithm == "sha384"
+    }
+
+
+def test_envelope_of_the_page_is_one_that_a_guest_takes() -> None:
+    body = example("json").replace("…", base64.b64encode(bytes(64)).decode()).encode()
+    uri = parse_resource_uri("kbs:///ccinit/shop/volume-key-data", "uri")
+    assert verify_envelope(body, uri, EnvelopeKind.VOLUME_KEY).data == bytes(64)
+    chapter = DOCUMENT.partition("\n# Envelopes\n")[2]
+    assert keys_of(chapter) == set(EnvelopeKind)
+
+
 def test_document_begins_with_a_config_that_a_guest_takes() -> None:
-    (example,) = re.findall("```toml\n(.*?)```", DOCUMENT, re.DOTALL)
-    given = example.replace(
-        'public_key = "…"', f'public_key = "{base64.b64encode(LOG_KEY).decode()}"'
-    )
-    config, least = parse_guest_config(given.replace("\n…\n", "\nx\n")), parse_guest_config(CONFIG)
+    config, least = parse_guest_config(smallest_config()), parse_guest_config(CONFIG)
     assert config.kbs.url == "https://192.0.2.7:8443"
     kbs = replace(config.kbs, url=least.kbs.url, ca_pem=least.kbs.ca_pem)
     assert replace(config, kbs=kbs) == least
