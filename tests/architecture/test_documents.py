@@ -276,7 +276,7 @@ def test_examples_of_what_an_owner_registers_are_what_the_kbs_takes() -> None:
     assert parse_requirements(demands.encode(), Tee.SNP)
     values = blocks(guest_owner, "json")
     platforms = [parse_reference_set(with_digits(value).encode()).measured.tee for value in values]
-    assert platforms == [Tee.TPM, Tee.SNP, Tee.TDX, Tee.SE]
+    assert platforms == [Tee.TPM, Tee.SNP, Tee.TDX, Tee.SE, Tee.SAMPLE]
 
 
 def with_digits(values: str) -> str:
