@@ -9,6 +9,7 @@ from pathlib import Path
 from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.capability import Capability
 from ccinit.kernel.sysctl import write_sysctl
+from tests.integration.net.namespaces import enter_namespace
 from tests.vm.guest.containers import container, supervise, workload
 
 ARMED = "/usr/local/bin/armed"
@@ -38,7 +39,7 @@ async def server_of_user_0(work: Path) -> dict[str, object]:
 
     In a network of its own, with the settings that PID 1 makes of it.
     """
-    os.unshare(os.CLONE_NEWNET)
+    enter_namespace()
     for setting in SETTINGS:
         if setting.name.startswith("net.ipv"):
             write_sysctl(setting.name, setting.value)
