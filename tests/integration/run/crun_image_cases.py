@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.capability import Capability
+from ccinit.kernel.libc import check, libc
 from ccinit.kernel.sysctl import write_sysctl
-from tests.integration.net.namespaces import enter_namespace
+from tests.integration.net.namespaces import CLONE_NEWNET
 from tests.vm.guest.containers import container, supervise, workload
 
 ARMED = "/usr/local/bin/armed"
@@ -39,7 +40,7 @@ async def server_of_user_0(work: Path) -> dict[str, object]:
 
     In a network of its own, with the settings that PID 1 makes of it.
     """
-    enter_namespace()
+    check(libc.unshare(CLONE_NEWNET), "unshare", "network")
     for setting in SETTINGS:
         if setting.name.startswith("net.ipv"):
             write_sysctl(setting.name, setting.value)
