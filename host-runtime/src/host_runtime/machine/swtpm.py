@@ -87,7 +87,8 @@ class VirtualTpm:
         """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
 
         Raises:
-            ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM.
+            ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM;
+                `tpm.lock`: nobody could tell.
             ChildError: swtpm ended at once; the text holds what it printed.
         """
         self.require_whole()
@@ -107,12 +108,17 @@ class VirtualTpm:
 
     def _lock(self) -> int:
         # swtpm itself locks its state only when QEMU initialises it, which is too late to say why.
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.folder / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
-            raise ConfigError("tpm.busy", f"a guest runs with the vTPM {self.folder}") from error
+            if isinstance(error, BlockingIOError):
+                detail = f"a guest runs with the vTPM {self.folder}"
+                raise ConfigError("tpm.busy", detail) from error
+            detail = f"cannot lock {path}: {error.strerror}; is it on a local disk?"
+            raise ConfigError("tpm.lock", detail) from error
         return descriptor
 
 
