@@ -23,7 +23,7 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
 from ccinit.run.container import ContainerState
-from ccinit.run.crun import Crun
+from ccinit.run.crun import OPERATION_SECONDS, Crun
 from ccinit.run.exit_code import ContainerEnd, choose_exit_code
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
@@ -39,6 +39,8 @@ _SHARED = "/run/ccinit/shared"
 _HOSTS_FILE = "/run/ccinit/hosts"
 _HOSTNAME_FILE = "/run/ccinit/hostname"
 _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
+_CLEAR_SECONDS = STEP_SECONDS + 2 * OPERATION_SECONDS
+"""To end a container, beside its grace: a `crun` may be under way, and one deletes."""
 _POD_CGROUP = "/sys/fs/cgroup/pod"
 
 
@@ -147,7 +149,7 @@ async def _start_in_order(
 
     def begin(name: str) -> Running:
         running = Running(guest, name, supervisors[name])
-        seconds = grace.most_seconds(running) + STEP_SECONDS
+        seconds = grace.most_seconds(running) + _CLEAR_SECONDS
         guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
         return running
 

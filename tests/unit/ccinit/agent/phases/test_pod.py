@@ -19,7 +19,9 @@ from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run.container import ContainerState, Life
+from ccinit.run.crun import OPERATION_SECONDS
 from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.supervisor import _DRAIN_SECONDS
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER
@@ -85,12 +87,11 @@ class UnpreparedSupervisor(FakeSupervisor):
 def start(
     measurement: Callable[[list[str]], Measurement],
     supervisor: type[FakeSupervisor] = FakeSupervisor,
+    push: Callable[..., None] = lambda *_: None,
 ) -> list[str]:
     diary: list[str] = []
     loop = EventLoop()
-    guest = SimpleNamespace(
-        loop=loop, teardown=SimpleNamespace(push=lambda *_: None), event=lambda _: None
-    )
+    guest = SimpleNamespace(loop=loop, teardown=SimpleNamespace(push=push), event=lambda _: None)
     image = SimpleNamespace(manifest=Digest("ab" * 32))
     configured = SimpleNamespace(
         config=SimpleNamespace(limits=SimpleNamespace(stop_grace_seconds=1)),
@@ -146,6 +147,19 @@ def test_main_container_that_cannot_be_prepared_fails_the_start_and_no_backgroun
     diary = start(Measurement, UnpreparedSupervisor)
     assert diary[-1] == "run.user"
     assert "started web" not in diary
+
+
+def test_step_that_ends_a_container_is_longer_than_all_that_it_waits_for() -> None:
+    """Its grace, a `crun create` that is under way, and a `crun delete`: each names itself."""
+    steps: dict[str, float] = {}
+
+    def push(name: str, _undo: object, seconds: float) -> None:
+        steps[name] = seconds
+
+    start(Measurement, push=push)
+    grace = 1
+    assert steps.keys() == {"container db", "container cache", "container web"}
+    assert min(steps.values()) > grace + 2 * OPERATION_SECONDS + _DRAIN_SECONDS
 
 
 def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> None:
