@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.phases.attestation import Attested, Grant
-from ccinit.agent.planes import workload_service
+from ccinit.agent.phases.evidence import EVIDENCE_SECONDS
+from ccinit.agent.planes import workload_plane, workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
+from ccinit.agent.processes.running_child import BURIAL_SECONDS
 from ccinit.errors import CcinitError, FormatError, LimitExceededError, PeerError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
@@ -26,6 +28,7 @@ from ccinit.formats.planes.workload_api import (
 from ccinit.formats.pod.manifest import Allow, PodSecret
 from ccinit.kernel.event_loop import Event
 from ccinit.secret import Secret
+from ccinit.workload.connection import REPLY_SECONDS, REQUEST_SECONDS
 
 if TYPE_CHECKING:
     from ccinit.workload.messages import WorkloadAnswer
@@ -209,3 +212,30 @@ def test_refusal_of_the_kernel_that_has_no_name_yet_is_this_calls_alone(bench: B
     (sealed,) = bench.sealed
     assert sealed.startswith("workload: web: event failed, kernel.call: OSError at Bench.")
     assert sealed.endswith("(ENOBUFS)")
+@pytest.mark.parametrize("attest_seconds", [1, 600])
+def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
+    attest_seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers ask for a token while the KBS is gone: the second is told so, too."""
+    given: list[float] = []
+
+    class Plane:
+        def __init__(self, _guest: object, _service: object, seconds: float) -> None:
+            given.append(seconds)
+
+        def serve(self, _listener: object) -> None:
+            """Nothing."""
+
+    monkeypatch.setattr(workload_plane, "WorkloadPlane", Plane)
+    monkeypatch.setattr(workload_plane, "hold_loopback6", lambda _port: None)
+    monkeypatch.setattr(workload_plane, "listen_loopback", lambda _port: None)
+    guest: Any = SimpleNamespace(
+        loop=SimpleNamespace(start=lambda *_: SimpleNamespace(stop=None)),
+        teardown=SimpleNamespace(push=lambda *_: None),
+    )
+    limits = SimpleNamespace(attest_seconds=attest_seconds)
+    configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
+    workload_plane.open_workload_api(guest, configured, Attested(grants={}))
+    transfer = REQUEST_SECONDS + REPLY_SECONDS
+    assert given[0] > 2 * (attest_seconds + BURIAL_SECONDS) + transfer
+    assert given[0] > 2 * (EVIDENCE_SECONDS + BURIAL_SECONDS) + transfer
