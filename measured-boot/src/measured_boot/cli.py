@@ -37,8 +37,9 @@ def _platforms(options: argparse.Namespace) -> int:
 
 def _describe_platform(platform: Platform) -> tuple[str, str]:
     stub = "" if platform.stub is None else f", systemd-stub {platform.stub}"
-    firmware = f"OVMF {platform.firmware}" if platform.firmware else "the operator's firmware"
-    digest = f"firmware sha256:{platform.firmware_sha256}, " if platform.firmware_sha256 else ""
+    build = platform.firmware
+    firmware = "the operator's firmware" if build is None else f"OVMF {build.version}"
+    digest = "" if build is None else f"firmware sha256:{build.sha256}, "
     compared = "compared with a boot" if platform.is_compared else "not compared with a boot"
     return (
         f"{platform.name}: {platform.technology.value}, {firmware}{stub}, QEMU {platform.emulator}",

@@ -36,40 +36,53 @@ class Boot(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareBuild:
+    """One build of OVMF.
+
+    Attributes:
+        version: that it measures itself into PCR 0.
+        sha256: of the file with its code, hex.
+        mrtd: hex: what building a domain of TDX from it measures; None if none is built from it.
+    """
+
+    version: str
+    sha256: str
+    mrtd: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
     """One combination.
 
     Attributes:
-        firmware: version that the firmware itself measures into PCR 0; None if the host's
-            operator brings it, and its content is an input to the prediction.
-        firmware_sha256: of the file with its code, hex; None as above.
+        firmware: None if the host's operator brings it, and its content is an input to the
+            prediction.
         stub: version of systemd-stub, None if the boot path has no stub.
         emulator: family of QEMU versions.
         is_compared: whether a real boot had the predicted registers.
-        mrtd: of TDX, hex: what building a domain from that firmware measures.
     """
 
     name: str
     technology: Technology
     boot: Boot
-    firmware: str | None
-    firmware_sha256: str | None
+    firmware: FirmwareBuild | None
     stub: str | None
     emulator: str
     is_compared: bool
-    mrtd: str | None = None
 
 
-_OVMF_TRIXIE: Final = "2025.02-8+deb13u1"
-_OVMF_TRIXIE_SHA256: Final = "624e06de18b4fa535e90db7160d00d3d07d206422b89999bf1e27d920264e4e0"
-
-# The same build with variables in the file, for hosts that load it as one.
-_OVMF_TRIXIE_WHOLE_SHA256: Final = (
-    "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
+_OVMF_TRIXIE: Final = FirmwareBuild(
+    version="2025.02-8+deb13u1",
+    sha256="624e06de18b4fa535e90db7160d00d3d07d206422b89999bf1e27d920264e4e0",
 )
-_OVMF_TRIXIE_MRTD: Final = (
-    "bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22"
-    "f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11"
+# The same build with variables in the file, for hosts that load it as one.
+_OVMF_TRIXIE_WHOLE: Final = FirmwareBuild(
+    version=_OVMF_TRIXIE.version,
+    sha256="14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db",
+    mrtd=(
+        "bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22"
+        "f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11"
+    ),
 )
 _STUB_TRIXIE: Final = "257.13-1~deb13u1"
 
@@ -80,7 +93,6 @@ def _operators_firmware(technology: Technology) -> Platform:
         technology=technology,
         boot=Boot.DIRECT,
         firmware=None,
-        firmware_sha256=None,
         stub=None,
         emulator="10",
         is_compared=False,
@@ -93,7 +105,6 @@ PLATFORMS: Final = (
         technology=Technology.TPM,
         boot=Boot.UKI,
         firmware=_OVMF_TRIXIE,
-        firmware_sha256=_OVMF_TRIXIE_SHA256,
         stub=_STUB_TRIXIE,
         emulator="10",
         is_compared=True,
@@ -103,7 +114,6 @@ PLATFORMS: Final = (
         technology=Technology.TPM,
         boot=Boot.DIRECT,
         firmware=_OVMF_TRIXIE,
-        firmware_sha256=_OVMF_TRIXIE_SHA256,
         stub=None,
         emulator="10",
         is_compared=True,
@@ -116,7 +126,6 @@ PLATFORMS: Final = (
         technology=Technology.SNP_SVSM,
         boot=Boot.UKI,
         firmware=None,
-        firmware_sha256=None,
         stub=_STUB_TRIXIE,
         emulator="8.0 of COCONUT-SVSM",
         is_compared=False,
@@ -125,23 +134,19 @@ PLATFORMS: Final = (
         name="tdx_ovmf-2025.02_direct_qemu-10.1",
         technology=Technology.TDX,
         boot=Boot.DIRECT,
-        firmware=_OVMF_TRIXIE,
-        firmware_sha256=_OVMF_TRIXIE_WHOLE_SHA256,
+        firmware=_OVMF_TRIXIE_WHOLE,
         stub=None,
         emulator="10.1",
         is_compared=False,
-        mrtd=_OVMF_TRIXIE_MRTD,
     ),
     Platform(
         name="tdx_ovmf-2025.02_stub-257.13_qemu-10.1",
         technology=Technology.TDX,
         boot=Boot.UKI,
-        firmware=_OVMF_TRIXIE,
-        firmware_sha256=_OVMF_TRIXIE_WHOLE_SHA256,
+        firmware=_OVMF_TRIXIE_WHOLE,
         stub=_STUB_TRIXIE,
         emulator="10.1",
         is_compared=False,
-        mrtd=_OVMF_TRIXIE_MRTD,
     ),
 )
 

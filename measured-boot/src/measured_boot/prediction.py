@@ -12,7 +12,7 @@ from typing import assert_never
 
 from ccinit.errors import ConfigError
 from measured_boot.image.pe import parse_pe
-from measured_boot.platforms import Boot, Platform, Technology, find_platform
+from measured_boot.platforms import Boot, FirmwareBuild, Platform, Technology, find_platform
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.sev.kernel_hashes import hash_kernel_files
@@ -254,9 +254,12 @@ def _find_processors(machine: Machine) -> Processors:
 def _predict_tdx(
     platform: Platform, events: tuple[Event, ...], machine: Machine | None
 ) -> Mapping[str, bytes]:
-    mrtd = bytes.fromhex(platform.mrtd or "")
+    build = _require_build(platform)
+    if build.mrtd is None:
+        raise RuntimeError("every platform of TDX has the MRTD of its firmware")
+    mrtd = bytes.fromhex(build.mrtd)
     if machine is not None:
-        if hashlib.sha256(machine.firmware).hexdigest() != platform.firmware_sha256:
+        if hashlib.sha256(machine.firmware).hexdigest() != build.sha256:
             what = f"the file is not the build of {platform.name}"
             raise ConfigError("platform.firmware", what)
         mrtd = measure_build(parse_tdx_sections(machine.firmware))
@@ -264,9 +267,15 @@ def _predict_tdx(
     return {"mrtd": mrtd, "rtmr1": rtmrs[1], "rtmr2": rtmrs[2]}
 
 
+def _require_build(platform: Platform) -> FirmwareBuild:
+    if platform.firmware is None:
+        raise RuntimeError("what the operator brings is a machine's")
+    return platform.firmware
+
+
 def _describe_inputs(platform: Platform, machine: Machine | None) -> Mapping[str, str | int]:
     if machine is None:
-        return {"firmware_sha256": platform.firmware_sha256 or ""}
+        return {"firmware_sha256": _require_build(platform).sha256}
     inputs: dict[str, str | int] = {"firmware_sha256": hashlib.sha256(machine.firmware).hexdigest()}
     if machine.memory_mib is not None:
         inputs["memory_mib"] = machine.memory_mib

@@ -131,4 +131,5 @@ def test_platforms_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for platform in PLATFORMS:
         assert platform.name in printed
-        assert (platform.firmware_sha256 or "the operator's firmware") in printed
+        firmware = platform.firmware
+        assert ("the operator's firmware" if firmware is None else firmware.sha256) in printed

@@ -100,7 +100,9 @@ def _own_firmware(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the fake be the build that the platforms of TDX name."""
     digest = hashlib.sha256(FIRMWARE).hexdigest()
     rows = (
-        replace(row, firmware_sha256=digest) if row.technology is Technology.TDX else row
+        replace(row, firmware=replace(row.firmware, sha256=digest))
+        if row.technology is Technology.TDX and row.firmware
+        else row
         for row in PLATFORMS
     )
     monkeypatch.setattr(platforms, "PLATFORMS", tuple(rows))
