@@ -84,9 +84,7 @@ def seal(tar: bytes, pack: Callable[[bytes], bytes] = gzip.compress) -> Sealed:
     return Sealed(ciphertext, annotations(ciphertext))
 
 
-def make_encrypted_image(
-    layers: Sequence[Sealed | bytes], tars: Sequence[bytes], compression: str = "+gzip"
-) -> FakeImage:
+def make_encrypted_image(layers: Sequence[Sealed | bytes], tars: Sequence[bytes]) -> FakeImage:
     """Return an image; a layer that is bytes is a packed tar in clear."""
     config = json.dumps(
         {
@@ -98,11 +96,11 @@ def make_encrypted_image(
     ).encode()
     descriptors = [
         {
-            **descriptor(f"{LAYER}{compression}+encrypted", layer.blob),
+            **descriptor(f"{LAYER}+gzip+encrypted", layer.blob),
             "annotations": layer.annotations,
         }
         if isinstance(layer, Sealed)
-        else descriptor(f"{LAYER}{compression}", layer)
+        else descriptor(f"{LAYER}+gzip", layer)
         for layer in layers
     ]
     manifest = json.dumps(

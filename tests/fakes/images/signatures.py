@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.fakes.images.registry import descriptor, digest_of
+from tests.fakes.images.registry import descriptor
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -75,25 +75,22 @@ class Log:
         der = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return hashlib.sha256(der).digest()
 
-    def promise(self, body: bytes, index: int = 7) -> bytes:
-        payload = {
-            "body": b64(body),
-            "integratedTime": self.time,
-            "logID": self.id.hex(),
-            "logIndex": index,
-        }
-        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        return sign(self.key, text.encode())
-
-    def annotation(self, body: bytes) -> str:
-        """The entry as it comes with a classic signature."""
-        payload = {
+    def _payload(self, body: bytes) -> dict[str, object]:
+        return {
             "body": b64(body),
             "integratedTime": self.time,
             "logIndex": 7,
             "logID": self.id.hex(),
         }
-        return json.dumps({"SignedEntryTimestamp": b64(self.promise(body)), "Payload": payload})
+
+    def promise(self, body: bytes) -> bytes:
+        text = json.dumps(self._payload(body), sort_keys=True, separators=(",", ":"))
+        return sign(self.key, text.encode())
+
+    def annotation(self, body: bytes) -> str:
+        """The entry as it comes with a classic signature."""
+        promise = b64(self.promise(body))
+        return json.dumps({"SignedEntryTimestamp": promise, "Payload": self._payload(body)})
 
     def bundle_entry(self, body: bytes, kind: str) -> dict[str, object]:
         """The entry as it comes in a bundle."""
@@ -390,8 +387,3 @@ def signature_tag(digest: str) -> str:
 
 def referrers_tag(digest: str) -> str:
     return digest.replace(":", "-")
-
-
-def documents_of(*attachments: Attachment) -> dict[str, bytes]:
-    """Manifests by digest."""
-    return {digest_of(one.manifest): one.manifest for one in attachments}

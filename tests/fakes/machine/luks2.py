@@ -134,11 +134,11 @@ def _put(path: str, value: object) -> Edit:
     return edit
 
 
-def _copy_of(path: str, name: str) -> Edit:
+def _copy_of(path: str) -> Edit:
     """An edit that adds a second object like the first."""
 
     def edit(metadata: Metadata) -> None:
-        metadata[path][name] = copy.deepcopy(metadata[path]["0"])
+        metadata[path]["1"] = copy.deepcopy(metadata[path]["0"])
 
     return edit
 
@@ -159,9 +159,9 @@ NULL_CIPHERS: dict[str, tuple[Edit, str]] = {
 """Row 38: ciphers that encrypt nothing, or badly."""
 
 ADDITIONS: dict[str, tuple[Edit, str]] = {
-    "keyslot": (_copy_of("keyslots", "1"), "luks2.keyslots"),
-    "segment": (_copy_of("segments", "1"), "luks2.segments"),
-    "digest": (_copy_of("digests", "1"), "luks2.digests"),
+    "keyslot": (_copy_of("keyslots"), "luks2.keyslots"),
+    "segment": (_copy_of("segments"), "luks2.segments"),
+    "digest": (_copy_of("digests"), "luks2.digests"),
     "token": (_put("tokens/0", {"type": "luks2-keyring", "keyslots": ["0"]}), "luks2.tokens"),
     "requirement": (
         _put("config/requirements", {"mandatory": ["online-reencrypt-v2"]}),

@@ -44,7 +44,6 @@ class OpenFile:
 
     request: Request
     name: str
-    writing: bool
     content: bytes | None = None
     position: int = 0
 
@@ -121,7 +120,7 @@ class FakeConfigfs:
             raise OSError(errno.EACCES, path)
         self._next += 1
         request = self.requests[entry]
-        self._files[self._next] = OpenFile(request=request, name=name, writing=writing)
+        self._files[self._next] = OpenFile(request=request, name=name)
         return self._next
 
     def write(self, fd: int, data: bytes) -> int:

@@ -111,7 +111,6 @@ def test_registry_without_a_list_may_say_so_in_its_own_way(answer: HttpReply) ->
 
 
 SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
-SCAN = "https://cosign.sigstore.dev/attestation/vuln/v1"
 LARGE = b"x" * 600_000  # an SBOM in a bundle, as GitHub's and cosign's attestations of them are
 
 
