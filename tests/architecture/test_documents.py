@@ -15,6 +15,11 @@ import pytest
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.kbs.rollback_counter import (
+    counter_uri,
+    parse_counter_advance,
+    verify_counter_reply,
+)
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
@@ -277,6 +282,14 @@ def test_examples_of_what_an_owner_registers_are_what_the_kbs_takes() -> None:
     values = blocks(guest_owner, "json")
     platforms = [parse_reference_set(with_digits(value).encode()).measured.tee for value in values]
     assert platforms == [Tee.TPM, Tee.SNP, Tee.TDX, Tee.SE, Tee.SAMPLE]
+
+
+def test_messages_about_a_rollback_counter_are_what_both_sides_take() -> None:
+    text = prose(ROOT / "guest-owner/README.md")
+    reply, advance = (one.replace(": N", ": 1") for one in re.findall(r'`(\{"v": 1, .*?\})`', text))
+    reply = reply.replace("POD/VOLUME", "pod/volume")
+    assert verify_counter_reply(reply.encode(), counter_uri("pod", "volume")) == 1
+    assert parse_counter_advance(advance.replace("…", "aGhoaGhoaGhoaGhoaGhoaA").encode()).to == 1
 
 
 def with_digits(values: str) -> str:
