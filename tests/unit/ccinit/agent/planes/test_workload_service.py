@@ -212,6 +212,8 @@ def test_refusal_of_the_kernel_that_has_no_name_yet_is_this_calls_alone(bench: B
     (sealed,) = bench.sealed
     assert sealed.startswith("workload: web: event failed, kernel.call: OSError at Bench.")
     assert sealed.endswith("(ENOBUFS)")
+
+
 @pytest.mark.parametrize("attest_seconds", [1, 600])
 def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
     attest_seconds: int, monkeypatch: pytest.MonkeyPatch
