@@ -39,7 +39,8 @@ from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write
 from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_owner, plan_spec
 from ccinit.run.stdio import open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
-from ccinit.run.users import Identity, read_user_files, resolve_user
+from ccinit.run.user_files import AskUserChild, find_identity
+from ccinit.run.users import Identity
 from ccinit.run.workload import Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
@@ -47,7 +48,7 @@ _CONDEMNED_SECONDS: Final = 10.0  # for a program that does not answer to end in
 
 
 class Supervisor:
-    """The life of one container.
+    """The life of one container; `ask_user_child` has the image's user files read.
 
     Attributes:
         life: its state and restarts.
@@ -57,7 +58,9 @@ class Supervisor:
         up: set once it runs and is ready, or once it is clear that it never will be.
     """
 
-    def __init__(self, workload: Workload, crun: Crun, sinks: Sinks) -> None:
+    def __init__(
+        self, workload: Workload, crun: Crun, sinks: Sinks, ask_user_child: AskUserChild
+    ) -> None:
         self.life = Life()
         self.last_status: ExitStatus | None = None
         self.oom_kills = 0
@@ -66,6 +69,7 @@ class Supervisor:
         self._name = workload.container.name
         self._crun = crun
         self._sinks = sinks
+        self._ask_user_child = ask_user_child
         self._spec: dict[str, object] = {}
         self._process: Process | None = None
         self._stop_signal: int = signal.SIGTERM
@@ -95,7 +99,7 @@ class Supervisor:
         """
         try:
             with ExitStack() as undo:
-                self._spec = self._prepare(undo)
+                self._spec = await self._prepare(undo)
                 while not self.life.is_final:
                     await self._attempt()
             if self._uncleared is not None:
@@ -185,7 +189,7 @@ class Supervisor:
             raise ConfigError("run.exec", f"{self._name} has ended")
         return self._process
 
-    def _prepare(self, undo: ExitStack) -> dict[str, object]:
+    async def _prepare(self, undo: ExitStack) -> dict[str, object]:
         """Mount the root, write the secrets, and return the spec."""
         workload = self._workload
         self._stop_signal = parse_stop_signal(workload.image.stop_signal)
@@ -195,7 +199,7 @@ class Supervisor:
         undo.callback(self._clear, _remove_directory, root)
         activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
         undo.callback(self._clear, deactivate_rootfs, root)
-        identity, volumes = _look_into(root, workload)
+        identity, volumes = await _look_into(root, workload, self._ask_user_child)
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
         return plan_spec(
@@ -359,7 +363,9 @@ class Supervisor:
             self.up.set()
 
 
-def _look_into(root: str, workload: Workload) -> tuple[Identity, tuple[BindMount, ...]]:
+async def _look_into(
+    root: str, workload: Workload, ask: AskUserChild
+) -> tuple[Identity, tuple[BindMount, ...]]:
     """Return who runs, and the binds of the image's own volumes."""
     try:
         root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -368,9 +374,8 @@ def _look_into(root: str, workload: Workload) -> tuple[Identity, tuple[BindMount
     try:
         check_mount_points(root_fd)
         user = workload.container.user
-        identity = resolve_user(
-            workload.image.user if user is None else user, read_user_files(root_fd)
-        )
+        user = workload.image.user if user is None else user
+        identity = await find_identity(root_fd, user, ask)
         taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
         return identity, prepare_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:

@@ -1,30 +1,34 @@
 """Who a container runs as: the `User` field, resolved against the image's own files (R69).
 
 Scope: `user`, `uid`, `user:group`, `uid:gid` and mixtures (image-spec, config.md, "User"), read
-with the image's /etc/passwd and /etc/group, which are hostile: bounded, and found inside the
-image's root only. A user or group that is not there is an error, never root. Left to others:
-putting the identity on a process (`crun`, by `ccinit.run.spec`).
+with the image's /etc/passwd and /etc/group, which are hostile: so the child `user` does it, which
+gets both by fd and reads no more than a bounded part of them. A user or group that is not there is
+an error, never root. Left to others: opening the files and starting the child
+(`ccinit.run.user_files`), putting the identity on a process (`crun`, by `ccinit.run.spec`).
 """
 
-import errno
-import os
-from collections.abc import Iterator
-from stat import S_ISREG
-from typing import Final
+from collections.abc import Iterator, Mapping
 
-from ccinit.errors import FormatError, KernelError, LimitExceededError
-from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.openat2 import open_in_root
+from ccinit.annotations import Final, Protocol
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.kernel.small_files import read_to_end
 from ccinit.values import frozen
 
+USERS: Final = "/etc/passwd"
+GROUPS: Final = "/etc/group"
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_GROUPS: Final = 1024
+MAX_HOME_CHARACTERS: Final = 4096  # PATH_MAX: a longer one is no directory
 MAX_ID: Final = (1 << 32) - 2  # 2^32 - 1 is "no change" to the kernel
 _MAX_NAME_BYTES: Final = 256
 _MAX_DIGITS: Final = 10
-_USERS: Final = "/etc/passwd"
-_GROUPS: Final = "/etc/group"
+
+
+@frozen
+class UserRequest:
+    """Whose identity is wanted: the `User` field."""
+
+    user: str
 
 
 @frozen
@@ -53,15 +57,24 @@ class _User:
     home: str
 
 
-def read_user_files(root_fd: int) -> UserFiles:
-    """Read both files below `root_fd`, the open root of an image.
+class UserChannel(Protocol):
+    """What the job has of the outside."""
+
+    @property
+    def fds(self) -> Mapping[str, int]:
+        """The image's files, open for reading, by their paths; without those it does not have."""
+
+
+def user_job(request: UserRequest, channel: UserChannel) -> Identity:
+    """Read the image's files and resolve the `User` field against them.
 
     Raises:
-        LimitExceededError: `run.user_file`, larger than `MAX_FILE_BYTES`.
-        FormatError: `run.user_file`, not a regular file.
-        KernelError: the kernel refused for another reason than absence.
+        FormatError, LimitExceededError: see `resolve_user`.
+        LimitExceededError: `run.user_file`, a file is larger than `MAX_FILE_BYTES`.
+        KernelError: a file cannot be read.
     """
-    return UserFiles(passwd=_read_bounded(root_fd, _USERS), group=_read_bounded(root_fd, _GROUPS))
+    passwd, group = (_read_bounded(channel.fds, path) for path in (USERS, GROUPS))
+    return resolve_user(request.user, UserFiles(passwd=passwd, group=group))
 
 
 def resolve_user(text: str, files: UserFiles) -> Identity:
@@ -72,11 +85,14 @@ def resolve_user(text: str, files: UserFiles) -> Identity:
 
     Raises:
         FormatError: `run.user` (malformed, out of range, unknown) or `run.group`.
+        LimitExceededError: `run.user_file`, a home that is no path; `run.group`, too many.
     """
     user_text, colon, group_text = text.partition(":")
     if colon and not group_text:
         raise FormatError("run.group", "empty after the colon")
     user = _find_user(user_text, files)
+    if len(user.home) > MAX_HOME_CHARACTERS:
+        raise LimitExceededError("run.user_file", f"a home of {len(user.home)} characters")
     if group_text:
         gid = _find_group(group_text, files)
         return Identity(uid=user.uid, gid=gid, additional_gids=(), home=user.home)
@@ -92,7 +108,7 @@ def _find_user(text: str, files: UserFiles) -> _User:
         if user.uid == number if number is not None else user.name == text:
             return user
     if number is None:
-        raise FormatError("run.user", f"{text!r} is not in the image's {_USERS}")
+        raise FormatError("run.user", f"{text!r} is not in the image's {USERS}")
     return _User(name="", uid=number, gid=0, home="")
 
 
@@ -103,7 +119,7 @@ def _find_group(text: str, files: UserFiles) -> int:
     for name, gid, _ in _groups(files.group):
         if name == text:
             return gid
-    raise FormatError("run.group", f"{text!r} is not in the image's {_GROUPS}")
+    raise FormatError("run.group", f"{text!r} is not in the image's {GROUPS}")
 
 
 def _groups_of(name: str, primary: int, files: UserFiles) -> tuple[int, ...]:
@@ -156,30 +172,11 @@ def _row_id(text: str) -> int | None:
     return int(text)
 
 
-def _read_bounded(root_fd: int, path: str) -> bytes:
-    # O_NONBLOCK: a fifo in that place must not stop PID 1 before fstat() has seen it
-    flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK
-    try:
-        fd = open_in_root(root_fd, path, flags)
-    except KernelError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            return b""
-        raise
-    try:
-        _verify_regular(fd, path)
-        # refused by the kernel if the host has changed a block of it
-        data = read_to_end(fd, MAX_FILE_BYTES, "read", path)
-    finally:
-        os.close(fd)
+def _read_bounded(fds: Mapping[str, int], path: str) -> bytes:
+    if path not in fds:
+        return b""
+    # refused by the kernel if the host has changed a block of it
+    data = read_to_end(fds[path], MAX_FILE_BYTES, "read", path)
     if len(data) > MAX_FILE_BYTES:
         raise LimitExceededError("run.user_file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
     return data
-
-
-def _verify_regular(fd: int, path: str) -> None:
-    try:
-        is_regular = S_ISREG(os.fstat(fd).st_mode)
-    except OSError as error:
-        raise kernel_error(error, "fstat", path) from error
-    if not is_regular:
-        raise FormatError("run.user_file", f"{path} is not a file")

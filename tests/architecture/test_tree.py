@@ -110,7 +110,7 @@ def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
     assert loaded & (NEVER_IN_PID1 | later) == set()
 
 
-@pytest.mark.parametrize("role", ["index", "inspect", "layers", "reaper", "tree"])
+@pytest.mark.parametrize("role", ["index", "inspect", "layers", "reaper", "tree", "user"])
 def test_child_whose_libraries_need_no_typing_goes_without(role: str) -> None:
     loaded = modules_loaded_by(
         "from ccinit.agent.processes.child import load_code\n"
@@ -119,6 +119,13 @@ def test_child_whose_libraries_need_no_typing_goes_without(role: str) -> None:
     )
     assert "ccinit.annotations" in loaded
     assert "typing" not in loaded
+
+
+def test_child_that_each_container_waits_for_loads_one_module_of_its_own() -> None:
+    base = "from ccinit.agent.processes.child import load_code\n"
+    base += "from ccinit.agent.processes.roles import RIGHTS, Role\n"
+    loaded = modules_loaded_by(f"{base}load_code(RIGHTS[Role.USER])\n")
+    assert loaded - modules_loaded_by(base) == {"ccinit.run", "ccinit.run.users"}
 
 
 def test_pid1_never_imports_what_reads_for_its_children() -> None:

@@ -1,6 +1,7 @@
 """START and RUN: the manifest's containers, in their order, until the last main one is done."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 
 from ccinit.agent.figures import read_memory
@@ -13,6 +14,8 @@ from ccinit.agent.phases.network import RESOLVER_FILE
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import container_starts
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.boot.directories import make_directory, write_file
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, ChildError, FormatError
@@ -29,6 +32,7 @@ from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
 from ccinit.run.supervisor import Supervisor
+from ccinit.run.users import Identity, UserRequest
 from ccinit.run.workload import Sinks, Workload
 from ccinit.secret import Secret
 from ccinit.values import frozen, replace
@@ -42,6 +46,7 @@ _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
 _CLEAR_SECONDS = STEP_SECONDS + 2 * OPERATION_SECONDS
 """To end a container, beside its grace: a `crun` may be under way, and one deletes."""
 _POD_CGROUP = "/sys/fs/cgroup/pod"
+_USER_SECONDS = 60.0
 
 
 class Running:
@@ -114,6 +119,7 @@ async def start(
             _workload(container, shared, configured, attested, unlocked, pulled, network),
             crun,
             _sinks(guest, container.name),
+            partial(ask_user_child, guest.children),
         )
         for container in manifest.containers
     }
@@ -272,6 +278,13 @@ def _workload(
             if one.env is not None
         ),
     )
+
+
+async def ask_user_child(
+    children: Children, request: UserRequest, fds: Mapping[str, int]
+) -> Identity:
+    """Have a container's identity found by the child `user`; see `ccinit.run.users.user_job`."""
+    return await children.run(Role.USER, request, Identity, seconds=_USER_SECONDS, fds=fds)
 
 
 def _read_variable(secret: PodSecret, content: Secret) -> str:

@@ -53,6 +53,7 @@ class Role(enum.StrEnum):
     FEED = "feed"
     COMPRESS = "compress"
     TREE = "tree"
+    USER = "user"
     OWNER = "owner"
     WORKLOAD = "workload"
     REAPER = "reaper"
@@ -258,6 +259,15 @@ RIGHTS: Mapping[Role, Rights] = {
         capabilities=frozenset({Capability.DAC_READ_SEARCH, Capability.SYS_ADMIN}),
         workspace=Workspace.READ,
         memory_bytes=1024 * MIB,
+    ),
+    # /etc/passwd and /etc/group of a container's root, by fd
+    Role.USER: Rights(
+        job="ccinit.run.users:user_job",
+        uid=FIRST_UID + 26,
+        syscalls=PARSER,
+        memory_bytes=128 * MIB,
+        reply_bytes=64 * 1024,
+        messages=1,
     ),
     # one connection of the owner plane; calls are questions, so there may be many
     Role.OWNER: Rights(

@@ -43,6 +43,7 @@ from ccinit.run.supervisor import Supervisor
 from ccinit.run.workload import Sinks
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.fakes.machine.user_child import play_user_child
 from tests.integration.free_ports import free_port
 from tests.integration.run.tools_root import SITE, go_inside, unlimited
 from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
@@ -120,7 +121,9 @@ def make_supervisors(
             cgroup_path=f"{own_cgroup()}/{one.name}",
             shared=shared,
         )
-        guest.containers[one.name] = Supervisor(given, crun, make_sinks(guest, one.name))
+        guest.containers[one.name] = Supervisor(
+            given, crun, make_sinks(guest, one.name), play_user_child
+        )
 
 
 def make_sinks(guest: Guest, name: str) -> Sinks:

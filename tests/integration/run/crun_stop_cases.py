@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ccinit.errors import CcinitError
@@ -10,10 +11,12 @@ from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run.crun import PROGRAM, Crun
 from ccinit.run.secrets import SecretFile
 from ccinit.run.supervisor import Supervisor
+from ccinit.run.users import Identity, UserRequest
 from ccinit.secret import Secret
 from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import Way, each_stop
 from tests.fakes.machine.scarcity import count_descriptors
+from tests.fakes.machine.user_child import play_user_child
 from tests.vm.guest.containers import (
     SLEEPER,
     Record,
@@ -35,7 +38,8 @@ async def stopped_exec(work: Path) -> dict[str, object]:
     null = os.memfd_create("null")
     (work / "state").mkdir()
     crun = Crun(state_dir=str(work / "state"), log=record.crun.extend, program=LINGERING)
-    made = Supervisor(workload(container(SLEEPER), work), crun, record.sinks())
+    given = workload(container(SLEEPER), work)
+    made = Supervisor(given, crun, record.sinks(), play_user_child)
 
     async def ask() -> None:
         program = await made.exec(("/usr/bin/sleep", "60"), stdin=null, stdout=null, stderr=null)
@@ -83,12 +87,19 @@ async def stopped_supervisor(work: Path) -> dict[str, object]:
     for number, stop in enumerate(each_stop(Way.CANCELLED, Way.LATE)):
         place, record = work / str(number), Record()
         place.mkdir()
-        made = supervisor(workload(container("print('hello')"), place), place, record)
+        given = workload(container("print('hello')"), place)
+        made = supervisor(given, place, record, wait_for_user_child)
         stop.verify(await stop.attempt(made.run()))
         files = [*place.glob("run"), *place.glob("state/bundles/*")]
         if files or held() != before or await count_children():
             left.append(repr(stop))
     return summary(made, place, record) | {"left_after": left}
+
+
+async def wait_for_user_child(request: UserRequest, fds: Mapping[str, int]) -> Identity:
+    """Play the child that takes its time, as a process does."""
+    await sleep(0)
+    return await play_user_child(request, fds)
 
 
 def held() -> tuple[int, str]:

@@ -13,10 +13,12 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccinit.agent.guest import Guest
+from ccinit.agent.phases.pod import ask_user_child
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.capability import Capability
@@ -77,7 +79,9 @@ class Pod:
             shared=shared,
         )
         crun = Crun(state_dir=str(WORK / "state"), log=record.crun.extend)
-        made = self.guest.containers[name] = Supervisor(given, crun, record.sinks())
+        made = self.guest.containers[name] = Supervisor(
+            given, crun, record.sinks(), partial(ask_user_child, self.guest.children)
+        )
         self._tasks.append(self.guest.loop.start(made.run(), name))
         return made
 

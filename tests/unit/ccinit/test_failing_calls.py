@@ -27,14 +27,17 @@ from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points, plan_rootfs
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
 from ccinit.run.stdio import open_outputs
-from ccinit.run.users import Identity, read_user_files
+from ccinit.run.user_files import find_identity
+from ccinit.run.users import Identity
 from ccinit.secret import Secret
 from ccinit.unlock.rollback import read_counter, write_counter
 from tests.fakes.machine.failing_calls import FailingCall, each_failing_call
 from tests.fakes.machine.scarcity import count_descriptors
+from tests.fakes.machine.user_child import finish, play_user_child
 
 ERRNOS = (errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC)
 ME = Identity(uid=os.geteuid(), gid=os.getegid(), additional_gids=(), home="/")
+ROOT = Identity(uid=0, gid=0, additional_gids=(), home="/")
 
 
 def directories(work: Path) -> None:
@@ -53,7 +56,7 @@ def image_root(work: Path) -> None:
     root = os.open(work / "root", os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root)
-        assert read_user_files(root).passwd
+        assert finish(find_identity(root, "root", play_user_child)) == ROOT
         assert len(prepare_image_volumes(root, str(work / "root"), ("/srv/db", "/etc"), ())) == 2
     finally:
         os.close(root)

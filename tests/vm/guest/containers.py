@@ -11,8 +11,10 @@ from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.run.crun import Crun
 from ccinit.run.supervisor import Supervisor
+from ccinit.run.user_files import AskUserChild
 from ccinit.run.workload import Sinks, Workload
 from ccinit.values import replace
+from tests.fakes.machine.user_child import play_user_child
 
 R = TypeVar("R")
 
@@ -83,11 +85,13 @@ def workload(of: Container, work: Path, **changes: object) -> Workload:
     return replace(plain, **changes)
 
 
-def supervisor(given: Workload, work: Path, record: Record) -> Supervisor:
+def supervisor(
+    given: Workload, work: Path, record: Record, ask_user_child: AskUserChild = play_user_child
+) -> Supervisor:
     """Return a supervisor over the real crun."""
     (work / "state").mkdir(exist_ok=True)
     runner = Crun(state_dir=str(work / "state"), log=record.crun.extend)
-    return Supervisor(given, runner, record.sinks())
+    return Supervisor(given, runner, record.sinks(), ask_user_child)
 
 
 def summary(made: Supervisor, work: Path, record: Record) -> dict[str, object]:

@@ -5,6 +5,7 @@ import errno
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
+from ccinit.agent.phases.pod import ask_user_child
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
@@ -219,7 +221,7 @@ def run_sharing(work: Path, programs: Mapping[str, str]) -> dict[str, dict[str, 
                 cgroup_path=f"{own_cgroup()}/{name}",
                 shared=shared,
             )
-            made[name] = supervisor(given, work, records[name])
+            made[name] = supervisor(given, work, records[name], partial(ask_user_child, children))
         async with TaskGroup() as group:
             for name, one in made.items():
                 group.start(one.run(), name)

@@ -18,6 +18,7 @@ from ccinit.kernel.process import ExitStatus
 from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Supervisor
+from ccinit.run.users import Identity
 from ccinit.run.workload import Sinks, Workload
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
@@ -91,8 +92,19 @@ class FakeCrun:
 
 @pytest.fixture
 def crun(monkeypatch: pytest.MonkeyPatch) -> FakeCrun:
-    monkeypatch.setattr(Supervisor, "_prepare", lambda *_: {})
+    prepare(monkeypatch, {})
     return FakeCrun()
+
+
+def prepare(monkeypatch: pytest.MonkeyPatch, spec: dict[str, object]) -> None:
+    async def prepared(*_: object) -> dict[str, object]:
+        return spec
+
+    monkeypatch.setattr(Supervisor, "_prepare", prepared)
+
+
+async def no_child(*_: object) -> Identity:
+    raise AssertionError("nobody is asked here")
 
 
 def run(
@@ -108,7 +120,7 @@ def run(
         address="", cgroup_path="/test",
     )  # fmt: skip
     sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=event)
-    supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks), EventLoop()
+    supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks, no_child), EventLoop()
 
     async def main() -> None:
         async with deadline(5, "test.late"):
@@ -290,8 +302,8 @@ async def refuse_all(supervisor: Supervisor) -> None:
 def test_container_is_asked_for_nothing_but_while_it_runs(
     crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = {"process": {"env": [], "user": {"uid": 1000, "gid": 100}}}
-    monkeypatch.setattr(Supervisor, "_prepare", lambda *_: spec)
+    spec: dict[str, object] = {"process": {"env": [], "user": {"uid": 1000, "gid": 100}}}
+    prepare(monkeypatch, spec)
     opened: list[tuple[object, ...]] = []
 
     def note(*place: object, **what: object) -> int:
@@ -349,9 +361,12 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
         Path(directory, "kept").rmdir()
         Path(directory).rmdir()
 
+    async def look(*_: object) -> tuple[None, tuple[()]]:
+        return None, ()
+
     for name in ("activate_rootfs", "deactivate_rootfs"):
         monkeypatch.setattr(module, name, lambda *_: None)
-    monkeypatch.setattr(module, "_look_into", lambda *_: (None, ()))
+    monkeypatch.setattr(module, "_look_into", look)
     monkeypatch.setattr(module, "plan_spec", lambda _: {})
     monkeypatch.setattr(module, "SpecInput", lambda **_: None)
     monkeypatch.setattr(module, "write_secrets", write)
@@ -364,7 +379,7 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
     sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=events.append)
     crun = FakeCrun()
     crun.process.end(ExitStatus(code=0, signal=0))
-    supervisor = Supervisor(workload, cast("Crun", crun), sinks)
+    supervisor = Supervisor(workload, cast("Crun", crun), sinks, no_child)
     reason = "erase_secret" if is_prepared else "write_secret"
     with nullcontext() if is_prepared and is_erased else pytest.raises(KernelError, match=reason):
         EventLoop().run(supervisor.run())

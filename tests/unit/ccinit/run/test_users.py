@@ -4,13 +4,24 @@ import ctypes
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
-from ccinit.run import users
-from ccinit.run.users import MAX_FILE_BYTES, MAX_ID, UserFiles, read_user_files, resolve_user
-from tests.fakes.machine.scarcity import count_descriptors
+from ccinit.formats.encoding import wire
+from ccinit.run.users import (
+    GROUPS,
+    MAX_FILE_BYTES,
+    MAX_HOME_CHARACTERS,
+    MAX_ID,
+    USERS,
+    Identity,
+    UserFiles,
+    UserRequest,
+    resolve_user,
+    user_job,
+)
 
 PASSWD = b"""\
 # a comment:x:1:1:::
@@ -186,78 +197,56 @@ def test_user_in_too_many_groups_is_refused() -> None:
     assert error.value.reason == "run.group"
 
 
-def read(root: Path) -> UserFiles:
-    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+@pytest.mark.parametrize(("more", "reason"), [(0, ""), (1, "run.user_file")])
+def test_home_that_is_longer_than_any_path_is_refused(more: int, reason: str) -> None:
+    home = "/" * (MAX_HOME_CHARACTERS + more)
+    files = UserFiles(passwd=f"web:x:7:7::{home}:\n".encode(), group=b"")
+    assert resolve_user("8", files).home == ""
+    if not reason:
+        assert resolve_user("web", files).home == home
+        return
+    with pytest.raises(LimitExceededError) as error:
+        resolve_user("web", files)
+    assert error.value.reason == reason
+
+
+def do_job(user: str, *paths: Path) -> Identity:
+    """Do the child's job, as it is asked for, with the files that bear these names."""
+    fds = {f"/etc/{path.name}": os.open(path, os.O_RDONLY) for path in paths}
     try:
-        return read_user_files(root_fd)
+        request = wire.decode(UserRequest, wire.encode(UserRequest(user=user)))
+        found = user_job(request, SimpleNamespace(fds=fds))
+        return wire.decode(Identity, wire.encode(found))
     finally:
-        os.close(root_fd)
+        for fd in fds.values():
+            os.close(fd)
 
 
-def test_user_files_absent_are_empty(tmp_path: Path) -> None:
-    assert read(tmp_path) == NONE
-    (tmp_path / "etc").write_text("a file")
-    assert read(tmp_path) == NONE
-
-
-def test_user_files_behind_links_stay_inside_the_image(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "etc").mkdir(parents=True)
-    (root / "usr").mkdir()
-    (root / "usr" / "passwd").write_bytes(PASSWD)
-    (tmp_path / "group").write_bytes(b"outside:x:1:\n")
-    (root / "group").write_bytes(GROUP)
-    (root / "etc" / "passwd").symlink_to("/usr/passwd")
-    (root / "etc" / "group").symlink_to("../../../../group")
-    assert read(root) == FILES
-
-
-def test_user_file_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) -> None:
-    before = count_descriptors()
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "passwd").write_bytes(PASSWD)
-    (tmp_path / "etc" / "group").symlink_to("group")
-    with pytest.raises(KernelError) as error:
-        read(tmp_path)
-    assert error.value.reason == "kernel.openat2"
-    (tmp_path / "etc" / "group").unlink()
-    assert read(tmp_path) == UserFiles(passwd=PASSWD, group=b"")
-    assert count_descriptors() == before
-
-
-def test_user_file_that_cannot_be_read_is_the_kernels_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = count_descriptors()
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "passwd").write_bytes(PASSWD)
-    assert read(tmp_path) == UserFiles(passwd=PASSWD, group=b"")
-    monkeypatch.setattr(users, "_USERS", "mem")  # of a process; nothing is mapped at 0
-    with pytest.raises(KernelError) as error:
-        read(Path("/proc/self"))
-    assert (error.value.reason, error.value.errno) == ("kernel.read", errno.EIO)
-    assert count_descriptors() == before
+def test_job_resolves_by_the_files_that_it_is_given(tmp_path: Path) -> None:
+    passwd, group = tmp_path / "passwd", tmp_path / "group"
+    assert {USERS, GROUPS} == {"/etc/passwd", "/etc/group"}
+    passwd.write_bytes(PASSWD)
+    group.write_bytes(GROUP)
+    assert do_job("web", passwd, group) == resolve_user("web", FILES)
+    assert do_job("web", passwd).additional_gids == ()
+    assert do_job("7:video", group).gid == 44
+    assert do_job("7") == resolve_user("7", NONE)
 
 
 def test_r69_user_file_larger_than_its_cap_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    with (tmp_path / "etc" / "group").open("wb") as stream:
+    group = tmp_path / "group"
+    with group.open("wb") as stream:
         stream.truncate(100 << 20)
     with pytest.raises(LimitExceededError) as error:
-        read(tmp_path)
+        do_job("7", group)
     assert error.value.reason == "run.user_file"
-    (tmp_path / "etc" / "group").write_bytes(bytes(MAX_FILE_BYTES))
-    assert len(read(tmp_path).group) == MAX_FILE_BYTES
+    group.write_bytes(bytes(MAX_FILE_BYTES))
+    assert do_job("7", group).uid == 7
 
 
-@pytest.mark.parametrize("kind", ["fifo", "directory"])
-def test_user_file_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "etc").mkdir()
-    path = tmp_path / "etc" / "passwd"
-    if kind == "fifo":
-        os.mkfifo(path)
-    else:
-        path.mkdir()
-    with pytest.raises(FormatError) as error:
-        read(tmp_path)
-    assert error.value.reason == "run.user_file"
+def test_user_file_that_cannot_be_read_is_the_kernels_refusal() -> None:
+    fds = {USERS: os.open("/proc/self/mem", os.O_RDONLY)}  # nothing is mapped at 0
+    with pytest.raises(KernelError) as error:
+        user_job(UserRequest(user="7"), SimpleNamespace(fds=fds))
+    os.close(fds[USERS])
+    assert (error.value.reason, error.value.errno) == ("kernel.read", errno.EIO)
