@@ -303,7 +303,8 @@ def open_layout(layout: Path) -> ContainerImage:
         digest = str(entry["digest"])
         total = sum(path.stat().st_size for path in (layout / "blobs" / "sha256").iterdir())
     except OSError as error:
-        raise ConfigError("layout.missing", f"{layout} is no OCI layout") from error
+        detail = f"{layout} cannot be read as an OCI layout: {error.strerror}"
+        raise ConfigError("layout.missing", detail) from error
     except (LimitExceededError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError("layout.image", f"{layout} does not hold exactly one image") from error
     return ContainerImage(layout=layout, digest=digest, bytes=total)

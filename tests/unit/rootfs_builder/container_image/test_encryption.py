@@ -1,7 +1,9 @@
 """Images that come from a registry need not be images: each refusal beside one that is taken."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,17 @@ def test_layout_without_one_image_is_refused(layout: Path, index: str) -> None:
 
 def test_layout_without_blobs_is_none(layout: Path) -> None:
     (layout / "blobs").rename(layout / "elsewhere")
-    with pytest.raises(CcinitError) as refused:
+    with pytest.raises(CcinitError, match="No such file or directory") as refused:
         open_layout(layout)
     assert refused.value.reason == "layout.missing"
+
+
+def test_layout_that_may_not_be_read_is_told_from_none(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CcinitError, match="Permission denied"):
+        open_layout(layout)
