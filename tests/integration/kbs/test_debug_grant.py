@@ -1,6 +1,5 @@
 """Debug grants that the KBS makes: for the session that asks, for its pod, until the order ends."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest
-from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.kbs.harness import Kbs, make_state, running_kbs
+from tests.integration.kbs.two_pods import guest_with
 
 SHOP = make_document(CONFIG, POD)
 BANK = make_document(CONFIG, POD.replace('name = "shop"', 'name = "bank"'))
@@ -46,12 +46,6 @@ def order(kbs: Kbs, *, seconds: int = 600) -> DebugOrder:
     return made
 
 
-def guest(kbs: Kbs, document: bytes = SHOP) -> Guest:
-    tpm = booted_tpm()
-    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
-    return Guest(kbs, tpm, init_data=document.decode())
-
-
 def fetch(who: Guest, uri: ResourceUri = URI) -> tuple[bytes, DebugGrant]:
     """Return the grant's bytes, and what the guest's verification makes of them."""
     with who.client() as client:
@@ -63,7 +57,7 @@ def fetch(who: Guest, uri: ResourceUri = URI) -> tuple[bytes, DebugGrant]:
 
 def test_each_session_gets_a_grant_for_its_own_key(kbs: Kbs) -> None:
     ordered = order(kbs)
-    (first, one), (_, two) = fetch(guest(kbs)), fetch(guest(kbs))
+    (first, one), (_, two) = fetch(guest_with(kbs, SHOP)), fetch(guest_with(kbs, SHOP))
     assert one.evidence_key != two.evidence_key
     for grant in (one, two):
         assert (grant.expires_s, grant.tools_root, grant.keep_pod) == (
@@ -72,7 +66,7 @@ def test_each_session_gets_a_grant_for_its_own_key(kbs: Kbs) -> None:
             ordered.keep_pod,
         )
     # The one's grant opens nothing in the session of the other.
-    with guest(kbs).client() as client:
+    with guest_with(kbs, SHOP).client() as client:
         resource = client.get_envelope(URI, EnvelopeKind.DEBUG_GRANT)
         with pytest.raises(CcinitError) as refused:
             verify_debug_grant(first, resource.tee_pubkey, int(time.time()))
@@ -84,16 +78,16 @@ def test_each_session_gets_a_grant_for_its_own_key(kbs: Kbs) -> None:
 
 def test_guest_of_another_pod_gets_none(kbs: Kbs) -> None:
     order(kbs)
-    assert fetch(guest(kbs))
+    assert fetch(guest_with(kbs, SHOP))
     with pytest.raises(CcinitError) as refused:
-        fetch(guest(kbs, BANK))
+        fetch(guest_with(kbs, BANK))
     assert refused.value.reason == "kbs.plugin_internal_error"
     assert "mint.pod" in str(kbs.audit()[-1]["reason"])
 
 
 def test_guest_in_which_debug_was_opened_gets_none(kbs: Kbs) -> None:
     order(kbs)
-    who = guest(kbs)
+    who = guest_with(kbs, SHOP)
     assert fetch(who)
     who.tpm.pcrs[15] = extend(bytes(32), bytes(32))
     with pytest.raises(CcinitError) as refused:
@@ -104,15 +98,15 @@ def test_guest_in_which_debug_was_opened_gets_none(kbs: Kbs) -> None:
 def test_order_ends_with_its_grants(kbs: Kbs) -> None:
     order(kbs, seconds=-1)
     with pytest.raises(CcinitError) as refused:
-        fetch(guest(kbs))
+        fetch(guest_with(kbs, SHOP))
     assert refused.value.reason == "kbs.plugin_internal_error"
     assert "mint.expired" in str(kbs.audit()[-1]["reason"])
     order(kbs)
-    assert fetch(guest(kbs))
+    assert fetch(guest_with(kbs, SHOP))
 
 
 def test_without_an_order_there_is_no_grant(kbs: Kbs) -> None:
     with pytest.raises(CcinitError) as refused:
-        fetch(guest(kbs))
+        fetch(guest_with(kbs, SHOP))
     assert refused.value.reason == "kbs.plugin_internal_error"
     assert "resource.absent" in str(kbs.audit()[-1]["reason"])
