@@ -155,11 +155,11 @@ def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[
         forged: the files.
         honest: a guest that has ended: its firmware made the boot option that is forged.
     """
-    if forged.images is None and scene.platform.binds_initdata:
+    if forged.images is not None:
+        return _plan_boot_attacks(scene, forged.images, forged.pod, honest)
+    if scene.platform.binds_initdata:
         return _plan_launch_attacks(scene, forged.pod)
-    if forged.images is None:
-        return (_plan_unbound_attack(scene, forged.pod),)
-    return _plan_boot_attacks(scene, forged.images, forged.pod, honest)
+    return (_plan_unbound_attack(scene, forged.pod),)
 
 
 def _plan_launch_attacks(scene: World, pod: ForgedPod) -> tuple[Attack, ...]:
@@ -317,13 +317,19 @@ def records_of(config: GuestConfig, records: Sequence[Record]) -> Iterator[Recor
     return (record for record in records if record["session"] in sessions)
 
 
-def _judge_config(life: Life, attested: Sequence[Record]) -> list[str]:
+def _judge_end(life: Life, phase: Phase, following: Phase, code: Code) -> list[str]:
+    """Complain unless the guest ended in this phase, before the next one, with this code."""
     complaints = []
-    if Phase.CONFIG not in life.reached or Phase.NET in life.reached:
-        phases = ", ".join(phase.name for phase in sorted(life.reached))
-        complaints.append(f"it did not end in CONFIG; the host saw {phases}")
-    if Code.CONFIG not in life.codes:
-        complaints.append(f"the host was told {sorted(code.name for code in life.codes)}")
+    if phase not in life.reached or following in life.reached:
+        phases = ", ".join(one.name for one in sorted(life.reached))
+        complaints.append(f"it did not end in {phase.name}; the host saw {phases}")
+    if code not in life.codes:
+        complaints.append(f"the host was told {sorted(one.name for one in life.codes)}")
+    return complaints
+
+
+def _judge_config(life: Life, attested: Sequence[Record]) -> list[str]:
+    complaints = _judge_end(life, Phase.CONFIG, Phase.NET, Code.CONFIG)
     if attested:
         complaints.append("the guest attested")
     return complaints
@@ -339,12 +345,7 @@ def _judge_stage0(life: Life, attested: Sequence[Record]) -> list[str]:
 
 
 def _judge_verifier(attack: Attack, life: Life, attested: Sequence[Record]) -> list[str]:
-    complaints = []
-    if Phase.ATTEST not in life.reached or Phase.UNLOCK in life.reached:
-        phases = ", ".join(phase.name for phase in sorted(life.reached))
-        complaints.append(f"it did not end in ATTEST; the host saw {phases}")
-    if Code.REFUSED not in life.codes:
-        complaints.append(f"the host was told {sorted(code.name for code in life.codes)}")
+    complaints = _judge_end(life, Phase.ATTEST, Phase.UNLOCK, Code.REFUSED)
     if [record["decision"] for record in attested] != ["refused"]:
         decisions = [record["decision"] for record in attested]
         complaints.append(f"one refusal was expected, the audit log has {decisions}")
