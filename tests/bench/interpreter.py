@@ -10,14 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot
 from tests.bench.measurement import BenchError
+from tests.bench.usage import read_pss
 
 _ANSWER_SECONDS = 30.0
 _BARE = "import posix; posix.write({0}, b'.'); posix.read({0}, 1)"
-_KIB = 1024
 _CHUNK_BYTES = 4096
 
 
@@ -65,7 +64,7 @@ def _start(command: Callable[[int], tuple[str, ...]], question: bytes, answer_by
         try:
             answered = _receive(ours, answer_bytes)
             seconds = time.perf_counter() - began
-            pss_bytes = _read_pss(process.pid)
+            pss_bytes = read_pss(process.pid)
         finally:
             process.kill()
             last_words = process.communicate()[1].decode(errors="replace")[-500:]
@@ -82,12 +81,3 @@ def _receive(connection: socket.socket, count: int) -> bool:
     except TimeoutError:
         return False
     return count <= 0
-
-
-def _read_pss(pid: int) -> int:
-    """Return a process's PSS in bytes; 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (OSError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * _KIB for line in lines if line.startswith("Pss:"))

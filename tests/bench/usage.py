@@ -54,7 +54,7 @@ def watch_memory(resident: str = "") -> Iterator[Peak]:
         while not is_over.wait(_INTERVAL_SECONDS):
             parents = _descendants(os.getpid())
             shares = {
-                process: _share(process)
+                process: read_pss(process)
                 for process in parents.keys() - before.keys()
                 if not _borrows_memory(process, parents[process])
             }
@@ -101,7 +101,8 @@ def _has(process: int, argument: str) -> bool:
     return False
 
 
-def _share(process: int) -> int:
+def read_pss(process: int) -> int:
+    """Return a process's proportional share in bytes; 0 once it has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
