@@ -84,3 +84,14 @@ def test_r70_volume_that_cannot_be_one_is_refused(root: Path, root_fd: int, volu
         prepare(root_fd, root, volume)
     assert refused.value.reason == "run.image_volume"
     assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]
+
+
+@pytest.mark.parametrize("elsewhere", ["roo", "root/var/lib/db"])
+def test_r70_place_that_the_kernel_says_is_outside_is_refused(
+    root: Path, root_fd: int, elsewhere: str
+) -> None:
+    """What is bound is a path below the root's, so a root that is elsewhere has no such place."""
+    with pytest.raises(FormatError, match="leads out of the root") as refused:
+        prepare(root_fd, root.parent / elsewhere, "/var")
+    assert refused.value.reason == "run.image_volume"
+    assert prepare(root_fd, root, "/var") == [bind(root, "/var")]
