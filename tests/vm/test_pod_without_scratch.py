@@ -42,6 +42,13 @@ except OSError as error:
     print(errno.errorcode[error.errno], file.tell())
 os.unlink("/tmp/fill")
 """
+_LISTEN = """
+import os, socket
+name = os.environ["HOSTNAME"]
+rights = next(line for line in open("/proc/self/status") if line.startswith("CapEff:"))
+with socket.create_server((name, 80)) as server:
+    print(name, *server.getsockname(), rights.split()[1])
+"""
 EXIT_CODE = 7
 EXIT_SECONDS = 90.0
 SERVICE = f"""
@@ -59,6 +66,7 @@ class Lived:
 
     Attributes:
         filled: what a container said of its writes.
+        listened: what it said of a server where its name leads, and of its capabilities.
         early: how the host was refused the exit code while the pod ran.
         exit_code: what it was told at the end.
     """
@@ -66,6 +74,7 @@ class Lived:
     life: Life
     log: OwnerLog
     filled: str
+    listened: str
     early: RpcError
     exit_code: int | None
 
@@ -92,7 +101,7 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         limits = f"[limits]\nmemory_store_bytes = {STORE_BYTES}\n"
         return document(**values).replace("[limits]\n", limits)
 
-    seen: list[tuple[str, RpcError, int | None]] = []
+    seen: list[tuple[str, str, RpcError, int | None]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pod, "pod_toml", pod_toml)
         patch.setattr(pod, "ccinit_toml", ccinit_toml)
@@ -104,21 +113,23 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
             def visit(guest: Guest) -> None:
                 name, at = scene.canaries.container, owner_address(config)
                 filled = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _FILL, at=at)
+                listened = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _LISTEN, at=at)
                 early = refused_exit_code(guest)
                 watch = ExitWatch(guest.client)
                 watch.start()
                 scene.owner.ask("signal", name, "USR1", at=at)
-                seen.append((filled, early, wait_for_code(watch)))
+                seen.append((filled, listened, early, wait_for_code(watch)))
 
             began = time.monotonic()
             life = live(config, Show(), requests=2, visit=visit)
             record_boot("pod without scratch", time.monotonic() - began)
             stream = write_stream(life, scene.folder / "memory.stream")
-            ((filled, early, exit_code),) = seen
+            ((filled, listened, early, exit_code),) = seen
             return Lived(
                 life=life,
                 log=read_log(scene.owner, stream),
                 filled=filled,
+                listened=listened,
                 early=early,
                 exit_code=exit_code,
             )
@@ -151,6 +162,10 @@ def test_host_has_the_containers_exit_code_at_the_end_and_not_before(lived: Live
     assert lived.exit_code == EXIT_CODE
     (name,) = {entry.source for entry in lived.log.entries if entry.kind == "stdout"}
     assert f"{name}: exit code {EXIT_CODE}" in lived.events()
+
+
+def test_container_without_rights_serves_where_its_name_leads_on_a_low_port(lived: Lived) -> None:
+    assert lived.listened.split() == [pod.POD, "10.0.2.15", "80", "0" * 16]
 
 
 @pytest.mark.fault_row("R46", "R74")
