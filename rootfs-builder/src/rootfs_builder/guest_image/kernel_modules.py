@@ -25,6 +25,7 @@ _BLACKLIST: Final = "initcall_blacklist="
 FORBIDDEN: Final = {
     "efi_pstore": "efivars_pstore_init",
     "hv_vmbus": "hv_acpi_init",
+    "i8042": "i8042_init",
     "pvpanic": "pvpanic_init",
     "pvpanic_mmio": "pvpanic_mmio_driver_init",
     "pvpanic_pci": "pvpanic_pci_driver_init",

@@ -127,6 +127,14 @@ def test_bus_of_another_hypervisor_is_left_out_of_kernels_that_have_it_built_in(
     require_left_out(bus, f"{line} quiet initcall_blacklist=hv_acpi_init")
 
 
+def test_keyboard_of_the_host_is_left_out_where_it_is_built_in() -> None:
+    keyboard, line = "kernel/drivers/input/serio/i8042.ko\n", "initcall_blacklist=nvme_init"
+    with pytest.raises(ConfigError, match="lacks i8042_init") as error:
+        require_left_out(keyboard, line)
+    assert error.value.reason == "modules.forbidden"
+    require_left_out(keyboard, f"{line},i8042_init")
+
+
 def test_order_reads_back_by_the_guests_own_parser() -> None:
     entry = Listed(name="brd", options=("rd_nr=4", "max_part=0"), reason="test")
     planned = plan_modules([*wanted("dm_bufio"), entry], DEPENDENCIES, BUILTIN)
