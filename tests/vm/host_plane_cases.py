@@ -181,6 +181,22 @@ BY_HAND = (
         id="sysrq",
     ),
     pytest.param(
+        "send-key",
+        {"keys": [{"type": "qcode", "data": "ctrl"}, {"type": "qcode", "data": "scroll_lock"}]},
+        id="show-state",
+    ),
+    pytest.param(
+        "send-key",
+        {
+            "keys": [
+                {"type": "qcode", "data": "ctrl"},
+                {"type": "qcode", "data": "alt"},
+                {"type": "qcode", "data": "delete"},
+            ]
+        },
+        id="ctrl-alt-del",
+    ),
+    pytest.param(
         "device_add",
         {"driver": "virtserialport", "name": "org.qemu.guest_agent.0"},
         id="agents-port",
@@ -188,4 +204,4 @@ BY_HAND = (
     pytest.param("set_link", {"name": "net", "up": False}, id="cable-out"),
     pytest.param("set_link", {"name": "net", "up": True}, id="cable-in"),
 )
-"""Commands of QEMU's machine protocol. Ctrl-Alt-Del is the orderly stop, and not among them."""
+"""Commands of QEMU's machine protocol. No guest has a keyboard, so what is typed is lost."""
