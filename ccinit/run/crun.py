@@ -161,10 +161,10 @@ class Crun:
             with keeping_orphans():
                 try:
                     await self._run(("exec", "--detach", *options, *files, name), fds)
+                    return adopt(_read_pid(pid_path))
                 except BaseException:
                     _end_started(pid_path)
                     raise
-                return adopt(_read_pid(pid_path))
         finally:
             _remove(path)
             _remove(pid_path)
@@ -241,7 +241,7 @@ async def _wait(process: Process, seconds: float) -> None:
 
 
 def _end_started(pid_path: str) -> None:
-    """Kill the program of an `exec` that has failed or was cut short, if it runs already."""
+    """Kill the program of an `exec` that has failed, also to own it, or was cut short."""
     try:
         program = adopt(_read_pid(pid_path))
     except CcinitError:

@@ -277,6 +277,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         image_cases.server_of_user_0,
         pod_cases.seccomp,
         stop_cases.stopped_exec,
+        stop_cases.refused_exec,
         stop_cases.refused_supervisor,
         stop_cases.stopped_supervisor,
     )

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ccinit.errors import CcinitError
@@ -61,6 +62,31 @@ async def stopped_exec(work: Path) -> dict[str, object]:
             asking.cancel()
         if not await becomes(alone, made.cgroup):
             still_running.append("once it runs")
+        await made.stop(0)
+    os.close(null)
+    return summary(made, work, record) | {"still_running": still_running}
+
+
+async def refused_exec(work: Path) -> dict[str, object]:
+    """Refuse each call that it makes; say after which a program runs that nobody has."""
+    record, still_running = Record(), []
+    null = os.memfd_create("null")
+    made = supervisor(workload(container(SLEEPER), work), work, record)
+    async with TaskGroup() as group:
+        group.start(made.run(), "container")
+        while not record.stdout:  # from then on its own tasks make no call
+            await sleep(STEP_SECONDS)
+        alone = pids_of(made.cgroup)
+        for failing in each_failing_call(errno.EMFILE):
+            program, sleeper = None, ("/usr/bin/sleep", "60")
+            with failing.refusing(), suppress(CcinitError):
+                program = await made.exec(sleeper, stdin=null, stdout=null, stderr=null)
+            if program is not None:
+                program.kill()
+                program.disown()
+            if not await becomes(alone, made.cgroup):
+                still_running.append(repr(failing))
+                break  # there is one more from now on
         await made.stop(0)
     os.close(null)
     return summary(made, work, record) | {"still_running": still_running}

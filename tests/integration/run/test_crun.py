@@ -253,8 +253,9 @@ def test_supervisor_leaves_nothing_behind_wherever_it_is_stopped_or_refused(case
     assert report["left_after"] == []
 
 
-def test_exec_that_is_cut_short_leaves_no_program_in_the_container() -> None:
-    report = run_case("stopped_exec")
+@pytest.mark.parametrize("case", ["stopped_exec", "refused_exec"])
+def test_exec_that_is_cut_short_or_refused_leaves_no_program_in_the_container(case: str) -> None:
+    report = run_case(case)
     assert_clean(report)
     assert report["still_running"] == []
 
