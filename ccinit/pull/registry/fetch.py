@@ -9,10 +9,11 @@ the network (`layers.verify`).
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from ccinit.errors import ChildError, VerificationError
+from ccinit.errors import ChildError, DeadlineError, PeerError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import Descriptor, Layer, Manifest
 from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.kernel.clock import boottime
 from ccinit.pull.blob import BlobVerifier
 from ccinit.pull.documents import (
     verify_config,
@@ -38,6 +39,8 @@ from ccinit.pull.registry.sources import SourceChannel, open_source
 A = TypeVar("A")
 
 _PROGRESS_BYTES = 16 << 20
+_TIME_IS_OVER = frozenset(("net.deadline", "registry.deadline"))
+"""By whomever it was used up: what a disk cannot take is not read from the network, either."""
 
 
 class FetchChannel(SourceChannel, Protocol):
@@ -104,10 +107,24 @@ def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, .
 def _fetch_layers(
     registry: Registry, layers: tuple[Layer, ...], sink: LayerWriter, channel: FetchChannel
 ) -> None:
-    downloaded = 0
+    downloaded, began, waited_seconds = 0, boottime(), 0.0
+
+    def pass_on(data: bytes) -> None:
+        nonlocal waited_seconds
+        before = boottime()
+        sink.write(data)
+        waited_seconds += boottime() - before
+
     for layer in layers:
-        download = _LayerDownload(layer.blob, sink.write, channel, downloaded)
-        registry.blob(layer.blob.digest, download)
+        download = _LayerDownload(layer.blob, pass_on, channel, downloaded)
+        try:
+            registry.blob(layer.blob.digest, download)
+        except PeerError as error:
+            took_seconds = boottime() - began
+            if error.reason not in _TIME_IS_OVER or waited_seconds < took_seconds / 2:
+                raise
+            detail = f"layers waited {waited_seconds:.0f} of {took_seconds:.0f} s to be unpacked"
+            raise DeadlineError("pull.slow", detail) from error
         download.finish()
         sink.end_layer()
         downloaded += layer.blob.size

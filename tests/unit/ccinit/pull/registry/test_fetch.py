@@ -1,11 +1,13 @@
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
-from ccinit.errors import CcinitError, ChildError
+from ccinit.errors import CcinitError, ChildError, PeerError
 from ccinit.formats.encoding import wire
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.pull.layers.stream import LayerWriter
 from ccinit.pull.messages.fetch import (
     AcceptedImage,
     Downloaded,
@@ -17,6 +19,7 @@ from ccinit.pull.messages.fetch import (
     PullRequest,
     SendLayers,
 )
+from ccinit.pull.registry import fetch
 from ccinit.pull.registry.client import Registry
 from ccinit.pull.registry.fetch import fetch_image
 from ccinit.secret import Secret
@@ -121,6 +124,42 @@ def test_layer_that_breaks_once_is_sent_once(reason: str) -> None:
     harness.http.script(LAYERS[1], broken_after(IMAGE.blobs[LAYERS[1]][:30], reason))
     harness.fetch()
     assert harness.channel.pipe.layers()[1] == IMAGE.blobs[LAYERS[1]]
+
+
+@pytest.mark.parametrize(
+    ("writing", "receiving", "over", "reason"),
+    [
+        (40, 10, "net.deadline", "pull.slow"),
+        (40, 10, "registry.deadline", "pull.slow"),
+        (10, 40, "net.deadline", "net.deadline"),
+        (10, 40, "registry.deadline", "registry.deadline"),
+        (40, 10, "net.dns", "net.dns"),
+    ],
+)
+def test_time_that_is_over_is_told_of_who_used_it_up(
+    writing: int, receiving: int, over: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    write = LayerWriter.write
+
+    def write_slowly(writer: LayerWriter, data: bytes) -> None:
+        nonlocal now
+        now += writing
+        write(writer, data)
+
+    def break_late(sink: Callable[[bytes], None], offset: int) -> None:
+        nonlocal now
+        sink(IMAGE.blobs[LAYERS[1]][offset:30])
+        now += receiving
+        raise PeerError(over, "r.example:443")
+
+    monkeypatch.setattr(fetch, "boottime", lambda: now)
+    monkeypatch.setattr(LayerWriter, "write", write_slowly)
+    harness = Harness()
+    harness.fetch()
+    harness = Harness()
+    harness.http.script(LAYERS[1], break_late)
+    assert harness.refusal() == reason
 
 
 def test_layer_that_is_another_when_it_is_begun_anew_is_refused() -> None:
