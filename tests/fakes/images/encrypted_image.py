@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ccinit.formats.oci.image import MediaType
-from tests.fakes.images.registry import CONFIG, LAYER, FakeImage, descriptor, digest_of
+from tests.fakes.images.registry import LAYER, FakeImage, descriptor, digest_of, join_image
 
+GZIPPED = f"{LAYER}+gzip"
 KEY, NONCE, IV = b"k" * 32, b"n" * 16, b"i" * 12
 KEK = b"K" * 32
 KID = "kbs:///default/image-key/1"
@@ -86,30 +86,11 @@ def seal(tar: bytes, pack: Callable[[bytes], bytes] = gzip.compress) -> Sealed:
 
 def make_encrypted_image(layers: Sequence[Sealed | bytes], tars: Sequence[bytes]) -> FakeImage:
     """Return an image; a layer that is bytes is a packed tar in clear."""
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Cmd": ["/bin/true"]},
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
-        }
-    ).encode()
-    descriptors = [
-        {
-            **descriptor(f"{LAYER}+gzip+encrypted", layer.blob),
-            "annotations": layer.annotations,
-        }
+    described = [
+        ({**descriptor(f"{GZIPPED}+encrypted", layer.blob), "annotations": layer.annotations},
+         layer.blob)
         if isinstance(layer, Sealed)
-        else descriptor(f"{LAYER}+gzip", layer)
+        else (descriptor(GZIPPED, layer), layer)
         for layer in layers
-    ]
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": MediaType.OCI_MANIFEST.value,
-            "config": descriptor(CONFIG, config),
-            "layers": descriptors,
-        }
-    ).encode()
-    blobs = [layer.blob if isinstance(layer, Sealed) else layer for layer in layers]
-    return FakeImage(manifest, config, {digest_of(data): data for data in (config, *blobs)})
+    ]  # fmt: skip
+    return join_image(described, list(map(digest_of, tars)), {"Cmd": ["/bin/true"]})

@@ -55,15 +55,25 @@ def make_image(
 ) -> FakeImage:
     """Return an honest image with the given layer tars, unless told otherwise."""
     layers = [pack(tar) for tar in tars]
+    return join_image(
+        [(descriptor(media_type, layer), layer) for layer in layers],
+        list(diff_ids or map(digest_of, tars)),
+        config or {"Cmd": ["/bin/true"]},
+    )
+
+
+def join_image(
+    layers: Sequence[tuple[Mapping[str, object], bytes]],
+    diff_ids: Sequence[str],
+    config: Mapping[str, object],
+) -> FakeImage:
+    """Return an image of layers, each a descriptor and what it describes."""
     image_config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": dict(config or {"Cmd": ["/bin/true"]}),
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": list(diff_ids or [digest_of(tar) for tar in tars]),
-            },
+            "config": dict(config),
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         }
     ).encode()
     manifest = json.dumps(
@@ -71,11 +81,11 @@ def make_image(
             "schemaVersion": 2,
             "mediaType": MediaType.OCI_MANIFEST.value,
             "config": descriptor(CONFIG, image_config),
-            "layers": [descriptor(media_type, layer) for layer in layers],
+            "layers": [described for described, _layer in layers],
         }
     ).encode()
-    blobs = {digest_of(data): data for data in (image_config, *layers)}
-    return FakeImage(manifest, image_config, blobs)
+    blobs = (image_config, *(layer for _described, layer in layers))
+    return FakeImage(manifest, image_config, {digest_of(data): data for data in blobs})
 
 
 def make_index(image: FakeImage, *, platforms: Sequence[tuple[str, str]]) -> bytes:
