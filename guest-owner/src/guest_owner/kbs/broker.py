@@ -143,7 +143,7 @@ class KeyBroker:
         attested = self._identify(cookie, bearer)
         uri = self._parse_path(attested, path)
         try:
-            if refusal := self._why_denied(attested, uri):
+            if (refusal := self._why_denied(attested, uri)) is not None:
                 raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
             body, minted = self._make_body(attested, uri)
         except KbsRefusedError:
@@ -170,7 +170,7 @@ class KeyBroker:
         try:
             uri = parse_counter_path(path)
             resource = str(uri)
-            if refusal := self._why_denied(attested, counter_rule(uri)):
+            if (refusal := self._why_denied(attested, counter_rule(uri))) is not None:
                 raise self._decisions.deny(attested, resource, refusal, Variant.POLICY_DENY)
             self._require_pod(attested, uri.path.partition("/")[0])
             counter = (
@@ -215,8 +215,8 @@ class KeyBroker:
             data, kind, told = identity.data, EnvelopeKind.TLS_IDENTITY, identity.fingerprint
         return encode_envelope(Envelope(uri=uri, kind=kind, data=data)), f"{kind} sha256:{told}"
 
-    def _why_denied(self, attested: Attested, uri: ResourceUri) -> str:
-        """Return why the resource stays, or "" if it may be released."""
+    def _why_denied(self, attested: Attested, uri: ResourceUri) -> str | None:
+        """Return why the resource stays; None if it may be released."""
         subject = attested.subject
         references, policy = self._store.read_references(), self._store.read_policy()
         if not subject.is_registered(references):
@@ -224,7 +224,7 @@ class KeyBroker:
         if not references.uphold(attested.basis):
             return "a key, certificate or requirement that the guest was appraised by was withdrawn"
         decision = decide(policy, uri, subject.with_aliases(references))
-        return decision.reason if isinstance(decision, Deny) else ""
+        return decision.reason if isinstance(decision, Deny) else None
 
     def _identify(self, cookie: str | None, bearer: str | None) -> Attested:
         """Return who asks: by the cookie's session if that attested, else by the token."""
@@ -236,7 +236,7 @@ class KeyBroker:
             raise KbsRefusedError(Variant.TOKEN_NOT_FOUND, "Attestation Token not found")
         told = "Token Verifier error"
         try:
-            if name_issuer(bearer) in {"", ISSUER}:
+            if name_issuer(bearer) in {None, ISSUER}:
                 return self._signer.verify(bearer)
             return self._passports.admit(bearer)
         except EvidenceRefusedError as error:

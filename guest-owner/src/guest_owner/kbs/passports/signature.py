@@ -39,13 +39,13 @@ class SignedClaims:
     claims: Mapping[str, JsonValue]
 
 
-def name_issuer(token: str) -> str:
-    """Return whom a token names as its issuer, nothing verified; "" if that cannot be read."""
+def name_issuer(token: str) -> str | None:
+    """Return whom a token names as its issuer, nothing verified; None if that cannot be read."""
     try:
         issuer = _read(token.split(".")[1], "passport.claims").get("iss")
     except (CcinitError, IndexError):
-        return ""
-    return issuer if isinstance(issuer, str) else ""
+        return None
+    return issuer if isinstance(issuer, str) else None
 
 
 def verify_signature(token: str, issuers: Iterable[Issuer]) -> SignedClaims:
