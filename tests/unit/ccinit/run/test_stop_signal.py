@@ -35,6 +35,7 @@ def test_signal_of_any_usual_spelling_is_read(text: str, number: int) -> None:
         *("0", "65", "-1", "999", "3 ", "\u0663"),
         *("SIGNOTHING", "sigterm ", "s\u0131gint", "SIG", "SIG_DFL", "SIGTERM+1"),
         *("SIGRTMIN+", "SIGRTMIN+99", "SIGRTMIN+\u0663"),
+        *("9" * 5000, "SIGRTMIN+" + "9" * 5000),  # `int` would not read these
     ],
 )
 def test_what_is_no_signal_is_refused(text: str) -> None:
