@@ -205,7 +205,7 @@ def check_result(
         case "state" | "wait":
             assert result == world.state.report()
         case "stop":
-            asked = before[4] if before[0] else None
+            asked = before[3] if before[0] else None
             assert world.service.stopping.is_set()
             assert asked is None or world.service.stop_grace_seconds == asked
         case "start":

@@ -18,6 +18,7 @@ from ccinit.formats.oci.image import (
 )
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry.authentication import (
+    BearerChallenge,
     find_credential,
     parse_token,
     select_challenge,
@@ -74,7 +75,9 @@ def select(document: object) -> None:
 
 def ask(challenge: object) -> None:
     """The token service stands below the registry's domain and is asked over TLS."""
-    url = urlsplit(token_request(challenge, REFERENCE, None).url)  # type: ignore[arg-type]
+    if not isinstance(challenge, BearerChallenge):
+        return
+    url = urlsplit(token_request(challenge, REFERENCE, None).url)
     assert url.scheme == "https"
     assert url.hostname is not None
     assert url.hostname == "team.example" or url.hostname.endswith(".team.example")
