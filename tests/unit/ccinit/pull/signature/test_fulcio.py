@@ -45,9 +45,53 @@ def signer(common_name: str) -> x509.Certificate:
     return builder.sign(AUTHORITY.key, SHA256())
 
 
-def verify(leaf: x509.Certificate) -> object:
-    chain, roots = (AUTHORITY.intermediate,), (AUTHORITY.root,)
-    return verify_certificate(leaf, chain, roots=roots, fulcio=FULCIO, seconds=fake.NOW)
+def verify(
+    leaf: x509.Certificate,
+    issuer: x509.Certificate = AUTHORITY.intermediate,
+    seconds: int = fake.NOW,
+) -> object:
+    roots = (AUTHORITY.root,)
+    return verify_certificate(leaf, (issuer,), roots=roots, fulcio=FULCIO, seconds=seconds)
+
+
+def issuer(*, is_authority: bool, may_sign: bool) -> x509.Certificate:
+    """The intermediate certificate, as its root may have signed it."""
+    like = AUTHORITY.intermediate
+    usage = (like if may_sign else AUTHORITY.issue(KEY)).extensions
+    builder = x509.CertificateBuilder(
+        issuer_name=like.issuer,
+        subject_name=like.subject,
+        public_key=like.public_key(),
+        serial_number=8,
+        not_valid_before=like.not_valid_before_utc,
+        not_valid_after=like.not_valid_after_utc,
+    )
+    for extension in (
+        x509.BasicConstraints(ca=is_authority, path_length=None),
+        usage.get_extension_for_class(x509.KeyUsage).value,
+    ):
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(AUTHORITY.root_key, SHA256())
+
+
+@pytest.mark.parametrize(("is_authority", "may_sign"), [(False, True), (True, False)])
+def test_holder_of_a_certificate_who_is_no_issuer_makes_no_signer(
+    *, is_authority: bool, may_sign: bool
+) -> None:
+    """Or whoever has one for an address of his own could issue one for any other."""
+    leaf = AUTHORITY.issue(KEY)
+    assert verify(leaf, issuer(is_authority=True, may_sign=True))
+    with pytest.raises(VerificationError) as refused:
+        verify(leaf, issuer(is_authority=is_authority, may_sign=may_sign))
+    assert refused.value.reason == "signature.certificate"
+
+
+@pytest.mark.parametrize("seconds", [-1, 253_402_300_800, 1 << 63])
+def test_time_of_a_log_that_is_none_is_refused(seconds: int) -> None:
+    assert verify(AUTHORITY.issue(KEY))
+    with pytest.raises(VerificationError, match="no time") as refused:
+        verify(AUTHORITY.issue(KEY), seconds=seconds)
+    assert refused.value.reason == "signature.certificate"
 
 
 def test_name_that_the_library_warns_of_is_malformed() -> None:

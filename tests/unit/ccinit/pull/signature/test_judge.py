@@ -36,11 +36,14 @@ from tests.unit.ccinit.pull.signature.signature_request import (
 @pytest.mark.parametrize("kind", KEYS)
 def test_signature_by_a_key_of_the_policy_is_accepted(kind: str) -> None:
     key = KEYS[kind]
-    signed = classic(classic_layer(payload(), key))
+    _, annotations = layer = classic_layer(payload(), key)
+    signed = classic(layer)
     accepted = judge(policy_of(by_key(key)), signed)
     assert accepted.documents == (parse_digest(IMAGE.digest),)
     assert accepted.reasons == ("signed by key 1 of the policy",)
     assert refusal(policy_of(by_key(STRANGER)), signed) == "signature.key"
+    changed = classic((payload(name=f"{NAME}:v2"), annotations))
+    assert refusal(policy_of(by_key(key)), changed) == "signature.key"
 
 
 def test_policy_may_name_several_keys_or_resources_with_keys() -> None:

@@ -140,6 +140,12 @@ def late(seconds: int) -> fake.Log:
     return replace(LOG, time=NOW + seconds)
 
 
+def issued_by(tag: bytes, more: int = 0) -> x509.Certificate:
+    """One whose issuer would be right if nobody looked at how it is encoded."""
+    encoded = tag + bytes([len(fake.ISSUER) + more]) + fake.ISSUER.encode()
+    return FULCIO.issue(KEY, issuers={fake.ISSUER_V2: encoded})
+
+
 SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 CERTIFICATES: dict[str, tuple[Attachment, str]] = {
     "none": (classic(LOGGED), "signature.certificate"),
@@ -168,6 +174,12 @@ CERTIFICATES: dict[str, tuple[Attachment, str]] = {
                 KEY, issuers={fake.ISSUER_V1: fake.ISSUER.encode(), fake.ISSUER_V2: b"\x0c\x01x"}
             )
         ),
+        "signature.issuer",
+    ),
+    "vouched for in another type": (certified(issued_by(b"\x13")), "signature.issuer"),
+    "vouched for in another length": (certified(issued_by(b"\x0c", 1)), "signature.issuer"),
+    "vouched for by no text": (
+        certified(FULCIO.issue(KEY, issuers={fake.ISSUER_V2: b"\x0c"})),
         "signature.issuer",
     ),
     "vouched for by nobody": (
