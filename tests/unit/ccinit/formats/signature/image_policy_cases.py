@@ -135,6 +135,15 @@ OURS_ONLY: dict[str, tuple[bytes, str]] = {
         "policy.requirement.keyDatas",
     ),
     "too many requirements": (policy(*[ACCEPT] * 17), "policy.default"),
+    "too many scopes": (
+        policy(ACCEPT, transports={"docker": {f"r{n}.example": [ACCEPT] for n in range(513)}}),
+        "policy.scopes",
+    ),
+    "key that is too long": (
+        policy(signed(keyData=base64.b64encode(bytes((64 << 10) + 1)).decode())),
+        "policy.key_data",
+    ),
     "certificate for an empty name": (policy(fulcio(subjectEmail="")), "policy.fulcio"),
+    "certificate from an empty issuer": (policy(fulcio(oidcIssuer="")), "policy.fulcio"),
 }
 """What is legal elsewhere, and cannot be honoured here."""
