@@ -23,6 +23,7 @@ def test_resource_uri_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "a/b/c",
         "kbs://host/a/b/c",
         "kbs:///a/b",
         "kbs:///a/b/c/d",
