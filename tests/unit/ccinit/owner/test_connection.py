@@ -28,66 +28,10 @@ from ccinit.owner.connection import Connection, ConnectionLimits
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port
 from ccinit.owner.session import Call
 from tests.fakes.machine.scarcity import count_descriptors
+from tests.unit.ccinit.owner.plain_tls import PlainTls
 
 LARGE = encode_result(METHODS["metrics"], (bytes(32 << 10),))
 REFUSED = CallEnd(code=RpcError.DENIED, reason="owner.allow", detail="no")
-
-
-class PlainTls:
-    """Passes bytes on as they are; the socket is there to be waited for.
-
-    Attributes:
-        pieces: what the client sends, one for each time that its socket is found readable.
-        uris: of its certificate.
-        closes: once it has sent everything.
-        drips: how often it sends a part of a record that has no end, before everything else.
-    """
-
-    group = 0x11EC
-
-    def __init__(self, client: socket.socket) -> None:
-        self.pieces: list[bytes] = []
-        self.uris: tuple[str, ...] = ("urn:ccinit:role:exec",)
-        self.shakes = True
-        self.closes = True
-        self.drips = 0
-        self.is_closed = False
-        self._client = client
-        self._waiting: list[bytes] = []
-        self._out = b""
-
-    def start(self) -> None:
-        if self.pieces or self.closes or self.drips:
-            self._client.send(b"!")
-
-    def shake_hands(self) -> bool:
-        return self.shakes
-
-    def peer_names(self) -> tuple[str, tuple[str, ...]]:
-        return "ops", self.uris
-
-    def feed(self, data: bytes) -> None:
-        assert data == b"!"
-        if self.drips:
-            self.drips -= 1
-            self.start()
-            return
-        self._waiting.append(self.pieces.pop(0) if self.pieces else b"")
-        if self._waiting[-1]:
-            self.start()
-
-    def read(self) -> bytes | None:
-        return self._waiting.pop(0) if self._waiting else None
-
-    def write(self, data: bytes) -> None:
-        self._out += data
-
-    def take(self) -> bytes:
-        data, self._out = self._out, b""
-        return data
-
-    def close(self) -> None:
-        self.is_closed = True
 
 
 class World:
@@ -192,52 +136,43 @@ def test_handshake_goes_on_as_the_client_does(
     assert world.client.recv(64) == b"our flight"
 
 
-def test_client_that_is_refused_is_sent_the_alert(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_client_that_is_refused_is_sent_the_alert_if_it_is_there_and_the_log_says_why(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
 ) -> None:
     def refuse() -> bool:
         world.tls.write(b"alert")
         raise PeerError("net.certificate", "no certificate")
 
     monkeypatch.setattr(world.tls, "shake_hands", refuse)
-    with pytest.raises(PeerError):
-        world.connection().shake_hands()
-    assert world.client.recv(64) == b"alert"
-
-
-def test_client_that_is_gone_is_told_nothing_and_the_log_why_it_was_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> bool:
-        world.tls.write(b"alert")
-        raise PeerError("net.certificate", "no certificate")
-
-    monkeypatch.setattr(world.tls, "shake_hands", refuse)
-    world.client.close()
+    if is_gone:
+        world.client.close()
     with pytest.raises(PeerError) as refused:
         world.connection().shake_hands()
     assert refused.value.reason == "net.certificate"
+    assert is_gone or world.client.recv(64) == b"alert"
+
+
+def serve_client_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
+    world.tls.start()
+    world.client.close()
+    world.connection().serve()
 
 
 def test_client_that_breaks_a_rule_and_is_gone_ends_by_that_rule(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
     world.tls.pieces, world.tls.closes = [b"\xc0"], False
-    world.tls.start()
-    world.client.close()
     with pytest.raises(FormatError) as ended:
-        world.connection().serve()
+        serve_client_that_is_gone(world, monkeypatch)
     assert ended.value.reason == "owner.message"
 
 
 def test_client_that_is_gone_when_it_has_said_so_has_broken_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
-    world.tls.start()
-    world.client.close()
-    world.connection().serve()
+    serve_client_that_is_gone(world, monkeypatch)
 
 
 def test_socket_that_breaks_is_the_clients_end(world: World) -> None:
@@ -274,9 +209,8 @@ def test_each_of_many_messages_has_its_own_time(
     world.limits["message_seconds"] = 10.0
     stream = b"".join(request(number) for number in range(5))
     cuts = [4 + number * len(request()) for number in range(5)]
-    pieces = [
-        stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
-    ]
+    bounds = zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    pieces = [stream[start:end] for start, end in bounds]
     assert b"" not in pieces
 
     def start() -> None:

@@ -1,4 +1,4 @@
-"""What ATTEST asks for, what evidence is made of, and when the log is bound."""
+"""How ATTEST asks, what evidence is made of, and when the log is bound."""
 
 import hashlib
 from types import SimpleNamespace
@@ -17,50 +17,24 @@ from ccinit.agent.jobs.messages.kbs import (
     KbsReply,
     KbsRequest,
     Released,
-    Wanted,
 )
 from ccinit.agent.phases import attestation
 from ccinit.agent.phases import evidence as evidence_module
-from ccinit.agent.phases.attestation import plan_resources, request_resources
+from ccinit.agent.phases.attestation import request_resources
 from ccinit.attest.detect import Platform
 from ccinit.boot import clock
 from ccinit.errors import ChildError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import counter_uri
-from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
+from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, Lock, TaskGroup
 from ccinit.kernel.task import sleep
 from ccinit.values import replace
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.platforms.measured_events import MeasuredEvents
-
-
-def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:
-    pod = parse_pod_manifest(FULL_POD)
-    wanted = plan_resources(pod)
-    assert [str(one.uri).rpartition("/")[2] for one in wanted] == [
-        "log-psk",
-        "volume-key-data",
-        "file-auth",
-        "file-policy",
-        "image-key",
-        "file-token",
-    ]
-    owner = OwnerConfig(port=8444, client_ca_pem="roots")
-    (identity,) = set(plan_resources(pod, owner)) - set(wanted)
-    assert identity == Wanted(
-        uri=parse_resource_uri("kbs:///ccinit/demo/tls-identity"),
-        kind=EnvelopeKind.TLS_IDENTITY,
-        identity=ExpectedIdentity(pod="demo", roots_pem="roots"),
-    )
-    assert all(one.identity is None for one in wanted)
-    assert [str(one.uri).rpartition("/")[2] for one in wanted if one.is_policy] == ["file-policy"]
-    assert wanted[3].kind is EnvelopeKind.FILE
-
 
 DOCUMENT = b"document"
 NOW = 1_800_000_000
@@ -292,11 +266,10 @@ def test_kbs_child_that_brings_something_else_than_asked_for_is_refused(
     released: tuple[Released, ...], counters: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, configured = Session(monkeypatch), configured_on(Tee.TPM)
-    owner = OwnerConfig(port=0, client_ca_pem="roots")
+    owner, steps = OwnerConfig(port=0, client_ca_pem="roots"), (CounterStep(uri=COUNTER),)
     wanted = (attestation.want_identity(configured.manifest, owner),)
 
     def ask() -> KbsReply:
-        steps = (CounterStep(uri=COUNTER),)
         return EventLoop().run(
             request_resources(session.guest, configured, wanted, counters=steps, has_clock=False)
         )
@@ -388,11 +361,21 @@ def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -
     assert request.parameters == sent
 
 
-@pytest.mark.parametrize(("limit", "patience"), [(600, 540), (60, 54), (1, 1)])
-def test_kbs_child_gives_up_before_it_is_given_up(limit: int, patience: int) -> None:
+@pytest.mark.parametrize(
+    ("times", "patience", "seconds"),
+    [
+        ({"attest_seconds": 600}, 540, 600),
+        ({"attest_seconds": 60}, 54, 60),
+        ({"attest_seconds": 1}, 1, 1),
+        ({"attest_seconds": 600, "most_seconds": 30}, 27, 30),
+    ],
+)
+def test_kbs_child_gives_up_before_it_is_given_up(
+    times: dict[str, int], patience: int, seconds: int
+) -> None:
     """So that the owner's log has what the last attempt failed with."""
-    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=limit)
-    assert (request.seconds, seconds) == (patience, limit)
+    request, most_seconds = ask_kbs_child(Tee.TPM, **times)
+    assert (request.seconds, most_seconds) == (patience, seconds)
 
 
 def test_kbs_that_a_later_phase_asks_has_what_is_left_of_that() -> None:
@@ -400,8 +383,3 @@ def test_kbs_that_a_later_phase_asks_has_what_is_left_of_that() -> None:
     request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=600, phase_seconds=200)
     assert 170 < request.seconds <= 180
     assert 190 < seconds <= 200
-
-
-def test_kbs_that_is_told_at_the_end_has_the_time_of_that_step() -> None:
-    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=600, most_seconds=30)
-    assert (request.seconds, seconds) == (27, 30)
