@@ -17,7 +17,7 @@ import pytest
 def test_r50_good(fault_seen):
     fault_seen.guest("reference.tag")
 
-@pytest.mark.fault_row("R68", "R69")
+@pytest.mark.fault_row("R68", "R41")
 @pytest.mark.parametrize("number", [1, 2])
 def test_marked(number):
     assert number < 3
@@ -53,10 +53,10 @@ def rows(tree: Path) -> dict[str, dict[str, Any]]:
 
 
 def verdicts(tree: Path) -> dict[str, str]:
-    return {name: rows(tree)[name]["verdict"] for name in ("R50", "R68", "R69")}
+    return {name: rows(tree)[name]["verdict"] for name in ("R50", "R68", "R41")}
 
 
-PASSING = dict.fromkeys(("R50", "R68", "R69"), "pass")
+PASSING = dict.fromkeys(("R50", "R68", "R41"), "pass")
 
 
 def test_run_makes_a_report_with_every_row(tree: Path) -> None:
@@ -74,22 +74,22 @@ def test_test_that_breaks_makes_its_rows_fail_and_no_other(tree: Path) -> None:
     broken = GOOD.replace("number < 3", "number < 2")
     (tree / TEST).write_text(broken)
     run(tree, code=1)
-    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R69": "fail"}
+    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R41": "fail"}
     assert rows(tree)["R68"]["why"] == f"failed: {TEST}::test_marked[2]"
     assert rows(tree)["R68"]["tests"]["passed"] == 1
 
 
 def test_runs_of_one_tree_are_merged_and_those_of_another_do_not_count(tree: Path) -> None:
     run(tree, "-k", "r50")
-    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R69": "fail"}
+    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R41": "fail"}
     run(tree, "-k", "marked")
     assert verdicts(tree) == PASSING
     (tree / "code.py").write_text("# another state\n")
     run(tree, "-k", "r50")
-    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R69": "fail"}
+    assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R41": "fail"}
     (tree / "code.py").unlink()
     run(tree, "-k", "marked")  # the earlier pass of this state is gone
-    assert verdicts(tree) == {"R50": "fail", "R68": "pass", "R69": "pass"}
+    assert verdicts(tree) == {"R50": "fail", "R68": "pass", "R41": "pass"}
 
 
 def test_run_during_which_the_tree_changes_is_not_recorded(tree: Path) -> None:
@@ -105,7 +105,7 @@ def test_run_during_which_the_tree_changes_is_not_recorded(tree: Path) -> None:
 @pytest.mark.parametrize("row", ["R0", "R99", "51", "r51"])
 def test_row_that_does_not_exist_ends_the_collection(tree: Path, row: str) -> None:
     run(tree, "--collect-only")
-    (tree / TEST).write_text(GOOD.replace('"R69"', f'"{row}"'))
+    (tree / TEST).write_text(GOOD.replace('"R41"', f'"{row}"'))
     assert f"not in tests/faults/rows.toml: {row}" in run(tree, "--collect-only", code=4)
 
 
