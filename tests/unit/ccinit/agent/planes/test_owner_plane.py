@@ -82,6 +82,22 @@ def connect() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
+def see_connection_end(guest: "Guest") -> None:
+    """Open the plane, connect to it, wait until the connection is ended, and close the plane."""
+
+    async def main() -> None:
+        plane = open_plane(guest)
+        await sleep(0)
+        ours, theirs = connect()
+        plane.take(theirs)
+        with ours:
+            await readable(ours.fileno())
+            assert ours.recv(1) == b""
+        await guest.teardown.run()
+
+    guest.loop.run(main())
+
+
 @pytest.mark.parametrize(("is_known", "source"), [(False, "owner"), (True, "ccinit")])
 def test_end_of_a_connection_is_the_guests_own_event_only_if_its_client_is_known(
     guest: "Guest",
@@ -103,16 +119,7 @@ def test_end_of_a_connection_is_the_guests_own_event_only_if_its_client_is_known
     monkeypatch.setattr(guest, "event", event)
     monkeypatch.setattr(guest.children, "run", fail)
 
-    async def main() -> None:
-        plane = open_plane(guest)
-        await sleep(0)
-        ours, theirs = connect()
-        plane.take(theirs)
-        with ours:
-            await readable(ours.fileno())
-        await guest.teardown.run()
-
-    guest.loop.run(main())
+    see_connection_end(guest)
     name = "alice (logs)" if is_known else "nobody"
     end = f"owner: {name}: connection ended: net.tls: owner plane: …"
     assert sealed[-1] == (end, source)
@@ -264,16 +271,5 @@ def test_handshake_that_fails_as_by_a_late_clock_makes_the_clock_doubted(
 
     monkeypatch.setattr(guest.children, "run", refuse)
 
-    async def main() -> bool:
-        plane = open_plane(guest)
-        await sleep(0)
-        ours, theirs = connect()
-        plane.take(theirs)
-        with ours:
-            await readable(ours.fileno())
-            assert ours.recv(1) == b""
-        doubted = guest.clock_doubted.is_set()
-        await guest.teardown.run()
-        return doubted
-
-    assert guest.loop.run(main()) is is_doubted
+    see_connection_end(guest)
+    assert guest.clock_doubted.is_set() is is_doubted
