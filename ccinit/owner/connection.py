@@ -95,7 +95,7 @@ class Connection:
     def _turn(self) -> None:
         """Wait for something, and do what it allows."""
         ready = self._poll()
-        if self._socket in ready:
+        if ready.get(self._socket, 0) & ~select.POLLOUT:  # that alone is no reason to read
             self._receive()
         if not self._is_full():  # or nobody has looked whether an output has something left
             self._move(ready)

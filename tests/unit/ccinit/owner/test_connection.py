@@ -308,6 +308,30 @@ def test_client_that_takes_little_at_a_time_is_served_to_the_end(
     assert world.replies() == [Reply(msgid=msgid, outcome=outcome) for msgid in (1, 2)]
 
 
+def test_socket_that_takes_more_is_not_read_from_before_it_has_taken_enough(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever takes a part of each answer could have the guest keep the rest of all of them."""
+    untaken: list[int] = []
+
+    def take_some(_connection: Connection) -> float:
+        world.take(8192)
+        return 0.001
+
+    def carry(_call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+        untaken.append(len(untaken) * len(encode_reply(1, LARGE)) - len(world.received))
+        return CallAnswer(end=CallEnd(result=LARGE)), ()
+
+    monkeypatch.setattr(Connection, "_patience", take_some)
+    monkeypatch.setattr(world, "carry", carry)
+    world.tls.pieces = [request(1)] * 8
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits = {"pending_bytes": 4096}
+    world.serve()
+    assert len(untaken) == 8
+    assert max(untaken) <= world.limits["pending_bytes"] + (16 << 10)  # those are in the socket
+
+
 def test_output_is_whole_however_long_the_client_does_not_take_what_it_was_sent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
