@@ -26,6 +26,8 @@ NOISE = (
     *(b"null", b"~", b"true", b"[]", b"{}", b"- ", b"'", b'"', b": ", b"#", b"|\n  ", b"---\n"),
     *(b"\\ud800", b'"\\0"', b"\x85", b"\xe2\x80\xa8", b"\t", b"&a ", b"*a", b"<<: ", b"!!binary "),
     *(b"0x" + b"f" * 5000, b"1e99", b"1e400", b".nan", b"-1", b"2026-11-26", b"1:2:3", b"0o17"),
+    *(b"!!bool ", b"!!int ", b"!!float ", b"!!timestamp ", b"!!map ", b"!!str "),
+    b"1" + b":00" * 200 + b".0",
 )
 VALUES: tuple[object, ...] = (
     *(None, True, False, 0, -1, 1 << 62, HUGE, 1.5, float("inf"), "", "x", "\0", "'''", "é"),

@@ -75,12 +75,14 @@ _ELSEWHERE: Final = {
 _MAX_ALIASES: Final = 32
 """Each may double what the text says: thirty lines can say more than fits into a machine."""
 _MAX_NUMBER_BITS: Final = 63
+_TEXT_TAG: Final = "tag:yaml.org,2002:str"
 
 
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML's readers disagree which one counts.
 
-    And what Kubernetes has no use for: numbers beyond its own, and aliases of aliases of aliases.
+    And what Kubernetes has no use for: numbers beyond its own, aliases of aliases of aliases, and
+    tags, which read a value as what it may not be.
     """
 
     def __init__(self, text: str) -> None:
@@ -88,10 +90,13 @@ class _StrictLoader(yaml.SafeLoader):
         self._aliases = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
             self._aliases += 1
             if self._aliases > _MAX_ALIASES:
                 raise FormatError("kubernetes.yaml", f"more than {_MAX_ALIASES} aliases")
+        elif event.tag not in {None, _TEXT_TAG}:
+            raise FormatError("kubernetes.yaml", "a tag: leave it out")
         return super().compose_node(parent, index)  # type: ignore[arg-type]  # a number or a node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -124,7 +129,8 @@ def load_yaml(text: str) -> object:
     """
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
+    # ValueError: the 31st of June. OverflowError: 1:00.0 with more of `:00` than a float can hold.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
 
 

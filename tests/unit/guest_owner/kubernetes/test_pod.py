@@ -175,6 +175,11 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.quantity", "memory: 64Mi", f"memory: '{'9' * 5000}Mi'"),
         ("kubernetes.quantity", "cpu: 500m", f"cpu: '{'9' * 5000}m'"),
         ("kubernetes.yaml", "kind: Pod", "kind: !!python/name:os.system"),
+        ("kubernetes.yaml", "kind: Pod", "kind: !!bool Pod"),
+        ("kubernetes.yaml", "kind: Pod", "kind: !!timestamp Pod"),
+        ("kubernetes.yaml", "kind: Pod", "kind: !!int ''"),
+        ("kubernetes.yaml", "kind: Pod", "kind: !!map [Pod]"),
+        ("kubernetes.yaml", "kind: Pod", f"kind: 1{':00' * 174}.0"),
         ("kubernetes.yaml", "kind: Pod", "kind: 2026-02-31"),
         ("kubernetes.yaml", "kind: Pod", "{[a]: b}: Pod"),
         ("kubernetes.yaml", "kind: Pod", f"kind: {'[' * 20_000}"),
@@ -198,6 +203,7 @@ def test_what_changes_nothing_is_no_reason_to_refuse() -> None:
         1,
     )
     said = said.replace("runAsUser:", "privileged: false, runAsUser:")
+    said = said.replace("kind: Pod", "kind: !!str Pod")
     said = said.replace(
         "    workingDir:",
         "    stdin: false\n    tty: false\n    terminationMessagePolicy: File\n    workingDir:",
