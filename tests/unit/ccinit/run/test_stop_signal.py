@@ -22,6 +22,10 @@ from ccinit.run.stop_signal import parse_stop_signal
         ("SIGKILL", signal.SIGKILL),
         ("SIGRTMIN", signal.SIGRTMIN),
         ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("SIGRTMIN+30", signal.SIGRTMAX),
+        ("SIGRTMAX", signal.SIGRTMAX),
+        ("RTMAX-1", signal.SIGRTMAX - 1),
+        ("sigrtmax-30", signal.SIGRTMIN),
         ("64", 64),
     ],
 )
@@ -34,7 +38,8 @@ def test_signal_of_any_usual_spelling_is_read(text: str, number: int) -> None:
     [
         *("0", "65", "-1", "999", "3 ", "\u0663"),
         *("SIGNOTHING", "sigterm ", "s\u0131gint", "SIG", "SIG_DFL", "SIGTERM+1"),
-        *("SIGRTMIN+", "SIGRTMIN+99", "SIGRTMIN+\u0663"),
+        *("SIGRTMIN+", "SIGRTMIN+31", "SIGRTMIN+99", "SIGRTMIN+\u0663", "SIGRTMIN-1"),
+        *("SIGRTMAX-", "SIGRTMAX-31", "SIGRTMAX+1", "SIGTERM-1"),
         *("9" * 5000, "SIGRTMIN+" + "9" * 5000),  # `int` would not read these
     ],
 )
