@@ -24,8 +24,9 @@ from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
 
 MAX_CONNECTIONS: Final = 16
 MAX_CONNECTIONS_EACH: Final = 2
-_SPARE_SECONDS: Final = 300.0
-"""Of a connection, beside attestations: request and reply, evidence of its own and its turn."""
+_SPARE_SECONDS: Final = 350.0
+"""Of a connection, beside attestations: request and reply, evidence of its own, its turn among
+containers and then among whoever else in the guest needs some."""
 _FAREWELL_SECONDS: Final = 1.0
 _FAREWELL_BYTES: Final = 64 * 1024
 _FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -47,7 +48,8 @@ def open_workload_api(
     if holder is not None:
         guest.teardown.push("workload API's other port", undoing(holder.close))
     service = WorkloadService(guest=guest, configured=configured, attested=attested)
-    # Two, for one handshake waits for another's end, and a KBS that is gone takes all its time.
+    # Two, for one handshake waits for another's end, and a KBS that is gone takes all its time;
+    # who would wait for more has its answer from the service.
     seconds = 2 * configured.config.limits.attest_seconds + _SPARE_SECONDS
     plane = WorkloadPlane(guest, service, seconds)
     task = guest.loop.start(plane.serve(listen_loopback(port)), "workload API")

@@ -6,14 +6,15 @@ the resources that the manifest gives to it; evidence, token and event log are f
 in `[allow].evidence`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, request_token
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.phases.evidence import collect_evidence
+from ccinit.agent.phases.evidence import EVIDENCE_SECONDS, collect_evidence
 from ccinit.agent.platform.measurement import workload_event
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.errors import CcinitError, as_known
@@ -27,7 +28,7 @@ from ccinit.formats.planes.workload_api import (
     WorkloadCall,
     report_data,
 )
-from ccinit.kernel.event_loop import Lock
+from ccinit.kernel.event_loop import Lock, deadline
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 VERSION = "ccinit/1"
@@ -36,6 +37,8 @@ SOURCE = "workload"
 _OWN_FAULTS = ("aael.", "event_log.workload")
 """Reasons of what a container may get wrong itself: an event's texts, and how many there are. What
 the KBS or the platform has malformed is not its fault."""
+_NO_TURN = "workload.turn"
+_TURN_SPARE_SECONDS = 10.0  # beside the call that goes before: its child's end
 
 
 class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
@@ -62,6 +65,7 @@ class WorkloadService:
         self.attested = attested
         self.evidence_lock = Lock()
         self.token_lock = Lock()
+        self._attest_seconds = configured.config.limits.attest_seconds
 
     def answers(self, container: str) -> Answers:
         """Return what answers the question of one connection's child."""
@@ -77,7 +81,7 @@ class WorkloadService:
         except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
             known = as_known(error)
             self._tell(f"{container}: {name} failed, {known}")
-            return _text(400 if known.reason.startswith(_OWN_FAULTS) else 500, known.reason)
+            return _text(_status(known.reason), known.reason)
         self._tell(f"{container}: {name}")
         return answer
 
@@ -98,7 +102,7 @@ class WorkloadService:
     async def token(self, container: str, _call: TokenCall) -> Answer:
         """Attest to the KBS and give its result, without the session's key."""
         self._require_evidence(container)
-        async with self.token_lock:
+        async with _turn(self.token_lock, self._attest_seconds):
             token = await request_token(self.guest, self.configured)
         return _done(MediaType.JSON, canonical_json({"token": token}))
 
@@ -106,7 +110,7 @@ class WorkloadService:
         """Make evidence for this container's bytes, in a domain that is the container's alone."""
         self._require_evidence(container)
         expected = report_data(container, call.runtime_data)
-        async with self.evidence_lock:
+        async with _turn(self.evidence_lock, EVIDENCE_SECONDS):
             evidence = await collect_evidence(self.guest, self.configured, expected)
         return _done(MediaType.JSON, evidence)
 
@@ -148,6 +152,27 @@ HANDLERS: Mapping[type[WorkloadCall], Handler] = {
     EventCall: WorkloadService.event,
     InfoCall: WorkloadService.info,
 }
+
+
+@asynccontextmanager
+async def _turn(lock: Lock, seconds: float) -> AsyncIterator[None]:
+    """Wait until one call that takes `seconds` at most has ended, and no longer.
+
+    Who waits for more than one is told so, before its connection's own time is over.
+
+    Raises:
+        DeadlineError: `workload.turn`.
+    """
+    async with AsyncExitStack() as stack:
+        async with deadline(seconds + _TURN_SPARE_SECONDS, _NO_TURN, "others wait before it"):
+            await stack.enter_async_context(lock)
+        yield
+
+
+def _status(reason: str) -> int:
+    if reason == _NO_TURN:
+        return 503
+    return 400 if reason.startswith(_OWN_FAULTS) else 500
 
 
 def _done(media_type: MediaType, body: bytes) -> Answer:

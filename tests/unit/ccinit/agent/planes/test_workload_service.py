@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
@@ -26,15 +26,13 @@ from ccinit.formats.planes.workload_api import (
     WorkloadCall,
 )
 from ccinit.formats.pod.manifest import Allow, PodSecret
-from ccinit.kernel.event_loop import Event
+from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.secret import Secret
 from ccinit.workload.connection import REPLY_SECONDS, REQUEST_SECONDS
 
-if TYPE_CHECKING:
-    from ccinit.workload.messages import WorkloadAnswer
-
 OWN, FOREIGN = ResourceUri("a", "b", "web"), ResourceUri("a", "b", "db")
 EVENT = EventCall(domain="app", operation="seen", content="it")
+ATTEST_SECONDS = 0.2
 
 
 class Bench:
@@ -54,7 +52,10 @@ class Bench:
         ]
         manifest = SimpleNamespace(secrets=secrets, allow=Allow(evidence=("web",)))
         platform = SimpleNamespace(tee=Tee.TPM)
-        configured = SimpleNamespace(manifest=manifest, measurement=self, platform=platform)
+        config = SimpleNamespace(limits=SimpleNamespace(attest_seconds=ATTEST_SECONDS))
+        configured = SimpleNamespace(
+            config=config, manifest=manifest, measurement=self, platform=platform
+        )
         self.service = WorkloadService(
             guest=cast("Any", SimpleNamespace(event=self.event)),
             configured=cast("Any", configured),
@@ -71,10 +72,10 @@ class Bench:
         self.measured.append(str(event))
 
     def ask(self, container: str, call: WorkloadCall) -> tuple[int, bytes]:
-        body = self.service.answers(container)[type(call)](call)
-        with pytest.raises(StopIteration) as ended:
-            cast("Any", body).send(None)
-        answer: WorkloadAnswer = ended.value.value.value
+        return EventLoop().run(self.answer(container, call))
+
+    async def answer(self, container: str, call: WorkloadCall) -> tuple[int, bytes]:
+        answer: Any = (await self.service.answers(container)[type(call)](call)).value
         return answer.status, answer.body
 
 
@@ -151,10 +152,50 @@ def test_evidence_does_not_wait_for_a_token_that_the_kbs_does_not_give(
 
     monkeypatch.setattr(workload_service, "request_token", request)
     monkeypatch.setattr(workload_service, "collect_evidence", collect)
-    waiting = cast("Any", bench.service.answers("web")[TokenCall](TokenCall()))
-    waiting.send(None)
-    assert bench.ask("web", EvidenceCall(runtime_data=b"nonce")) == (200, b"{}")
-    waiting.close()
+    loop = EventLoop()
+
+    async def main() -> None:
+        waiting = loop.start(bench.answer("web", TokenCall()), "token")
+        await sleep(0)
+        call = EvidenceCall(runtime_data=b"nonce")
+        assert await bench.answer("web", call) == (200, b"{}")
+        await waiting.stop()
+
+    loop.run(main())
+
+
+@pytest.mark.parametrize(
+    ("call", "source"),
+    [(TokenCall(), "request_token"), (EvidenceCall(runtime_data=b"nonce"), "collect_evidence")],
+)
+def test_call_that_waits_for_more_than_one_other_is_told_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: WorkloadCall, source: str
+) -> None:
+    """Its connection would else end before its turn, without an answer."""
+
+    async def never(*_arguments: object) -> str:
+        await Event().wait()
+        raise AssertionError
+
+    async def at_once(*_arguments: object) -> Any:
+        return b"" if source == "collect_evidence" else ""
+
+    monkeypatch.setattr(workload_service, "_TURN_SPARE_SECONDS", 0)
+    monkeypatch.setattr(workload_service, "EVIDENCE_SECONDS", ATTEST_SECONDS)
+    loop = EventLoop()
+
+    async def main() -> None:
+        monkeypatch.setattr(workload_service, source, never)
+        first = loop.start(bench.answer("web", call), "first")
+        await sleep(0)
+        async with deadline(30, "test.deadline"):
+            assert await bench.answer("web", call) == (503, b"workload.turn\n")
+        await first.stop()
+        monkeypatch.setattr(workload_service, source, at_once)
+        status, _ = await bench.answer("web", call)
+        assert status == 200
+
+    loop.run(main())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +259,7 @@ def test_refusal_of_the_kernel_that_has_no_name_yet_is_this_calls_alone(bench: B
 def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
     attest_seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two containers ask for a token while the KBS is gone: the second is told so, too."""
+    """Containers ask for a token while the KBS is gone: each is told so, or to come again."""
     given: list[float] = []
 
     class Plane:
@@ -239,5 +280,7 @@ def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
     configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
     workload_plane.open_workload_api(guest, configured, Attested(grants={}))
     transfer = REQUEST_SECONDS + REPLY_SECONDS
-    assert given[0] > 2 * (attest_seconds + BURIAL_SECONDS) + transfer
-    assert given[0] > 2 * (EVIDENCE_SECONDS + BURIAL_SECONDS) + transfer
+    turn = workload_service._TURN_SPARE_SECONDS
+    assert given[0] > 2 * (attest_seconds + BURIAL_SECONDS) + turn + transfer
+    own_and_the_guests = 2 * (EVIDENCE_SECONDS + BURIAL_SECONDS)
+    assert given[0] > EVIDENCE_SECONDS + turn + own_and_the_guests + transfer
