@@ -14,6 +14,7 @@ from ccinit.agent.processes.children import Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import PeerError
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.libc import kernel_error
 
 R = TypeVar("R")
@@ -42,26 +43,25 @@ async def run_on_platform(
         request: what the job takes.
         reply: what it returns.
         report_data: what a report has to carry, where it is PID 1 that asks for one.
-        seconds: for each attempt.
+        seconds: for all attempts together.
         answers: to what the job asks.
 
     Raises:
-        PeerError: `tee.generation`, disturbed in each of 16 requests; and what the job raises.
+        PeerError: `tee.generation`, disturbed in each of 16 requests, or until the time was up; and
+            what the job raises.
     """
-
-    async def attempt() -> R:
-        with open_platform(platform, report_data) as fds:
-            return await guest.children.run(
-                role, request, reply, seconds=seconds, fds=fds, answers=answers
-            )
-
-    for _ in range(MAX_REQUESTS - 1):
+    end = boottime() + seconds
+    attempts = 0
+    while True:
+        attempts += 1
         try:
-            return await attempt()
+            with open_platform(platform, report_data) as fds:
+                return await guest.children.run(
+                    role, request, reply, seconds=end - boottime(), fds=fds, answers=answers
+                )
         except PeerError as error:
-            if error.reason != _CHANGED:
+            if error.reason != _CHANGED or attempts == MAX_REQUESTS or boottime() >= end:
                 raise
-    return await attempt()
 
 
 @contextmanager

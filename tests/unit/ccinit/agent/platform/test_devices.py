@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent.jobs.messages.evidence import EvidenceReply, EvidenceRequest
+from ccinit.agent.platform import devices
 from ccinit.agent.platform.devices import MAX_REQUESTS, open_platform, run_on_platform
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
@@ -18,6 +19,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.event_loop import EventLoop
 
 REPORT_DATA = bytes(64)
+SECONDS = 10.0
 
 
 class Requests:
@@ -43,10 +45,18 @@ class Children:
         self.disturbed = disturbed
         self.reason = reason
         self.seen: list[Mapping[str, int]] = []
+        self.seconds: list[float] = []
+        self.now = 1000.0
+        self.takes_seconds = 0.0
+
+    def boottime(self) -> float:
+        return self.now
 
     async def run(self, role: Role, request: object, reply: type, **options: Any) -> EvidenceReply:
         assert (role, type(request), reply) == (Role.EVIDENCE, EvidenceRequest, EvidenceReply)
         self.seen.append(options["fds"])
+        self.seconds.append(options["seconds"])
+        self.now += self.takes_seconds
         if len(self.seen) <= self.disturbed:
             raise PeerError(self.reason, "the request changed")
         return EvidenceReply(evidence=b"{}")
@@ -62,7 +72,7 @@ def run(children: Children, requests: Requests) -> EvidenceReply:
             EvidenceRequest(tee=Tee.SNP, report_data=REPORT_DATA),
             EvidenceReply,
             report_data=REPORT_DATA,
-            seconds=1,
+            seconds=SECONDS,
         )
     )
 
@@ -87,6 +97,18 @@ def test_r18_request_that_is_always_disturbed_is_given_up() -> None:
         run(children, requests)
     assert refused.value.reason == "tee.generation"
     assert (requests.opened, requests.closed) == (16, 16)
+
+
+def test_r18_all_requests_together_have_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for the evidence: a host that disturbs it could hold them up 16 times as long."""
+    children, requests = Children(1000), Requests()
+    children.takes_seconds = SECONDS / 2.5
+    monkeypatch.setattr(devices, "boottime", children.boottime)
+    with pytest.raises(PeerError) as refused:
+        run(children, requests)
+    assert refused.value.reason == "tee.generation"
+    assert children.seconds == [10.0, 6.0, 2.0]
+    assert (requests.opened, requests.closed) == (3, 3)
 
 
 def test_other_refusals_are_not_repeated() -> None:
