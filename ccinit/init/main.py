@@ -16,7 +16,7 @@ from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.ending import end, reset
-from ccinit.init.phases import boot
+from ccinit.init.phases import boot, give_back_code
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
 from ccinit.kernel import power
@@ -131,13 +131,8 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
 
 async def _settle(guest: EarlyGuest) -> None:
     """Give back what START has run, once nobody waits for what comes next."""
-    from ccinit.kernel.memory import page_out_code  # noqa: PLC0415  # none before START
-
     await sleep(SETTLE_SECONDS)
-    try:
-        page_out_code(singly=True)
-    except OSError as error:  # some megabytes are not worth the pod's end
-        guest.event(f"memory stays with PID 1: {as_known(error)}")
+    give_back_code(guest, singly=True)
 
 
 async def _handle_signals(guest: EarlyGuest) -> None:

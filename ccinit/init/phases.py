@@ -13,6 +13,7 @@ from ccinit.annotations import TYPE_CHECKING
 from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all
+from ccinit.errors import as_known
 from ccinit.formats.planes.host_rpc import PORT
 from ccinit.init import sequence
 from ccinit.init.lean import NO_LEGACY
@@ -186,9 +187,8 @@ async def _attest(
     from ccinit.agent.log_pump import LogPump
     from ccinit.agent.phases.attestation import attest
     from ccinit.agent.phases.images import prepare_first
-    from ccinit.kernel.memory import page_out_code
 
-    page_out_code()  # of PID 1's start; several interpreters begin now
+    give_back_code(guest)  # of PID 1's start; several interpreters begin now
     waiting = await ahead.enter_async_context(prepare_first(guest, configured))
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)
@@ -237,8 +237,20 @@ async def _start(
 ) -> "Started":
     from ccinit.agent.phases.pod import start
     from ccinit.agent.planes.workload_plane import open_workload_api
-    from ccinit.kernel.memory import page_out_code
 
-    page_out_code()  # everything is imported: the rest of the memory is the pod's
+    give_back_code(guest)  # everything is imported: the rest of the memory is the pod's
     open_workload_api(guest, configured, attested)  # before any container could take its port
     return await start(guest, configured, attested, unlocked, pulled, network)
+
+
+def give_back_code(guest: EarlyGuest, *, singly: bool = False) -> None:
+    """Give back the memory of code that has run; see `ccinit.kernel.memory.page_out_code`.
+
+    If the kernel refuses, some megabytes stay with PID 1: they are worth no pod's end.
+    """
+    from ccinit.kernel.memory import page_out_code
+
+    try:
+        page_out_code(singly=singly)
+    except OSError as error:
+        guest.event(f"memory stays with PID 1: {as_known(error)}")

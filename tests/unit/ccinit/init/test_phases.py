@@ -3,13 +3,26 @@
 And what CONFIG takes from the measured documents for the host plane.
 """
 
+import errno
+import os
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
-from ccinit.agent.phases import configuration, evidence, log_binding, network
+from ccinit.agent import log_pump
+from ccinit.agent.phases import (
+    attestation,
+    configuration,
+    evidence,
+    images,
+    log_binding,
+    network,
+    pod,
+)
+from ccinit.agent.planes import workload_plane
 from ccinit.agent.processes.running_child import BURIAL_SECONDS
 from ccinit.errors import DeadlineError
 from ccinit.formats.evidence.tee import Tee
@@ -17,7 +30,7 @@ from ccinit.formats.initdata.guest_config import StartBy
 from ccinit.formats.pod.manifest import Allow
 from ccinit.init import phases
 from ccinit.init.sequence import CONFIG, SEED_LATE
-from ccinit.kernel import entropy, vsock
+from ccinit.kernel import entropy, memory, vsock
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.priority import ORDINARY
 
@@ -143,3 +156,36 @@ def test_pid1_is_an_ordinary_process_in_no_hurry_before_it_has_children(
 
     EventLoop().run(phases._listen(guest))
     assert given == [ORDINARY, False]
+
+
+def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Say because PID 1 has no descriptor left for its list of mappings."""
+
+    def refuse(**_: object) -> Never:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def succeed(*_: object) -> str:
+        return "done"
+
+    monkeypatch.setattr(memory, "page_out_code", refuse)
+    monkeypatch.setattr(images, "prepare_first", lambda *_: nullcontext("children"))
+    monkeypatch.setattr(attestation, "attest", succeed)
+    monkeypatch.setattr(log_pump, "LogPump", lambda _guest: SimpleNamespace(run=lambda: None))
+    monkeypatch.setattr(workload_plane, "open_workload_api", lambda *_: None)
+    monkeypatch.setattr(pod, "start", succeed)
+    events: list[str] = []
+    guest: Any = SimpleNamespace(event=events.append, loop=SimpleNamespace(start=lambda *_: None))
+    configured: Any = SimpleNamespace(config=SimpleNamespace(owner=None))
+    none: Any = None
+
+    async def boot() -> tuple[object, object]:
+        async with AsyncExitStack() as ahead:
+            attested, _, _ = await phases._attest(guest, configured, b"", ahead)
+            started = await phases._start(guest, configured, attested, none, none, none)
+        return attested, started
+
+    assert EventLoop().run(boot()) == ("done", "done")
+    assert len(events) == 2
+    assert all("EMFILE" in event for event in events)
