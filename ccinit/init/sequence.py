@@ -44,7 +44,7 @@ RANDOM = Row(Phase.RANDOM, Code.RANDOM, 300)
 ATTEST = Row(Phase.ATTEST, Code.REFUSED)
 UNLOCK = Row(Phase.UNLOCK, Code.STORAGE, 600)
 PULL = Row(Phase.PULL, Code.IMAGE)
-START = Row(Phase.START, Code.WORKLOAD_START, 600)
+START = Row(Phase.START, Code.WORKLOAD_START, 600)  # which formats.pod.probe knows, too
 
 
 class PhaseError(Exception):

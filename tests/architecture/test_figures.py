@@ -16,6 +16,7 @@ from ccinit.formats.disk import luks2
 from ccinit.formats.encoding.fields import MAX_ITEMS, MAX_TEXT_BYTES
 from ccinit.formats.planes.host_rpc import METHODS
 from ccinit.formats.planes.http_request import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from ccinit.formats.pod.probe import START_SECONDS
 from ccinit.formats.pod.volume import _MAX_FORMER_SIZES
 from ccinit.init import sequence
 from ccinit.owner.connection import ConnectionLimits
@@ -56,6 +57,7 @@ FIGURES = {
         f"grows to `size_bytes`; at most {_MAX_FORMER_SIZES} |",
         f"up to {MAX_TERMINALS} terminals",
         f"START has {word(sequence.START.seconds / 60)} minutes for all of it",
+        f"before the first question; less than {START_SECONDS} |",
         f"double from 1 s to {LONGEST_DELAY_SECONDS:.0f} s",
         f"begin anew after {word(STABLE_SECONDS / 60)} good minutes",
     ],

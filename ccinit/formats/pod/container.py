@@ -5,7 +5,7 @@ from enum import StrEnum
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.name import check_path, check_variable, read_name
-from ccinit.formats.pod.probe import Probe, read_probe
+from ccinit.formats.pod.probe import Probe, read_probe, read_ready_probe
 from ccinit.formats.pod.seccomp import Seccomp, read_seccomp
 from ccinit.values import frozen
 
@@ -125,7 +125,7 @@ def read_container(fields: Fields) -> Container:
             if fields.has("stop_grace_seconds")
             else None
         ),
-        ready=fields.table("ready", read_probe) if fields.has("ready") else None,
+        ready=fields.table("ready", read_ready_probe) if fields.has("ready") else None,
         alive=fields.table("alive", read_probe) if fields.has("alive") else None,
         seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )

@@ -4,6 +4,9 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.values import frozen
 
+START_SECONDS = 600
+"""What the phase START may take, and so each first yes (`ccinit.init.sequence`)."""
+
 
 @frozen
 class Probe:
@@ -43,4 +46,19 @@ def read_probe(fields: Fields) -> Probe:
         raise FormatError("pod.container.probe", "expected exactly one of exec and tcp_port")
     if probe.exec and not probe.exec[0].startswith("/"):
         raise FormatError("pod.container.probe", "exec begins with an absolute path")
+    return probe
+
+
+def read_ready_probe(fields: Fields) -> Probe:
+    """Read the table of a probe that START waits for.
+
+    Raises:
+        FormatError: as `read_probe`; `pod.container.ready`, asked for the first time too late.
+    """
+    probe = read_probe(fields)
+    if probe.delay_seconds >= START_SECONDS:
+        raise FormatError(
+            "pod.container.ready",
+            f"delay_seconds is {probe.delay_seconds}, and START has {START_SECONDS} s for a yes",
+        )
     return probe

@@ -11,9 +11,10 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import ContainerKind, Restart, RotateSignal
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import START_SECONDS, Probe
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
+from ccinit.init import sequence
 from tests.fakes.documents.guest import FULL_POD, VERITY
 
 
@@ -88,6 +89,17 @@ def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
     (file,) = pod.files
     assert (file.container, file.path, file.mode) == ("main", "/etc/web.conf", 0o444)
     assert file.text == "port = 8080"
+
+
+def test_only_a_ready_probe_has_to_be_asked_within_start() -> None:
+    late = f"tcp_port = 8080\ndelay_seconds = {START_SECONDS - 1}"
+    text = FULL_POD.replace("tcp_port = 8080", late)
+    text = text.replace("delay_seconds = 1\n", f"delay_seconds = {START_SECONDS}\n")
+    main, _ = parse_pod_manifest(text).containers
+    assert main.ready is not None
+    assert main.alive is not None
+    assert (main.ready.delay_seconds, main.alive.delay_seconds) == (599, 600)
+    assert sequence.START.seconds == START_SECONDS
 
 
 def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
@@ -190,6 +202,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('"CHOWN"', '"NET_BIND_SERVICE"', "pod.container.capabilities",
                      id="capability-twice"),
         pytest.param("tcp_port = 8080", "", "pod.container.probe", id="probe-asks-nothing"),
+        pytest.param("tcp_port = 8080", "tcp_port = 8080\ndelay_seconds = 600",
+                     "pod.container.ready", id="ready-after-the-end-of-start"),
         pytest.param("tcp_port = 8080", 'tcp_port = 8080\nexec = ["/x"]', "pod.container.probe",
                      id="probe-asks-twice"),
         pytest.param('"/bin/check"', '"check"', "pod.container.probe", id="probe-without-path"),
