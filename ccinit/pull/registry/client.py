@@ -176,9 +176,12 @@ class Registry:
             except PeerError as error:
                 if not download.missing_bytes and error.reason in _BROKEN:
                     return _WHOLE  # it broke behind the last byte, and there is no range to ask for
-                if error.reason == "net.range":  # the service knows no ranges
-                    download.restart()
-                raise
+                if error.reason != "net.range":
+                    raise
+                download.restart()  # the service knows no ranges
+                if not offset:
+                    raise
+            return send(url, headers, limits)  # all of it, which uses up no attempt more
 
         if download.missing_bytes:
             # The whole blob, for a service may know no ranges; and room for a refusal's body.

@@ -122,8 +122,8 @@ def test_download_that_has_come_far_and_comes_no_more_has_its_attempts() -> None
 def test_service_without_ranges_wins_nothing_by_what_it_sends_again() -> None:
     no_range = PeerError("net.range", "no ranges")
     harness = over_a_bad_line(*[broken_after(BLOB[:5]), no_range] * 20)
-    assert harness.refusal(harness.download) == "net.range"
-    assert len(harness.http.seen) == 1 + FAST.attempts
+    assert harness.refusal(harness.download) == "net.truncated"
+    assert len(harness.http.seen) == 1 + 2 * FAST.attempts
 
 
 @pytest.mark.parametrize("reason", ["net.truncated", "net.closed", "net.timeout", "net.protocol"])
@@ -146,6 +146,18 @@ def test_download_from_a_service_without_ranges_begins_anew() -> None:
     harness.http.script(str(LAYER), broken_after(BLOB[:5]), PeerError("net.range", "no ranges"))
     assert harness.download() == BLOB
     assert harness.blob.restarts == 1
+    offsets = [dict(headers)["offset"] for _url, headers in harness.http.seen]
+    assert offsets == ["0", "5", "0"]
+    assert harness.waits == [1.0]
+
+
+def test_service_without_ranges_has_every_attempt_for_the_blob() -> None:
+    no_range = PeerError("net.range", "no ranges")
+    harness = Harness()
+    breaks = [broken_after(BLOB[:5]), no_range] * (FAST.attempts - 1)
+    harness.http.script(str(LAYER), *breaks)
+    assert harness.download() == BLOB
+    assert harness.waits == [1.0, 2.0]
 
 
 def test_download_that_never_ends_gives_up_with_the_last_reason() -> None:
