@@ -94,7 +94,8 @@ class RegistryLimits:
     """How patient a pull is: for everything together, for one silence, and how often.
 
     Attributes:
-        attempts: those of each request.
+        attempts: those of each request; with the pauses between them a registry may be away for a
+            minute, as for a restart.
         won_bytes: a break uses up no attempt if so much of a blob is new since the last one that
             used up none. So a line that breaks now and then carries a large layer, at the cost of
             at most one request more for each 16 MiB, and who sends little at a time is asked no
@@ -103,7 +104,7 @@ class RegistryLimits:
 
     total_seconds: float
     wait_seconds: float = 30.0
-    attempts: int = 5
+    attempts: int = 7
     won_bytes: int = 16 << 20
 
 

@@ -78,6 +78,19 @@ def test_registry_that_is_not_reached_is_tried_again(reason: str) -> None:
     assert harness.waits == [1.0, 2.0]
 
 
+def test_registry_may_be_away_for_a_minute() -> None:
+    """As while it restarts; a guest that gave up would begin its whole boot anew."""
+    harness = Harness()
+    patient = RegistryLimits(total_seconds=600)
+    harness.registry = Registry(harness.http, REFERENCE, None, patient, harness.waits)
+    harness.http.script(str(LAYER), *[PeerError("net.unreachable", "x")] * (patient.attempts - 1))
+    assert harness.download() == BLOB
+    assert 60 <= sum(harness.waits) <= 120
+    harness.http.script(str(LAYER), *[PeerError("net.unreachable", "x")] * patient.attempts)
+    harness.blob.restart()
+    assert harness.refusal(harness.download) == "net.unreachable"
+
+
 def test_download_that_breaks_goes_on_where_it_stopped() -> None:
     harness = Harness()
     harness.http.script(str(LAYER), broken_after(BLOB[:5]), broken_after(BLOB[:9], "net.timeout"))
