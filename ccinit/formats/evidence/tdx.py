@@ -5,7 +5,7 @@ base64. The quote's bytes are read by `ccinit.formats.evidence.tdx_quote`, the l
 `ccinit.formats.tcg.event_log`; judging them is left to the verifier.
 """
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import LimitExceededError
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64, members
 from ccinit.formats.evidence.tdx_quote import MAX_QUOTE_BYTES
 from ccinit.values import frozen
@@ -49,8 +49,6 @@ def parse_tdx_evidence(value: JsonValue) -> TdxEvidence:
     """
     evidence = members(value, frozenset(("quote", "cc_eventlog")), "tdx_evidence")
     log = evidence["cc_eventlog"]
-    if log is not None and not isinstance(log, str):
-        raise FormatError("tdx_evidence.cc_eventlog", "expected text or null")
     return TdxEvidence(
         quote=decode_base64(evidence["quote"], "tdx_evidence.quote"),
         event_log=None if log is None else decode_base64(log, "tdx_evidence.cc_eventlog"),

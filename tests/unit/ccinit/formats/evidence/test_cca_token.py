@@ -41,6 +41,18 @@ def collection(tokens: object, tag: int = 399) -> bytes:
             collection({44234: b"", 44241: tagged(18, encode([b"", {}, {}, b""]))}),
             "cca_token.nested",
         ),
+        (
+            collection({44234: b"", 44241: tagged(18, encode([b"", {}, b"", b"", b""]))}),
+            "cca_token.envelope",
+        ),
+        (
+            collection({44234: b"", 44241: tagged(18, encode({0: 0, 1: 1, 3: 3, 4: 4}))}),
+            "cca_token.envelope",
+        ),
+        (
+            collection({44234: b"", 44241: tagged(18, encode([b"", {}, encode([]), b""]))}),
+            "cca_token.claims",
+        ),
         (FakeRealm(changes={10: None}).token(CHALLENGE), "cca_token.claims"),
         (FakeRealm(changes={10: bytes(32)}).token(CHALLENGE), "cca_token.claims"),
         (FakeRealm(changes={44235: None}).token(CHALLENGE), "cca_token.claims"),

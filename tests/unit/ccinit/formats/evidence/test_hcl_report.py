@@ -38,12 +38,18 @@ def rsa_key(**changes: object) -> dict[str, object]:
     return {"kid": "HCLAkPub", "kty": "RSA", "e": "AQAB", "n": "AQ", **changes}
 
 
+def test_attestation_key_is_found_by_its_name_among_others() -> None:
+    keys = [rsa_key(kid="HCLEkPub", n="Ag"), rsa_key(), rsa_key(kid=None, n="Aw")]
+    claims = encode_claims(MODULUS, USER_DATA, keys=keys)
+    assert parse_hcl_report(encode_report(SNP, SNP_REPORT, claims)).ak_modulus == b"\1"
+
+
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
         pytest.param(b"{", "hcl.claims.json", id="no JSON"),
         pytest.param(b"[]", "hcl.claims", id="no object"),
-        pytest.param(encode_claims(MODULUS, USER_DATA, keys={}), "hcl.keys", id="no array"),
+        pytest.param(encode_claims(MODULUS, USER_DATA, keys=1), "hcl.keys", id="no array"),
         pytest.param(encode_claims(MODULUS, USER_DATA, keys=[]), "hcl.keys", id="no key"),
         pytest.param(
             encode_claims(MODULUS, USER_DATA, keys=[rsa_key(), rsa_key()]),
@@ -57,6 +63,16 @@ def rsa_key(**changes: object) -> dict[str, object]:
             encode_claims(MODULUS, USER_DATA, keys=[rsa_key(n="A=")]), "hcl.keys", id="no base64url"
         ),
         pytest.param(encode_claims(MODULUS, bytes(63)), "hcl.user_data", id="short user data"),
+        pytest.param(
+            encode_claims(MODULUS, USER_DATA, **{"user-data": 128}),
+            "hcl.user_data",
+            id="user data that are no text",
+        ),
+        pytest.param(
+            encode_claims(MODULUS, USER_DATA, **{"user-data": USER_DATA.hex(" ")}),
+            "hcl.user_data",
+            id="user data, and white space",
+        ),
         pytest.param(
             encode_claims(MODULUS, USER_DATA, **{"user-data": "00 \t" * 32}),
             "hcl.user_data",

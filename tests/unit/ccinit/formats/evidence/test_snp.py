@@ -159,6 +159,11 @@ def test_names_of_entries_are_read_in_either_order_of_their_bytes() -> None:
     assert len(expected) == len(mixed)
 
 
+def test_table_may_have_as_many_entries_as_the_cap_says() -> None:
+    entries = {bytes((number,)) * 16: b"x" for number in range(1, 8)} | {VCEK: b"vcek"}
+    assert len(parse_certificate_table(certificate_table(entries))) == 1
+
+
 NINE = certificate_table({bytes((number,)) * 16: b"x" for number in range(1, 10)})
 
 
