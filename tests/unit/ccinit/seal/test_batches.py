@@ -91,6 +91,9 @@ def test_guest_without_its_evidence_yet_shows_the_header_only() -> None:
     log.public_event(Phase.NET, Code.OK)
     log.release_batch()
     assert log.ring.released == HEADER_BYTES
+    log.bind(b"evidence")
+    log.release_batch()
+    assert log.ring.released == HEADER_BYTES + BATCH
     log.close()
     assert (len(whole(log)) - HEADER_BYTES) % BATCH == 0
 

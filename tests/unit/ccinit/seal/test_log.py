@@ -70,10 +70,22 @@ def test_log_before_the_evidence_keeps_public_codes_for_later() -> None:
     log = make_log()
     log.open(OWNER.public_bytes, BOOT_ID)
     assert log.public_event(Phase.NET, Code.OK)
+    log.sign()  # nothing to sign yet
     log.bind(b"evidence")
     result = read(drain(log))
     assert [entry.kind for entry in result.entries] == [Kind.EVIDENCE, Kind.CODE]
     assert result.entries[1].boottime_us < result.entries[0].boottime_us
+
+
+def test_log_before_the_evidence_keeps_a_bounded_number_of_codes() -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    for _ in range(64):
+        assert log.public_event(Phase.NET, Code.OK)
+    assert not log.public_event(Phase.NET, Code.OK)
+    assert log.dropped == 1
+    log.bind(b"evidence")
+    assert len(entries(log, kinds=frozenset({Kind.CODE}))) == 64
 
 
 def test_log_before_attestation_takes_public_codes_only() -> None:
@@ -111,6 +123,13 @@ def test_r93_log_splits_long_payloads_without_loss(length: int) -> None:
     found = entries(log)
     assert b"".join(entry.data for entry in found) == payload
     assert len(found) == max(1, -(-length // (1 << 20)))
+
+
+def test_r91_log_says_if_only_the_rest_of_a_long_payload_had_room() -> None:
+    log = private_log()
+    assert not log.append(Kind.STDOUT, "web", bytes(1 << 20) + b"rest")
+    assert [entry.data for entry in entries(log)] == [b"rest"]
+    assert log.dropped == 1
 
 
 def test_r91_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_events() -> None:
@@ -191,6 +210,23 @@ def test_log_signs_at_least_every_64_records() -> None:
     assert [finding.reason for finding in result.findings] == ["unseal.end"]
 
 
+@pytest.mark.parametrize("count", [61, 62, 63])
+def test_log_signs_in_time_for_the_mix_and_the_end(count: int) -> None:
+    """When a signature is due, nothing else is next."""
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"evidence")
+    for _ in range(count):
+        assert log.public_event(Phase.PULL, Code.OK)
+    log.mix(Secret(PSK))
+    for _ in range(count):
+        assert log.append(Kind.EVENT, "ccinit", b"text")
+    log.close()
+    result = read(drain(log))
+    assert not result.findings
+    assert result.ended
+
+
 def test_log_closed_in_any_state_is_closed() -> None:
     discarding = make_log()
     discarding.close(b"report")
@@ -209,7 +245,9 @@ def test_log_closed_in_any_state_is_closed() -> None:
     assert not private.append(Kind.EVENT, "", b"late")
     assert not private.public_event(Phase.OFF, Code.OK)
     private.sign()
-    assert not read(drain(private)).findings
+    result = read(drain(private))
+    assert not result.findings
+    assert [entry.kind for entry in result.entries] == [Kind.EVIDENCE, Kind.MIX, Kind.END]
 
 
 def test_log_states_follow_their_order() -> None:
