@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no object": (b"[]", "policy.type"),
     "no default": (b"{}", "policy.default"),
     "empty default": (policy(), "policy.default"),
-    "default that is no list": (b'{"default": {}}', "policy.default"),
+    "default that is no list": (json.dumps({"default": ACCEPT}).encode(), "policy.default"),
     "unknown member": (policy(ACCEPT, more=1), "policy.unknown"),
     "member twice": (TWICE, "policy.duplicate"),
     "transports that are no object": (policy(ACCEPT, transports=[]), "policy.transports"),

@@ -69,6 +69,7 @@ def test_resources_are_listed_once() -> None:
     uris = [f"kbs:///default/keys/{name}" for name in "abc"]
     fulcio = {"caPath": uris[2], "oidcIssuer": "i", "subjectEmail": "s"}
     document = policy(
+        {"type": "reject"},
         {"type": "sigstoreSigned", "keyPaths": uris[:2], "rekorPublicKeyPath": uris[1]},
         {"type": "sigstoreSigned", "fulcio": fulcio, "rekorPublicKeyPaths": [uris[0]]},
     )

@@ -111,9 +111,19 @@ def test_body_says_what_was_recorded(body: dict[str, Any]) -> None:
             id="two signatures",
         ),
         pytest.param(
+            {**DSSE, "spec": {**DSSE["spec"], "signatures": {"0": DSSE["spec"]["signatures"][0]}}},
+            "signatures",
+            id="signatures that are no array",
+        ),
+        pytest.param(
             {**DSSE, "spec": {**DSSE["spec"], "payloadHash": {"algorithm": "md5", "value": "0"}}},
             "hash",
             id="another hash",
+        ),
+        pytest.param(
+            {**DSSE, "spec": {**DSSE["spec"], "payloadHash": {"algorithm": "sha256", "value": 0}}},
+            "hash",
+            id="a hash that is no text",
         ),
         pytest.param(
             {**DSSE, "spec": {**DSSE["spec"], "signatures": [{"signature": "c2ln"}]}},

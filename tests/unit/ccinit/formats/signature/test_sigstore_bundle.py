@@ -76,6 +76,14 @@ def test_entry_without_a_promise_is_none(promise: object) -> None:
     ("data", "reason"),
     [
         pytest.param(b"[]", "bundle.bundle", id="no object"),
+        pytest.param(
+            bundle(
+                mediaType="application/vnd.dev.sigstore.bundle+json;version=0.2",
+                dsseEnvelope=ENVELOPE,
+            ),
+            "bundle.version",
+            id="an older version",
+        ),
         pytest.param(bundle(None), "bundle.verificationMaterial", id="no material"),
         pytest.param(bundle({}), "bundle.signer", id="no signer"),
         pytest.param(
@@ -98,6 +106,14 @@ def test_entry_without_a_promise_is_none(promise: object) -> None:
             id="two signatures",
         ),
         pytest.param(
+            bundle(dsseEnvelope={**ENVELOPE, "signatures": {"0": ENVELOPE["signatures"][0]}}),
+            "bundle.signatures",
+            id="signatures that are no array",
+        ),
+        pytest.param(
+            bundle(dsseEnvelope={**ENVELOPE, "payloadType": 1}), "bundle.payloadType", id="no text"
+        ),
+        pytest.param(
             bundle(dsseEnvelope={**ENVELOPE, "payloadType": "\u00e9"}), "bundle.payloadType", id="é"
         ),
         pytest.param(
@@ -117,6 +133,9 @@ def test_entry_without_a_promise_is_none(promise: object) -> None:
         ),
         pytest.param(
             bundle({**PUBLIC_KEY, "tlogEntries": [ENTRY] * 9}), "bundle.tlogEntries", id="nine"
+        ),
+        pytest.param(
+            bundle({**PUBLIC_KEY, "tlogEntries": 1}), "bundle.tlogEntries", id="entries of 1"
         ),
         pytest.param(with_entry(inclusionPromise=5), "bundle.inclusionPromise", id="promise of 5"),
         pytest.param(with_entry(logIndex=7), "bundle.logIndex", id="a number for a text"),
