@@ -15,6 +15,8 @@ CANARY = b"c4n4ry-in-the-data"
 
 def test_envelope_comes_back_as_it_was() -> None:
     assert verify_envelope(encode_envelope(KEY), URI, EnvelopeKind.VOLUME_KEY) == KEY
+    file = Envelope(uri=URI, kind=EnvelopeKind.FILE, data=bytes(700_000))
+    assert verify_envelope(encode_envelope(file), URI, EnvelopeKind.FILE) == file
 
 
 def change(**changes: object) -> bytes:

@@ -109,6 +109,20 @@ def test_p521_key_keeps_its_leading_zeros() -> None:
     assert refused.value.reason == "jwk.crv"
 
 
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_coordinate_that_is_not_reduced_is_refused_though_the_curve_has_the_point(
+    name: str,
+) -> None:
+    """66 bytes have room for a coordinate of P-521 and its prime."""
+    numbers = ec.derive_private_key(2, ec.SECP521R1()).public_key().public_numbers()
+    given = {"x": numbers.x, "y": numbers.y}
+    EcPublicJwk(**{one: at.to_bytes(66, "big") for one, at in given.items()}, curve=P521)
+    given[name] += P521.prime
+    with pytest.raises(FormatError) as refused:
+        EcPublicJwk(**{one: at.to_bytes(66, "big") for one, at in given.items()}, curve=P521)
+    assert refused.value.reason == "jwk.point"
+
+
 MODULUS = bytes([0x80, *range(1, 255), 0xFF])
 RSA: dict[str, JsonValue] = {
     "alg": "RSA-OAEP-256",
@@ -122,6 +136,8 @@ def test_rsa_jwk_round_trip() -> None:
     key = parse_jwk(RSA)
     assert key == RsaPublicJwk(modulus=MODULUS)
     assert key.to_json_object() == RSA
+    longest = RsaPublicJwk(modulus=MODULUS * 2)
+    assert parse_jwk(dict(longest.to_json_object())) == longest
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_messages_are_the_values_they_say() -> None:
     ],
 )
 def test_r25_challenge_that_selects_another_hash_is_refused(extra: JsonValue, reason: str) -> None:
-    for accepted in ("", {}, {"selected-hash-algorithm": "SHA384"}):
+    for accepted in ("", {}, {"selected-hash-algorithm": "SHA384"}, "selected-hash-algorithm", 1):
         parse_challenge(json.dumps({"nonce": NONCE, "extra-params": accepted}).encode())
     with pytest.raises(FormatError) as refused:
         parse_challenge(json.dumps({"nonce": NONCE, "extra-params": extra}).encode())
@@ -175,6 +175,20 @@ def test_attestation_with_other_init_data_is_refused(init_data: JsonValue, reaso
     with pytest.raises(FormatError) as refused:
         parse_attestation(json.dumps({**value, "init-data": init_data}).encode())
     assert refused.value.reason == reason
+
+
+def test_parts_may_be_as_long_as_platforms_and_pods_need() -> None:
+    attestation = replace(
+        parse_attestation(VECTORS["attestation"].encode()),
+        nonce=Nonce("x" * (48 * 1024)),
+        init_data="x" * (1 << 20),
+        additional_evidence="x" * (256 * 1024),
+    )
+    assert parse_attestation(encode_attestation(attestation), Tee.SE) == attestation
+    without = replace(attestation, init_data=None)
+    assert parse_attestation(encode_attestation(without), Tee.SE) == without
+    reply = TokenReply(token="x" * (128 * 1024))
+    assert parse_token_reply(encode_token_reply(reply)) == reply
 
 
 @pytest.mark.parametrize("value", [0, None, "", [], {}], ids=repr)
