@@ -105,6 +105,10 @@ def test_report_of_another_form_is_refused(change: dict[str, Any], reason: str) 
     assert reason_of(value) == reason
 
 
+def test_report_that_is_no_object_is_refused() -> None:
+    assert reason_of({**evidence(), "attestation_report": None}) == "snp_evidence.report.type"
+
+
 def test_turins_tcb_on_another_processor_is_refused() -> None:
     value = evidence()
     value["attestation_report"]["reported_tcb"]["fmc"] = 1
@@ -123,7 +127,7 @@ SIZE = "expected 1 byte to 16 KiB"
         ([ONE] * 9, CAP),
         ([{"cert_type": "VCEK"}], ""),
         ([{"cert_type": "OTHER", "data": [1]}], "unknown type of certificate"),
-        ([{"cert_type": 1, "data": [1]}], "unknown type of certificate"),
+        ([{"cert_type": ["VCEK"], "data": [1]}], "unknown type of certificate"),
         ([{"cert_type": "VCEK", "data": "1"}], SIZE),
         ([{"cert_type": "VCEK", "data": []}], SIZE),
         ([{"cert_type": "VCEK", "data": [0] * 16385}], SIZE),
