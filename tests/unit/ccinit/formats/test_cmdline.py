@@ -91,8 +91,14 @@ def test_cmdline_that_differs_is_refused(actual: str) -> None:
     assert error.value.reason == "boot.cmdline"
 
 
-def test_cmdline_as_long_as_the_kernel_cuts_is_refused() -> None:
-    line = b"x" * 2049
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"x" * 2049, id="as long as the kernel cuts"),
+        pytest.param(b"quiet \xff", id="not ASCII"),
+    ],
+)
+def test_cmdline_that_no_image_has_is_refused(line: bytes) -> None:
     with pytest.raises(FormatError) as error:
         verify_cmdline(line + b"\n", line)
     assert error.value.reason == "cmdline.text"

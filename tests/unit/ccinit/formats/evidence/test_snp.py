@@ -93,6 +93,7 @@ def test_evidence_without_certificates_is_null() -> None:
         ({"cpuid_fam_id": None}, "snp_evidence.report"),
         ({"report_data": [0] * 63}, "snp_evidence.report_data"),
         ({"report_data": "0" * 64}, "snp_evidence.report_data"),
+        ({"report_data": 64}, "snp_evidence.report_data"),
         ({"host_data": [256] * 32}, "snp_evidence.host_data"),
         ({"reported_tcb": {"snp": 1}}, "snp_evidence.reported_tcb.members"),
         ({"current": {"major": 1, "minor": 1, "build": 256}}, "snp_evidence.current"),

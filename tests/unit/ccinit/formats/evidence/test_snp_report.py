@@ -45,7 +45,9 @@ def test_versions_and_turins_tcb_have_their_own_order() -> None:
     tcbs = dict.fromkeys(
         ("current_tcb", "reported_tcb", "committed_tcb", "launch_tcb"), turin_tcb(1, 2, 3, 4, 5)
     )
-    parsed = parse_snp_report(report(cpuid_fam_id=0x1A, current=bytes((7, 55, 1)), **tcbs))
+    data = report(cpuid_fam_id=0x1A, current=bytes((7, 55, 1)), **tcbs)
+    parsed = parse_snp_report(data)
+    assert parsed.to_bytes() == data
     assert parsed.current == FirmwareVersion(major=1, minor=55, build=7)
     assert parsed.launch_tcb == TcbVersion(fmc=1, bootloader=2, tee=3, snp=4, microcode=5)
     assert (str(parsed.current), str(parsed.launch_tcb)[:6]) == ("1.55.7", "fmc 1,")

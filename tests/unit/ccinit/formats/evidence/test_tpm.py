@@ -42,7 +42,7 @@ def test_evidence_has_the_verifiers_json() -> None:
         pytest.param(("tpm_quote", "message"), "?", "tpm_evidence.message", id="not base64"),
         pytest.param(("tpm_quote", "message"), "A" * 8192, "tpm_evidence.message", id="long"),
         pytest.param(("tpm_quote", "signature"), 5, "tpm_evidence.signature", id="number"),
-        pytest.param(("tpm_quote", "pcrs"), {}, "tpm_evidence.pcrs", id="not an array"),
+        pytest.param(("tpm_quote", "pcrs"), 24, "tpm_evidence.pcrs", id="not an array"),
         pytest.param(("tpm_quote", "pcrs"), ["00" * 32] * 23, "tpm_evidence.pcrs", id="23"),
         pytest.param(("tpm_quote", "pcrs"), ["00" * 32] * 25, "tpm_evidence.pcrs", id="25"),
         pytest.param(("tpm_quote", "pcrs"), ["00" * 20] * 24, "tpm_evidence.pcrs", id="sha1"),
