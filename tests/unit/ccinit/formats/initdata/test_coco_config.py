@@ -72,6 +72,12 @@ def test_no_roots_are_the_same_as_none_named() -> None:
     assert parse_coco_settings(None, cdh).images == ImageDefaults()
 
 
+def test_roots_may_be_as_many_as_a_pods_own() -> None:
+    roots = f"{CERTIFICATE.strip()}\n" * 200
+    text = f"[image]\nextra_root_certificates = ['''{roots}''', '''{roots}''']\n"
+    assert parse_coco_settings(None, text).images.ca_pem == roots * 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -36,6 +36,12 @@ def test_guest_config_names_the_kind_of_the_tee_key() -> None:
         assert parse_guest_config(text).kbs.tee_key_algorithm is algorithm
 
 
+def test_guest_config_may_have_many_roots() -> None:
+    roots = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n" * 1000
+    text = CONFIG.replace("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", roots)
+    assert parse_guest_config(text).kbs.ca_pem == roots
+
+
 def test_guest_config_names_the_way_to_the_kbs() -> None:
     assert parse_guest_config(CONFIG).kbs.transport is KbsTransport.TCP
     text = CONFIG.replace("[log]", 'transport = "vsock"\n[log]')
@@ -110,6 +116,8 @@ def test_guest_config_limits_are_taken() -> None:
             id="tee-key",
         ),
         pytest.param("https://", "http://", "ccinit.kbs.url", id="plain-http"),
+        pytest.param("https://", "", "ccinit.kbs.url", id="no-scheme"),
+        pytest.param("kbs.", "kbs\u00e4.", "ccinit.kbs.url", id="not-ascii"),
         pytest.param(":8443", ":8443/path", "ccinit.kbs.url", id="path"),
         pytest.param(":8443", ":8443?x", "ccinit.kbs.url", id="query"),
         pytest.param(":8443", ":8443#x", "ccinit.kbs.url", id="fragment"),
@@ -183,3 +191,13 @@ def test_guest_config_with_a_wrong_passport_is_refused(old: str, new: str, key: 
     with pytest.raises(FormatError) as refused:
         parse_guest_config(CONFIG + PASSPORT.replace(old, new, 1))
     assert refused.value.reason == f"ccinit.kbs.passport.{key}"
+
+
+def test_guest_config_asks_azure_with_neither_key_nor_policies() -> None:
+    key, policies = PASSPORT.splitlines(keepends=True)[-2:]
+    azure = CONFIG + PASSPORT.replace("intel-trust-authority-v2", "azure-attestation")
+    assert parse_guest_config(azure.replace(key, "").replace(policies, "")).kbs.passport
+    for one in (key, policies):
+        with pytest.raises(FormatError) as refused:
+            parse_guest_config(azure.replace(one, ""))
+        assert refused.value.reason == "ccinit.kbs.passport.service"
