@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import ConfigError
 from ccinit.kernel.memory_file import open_memory_file
 from ccinit.net import tls
-from ccinit.net.tls import pinned_context, present_certificate, tls_error
+from ccinit.net.tls import narrow, pinned_context, present_certificate, tls_error
 from tests.fakes.network.tls_server import ec_key, make_authority
 
 NO_CHECK_TIME = 0x200000
@@ -31,6 +31,20 @@ def test_context_trusts_the_given_roots_under_tls_1_3_only() -> None:
     assert context.security_level == 2
     assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
     assert len(context.get_ca_certs()) == 2
+
+
+@pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER])
+def test_what_python_and_openssl_allow_by_themselves_is_not_relied_on(protocol: int) -> None:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.options &= ~ssl.OP_NO_TICKET
+    narrow(context)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert context.security_level == 2
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+    assert context.options & ssl.OP_NO_TICKET
 
 
 def test_only_the_dates_depend_on_the_clock() -> None:
