@@ -2,10 +2,13 @@
 
 import errno
 import struct
+from typing import Any
 
 import pytest
 
 from ccinit.agent.processes.roles import RIGHTS, Role
+from ccinit.errors import KernelError
+from ccinit.kernel import seccomp
 from ccinit.kernel.seccomp import (
     AUDIT_ARCH_X86_64,
     BPF_AND,
@@ -22,6 +25,7 @@ from ccinit.kernel.seccomp import (
     X32_SYSCALL_BIT,
     ArgumentRule,
     SyscallPolicy,
+    load_filter,
     plan_filter,
 )
 
@@ -155,3 +159,30 @@ def test_filter_of_every_role_fits_the_kernel_and_its_jumps() -> None:
 def test_plan_with_two_answers_for_a_call_is_a_bug() -> None:
     with pytest.raises(RuntimeError, match="two answers"):
         plan_filter(SyscallPolicy(allowed=frozenset({"read"}), refused={"read": errno.EPERM}))
+
+
+class Kernel:
+    """What a kernel answers, and what it was asked for."""
+
+    def __init__(self, result: int) -> None:
+        self.result = result
+        self.asked: list[tuple[int, ...]] = []
+
+    def syscall(self, *arguments: Any) -> int:
+        self.asked.append(tuple(argument.value for argument in arguments[:3]))
+        return self.result
+
+
+def test_filter_that_is_not_in_force_in_every_thread_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The number of a thread says that it could not follow (SECCOMP_FILTER_FLAG_TSYNC)."""
+    program = plan_filter(POLICY)
+    for result in (-1, 4711):
+        monkeypatch.setattr(seccomp, "libc", Kernel(result))
+        with pytest.raises(KernelError) as refused:
+            load_filter(program)
+        assert refused.value.reason == "kernel.seccomp"
+    monkeypatch.setattr(seccomp, "libc", willing := Kernel(0))
+    load_filter(program)
+    assert willing.asked == [(317, 1, 1)]  # SECCOMP_SET_MODE_FILTER
