@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 from typing import IO
 
@@ -6,7 +7,15 @@ import pytest
 
 from ccinit.errors import KernelError
 from ccinit.kernel import block
-from ccinit.kernel.block import BlockDevice, describe_mapping, list_virtio_disks
+from ccinit.kernel.block import (
+    BlockDevice,
+    describe_mapping,
+    list_virtio_disks,
+    read_direct,
+    write_direct,
+    zero_direct,
+)
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 def add_device(sysfs: Path, name: str, driver: str | None, **files: str) -> None:
@@ -98,3 +107,61 @@ def test_mapping_is_described_by_its_name_or_by_that_of_what_is_built_on_it(tmp_
     assert describe_mapping("254:16", str(tmp_path)) == "ccinit-data"
     for absent in ("dm-2", "254:32", ""):
         assert describe_mapping(absent, str(tmp_path)) == absent
+
+
+PAGE = 4096
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of two pages. What is opened past the page cache, and flushed, is in the file."""
+
+    def open_direct(path: str, flags: int) -> int:
+        assert flags & os.O_DIRECT
+        return open_file(path, flags & ~os.O_DIRECT)  # not every file system has that
+
+    open_file = os.open
+    monkeypatch.setattr(os, "open", open_direct)
+    path = tmp_path / "disk"
+    path.write_bytes(b"a" * PAGE + b"b" * PAGE)
+    return str(path)
+
+
+def test_disk_is_read_past_the_page_cache(disk: str) -> None:
+    assert read_direct(disk, PAGE, PAGE) == b"b" * PAGE
+    assert read_direct(disk, 0, 2 * PAGE) == b"a" * PAGE + b"b" * PAGE
+
+
+def test_disk_that_ends_within_a_read_is_an_error_and_no_zeros(disk: str) -> None:
+    before = count_descriptors()
+    for offset in (PAGE, 2 * PAGE):
+        with pytest.raises(KernelError) as error:
+            read_direct(disk, offset, 2 * PAGE)
+        assert (error.value.reason, error.value.errno) == ("kernel.block.read", errno.EIO)
+    assert count_descriptors() == before
+
+
+def test_disk_is_written_past_the_page_cache_and_flushed(
+    disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _fd: flushed.append(Path(disk).read_bytes()))
+    write_direct(disk, PAGE, b"c" * PAGE)
+    zero_direct(disk, [(0, PAGE), (2 * PAGE, 2 * PAGE)])
+    zero_direct(disk, [])
+    written = b"c" * PAGE
+    assert flushed == [b"a" * PAGE + written, bytes(PAGE) + written + bytes(2 * PAGE)]
+
+
+def test_write_that_is_cut_short_is_an_error(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = count_descriptors()
+    monkeypatch.setattr(os, "pwritev", lambda _fd, _buffers, _offset: PAGE)
+    write_direct(disk, 0, bytes(PAGE))
+    zero_direct(disk, [(0, PAGE)])
+    with pytest.raises(KernelError) as cut:
+        write_direct(disk, 0, bytes(2 * PAGE))
+    with pytest.raises(KernelError) as zeros_cut:
+        zero_direct(disk, [(0, PAGE), (0, 2 * PAGE)])
+    for error in (cut.value, zeros_cut.value):
+        assert (error.reason, error.errno) == ("kernel.block.write", errno.EIO)
+    assert count_descriptors() == before
