@@ -1,5 +1,9 @@
+import pytest
+
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS
-from ccinit.unlock.filesystem import find_backups, plan_mkfs
+from ccinit.kernel.mount import MountFlag
+from ccinit.unlock import filesystem
+from ccinit.unlock.filesystem import find_backups, mount_ext4, plan_mkfs
 
 
 def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
@@ -27,3 +31,14 @@ def test_backup_that_would_lie_behind_the_end_is_none() -> None:
     assert find_backups(GROUP_BLOCKS) == ()
     assert find_backups(GROUP_BLOCKS + 1) == (GROUP_BLOCKS,)
     assert find_backups(3 * GROUP_BLOCKS) == (GROUP_BLOCKS,)
+
+
+def test_mounted_file_system_has_no_devices_and_no_programs_of_other_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mounts: list[tuple[object, ...]] = []
+    monkeypatch.setattr(filesystem, "mount", lambda *arguments: mounts.append(arguments))
+    mount_ext4("/dev/dm-1", "/run/data")
+    options = "noinit_itable,inode_readahead_blks=0,errors=remount-ro"
+    flags = MountFlag.NODEV | MountFlag.NOSUID
+    assert mounts == [("/dev/dm-1", "/run/data", "ext4", flags, options)]
