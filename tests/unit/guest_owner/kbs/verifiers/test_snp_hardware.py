@@ -34,6 +34,7 @@ class Machine:
     tcb: TcbVersion
     plat_info: PlatformBit
     chip_id: str
+    version: int = 5
 
     @property
     def raw(self) -> bytes:
@@ -59,7 +60,20 @@ TURIN = Machine(
     plat_info=PlatformBit(0x67),
     chip_id="3b42092f69c656d3" + 56 * "00",
 )
-MACHINES = pytest.mark.parametrize("machine", [GENOA, TURIN], ids=["genoa", "turin"])
+MILAN = Machine(
+    report="report_milan.hex",
+    vcek="vcek_milan.pem",
+    authorities="ask_ark_milan.pem",
+    product=SnpProduct.MILAN,
+    tcb=TcbVersion(fmc=None, bootloader=3, tee=0, snp=8, microcode=115),
+    plat_info=PlatformBit.SMT,
+    chip_id="d49554ec717f4e5b0fe6b143bcf0405bd7ae304727edf46603f2a76aef6a3abc"
+    "15d7af38db757039029f0efacfd08e244324884738c72b082e2f87a44d541eb6",
+    version=2,
+)
+MACHINES = pytest.mark.parametrize(
+    "machine", [MILAN, GENOA, TURIN], ids=["milan", "genoa", "turin"]
+)
 
 
 def judge_origin(
@@ -81,7 +95,7 @@ def judge_origin(
 def test_report_is_read_whole(machine: Machine) -> None:
     report = parse_snp_report(machine.raw)
     assert report.to_bytes() == machine.raw
-    assert (report.version, report.vmpl, report.policy) == (5, 0, 0x30000)
+    assert (report.version, report.vmpl, report.policy) == (machine.version, 0, 0x30000)
     assert report.reported_tcb == machine.tcb
     assert PlatformBit(report.plat_info) is machine.plat_info
     assert report.chip_id.hex() == machine.chip_id
