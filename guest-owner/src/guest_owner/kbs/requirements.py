@@ -232,7 +232,8 @@ def _read_id_block(fields: Fields) -> IdBlock:
 
 
 def _read_paravisor(fields: Fields, tee: Tee) -> ParavisorRequirements:
-    read = read_tdx_requirements if tee is Tee.AZ_TDX_VTPM else _read_snp
+    read_tdx = partial(read_tdx_requirements, below_paravisor=True)
+    read = read_tdx if tee is Tee.AZ_TDX_VTPM else _read_snp
     return ParavisorRequirements(
         tee=tee,
         hardware=read(fields),

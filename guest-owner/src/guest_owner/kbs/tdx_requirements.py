@@ -15,7 +15,7 @@
     qe_isv_svn = 4
 
 The versions are those of Intel's TCB Info and QE Identity for that FMSPC; a newer advisory is
-answered by registering higher ones.
+answered by registering higher ones. Azure's domains have no attribute set at all.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,9 @@ COMPONENTS = 16
 
 _MAX_SVN = 0xFFFF
 # ATTRIBUTES bits 0 to 7 are those of a domain that others can look into, DEBUG among them; without
-# SEPT_VE_DISABLE the host can inject exceptions on private memory. A MIGRATABLE domain's memory is
-# open to its migration domain, which only quotes of version 5 name and no token does.
+# SEPT_VE_DISABLE the host can inject exceptions on private memory; below a paravisor they are that
+# one's to take. A MIGRATABLE domain's memory is open to its migration domain, which only quotes of
+# version 5 name and no token does.
 UNDER_DEBUG = 0xFF
 SEPT_VE_DISABLE = 1 << 28
 MIGRATABLE = 1 << 29
@@ -73,6 +74,7 @@ class TdxRequirements:
     Attributes:
         xfam, td_attributes: of the domain, exactly.
         mrseam: TDX modules, 48 bytes each.
+        below_paravisor: whether the domain is a registered paravisor's and not the guest's.
     """
 
     tee: ClassVar[Tee] = Tee.TDX
@@ -80,33 +82,38 @@ class TdxRequirements:
     td_attributes: int
     mrseam: tuple[bytes, ...]
     tcb: TdxTcb
+    below_paravisor: bool = False
 
     def __post_init__(self) -> None:
         if not self.mrseam:
             raise FormatError("requirements.mrseam", "name at least one TDX module")
-        check_attributes(self.td_attributes, "requirements.td_attributes")
+        check_attributes(
+            self.td_attributes,
+            "requirements.td_attributes",
+            below_paravisor=self.below_paravisor,
+        )
 
 
-def check_attributes(td_attributes: int, reason: str) -> None:
+def check_attributes(td_attributes: int, reason: str, *, below_paravisor: bool = False) -> None:
     """Check that nobody may look into a domain with these attributes, nor disturb it.
 
     Raises:
         FormatError: with `reason`.
     """
-    if td_attributes & (UNDER_DEBUG | MIGRATABLE) or not td_attributes & SEPT_VE_DISABLE:
-        raise FormatError(
-            reason,
-            "no bit below 8 may be set, nor MIGRATABLE (bit 29); SEPT_VE_DISABLE (bit 28) must be",
-        )
+    if td_attributes & (UNDER_DEBUG | MIGRATABLE):
+        raise FormatError(reason, "no bit below 8 may be set, nor MIGRATABLE (bit 29)")
+    if not (below_paravisor or td_attributes & SEPT_VE_DISABLE):
+        raise FormatError(reason, "SEPT_VE_DISABLE (bit 28) must be set")
 
 
-def read_tdx_requirements(fields: Fields) -> TdxRequirements:
+def read_tdx_requirements(fields: Fields, *, below_paravisor: bool = False) -> TdxRequirements:
     """Read the members after `version`."""
     return TdxRequirements(
         xfam=int.from_bytes(fields.hexadecimal("xfam", size_bytes=8), "big"),
         td_attributes=int.from_bytes(fields.hexadecimal("td_attributes", size_bytes=8), "big"),
         mrseam=fields.hexadecimals("mrseam", size_bytes=MEASUREMENT_BYTES),
         tcb=fields.table("tcb", _read_tcb),
+        below_paravisor=below_paravisor,
     )
 
 

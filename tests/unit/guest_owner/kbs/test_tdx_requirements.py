@@ -1,11 +1,16 @@
 """Requirements of TDX: read whole, and refused by the member that is wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.requirements import parse_requirements
+from guest_owner.kbs.requirements import ParavisorRequirements, parse_requirements
+from tests.unit.guest_owner.kbs.verifiers.azure_values import AZURE_REQUIREMENTS
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import DEMANDED, REQUIREMENTS_TOML
+
+BELOW_PARAVISOR = AZURE_REQUIREMENTS[Tee.AZ_TDX_VTPM]
 
 
 def test_requirements_are_read_whole() -> None:
@@ -42,3 +47,18 @@ def test_requirements_with_one_wrong_member_are_refused(old: str, new: str, reas
     with pytest.raises(FormatError) as caught:
         parse_requirements(REQUIREMENTS_TOML.replace(old, new, 1).encode(), Tee.TDX)
     assert caught.value.reason == reason
+
+
+def test_paravisor_may_take_exceptions_of_its_domain() -> None:
+    text = BELOW_PARAVISOR.replace('"0000000010000000"', '"0000000000000000"')
+    demanded = parse_requirements(text.encode(), Tee.AZ_TDX_VTPM)
+    assert isinstance(demanded, ParavisorRequirements)
+    assert demanded.hardware == replace(DEMANDED, td_attributes=0, below_paravisor=True)
+
+
+@pytest.mark.parametrize("attributes", ["0000000000000001", "0000000020000000"])
+def test_domain_of_a_paravisor_is_looked_into_by_nobody(attributes: str) -> None:
+    text = BELOW_PARAVISOR.replace("0000000010000000", attributes)
+    with pytest.raises(FormatError) as caught:
+        parse_requirements(text.encode(), Tee.AZ_TDX_VTPM)
+    assert caught.value.reason == "requirements.td_attributes"
