@@ -5,6 +5,10 @@ PID 1 imports modules that parse TOML and parses none, so libraries are loaded a
 The library's time grows with the square of the parts of a dotted key: one of 64 KiB costs a minute,
 one of 1 MiB hours. So a key has a cap, and it is looked for before the library sees the text: with
 what may hold anything (strings, comments) taken out, what is left of a key is names and dots.
+
+From Python 3.15 on the library reads TOML 1.1, and an owner's Python may be newer than a guest's:
+what an owner's tool takes, guests must take. So what 1.1 has added is refused here, but for times
+without seconds: a time is no value of any document of ours.
 """
 
 from typing import Final
@@ -23,6 +27,8 @@ _OPAQUE: Final = (
     r"|#[^\n]*+"
 )
 _LONG_KEY: Final = rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"
+_NEWER_ESCAPE: Final = r"(?<!\\)(?:\\\\)*+\\[ex]"
+_STRUCTURE: Final = r"[][{}\n]|,(?=[ \t]*+\})"
 
 
 def parse_toml(document: bytes, reason: str) -> dict[str, object]:
@@ -36,15 +42,51 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
 
     try:
         text = document.decode("utf-8", errors="strict")
-        _refuse_long_keys(text, reason)
-        return tomllib.loads(text)
+        bare = _without_strings(text)
+        _refuse_long_keys(bare, reason)
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of an integer of thousands of digits
         raise FormatError(reason, f"not TOML: {error}") from error
+    _refuse_newer_escapes(text, reason)
+    _refuse_newer_tables(bare, reason)
+    return values
 
 
-def _refuse_long_keys(text: str, reason: str) -> None:
+def _without_strings(text: str) -> str:
     import re  # noqa: PLC0415  # see the module
 
-    bare = re.sub(_OPAQUE, "s", text, flags=re.DOTALL)
+    return re.sub(_OPAQUE, "s", text, flags=re.DOTALL)
+
+
+def _refuse_long_keys(bare: str, reason: str) -> None:
+    import re  # noqa: PLC0415  # see the module
+
     if re.search(_LONG_KEY, bare):
         raise LimitExceededError(reason, f"a key of more than {MAX_KEY_PARTS} parts")
+
+
+def _refuse_newer_escapes(text: str, reason: str) -> None:
+    """Refuse the two new escapes in what the library has found to be TOML."""
+    if "\\e" not in text and "\\x" not in text:
+        return
+    import re  # noqa: PLC0415  # see the module
+
+    for opaque in re.finditer(_OPAQUE, text, flags=re.DOTALL):
+        if opaque[0].startswith('"') and re.search(_NEWER_ESCAPE, opaque[0]):
+            raise FormatError(reason, r"not TOML 1.0: an escape \e or \x")
+
+
+def _refuse_newer_tables(bare: str, reason: str) -> None:
+    """Refuse a line's end, or a comma behind the last value, in an inline table; likewise."""
+    if "{" not in bare:
+        return
+    import re  # noqa: PLC0415  # see the module
+
+    opened: list[str] = []
+    for found in re.finditer(_STRUCTURE, bare):
+        if found[0] in "[{":
+            opened.append(found[0])
+        elif found[0] in "]}":
+            opened.pop()
+        elif opened and opened[-1] == "{":
+            raise FormatError(reason, "not TOML 1.0: an inline table on several lines, or `,}`")

@@ -1,6 +1,7 @@
 """TOML: what a key may cost, and that nothing else is taken for one."""
 
 import time
+import tomllib
 
 import pytest
 
@@ -57,6 +58,42 @@ def test_dots_elsewhere_are_no_key(value: str) -> None:
 @pytest.mark.parametrize("text", ['a = "', "a = '''", '"""', "a = '\n'", "\x00", "a.b"])
 def test_what_is_not_toml_is_refused_as_that(text: str) -> None:
     assert not isinstance(refusal(text), LimitExceededError)
+
+
+@pytest.mark.parametrize(
+    ("newer", "same", "value"),
+    [
+        (r'x = "\e"', r'x = "\u001b"', "\x1b"),
+        (r'x = "\\\x41"', r'x = "\\A"', "\\A"),
+        ('x = """\n"" \\x41"""', 'x = """\n"" A"""', '"" A'),
+        ("x = {a = 1,\n b = 2}", "x = {a = 1, b = 2}", {"a": 1, "b": 2}),
+        ("x = {a = 1, }", "x = {a = 1}", {"a": 1}),
+        ("x = { # one\n}", "x = {} # one", {}),
+        ("x = [\n{a = [1,\n],\n}]", "x = [\n{a = [1,\n]}]", [{"a": [1]}]),
+        ("x = {a = {b = 1,}}", "x = {a = {b = 1}}", {"a": {"b": 1}}),
+    ],
+)
+def test_toml_of_a_newer_python_is_refused(
+    newer: str, same: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values are those that tomli 2.5.0 reads, as `tomllib` of Python 3.15 does."""
+    monkeypatch.setattr(tomllib, "loads", {newer: {"x": value}, same: {"x": value}}.__getitem__)
+    assert parse_toml(same.encode(), "test.toml") == {"x": value}
+    assert refusal(newer).detail.startswith("not TOML 1.0: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"x = '\e\x41'", r"\e\x41"),
+        (r'x = "\\e\\x41"', r"\e\x41"),
+        (r'x = "s" # "\e"', "s"),
+        ("x = {a = [1,\n2,\n], b = '''\n,}'''}", {"a": [1, 2], "b": ",}"}),
+        ("x = {a = '{', b = ',' }\n[y]\nz = 1 # {\n", {"a": "{", "b": ","}),
+    ],
+)
+def test_what_looks_like_newer_toml_is_read(text: str, value: object) -> None:
+    assert parse_toml(text.encode(), "test.toml")["x"] == value
 
 
 @pytest.mark.parametrize(
