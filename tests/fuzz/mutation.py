@@ -16,7 +16,8 @@ def mutate_text(source: random.Random, seed: bytes, noise: Sequence[bytes]) -> b
             case 0:
                 data[spot:spot] = source.choice(noise)
             case 1:
-                del data[spot : spot + source.randrange(1, 30)]
+                end = spot + source.randrange(1, 30) if source.randrange(8) else len(data)
+                del data[spot:end]
             case _:
                 data[spot : spot + 1] = source.randbytes(1)
     return bytes(data)

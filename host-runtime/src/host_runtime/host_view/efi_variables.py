@@ -42,7 +42,7 @@ def parse_variable_store(flash: bytes) -> tuple[EfiVariable, ...]:
         FormatError: `efi.store`: there is no firmware volume, or an entry leaves the flash.
     """
     signature = flash[_VOLUME_SIGNATURE_OFFSET : _VOLUME_SIGNATURE_OFFSET + 4]
-    if signature != _VOLUME_SIGNATURE:
+    if signature != _VOLUME_SIGNATURE or len(flash) < _VOLUME_LENGTH_OFFSET + 2:
         raise FormatError("efi.store", "no firmware volume at the flash's start")
     (header_bytes,) = struct.unpack_from("<H", flash, _VOLUME_LENGTH_OFFSET)
     return tuple(_entries(flash, header_bytes + _STORE_HEADER_BYTES))

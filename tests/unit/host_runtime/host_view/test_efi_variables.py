@@ -15,9 +15,10 @@ def test_store_without_variables_is_empty() -> None:
     assert parse_variable_store(flash()) == ()
 
 
-def test_flash_without_a_volume_is_refused() -> None:
+@pytest.mark.parametrize("data", [bytes(1000), flash()[:49]])
+def test_flash_without_a_volume_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError) as error:
-        parse_variable_store(bytes(1000))
+        parse_variable_store(data)
     assert error.value.reason == "efi.store"
 
 
