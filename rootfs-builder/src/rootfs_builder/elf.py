@@ -63,7 +63,7 @@ def parse_elf(data: bytes) -> ElfFile:
             needed=_needed(data, segments),
             loaded_end=max((s.offset + s.size for s in segments if s.kind == _LOAD), default=0),
         )
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:  # the last: beyond 2^63
         raise FormatError("elf.offset", "a table lies outside of the file") from error
 
 
@@ -86,6 +86,8 @@ def strip_unloaded(data: bytes) -> bytes:
 def _segments(data: bytes) -> tuple[_Segment, ...]:
     header = _HEADER.unpack_from(data)
     table, entry_size, count = header[5], header[9], header[10]  # e_phoff, e_phentsize, e_phnum
+    if count and entry_size != _SEGMENT.size:  # without a size, 65535 could lie in one place
+        raise FormatError("elf.segment", f"segments of {entry_size} bytes")
     segments = []
     for index in range(count):
         kind, _, offset, address, _, size, _, _ = _SEGMENT.unpack_from(

@@ -40,6 +40,8 @@ def test_stripped_library_ends_with_its_last_segment_and_means_the_same() -> Non
         (b"#!/bin/sh\n" * 10, "elf.magic"),
         (elf()[:100], "elf.offset"),
         (elf(tail=b"")[:-1], "elf.offset"),
+        (elf()[:54] + bytes(2) + elf()[56:], "elf.segment"),
+        (elf()[:32] + b"\xff" * 8 + elf()[40:], "elf.offset"),
     ],
 )
 def test_file_that_is_none_or_is_cut_is_refused(data: bytes, reason: str) -> None:
