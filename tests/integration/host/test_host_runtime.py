@@ -301,12 +301,16 @@ def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder.mkdir()
     said: list[str] = []
     with boot_guest(replace(_firmware_only(folder), tpm=tpm), said.append) as guest:
+        logs = [guest.files.log(name) for name in ("qemu", "swtpm", "vsock")]
+        for log in logs:
+            os.truncate(log, 2 << 20)  # as if it had complained for months
         link = guest.files.vsock_link.resolve()
         assert link.is_socket()
         assert guest.qmp.execute("query-status")["running"] is True
         with pytest.raises(DeadlineError) as error:
             guest.wait_for_port(1024, 0.3)
         assert error.value.reason == "guest.port"
+        assert all(log.stat().st_size < 1000 for log in logs)
         guest.quit()
         assert guest.wait_for_end(5) is EndReason.QUIT
     assert said == ["starting the vTPM", "starting the vsock device", "starting QEMU"]
@@ -323,6 +327,11 @@ def test_guests_connections_to_its_kbs_are_carried_while_it_runs(tmp_path: Path)
     with TlsServer(None, answer) as kbs:
         config = replace(_firmware_only(tmp_path), kbs=KbsAddress(host="127.0.0.1", port=kbs.port))
         with boot_guest(config, said.append) as guest:
+            log = guest.files.log("kbs-relay")
+            os.truncate(log, 2 << 20)
+            with pytest.raises(DeadlineError):
+                guest.wait_for_port(1024, 0.3)
+            assert log.stat().st_size < 1000
             path = guest_path(guest.files.vsock_link.resolve())
             with socket.socket(socket.AF_UNIX) as device:  # as the vsock device connects
                 device.connect(str(path))

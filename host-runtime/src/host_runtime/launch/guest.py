@@ -7,7 +7,7 @@ plane are `host_runtime.plane.rpc_client`'s.
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final
@@ -23,7 +23,7 @@ from host_runtime.programs.process import OwnedProcess
 _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
-_LISTEN_SECONDS: Final = 5.0  # at a time: QEMU's log is looked at meanwhile
+_LISTEN_SECONDS: Final = 5.0  # at a time: logs are looked at meanwhile
 _END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
 
 
@@ -55,11 +55,14 @@ class Guest:
         qmp: QmpClient,
         link: VsockLink,
         progress: Progress,
+        helpers: Sequence[OwnedProcess] = (),
     ) -> None:
+        """Args: helpers: what runs for this guest beside QEMU; words of theirs are bounded, too."""
         self.files = files
         self.link = link
         self.started_at = time.monotonic()
         self._qemu = qemu
+        self._programs = (qemu, *helpers)
         self._qmp = qmp
         self._end: EndReason | None = None
         self._say = progress
@@ -165,7 +168,8 @@ class Guest:
         """
         deadline = time.monotonic() + seconds
         while self._end is None and (left := deadline - time.monotonic()) > 0:
-            self._qemu.bound_log()  # a guest can make QEMU complain without end
+            for program in self._programs:  # a guest can make it complain without end
+                program.bound_log()
             with suppress(DeadlineError):
                 self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
 

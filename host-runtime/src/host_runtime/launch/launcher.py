@@ -111,7 +111,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
     with ExitStack() as stack:
         sockets = stack.enter_context(open_socket_folder())
         machine = _describe_machine(config, files, sockets)
-        link = _start_devices(config, files, sockets, stack, say)
+        link, helpers = _start_devices(config, files, sockets, stack, say)
         command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
         locks = () if config.lock is None else (config.lock,)
         say("starting QEMU")
@@ -126,7 +126,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         with _words_of_the_tpm(files):
             wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
             qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
-        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say)
+        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say, helpers=helpers)
         stack.callback(guest.quit)
         let_run(qmp, qemu)
         yield guest
@@ -134,30 +134,31 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
 
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
-) -> VsockLink:
+) -> tuple[VsockLink, tuple[OwnedProcess, ...]]:
+    """Start what a guest has beside QEMU; return the way to it, and the processes."""
+    helpers = []
     if config.tpm is not None:
         say("starting the vTPM")
-        stack.enter_context(
-            config.tpm.start(
-                config.tools,
-                control_socket=sockets / "tpm",
-                log=files.log("swtpm"),
-                lock=config.lock,
-            )
+        tpm = config.tpm.start(
+            config.tools,
+            control_socket=sockets / "tpm",
+            log=files.log("swtpm"),
+            lock=config.lock,
         )
+        helpers.append(stack.enter_context(tpm))
     link: VsockLink = KernelLink(guest_cid=config.guest_cid)
     if config.vsock is VsockKind.USER:
         say("starting the vsock device")
         link = UserLink(path=sockets / "vsock")
-        stack.enter_context(_start_vsock_device(config, files, sockets))
+        helpers.append(stack.enter_context(_start_vsock_device(config, files, sockets)))
         files.vsock_link.symlink_to(sockets / "vsock")
         stack.callback(files.vsock_link.unlink)
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
-        stack.enter_context(_start_kbs_relay(config, files, sockets))
+        helpers.append(stack.enter_context(_start_kbs_relay(config, files, sockets)))
     if config.firmware is not None and config.firmware.variables is not None:
         _copy_variables(config.firmware.variables, files)
-    return link
+    return link, tuple(helpers)
 
 
 def plan_launch(config: GuestConfig) -> tuple[str, ...]:

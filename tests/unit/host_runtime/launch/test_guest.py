@@ -83,17 +83,18 @@ def test_end_is_what_qemu_says(events: tuple[QmpEvent | None, ...], end: EndReas
     assert ended.wait_for_end(1) is end  # asked again, it is known
 
 
-def test_log_of_qemu_is_bounded_while_a_guest_is_waited_for() -> None:
-    qemu = FakeQemu([RESUME, shutdown("guest-reset")])
+def test_logs_of_qemu_and_its_helpers_are_bounded_while_a_guest_is_waited_for() -> None:
+    qemu, relay = FakeQemu([RESUME, shutdown("guest-reset")]), FakeQemu(())
     running = Guest(
         files=GuestFiles(folder=Path("run")),
         qemu=cast("Any", qemu),
         qmp=cast("Any", qemu),
         link=SilentLink(),
         progress=print,
+        helpers=cast("Any", (relay,)),
     )
     running.wait_for_end(1)
-    assert qemu.looks == 2
+    assert (qemu.looks, relay.looks) == (2, 2)
 
 
 RESUME = QmpEvent(name="RESUME", data={})
