@@ -31,7 +31,10 @@ class Shares:
     def take(self, pod: str, size_bytes: int) -> bool:
         """Take a record's size from a pod's share, if there is as much left of it."""
         now = self._clock()
-        share = self._by_pod.setdefault(pod, _Share(self._day_bytes, now))
+        if pod not in self._by_pod:
+            self._forget_whole(now)
+            self._by_pod[pod] = _Share(self._day_bytes, now)
+        share = self._by_pod[pod]
         grown = (now - share.at) * self._day_bytes / _DAY_SECONDS
         share.left_bytes = min(self._day_bytes, share.left_bytes + grown)
         share.at = now
@@ -39,3 +42,12 @@ class Shares:
             return False
         share.left_bytes -= size_bytes
         return True
+
+    def __len__(self) -> int:
+        """How many pods have a share that is not whole, as far as anybody has looked."""
+        return len(self._by_pod)
+
+    def _forget_whole(self, now: float) -> None:
+        """Drop what is as a new one would be: pods come and go for as long as the KBS runs."""
+        used = {pod: one for pod, one in self._by_pod.items() if now - one.at < _DAY_SECONDS}
+        self._by_pod = used

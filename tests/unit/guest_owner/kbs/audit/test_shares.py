@@ -58,3 +58,14 @@ def test_share_is_whole_again_after_a_day_and_never_more() -> None:
     now = 30 * 24 * 3600
     assert shares.take("shop", 1000)
     assert not shares.take("shop", 1)
+
+
+def test_pods_that_come_and_go_leave_nothing_once_their_shares_are_whole_again() -> None:
+    """A KBS runs for months, and each document that is registered meanwhile has a name."""
+    now = 0.0
+    shares = Shares(1000, lambda: now)
+    for number in range(3000):
+        now += 3600
+        assert shares.take(f"pod-{number}", 1000)
+        assert len(shares) <= 25
+    assert not shares.take("pod-2999", 1)
