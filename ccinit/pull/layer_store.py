@@ -63,14 +63,9 @@ class _Place:
 
 
 class Claim:
-    """What one image gets from others, and owes them.
-
-    Attributes:
-        kept: how many layers, from the bottom, others have made or are making.
-    """
+    """What one image gets from others, and owes them."""
 
     def __init__(self, others: Sequence[_Place], own: Sequence[_Place]) -> None:
-        self.kept = len(others)
         self._others = others
         self._own = own
 

@@ -35,22 +35,23 @@ def test_chain_id_is_image_specs() -> None:
 def test_first_image_makes_all_and_the_next_one_what_is_above() -> None:
     store = LayerStore()
     first, second = store.claim((A, B)), store.claim((A, B, C))
-    assert (first.kept, second.kept) == (0, 2)
+    assert finish(first.wait()) == ()
     first.fulfil([layer("a"), layer("b")])
     assert finish(second.wait()) == ("a", "b")
     second.fulfil([layer("c")])
     third = store.claim((A, B, C))
-    assert third.kept == 3
     assert finish(third.wait()) == ("a", "b", "c")
     third.fulfil([])
 
 
 def test_layer_on_another_one_is_another_layer() -> None:
     store = LayerStore()
-    store.claim((A, B))
-    assert store.claim((B,)).kept == 0
-    assert store.claim((A, C, B)).kept == 1
-    assert store.claim((A, C, B)).kept == 3
+    store.claim((A, B)).fulfil([layer("a"), layer("b on a")])
+    assert finish(store.claim((B,)).wait()) == ()
+    third = store.claim((A, C, B))
+    assert finish(third.wait()) == ("a",)
+    third.fulfil([layer("c"), layer("b on c")])
+    assert finish(store.claim((A, C, B)).wait()) == ("a", "c", "b on c")
 
 
 def test_whoever_needs_a_layer_waits_until_it_is_there() -> None:
@@ -65,9 +66,9 @@ def test_whoever_needs_a_layer_waits_until_it_is_there() -> None:
 
 def test_layers_claimed_alone_are_nobody_elses() -> None:
     store = LayerStore()
-    store.claim((A,))
-    assert claim_alone((A, B)).kept == 0
-    assert store.claim((A, B)).kept == 1
+    store.claim((A,)).fulfil([layer("a")])
+    assert finish(claim_alone((A, B)).wait()) == ()
+    assert finish(store.claim((A, B)).wait()) == ("a",)
 
 
 def test_layers_of_another_number_than_claimed_are_a_mistake() -> None:
