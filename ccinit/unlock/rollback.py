@@ -16,6 +16,9 @@ room. So a second file holds the place of the next number from the first one on:
 over it takes no block and no inode. It is renamed over the file that counts, and another takes its
 place while nobody but the guest uses the volume, so that the room which the old one leaves is ours.
 
+PID 1 reads the file itself: at most 32 bytes, which the tags have authenticated under the owner's
+key, and which have to be decimal digits.
+
 What is accepted although it is old, as long as the KBS was not told of a newer close: every state
 since the last opening that it was told of. And only a *whole* old disk is recognised: the blocks of
 the file themselves are protected like all others, and a host that puts back old blocks everywhere

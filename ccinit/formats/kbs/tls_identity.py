@@ -7,7 +7,9 @@ trust the root that they are given, which need not be in the chain. The resource
 `kbs:///ccinit/<pod>/tls-identity`, minted for each session or stored.
 
 This module cuts the text and decodes base64; what the certificates say is for TLS to find out, in
-the child that fetches them (`ccinit.net.tls_identity`).
+the child that fetches them (`ccinit.net.tls_identity`). PID 1 cuts it as well, for the bytes that
+the call `attest` binds to its evidence: a text of at most 32 KiB that came from the pinned KBS and
+with which that child has shaken hands, or from the secrets of a launch that its owner has judged.
 """
 
 import binascii
