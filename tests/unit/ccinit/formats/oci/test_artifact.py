@@ -93,6 +93,7 @@ def test_bundle_that_states_something_else_is_no_signature(
         (document(layers=[LAYER] * 33), "signature.manifest.count"),
         (document(layers=["x"]), "signature.manifest.descriptor"),
         (document(layers=[{"mediaType": CLASSIC}]), "signature.manifest.descriptor"),
+        (document(layers=[{**LAYER, "digest": 1}]), "signature.manifest.descriptor"),
         (document(layers=[{**LAYER, "size": -1}]), "signature.manifest.size"),
         (document(layers=[{**LAYER, "size": 1 << 20}]), "signature.manifest.size"),
         (document(layers=[{**LAYER, "digest": "sha1:x"}]), "signature.manifest.digest"),

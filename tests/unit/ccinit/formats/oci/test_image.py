@@ -147,6 +147,8 @@ def test_layer_types_of_docker_say_the_compression(ending: str, compression: Com
         (manifest(mediaType=MediaType.OCI_INDEX.value), None, "manifest.media_type"),
         (manifest(mediaType=7), None, "manifest.media_type"),
         (manifest(manifests=[]), None, "manifest.ambiguous"),
+        (index(AMD64, layers=[]), None, "manifest.ambiguous"),
+        (index(AMD64, config={}), None, "manifest.ambiguous"),
         ({"schemaVersion": 2}, None, "manifest.ambiguous"),
         (manifest(schemaVersion=1), None, "manifest.schema"),
         (manifest(schemaVersion="2"), None, "manifest.schema"),
@@ -227,10 +229,18 @@ def select(document: Json) -> str:
     return str(select_platform(parsed).digest)
 
 
+MANIFEST = MediaType.OCI_MANIFEST.value
+
+
 def test_index_selects_the_one_manifest_for_this_platform() -> None:
     attestation: Json = {"os": "unknown", "architecture": "unknown"}
     v3: Json = {**AMD64, "variant": "v3"}
-    assert select(index(ARM64, v3, AMD64, attestation, None)) == DIGEST
+    for ours in (AMD64, {**AMD64, "variant": "v1"}):
+        entries = [
+            descriptor(MANIFEST, platform=one, digest=f"sha256:{number:064}")
+            for number, one in enumerate((ARM64, v3, ours, attestation))
+        ]
+        assert select(index(manifests=entries)) == f"sha256:{2:064}"
 
 
 def test_r53_first_of_several_matches_is_taken() -> None:
@@ -240,7 +250,6 @@ def test_r53_first_of_several_matches_is_taken() -> None:
     assert select(index(manifests=[strange, first, other])) == f"sha256:{'1' * 64}"
 
 
-MANIFEST = MediaType.OCI_MANIFEST.value
 OURS = descriptor(MANIFEST, platform=AMD64)
 FOREIGN: dict[str, Json] = {
     "digest by another algorithm": descriptor(
