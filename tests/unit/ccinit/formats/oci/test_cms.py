@@ -42,10 +42,14 @@ def test_message_has_a_cap_of_recipients() -> None:
     assert reason(standard(RECIPIENT * (MAX_RECIPIENTS + 1))) == "enc.cms.recipients"
 
 
-def standard(recipients: bytes) -> bytes:
+def test_message_has_a_nonce_of_twelve_bytes() -> None:
+    assert reason(standard(RECIPIENT, nonce_bytes=11)) == "enc.cms.cipher"
+
+
+def standard(recipients: bytes, nonce_bytes: int = 12) -> bytes:
     """The message in the form of the specification, with these recipients."""
     start = GOOD.index(bytes.fromhex("10133011840c"))
-    nonce, rest = GOOD[start + 6 : start + 18], GOOD[start + 21 :]
+    nonce, rest = GOOD[start + 6 : start + 6 + nonce_bytes], GOOD[start + 21 :]
     parameters = der(0x30, der(0x04, nonce) + b"\x02\x01\x10")
     content = der(0x80, rest[rest.index(b"\x04\x81") + 3 :])
     oid = bytes.fromhex("0609608648016503040106")
@@ -70,6 +74,8 @@ def replaced(old: str, new: str) -> bytes:
     ("data", "expected"),
     [
         (b"", "enc.cms"),
+        (b"\x30", "enc.cms"),
+        (b"\x31" + GOOD[1:], "enc.cms"),
         (GOOD[:-1], "enc.cms"),
         (GOOD + b"\0", "enc.cms"),
         (b"\x30\x80" + GOOD[4:] + b"\0\0", "enc.cms"),
