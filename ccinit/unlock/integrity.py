@@ -21,8 +21,7 @@ SUPERBLOCK_BYTES = 4096
 _SUPERBLOCK_SECTORS = SUPERBLOCK_BYTES // SECTOR_BYTES
 _SUPERBLOCK = struct.Struct("<8s B B H I Q I B B 2x Q 8x 16x")
 _MAGIC = b"integrt\0"
-_VERSION_PLAIN = 1
-_VERSION_META_DEVICE = 2
+_VERSION = 1
 
 # One journal sector holds 504 bytes of entries; an entry is its sector number, the ends of the
 # eight 512-byte sectors of a block, and the tag. Sections hold eight such sectors and their data.
@@ -62,12 +61,14 @@ class IntegrityLayout:
         return self.journal_sections * _SECTION_SECTORS
 
     def to_superblock(self) -> bytes:
-        """Return the 4096 bytes that the kernel writes when it formats."""
-        beside = bool(self.meta_node)
+        """Return the 4096 bytes that the kernel writes when it formats a disk that holds its tags.
+
+        Those of a disk whose tags are in memory are in memory, too, and never read.
+        """
         block = _SUPERBLOCK.pack(
             _MAGIC,
-            _VERSION_META_DEVICE if beside else _VERSION_PLAIN,
-            0 if beside else _INTERLEAVE_LOG2,
+            _VERSION,
+            _INTERLEAVE_LOG2,
             AEAD.tag_bytes,
             self.journal_sections,
             self.provided_bytes // SECTOR_BYTES,
