@@ -94,6 +94,15 @@ def test_register_of_another_length_is_none(register: int, length: int) -> None:
     assert caught.value.reason == "tee.io"
 
 
+def test_digest_that_is_taken_in_part_is_not_extended(
+    register: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwrite", lambda _fd, digest, _offset: len(digest) - 1)
+    with pytest.raises(KernelError) as refused:
+        Rtmr(register).extend(bytes(48))
+    assert (refused.value.reason, refused.value.errno) == ("kernel.rtmr_write", errno.EIO)
+
+
 def test_register_that_refuses_carries_the_errno(tmp_path: Path) -> None:
     path = tmp_path / "read-only"
     path.write_bytes(bytes(48))

@@ -87,6 +87,14 @@ def test_r98_file_that_ends_is_a_closed_tpm(replies: tuple[bytes, ...]) -> None:
     assert refused.value.reason == "tpm.closed"
 
 
+def test_r98_command_that_is_taken_in_part_has_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, peer = scripted_device(SUCCESS)
+    monkeypatch.setattr(os, "write", lambda _fd, command: len(command) - 1)
+    with device, peer, pytest.raises(PeerError) as refused:
+        device.transmit(COMMAND)
+    assert refused.value.reason == "tpm.closed"
+
+
 def test_r17_failing_calls_are_kernel_errors() -> None:
     read_only = TpmDevice(os.open("/dev/null", os.O_RDONLY))
     with read_only, pytest.raises(KernelError) as refused:
