@@ -87,6 +87,18 @@ def test_indexes_wrap_after_65535() -> None:
     assert queue.take() is None
 
 
+def test_ring_may_be_full_and_its_index_does_not_go_back() -> None:
+    driver = Driver()
+    driver.describe(0, 0x800, 1)
+    driver.offer(0, 0, 0, 0)
+    queue = driver.queue()
+    assert [queue.take() is not None for _ in range(5)] == [True] * 4 + [False]
+    driver.offer(0, 0, 0)
+    with pytest.raises(FormatError) as error:
+        queue.take()
+    assert error.value.reason == "ring.available_index"
+
+
 def test_driver_decides_whether_it_is_interrupted() -> None:
     driver = Driver()
     queue = driver.queue()
