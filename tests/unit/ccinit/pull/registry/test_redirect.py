@@ -51,6 +51,7 @@ def test_registrys_own_host_may_be_an_address_or_a_local_name(host: str) -> None
         "https://cdn.0x7f/x",
         "https://[::1]/x",
         "https://[::ffff:192.0.2.1]/x",
+        "https://[fe80::1%25eth0.example]/x",
         "https://localhost/x",
         "https://LOCALHOST/x",
         "https://a.localhost/x",
