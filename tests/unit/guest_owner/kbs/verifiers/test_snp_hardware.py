@@ -9,6 +9,7 @@ from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
 from ccinit.formats.evidence.snp_report import (
     SIGNED_BYTES,
     PlatformBit,
+    PolicyBit,
     SnpReport,
     TcbVersion,
     parse_snp_report,
@@ -16,7 +17,7 @@ from ccinit.formats.evidence.snp_report import (
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList
 from guest_owner.kbs.references import RegisteredRoot
-from guest_owner.kbs.requirements import SnpProduct
+from guest_owner.kbs.requirements import SnpProduct, parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp import check_origin
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
@@ -35,6 +36,9 @@ class Machine:
     plat_info: PlatformBit
     chip_id: str
     version: int = 5
+    policy: int = 0x30000
+    vmpl: int = 0
+    kind: CertType = CertType.VCEK
 
     @property
     def raw(self) -> bytes:
@@ -71,9 +75,37 @@ MILAN = Machine(
     "15d7af38db757039029f0efacfd08e244324884738c72b082e2f87a44d541eb6",
     version=2,
 )
-MACHINES = pytest.mark.parametrize(
-    "machine", [MILAN, GENOA, TURIN], ids=["milan", "genoa", "turin"]
+# A provider's key, which hides the chip; the guest asked in the name of VMPL 1.
+PROVIDER = Machine(
+    report="report_milan_v5.hex",
+    vcek="vlek_milan.pem",
+    authorities="asvk_ark_milan.pem",
+    product=SnpProduct.MILAN,
+    tcb=TcbVersion(fmc=None, bootloader=4, tee=0, snp=27, microcode=222),
+    plat_info=PlatformBit(0x27),
+    chip_id=64 * "00",
+    policy=PolicyBit.PAGE_SWAP_OFF | 0x30000,
+    vmpl=1,
+    kind=CertType.VLEK,
 )
+MACHINES = pytest.mark.parametrize(
+    "machine", [MILAN, PROVIDER, GENOA, TURIN], ids=["milan", "provider", "genoa", "turin"]
+)
+PROVIDER_REQUIREMENTS = """
+version = 1
+csp_ids = ["%s"]
+[[product]]
+name = "Milan"
+bootloader = 4
+tee = 0
+snp = 27
+microcode = 222
+[policy]
+allow = ["smt"]
+require = ["page-swap-off"]
+[platform]
+require = ["tsme", "ecc", "alias-check"]
+"""
 
 
 def judge_origin(
@@ -83,7 +115,7 @@ def judge_origin(
     (leaf,) = parse_certificates((VECTORS / vcek.vcek).read_bytes())
     authorities = parse_certificates((VECTORS / trusted.authorities).read_bytes())
     evidence = SnpEvidence(
-        report=report, certificates=(Certificate(cert_type=CertType.VCEK, data=leaf),)
+        report=report, certificates=(Certificate(cert_type=vcek.kind, data=leaf),)
     )
     root = RegisteredRoot(name="amd", platform=Tee.SNP, certificates=authorities)
     claims = ClaimList()
@@ -95,7 +127,8 @@ def judge_origin(
 def test_report_is_read_whole(machine: Machine) -> None:
     report = parse_snp_report(machine.raw)
     assert report.to_bytes() == machine.raw
-    assert (report.version, report.vmpl, report.policy) == (machine.version, 0, 0x30000)
+    assert (report.version, report.vmpl) == (machine.version, machine.vmpl)
+    assert report.policy == machine.policy
     assert report.reported_tcb == machine.tcb
     assert PlatformBit(report.plat_info) is machine.plat_info
     assert report.chip_id.hex() == machine.chip_id
@@ -106,7 +139,7 @@ def test_report_is_authentic(machine: Machine) -> None:
     key, refused = judge_origin(parse_snp_report(machine.raw), machine, machine)
     assert not refused
     assert key is not None
-    assert (key.kind, key.product, key.tcb) == (CertType.VCEK, machine.product, machine.tcb)
+    assert (key.kind, key.product, key.tcb) == (machine.kind, machine.product, machine.tcb)
 
 
 @MACHINES
@@ -116,6 +149,24 @@ def test_platform_fails_for_no_more_than_missing_requirements(machine: Machine) 
     claims = ClaimList()
     check_platform(report, key, (), claims)
     assert [claim.name for claim in claims.made if not claim.holds] == ["snp.requirements"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "refused"),
+    [
+        ("CN=cc-us-east-2.amazonaws.com", set()),
+        ("CN=cc-eu-west-1.amazonaws.com", {"snp.csp_id"}),
+    ],
+)
+def test_providers_key_stands_for_its_chips_where_it_is_named(
+    provider: str, refused: set[str]
+) -> None:
+    report = parse_snp_report(PROVIDER.raw)
+    key, _ = judge_origin(report, PROVIDER, PROVIDER)
+    demanded = parse_requirements((PROVIDER_REQUIREMENTS % provider).encode(), Tee.SNP)
+    claims = ClaimList()
+    check_platform(report, key, (demanded,), claims)
+    assert {claim.name for claim in claims.made if not claim.holds} == refused
 
 
 @MACHINES
@@ -131,6 +182,17 @@ def test_key_of_another_machine_signed_nothing() -> None:
     key, refused = judge_origin(parse_snp_report(GENOA.raw), TURIN, TURIN)
     assert key is not None
     assert refused == {"snp.signature", "snp.reported_tcb", "snp.chip_id", "snp.cpuid"}
+
+
+@pytest.mark.parametrize(
+    ("signer", "trusted"), [(MILAN, PROVIDER), (PROVIDER, MILAN)], ids=["chip", "provider"]
+)
+def test_authority_of_one_kind_of_key_vouches_for_no_other(
+    signer: Machine, trusted: Machine
+) -> None:
+    key, refused = judge_origin(parse_snp_report(signer.raw), signer, trusted)
+    assert key is None
+    assert refused == {"snp.chain"}
 
 
 def test_authorities_of_another_product_vouch_for_nothing() -> None:
