@@ -76,7 +76,9 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(_signed_by(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key), critical=False
+            )
             .sign(key, SHA256())
         )
         return cls(certificate=certificate, key=key)
@@ -111,9 +113,21 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(alternatives, critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(_signed_by(self.key), critical=False)
+            .add_extension(self._identifier(), critical=False)
             .sign(self.key, SHA256())
         )
+
+    def _identifier(self) -> x509.AuthorityKeyIdentifier:
+        """Return the key's name as the authority's own certificate, maybe made elsewhere, has it.
+
+        That need not be SHA-1 of the key, and TLS finds no issuer by another one (RFC 5280, section
+        4.2.1.2).
+        """
+        try:
+            name = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(name.value)
 
 
 def _builder(
@@ -128,10 +142,6 @@ def _builder(
         .not_valid_before(datetime.now(UTC) - _BACKDATE)
         .not_valid_after(ends)
     )
-
-
-def _signed_by(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

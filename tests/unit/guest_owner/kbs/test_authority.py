@@ -1,15 +1,24 @@
 import errno
+import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from ccinit.errors import CcinitError
-from guest_owner.kbs.authority import create_identity, read_token_key, write_identity
+from guest_owner.certificates import Authority, common_name
+from guest_owner.kbs.authority import (
+    create_identity,
+    read_token_key,
+    sign_server,
+    write_identity,
+)
 from tests.fakes.machine.scarcity import room_for
 
 IDENTITY = create_identity(("kbs.example", "10.0.2.2", "fd00::2"))
@@ -35,6 +44,29 @@ def test_certificate_is_for_servers_only_and_signs_nothing() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["kbs.example"]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["10.0.2.2", "fd00::2"]
+
+
+@pytest.mark.parametrize(
+    "own_name", [hashlib.sha256(b"key").digest()[:20], None], ids=["other", "none"]
+)
+def test_certificate_names_its_issuers_key_as_the_issuer_does(own_name: bytes | None) -> None:
+    """Go 1.25 takes SHA-256 (RFC 7093); before, OpenSSL found no issuer of what was signed so."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), common_name("from elsewhere")
+    certificate = x509.CertificateBuilder(
+        subject_name=subject,
+        issuer_name=subject,
+        public_key=key.public_key(),
+        serial_number=1,
+        not_valid_before=datetime.now(UTC),
+        not_valid_after=datetime.now(UTC) + timedelta(days=1),
+    )
+    if own_name:
+        certificate = certificate.add_extension(x509.SubjectKeyIdentifier(own_name), critical=False)
+    authority = Authority(certificate=certificate.sign(key, SHA256()), key=key)
+    leaf = sign_server(authority, key.public_key(), ("kbs.example",))
+    named = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    sha1 = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest
+    assert named.key_identifier == (own_name or sha1)
 
 
 def test_each_key_is_its_own() -> None:
