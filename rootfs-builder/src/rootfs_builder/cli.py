@@ -15,12 +15,14 @@ from rootfs_builder.guest_image.build import PROFILES, ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.guest_image.difference import explain_folders
 from rootfs_builder.guest_image.erofs_reader import ErofsFile, ErofsReader
+from rootfs_builder.guest_image.suitability import require_suitable
 from rootfs_builder.packages.lock_command import (
     print_differences,
     print_passed_over,
     renew_package_lock,
     renew_wheel_lock,
 )
+from rootfs_builder.packages.quarry import build_quarry, read_command_line
 from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.packages.wheels import read_requirements
 from rootfs_builder.progress import Progress
@@ -178,6 +180,10 @@ def _run_lock(parsed: argparse.Namespace) -> int:
         print_differences("requirements/guest.txt", wheels)
     print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
     print_passed_over(passed_over)
+    with exclusive(workspace.image_lock, progress):  # said now, and not when an image is made
+        quarry = build_quarry(workspace, tools, read_lock(workspace), progress)
+        for profile in PROFILES:
+            require_suitable(workspace, quarry, read_command_line(workspace, tools, profile))
     return 0
 
 

@@ -9,10 +9,13 @@ from ccinit.errors import ConfigError
 from rootfs_builder import cli
 from rootfs_builder.guest_image.build import ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
+from rootfs_builder.packages.lock import encode_lock
+from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.fakes.published.built_image import write_built_image
 from tests.fakes.published.erofs_images import erofs_image
+from tests.unit.rootfs_builder.packages.small_lock import LOCK
 
 FIND_TOOLS = cli._tools
 
@@ -188,3 +191,34 @@ def test_offline_no_tools_tree_is_made(
     for more, reason in (([], "archives.asked"), (["--offline"], "tools.other")):
         assert cli.main([*command, *more]) == 1
         assert f"[{reason}]" in capsys.readouterr().err
+
+
+def test_lock_says_what_changed_and_then_that_no_image_can_be_made_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mkosi.conf").touch()
+    lock = Workspace(tmp_path).package_lock
+    lock.parent.mkdir()
+    lock.write_text(encode_lock(LOCK))
+    quarry = Quarry(tree=ToolsTree(tmp_path), packages=(), kernel_release="6.12")
+    judged: list[str] = []
+
+    def refuse(_workspace: Workspace, _quarry: Quarry, line: str) -> None:
+        judged.append(line)
+        if line == "test":
+            raise ConfigError("platform.unknown", "no known platform has systemd-stub 262")
+
+    monkeypatch.setattr(cli, "exclusive", lambda *_: nullcontext())
+    monkeypatch.setattr(cli, "renew_wheel_lock", lambda *_: ())
+    monkeypatch.setattr(cli, "renew_package_lock", lambda *_, **__: (("stub: 257 -> 262",), ()))
+    monkeypatch.setattr(cli, "build_quarry", lambda *_: quarry)
+    monkeypatch.setattr(cli, "read_command_line", lambda _workspace, _tools, profile: profile)
+    monkeypatch.setattr(cli, "require_suitable", refuse)
+    assert cli.main(["--repository", str(tmp_path), "lock"]) == 1
+    said = capsys.readouterr()
+    assert "  stub: 257 -> 262\n" in said.out
+    refusal = "rootfs-builder: no known platform has systemd-stub 262 [platform.unknown]\n"
+    assert said.err == refusal
+    assert judged == ["prod", "test"]
+    monkeypatch.setattr(cli, "require_suitable", lambda *_: None)
+    assert cli.main(["--repository", str(tmp_path), "lock"]) == 0

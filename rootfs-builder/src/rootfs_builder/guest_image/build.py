@@ -23,7 +23,6 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.baseline import require_baseline
 from rootfs_builder.guest_image.erofs import make_erofs
 from rootfs_builder.guest_image.inputs import digest_inputs
-from rootfs_builder.guest_image.kernel_modules import plan_orders, require_left_out
 from rootfs_builder.guest_image.python_modules import (
     compile_root_modules,
     compile_stage0_modules,
@@ -37,6 +36,7 @@ from rootfs_builder.guest_image.stage0_archive import (
     encode_stage0,
     join_initrd,
 )
+from rootfs_builder.guest_image.suitability import STUB, plan_module_orders, require_suitable
 from rootfs_builder.packages.lock import PackageLock
 from rootfs_builder.packages.quarry import Quarry, read_command_line
 from rootfs_builder.packages.source import PackageSource, read_lock
@@ -44,7 +44,6 @@ from rootfs_builder.packages.wheels import fetch_wheels
 from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace
 
 PROFILES: Final = ("prod", "test")
-_STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _COMPILER: Final = "rootfs_builder.guest_image.module_compiler"
 _MIB: Final = 1 << 20
 # A build fails of which a part is larger.
@@ -118,6 +117,8 @@ class ImageBuild:
             wheels=tuple(wheel.name for wheel in wheels),
             differences=differences,
         )
+        base = read_command_line(self.workspace, self.packages.tools, profile)
+        require_suitable(self.workspace, quarry, base)
         self._say(f"{profile}: choosing and compiling Python modules")
         site = prepare_site(self.workspace, wheels, profile)
         root = self._make_root(quarry, site, profile, lock)
@@ -125,9 +126,6 @@ class ImageBuild:
         partial = self.workspace.staging / f"image-{profile}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        base = read_command_line(self.workspace, self.packages.tools, profile)
-        built_in = quarry.read(f"/usr/lib/modules/{quarry.kernel_release}/modules.builtin")
-        require_left_out(built_in.decode(), base)
         on_disk = RootLocation(carrier=Carrier.DISK, verity=root.disk.parameters)
         lines = {
             "uki": command_line(base, RootLocation(carrier=Carrier.RAM)),
@@ -163,14 +161,9 @@ class ImageBuild:
             quarry, compile_stage0_modules(self.workspace, quarry.tree, site)
         )
         require_baseline("stage 0", members_of(interpreter))
-        folder = f"/usr/lib/modules/{quarry.kernel_release}"
-        orders = plan_orders(
-            self.workspace.read_list("modules.list"),
-            quarry.read(f"{folder}/modules.dep").decode(),
-            quarry.read(f"{folder}/modules.builtin").decode(),
-        )
+        orders = plan_module_orders(self.workspace, quarry)
         contents = {
-            module: module.decompress(quarry.read(f"{folder}/{module.path}"))
+            module: module.decompress(quarry.read(f"{quarry.modules}/{module.path}"))
             for groups in orders.values()
             for module in chain.from_iterable(groups)
         }
@@ -195,7 +188,7 @@ class ImageBuild:
         output = stem.with_suffix(".efi")
         command = plan_ukify(
             UkiParts(
-                stub=_STUB,
+                stub=STUB,
                 kernel=stem.with_suffix(".vmlinuz"),
                 kernel_release=quarry.kernel_release,
                 os_release=parts / "os-release",
@@ -251,7 +244,7 @@ def write_parts(
     quarry: Quarry, stem: Path, disk: VerityDisk, common: bytes, direct_line: str
 ) -> None:
     """Write what a direct boot needs: kernel, initrd, command line, root disk."""
-    kernel = quarry.read(f"/usr/lib/modules/{quarry.kernel_release}/vmlinuz")
+    kernel = quarry.read(f"{quarry.modules}/vmlinuz")
     stem.with_suffix(".vmlinuz").write_bytes(kernel)
     initrd = join_initrd(common, line_of_kernel(direct_line))
     stem.with_suffix(".direct.initrd").write_bytes(initrd)

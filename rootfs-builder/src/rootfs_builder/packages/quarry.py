@@ -55,6 +55,11 @@ class Quarry:
     packages: tuple[LockedPackage, ...]
     kernel_release: str
 
+    @property
+    def modules(self) -> str:
+        """The kernel's folder, as seen inside the tree."""
+        return f"/usr/lib/modules/{self.kernel_release}"
+
     def read(self, path: str) -> bytes:
         """Return the content of a file, its path given as seen inside the tree."""
         return self.find(path).read_bytes()

@@ -1,0 +1,62 @@
+"""Whether an image can be made of a package set: told before minutes go into making it.
+
+A renewed lock brings a kernel and a boot stub that nobody here chose. What an image cannot do with
+is looked for as soon as the lock is renewed, and again before an image is made.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from measured_boot.image.pe import parse_pe
+from measured_boot.platforms import Boot, find_platform
+from measured_boot.tpm.stub import stub_version
+from rootfs_builder.guest_image.kernel_modules import ModuleGroup, plan_orders, require_left_out
+from rootfs_builder.packages.quarry import Quarry
+from rootfs_builder.workspace import Workspace
+
+STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+
+
+def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) -> None:
+    """Refuse a package set of which no image can be made, or none whose registers are known.
+
+    Args:
+        workspace: whose lists say what is wanted.
+        quarry: the package set.
+        command_line: of a profile, without our own words.
+
+    Raises:
+        ConfigError: `platform.unknown`, nobody has worked out what this stub measures;
+            `modules.…`, the kernel lacks a module, or has one that no guest may have.
+        FormatError: the stub is none of systemd's.
+    """
+    _require_known_stub(quarry)
+    plan_module_orders(workspace, quarry)
+    built_in = quarry.read(f"{quarry.modules}/modules.builtin").decode()
+    require_left_out(built_in, command_line)
+
+
+def plan_module_orders(
+    workspace: Workspace, quarry: Quarry
+) -> Mapping[str, tuple[ModuleGroup, ...]]:
+    """Return the kernel modules of an image, as `plan_orders` does.
+
+    Raises:
+        ConfigError: as for `plan_orders`.
+    """
+    return plan_orders(
+        workspace.read_list("modules.list"),
+        quarry.read(f"{quarry.modules}/modules.dep").decode(),
+        quarry.read(f"{quarry.modules}/modules.builtin").decode(),
+    )
+
+
+def _require_known_stub(quarry: Quarry) -> None:
+    version = stub_version(parse_pe(quarry.read(str(STUB))))
+    try:
+        find_platform(Boot.UKI, version)
+    except ConfigError as error:
+        remedy = 'docs/measured-boot.md, "Another stub or firmware"'
+        raise ConfigError(error.reason, f"{error.detail}; {remedy}") from error
