@@ -121,6 +121,13 @@ def test_size_beyond_the_header_comes_from_pax_or_base_256() -> None:
     assert read(by_pax).size == read(by_bits).size == size
 
 
+@pytest.mark.parametrize("in_header", [0, 9, 10])
+def test_pax_may_repeat_the_header_or_be_finer(in_header: int) -> None:
+    pax = (("size", b"5"), ("uid", b"7"), ("mtime", b"9.5"))
+    entry = read(encode(Entry("a", b"12345", owner=(7, 0), mtime=in_header, pax=pax)))
+    assert (entry.size, entry.uid, entry.mtime) == (5, 7, 9)
+
+
 def test_hard_link_target_takes_the_form_of_a_path() -> None:
     assert read(encode(Entry("a", kind=b"1", link="/usr/bin/x"))).link == b"usr/bin/x"
     assert read(encode(Entry("a", kind=b"1", link="./x"))).link == b"x"
@@ -153,6 +160,14 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "hard link by dotdot": (encode(Entry("a", kind=b"1", link="../b")), "tar.path_dotdot"),
     "hard link to nothing": (encode(Entry("a", kind=b"1")), "tar.path_empty"),
     "symlink to nothing": (encode(Entry("a", kind=b"2")), "tar.link"),
+    "NUL in a symlink": (
+        encode(Entry("a", kind=b"2", pax=(("linkpath", b"b\0c"),))),
+        "tar.link",
+    ),
+    "symlink too long": (
+        encode(Entry("a", kind=b"2", pax=(("linkpath", b"b" * 4096),))),
+        "tar.link",
+    ),
     # R64
     "PAX size is not the header's": (
         encode(Entry("a", b"12345", pax=(("size", b"4"),))),
@@ -161,6 +176,22 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "PAX size over an empty header size": (
         encode(Entry("a", b"", pax=(("size", b"512"),))),
         "tar.pax_size",
+    ),
+    "PAX size over an empty header size that no uid could hold": (
+        encode(Entry("a", b"", pax=(("size", b"3000000"),))),
+        "tar.pax_size",
+    ),
+    "PAX size beyond the header, which has another": (
+        encode(Entry("a", b"12345", pax=(("size", b"9000000000"),))),
+        "tar.pax_size",
+    ),
+    "PAX size of many digits": (
+        encode(Entry("a", b"", pax=(("size", b"0" * 21),))),
+        "tar.pax_size",
+    ),
+    "PAX uid with an underscore": (
+        encode(Entry("a", pax=(("uid", b"0_0"),))),
+        "tar.pax_uid",
     ),
     "PAX uid is not the header's": (
         encode(Entry("a", owner=(7, 7), pax=(("uid", b"0"),))),
@@ -174,6 +205,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         encode(Entry("a", pax=(("mtime", b"1700000000.9999999999"),))),
         "tar.pax_mtime",
     ),
+    "fraction of no digits": (
+        encode(Entry("a", pax=(("mtime", b"1700000000.5e1"),))),
+        "tar.pax_mtime",
+    ),
     "negative PAX mtime": (encode(Entry("a", pax=(("mtime", b"-1"),))), "tar.pax_mtime"),
     "two PAX keys": (
         encode(Entry("a", pax=(("path", b"b"), ("path", b"c")))),
@@ -181,6 +216,13 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     ),
     "long name and PAX path": (
         encode(Entry("a", pax=(("path", b"b"),), before=long_name(b"L", b"c\0"))),
+        "tar.long_name",
+    ),
+    "PAX path and long name": (
+        header("pax", b"x", size=len(record(b"path", b"b")))
+        + record(b"path", b"b").ljust(512, b"\0")
+        + long_name(b"L", b"c\0")
+        + header("a", b"0"),
         "tar.long_name",
     ),
     "two long names": (
@@ -210,6 +252,14 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         "tar.size",
     ),
     "base-256 negative": (header("a", b"0", fields={124: b"\xff" * 12}), "tar.size"),
+    "base-256 negative uid": (
+        header("a", b"0", fields={108: b"\xff" + (1).to_bytes(7, "big")}),
+        "tar.uid",
+    ),
+    "base-256 mtime overflow": (
+        header("a", b"0", fields={136: b"\x80" + b"\x7f" * 11}),
+        "tar.mtime",
+    ),
     "base-256 negative mtime": (header("a", b"0", fields={136: b"\xff" * 12}), "tar.mtime"),
     "octal negative mtime": (
         header("a", b"0", fields={136: b"-0000000001\0"}),
@@ -238,6 +288,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "contiguous file": (header("a", b"7"), "tar.type"),
     "volume label": (header("a", b"V"), "tar.type"),
     "mode of another kind": (header("a", b"0", mode=0o040755), "tar.mode"),
+    "mode beyond its bits": (header("a", b"1", mode=0o1000644, link="b"), "tar.mode"),
     "unknown PAX key": (encode(Entry("a", pax=(("evil", b"1"),))), "tar.pax_key"),
     "libarchive xattr": (
         encode(Entry("a", pax=(("LIBARCHIVE.xattr.user.a", b"MQ=="),))),
@@ -273,6 +324,7 @@ def test_attack_on_a_header_is_refused(name: str) -> None:
         (b"3 \n", "tar.pax"),
         (b"\0", "tar.pax"),
         (b"99999999999999999999 a=b\n", "tar.pax"),
+        (record(b"SCHILY.xattr.user.a\0b", b"x"), "tar.pax"),
     ],
 )
 def test_malformed_pax_record_is_refused(data: bytes, reason: str) -> None:
