@@ -89,6 +89,12 @@ def test_cc_event_log_ends_at_its_marker_or_at_untouched_memory(behind: bytes) -
     assert log.replay(1, Algorithm.SHA384) == expected
 
 
+def test_cc_event_log_does_not_end_within_a_record() -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_event_log(CC_LOG + b"\1\0\0\0\3", Algorithm.SHA384, end_marker=True)
+    assert refused.value.reason == "event_log.truncated"
+
+
 @pytest.mark.parametrize("register", [0, 1])
 def test_cc_event_log_begins_with_either_number_of_the_first_register(register: int) -> None:
     header = log_header(((SHA384, 48),), register=register)

@@ -162,6 +162,8 @@ def test_public_area_of_another_key_is_refused() -> None:
     assert reason_of(area + b"\0", parse_tpmt_public) == "tpm2.trailing"
     even = area[:-256] + b"\0" + area[-255:]
     assert reason_of(even, parse_tpmt_public) == "tpm2.modulus"
+    half = area[:-264] + (1024).to_bytes(2, "big") + area[-262:]
+    assert reason_of(half, parse_tpmt_public) == "tpm2.modulus"
     for length in range(len(area)):
         assert reason_of(area[:length], parse_tpmt_public) == "tpm2.truncated"
 
