@@ -161,6 +161,6 @@ def _is_repo_digest_or_exact(pulled: DockerReference, claimed: DockerReference) 
 def _remap(remap: RemapIdentity, pulled: DockerReference) -> DockerReference:
     """Replace the prefix, which ends where the name does or at a slash; else change nothing."""
     rest = pulled.name.removeprefix(remap.prefix)
-    if rest == pulled.name or (rest and rest[0] != "/"):
+    if rest and rest[0] != "/":
         return pulled
     return DockerReference(name=remap.signed_prefix + rest, tag=pulled.tag, digest=pulled.digest)

@@ -112,6 +112,7 @@ def test_r40_text_that_is_no_strict_json_is_refused() -> None:
     assert refusal(both({}, twice)) == "luks2.json.duplicate"
     assert refusal(both({}, b"{")) == "luks2.json.json"
     assert refusal(both({}, b"[]")) == "luks2"
+    assert refusal(both({}, json.dumps(list(make_metadata())).encode())) == "luks2"
 
 
 def test_r40_copy_of_another_length_is_refused() -> None:
