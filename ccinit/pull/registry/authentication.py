@@ -116,7 +116,7 @@ def _read_entry(entry: JsonValue) -> Credential | None:
     if not isinstance(entry, Mapping):
         raise FormatError("auth.form", "expected an object for each registry")
     token = entry.get("identitytoken", "")
-    if not isinstance(token, str) or len(token) > _MAX_TOKEN_BYTES or not token.isascii():
+    if not isinstance(token, str) or not token.isascii():
         raise FormatError("auth.identitytoken", "expected a token")
     if token:
         return Credential(user_password="", identity_token=token)

@@ -56,11 +56,13 @@ def test_credential_of_another_registry_is_not_taken() -> None:
     ("data", "reason"),
     [
         (b"{", "auth.json"),
+        (b"[]", "auth.form"),
         (b"{}", "auth.form"),
         (b'{"auths":[]}', "auth.form"),
         (b'{"auths":{"registry-1.docker.example":{"auth":7}}}', "auth.base64"),
         (b'{"auths":{"registry-1.docker.example":[]}}', "auth.form"),
         (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":{"auth":"Yjr/"}}}', "auth.form"),  # b:, 0xFF
         (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
         (document(**{"registry-1.docker.example": "a\r\nX: y:b"}), "auth.form"),
         (document(**{"registry-1.docker.example": "a:b\0c"}), "auth.form"),
@@ -109,12 +111,20 @@ def test_challenge_of_either_scheme_is_read() -> None:
         'Bearer ="x"',
         'realm="https://auth.docker.example/token"',
         'Basic realm="x", Bearer service="y"',
-        "Bearer " + "x" * 5000,
     ],
 )
 def test_challenge_that_says_nothing_usable_is_refused(header: str) -> None:
     with pytest.raises(CcinitError) as refused:
         parse_challenge(header)
+    assert refused.value.reason == "registry.challenge"
+
+
+def test_challenge_has_a_cap() -> None:
+    header = 'Bearer realm="https://auth.docker.example/token",service="'
+    longest = header + "x" * (4096 - len(header) - 1) + '"'
+    assert parse_challenge(longest)
+    with pytest.raises(CcinitError) as refused:
+        parse_challenge(longest + " ")
     assert refused.value.reason == "registry.challenge"
 
 
