@@ -133,6 +133,15 @@ def test_container_that_goes_away_is_a_peers_error(pair: Pair) -> None:
     assert pair.calls == []
 
 
+def test_connection_that_is_reset_within_its_request_is_a_peers_error(pair: Pair) -> None:
+    """As one is whose end has bytes that it has not read."""
+    pair.theirs.send(b"unread")
+    pair.ours.close()
+    with pytest.raises(PeerError) as caught:
+        pair.serve()
+    assert str(caught.value) == "workload.closed: errno 104 (ECONNRESET)"
+
+
 def test_container_that_goes_away_with_its_answer_unread_is_a_peers_error(pair: Pair) -> None:
     pair.ours.sendall(REQUEST)
     pair.answer = WorkloadAnswer(status=200, media_type=MediaType.BYTES, body=bytes(1 << 20))
