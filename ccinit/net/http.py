@@ -321,8 +321,6 @@ def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
         raise LimitExceededError("net.headers", f"more than {limits.max_header_bytes} bytes")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise PeerError("net.encoding", "the reply has a content coding that was not asked for")
-    if response.request.method == "HEAD":  # announces a body and has none
-        return
     # Without either, the end of the connection would be the end of the body. With both, whoever is
     # on the way may have read another end (RFC 9112 section 6.3).
     framings = ("content-length" in response.headers) + ("transfer-encoding" in response.headers)
