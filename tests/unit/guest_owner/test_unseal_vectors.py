@@ -36,6 +36,15 @@ def test_vectors_read_as_described() -> None:
     ] == expected["entries"]
 
 
+def test_seed_that_another_implementation_sealed_is_opened() -> None:
+    stream = make_vectors.make_stream("header_hpke_js.hex")
+    assert stream[:HEADER_BYTES] != make_vectors.make_stream()[:HEADER_BYTES]
+    key = LogKey(make_vectors.OWNER_SEED)
+    result = unseal(stream, key, psk=make_vectors.SHARED_KEY)
+    assert result.findings == ()
+    assert result.records > 0
+
+
 def test_vectors_with_any_sampled_bit_flipped_are_refused() -> None:
     folder = make_vectors.FOLDER
     stream = (folder / "stream.bin").read_bytes()

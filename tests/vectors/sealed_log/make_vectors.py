@@ -2,6 +2,8 @@
 
 Everything but the HPKE message is a function of the fixed keys below, so the message is kept in
 `header.hex` and the rest is made again; a test compares the result with the files, byte by byte.
+`header_hpke_js.hex` has the same seed for the same boot, sealed by another implementation: the npm
+packages @hpke/core 1.9.0 and @hpke/hybridkem-x-wing 0.7.0, which open `header.hex`, too.
 The keys are for tests only.
 """
 
@@ -22,9 +24,9 @@ SIGNING_SEED: Final = bytes(range(64, 96))
 SHARED_KEY: Final = b"shared key of the vectors"
 
 
-def make_stream() -> bytes:
+def make_stream(header_file: str = "header.hex") -> bytes:
     """Return a whole stream with every size class, a mix and three signatures."""
-    header = parse_header(bytes.fromhex((FOLDER / "header.hex").read_text(encoding="ascii")))
+    header = parse_header(bytes.fromhex((FOLDER / header_file).read_text(encoding="ascii")))
     stream = SealedStream(
         header=header,
         seed=Secret(STREAM_SEED),
