@@ -7,7 +7,7 @@ bytes that are parsed; the disk is read once.
 
 import os
 
-from ccinit.errors import FormatError, VerificationError
+from ccinit.errors import VerificationError
 from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAGIC,
@@ -15,10 +15,8 @@ from ccinit.formats.initdata.document import (
     parse_header,
     parse_initdata,
 )
-from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
-from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.resources import name_resources
 from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen
 
@@ -87,19 +85,7 @@ def parse_configuration(document: bytes) -> Configuration:
 
     initdata = parse_initdata(document)
     config, manifest = parse_guest_files(initdata)
-    configuration = Configuration(algorithm=initdata.algorithm, config=config, manifest=manifest)
-    _check_envelopes(configuration)
-    name_resources(configuration.manifest, with_identity=configuration.config.owner is not None)
-    return configuration
-
-
-def _check_envelopes(configuration: Configuration) -> None:
-    """A plugin's reply has no envelope that could say that it is what was asked for."""
-    if configuration.config.kbs.envelope is not EnvelopePolicy.REQUIRED:
-        return
-    for secret in configuration.manifest.secrets:
-        if isinstance(secret.uri, PluginUri):
-            raise FormatError("pod.secret.uri", f'{secret.uri} needs kbs.envelope = "none"')
+    return Configuration(algorithm=initdata.algorithm, config=config, manifest=manifest)
 
 
 def _read(fd: int, length: int, offset: int) -> bytes:

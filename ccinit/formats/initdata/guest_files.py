@@ -4,10 +4,13 @@
 it in their place; what comes out is the same as if the guest's files had said it.
 """
 
+from ccinit.errors import FormatError
 from ccinit.formats.initdata.coco_config import parse_coco_settings
 from ccinit.formats.initdata.document import Initdata
-from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.resources import name_resources
 
 
 def parse_guest_files(initdata: Initdata) -> tuple[GuestConfig, PodManifest]:
@@ -15,10 +18,25 @@ def parse_guest_files(initdata: Initdata) -> tuple[GuestConfig, PodManifest]:
 
     Raises:
         FormatError: `aa.…`, `cdh.…`, `ccinit.…` or `pod.…`, the key that is wrong;
-            `ccinit.kbs.twice` or `pod.image.twice`, a setting that one of CoCo's files names, too.
+            `ccinit.kbs.twice` or `pod.image.twice`, a setting that one of CoCo's files names, too;
+            as `check_agreement`.
     """
     coco = parse_coco_settings(initdata.aa_toml, initdata.cdh_toml)
-    return (
-        parse_guest_config(initdata.config_toml, coco.kbs),
-        parse_pod_manifest(initdata.pod_toml, coco.images),
-    )
+    config = parse_guest_config(initdata.config_toml, coco.kbs)
+    manifest = parse_pod_manifest(initdata.pod_toml, coco.images)
+    check_agreement(config, manifest)
+    return config, manifest
+
+
+def check_agreement(config: GuestConfig, manifest: PodManifest) -> None:
+    """Refuse what each of the two may say, but not both.
+
+    Raises:
+        FormatError: `pod.secret.uri`, a plugin's reply has no envelope that could say that it is
+            what was asked for, and one is required; `pod.resource`, as `name_resources`.
+    """
+    if config.kbs.envelope is EnvelopePolicy.REQUIRED:
+        for secret in manifest.secrets:
+            if isinstance(secret.uri, PluginUri):
+                raise FormatError("pod.secret.uri", f'{secret.uri} needs kbs.envelope = "none"')
+    name_resources(manifest, with_identity=config.owner is not None)

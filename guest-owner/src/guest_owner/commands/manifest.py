@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.document import document_digest
-from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
-from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
+from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.resources import name_resources
 from guest_owner.arguments import add_group
 from guest_owner.commands.initdata import (
     add_coco_files,
@@ -130,10 +131,13 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
         except FormatError as error:
             yield error.reason, f"image {image.name}: {error.detail}"
     yield from find_bad_roots(pod, config)
-    if config is not None and config.kbs.envelope is EnvelopePolicy.REQUIRED:
-        for secret in pod.secrets:
-            if isinstance(secret.uri, PluginUri):
-                yield "kbs.envelope", f"{secret.uri}: what a plugin makes has no envelope"
+    try:
+        if config is None:
+            name_resources(pod)
+        else:
+            check_agreement(config, pod)
+    except FormatError as error:
+        yield error.reason, error.detail
 
 
 def describe_growth(pod: PodManifest) -> Iterator[str]:

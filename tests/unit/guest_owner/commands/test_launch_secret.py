@@ -102,7 +102,18 @@ def test_document_that_no_launch_can_have_is_refused(store: Store) -> None:
     assert reason_of(make_document(without, FULL_POD), store) == "launch_secret.envelope"
     plugin = FULL_POD.replace("kbs:///ccinit/demo/file-token", "kbs+sample:///a/b")
     assert plugin != FULL_POD
-    assert reason_of(make_document(CONFIG, plugin), store) == "launch_secret.plugin"
+    make_document(without, plugin)
+    with pytest.raises(CcinitError) as caught:
+        make_document(CONFIG, plugin)
+    assert caught.value.reason == "pod.secret.uri"
+
+
+def test_what_only_a_plugin_makes_is_in_no_plan() -> None:
+    config: Any = SimpleNamespace(owner=None)
+    plugin = FULL_POD.replace("kbs:///ccinit/demo/file-token", "kbs+sample:///a/b")
+    with pytest.raises(CcinitError) as caught:
+        plan_resources(config, parse_pod_manifest(plugin))
+    assert caught.value.reason == "launch_secret.plugin"
 
 
 def test_note_names_the_firmwares_limit(

@@ -211,7 +211,23 @@ def test_plugins_secret_needs_a_kbs_without_envelopes(
     for envelope, status in (("required", 1), ("none", 0)):
         config.write_text(CONFIG.replace('"required"', f'"{envelope}"'))
         assert run("manifest", "check", pod, "--config", config) == status
-    assert "kbs.envelope" in capsys.readouterr().out
+    assert "pod.secret.uri" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("other", "status"), [("shop-db", 1), ("other", 0)])
+def test_resource_of_two_uses_is_refused_as_the_guest_would(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str, status: int
+) -> None:
+    (tmp_path / "ccinit.toml").write_text(CONFIG)
+    volume = (
+        '[[volume]]\nname = "db"\nkind = "persistent"\nsize_bytes = 1073741824\n'
+        'key = "kbs:///a/keys/shop-db"\n'
+    )
+    secret = f'[[secret]]\ncontainer = "shop"\nuri = "kbs:///a/keys/{other}"\nfile = "/key"\n'
+    pod.write_text(pod.read_text() + volume + secret)
+    for config in ((), ("--config", tmp_path / "ccinit.toml")):
+        assert run("manifest", "check", pod, *config) == status
+        assert ("pod.resource" in capsys.readouterr().out) is (status == 1)
 
 
 def test_digests_are_those_of_the_documents_that_would_be_made(

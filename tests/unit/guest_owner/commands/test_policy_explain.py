@@ -123,11 +123,9 @@ def test_what_another_services_plugin_makes_is_not_here(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shop / "initdata/shop.toml"
-    path.write_bytes(
-        path.read_bytes().replace(
-            b"[[volume]]", SECRET.encode("unicode_escape").replace(b'"', b'\\"') + b"[[volume]]", 1
-        )
-    )
+    secret = SECRET.encode("unicode_escape").replace(b'"', b'\\"')
+    document = path.read_bytes().replace(b"[[volume]]", secret + b"[[volume]]", 1)
+    path.write_bytes(document.replace(b'\\"required\\"', b'\\"none\\"', 1))
     status, rows = foresee(shop, capsys)
     assert status == 1
     said = " ".join(rows["kbs+pki:///cert"])

@@ -43,6 +43,22 @@ def test_document_in_cocos_words_is_the_same_as_in_the_guests(
 
 
 @pytest.mark.parametrize(
+    ("fine", "wrong", "reason"),
+    [
+        ("kbs:///a/b/c", "kbs:///ccinit/shop/log-psk", "pod.resource"),
+        ("kbs:///a/b/c", "kbs+nebula-ca:///credential?name=pod", "pod.secret.uri"),
+    ],
+)
+def test_what_only_one_of_two_files_may_say_is_refused(fine: str, wrong: str, reason: str) -> None:
+    """So nobody registers a document that no guest would start with."""
+    secret = '[[secret]]\ncontainer = "web"\nuri = "{}"\nfile = "/run/x"\n'
+    parse_guest_files(told(CONFIG, POD + secret.format(fine)))
+    with pytest.raises(FormatError) as caught:
+        parse_guest_files(told(CONFIG, POD + secret.format(wrong)))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
     ("missing", "reason"),
     [
         pytest.param(told(BARE_CONFIG, WHOLE_POD, None, None), "ccinit.kbs.url", id="kbs"),
