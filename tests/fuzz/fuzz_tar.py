@@ -145,14 +145,20 @@ def mutate(source: random.Random, data: bytes) -> bytes:
     archive = bytearray(data)
     spot = source.randrange(len(archive))
     block = spot // 512 * 512
-    match source.randrange(6):
+    match source.randrange(7):
         case 0 | 1:
             return data
         case 2:
             archive[spot] ^= 1 << source.randrange(8)
-        case 3:
-            del archive[spot:]
+        case 3:  # in a field that is used, under a sum that is right
+            block = source.choice([at for at in range(0, len(archive), 512) if archive[at]])
+            used = [at for at in range(block, block + 512) if archive[at]]
+            archive[source.choice(used)] ^= 1 << source.randrange(8)
+            archive[block + 148 : block + 156] = b" " * 8
+            archive[block + 148 : block + 156] = b"%06o\0 " % sum(archive[block : block + 512])
         case 4:
+            del archive[spot:]
+        case 5:
             archive[block:block] = archive[block : block + 512]
         case _:
             archive[block : block + 512] = bytes(512)
