@@ -110,7 +110,7 @@ async def start(
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
     images_bytes = count_used(unlocked.store)[0] if unlocked.in_memory else 0
-    _prepare_pod(manifest.name, network.address, images_bytes)
+    _prepare_pod(manifest.name, network.address, images_bytes + unlocked.tags_bytes)
     log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=log)
     shared = await _share(guest, configured)
@@ -223,11 +223,17 @@ class _Grace:
             raise running.failure
 
 
-def _prepare_pod(name: str, address: str, images_bytes: int) -> None:
+def _prepare_pod(name: str, address: str, kept_bytes: int) -> None:
+    """Make what all containers see, and limit their memory.
+
+    What takes `kept_bytes` is in no container's cgroup. Tags are counted as if all were there: a
+    limit that holds only until a pod has written much is none, and what came first then would be
+    children of the guest, killed in the pod's place.
+    """
     make_directory(_RUN, 0o700)
     write_file(_HOSTNAME_FILE, f"{name}\n")
     write_file(_HOSTS_FILE, f"127.0.0.1 localhost\n::1 localhost\n{address} {name}\n")
-    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - images_bytes
+    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - kept_bytes
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
 
 

@@ -53,11 +53,13 @@ class Unlocked:
         volumes: for each volume of the manifest the directory that containers may be shown.
         store: a directory on scratch for images and writable layers; without scratch a tmpfs.
         in_memory: whether it is that.
+        tags_bytes: the memory that tags of scratch disks take once all of those was written.
     """
 
     volumes: Mapping[str, str]
     store: str
     in_memory: bool = False
+    tags_bytes: int = 0
 
 
 async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Unlocked:
@@ -86,7 +88,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         scratch=_of_kind(manifest, VolumeKind.SCRATCH),
     )
     anchors = _make_anchors(guest, configured, attested, found)
-    await _open_scratch(guest, control, configured, scratch)
+    tags_bytes = await _open_scratch(guest, control, configured, scratch)
     store = _open_store(guest, configured, scratch)
     for one in found:
         anchor = anchors.get(one.volume.name)
@@ -99,6 +101,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         volumes={volume.name: _shown(volume) for volume in manifest.volumes},
         store=store,
         in_memory=not scratch,
+        tags_bytes=tags_bytes,
     )
 
 
@@ -109,7 +112,8 @@ def _describe(disk: BlockDevice) -> str:
 
 async def _open_scratch(
     guest: Guest, control: DmControl, configured: Configured, scratch: NamedDisks
-) -> None:
+) -> int:
+    """Open the scratch disks; return the most memory that their tags will take."""
     requests = [
         ScratchRequest(
             name=name,
@@ -125,6 +129,7 @@ async def _open_scratch(
     for plan in plans:
         stack = await activate_scratch(control, plan, _formatter(guest))
         _keep(guest, configured.manifest.volume(plan.name), stack)
+    return sum(plan.meta_bytes for plan in plans)
 
 
 def _open_store(guest: Guest, configured: Configured, scratch: NamedDisks) -> str:

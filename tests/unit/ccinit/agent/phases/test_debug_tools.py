@@ -76,8 +76,9 @@ class Bench:
         self.apart.append(apart)
         return ()
 
-    async def open_scratch(self, *arguments: object) -> None:
+    async def open_scratch(self, *arguments: object) -> int:
         self.scratch = cast("NamedDisks", arguments[-1])
+        return 0
 
     def unlock(self) -> None:
         teardown = SimpleNamespace(push=lambda *_: None)

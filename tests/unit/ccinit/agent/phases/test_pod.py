@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ccinit.agent.phases import pod
+from ccinit.agent.phases.storage import Unlocked
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ccinit.agent.phases.attestation import Attested
     from ccinit.agent.phases.configuration import Configured
     from ccinit.agent.phases.images import Pulled
-    from ccinit.agent.phases.storage import Unlocked
     from ccinit.formats.tcg.aael import AaelEvent
     from ccinit.run.supervisor import Supervisor
 
@@ -287,6 +287,37 @@ def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
     files = {bind.target: written.get(bind.source, "") for bind in pod._pod_files()}
     assert files["/etc/hostname"] == "shop\n"
     assert files["/etc/hosts"] == "127.0.0.1 localhost\n::1 localhost\n192.0.2.9 shop\n"
+
+
+def test_pods_limit_leaves_room_for_every_tag_that_its_scratch_will_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would hold until much was written, and then take memory from the guest itself."""
+
+    class LimitedError(Exception):
+        pass
+
+    def limit(*, most_bytes: int) -> None:
+        raise LimitedError(most_bytes)
+
+    monkeypatch.setattr(pod, "make_directory", lambda *_: None)
+    monkeypatch.setattr(pod, "write_file", lambda *_: None)
+    monkeypatch.setattr(pod, "read_memory", lambda: {"MemTotal": 1 << 30})
+    monkeypatch.setattr(pod, "Cgroup", lambda _: SimpleNamespace(set_memory=limit))
+    manifest = SimpleNamespace(name="shop", containers=(CONTAINER,))
+    for tags_bytes in (0, 256 << 20):
+        unlocked = Unlocked(volumes={}, store="/store", tags_bytes=tags_bytes)
+        start = pod.start(
+            cast("Guest", None),
+            cast("Configured", SimpleNamespace(manifest=manifest)),
+            cast("Attested", None),
+            unlocked,
+            cast("Pulled", None),
+            NETWORK,
+        )
+        with pytest.raises(LimitedError) as limited:
+            start.send(None)
+        assert limited.value.args == ((1 << 30) - (96 << 20) - tags_bytes,)
 
 
 def test_pod_that_shares_nothing_has_no_first_process() -> None:
