@@ -106,6 +106,8 @@ class OwnerClient:
             connection = socket.create_connection(
                 (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
             )
+            # A machine without power says no word more, and who follows a log waits for any.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
             where = join_address(endpoint.host, endpoint.port)
             raise PeerError("owner.unreachable", f"{where}: {_why(error)}") from error
@@ -215,9 +217,10 @@ class OwnerClient:
     def _receive_ciphertext(self) -> bytes:
         try:
             data = self._socket.recv(_CHUNK_BYTES)
-        except TimeoutError as error:
-            raise DeadlineError("owner.silent", f"nothing for {CONNECT_SECONDS:g} s") from error
         except OSError as error:
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, not the kernel's
+                silent = f"nothing for {CONNECT_SECONDS:g} s"
+                raise DeadlineError("owner.silent", silent) from error
             raise PeerError("owner.closed", str(error)) from error
         if not data:
             raise PeerError("owner.closed", "the connection was cut off")

@@ -1,6 +1,8 @@
 """How long an owner waits for a guest: by the clock, whatever the guest sends meanwhile."""
 
 import contextlib
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -10,7 +12,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ccinit.errors import DeadlineError
+from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.planes.owner_wire import Credit, encode_credit
 from guest_owner.plane.client import Endpoint, OwnerClient
 from tests.fakes.network.tls_server import identity_pem, make_authority, server_context
@@ -72,3 +74,36 @@ def test_guest_that_says_other_things_first_is_heard(
     endpoint: tuple[Endpoint, ssl.SSLContext],
 ) -> None:
     assert ask(endpoint, times=3, seconds=60) == (b"figures",)
+
+
+class Watched(socket.socket):
+    """A connection to a guest whose machine is gone, once it is; the kernel finds that out."""
+
+    is_gone = False
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if self.is_gone:
+            assert self.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return super().recv(size, flags)
+
+
+def test_guest_that_is_gone_without_a_word_is_looked_for_and_told_as_gone(
+    endpoint: tuple[Endpoint, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else ends `logs --follow` then: it waits for as long as a pod may be quiet."""
+    ours, theirs = socket.socketpair()
+    watched = Watched(fileno=ours.detach())
+    for end in (watched, theirs):
+        end.settimeout(60)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: watched)
+    guest = threading.Thread(target=talk, args=(theirs, endpoint[1], 1))
+    guest.start()
+    with OwnerClient.connect(endpoint[0]) as client:
+        assert client.call("metrics") == (b"figures",)
+        watched.is_gone = True
+        with pytest.raises(PeerError) as caught:
+            client._receive_ciphertext()
+    guest.join(60)
+    assert caught.value.reason == "owner.closed"
+    assert "Connection timed out" in caught.value.detail
