@@ -116,6 +116,8 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
     host, port = options.listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
+        # Of its connections: an owner who is gone without a word has one of the guest's few places.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         _say({"listening": join_address(host, listener.getsockname()[1])})
         for owner in accept_all(listener, _complain):
             try:

@@ -185,6 +185,22 @@ def test_relay_listens_where_it_is_told(text: str, address: tuple[str, int]) -> 
     assert parse_listen(text) == address
 
 
+def test_relay_looks_for_owners_who_are_gone_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets that are accepted have the options of the one that listens."""
+    looked_for = []
+
+    def accept_none(listener: socket.socket, _complain: object) -> tuple[()]:
+        looked_for.append(listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return ()
+
+    monkeypatch.setattr("host_runtime.cli.accept_all", accept_none)
+    monkeypatch.setattr(socket, "create_server", lambda *_, **__: socket.socket())
+    assert main(["relay", "--guest", str(tmp_path), "--listen", "0"]) == 0
+    assert looked_for == [1]
+
+
 def test_record_of_a_silent_boot_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
