@@ -21,7 +21,7 @@ PLATFORM_DRIVERS: Final = ("sev-guest", "tdx-guest")
 
 _COMPRESSED: Final = ".xz"
 _SUFFIXES: Final = (".ko", f".ko{_COMPRESSED}")
-_BLACKLIST: Final = "initcall_blacklist="
+INITCALL_BLACKLIST: Final = "initcall_blacklist="
 FORBIDDEN: Final = {
     "efi_pstore": "efivars_pstore_init",
     "hv_vmbus": "hv_acpi_init",
@@ -37,6 +37,14 @@ FORBIDDEN: Final = {
 }
 """Ways for text to the host, or for the host's bytes into the kernel, and the function that starts
 each where it is built in: only by that name the kernel's command line can leave it out."""
+
+LEFT_OUT_DRIVERS: Final = {
+    **FORBIDDEN,
+    "nvme": "nvme_init",
+    "thermal": "acpi_thermal_init",
+    "virtiofs": "virtio_fs_init",
+}
+"""The same, and drivers that `mkosi.conf` leaves out besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +100,7 @@ def plan_modules(
     """
     dependencies = parse_dependencies(modules_dep)
     paths = {_name(path): path for path in dependencies}
-    builtin = {_name(path) for path in modules_builtin.split()}
+    builtin = names_of_modules(modules_builtin)
     parameters = {
         _choose(entry.name, paths.keys() | builtin): " ".join(entry.options) for entry in wanted
     }
@@ -164,12 +172,24 @@ def require_left_out(modules_builtin: str, command_line: str) -> None:
     Raises:
         ConfigError: `modules.forbidden`.
     """
-    lists = (word.partition(_BLACKLIST) for word in command_line.split())
-    left_out = {name for before, _, names in lists if not before for name in names.split(",")}
-    for name in sorted(FORBIDDEN.keys() & {_name(path) for path in modules_builtin.split()}):
+    left_out = functions_left_out(command_line)
+    for name in sorted(FORBIDDEN.keys() & names_of_modules(modules_builtin)):
         if FORBIDDEN[name] not in left_out:
-            detail = f"{name} is built in, and {_BLACKLIST} lacks {FORBIDDEN[name]}"
+            detail = f"{name} is built in, and {INITCALL_BLACKLIST} lacks {FORBIDDEN[name]}"
             raise ConfigError("modules.forbidden", detail)
+
+
+def functions_left_out(command_line: str) -> frozenset[str]:
+    """Return the functions that a kernel's line has it not start."""
+    lists = (word.partition(INITCALL_BLACKLIST) for word in command_line.split())
+    return frozenset(
+        name for before, _, names in lists if not before for name in names.split(",") if name
+    )
+
+
+def names_of_modules(listing: str) -> frozenset[str]:
+    """Return the names of the modules whose paths a text has, as `modules.builtin` does."""
+    return frozenset(_name(path) for path in listing.split())
 
 
 def encode_order(groups: Iterable[ModuleGroup]) -> str:

@@ -12,6 +12,7 @@ from ccinit.errors import ConfigError
 from measured_boot.image.pe import parse_pe
 from measured_boot.platforms import Boot, find_platform
 from measured_boot.tpm.stub import stub_version
+from rootfs_builder.guest_image.kernel_functions import DECOMPRESS_COMMAND, require_functions
 from rootfs_builder.guest_image.kernel_modules import ModuleGroup, plan_orders, require_left_out
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.workspace import Workspace
@@ -29,13 +30,21 @@ def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) ->
 
     Raises:
         ConfigError: `platform.unknown`, nobody has worked out what this stub measures;
-            `modules.…`, the kernel lacks a module, or has one that no guest may have.
+            `modules.…`, the kernel lacks a module, or has one that no guest may have;
+            `cmdline.initcall`, `kernel.functions`, it may not leave out what it should.
         FormatError: the stub is none of systemd's.
     """
     _require_known_stub(quarry)
     plan_module_orders(workspace, quarry)
     built_in = quarry.read(f"{quarry.modules}/modules.builtin").decode()
     require_left_out(built_in, command_line)
+    kernel = quarry.read(f"{quarry.modules}/vmlinuz")
+    require_functions(
+        kernel,
+        built_in,
+        command_line,
+        lambda packed: quarry.tree.run(DECOMPRESS_COMMAND, input_data=packed),
+    )
 
 
 def plan_module_orders(

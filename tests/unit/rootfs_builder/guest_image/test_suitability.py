@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ccinit.errors import ConfigError
 from rootfs_builder.guest_image.suitability import STUB, require_suitable
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
+from tests.fakes.published.kernel_images import bzimage
 from tests.fakes.published.pe_images import STUB_MARK, FakePe
 
 LINE = "quiet initcall_blacklist=nvme_init"
@@ -18,7 +20,16 @@ FILES: Mapping[str, bytes] = {
     str(STUB)[1:]: FakePe(sections={".sdmagic": STUB_MARK}).to_bytes(),
     f"{MODULES}/modules.builtin": b"kernel/drivers/nvme/host/nvme.ko\n",
     f"{MODULES}/modules.dep": b"kernel/drivers/block/loop.ko.xz:\n",
+    f"{MODULES}/vmlinuz": bzimage(("do_one_initcall", "nvme_init")),
 }
+
+
+@pytest.fixture(autouse=True)
+def _zstd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_tree: ToolsTree, _command: tuple[str, ...], *, input_data: bytes) -> bytes:
+        return zstandard.decompress(input_data)
+
+    monkeypatch.setattr(ToolsTree, "run", run)
 
 
 def require(folder: Path, changes: Mapping[str, bytes] | None = None, line: str = LINE) -> None:
@@ -47,6 +58,7 @@ def test_package_set_such_as_the_locked_one_will_do(tmp_path: Path) -> None:
         ),
         (f"{MODULES}/modules.dep", b"", "modules.missing"),
         (f"{MODULES}/modules.builtin", b"kernel/pvpanic.ko\n", "modules.forbidden"),
+        (f"{MODULES}/vmlinuz", bzimage(("do_one_initcall", "nvme_start")), "cmdline.initcall"),
     ],
 )
 def test_package_set_of_which_no_image_is_made_is_refused(

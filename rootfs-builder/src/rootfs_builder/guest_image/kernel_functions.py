@@ -1,0 +1,80 @@
+"""Whether a kernel has the functions that its command line keeps from starting.
+
+Of a name in `initcall_blacklist=` that it lacks the kernel says nothing: what was meant starts. A
+newer kernel may have given a driver's function another name, so the builder looks.
+
+Specification: Linux `Documentation/arch/x86/boot.rst` (`payload_offset`, `payload_length`);
+`Documentation/bpf/btf.rst`: a kernel with type information has the name of each function among its
+strings, between two zero bytes.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from ccinit.errors import ConfigError
+from rootfs_builder.guest_image.kernel_modules import (
+    INITCALL_BLACKLIST,
+    LEFT_OUT_DRIVERS,
+    functions_left_out,
+    names_of_modules,
+)
+
+Decompress = Callable[[bytes], bytes]
+"""Undoes zstd."""
+
+DECOMPRESS_COMMAND: Final = ("zstd", "--decompress", "--quiet", "--stdout", "-")
+_SETUP_SECTORS: Final = 0x1F1
+_MAGIC: Final = slice(0x202, 0x206)
+_PAYLOAD: Final = 0x248
+_SECTOR: Final = 512
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_SIZE_BYTES: Final = 4  # behind what is compressed, its length before
+_ALWAYS_THERE: Final = "do_one_initcall"
+
+
+def require_functions(
+    kernel: bytes, modules_builtin: str, command_line: str, decompress: Decompress
+) -> None:
+    """Refuse a command line that leaves out a function which this kernel does not have.
+
+    A driver that is known here and not built in has no such function, and need not have one.
+
+    Args:
+        kernel: as it is booted, a bzImage.
+        modules_builtin: the file of this name.
+        command_line: without our own words.
+        decompress: how the kernel's payload is unpacked.
+
+    Raises:
+        ConfigError: `kernel.functions`, there is no telling which functions it has;
+            `cmdline.initcall`, one of those named is not among them.
+    """
+    built_in = names_of_modules(modules_builtin)
+    absent = {name for module, name in LEFT_OUT_DRIVERS.items() if module not in built_in}
+    wanted = sorted(functions_left_out(command_line) - absent)
+    if not wanted:
+        return
+    code = _unpack(kernel, decompress)
+    if not _has(code, _ALWAYS_THERE):
+        detail = "this kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
+        raise ConfigError("kernel.functions", detail)
+    if missing := [name for name in wanted if not _has(code, name)]:
+        detail = f"{INITCALL_BLACKLIST} names {', '.join(missing)}, which this kernel does not have"
+        raise ConfigError("cmdline.initcall", f"{detail}: what was meant would start")
+
+
+def _unpack(kernel: bytes, decompress: Decompress) -> bytes:
+    if kernel[_MAGIC] != b"HdrS" or len(kernel) < _PAYLOAD + 8:
+        raise ConfigError("kernel.functions", "this kernel is no bzImage")
+    offset, length = struct.unpack_from("<II", kernel, _PAYLOAD)
+    start = (kernel[_SETUP_SECTORS] + 1) * _SECTOR + offset
+    payload = kernel[start : start + length]
+    if not payload.startswith(_ZSTD):
+        detail = "this kernel is not compressed with zstd (CONFIG_KERNEL_ZSTD)"
+        raise ConfigError("kernel.functions", detail)
+    return decompress(payload[:-_SIZE_BYTES])
+
+
+def _has(code: bytes, function: str) -> bool:
+    return b"\0" + function.encode() + b"\0" in code
