@@ -146,6 +146,16 @@ def test_nothing_follows_the_end_of_input(world: World) -> None:
     assert os.read(world.ours[0], 100) == b""
 
 
+def test_program_that_reads_little_holds_nobody_up(world: World) -> None:
+    """Its pipe takes a page, and the client has sent more."""
+    for content in (bytes(WINDOW_BYTES), b"x" * WINDOW_BYTES):
+        world.send(Stream.INPUT, content)
+        world.turn()
+        assert os.read(world.ours[0], 4096) == bytes(4096)
+    world.turn()
+    assert os.read(world.ours[0], WINDOW_BYTES)[-4096:] == b"x" * 4096
+
+
 def test_client_that_stands_still_stops_its_own_pipe_at_a_window(world: World) -> None:
     os.set_blocking(world.ours[1], False)
     written = 0

@@ -157,3 +157,13 @@ def test_reply_from_a_client_ends_it() -> None:
     with pytest.raises(FormatError) as caught:
         list(Session().feed(b"\x94\x01\x01\xc0\x90"))
     assert caught.value.reason == "owner.message"
+
+
+def test_client_writes_to_no_input_that_the_method_is_without() -> None:
+    attached = session_with("attach", ("web",))
+    copying = session_with("copy", ("web", "/x", True, 0))
+    assert list(copying.feed(encode_data(Data(id=1, fd=0, content=b"x"))))
+    for session, fd in ((attached, 0), (copying, 4)):
+        with pytest.raises(PeerError) as caught:
+            list(session.feed(encode_data(Data(id=1, fd=fd, content=b"x"))))
+        assert caught.value.reason == "owner.stream"
