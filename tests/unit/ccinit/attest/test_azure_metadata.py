@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from ccinit.attest.azure_metadata import fetch_endorsement
-from ccinit.errors import PeerError
+from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.encoding.strict_json import encode_base64
 from ccinit.formats.evidence.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
@@ -23,13 +23,13 @@ ENDORSEMENTS = {Tee.AZ_SNP_VTPM: b"vcek", Tee.AZ_TDX_VTPM: b"quote"}
 class Service:
     """Answers with statuses in turn, the last of them from then on."""
 
-    def __init__(self, tee: Tee, statuses: Sequence[int]) -> None:
+    def __init__(self, tee: Tee, statuses: Sequence[int], body: object = None) -> None:
         self.asked: list[str] = []
         self.naps: list[float] = []
         self.fetch = partial(
             fetch_endorsement, self, tee, bytes(1024), "metadata.example", sleep=self.naps.append
         )
-        self._body = json.dumps(BODIES[tee]).encode()
+        self._body = json.dumps(BODIES[tee] if body is None else body).encode()
         self._statuses = list(statuses)
 
     def request(
@@ -65,3 +65,24 @@ def test_service_that_does_not_answer_is_given_up(status: int, asked: int) -> No
     assert error.value.reason == "azure.metadata"
     assert (len(service.asked), len(service.naps)) == (asked, asked - 1)
     assert sum(service.naps) < 20  # of the child's 60
+
+
+@pytest.mark.parametrize(
+    ("tee", "body", "reason"),
+    [
+        (Tee.AZ_SNP_VTPM, [PEM], "azure.metadata"),
+        (Tee.AZ_SNP_VTPM, "vcekCert", "azure.metadata"),
+        (Tee.AZ_SNP_VTPM, {"certificateChain": PEM}, "azure.metadata"),
+        (Tee.AZ_SNP_VTPM, {"vcekCert": 1}, "azure.vcek"),
+        (Tee.AZ_SNP_VTPM, {"vcekCert": PEM.replace("END", "AND")}, "azure.vcek"),
+        (Tee.AZ_SNP_VTPM, {"vcekCert": PEM.replace("BEGIN", "BEGUN")}, "azure.vcek"),
+        (Tee.AZ_SNP_VTPM, {"vcekCert": PEM.replace("=", "?")}, "azure.vcek"),
+        (Tee.AZ_TDX_VTPM, {"quote": 1}, "azure.td_quote"),
+        (Tee.AZ_TDX_VTPM, {"quote": "?"}, "azure.td_quote"),
+    ],
+)
+def test_answer_of_another_form_is_refused(tee: Tee, body: object, reason: str) -> None:
+    assert Service(tee, [200]).fetch() == ENDORSEMENTS[tee]
+    with pytest.raises(CcinitError) as error:
+        Service(tee, [200], body).fetch()
+    assert error.value.reason == reason

@@ -42,6 +42,7 @@ def test_signature_by_another_key_or_of_another_text_is_refused() -> None:
         jwk(key_ops=["deriveBits"]),
         jwk(key_ops="verify"),
         b"{}",
+        b"[]",
     ],
 )
 def test_key_of_another_kind_is_refused(key: bytes) -> None:
