@@ -66,6 +66,8 @@ def test_wire_none_comes_back_as_none() -> None:
         pytest.param(["t", True, "b", 1, None, []], "wire.type", id="outside-the-enum"),
         pytest.param(["t", True, "a", 1, [b"", [1]], []], "wire.type", id="short-fixed-tuple"),
         pytest.param(["t", True, "a", 1, None, [None]], "wire.type", id="none-in-array"),
+        pytest.param(["t", True, "a", 1, None, b""], "wire.type", id="bytes-for-array"),
+        pytest.param(["t", True, "a", 1, None, 1], "wire.type", id="int-for-array"),
         pytest.param(["t", True, "a", 1.5, None, []], "wire.type", id="float"),
         pytest.param({"text": "t"}, "wire.form", id="map"),
         pytest.param(7, "wire.type", id="not-an-array"),
@@ -161,6 +163,7 @@ def test_wire_union_is_told_apart_by_its_tags() -> None:
         [[], None],
         [None, None],
         ["circle", None],
+        [1, None],
         [["circle", "1"], None],
     ],
 )
