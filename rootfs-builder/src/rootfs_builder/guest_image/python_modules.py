@@ -46,13 +46,15 @@ class GuestModule:
 class _Job:
     """What to compile: entry names, the list of excluded ones, the folder's name for the result.
 
-    `nested` says whether imports inside functions of the standard library count.
+    `nested` says whether imports inside functions of the standard library count, `tried` which
+    modules are imported to see whether what was excluded is missed.
     """
 
     entries: tuple[str, ...]
     excluded: str
     output: str
     nested: bool
+    tried: tuple[str, ...] = ()
 
 
 def prepare_site(workspace: Workspace, wheels: Iterable[Path], profile: str) -> Path:
@@ -111,8 +113,31 @@ def compile_stage0_modules(
         excluded="stage0-python-excluded.list",
         output="stage0-pyc",
         nested=False,
+        tried=STAGE0_ENTRIES,
     )
     return _compile(workspace, quarry, site, job)
+
+
+_TRY: Final = """
+import _imp, sys
+
+paths, names, *entries = sys.argv[1:]
+sys.path[:] = paths.split(":")
+known = {*names.split(","), *sys.builtin_module_names}
+
+
+class Only:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name not in known and not _imp.is_frozen(name):
+            raise ModuleNotFoundError(f"No module named {name!r} among those of the image")
+
+
+sys.meta_path.insert(0, Only)
+for entry in entries:
+    __import__(entry)
+"""
+"""Imports modules where there are no others than those of the image."""
 
 
 def _compile(
@@ -126,16 +151,17 @@ def _compile(
     compiled.mkdir(parents=True)
     shutil.copytree(workspace.lists / "replaced" / "library", replaced)
     library, extensions = Path(STANDARD_LIBRARY), Path(STANDARD_LIBRARY) / "lib-dynload"
+    roots = [
+        {"path": str(site.resolve()), "nested": True, "target": SITE},
+        {"path": str(replaced.resolve()), "nested": True, "target": str(library)},
+        {"path": str(library), "nested": job.nested, "target": str(library)},
+        {"path": str(extensions), "nested": job.nested, "target": str(extensions)},
+    ]
     order = {
         "entries": job.entries,
         "excluded": [entry.name for entry in read_listed(workspace.lists / job.excluded)],
         "output": str(compiled.resolve()),
-        "roots": [
-            {"path": str(site.resolve()), "nested": True, "target": SITE},
-            {"path": str(replaced.resolve()), "nested": True, "target": str(library)},
-            {"path": str(library), "nested": job.nested, "target": str(library)},
-            {"path": str(extensions), "nested": job.nested, "target": str(extensions)},
-        ],
+        "roots": roots,
     }
     answer = quarry.run(
         ["python3.13", "-I", "-S", "-B", _COMPILER],
@@ -148,7 +174,31 @@ def _compile(
     )
     if not modules:
         raise ConfigError("python.closure", "no module was found")
+    if job.tried:
+        paths = [str(root["path"]) for root in roots]
+        _require_imports(quarry, workspace.staging, job.tried, paths, modules)
     return modules
+
+
+def _require_imports(
+    quarry: ToolsTree,
+    staging: Path,
+    entries: tuple[str, ...],
+    paths: list[str],
+    modules: tuple[GuestModule, ...],
+) -> None:
+    """Refuse a set of modules in which one misses another that was excluded.
+
+    Another version of the interpreter may import more than the one that the lists are for, and a
+    guest without that module is reset without a word.
+    """
+    names = ",".join(module.name for module in modules)
+    command = ("python3.13", "-I", "-S", "-B", "-c", _TRY, ":".join(paths), names, *entries)
+    try:
+        quarry.run(command, directories=(staging,))
+    except ConfigError as error:
+        last = error.detail.splitlines()[-1]
+        raise ConfigError("python.import", f"{', '.join(entries)}: {last}") from error
 
 
 def _seen_from_host(item: dict[str, str], quarry: ToolsTree) -> Path:
