@@ -5,6 +5,7 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ T = TypeVar("T")
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 _CHUNK_BYTES = 1 << 20
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _UNFINISHED = ".new-"
 
 
@@ -221,9 +223,19 @@ def is_file(path: Path) -> bool:
         ConfigError: `state.read`, a folder above it may not be entered, say.
     """
     try:
-        return path.is_file()
+        return _is(stat.S_ISREG, path)
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Whether there is something of a kind: from Python 3.14 on, pathlib hides every error."""
+    try:
+        return kind(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise
 
 
 def list_folder(directory: Path) -> list[Path]:
@@ -233,7 +245,7 @@ def list_folder(directory: Path) -> list[Path]:
         ConfigError: `state.read`.
     """
     try:
-        if not directory.is_dir():
+        if not _is(stat.S_ISDIR, directory):
             return []
         there = (path for path in directory.iterdir() if not path.name.startswith("."))
         return sorted(there, key=lambda path: path.name)  # paths compare much more slowly
