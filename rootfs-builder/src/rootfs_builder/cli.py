@@ -176,11 +176,11 @@ def _run_lock(parsed: argparse.Namespace) -> int:
         if workspace.project is None:
             wheels = renew_wheel_lock(workspace, progress)
         packages, passed_over = renew_package_lock(workspace, tools, progress, newest=parsed.newest)
-    if workspace.project is None:
-        print_differences("requirements/guest.txt", wheels)
-    print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
-    print_passed_over(passed_over)
-    with exclusive(workspace.image_lock, progress):  # said now, and not when an image is made
+        if workspace.project is None:
+            print_differences("requirements/guest.txt", wheels)
+        print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
+        print_passed_over(passed_over)
+        # Said now, and not when an image is made.
         quarry = build_quarry(workspace, tools, read_lock(workspace), progress)
         for profile in PROFILES:
             require_suitable(workspace, quarry, read_command_line(workspace, tools, profile))
