@@ -23,21 +23,9 @@ from ccinit.values import field, frozen
 Headers = tuple[tuple[str, str], ...]
 
 KEPT_HEADERS: Final = frozenset(
-    (
-        "accept-ranges",
-        "content-length",
-        "content-range",
-        "content-type",
-        "date",
-        "docker-content-digest",
-        "etag",
-        "link",
-        "location",
-        "retry-after",
-        "set-cookie",
-        "www-authenticate",
-    )
+    ("content-type", "link", "location", "retry-after", "set-cookie", "www-authenticate")
 )
+"""Those that somebody reads."""
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
 _LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
