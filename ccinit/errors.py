@@ -79,17 +79,26 @@ def errno_text(number: int | None) -> str:
 
 
 def as_known(error: BaseException) -> CcinitError:
-    """Return an error of this tree: the given one, or one that names another by class and place.
-
-    A stray exception's message can hold anything, a secret included; these two cannot.
-    """
+    """Return an error of this tree: the given one, or one that names another by class and place."""
     if isinstance(error, CcinitError):
         return error
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
-    detail = f"{type(error).__name__}{where}"
     if isinstance(error, OSError):
-        return KernelError(error.errno or 0, "call", detail)
-    return ChildError("internal", detail)
+        return KernelError(error.errno or 0, "call", describe_stray(error))
+    return ChildError("internal", describe_stray(error))
+
+
+def describe_stray(error: BaseException) -> str:
+    """Name an error's class, our innermost line and, if that is another, the innermost of all.
+
+    A stray exception's message can hold anything, a secret included; these cannot.
+    """
+    ours = last = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        last = f"{path.rpartition('/')[2]}:{trace.tb_lineno}"
+        if "/ccinit/" in path:
+            ours = last
+        trace = trace.tb_next
+    where = last if last == ours else f"{ours} in {last}"
+    return f"{type(error).__name__} at {where}"

@@ -14,7 +14,14 @@ import struct
 from collections.abc import Iterator
 
 from ccinit import errors
-from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError, errno_text
+from ccinit.errors import (
+    CcinitError,
+    ChildError,
+    KernelError,
+    LimitExceededError,
+    describe_stray,
+    errno_text,
+)
 from ccinit.formats.encoding import wire
 from ccinit.values import frozen
 
@@ -127,11 +134,7 @@ class FrameReader:
 
 
 def describe_error(error: Exception) -> Failure:
-    """Turn an error into what travels. Text of errors that are not ours stays here.
-
-    A stray exception's message can hold anything, a secret included; its class and the line that
-    raised it cannot.
-    """
+    """Turn an error into what travels. Text of errors that are not ours stays here."""
     match error:
         case KernelError():
             return Failure(
@@ -146,7 +149,7 @@ def describe_error(error: Exception) -> Failure:
             return Failure(
                 family="ChildError",
                 reason="child.exception",
-                detail=f"{type(error).__name__} at {_origin(error)}",
+                detail=describe_stray(error),
                 errno=0,
             )
 
@@ -155,19 +158,6 @@ def _family(error: CcinitError) -> str:
     """Name the family that PID 1 knows; rooms have subclasses of their own within them."""
     names = [kind.__name__ for kind in type(error).__mro__]
     return next((name for name in names if name in FAMILIES), names[0])
-
-
-def _origin(error: Exception) -> str:
-    """Name the innermost line of our own code, and the innermost of all if that is another."""
-    ours = last = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        path = trace.tb_frame.f_code.co_filename
-        last = f"{path.rpartition('/')[2]}:{trace.tb_lineno}"
-        if "/ccinit/" in path:
-            ours = last
-        trace = trace.tb_next
-    return last if last == ours else f"{ours} in {last}"
 
 
 def to_error(failure: Failure) -> CcinitError:

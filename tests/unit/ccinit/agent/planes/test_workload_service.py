@@ -251,7 +251,7 @@ def test_refusal_of_the_kernel_that_has_no_name_yet_is_this_calls_alone(bench: B
     bench.failure = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
     assert bench.ask("web", EVENT) == (500, b"kernel.call\n")
     (sealed,) = bench.sealed
-    assert sealed.startswith("workload: web: event failed, kernel.call: OSError at Bench.")
+    assert sealed.startswith("workload: web: event failed, kernel.call: OSError at test_")
     assert sealed.endswith("(ENOBUFS)")
 
 
