@@ -24,7 +24,7 @@ from ccinit.attest.patience import (
     Waiting,
     parse_retry_after,
 )
-from ccinit.attest.ports import EvidenceFor, EvidenceOnRequest, HttpTransport
+from ccinit.attest.ports import EvidenceFor, HttpTransport
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
 from ccinit.attest.session import (
     COOKIE_NAME,
@@ -113,7 +113,6 @@ class KbsClient:
         tee: Tee,
         evidence_for: EvidenceFor,
         init_data: str | None,
-        evidence_on_request: EvidenceOnRequest | None = None,
         parameters: Mapping[str, JsonValue] | None = None,
         devices: Sequence[DeviceAttester] = (),
         passport: PassportSource | None = None,
@@ -129,7 +128,6 @@ class KbsClient:
             tee: the platform.
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
-            evidence_on_request: takes the place of `evidence_for` on platforms that need a request.
             parameters: what a request has to say of the platform.
             devices: what else vouches for this guest.
             passport: who appraises this guest; None leaves that to the KBS, by a handshake.
@@ -141,7 +139,6 @@ class KbsClient:
         self._transport = transport
         self._tee = tee
         self._evidence_for = evidence_for
-        self._evidence_on_request = evidence_on_request
         self._init_data = init_data
         self._parameters = parameters or {}
         self._devices = devices
@@ -284,11 +281,8 @@ class KbsClient:
         return self._persist(patience, lambda: self._get(uri, post, patience))
 
     def _make_evidence(self, report_data: ReportData, nonce: Nonce) -> JsonValue:
-        if not evidence_needs_request(self._tee):
-            return self._evidence_for(report_data)
-        if self._evidence_on_request is None:
-            raise RuntimeError(f"{self._tee} answers requests, and there is nobody to")
-        return self._evidence_on_request(report_data, nonce.encode())
+        request = nonce.encode() if evidence_needs_request(self._tee) else b""
+        return self._evidence_for(report_data, request)
 
     def _get(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
         if self._session is None:

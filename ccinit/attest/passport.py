@@ -100,7 +100,7 @@ class PassportSource:
         return Passport(token=token, seconds=token_seconds(token, reply.date))
 
     def _ask_azure(self, runtime_data: bytes, request_seconds: float) -> HttpReply:
-        evidence = self._evidence_for(azure_report_data(runtime_data))
+        evidence = self._evidence_for(azure_report_data(runtime_data), b"")
         if self._tee is Tee.SNP:
             body = encode_azure_snp_request(parse_snp_evidence(evidence), runtime_data)
             return self._send("POST", AZURE_SNP_PATH, request_seconds, body)
@@ -110,7 +110,7 @@ class PassportSource:
     def _ask_intel(self, version: int, runtime_data: bytes, request_seconds: float) -> HttpReply:
         challenge = self._send("GET", intel_path(version, "nonce"), request_seconds)
         nonce = parse_verifier_nonce(challenge.body)
-        value = self._evidence_for(intel_report_data(nonce, runtime_data))
+        value = self._evidence_for(intel_report_data(nonce, runtime_data), b"")
         policies = self._config.policy_ids
         if version == 1:
             body = encode_intel_v1_request(parse_tdx_evidence(value), runtime_data, nonce, policies)

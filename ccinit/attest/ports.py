@@ -7,11 +7,11 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 
-EvidenceFor = Callable[[ReportData], JsonValue]
-"""Makes the evidence that carries the given report data."""
+EvidenceFor = Callable[[ReportData, bytes], JsonValue]
+"""Makes the evidence that carries the given report data, in answer to a verifier's request.
 
-EvidenceOnRequest = Callable[[ReportData, bytes], JsonValue]
-"""The same in answer to a verifier's request, on platforms that need one."""
+The request is empty but on the platforms that need one: `ccinit.formats.evidence.tee`.
+"""
 
 
 class HttpTransport(Protocol):

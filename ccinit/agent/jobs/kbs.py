@@ -85,7 +85,7 @@ def _tell_time(seconds: int, channel: JobChannel) -> None:
 
 
 def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> KbsClient:
-    def evidence_for(report_data: ReportData, verifiers_request: bytes = b"") -> JsonValue:
+    def evidence_for(report_data: ReportData, verifiers_request: bytes) -> JsonValue:
         question = EvidenceQuestion(report_data=report_data, request=verifiers_request)
         answer = channel.ask(question, EvidenceAnswer)
         value: JsonValue = json.loads(answer.evidence)
@@ -96,7 +96,6 @@ def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> 
         transport=stack.enter_context(_transport(request, channel, check_time=request.has_clock)),
         tee=request.tee,
         evidence_for=evidence_for,
-        evidence_on_request=evidence_for,
         init_data=request.document,
         parameters=json.loads(request.parameters or b"{}"),
         devices=make_device_attesters(request.devices),

@@ -49,13 +49,13 @@ def quote_over(report_data: bytes) -> bytes:
     return b"\4\0" + bytes(566) + report_data + bytes(100)
 
 
-def tdx_evidence(report_data: ReportData) -> JsonValue:
+def tdx_evidence(report_data: ReportData, _request: bytes) -> JsonValue:
     """What a TDX Attester makes, in the form of Trustee's verifier."""
     quote = base64.b64encode(quote_over(report_data)).decode()
     return {"quote": quote, "cc_eventlog": None}
 
 
-def snp_evidence(report_data: ReportData) -> JsonValue:
+def snp_evidence(report_data: ReportData, _request: bytes) -> JsonValue:
     """What an SNP Attester makes on a host that has the whole chain."""
     processor = FakeSnp()
     chain = processor.chain

@@ -38,7 +38,7 @@ class Call:
     limits: HttpLimits
 
 
-def evidence_for(report_data: bytes) -> JsonValue:
+def evidence_for(report_data: bytes, _request: bytes) -> JsonValue:
     """What a guest's platform says to this KBS."""
     return {"carries": report_data.hex()}
 

@@ -51,7 +51,7 @@ class TeeGuest:
     init_data: str
     passport: MakePassport | None = None
 
-    def evidence_for(self, data: ReportData) -> JsonValue:
+    def evidence_for(self, data: ReportData, _request: bytes) -> JsonValue:
         """Have the platform's Attester make evidence."""
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class SnpGuest(TeeGuest):
     tee: ClassVar[Tee] = Tee.SNP
     snp: FakeSnp
 
-    def evidence_for(self, data: ReportData) -> JsonValue:
+    def evidence_for(self, data: ReportData, _request: bytes) -> JsonValue:
         self.configfs.make_report = lambda inblob, level: (
             self.snp.report(inblob, level),
             self.snp.chain.whole_table(),
@@ -115,7 +115,7 @@ class TdxGuest(TeeGuest):
     domain: FakeTdx
     events: bytes = b""
 
-    def evidence_for(self, data: ReportData) -> JsonValue:
+    def evidence_for(self, data: ReportData, _request: bytes) -> JsonValue:
         self.configfs.make_report = lambda inblob, _level: (self.domain.quote(inblob), b"")
         firmware = os.open(self.ccel, os.O_RDONLY)
         try:

@@ -72,7 +72,7 @@ class Guest:
         """The guest's client, which has not attested yet."""
         attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=self.tpm)))
 
-        def evidence_for(report_data: ReportData) -> JsonValue:
+        def evidence_for(report_data: ReportData, _request: bytes) -> JsonValue:
             self.while_quoting()
             return attester.collect_evidence(report_data)
 

@@ -145,7 +145,7 @@ def test_evidence_of_one_platform_is_none_of_another(guest: TeeGuest) -> None:
 
 def test_sealed_logs_key_is_bound_by_the_same_verifier(guest: TeeGuest) -> None:
     boot_id, signing_key = parse_boot_id(bytes(range(16))), b"k" * 32
-    evidence = guest.evidence_for(ReportData(report_data(boot_id, signing_key)))
+    evidence = guest.evidence_for(ReportData(report_data(boot_id, signing_key)), b"")
     references = Store(guest.kbs.state).read_references()
     appraised = verify_log_evidence(
         guest.tee, evidence, boot_id=boot_id, signing_key=signing_key, references=references

@@ -161,7 +161,7 @@ def test_handshake_without_a_cause_is_made_once_more_and_no_oftener(kbs: FakeKbs
 
 
 def test_failing_attester_sends_no_attestation(kbs: FakeKbs) -> None:
-    def broken(_report_data: ReportData) -> JsonValue:
+    def broken(_report_data: ReportData, _request: bytes) -> JsonValue:
         raise PeerError("tpm.refused", "no key")
 
     client = KbsClient(url=URL, transport=kbs, tee=Tee.TPM, evidence_for=broken, init_data=None)

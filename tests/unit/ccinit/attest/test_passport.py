@@ -7,6 +7,7 @@ import pytest
 from ccinit.attest.client import KbsClient
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits, Waiting
+from ccinit.attest.ports import EvidenceFor
 from ccinit.errors import ConfigError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
@@ -74,7 +75,7 @@ class Guest:
         self,
         name: Service,
         *,
-        evidence_for: Callable[[ReportData], JsonValue] = tdx_evidence,
+        evidence_for: EvidenceFor = tdx_evidence,
         algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
         tee: Tee = Tee.TDX,
     ) -> None:
@@ -119,14 +120,18 @@ def test_token_for_a_bound_key_is_shown_to_the_kbs(
     assert token not in repr(result)
 
 
+def chainless_evidence(report_data: ReportData, _request: bytes) -> JsonValue:
+    return FakeSnp().evidence(report_data)
+
+
 def with_another_end(report_data: ReportData) -> ReportData:
     return ReportData(report_data[:-1] + bytes((report_data[-1] ^ 1,)))
 
 
 @EVERY
 def test_quote_over_another_key_gets_no_token(name: Service) -> None:
-    def moved(report_data: ReportData) -> JsonValue:
-        return tdx_evidence(with_another_end(report_data))
+    def moved(report_data: ReportData, request: bytes) -> JsonValue:
+        return tdx_evidence(with_another_end(report_data), request)
 
     assert Guest(name).get() == b"secret a"
     guest = Guest(name, evidence_for=moved)
@@ -208,7 +213,7 @@ def test_reply_that_is_no_token_is_refused(name: Service, body: bytes) -> None:
     ],
 )
 def test_nonce_outside_the_rule_is_refused_unquoted(version: int, body: bytes, reason: str) -> None:
-    def refuse_to_quote(_report_data: ReportData) -> JsonValue:
+    def refuse_to_quote(_report_data: ReportData, _request: bytes) -> JsonValue:
         raise AssertionError("evidence was made")
 
     name = list(Service)[version]
@@ -220,7 +225,7 @@ def test_nonce_outside_the_rule_is_refused_unquoted(version: int, body: bytes, r
 @EVERY
 @pytest.mark.parametrize("evidence", [None, [], {}, {"quote": 1}, {"quote": "not base64"}])
 def test_evidence_without_a_quote_is_sent_nowhere(name: Service, evidence: JsonValue) -> None:
-    guest = Guest(name, evidence_for=lambda _report_data: evidence)
+    guest = Guest(name, evidence_for=lambda _report_data, _request: evidence)
     assert refused_reason(guest.get).startswith("tdx_evidence.")
     assert AZURE_CALL not in guest.service.calls
     assert not guest.kbs.calls
@@ -237,27 +242,27 @@ class TestSnp:
         assert guest.service.calls == [self.CALL]
 
     def test_report_over_another_key_gets_no_token(self) -> None:
-        def moved(report_data: ReportData) -> JsonValue:
-            return snp_evidence(with_another_end(report_data))
+        def moved(report_data: ReportData, request: bytes) -> JsonValue:
+            return snp_evidence(with_another_end(report_data), request)
 
         guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=moved)
         assert refused_reason(guest.get) == "passport.refused"
         assert not guest.kbs.calls
 
     def test_report_without_the_whole_chain_is_sent_nowhere(self) -> None:
-        guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=FakeSnp().evidence)
+        guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=chainless_evidence)
         assert refused_reason(guest.get) == "passport.certificates"
         assert not guest.service.calls
 
     def test_intels_service_gets_the_report_alone(self) -> None:
         name = Service.INTEL_TRUST_AUTHORITY_V2
-        guest = Guest(name, tee=Tee.SNP, evidence_for=FakeSnp().evidence)
+        guest = Guest(name, tee=Tee.SNP, evidence_for=chainless_evidence)
         assert guest.get() == b"secret a"
         assert guest.service.calls == CALLS[name]
 
     def test_report_over_another_nonce_gets_no_token_of_intels(self) -> None:
-        def moved(report_data: ReportData) -> JsonValue:
-            return snp_evidence(with_another_end(report_data))
+        def moved(report_data: ReportData, request: bytes) -> JsonValue:
+            return snp_evidence(with_another_end(report_data), request)
 
         name = Service.INTEL_TRUST_AUTHORITY_V2
         guest = Guest(name, tee=Tee.SNP, evidence_for=moved)
