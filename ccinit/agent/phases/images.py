@@ -8,6 +8,7 @@ from functools import partial
 from ccinit.agent.guest import Guest, inner_seconds, undoing
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.image_keys import open_layer_keys
 from ccinit.agent.phases.memory_store import count_used
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_reception
@@ -17,6 +18,7 @@ from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from ccinit.formats.kbs.resource_uri import KbsUri
+from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
@@ -33,6 +35,7 @@ from ccinit.pull.messages.fetch import (
     key_pipe,
 )
 from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import InspectedImage
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
@@ -118,10 +121,14 @@ async def _pull_one(
     store: LayerStore,
     waiting: ReceptionChildren | None,
 ) -> PulledImage:
+    async def open_keys(inspected: InspectedImage) -> tuple[LayerKey, ...]:
+        async with lock:  # one handshake at a time has the TPM
+            return await open_layer_keys(guest, configured, attested, image, inspected)
+
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
-    seconds = inner_seconds(guest.phase_time.left(configured.config.limits.pull_seconds))
-    request = _request(configured, image, seconds)
+    most_seconds = configured.config.limits.pull_seconds
+    request = _request(configured, image, inner_seconds(guest.phase_time.left(most_seconds)))
     credentials = _credentials(configured, image)
     secrets = _secrets(attested, credentials)
     entering = (
@@ -132,7 +139,7 @@ async def _pull_one(
     async with entering as reception:
         reception.give(secrets)
         children = ImageChildren(
-            guest, configured, attested, image, directory, reception, lock, store.form
+            guest, image, directory, reception, open_keys, seconds=most_seconds, form=store.form
         )
         async with children:
             pulled = await pull_image(request, directory, children, store, policy)

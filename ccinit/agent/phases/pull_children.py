@@ -1,14 +1,12 @@
 """The children of one pull: which role does what, and the pipes between them."""
 
 import os
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Self
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested
-from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.phases.image_keys import open_layer_keys
 from ccinit.agent.phases.reception_children import ReceptionChildren
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, PreparedChild
@@ -16,7 +14,7 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import Lock, TaskGroup
+from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
@@ -59,6 +57,9 @@ from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 
+OpenKeys = Callable[[InspectedImage], Coroutine[object, None, tuple[LayerKey, ...]]]
+"""Has the KBS's keys open the wraps of an image's layers."""
+
 _JUDGE_SECONDS = 60.0
 
 
@@ -73,24 +74,22 @@ class ImageChildren:
     def __init__(
         self,
         guest: Guest,
-        configured: Configured,
-        attested: Attested,
         image: Image,
         directory: str,
         reception: ReceptionChildren,
-        lock: Lock,
+        open_keys: OpenKeys,
+        *,
+        seconds: float,
         form: LayerForm = LayerForm.INDEX,
     ) -> None:
         self._guest = guest
-        self._configured = configured
-        self._attested = attested
         self._image = image
-        self._lock = lock
-        self._form = form
-        self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
-        self._stack = AsyncExitStack()
         self._reception = reception
+        self._open_keys = open_keys
+        self._seconds = seconds
+        self._form = form
+        self._stack = AsyncExitStack()
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
@@ -108,10 +107,7 @@ class ImageChildren:
     @property
     def owners(self) -> Owners:
         """Their user ids."""
-        return Owners(
-            index=RIGHTS[Role.INDEX].uid,
-            compress=RIGHTS[Role.COMPRESS].uid,
-        )
+        return Owners(index=RIGHTS[Role.INDEX].uid, compress=RIGHTS[Role.COMPRESS].uid)
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         """Download; progress is for the owner."""
@@ -144,11 +140,8 @@ class ImageChildren:
         return await self._reception.inspect.run(request, InspectedImage, seconds=self._seconds)
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
-        async with self._lock:
-            return await open_layer_keys(
-                self._guest, self._configured, self._attested, self._image, image
-            )
+        """Have the KBS's keys open the layers' wraps."""
+        return await self._open_keys(image)
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         """Decrypt what was downloaded into a file."""

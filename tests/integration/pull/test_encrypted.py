@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ import pytest
 from ccinit import values
 from ccinit.agent.guest import PhaseTime, Teardown
 from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.image_keys import open_layer_keys
 from ccinit.agent.phases.images import _request, pull
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.reception_children import prepare_reception
@@ -31,7 +33,7 @@ from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import EventLoop, Lock
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
@@ -378,8 +380,9 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
 
         async def pull_confined() -> PulledImage:
             async with prepare_reception(guest.children, image, ()) as reception:
+                open_keys = partial(open_layer_keys, guest, configured, attested, image)
                 children = Confined(
-                    guest, configured, attested, image, str(directory), reception, Lock()
+                    guest, image, str(directory), reception, open_keys, seconds=60.0
                 )
                 async with children:
                     request = _request(configured, image, 60)

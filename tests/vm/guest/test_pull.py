@@ -21,7 +21,6 @@ from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
 from ccinit.pull.erofs.compress import compress_layers
 from ccinit.pull.erofs.index import end_with_page, index_arguments
@@ -218,11 +217,9 @@ def children() -> Iterator[Children]:
 
 
 def image_children(children: Children, directory: Path) -> ImageChildren:
-    parts: Any = SimpleNamespace(
-        children=children, config=SimpleNamespace(limits=SimpleNamespace(pull_seconds=300))
-    )
-    nothing: Any = None
-    return ImageChildren(parts, parts, nothing, nothing, str(directory), nothing, Lock())
+    guest: Any = SimpleNamespace(children=children)
+    unused: Any = None
+    return ImageChildren(guest, unused, str(directory), unused, unused, seconds=300.0)
 
 
 def write_passed(directory: Path, tars: tuple[bytes, ...]) -> tuple[PassedLayer, ...]:

@@ -111,12 +111,11 @@ class Pod:
     def children(  # as ImageChildren
         self,
         _guest: object,
-        _configured: object,
-        _attested: object,
         image: Image,
         _directory: str,
         reception: "Reception",
         *_more: object,
+        **_limits: object,
     ) -> "Played":
         self.received[image.name] = reception
         return Played(self, image.name)

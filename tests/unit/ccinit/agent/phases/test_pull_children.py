@@ -19,7 +19,6 @@ from ccinit.errors import KernelError
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
-from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.pipes import open_pipes
 from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
@@ -56,10 +55,8 @@ def reception_of(left: int, image: Image = PLAIN) -> Any:
 
 def image_children(left: int, directory: Path) -> ImageChildren:
     guest: Any = SimpleNamespace(children=Children(left))
-    limits = SimpleNamespace(pull_seconds=1.0)
-    configured: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
     unused: Any = None
-    return ImageChildren(guest, configured, unused, PLAIN, str(directory), unused, Lock())
+    return ImageChildren(guest, PLAIN, str(directory), unused, unused, seconds=1.0)
 
 
 def count_fds() -> int:
