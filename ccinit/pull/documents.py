@@ -73,6 +73,19 @@ def verify_documents(documents: tuple[bytes, ...], pinned: Digest) -> Manifest:
     return verify_selected(documents[1], found, found.media_type)
 
 
+def verify_image(
+    documents: tuple[bytes, ...], config: bytes, pinned: Digest, demanded: ImageEncryption
+) -> tuple[Manifest, ImageConfig]:
+    """Return what an image consists of, from its pinned digest to its config.
+
+    Raises:
+        VerificationError: `pull.…`, a digest does not fit; `pull.encryption`.
+        FormatError: `pull.documents`, `manifest.…`, `image_config.…`.
+    """
+    manifest = verify_encryption(verify_documents(documents, pinned), demanded)
+    return manifest, verify_config(config, manifest)
+
+
 def verify_encryption(manifest: Manifest, demanded: ImageEncryption) -> Manifest:
     """Return the manifest if its layers are encrypted as the pod manifest demands.
 

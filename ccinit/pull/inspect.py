@@ -5,7 +5,7 @@ are there already, which are encrypted and what can open them. So they are hashe
 network, and their grammar is not PID 1's.
 """
 
-from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
+from ccinit.pull.documents import verify_image
 from ccinit.pull.messages.layers import EncryptedLayer, InspectedImage, InspectRequest
 
 
@@ -16,10 +16,9 @@ def inspect_job(request: InspectRequest, _channel: object) -> InspectedImage:
         VerificationError: `pull.…`, a digest does not fit; `pull.encryption`.
         FormatError: `manifest.…`, `image_config.…`, `enc.…`.
     """
-    manifest = verify_encryption(
-        verify_documents(request.documents, request.pinned), request.encryption
+    manifest, config = verify_image(
+        request.documents, request.config, request.pinned, request.encryption
     )
-    config = verify_config(request.config, manifest)
     encrypted = tuple(
         EncryptedLayer(
             position=position,

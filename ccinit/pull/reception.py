@@ -14,7 +14,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
-from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, Task, TaskGroup
@@ -90,7 +89,7 @@ class Received:
 
 @frozen
 class _Plan:
-    found: FoundImage
+    image: InspectRequest
     inspected: InspectedImage
     claim: Claim
     kept: tuple[StoredLayer, ...]
@@ -163,10 +162,7 @@ class _Reception:
         plan = await self._planned()
         await keys.join()  # no layer comes before they are open
         request = LayersRequest(
-            pinned=self._pinned(),
-            documents=plan.found.documents,
-            config=plan.found.config,
-            encryption=self._request.encryption,
+            image=plan.image,
             tar_bytes=self._request.limits.tar_bytes,
             kept=len(plan.kept),
             kept_records=sum(layer.passed.records for layer in plan.kept),
@@ -199,21 +195,20 @@ class _Reception:
             raise ChildError("child.protocol", "a second image")
         self._has_begun = True
         self._verdict.verify_documents(found.documents)
-        inspected = await self._children.inspect(
-            InspectRequest(
-                pinned=self._pinned(),
-                documents=found.documents,
-                config=found.config,
-                encryption=self._request.encryption,
-            )
+        image = InspectRequest(
+            pinned=parse_image_reference(self._request.reference).digest,
+            documents=found.documents,
+            config=found.config,
+            encryption=self._request.encryption,
         )
+        inspected = await self._children.inspect(image)
         # Whoever encrypts an image has its layers opened by its own keys, not by another image.
         claim_layers = claim_alone if inspected.encrypted else self._store.claim
         claim = claim_layers(inspected.diff_ids)
         kept = await claim.wait()
         coming = range(len(kept), len(inspected.diff_ids))
         tars = TarFiles(self._directory, coming, self._store.form)
-        self._plan = _Plan(found=found, inspected=inspected, claim=claim, kept=kept, tars=tars)
+        self._plan = _Plan(image=image, inspected=inspected, claim=claim, kept=kept, tars=tars)
         self._is_planned.set()
         return Sending(first=len(kept), to_file=bool(inspected.encrypted))
 
@@ -222,6 +217,3 @@ class _Reception:
         if self._plan is None:
             raise RuntimeError("planned without a plan")
         return self._plan
-
-    def _pinned(self) -> Digest:
-        return parse_image_reference(self._request.reference).digest

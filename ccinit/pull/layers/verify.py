@@ -15,7 +15,7 @@ from functools import partial
 from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
-from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
+from ccinit.pull.documents import verify_image
 from ccinit.pull.layers.file import write_all, write_error
 from ccinit.pull.layers.growing_tar import TarFollower
 from ccinit.pull.layers.stream import SOURCE
@@ -50,16 +50,14 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
         LimitExceededError: `pull.layer_bytes`, `pull.enospc`, `tar.…`.
         ChildError: `pull.neighbour`, `pull.stream`.
     """
-    manifest = verify_encryption(
-        verify_documents(request.documents, request.pinned), request.encryption
-    )
-    config = verify_config(request.config, manifest)
+    image = request.image
+    _manifest, config = verify_image(image.documents, image.config, image.pinned, image.encryption)
     tars = _Tars(channel, request)
     for position in range(request.kept if request.kept < len(config.diff_ids) else 0):
         tars.keep(position)
     layers = tuple(tars.receive(diff_id) for diff_id in config.diff_ids[request.kept :])
-    used = request.documents[-1]
-    return VerifiedLayers(manifest=sha256_digest(used), config=config, layers=layers)
+    used = sha256_digest(image.documents[-1])
+    return VerifiedLayers(manifest=used, config=config, layers=layers)
 
 
 class _Tars:

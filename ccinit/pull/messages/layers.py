@@ -110,19 +110,17 @@ class DecryptReply:
 
 @frozen
 class LayersRequest:
-    """What the `registry` child has found, and the digest that it was asked for.
+    """What there is to know of an image before its tars come.
 
     Attributes:
+        image: what was inspected; it is verified once more.
         tar_bytes: cap on all tars that come, also with the directories that they imply.
         kept: how many layers, from the bottom, are there already; their tars do not come.
         kept_records: paths in those.
         form: what becomes of the layers.
     """
 
-    pinned: Digest
-    documents: tuple[bytes, ...]
-    config: bytes
-    encryption: ImageEncryption
+    image: InspectRequest
     tar_bytes: int
     kept: int = 0
     kept_records: int = 0

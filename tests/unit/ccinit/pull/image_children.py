@@ -150,7 +150,7 @@ class Children:
     ) -> VerifiedLayers:
         await self.has_sent.wait()
         self.order.append("verify")
-        assert request.pinned == self.pinned
+        assert request.image.pinned == self.pinned
         self.kept, self.files = kept, tars
         words = append_tars(tars, self.tars[len(kept) :], len(kept))
         self.fds = {SOURCE: words.fd}

@@ -13,12 +13,12 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.layers.stream import SOURCE
 from ccinit.pull.layers.verify import layers_job
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.layers import LayersRequest, VerifiedLayers
+from ccinit.pull.messages.layers import InspectRequest, LayersRequest, VerifiedLayers
 from ccinit.pull.messages.tars import KeptTar, OpenedTar, outline_file
 from ccinit.pull.tar_files import TarFiles
 from ccinit.values import replace
 from tests.fakes.images.layer_pipes import append_tars, give_tar
-from tests.fakes.images.registry import make_image
+from tests.fakes.images.registry import FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
 
 TARS = [
@@ -27,13 +27,19 @@ TARS = [
 ]
 IMAGE = make_image(TARS)
 NAMES = ("layer-0.tar", "layer-1.tar")
-REQUEST = LayersRequest(
-    pinned=parse_digest(IMAGE.digest),
-    documents=(IMAGE.manifest,),
-    config=IMAGE.config,
-    encryption=ImageEncryption.ALLOWED,
-    tar_bytes=1 << 20,
-)
+
+
+def request_for(image: FakeImage) -> LayersRequest:
+    inspected = InspectRequest(
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+        encryption=ImageEncryption.ALLOWED,
+    )
+    return LayersRequest(image=inspected, tar_bytes=1 << 20)
+
+
+REQUEST = request_for(IMAGE)
 
 
 T = TypeVar("T")
@@ -93,13 +99,7 @@ def test_layer_that_is_there_already_is_stood_upon(tmp_path: Path) -> None:
 
 def test_large_file_of_a_layer_that_is_there_is_leapt_over(tmp_path: Path) -> None:
     tars = [make_tar(Entry("big", b"x" * 100_000), Entry("tmp", None, mode=0o1777)), TARS[1]]
-    image = make_image(tars)
-    request = replace(
-        REQUEST,
-        pinned=parse_digest(image.digest),
-        documents=(image.manifest,),
-        config=image.config,
-    )
+    request = request_for(make_image(tars))
     whole, upper = tmp_path / "whole", tmp_path / "upper"
     whole.mkdir()
     upper.mkdir()
@@ -140,13 +140,7 @@ def test_tar_that_is_another_one_is_refused_for_that_whatever_it_says(
 
 def test_right_tar_that_breaks_a_rule_is_refused_for_that(tmp_path: Path) -> None:
     tars = [TARS[0], make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd"))]
-    image = make_image(tars)
-    request = replace(
-        REQUEST,
-        pinned=parse_digest(image.digest),
-        documents=(image.manifest,),
-        config=image.config,
-    )
+    request = request_for(make_image(tars))
     assert refusal(tmp_path, tars, request) == "tar.parent"
 
 
@@ -162,13 +156,7 @@ def test_directories_that_a_small_layer_implies_count_against_the_cap(tmp_path: 
     """Each of them is an entry of the tar that is indexed, with what lies below as its model."""
     model = Entry("d", None, pax=(("SCHILY.xattr.user.a", b"x" * 10_000),))
     tars = [make_tar(model), make_tar(Entry("d/e/f", b"x"))]
-    image = make_image(tars)
-    request = replace(
-        REQUEST,
-        pinned=parse_digest(image.digest),
-        documents=(image.manifest,),
-        config=image.config,
-    )
+    request = request_for(make_image(tars))
     whole = tmp_path / "whole"
     whole.mkdir()
     layers_job(request, Channel(whole, tars))
@@ -206,19 +194,19 @@ def test_r46_full_disk_has_a_reason_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("request_", "reason"),
+    ("image", "reason"),
     [
-        (replace(REQUEST, pinned=sha256_digest(b"")), "pull.manifest_digest"),
-        (replace(REQUEST, documents=()), "pull.documents"),
-        (replace(REQUEST, config=b"{}"), "pull.blob_size"),
-        (replace(REQUEST, encryption=ImageEncryption.REQUIRED), "pull.encryption"),
+        (replace(REQUEST.image, pinned=sha256_digest(b"")), "pull.manifest_digest"),
+        (replace(REQUEST.image, documents=()), "pull.documents"),
+        (replace(REQUEST.image, config=b"{}"), "pull.blob_size"),
+        (replace(REQUEST.image, encryption=ImageEncryption.REQUIRED), "pull.encryption"),
     ],
 )
 def test_claim_of_the_registry_child_that_does_not_fit_is_refused(
-    tmp_path: Path, request_: LayersRequest, reason: str
+    tmp_path: Path, image: InspectRequest, reason: str
 ) -> None:
     with pytest.raises(CcinitError) as refused:
-        layers_job(request_, Channel(tmp_path, TARS))
+        layers_job(replace(REQUEST, image=image), Channel(tmp_path, TARS))
     assert refused.value.reason == reason
 
 
