@@ -4,17 +4,15 @@ import argparse
 import time
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 
-from ccinit.errors import ConfigError, FormatError
+from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
@@ -24,6 +22,7 @@ from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.local_changes import recorded
 from guest_owner.kbs.references import check_name
 from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.private_keys import ed25519_key
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
@@ -92,12 +91,6 @@ def _require_unused(name: str, log: Path) -> None:
 
 
 def _token(arguments: argparse.Namespace) -> int:
-    try:
-        key = load_pem_private_key(read_capped(arguments.file, MAX_PEM_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        detail = f"{arguments.file} is not a PEM private key without a passphrase"
-        raise FormatError("admin.key", detail) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise FormatError("admin.key", f"{arguments.file} is not an Ed25519 key")
+    key = ed25519_key(read_capped(arguments.file, MAX_PEM_BYTES), arguments.file, "admin.key")
     print(sign_admin_token(key, now=int(time.time()), life_seconds=arguments.seconds))
     return 0

@@ -15,9 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, FormatError
@@ -28,6 +27,7 @@ from guest_owner.certificates import (
     private_pem,
 )
 from guest_owner.kbs.files import read_capped, write_all_atomically
+from measured_boot.command_line.private_keys import elliptic_curve_key
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=825)
@@ -116,14 +116,7 @@ def read_ec_key(path: Path, reason: str) -> ec.EllipticCurvePrivateKey:
     Raises:
         ConfigError: with `reason`, it is none on a curve, or has a passphrase; as `read_capped`.
     """
-    try:
-        key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        detail = f"{path} is not a PEM private key without a passphrase"
-        raise ConfigError(reason, detail) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError(reason, f"{path} is not an elliptic curve key")
-    return key
+    return elliptic_curve_key(read_capped(path, MAX_PEM_BYTES), path, reason)
 
 
 def sign_server(

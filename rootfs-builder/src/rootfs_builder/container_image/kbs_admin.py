@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.private_keys import ed25519_key
 from measured_boot.command_line.tcp_address import is_resolvable
 
 TOKEN_SECONDS: Final = 300
@@ -78,12 +77,7 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     """
     if not _is_origin(url):
         raise ConfigError("kbs.url", f"expected https://host[:port] without a path, found {url!r}")
-    try:
-        private = load_pem_private_key(read_capped(key, MAX_KEY_BYTES), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("kbs.admin_key", f"{key} is no private key in PEM") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise ConfigError("kbs.admin_key", f"{key} is no Ed25519 key")
+    private = ed25519_key(read_capped(key, MAX_KEY_BYTES), key, "kbs.admin_key")
     read_capped(ca, MAX_KEY_BYTES)  # names the file if it cannot be read, which ssl does not
     # Not `create_default_context`: Python 3.13 refuses there what guests take, a root without key
     # usage as `openssl req -x509` makes it, and takes what they refuse, the server's own one.

@@ -10,17 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import ConfigError
 from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.private_keys import elliptic_curve_key
 from rootfs_builder.container_image.oci_layout import (
     CONFIG_TYPE,
     Blob,
@@ -39,12 +35,8 @@ def load_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         ConfigError: `sign.key`.
     """
-    try:
-        key = load_pem_private_key(read_capped(path, MAX_KEY_BYTES), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        detail = f"{path}: no private key in PEM without a password"
-        raise ConfigError("sign.key", detail) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+    key = elliptic_curve_key(read_capped(path, MAX_KEY_BYTES), path, "sign.key")
+    if not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("sign.key", f"{path}: the key is not on P-256")
     return key
 
