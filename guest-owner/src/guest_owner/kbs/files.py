@@ -14,16 +14,16 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from measured_boot.command_line import files as named_files
 
 T = TypeVar("T")
 
 # Of what is made, less what the umask takes away.
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
-_CHUNK_BYTES = 1 << 20
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _UNFINISHED = ".new-"
 
@@ -268,31 +268,11 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
         ConfigError: `state.read`, `state.size`.
     """
     try:
-        with path.open("rb") as file:
-            is_larger = _regular_bytes(file) > max_bytes
-            data = b"" if is_larger else _read(file, max_bytes + 1)
+        return named_files.read_capped(path, max_bytes)
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
-    if is_larger or len(data) > max_bytes:
-        raise ConfigError("state.size", f"{path} is larger than {max_bytes} bytes")
-    return data
-
-
-def _regular_bytes(file: BinaryIO) -> int:
-    """Return the size of a regular file, 0 of whatever else tells none."""
-    about = os.fstat(file.fileno())
-    return about.st_size if stat.S_ISREG(about.st_mode) else 0
-
-
-def _read(file: BinaryIO, max_bytes: int) -> bytes:
-    """Read no more than this, into no more memory than what is read takes."""
-    if 0 < _regular_bytes(file) < max_bytes:
-        return file.read()
-    chunks, left = [], max_bytes
-    while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+    except LimitExceededError as error:
+        raise ConfigError("state.size", f"{path} is larger than {max_bytes} bytes") from error
 
 
 def read_parsed(path: Path, max_bytes: int, parse: Callable[[bytes], T]) -> T:

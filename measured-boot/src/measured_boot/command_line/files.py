@@ -5,23 +5,25 @@ before the name leads there: keys are among them, and what others then rely on.
 """
 
 import contextlib
+import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_TEXT_BYTES: Final = 16 << 20
+_CHUNK_BYTES: Final = 1 << 20
 
 
 def read_capped(path: Path, max_bytes: int) -> bytes:
     """Return the content of a file, which may as well be a device or a pipe.
 
-    One that says that it is larger is not read.
+    One that says that it is larger is not read; none takes more memory than it has content.
 
     Raises:
         LimitExceededError: `file.length`, there are more than `max_bytes`.
@@ -30,12 +32,19 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size  # 0 of a device or a pipe
-            data = b"" if size > max_bytes else file.read(max_bytes + 1)
+            data = b"" if size > max_bytes else _read(file, max_bytes + 1)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     if max(size, len(data)) > max_bytes:
         raise LimitExceededError("file.length", f"{path}: more than {max_bytes} bytes")
     return data
+
+
+def _read(file: BinaryIO, max_bytes: int) -> bytes:
+    data = io.BytesIO()
+    while chunk := file.read(min(max_bytes - data.tell(), _CHUNK_BYTES)):
+        data.write(chunk)
+    return data.getvalue()
 
 
 def read_text_capped(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:

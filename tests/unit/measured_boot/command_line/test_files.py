@@ -41,6 +41,14 @@ def test_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     assert error.value.reason == "file.length"
 
 
+def test_cap_takes_no_memory_that_the_file_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"small")
+    assert read_capped(path, 1 << 62) == b"small"
+    with Path("/dev/null").open("rb") as null:
+        assert read_capped(Path(f"/dev/fd/{null.fileno()}"), 1 << 62) == b""
+
+
 def test_file_that_opens_and_cannot_be_read_is_named() -> None:
     with pytest.raises(OSError, match="Input/output error") as error:
         read_capped(Path("/proc/self/mem"), 4)
