@@ -12,7 +12,7 @@ out what guests and administrators did, and so has what is over a pod's share; f
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from io import BufferedReader
@@ -47,23 +47,6 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 AUDIT_NAME = "audit.jsonl"
 _MAX_COUNT_DIGITS = 18
 _MOST_FILES = 4  # that one is as large as, while somebody holds the right to change the state
-_OPTIONAL_TEXTS = (
-    "reference",
-    "image",
-    "profile",
-    "initdata",
-    "initdata_name",
-    "devices",
-    "basis",
-    "resource",
-    "minted",
-    "request",
-    "registered",
-    "administrator",
-    "removed",
-    "user",
-    "replaced",
-)
 _PEERS_TEXTS = frozenset(("resource", "request"))
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
@@ -140,6 +123,11 @@ class AuditRecord:
         """Whether who caused it is neither an appraised guest nor an administrator."""
         refused = self.decision in {Decision.REFUSED, Decision.DENIED}
         return refused and not self.reference and not self.administrator
+
+
+_OPTIONAL_TEXTS = tuple(
+    one.name for one in fields(AuditRecord) if one.default == "" and one.name not in _TOP_KEYS
+)
 
 
 def change_record(
