@@ -146,20 +146,18 @@ class Store:
         """Read the policy; a missing file is an error, not an empty policy."""
         return read_parsed(self.policy_path, MAX_POLICY_BYTES, _parse_policy_once)
 
-    def write_policy(self, text: bytes) -> Policy:
-        """Replace the policy by one that parses, and return it."""
-        policy = parse_policy(text)
+    def write_policy(self, text: bytes) -> None:
+        """Replace the policy by one that parses."""
+        parse_policy(text)
         with changing(self.root), self._recorder({_POLICY: text}):
             write_atomically(self.policy_path, text, mode=PUBLIC_MODE)
-        return policy
 
-    def edit_policy(self, edit: Callable[[str], str]) -> Policy:
-        """Replace the policy's text by what `edit` makes of it; return the policy as it was."""
+    def edit_policy(self, edit: Callable[[str], str]) -> None:
+        """Replace the policy's text by what `edit` makes of it."""
         with changing(self.root):
-            before = self.read_policy()  # of what is no policy nothing is edited
+            self.read_policy()  # of what is no policy nothing is edited
             text = read_capped(self.policy_path, MAX_POLICY_BYTES).decode()
             self.write_policy(edit(text).encode())
-        return before
 
     def read_references(self) -> References:
         """Read every registration; one that does not parse makes all fail."""
