@@ -8,7 +8,6 @@ usage, 130 interrupted; `unseal` has one more, `exec` and `debug open` end with 
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 from guest_owner.commands import admin as admin_command
@@ -77,7 +76,3 @@ def build_parser() -> argparse.ArgumentParser:
     for module in COMMANDS:
         module.add_parser(subparsers)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
