@@ -22,7 +22,7 @@ from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
 from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
-from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
 from measured_boot.command_line.subcommands import add_command
 from measured_boot.command_line.tcp_address import join_address, split_address
@@ -244,7 +244,7 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             add = command.add_argument
             add("sequence", type=whole_number(0, _U32), help="the sequence number that you know")
             most = MAX_WAIT_MS / 1000
-            add("--seconds", type=seconds_up_to(most), default=most, help="at most 60, the default")
+            add("--seconds", type=seconds(0, most), default=most, help="at most 60, the default")
         case "offer_network":
             add = command.add_argument
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")

@@ -8,6 +8,7 @@ from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.table import format_table
 from guest_owner.usage import HEADER, Readings, parse_metrics, rows, summarize
+from measured_boot.command_line.argument_types import seconds
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _CLEAR = "\x1b[H\x1b[J"
@@ -21,7 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--once", action="store_true", help="print one table and end")
     parser.add_argument(
         "--interval",
-        type=_interval,
+        type=seconds(0.1, _LONGEST_SECONDS),
         default=2.0,
         metavar="SECONDS",
         help="between two readings (default: %(default)g)",
@@ -53,13 +54,3 @@ def _read(client: OwnerClient) -> Readings:
     if not isinstance(text, bytes):
         raise TypeError("the schema says bin")
     return parse_metrics(text.decode(errors="backslashreplace"))
-
-
-def _interval(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"no number: {text!r}") from None
-    if not 0.1 <= value <= _LONGEST_SECONDS:
-        raise argparse.ArgumentTypeError(f"expected 0.1 to {_LONGEST_SECONDS} seconds")
-    return value

@@ -56,7 +56,7 @@ from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.transport import is_kernel_vsock_usable
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import parse_address
-from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import tell
 from measured_boot.command_line.tcp_address import parse_port
 from measured_boot.command_line.termination import orderly_termination
@@ -98,14 +98,14 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     _add_devices(parser)
     add(
         "--hello-seconds",
-        type=seconds_up_to(_YEAR_SECONDS),
+        type=seconds(0, _YEAR_SECONDS),
         default=120.0,
         help="end a guest that has not said hello by then; 0: do not wait, and never call it "
         "(default: 120)",
     )
     add(
         "--seconds",
-        type=seconds_up_to(_YEAR_SECONDS),
+        type=seconds(0, _YEAR_SECONDS),
         default=math.inf,
         help="end the guest so long after its hello (default: it ends itself)",
     )

@@ -20,16 +20,17 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds_up_to(high: float) -> Callable[[str], float]:
-    """Return a parser of seconds, from 0 to `high`; they may have a fraction."""
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of seconds from `low`, 0 or more, to `high`; they may have a fraction."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value <= high:  # nor is it NaN
-            raise argparse.ArgumentTypeError(f"expected 0 to {high:g} seconds, found {text[:40]!r}")
+        if not low <= value <= high:  # nor is it NaN
+            detail = f"expected {low:g} to {high:g} seconds, found {text[:40]!r}"
+            raise argparse.ArgumentTypeError(detail)
         return value
 
     return parse
