@@ -100,12 +100,10 @@ def read_image(location: str, registries: Registries, work: Path, *options: str)
     Raises:
         ConfigError: `image.location`, `layout.…`, `tools.skopeo`.
     """
-    if location.startswith(_LAYOUT):
-        return open_layout(_layout_of(location))
-    if not location.startswith(_REGISTRY):
-        raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
-    layout = work / "source"
-    registries.copy(location, f"{_LAYOUT}{layout}:{TAG}", work, "src-", *options)
+    layout = _layout_of(location)
+    if layout is None:
+        layout = work / "source"
+        registries.copy(location, f"{_LAYOUT}{layout}:{TAG}", work, "src-", *options)
     return open_layout(layout)
 
 
@@ -113,11 +111,12 @@ def read_digest(location: str, registries: Registries) -> str:
     """Return the digest of the manifest or index at `location`, as it is there.
 
     Raises:
-        ConfigError: `layout.…`, `tools.skopeo`.
+        ConfigError: `image.location`, `layout.…`, `tools.skopeo`.
     """
-    if not is_registry(location):
-        return open_layout(_layout_of(location)).digest
-    return f"sha256:{hashlib.sha256(registries.inspect(location)).hexdigest()}"
+    layout = _layout_of(location)
+    if layout is None:
+        return f"sha256:{hashlib.sha256(registries.inspect(location)).hexdigest()}"
+    return open_layout(layout).digest
 
 
 def write_image_to(image: ContainerImage, location: str, registries: Registries) -> str:
@@ -126,9 +125,9 @@ def write_image_to(image: ContainerImage, location: str, registries: Registries)
     Raises:
         ConfigError: as `require_target`; `layout.blob`, `tools.skopeo`.
     """
-    require_target(location)
-    if location.startswith(_LAYOUT):
-        copy_layout(image, _layout_of(location))
+    layout = _layout_of(location)
+    if layout is not None:
+        copy_layout(image, layout)
         return image.digest
     registries.copy(
         f"{_LAYOUT}{image.layout}:{TAG}",
@@ -146,10 +145,9 @@ def require_target(location: str) -> None:
     Raises:
         ConfigError: `image.location`, `image.exists`.
     """
-    if location.startswith(_LAYOUT):
-        require_absent(_layout_of(location))
-    elif not location.startswith(_REGISTRY):
-        raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
+    layout = _layout_of(location)
+    if layout is not None:
+        require_absent(layout)
 
 
 def repository_of(location: str) -> str:
@@ -159,10 +157,19 @@ def repository_of(location: str) -> str:
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
-def _layout_of(location: str) -> Path:
-    return Path(location.removeprefix(_LAYOUT)).resolve()
-
-
 def is_registry(location: str) -> bool:
-    """Whether the location is in a registry."""
-    return location.startswith(_REGISTRY)
+    """Whether the location is in a registry.
+
+    Raises:
+        ConfigError: `image.location`.
+    """
+    return _layout_of(location) is None
+
+
+def _layout_of(location: str) -> Path | None:
+    """Return the layout's directory, None for a registry's location; anything else is refused."""
+    if location.startswith(_LAYOUT):
+        return Path(location.removeprefix(_LAYOUT)).resolve()
+    if not location.startswith(_REGISTRY):
+        raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
+    return None

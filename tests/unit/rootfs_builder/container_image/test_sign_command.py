@@ -52,6 +52,14 @@ def test_signature_of_a_registrys_image_goes_beside_it(tmp_path: Path, signing_k
     assert copy[-1].endswith(".sig")
 
 
+def test_sign_takes_no_location_of_another_form(
+    layout: Path, tmp_path: Path, signing_key: Path
+) -> None:
+    words = ("--key", signing_key, "--output", tmp_path / "output", "--identity", "r.example/web")
+    where = ("--signature", f"oci:{tmp_path / 'signature'}")
+    assert refusal("sign", layout, *words, *where) == "image.location"
+
+
 def test_sign_refuses_another_kind_of_key(layout: Path, tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     words = ("sign", f"oci:{layout}", "--key", path, "--output", tmp_path, "--identity", "r/w")
