@@ -56,18 +56,15 @@ def register_keys(admin: KbsAdmin, keys: Sequence[KbsRecipient], *, envelope: bo
         admin.register(key.uri, body)
 
 
-def write_policy(directory: Path, policy: Mapping[str, object]) -> Path:
-    """Write the policy; return its path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "policy.json"
-    write_whole(path, json.dumps(policy, indent=2).encode() + b"\n")
-    return path
+def write_policy(directory: Path, policy: Mapping[str, object]) -> None:
+    """Write the policy."""
+    _write(directory / "policy.json", json.dumps(policy, indent=2) + "\n")
 
 
 def write_snippet(
     directory: Path, name: str, reference: str, keys: Sequence[ResourceUri], *, ca: Path | None
-) -> Path:
-    """Write an `[[image]]` table that demands encryption; return its path.
+) -> None:
+    """Write an `[[image]]` table that demands encryption.
 
     Args:
         directory: where.
@@ -82,7 +79,9 @@ def write_snippet(
         lines.append(f"keys = {json.dumps([str(uri) for uri in keys])}")
     if ca is not None:
         lines.append(f"ca = '''\n{read_text_capped(ca).strip()}\n'''")
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "image.toml"
-    write_whole(path, "\n".join((*lines, "")).encode())
-    return path
+    _write(directory / "image.toml", "\n".join((*lines, "")))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode())
