@@ -14,7 +14,7 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.build import PROFILES, ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.guest_image.difference import explain_folders
-from rootfs_builder.guest_image.erofs_reader import ErofsFile, ErofsReader
+from rootfs_builder.guest_image.erofs_reader import ErofsFile, read_erofs
 from rootfs_builder.guest_image.suitability import require_suitable
 from rootfs_builder.packages.lock_command import (
     print_differences,
@@ -190,7 +190,7 @@ def _run_lock(parsed: argparse.Namespace) -> int:
 def _run_compare(parsed: argparse.Namespace) -> int:
     def open_erofs(image: bytes) -> Mapping[str, ErofsFile]:
         # Only now: whoever compares downloads has no repository, and mostly no difference.
-        return ErofsReader(_tools(_workspace(parsed)))(image)
+        return read_erofs(_tools(_workspace(parsed)), image)
 
     difference = explain_folders(parsed.first, parsed.second, open_erofs)
     sys.stdout.write(f"{difference or 'the same bytes'}\n")

@@ -15,7 +15,7 @@ from ccinit.init.module_order import parse_module_order
 from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.cli import main
 from rootfs_builder.guest_image.cpio_reader import read_initrd
-from rootfs_builder.guest_image.erofs_reader import ErofsFile, ErofsReader, data_bytes
+from rootfs_builder.guest_image.erofs_reader import ErofsFile, data_bytes, read_erofs
 from rootfs_builder.packages.quarry import prepare_sandbox
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAMPLE = Path("docs/examples/wireguard-guest")
 IMAGES = Path("build/image").absolute()
 TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
-OPEN = ErofsReader(TOOLS)
 SEEN = Path("/project")
 
 
@@ -46,7 +45,7 @@ def images(project: Path) -> Path:
 
 def root_files(folder: Path) -> dict[str, ErofsFile]:
     disk = (folder / "ccinit-prod.root.erofs").read_bytes()
-    return dict(OPEN(disk[: data_bytes(disk)]))
+    return dict(read_erofs(TOOLS, disk[: data_bytes(disk)]))
 
 
 def module_order(folder: Path) -> list[str]:

@@ -6,20 +6,21 @@ Needs root and the tools tree.
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from measured_boot.image.verity import append_hash_tree
 from rootfs_builder.guest_image.difference import BUILDERS_OWN, explain_folders
-from rootfs_builder.guest_image.erofs_reader import ErofsReader, data_bytes
+from rootfs_builder.guest_image.erofs_reader import data_bytes, read_erofs
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.image.second_build import build_elsewhere, copy_repository
 
 pytestmark = pytest.mark.timeout(1800)  # the first test may have to build twice
 
 TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
-OPEN = ErofsReader(TOOLS)
+OPEN = partial(read_erofs, TOOLS)
 ROOT_DISK = "ccinit-prod.root.erofs"
 
 

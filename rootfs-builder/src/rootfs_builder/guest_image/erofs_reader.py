@@ -40,24 +40,18 @@ class ErofsFile:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ErofsReader:
-    """Extracts images with the tools tree; needs root, so that owners survive."""
+def read_erofs(tools: ToolsTree, image: bytes) -> Mapping[str, ErofsFile]:
+    """Return every inode of an image by its path; needs root, so that owners survive.
 
-    tools: ToolsTree
-
-    def __call__(self, image: bytes) -> Mapping[str, ErofsFile]:
-        """Return every inode of an image by its path.
-
-        Raises:
-            ConfigError: `tools.fsck.erofs`, the image is damaged.
-        """
-        with tempfile.TemporaryDirectory(prefix="ccinit-erofs-") as name:
-            folder = Path(name)
-            (folder / "image").write_bytes(image)
-            extract = ("fsck.erofs", f"--extract={folder}/tree", "--preserve", folder / "image")
-            self.tools.run(extract, directories=(folder,))
-            return read_tree(folder / "tree")
+    Raises:
+        ConfigError: `tools.fsck.erofs`, the image is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="ccinit-erofs-") as name:
+        folder = Path(name)
+        (folder / "image").write_bytes(image)
+        extract = ("fsck.erofs", f"--extract={folder}/tree", "--preserve", folder / "image")
+        tools.run(extract, directories=(folder,))
+        return read_tree(folder / "tree")
 
 
 def read_tree(root: Path) -> Mapping[str, ErofsFile]:
