@@ -83,7 +83,6 @@ class VhostUserBackend:
         self.broken = 0
         self._guest_cid = guest_cid
         self._observer = observer
-        self._features = 0
         self._memory: GuestMemory | None = None
 
     def handle(self, message: Message) -> bytes | None:
@@ -156,7 +155,6 @@ class VhostUserBackend:
     def _set_features(self, features: int) -> None:
         if features & ~_FEATURES:
             raise FormatError("vhost.features", f"{features:#x} was not offered")
-        self._features = features
         for ring in self.rings:
             # Without protocol features there is no enable message: rings run from the start.
             ring.is_enabled |= not features & FEATURE_PROTOCOL

@@ -76,7 +76,7 @@ class Datapath:
         return True
 
     def _receive_chain(self, chain: DescriptorChain) -> Connection | None:
-        content = chain.read(0, HEADER_BYTES + MAX_PAYLOAD_BYTES)  # one copy: the guest may write
+        content = chain.read(HEADER_BYTES + MAX_PAYLOAD_BYTES)  # one copy: the guest may write
         head, payload = content[:HEADER_BYTES], content[HEADER_BYTES:]
         connection = None
         try:

@@ -49,17 +49,11 @@ class DescriptorChain:
         """Room in the parts that the device may write."""
         return sum(map(len, self.writable))
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return a copy of `length` readable bytes from `offset` (fewer, if there are fewer)."""
+    def read(self, length: int) -> bytes:
+        """Return a copy of the first `length` readable bytes (fewer, if there are fewer)."""
         content = bytearray()
         for part in self.readable:
-            if offset >= len(part):
-                offset -= len(part)
-                continue
-            content += part[offset : offset + length - len(content)]
-            offset = 0
-            if len(content) >= length:
-                break
+            content += part[: length - len(content)]
         return bytes(content)
 
     def write(self, data: bytes) -> None:
@@ -93,7 +87,7 @@ class Virtqueue:
         self._used_elements = used[4:]
         self.last_available = last_available & 0xFFFF
 
-    def pending(self) -> int:
+    def _pending(self) -> int:
         """Return how many buffers the driver has made available.
 
         Raises:
@@ -112,7 +106,7 @@ class Virtqueue:
         Raises:
             FormatError: the ring or the chain is malformed.
         """
-        if not self.pending():
+        if not self._pending():
             return None
         head = self._available[2 + self.last_available % self._size]
         chain = self._walk(head)
