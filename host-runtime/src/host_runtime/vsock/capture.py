@@ -9,10 +9,9 @@ A capture that finds no room ends, and the guest's vsock goes on: the file is th
 `….incomplete`, and nobody takes it for what the host saw.
 """
 
-import io
 import logging
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -112,29 +111,14 @@ def open_capture(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def parse_capture(data: bytes) -> Mapping[tuple[int, Stream], bytes]:
+def read_capture(path: Path) -> Mapping[tuple[int, Stream], bytes]:
     """Return each connection's streams, whole. A cut last record (killed device) counts too.
 
     Raises:
-        FormatError: `capture.stream`: these bytes are no capture.
+        FormatError: `capture.incomplete`; `capture.stream`: the file is no capture.
     """
-    return _join(read_records(io.BytesIO(data)))
-
-
-def read_capture(path: Path) -> Mapping[tuple[int, Stream], bytes]:
-    """Return the streams of the capture at `path`.
-
-    Raises:
-        FormatError: `capture.incomplete`, `capture.stream`.
-    """
-    with open_capture(path) as file:
-        return _join(read_records(file))
-
-
-def _join(
-    records: Iterable[tuple[int, Stream, bytes]],
-) -> Mapping[tuple[int, Stream], bytes]:
     streams: dict[tuple[int, Stream], bytearray] = {}
-    for number, stream, content in records:
-        streams.setdefault((number, stream), bytearray()).extend(content)
+    with open_capture(path) as file:
+        for number, stream, content in read_records(file):
+            streams.setdefault((number, stream), bytearray()).extend(content)
     return {key: bytes(content) for key, content in streams.items()}
