@@ -18,7 +18,7 @@ from ccinit.errors import FormatError
 from host_runtime.host_view.efi_variables import EfiVariable, parse_variable_store
 from host_runtime.host_view.firmware_text import FirmwareRecord
 from host_runtime.host_view.pcap import count_bytes, join_streams, read_frames
-from host_runtime.host_view.search import OVERLAP_BYTES
+from host_runtime.host_view.search import OVERLAP_BYTES, Searchable
 from host_runtime.vsock.capture import (
     Stream,
     incomplete_path,
@@ -32,18 +32,11 @@ _ERROR_SLOT_BYTES: Final = 8192
 _PANIC_EVENTS: Final = frozenset({"GUEST_PANICKED", "GUEST_CRASHLOADED", "GUEST_PVSHUTDOWN"})
 
 
-class Sink(Protocol):
+class Sink(Searchable, Protocol):
     """One way out of a guest."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in reports."""
 
     def bytes_seen(self) -> int:
         """How many bytes the guest put there."""
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the content, in pieces that overlap as `host_runtime.host_view.search` wants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
