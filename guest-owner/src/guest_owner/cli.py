@@ -8,7 +8,7 @@ usage, 130 interrupted; `unseal` has one more, `exec` and `debug open` end with 
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from guest_owner.commands import admin as admin_command
 from guest_owner.commands import audit as audit_command
@@ -28,6 +28,7 @@ from guest_owner.commands import unseal as unseal_command
 from guest_owner.commands import verify as verify_command
 from guest_owner.commands import volume_key as volume_key_command
 from measured_boot.command_line.errors import run_command
+from measured_boot.command_line.subcommands import run_chosen
 
 COMMANDS = (
     kbs_command,
@@ -52,13 +53,7 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    return run_command("guest-owner", lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    parsed = build_parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.func
-    return command(parsed)
+    return run_command("guest-owner", lambda: run_chosen(build_parser(), arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:

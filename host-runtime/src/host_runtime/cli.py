@@ -24,7 +24,7 @@ from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
 from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
-from measured_boot.command_line.subcommands import add_command
+from measured_boot.command_line.subcommands import add_command, run_chosen
 from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECT_SECONDS = 5.0
@@ -37,13 +37,7 @@ Call = Callable[[GuestClient, argparse.Namespace], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, as README.md lists them."""
-    return run_command("host-runtime", lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
-    return command(options)
+    return run_command("host-runtime", lambda: run_chosen(_parser(), arguments))
 
 
 def _hello(client: GuestClient, _options: argparse.Namespace) -> None:
@@ -225,8 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The host is not trusted: it sees a phase, a closed code and ciphertext, no more.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    boot_command.add_boot(add_command(commands, "boot", boot_command.BOOT_HELP))
-    boot_command.add_record(add_command(commands, "record", boot_command.RECORD_HELP))
+    boot_command.add_boot(commands)
+    boot_command.add_record(commands)
     for name, (call, text) in _CALLS.items():
         _add_call(add_command(commands, name.replace("_", "-"), text), name, call)
     return parser
@@ -287,7 +281,7 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             )
         case _:
             pass
-    command.set_defaults(command=lambda options: _run_call(options, call))
+    command.set_defaults(func=lambda options: _run_call(options, call))
 
 
 def _run_call(options: argparse.Namespace, call: Call) -> int:

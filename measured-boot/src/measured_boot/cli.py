@@ -5,27 +5,21 @@ Thin: files to values, values to text. From Python, use `measured_boot.predictio
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
-from measured_boot.command_line.subcommands import add_command
-from measured_boot.commands.explain import EXPLAIN_HELP, add_explain
-from measured_boot.commands.predict import PREDICT_HELP, add_predict
-from measured_boot.commands.replay import REPLAY_HELP, add_replay
-from measured_boot.commands.unverified import UNVERIFIED_HELP, add_unverified
-from measured_boot.commands.verify import VERIFY_HELP, add_verify
+from measured_boot.command_line.subcommands import add_command, run_chosen
+from measured_boot.commands.explain import add_explain
+from measured_boot.commands.predict import add_predict
+from measured_boot.commands.replay import add_replay
+from measured_boot.commands.unverified import add_unverified
+from measured_boot.commands.verify import add_verify
 from measured_boot.platforms import PLATFORMS, Platform
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments."""
-    return run_command("measured-boot", lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
-    return command(options)
+    return run_command("measured-boot", lambda: run_chosen(_parser(), arguments))
 
 
 def _platforms(options: argparse.Namespace) -> int:
@@ -54,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Predictions hold for what `measured-boot platforms` lists. {EXIT_STATUS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_predict(add_command(commands, "predict", PREDICT_HELP))
-    add_explain(add_command(commands, "explain", EXPLAIN_HELP))
-    add_replay(add_command(commands, "replay", REPLAY_HELP))
-    add_verify(add_command(commands, "verify", VERIFY_HELP))
-    add_unverified(add_command(commands, "unverified", UNVERIFIED_HELP))
+    add_predict(commands)
+    add_explain(commands)
+    add_replay(commands)
+    add_verify(commands)
+    add_unverified(commands)
     platforms = add_command(commands, "platforms", "List what predictions hold for.")
-    platforms.set_defaults(command=_platforms)
+    platforms.set_defaults(func=_platforms)
     return parser

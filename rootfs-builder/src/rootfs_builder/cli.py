@@ -3,12 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ccinit.errors import ConfigError
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
-from measured_boot.command_line.subcommands import add_command
+from measured_boot.command_line.subcommands import add_command, run_chosen
 from rootfs_builder.container_image import command as container_image_command
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.build import PROFILES, ImageBuild
@@ -38,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parsed = _parser().parse_args(arguments)
     os.umask(0o022)  # modes of caches and trees must not depend on who builds
-    command: Callable[[argparse.Namespace], int] = parsed.func
-    return command(parsed)
+    return run_chosen(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

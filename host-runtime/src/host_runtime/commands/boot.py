@@ -58,6 +58,7 @@ from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import parse_address
 from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import tell
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import parse_port
 from measured_boot.command_line.termination import orderly_termination
 
@@ -70,15 +71,20 @@ _MEMORY_MIB: Final = whole_number(1, 1 << 24)
 _VCPUS: Final = whole_number(1, 4096)  # QEMU's limit for q35
 _YEAR_SECONDS: Final = 365 * 86400.0
 
-BOOT_HELP: Final = (
-    "Boot a guest, wait for its hello, and stay until it ends; then say as JSON how it ended, and "
-    "its pod's exit code if the guest told that."
-)
-RECORD_HELP: Final = "Record what firmware itself prints and stores, from a boot of a silent guest."
+
+def add_boot(commands: Subparsers) -> None:
+    """Add `boot`."""
+    summary = (
+        "Boot a guest, wait for its hello, and stay until it ends; then say as JSON how it ended, "
+        "and its pod's exit code if the guest told that."
+    )
+    parser = add_command(commands, "boot", summary)
+    add_boot_arguments(parser)
+    parser.set_defaults(func=_boot)
 
 
-def add_boot(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `boot`."""
+def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what can be said of a boot, on a command line or in the options of the OCI runtime."""
     add = parser.add_argument
     add("folder", type=Path, help="new folder for logs and everything the host sees")
     add("--tools", type=Path, help="tools tree (default: the host's installed programs)")
@@ -110,7 +116,6 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         help="end the guest so long after its hello (default: it ends itself)",
     )
     add_tee(parser)
-    parser.set_defaults(command=_boot)
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:
@@ -152,11 +157,13 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
 
 
-def add_record(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `record`."""
+def add_record(commands: Subparsers) -> None:
+    """Add `record`."""
+    summary = "Record what firmware itself prints and stores, from a boot of a silent guest."
+    parser = add_command(commands, "record", summary)
     parser.add_argument("folder", type=Path, help="the folder of that boot")
     parser.add_argument("firmware", type=Path, help="the firmware's code that was booted")
-    parser.set_defaults(command=_record)
+    parser.set_defaults(func=_record)
 
 
 def _boot(options: argparse.Namespace) -> int:

@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     os.umask(os.umask(_NOT_FOR_OTHERS) | _NOT_FOR_OTHERS)
     options = _parse(arguments)
-    command: Callable[[argparse.Namespace, Runtime], None] = options.command
+    func: Callable[[argparse.Namespace, Runtime], None] = options.func
     try:
-        command(options, Runtime(store=ContainerStore(root=options.root.absolute())))
+        func(options, Runtime(store=ContainerStore(root=options.root.absolute())))
     except (CcinitError, OSError) as error:
         _log(options, describe_error(error))
         raise
@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
         )
         refused.add_argument("words", nargs="*")
-        refused.set_defaults(command=_update if name == "update" else _refuse, name=name)
+        refused.set_defaults(func=_update if name == "update" else _refuse, name=name)
     return parser
 
 
@@ -247,11 +247,11 @@ def _add(
     commands: "argparse._SubParsersAction[_Parser]",
     name: str,
     purpose: str,
-    command: Callable[[argparse.Namespace, Runtime], None],
+    func: Callable[[argparse.Namespace, Runtime], None],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
     parser.add_argument("id", help="of the container")
-    parser.set_defaults(command=command)
+    parser.set_defaults(func=func)
     return parser
 
 

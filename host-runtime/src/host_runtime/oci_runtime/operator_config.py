@@ -14,7 +14,7 @@ from typing import Final, Never
 from ccinit.errors import ConfigError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_toml import parse_toml
-from host_runtime.commands.boot import add_boot
+from host_runtime.commands.boot import add_boot_arguments
 
 DEFAULT_PATH: Final = Path("/etc/ccinit/runtime.toml")
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -146,7 +146,7 @@ def parse_boot_options(words: Sequence[str]) -> argparse.Namespace:
         ConfigError: `runtime.image.boot`.
     """
     parser = _Parser(prog="boot", add_help=False, allow_abbrev=False)
-    add_boot(parser)
+    add_boot_arguments(parser)
     return parser.parse_args(words)
 
 

@@ -1,6 +1,10 @@
-"""Commands of a command: each says what it does in the list of them and in its own help."""
+"""Commands of a command: each says what it does in the list of them and in its own help.
+
+Each sets `func`, a function from the parsed arguments to an exit status, as argparse's manual does.
+"""
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 # argparse has no public name for what `add_subparsers` returns.
@@ -10,3 +14,10 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 def add_command(commands: Subparsers, name: str, summary: str) -> argparse.ArgumentParser:
     """Add a command, and return the parser that takes its arguments."""
     return commands.add_parser(name, help=summary, description=summary)
+
+
+def run_chosen(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Run the command that the arguments choose, None for the process's own; return its status."""
+    parsed = parser.parse_args(arguments)
+    func: Callable[[argparse.Namespace], int] = parsed.func
+    return func(parsed)

@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Final
 
 from measured_boot.command_line.files import require_apart, write_whole
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
@@ -15,17 +15,17 @@ from measured_boot.explanation import explain
 from measured_boot.explanation_drawing import draw_svg, draw_text
 from measured_boot.published.reference_values import profile_of
 
-EXPLAIN_HELP: Final = "Show who measures what of an image into which register."
 
-
-def add_explain(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `explain`."""
+def add_explain(commands: Subparsers) -> None:
+    """Add `explain`."""
+    summary = "Show who measures what of an image into which register."
+    parser = add_command(commands, "explain", summary)
     parser.add_argument("image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)
     parser.add_argument(
         "--svg", type=Path, metavar="FILE", help="draw it, too; a file that is there is replaced"
     )
-    parser.set_defaults(command=_explain)
+    parser.set_defaults(func=_explain)
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from measured_boot.command_line.files import (
     require_apart,
     write_whole,
 )
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
@@ -47,7 +48,6 @@ from measured_boot.published.reference_values import (
 from measured_boot.sev.launch import MAX_PROCESSORS
 from measured_boot.sev.vmsa import SNP_ACTIVE
 
-PREDICT_HELP: Final = "Say what an image will leave in the registers of a platform."
 _COUNTS: Final = re.compile("([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _MACHINE_OPTIONS: Final = ("firmware", "vcpus", "memory", "cpu_model", "guest_features")
 _PROCESSORS: Final = {"firmware", "memory", "vcpus", "cpu_model"}
@@ -63,8 +63,10 @@ _MAX_MEMORY_MIB: Final = 1 << 32
 _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
 
 
-def add_predict(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `predict`."""
+def add_predict(commands: Subparsers) -> None:
+    """Add `predict`."""
+    summary = "Say what an image will leave in the registers of a platform."
+    parser = add_command(commands, "predict", summary)
     parser.add_argument("image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)
     add = parser.add_argument
@@ -96,7 +98,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     )
     add("--svsm", type=Path, help="SEV-SNP: the file of an SVSM below firmware (no IGVM file)")
     add("--variables", type=Path, help="SVSM: firmware's variables in between; their size counts")
-    parser.set_defaults(command=_predict)
+    parser.set_defaults(func=_predict)
 
 
 def _predict(options: argparse.Namespace) -> int:

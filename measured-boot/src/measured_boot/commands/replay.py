@@ -16,6 +16,7 @@ from typing import Final
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.tcg.event_log import MAX_LOG_BYTES, Algorithm
 from measured_boot.command_line.files import reading
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.commands.image_arguments import IMAGE_HELP, add_image_options, predict_image
 from measured_boot.event_log import (
     Difference,
@@ -25,7 +26,6 @@ from measured_boot.event_log import (
 )
 from measured_boot.event_words import describe_event
 
-REPLAY_HELP: Final = "Replay a firmware's event log; compare with a quote and with an image."
 MAX_QUOTE_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile("rtmr[0-3]|(pcr)?([0-9]|1[0-9]|2[0-3])")
 
@@ -33,14 +33,16 @@ _DYNAMIC: Final = frozenset(f"pcr{number}" for number in range(17, 23))
 """Registers of a dynamic launch: all ones in a boot that had none."""
 
 
-def add_replay(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `replay`."""
+def add_replay(commands: Subparsers) -> None:
+    """Add `replay`."""
+    summary = "Replay a firmware's event log; compare with a quote and with an image."
+    parser = add_command(commands, "replay", summary)
     add = parser.add_argument
     add("log", type=Path, help="binary_bios_measurements of a TPM, or data/CCEL of a TD")
     add("--quote", type=Path, help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX")
     add("--image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)
-    parser.set_defaults(command=_replay)
+    parser.set_defaults(func=_replay)
 
 
 def parse_quote(data: bytes) -> Mapping[str, bytes]:

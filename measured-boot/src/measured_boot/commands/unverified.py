@@ -7,25 +7,25 @@ program takes them for reference values.
 import argparse
 import json
 from pathlib import Path
-from typing import Final
 
 from measured_boot.command_line.files import read_capped, reading
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.image.pe import MAX_IMAGE_BYTES
 from measured_boot.unverified.realm_calls import MAX_LIST_BYTES, measure_calls
 from measured_boot.unverified.se_header import MAX_HEADER_BYTES, parse_se_header
 
-UNVERIFIED_HELP: Final = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
 
-
-def add_unverified(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `unverified`."""
+def add_unverified(commands: Subparsers) -> None:
+    """Add `unverified`."""
+    summary = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
+    parser = add_command(commands, "unverified", summary)
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     cca = kinds.add_parser("cca", help="RIM of a realm, from the calls that built it")
     cca.add_argument("calls", type=Path, help="JSON (measured_boot.unverified.realm_calls)")
-    cca.set_defaults(command=_measure_realm)
+    cca.set_defaults(func=_measure_realm)
     se = kinds.add_parser("se", help="digests and tag of a Secure Execution header")
     se.add_argument("header", type=Path, help="the header, cut out of an image by pvextract-hdr")
-    se.set_defaults(command=_read_header)
+    se.set_defaults(func=_read_header)
 
 
 def _measure_realm(options: argparse.Namespace) -> int:

@@ -18,16 +18,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped, reading
+from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.published.dsse import IN_TOTO, MAX_ENVELOPE_BYTES, verify_envelope
 
-VERIFY_HELP: Final = "Check that a folder of published images is what its builder has signed."
 ENVELOPE: Final = "provenance.dsse.json"
 PUBLIC_KEY: Final = "builder.pub"
 _STATEMENT: Final = "https://in-toto.io/Statement/v1"
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` that of the command `verify`."""
+def add_verify(commands: Subparsers) -> None:
+    """Add `verify`."""
+    summary = "Check that a folder of published images is what its builder has signed."
+    parser = add_command(commands, "verify", summary)
     parser.add_argument("folder", type=Path, help="as `rootfs-builder image` left it")
     parser.add_argument(
         "--builder-key",
@@ -35,7 +37,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the builder's public key, PEM; not from the folder: its author could be anybody",
     )
-    parser.set_defaults(command=_verify)
+    parser.set_defaults(func=_verify)
 
 
 def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
