@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -375,3 +376,19 @@ def test_many_guests_at_once_are_all_served(kbs: Kbs) -> None:
         return await asyncio.gather(*(guest() for _ in range(12)))
 
     assert asyncio.run(all_guests()) == [SECRET] * 12
+
+
+def test_state_whose_disk_is_not_mounted_refuses_nobody(kbs: Kbs, tmp_path: Path) -> None:
+    client = kbs.client()
+    client.auth()
+    for path in kbs.state.iterdir():
+        path.rename(tmp_path / path.name)
+    try:
+        reply = client.attest()
+    finally:
+        for path in tmp_path.iterdir():
+            path.rename(kbs.state / path.name)
+    assert (reply.status_code, variant(reply)) == (500, "AttestationError")  # come again
+    assert str(kbs.audit()[-1]["reason"]).startswith("state.read: cannot read ")
+    client.auth()
+    assert client.attest().status_code == 200

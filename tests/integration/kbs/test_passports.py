@@ -252,6 +252,25 @@ def test_what_is_withdrawn_counts_at_once(snp: TeeGuest, tmp_path: Path) -> None
     assert guest.fetch() == SECRET
 
 
+def test_state_whose_disk_is_not_mounted_refuses_no_token(snp: TeeGuest, tmp_path: Path) -> None:
+    asked = azure()
+    assert replace(snp, passport=asked.source).fetch() == SECRET
+    [token] = asked.service.kbs.passports
+    bearer = {"authorization": f"Bearer {token}"}
+    gone = [snp.kbs.state / name for name in ("issuers", "issuer-keys", "policy.toml")]
+    with httpx.Client(base_url=snp.kbs.url, verify=snp.kbs.tls, trust_env=False) as client:
+        for path in gone:
+            path.rename(tmp_path / path.name)
+        try:
+            assert client.get(f"/kbs/v0/resource/{URI}", headers=bearer).status_code == 500
+        finally:
+            for path in gone:
+                (tmp_path / path.name).rename(path)
+        assert client.get(f"/kbs/v0/resource/{URI}", headers=bearer).status_code == 200
+    records = [str(one["reason"]) for one in snp.kbs.audit()]
+    assert [one for one in records if one.startswith("state.read: ")]
+
+
 def test_policy_is_explained_for_the_session_of_a_token(
     snp: TeeGuest, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,8 @@ from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.passports.signature import name_issuer
-from guest_owner.kbs.policy import Deny, decide
+from guest_owner.kbs.policy import Deny, Policy, decide
+from guest_owner.kbs.references import References
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
@@ -89,7 +90,8 @@ class KeyBroker:
             session = self._sessions.open(tee)
             return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
         try:
-            nonce = REQUESTS[tee](self._store.read_references(), request.extra_params)
+            references, _policy = self._read_state()
+            nonce = REQUESTS[tee](references, request.extra_params)
         except CcinitError as error:
             raise self._decisions.refuse_auth(request.tee, error) from error
         session = self._sessions.open(tee, nonce)
@@ -127,10 +129,8 @@ class KeyBroker:
         self, session: Session, attestation: Attestation
     ) -> tuple[AppraisedEvidence, frozenset[str]]:
         """Return what passed, and on what that stands."""
-        tee, references = session.tee, self._store.read_references()
-        devices = frozenset[Device]()
-        if attestation.additional_evidence:
-            devices = self._store.read_policy().devices
+        tee, (references, policy) = session.tee, self._read_state()
+        devices = policy.devices if attestation.additional_evidence else frozenset[Device]()
         evidence = verify_attestation(tee, attestation, references, devices)
         return evidence, references.basis_of(tee, evidence.endorsers)
 
@@ -218,13 +218,25 @@ class KeyBroker:
     def _why_denied(self, attested: Attested, uri: ResourceUri) -> str | None:
         """Return why the resource stays; None if it may be released."""
         subject = attested.subject
-        references, policy = self._store.read_references(), self._store.read_policy()
+        references, policy = self._read_state()
         if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
         if not references.uphold(attested.basis):
             return "a key, certificate or requirement that the guest was appraised by was withdrawn"
         decision = decide(policy, uri, subject.with_aliases(references))
         return decision.reason if isinstance(decision, Deny) else None
+
+    def _read_state(self) -> tuple[References, Policy]:
+        """Return what is registered, and the policy.
+
+        Every state has a policy. Where there is none the directory is not what it was, the empty
+        place of a disk that is not mounted, say: then nobody is unregistered, and nobody refused.
+
+        Raises:
+            ConfigError: `state.read`; as `Store.read_references`, `Store.read_policy`.
+        """
+        policy = self._store.read_policy()
+        return self._store.read_references(), policy
 
     def _identify(self, cookie: str | None, bearer: str | None) -> Attested:
         """Return who asks: by the cookie's session if that attested, else by the token."""

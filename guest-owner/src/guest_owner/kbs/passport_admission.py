@@ -36,7 +36,9 @@ class PassportAdmission:
         Raises:
             FormatError, VerificationError: nobody registered says so; nothing is logged yet.
             EvidenceRefusedError: a registered issuer says what is not accepted; this is logged.
+            ConfigError: the state cannot be read, nor its policy.
         """
+        self._store.read_policy()  # where there is none nobody was ever registered: see the broker
         signed = verify_signature(token, self._store.read_issuers())
         label = hashlib.sha256(token.encode("ascii")).hexdigest()[:16]
         try:
