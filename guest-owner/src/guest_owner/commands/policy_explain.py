@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.initdata.document import parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy
@@ -17,6 +17,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri, pars
 from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
 from ccinit.formats.kbs.rollback_counter import counter_rule
 from ccinit.formats.pod.resources import name_counters, name_resources
+from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.arguments import add_state
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
@@ -25,6 +26,7 @@ from guest_owner.kbs.files import naming
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
+from guest_owner.resource_contents import check_content
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -95,8 +97,12 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         config, pod = parse_guest_files(parse_initdata(document))
     in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
     named = name_resources(pod, with_identity=config.owner is not None)
+    policies = {image.policy for image in pod.images}
     lacks: dict[KbsUri, tuple[str, str | None]] = {
-        uri: (kind.value, _find_lack(store, uri, kind if in_envelopes else None))
+        uri: (
+            kind.value,
+            _find_lack(store, uri, kind, in_envelope=in_envelopes, is_policy=uri in policies),
+        )
         for uri, kind in named.items()
     }
     lacks |= {uri: ("counter", _find_counter_lack(store, uri)) for uri in name_counters(pod)}
@@ -110,23 +116,28 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     return 0 if gets_all else 1
 
 
-def _find_lack(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str | None:
-    """Say why a resource is not as the guest needs it, if it is not.
-
-    `kind` is that of the envelope that it has to be in; None if it needs none.
-    """
+def _find_lack(
+    store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool, is_policy: bool
+) -> str | None:
+    """Say why a resource is not as the guest needs it, if it is not."""
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
     if store.read_order(uri) is not None:
         return None
     try:
-        body = store.read_resource(uri)
-        if kind is not None:
-            verify_envelope(body, uri, kind)
+        data = store.read_resource(uri)
+        if in_envelope:
+            data = verify_envelope(data, uri, kind).data
     except VerificationError as error:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
         return f"no envelope: {error.reason}"
+    try:
+        check_content(uri, kind, data)
+        if is_policy:
+            parse_image_policy(data)
+    except (FormatError, LimitExceededError) as error:
+        return f"unfit: {error.detail}"
     return None
 
 

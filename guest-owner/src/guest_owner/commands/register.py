@@ -16,11 +16,9 @@ from ccinit.formats.kbs.envelope import (
     parse_envelope,
 )
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
-from guest_owner.commands.volume_key import check_volume_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.local_changes import recording_store
@@ -46,6 +44,7 @@ from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certifica
 from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
 from guest_owner.pod_names import check_names
 from guest_owner.registration_files import parse_public_key
+from guest_owner.resource_contents import check_content, check_volume_key
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -266,14 +265,6 @@ def _tell_replaced(name: str, *, replaces: bool) -> None:
         print("those that run included; while both have to count, each has a --name of its own")
 
 
-def _check_content(kind: EnvelopeKind | None, data: bytes) -> None:
-    """Refuse now what a guest would refuse when it boots."""
-    if kind is EnvelopeKind.VOLUME_KEY:
-        check_volume_key(data)
-    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
-        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
-
-
 def _resource(arguments: argparse.Namespace) -> int:
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     data = (
@@ -283,7 +274,7 @@ def _resource(arguments: argparse.Namespace) -> int:
     )
     kind = EnvelopeKind(arguments.kind) if arguments.kind else None
     with naming(arguments.file):
-        _check_content(kind, data)
+        check_content(uri, kind, data)
     body = data
     if arguments.envelope:
         if kind is None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ccinit.errors import FormatError
 from ccinit.formats.disk.luks2 import (
     COPY_BYTES,
     SEAL_KEY_BYTES,
@@ -27,9 +26,8 @@ from ccinit.formats.disk.luks2 import (
 from guest_owner.arguments import add_group
 from guest_owner.kbs.files import naming, read_capped, write_new
 from guest_owner.pod_names import check_names
+from guest_owner.resource_contents import VOLUME_KEY_BYTES, check_volume_key
 from measured_boot.command_line.subcommands import Subparsers, add_command
-
-VOLUME_KEY_BYTES = 64
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -45,23 +43,6 @@ def add_parser(subparsers: Subparsers) -> None:
     seal.add_argument("--pod", required=True, help="name of the pod that will open it")
     seal.add_argument("--volume", required=True, help="name of the volume in that pod")
     seal.set_defaults(func=_seal)
-
-
-def check_volume_key(data: bytes) -> None:
-    """Refuse what is not 64 random bytes; the guest would refuse it too, after booting.
-
-    Raises:
-        FormatError: `volume_key.…`.
-    """
-    if len(data) != VOLUME_KEY_BYTES:
-        raise FormatError(
-            "volume_key.length", f"{len(data)} bytes, a volume key has {VOLUME_KEY_BYTES}"
-        )
-    # One in 2^64 random keys is ASCII; a passphrase or hex digits always are.
-    if data.isascii() or len(set(data)) < VOLUME_KEY_BYTES // 4:
-        raise FormatError(
-            "volume_key.form", "text or a pattern, not random; use `guest-owner volume-key new`"
-        )
 
 
 def _new(arguments: argparse.Namespace) -> int:

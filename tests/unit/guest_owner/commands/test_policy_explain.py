@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
@@ -108,6 +110,29 @@ def test_resource_of_another_form_than_the_guest_takes_is_told(
     assert status == 1
     assert rows[f"{SHOP}file-auth"][1:3] == ["no", "envelope:"]
     assert rows[f"{SHOP}file-password"][1] == "envelope.kind"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content", "said"),
+    [
+        ("log-psk", "log-psk", bytes(31), "31 bytes, at least 32"),
+        ("volume-key-data", "volume-key", bytes(32), "32 bytes, a volume key has 64"),
+        ("tls-identity", "tls-identity", b"none", "text outside of PEM blocks"),
+        ("file-auth", "file", b"{", "malformed JSON"),
+    ],
+)
+def test_content_that_the_guest_would_end_for_is_told(
+    shop: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str, content: bytes, said: str
+) -> None:
+    """A call over the network stores whatever it is given."""
+    document = shop / "initdata/shop.toml"
+    document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
+    uri = ResourceUri("ccinit", "shop", name)
+    envelope = Envelope(uri=uri, kind=EnvelopeKind(kind), data=content)
+    Store(shop).write_resource(uri, encode_envelope(envelope))
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    assert " ".join(rows[f"{SHOP}{name}"]) == f"{kind} unfit: {said} rule 1"
 
 
 def test_resource_that_no_rule_releases_is_told_with_the_reason(

@@ -1,0 +1,84 @@
+"""What a resource has to hold for its use: said to its owner, before a guest ends for it.
+
+The guest looks again, and closer: which authority a TLS identity leads to only it can tell.
+"""
+
+import ssl
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ccinit.errors import FormatError
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
+from ccinit.formats.sealed_log import MIN_PSK_BYTES
+from guest_owner.certificates import parse_certificate
+
+VOLUME_KEY_BYTES: Final = 64
+
+
+def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> None:
+    """Refuse now what a guest would refuse when it boots.
+
+    Args:
+        uri: the resource; a TLS identity is of the pod that it names.
+        kind: what it is for, if that is known.
+        data: without an envelope.
+
+    Raises:
+        FormatError: `volume_key.…`, `resource.log_psk`, `tls_identity.…`.
+        LimitExceededError: `tls_identity.…`.
+    """
+    if kind is EnvelopeKind.VOLUME_KEY:
+        check_volume_key(data)
+    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
+    if kind is EnvelopeKind.TLS_IDENTITY:
+        _check_identity(data, uri.type)
+
+
+def check_volume_key(data: bytes) -> None:
+    """Refuse what is not 64 random bytes.
+
+    Raises:
+        FormatError: `volume_key.…`.
+    """
+    if len(data) != VOLUME_KEY_BYTES:
+        raise FormatError(
+            "volume_key.length", f"{len(data)} bytes, a volume key has {VOLUME_KEY_BYTES}"
+        )
+    # One in 2^64 random keys is ASCII; a passphrase or hex digits always are.
+    if data.isascii() or len(set(data)) < VOLUME_KEY_BYTES // 4:
+        raise FormatError(
+            "volume_key.form", "text or a pattern, not random; use `guest-owner volume-key new`"
+        )
+
+
+def _check_identity(data: bytes, pod: str) -> None:
+    identity = parse_tls_identity(data)
+    certificate = parse_certificate(ssl.DER_cert_to_PEM_cert(identity.certificate_der).encode())
+    try:
+        key = load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise FormatError("tls_identity.key", "its private key cannot be read") from error
+    if key.public_key() != certificate.public_key():
+        raise FormatError("tls_identity.key", "the key is another certificate's")
+    names = _dns_names(certificate)
+    if names != [pod]:
+        said = " and ".join(names) or "nobody"
+        raise FormatError("tls_identity.name", f"it is for {said}, not for {pod}")
+    if certificate.not_valid_after_utc <= datetime.now(UTC):
+        ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        raise FormatError("tls_identity.time", f"it has ended on {ended}")
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return named.value.get_values_for_type(x509.DNSName)
