@@ -26,6 +26,7 @@ from guest_owner.kbs.server_certificate import (
     CERTIFICATE_FILE,
     KEY_FILE,
     certificate_warnings,
+    names_of,
     renew_certificate,
 )
 from guest_owner.kbs.service import open_service
@@ -176,6 +177,7 @@ def _renew(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     certificate = renew_certificate(state, tuple(arguments.name))
     ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-    print(f"wrote {state / CERTIFICATE_FILE}, good until {ends}")
+    named = ", ".join(names_of(certificate))
+    print(f"wrote {state / CERTIFICATE_FILE} for {named}, good until {ends}")
     print("send `guest-owner kbs serve` a SIGHUP: until then it shows the one that it has")
     return 0

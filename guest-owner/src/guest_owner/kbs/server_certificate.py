@@ -66,7 +66,7 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
             raise ConfigError("authority.ended", detail)
         issuer_key = _read_authority_key(state / "ca-key.pem", authority)
         key = ec.generate_private_key(ec.SECP256R1())
-        named = names or _names_of(read_certificate(present))
+        named = names or _present_names(present)
         issuer = Authority(certificate=authority, key=issuer_key)
         certificate = sign_server(issuer, key.public_key(), named)
         files = {
@@ -114,7 +114,16 @@ def _end_of(certificate: x509.Certificate, now: datetime) -> str:
     return f"{'has ended' if ends <= now else 'ends'} on {ends:%Y-%m-%d}"
 
 
-def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+def _present_names(path: Path) -> tuple[str, ...]:
+    try:
+        return names_of(read_certificate(path))
+    except ConfigError as error:
+        remedy = "give each name by which guests reach the KBS: --name"
+        raise ConfigError(error.reason, f"{error.detail}; {remedy}") from error
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return for which DNS names and addresses a server's certificate is good."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

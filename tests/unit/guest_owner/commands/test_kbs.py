@@ -243,6 +243,25 @@ def test_server_warns_of_a_certificate_that_ends(
     assert told.startswith(f"{state}/server.pem ends on ")
 
 
+def test_renewal_says_for_whom_and_asks_for_names_that_it_cannot_find(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A certificate without the name of one guest's kbs.url turns that guest away."""
+    renew = ("kbs", "new-certificate", "--state", state)
+    assert run(*renew, "--name", "kbs.example", "--name", "192.0.2.7") == 0
+    told = f"wrote {state}/server.pem for kbs.example, 192.0.2.7, good until "
+    assert told in capsys.readouterr().out
+    assert run(*renew) == 0
+    assert told in capsys.readouterr().out
+    (state / "server.pem").write_text("damaged")
+    assert run(*renew) == 1
+    assert error_of(capsys).endswith(
+        "give each name by which guests reach the KBS: --name [tls.certificate]\n"
+    )
+    assert run(*renew, "--name", "kbs.example") == 0
+    assert "for kbs.example, good until " in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("serving_nobody")
 def test_server_warns_of_a_state_that_anybody_may_write(
     state: Path, capsys: pytest.CaptureFixture[str]
