@@ -52,10 +52,18 @@ affirmed if {
 
 any_not_affirmed if {
 	some submod in claims.submods
-	object.get(submod, "ear.status", "none") != "affirming"
+	status(submod) != "affirming"
 }
 
+# The names of EAR's draft 04; until then each had a dot.
+status(submod) := object.get(submod, "ear_status", object.get(submod, "ear.status", "none"))
+
 evidence := claims.submods.cpu0["ear.veraison.annotated-evidence"]
+
+# Draft 04 says which platform it was beside its claims, and not by their name.
+evidence := {found.tee: found.claims, "init_data": object.get(found, "init_data", "")} if {
+	found := claims.submods.cpu0.ear_attester_claims
+}
 
 platforms contains name if {
 	some name in {"tpm", "snp", "tdx", "az-snp-vtpm", "az-tdx-vtpm"}

@@ -21,6 +21,8 @@ import rego.v1
 query_reference_value(name) := data.reference_values[name]
 """
 
+_NO_PLATFORM = {"init_data", "init_data_claims", "report_data", "runtime_data_claims"}
+
 
 @dataclass(frozen=True)
 class Appraisal:
@@ -63,6 +65,17 @@ class Trustee:
             "ear.status": status or self.appraise(claims).status,
             "ear.appraisal-policy-id": "default",
             "ear.veraison.annotated-evidence": claims,
+        }
+        return {"submods": {"cpu0": module}}
+
+    def token_of_draft_04(self, claims: Claims, status: str | None = None) -> dict[str, Any]:
+        """The same token in the form that newer servers give it (`ear_token/claims.rs`)."""
+        (tee,) = claims.keys() - _NO_PLATFORM
+        raw = {name: claims[name] for name in ("init_data", "report_data") if name in claims}
+        module = {
+            "ear_status": status or self.appraise(claims).status,
+            "ear_appraisal_policy_ids": ["default"],
+            "ear_attester_claims": {"tee": tee, "claims": claims[tee], **raw},
         }
         return {"submods": {"cpu0": module}}
 

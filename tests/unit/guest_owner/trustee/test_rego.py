@@ -168,6 +168,29 @@ def test_resource_policy_reads_the_token_of_newer_servers(trustee: Trustee) -> N
     assert not trustee.releases(wrapped, PATH)
 
 
+def test_resource_policy_reads_tokens_of_draft_04(trustee: Trustee) -> None:
+    """`ear_status` and `ear_attester_claims` in place of the names with dots."""
+    claims = tpm_claims(booted_tpm(IMAGE))
+    token = trustee.token_of_draft_04(claims)
+    assert trustee.releases(token, PATH)
+    assert trustee.releases({"trust_context": {"attestation_summary": {"claims": token}}}, PATH)
+    assert not trustee.releases(trustee.token_of_draft_04(claims, status="warning"), PATH)
+    for module in ({"ear_status": "warning"}, {}):
+        devices = {**token["submods"], "gpu0": module}
+        assert not trustee.releases({"submods": devices}, PATH)
+    assert trustee.releases(
+        {"submods": {**token["submods"], "gpu0": {"ear_status": "affirming"}}}, PATH
+    )
+
+
+def test_draft_04_claims_of_no_known_platform_are_refused(trustee: Trustee) -> None:
+    tpm = tpm_claims(booted_tpm(IMAGE))["tpm"]
+    token = trustee.token_of_draft_04({"cca": tpm}, status="affirming")
+    assert not trustee.releases(token, PATH)
+    token["submods"]["cpu0"]["ear_attester_claims"]["tee"] = "tpm"
+    assert trustee.releases(token, PATH)
+
+
 def test_resource_policy_serves_no_other_plugin(trustee: Trustee) -> None:
     token = trustee.token(tpm_claims(booted_tpm(IMAGE)))
     assert not trustee.releases(token, PATH, plugin="pkcs11")
@@ -195,6 +218,7 @@ def test_resource_policy_is_a_second_line_behind_the_appraisal(
     trustee: Trustee, claims: Mapping[str, Any]
 ) -> None:
     assert not trustee.releases(trustee.token(claims, status="affirming"), PATH)
+    assert not trustee.releases(trustee.token_of_draft_04(claims, status="affirming"), PATH)
 
 
 def test_without_reference_values_nothing_is_affirmed() -> None:

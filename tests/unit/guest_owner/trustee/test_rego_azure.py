@@ -73,6 +73,7 @@ def test_genuine_vm_is_affirmed_and_gets_its_resource(tee: Tee, image: Any) -> N
     assert (appraisal.status, appraisal.failed) == ("affirming", frozenset())
     assert appraisal.trust_claims["instance-identity"] == 0
     assert servers.releases(servers.token(claims), PATH)
+    assert servers.releases(servers.token_of_draft_04(claims), PATH)
     assert not servers.releases(servers.token(claims), ["ccinit", "bank", "pin"])
 
 

@@ -154,7 +154,9 @@ def test_genuine_snp_guest_is_affirmed_and_gets_its_resource(snp_trustee: Truste
     assert snp_trustee.appraise(claims).failed == frozenset()
     assert snp_trustee.releases(snp_trustee.token(claims), PATH)
     for init_data in (HOST_DATA.hex(), base64.b64encode(HOST_DATA).decode()):
-        assert snp_trustee.releases(snp_trustee.token(claims | {"init_data": init_data}), PATH)
+        bound = claims | {"init_data": init_data}
+        assert snp_trustee.releases(snp_trustee.token(bound), PATH)
+        assert snp_trustee.releases(snp_trustee.token_of_draft_04(bound), PATH)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +179,7 @@ def test_hostile_snp_claims_get_nothing(
     changed["snp"] = genuine["snp"] | inner
     assert snp_trustee.appraise(changed).failed == failed
     assert not snp_trustee.releases(snp_trustee.token(changed), PATH)
+    assert not snp_trustee.releases(snp_trustee.token_of_draft_04(changed), PATH)
 
 
 def test_snp_image_that_the_rule_does_not_name_gets_nothing(snp_trustee: Trustee) -> None:
@@ -215,6 +218,7 @@ def test_genuine_tdx_guest_is_affirmed_and_gets_its_resource(tdx_trustee: Truste
     claims = tdx_claims()
     assert tdx_trustee.appraise(claims).failed == frozenset()
     assert tdx_trustee.releases(tdx_trustee.token(claims), PATH)
+    assert tdx_trustee.releases(tdx_trustee.token_of_draft_04(claims), PATH)
 
 
 RTMR_2_OF_ANOTHER_IMAGE = boot_values(tdx_reference("image-2"))[0].rpartition(":")[2]
