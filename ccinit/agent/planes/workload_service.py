@@ -37,6 +37,7 @@ SOURCE = "workload"
 _OWN_FAULTS = ("aael.", "event_log.workload")
 """Reasons of what a container may get wrong itself: an event's texts, and how many there are. What
 the KBS or the platform has malformed is not its fault."""
+_NO_REGISTER = "no register of this platform is for events: it is in the sealed log only"
 _NO_TURN = "workload.turn"
 _TURN_SPARE_SECONDS = 10.0  # beside the call that goes before: its child's end
 
@@ -115,23 +116,28 @@ class WorkloadService:
         return _done(MediaType.JSON, evidence)
 
     async def event(self, container: str, call: EventCall) -> Answer:
-        """Add to the event log, under the container's own domain."""
+        """Add to the event log, under the container's own domain.
+
+        The texts are CoCo's: "false" says that no register, and so no evidence, shows the event.
+        """
         self._require_evidence(container)
         event = workload_event(container, call.domain, call.operation, call.content)
-        await self.configured.measurement.measure_for_workload(event)
-        return _done(MediaType.BYTES, b"")
+        measurement = self.configured.measurement
+        await measurement.measure_for_workload(event)
+        said = {"success": "true"}
+        if not measurement.is_proven:
+            said = {"success": "false", "message": _NO_REGISTER}
+        return _done(MediaType.JSON, canonical_json(said))
 
     async def info(self, container: str, _call: InfoCall) -> Answer:
         """Say what this is."""
-        features = ["resource"]
-        if container in self.configured.manifest.allow.evidence:
-            features.append("attestation")
+        is_attester = container in self.configured.manifest.allow.evidence
         return _done(
             MediaType.JSON,
             canonical_json(
                 {
                     "additional_tees": [],
-                    "feature": features,
+                    "feature": "all" if is_attester else "resource",
                     "tee": self.configured.platform.tee.value,
                     "version": VERSION,
                 }

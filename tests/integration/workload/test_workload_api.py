@@ -234,7 +234,7 @@ def test_token_is_one_that_the_kbs_made_now_and_comes_without_a_key(world: World
 def test_info_says_what_this_container_may(world: World) -> None:
     web, db = (json.loads(world.ask(name, "/info").body) for name in ("web", "db"))
     assert web["tee"] == db["tee"] == "tpm"
-    assert (web["feature"], db["feature"]) == (["resource", "attestation"], ["resource"])
+    assert (web["feature"], db["feature"]) == ("all", "resource")
 
 
 def test_evidence_for_a_containers_session_is_refused_by_the_kbs(world: World) -> None:

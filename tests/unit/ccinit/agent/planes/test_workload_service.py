@@ -43,6 +43,7 @@ class Bench:
         self.sources: set[str] = set()
         self.measured: list[str] = []
         self.failure: Exception | None = None
+        self.is_proven = True
         uris = (OWN, FOREIGN)
         grants: dict[KbsUri, Grant] = {
             uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in uris
@@ -220,15 +221,24 @@ def test_info_names_what_this_container_may_ask_for(bench: Bench) -> None:
         said = json.loads(body)
         features[container] = said.pop("feature")
         assert said == {"additional_tees": [], "tee": "tpm", "version": "ccinit/1"}
-    assert features == {"web": ["resource", "attestation"], "db": ["resource"]}
+    assert features == {"web": "all", "db": "resource"}
 
 
 def test_event_is_measured_under_the_callers_name(bench: Bench) -> None:
-    assert bench.ask("web", EVENT) == (200, b"")
+    assert bench.ask("web", EVENT) == (200, b'{"success":"true"}')
     assert bench.measured == ["workload/web/app seen it"]
     spaced = EventCall(domain="app x", operation="seen", content="it")
     assert bench.ask("web", spaced) == (400, b"aael.domain\n")
     assert len(bench.measured) == 1
+
+
+def test_event_that_no_register_shows_is_told_to_be_none_to_evidence(bench: Bench) -> None:
+    bench.is_proven = False
+    status, body = bench.ask("web", EVENT)
+    said = json.loads(body)
+    assert (status, said["success"]) == (200, "false")
+    assert "sealed log" in said["message"]
+    assert bench.measured == ["workload/web/app seen it"]
 
 
 @pytest.mark.parametrize(
