@@ -68,7 +68,7 @@ def _check_identity(data: bytes, pod: str) -> None:
     if key.public_key() != certificate.public_key():
         raise FormatError("tls_identity.key", "the key is another certificate's")
     names = _dns_names(certificate)
-    if names != [pod]:
+    if pod not in names:
         said = " and ".join(names) or "nobody"
         raise FormatError("tls_identity.name", f"it is for {said}, not for {pod}")
     if certificate.not_valid_after_utc <= datetime.now(UTC):
@@ -81,4 +81,4 @@ def _dns_names(certificate: x509.Certificate) -> list[str]:
         named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
-    return named.value.get_values_for_type(x509.DNSName)
+    return [name.lower() for name in named.value.get_values_for_type(x509.DNSName)]

@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import DNSName
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner import resource_contents
+from guest_owner.certificates import common_name, private_pem
 from guest_owner.plane.authority import create_authority, read_authority
 from guest_owner.resource_contents import check_content
 from tests.unit.guest_owner.command_line import error_of, run
@@ -45,6 +50,22 @@ def test_identity_is_the_pods_own_and_good(tmp_path: Path, monkeypatch: pytest.M
     assert refused(key) == "tls_identity.form: expected one private key, then certificates"
     monkeypatch.setattr(resource_contents, "datetime", Later)
     assert refused(good).startswith("tls_identity.time: it has ended on ")
+
+
+def test_identity_may_have_more_names_than_the_pods(tmp_path: Path) -> None:
+    """The guest asks for its own among them, as TLS compares names."""
+    create_authority(tmp_path)
+    authority = read_authority(tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority.sign(
+        key.public_key(),
+        subject=common_name("of an authority elsewhere"),
+        names=(DNSName("shop.example"), DNSName("SHOP")),
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        ends=authority.end_of(timedelta(days=1)),
+    )
+    identity = private_pem(key) + certificate.public_bytes(Encoding.PEM)
+    check_content(IDENTITY, EnvelopeKind.TLS_IDENTITY, identity)
 
 
 def test_identity_of_another_pod_is_not_registered(
