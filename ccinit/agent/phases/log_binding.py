@@ -1,14 +1,14 @@
-"""The sealed log's beginning: its key, and the evidence that binds it to this guest."""
+"""The sealed log's beginning: its key, its pace, and the evidence that binds it to this guest."""
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.log_pace import keep_pace
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.formats.evidence.log_key import encode_log_evidence
-from ccinit.formats.sealed_log import BootId, report_data
+from ccinit.formats.initdata.guest_config import LogConfig
+from ccinit.formats.sealed_log import BOOT_ID_BYTES, BootId, report_data
 from ccinit.kernel.entropy import random_bytes
-
-_BOOT_ID_BYTES = 16
+from ccinit.kernel.event_loop import sleep
+from ccinit.seal.log import SealedLog
 
 
 def open_log(guest: Guest, configured: Configured) -> bytes:
@@ -19,10 +19,23 @@ def open_log(guest: Guest, configured: Configured) -> bytes:
     """
     log, capacity = configured.config.log, configured.config.limits.log_ring_bytes
     guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
-    boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
+    boot_id = BootId(random_bytes(BOOT_ID_BYTES))
     public_key = guest.log.open(log.public_key, boot_id)
-    guest.loop.start(keep_pace(guest.log, log), "log pace")
+    guest.loop.start(_keep_pace(guest.log, log), "log pace")
     return report_data(boot_id, public_key)
+
+
+async def _keep_pace(log: SealedLog, config: LogConfig) -> None:
+    """Show the host a batch, or else sign the log, at fixed times until cancelled.
+
+    A batch ends with a signature if it had to be filled, so it is a heartbeat too.
+    """
+    while config.batch_ms:
+        await sleep(config.batch_ms / 1000)
+        log.release_batch()
+    while config.heartbeat_seconds:
+        await sleep(config.heartbeat_seconds)
+        log.sign()
 
 
 async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:

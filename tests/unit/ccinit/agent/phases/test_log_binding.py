@@ -32,7 +32,7 @@ def test_log_has_the_size_and_the_pace_that_its_owner_wants(
         if len(done) > len(kept):
             raise InterruptedError
 
-    monkeypatch.setattr("ccinit.agent.log_pace.sleep", sleep)
+    monkeypatch.setattr("ccinit.agent.phases.log_binding.sleep", sleep)
     paces: list[Any] = []
     guest: Any = SimpleNamespace(
         log=log, loop=SimpleNamespace(start=lambda one, _name: paces.append(one))
