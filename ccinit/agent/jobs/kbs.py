@@ -30,8 +30,7 @@ from ccinit.agent.jobs.messages.kbs import (
     Released,
     Wanted,
 )
-from ccinit.agent.jobs.policy_keys import resources_of_policies
-from ccinit.agent.jobs.sealed_secrets import verify_names
+from ccinit.agent.jobs.released import verify_released
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.client import KbsClient, ask_time
 from ccinit.attest.composite import make_device_attesters
@@ -109,12 +108,8 @@ def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> Kbs
     """Fetch everything in one session; a debug grant's own time counts before any other."""
     result = client.attest()
     released, told = _release_all(client, request.wanted, request, channel)
-    verify_names(request.wanted, released)
-    keys = tuple(
-        Wanted(uri=uri, kind=EnvelopeKind.FILE)
-        for uri in resources_of_policies(request.wanted, released)
-    )
-    policy_keys, _ = _release_all(client, keys, request, channel)
+    named = verify_released(request.wanted, released)
+    policy_keys, _ = _release_all(client, named, request, channel)
     counters = tuple(step_counter(client, step) for step in request.counters)
     date = told if result.date is None else result.date
     grant = None

@@ -4,12 +4,10 @@ They take the place of a KBS's replies, and so does the result. There is no sess
 """
 
 from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest, Released, Wanted
-from ccinit.agent.jobs.policy_keys import resources_of_policies
-from ccinit.agent.jobs.sealed_secrets import verify_names
+from ccinit.agent.jobs.released import verify_released
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import VerificationError
-from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import (
     MAX_ENTRY_BYTES,
     STATEMENT,
@@ -27,9 +25,8 @@ def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
     statement = parse_launch_statement(entries.pop(STATEMENT, b""))
     secrets = LaunchSecrets(entries.values())
     released = tuple(_release(secrets, wanted) for wanted in request.wanted)
-    verify_names(request.wanted, released)
-    named = resources_of_policies(request.wanted, released)
-    policy_keys = tuple(_release(secrets, Wanted(uri=uri, kind=EnvelopeKind.FILE)) for uri in named)
+    named = verify_released(request.wanted, released)
+    policy_keys = tuple(_release(secrets, wanted) for wanted in named)
     secrets.end()
     return KbsReply(released=released, policy_keys=policy_keys, date=statement.date)
 
