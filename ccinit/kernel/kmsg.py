@@ -9,7 +9,7 @@ import os
 
 from ccinit.errors import FormatError
 from ccinit.kernel.event_loop import readable
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.values import frozen
 
 DEVICE = "/dev/kmsg"
@@ -64,10 +64,7 @@ class KernelLog:
     """The reading end of the kernel log; starts with the oldest record kept."""
 
     def __init__(self, path: str = DEVICE) -> None:
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise kernel_error(error, "open", path) from error
+        self._fd = open_path(path, os.O_RDONLY | os.O_NONBLOCK)
         self._expected_sequence = 0
 
     def close(self) -> None:

@@ -42,6 +42,18 @@ def _convert(value: int | bytes | bytearray | None) -> object:
             return ctypes.c_long(value)
 
 
+def open_path(path: str, flags: int, mode: int = 0o600) -> int:
+    """Open a file; programs that are executed do not have it.
+
+    Raises:
+        KernelError: `kernel.open`.
+    """
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise kernel_error(error, "open", path) from error
+
+
 def kernel_error(error: OSError, operation: str, target: str = "") -> KernelError:
     """Wrap an `OSError` of the standard library."""
     return KernelError(error.errno or 0, operation, target or os.fspath(error.filename or ""))

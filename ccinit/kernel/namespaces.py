@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ccinit.kernel.libc import check, kernel_error, libc
+from ccinit.kernel.libc import check, kernel_error, libc, open_path
 from ccinit.kernel.mount import MountFlag, mount, umount2
 
 
@@ -33,11 +33,7 @@ def new_namespace(kind: NamespaceKind) -> Iterator[None]:
     Raises:
         KernelError: the kernel refused; if on the way back, this process must not go on.
     """
-    path = namespace_file("self", kind)
-    try:
-        own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", path) from error
+    own = open_path(namespace_file("self", kind), os.O_RDONLY)
     try:
         check(libc.unshare(int(kind)), "unshare", kind.name)
         try:
@@ -59,10 +55,7 @@ def bind_namespace(source: str, target: str) -> None:
     Raises:
         KernelError: the kernel refused; nothing is left behind.
     """
-    try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise kernel_error(error, "open", target) from error
+    os.close(open_path(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         mount(source, target, "", MountFlag.BIND)
     except BaseException:

@@ -13,7 +13,7 @@ from ccinit.errors import ChildError
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import sleep
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import open_path
 from ccinit.kernel.process import Process
 from ccinit.run.crun import Crun
 from ccinit.run.spec import DEFAULT_PATH, OCI_VERSION, plan_exec
@@ -147,10 +147,7 @@ async def open_environment(
         KernelError: the kernel refused.
     """
     spec = plan_debug_spec(root_path, cgroup_path, read_own_capabilities())
-    try:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # the holder has nothing to say
-    except OSError as error:
-        raise kernel_error(error, "open", os.devnull) from error
+    null = open_path(os.devnull, os.O_RDWR)  # the holder has nothing to say
     try:
         holder = await crun.create(NAME, spec, stdout=null, stderr=null)
     finally:

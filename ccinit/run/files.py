@@ -11,7 +11,7 @@ import stat
 from contextlib import ExitStack
 
 from ccinit.errors import ConfigError, KernelError
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.openat2 import open_in_root
 
 _SAFE = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whatever it is, opening it waits for nobody
@@ -32,7 +32,7 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, i
         ConfigError: `run.file`, not a regular file.
         KernelError: the kernel refused: no such path, a read-only place.
     """
-    root = _open_root(pid)
+    root = open_path(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
     try:
         made = into and _make(root, path, mode, owner)
         descriptor = open_in_root(root, path, _SAFE | (os.O_WRONLY if into else os.O_RDONLY))
@@ -54,14 +54,6 @@ def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
             os.ftruncate(descriptor, 0)
     except OSError as error:
         raise kernel_error(error, "ftruncate", path) from error
-
-
-def _open_root(pid: int) -> int:
-    path = f"/proc/{pid}/root"
-    try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", path) from error
 
 
 def _make(root: int, path: str, mode: int, owner: tuple[int, int]) -> bool:

@@ -22,7 +22,7 @@ from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline, sleep
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
@@ -367,10 +367,7 @@ async def _look_into(
     root: str, workload: Workload, ask: AskUserChild
 ) -> tuple[Identity, tuple[BindMount, ...]]:
     """Return who runs, and the binds of the image's own volumes."""
-    try:
-        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", root) from error
+    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root_fd)
         user = workload.container.user

@@ -15,7 +15,7 @@ from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import TaskGroup
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
 from ccinit.pull.layer_store import StoredLayer
@@ -191,7 +191,7 @@ class ImageChildren:
             if not 0 <= question.position < len(kept):
                 raise ChildError("child.protocol", "a tar that is not there")
             tar = kept[question.position].files.tar
-            return Answer(value=OpenedTar(), fds=(_open_file(tar, os.O_RDONLY),))
+            return Answer(value=OpenedTar(), fds=(open_path(tar, os.O_RDONLY | os.O_NOFOLLOW),))
 
         async def give(question: GrowingTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
@@ -218,7 +218,7 @@ class ImageChildren:
         children = self._guest.children
         async with AsyncExitStack() as stack:
             with ExitStack() as passed_on:  # whoever is left alone has to notice
-                file = _open_file(tar, os.O_RDWR)
+                file = open_path(tar, os.O_RDWR | os.O_NOFOLLOW)
                 passed_on.callback(os.close, file)
                 source, sink = open_pipe()
                 passed_on.callback(os.close, source)
@@ -303,10 +303,3 @@ class ImageChildren:
 
     def _progress(self, notice: Downloaded) -> None:
         self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")
-
-
-def _open_file(path: str, flags: int) -> int:
-    try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", path) from error

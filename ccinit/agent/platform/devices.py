@@ -15,7 +15,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import PeerError
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import open_path
 
 R = TypeVar("R")
 
@@ -90,10 +90,7 @@ def open_device(node: str, flags: int) -> Iterator[int]:
     Raises:
         KernelError: `kernel.open`.
     """
-    try:
-        fd = os.open(node, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", node) from error
+    fd = open_path(node, flags)
     try:
         yield fd
     finally:

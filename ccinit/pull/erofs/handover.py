@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence
 
 from ccinit.errors import VerificationError
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 
 _PRIVATE_MODE = 0o700
 _SHARED_MODE = 0o1730  # sticky: only a file's owner may rename or remove it
@@ -53,10 +53,7 @@ def _change_directory(directory: str, gid: int, mode: int) -> None:
 def _change_files(directory: str, names: Sequence[str], gid: int, mode: int) -> None:
     for name in names:
         path = os.path.join(directory, name)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise kernel_error(error, "open", path) from error
+        fd = open_path(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:

@@ -25,11 +25,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "outside").write_bytes(b"the guest's own")
     (made / "file").write_bytes(b"content")
 
-    def open_root(pid: int) -> int:
-        assert pid == PID
-        return os.open(made, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def open_root(path: str, flags: int) -> int:
+        assert path == f"/proc/{PID}/root"
+        return os.open(made, flags)
 
-    monkeypatch.setattr(files, "_open_root", open_root)
+    monkeypatch.setattr(files, "open_path", open_root)
     return made
 
 
