@@ -14,7 +14,7 @@ from ccinit.kernel.memory_file import open_memory_file
 
 _MAX_ROOTS_PEM_BYTES = 256 * 1024
 
-NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _CERTIFICATE_REASONS = {
@@ -41,14 +41,20 @@ def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
     Raises:
         ConfigError: `net.roots`, not PEM certificates.
     """
+    context = client_context(roots_pem, check_time=check_time)
+    if not context.get_ca_certs(binary_form=True):
+        raise ConfigError("net.roots", "holds no certificate authority")
+    return context
+
+
+def client_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
+    """Return the same where the given certificates need not be authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     narrow(context)
     context.hostname_checks_common_name = False
     if not check_time:
-        context.verify_flags |= NO_CHECK_TIME
+        context.verify_flags |= _NO_CHECK_TIME
     load_roots(context, roots_pem)
-    if not context.get_ca_certs(binary_form=True):
-        raise ConfigError("net.roots", "holds no certificate authority")
     return context
 
 

@@ -18,7 +18,7 @@ from ccinit.formats.kbs.tls_identity import (
     VerifiedIdentity,
     parse_tls_identity,
 )
-from ccinit.net.tls import NO_CHECK_TIME, load_roots, narrow, tls_error
+from ccinit.net.tls import client_context, tls_error
 from ccinit.net.tls_server import ServerConnection, server_context
 from ccinit.secret import Secret
 
@@ -55,11 +55,10 @@ def verify_identity(
     """
     parsed = parse_tls_identity(identity.reveal())
     top_der = expected.top_der or parsed.top_der
-    context = _client_context(expected, top_der)
+    context = client_context(expected.roots_pem, check_time=check_time)
+    _trust(context, top_der)
     if top_der in parsed.chain_der:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if not check_time:
-        context.verify_flags |= NO_CHECK_TIME
     said = _shake_hands(_server(identity, expected.roots_pem), context, expected.pod)
     return VerifiedIdentity(
         top_der=parsed.top_der,
@@ -94,16 +93,11 @@ def _server(identity: Secret, roots_pem: str) -> ServerConnection:
         raise VerificationError("tls_identity.key", error.detail) from error
 
 
-def _client_context(expected: ExpectedIdentity, top_der: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
-    narrow(context)
-    context.hostname_checks_common_name = False
-    load_roots(context, expected.roots_pem)
+def _trust(context: ssl.SSLContext, top_der: bytes) -> None:
     try:
         context.load_verify_locations(cadata=top_der)
     except (ssl.SSLError, ValueError) as error:
         raise FormatError("tls_identity.form", "its last certificate is none") from error
-    return context
 
 
 def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) -> dict[str, object]:
