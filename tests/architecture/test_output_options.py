@@ -1,12 +1,13 @@
 """Every option says what it is, and one that is written what becomes of what is there."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import guest_owner.cli
 import host_runtime.cli
+import host_runtime.oci_runtime.cli
 import measured_boot.cli
 import rootfs_builder.cli
 
@@ -30,9 +31,11 @@ def unexplained(parser: argparse.ArgumentParser, *words: str) -> Iterator[str]:
             yield f"{' '.join(words)}: {action.dest}"
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_help_says_something_of_every_argument(program: str) -> None:
-    assert list(unexplained(PROGRAMS[program]())) == []
+@pytest.mark.parametrize("make_parser", [*PROGRAMS.values(), host_runtime.oci_runtime.cli._parser])
+def test_help_says_something_of_every_argument(
+    make_parser: Callable[[], argparse.ArgumentParser],
+) -> None:
+    assert list(unexplained(make_parser())) == []
 
 
 def outputs(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, str]]:

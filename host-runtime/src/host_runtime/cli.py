@@ -194,7 +194,7 @@ def _say_state(state: GuestState) -> None:
 _CALLS: Mapping[str, tuple[Call, str]] = {
     "hello": (_hello, "Say which protocol the guest speaks, and which public image it is."),
     "state": (_state, "Say where the guest is: phase, code, number of changes, is debug open."),
-    "wait": (_wait, "Say the same once it has changed, or when the time is over."),
+    "wait": (_wait, "Say what `state` says once it has changed, or when the time is over."),
     "offer_network": (
         _offer_network,
         "Offer addresses for the guest's one interface; it checks them, and may refuse.",
@@ -216,7 +216,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="host-runtime",
         description="Boot a confidential-container guest and call its host plane.",
-        epilog="The host is not trusted: it sees a phase, a closed code and ciphertext, no more.",
+        epilog=(
+            "The host is not trusted: it sees a phase, a closed code and ciphertext, no more. "
+            "Exit status: 0 done; 1 failed; 2 wrong usage; 130, 143, 129 ended by a signal."
+        ),
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     boot_command.add_boot(commands)
@@ -226,53 +229,62 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
+def _add_guest(command: argparse.ArgumentParser) -> None:
     guest = command.add_mutually_exclusive_group(required=True)
     guest.add_argument("--guest", type=Path, metavar="FOLDER", help="the folder given to `boot`")
     guest.add_argument("--socket", type=Path, help="a Unix socket that leads to the guest's vsock")
     guest.add_argument(
         "--cid", type=boot_command.GUEST_CID, help="the guest's CID, if the host's kernel has vsock"
     )
+
+
+def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
+    _add_guest(command)
+    add = command.add_argument
     match name:
         case "wait":
-            add = command.add_argument
-            add("sequence", type=whole_number(0, _U32), help="the sequence number that you know")
+            add("sequence", type=whole_number(0, _U32), help="that of the state that you know")
             most = MAX_WAIT_MS / 1000
-            add("--seconds", type=seconds(0, most), default=most, help="at most 60, the default")
+            add("--seconds", type=seconds(0, most), default=most, metavar="SECONDS",
+                help="at most 60, the default")  # fmt: skip
         case "offer_network":
-            add = command.add_argument
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
             add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
                 help="that it is to have")  # fmt: skip
-            add("--gateway", type=map_address, required=True, help="an address")
-            add("--mtu", type=whole_number(0, _U16), default=1500, help="default: 1500")
+            add("--gateway", type=map_address, required=True, help="address of the router")
+            add("--mtu", type=whole_number(0, _U16), default=1500,
+                help="of the interface (default: 1500)")  # fmt: skip
             add("--dns", type=map_address, action="append", default=[],
                 help="address of a resolver; up to three times")  # fmt: skip
         case "stop":
-            command.add_argument(
-                "--grace", type=whole_number(0, _U16), default=10, help="seconds (default: 10)"
+            add(
+                "--grace",
+                type=whole_number(0, _U16),
+                default=10,
+                metavar="SECONDS",
+                help="how long the pod may take (default: %(default)s)",
             )
         case "collect":
-            command.add_argument("output", type=Path, help="file to append the sealed stream to")
-            command.add_argument(
+            add("output", type=Path, help="file to append the sealed stream to")
+            add(
                 "--cursor",
                 type=whole_number(0, _U64),
                 help="where to go on (default: where the file ends)",
             )
-            command.add_argument(
+            add(
                 "--limit-mib",
                 type=whole_number(1, _U32),
                 default=_COLLECT_MIB,
                 metavar="N",
                 help=f"how large the file may become (default: {_COLLECT_MIB})",
             )
-            command.add_argument(
+            add(
                 "--follow",
                 action="store_true",
                 help="go on until the guest ends its log, and say its last phase and code",
             )
         case "relay":
-            command.add_argument(
+            add(
                 "--listen",
                 type=parse_listen,
                 default=("127.0.0.1", 0),

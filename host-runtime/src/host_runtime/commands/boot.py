@@ -87,14 +87,19 @@ def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be said of a boot, on a command line or in the options of the OCI runtime."""
     add = parser.add_argument
     add("folder", type=Path, help="new folder for logs and everything the host sees")
-    add("--tools", type=Path, help="tools tree (default: the host's installed programs)")
-    add("--uki", type=Path, help="boot this unified kernel image through OVMF")
-    add("--kernel", type=Path, help="boot this kernel directly")
-    add("--initrd", type=Path, help="with --kernel")
-    add("--command-line", default="", help="with --kernel")
+    add(
+        "--tools",
+        type=Path,
+        metavar="FOLDER",
+        help="tools tree (default: the host's installed programs)",
+    )
+    add("--uki", type=Path, metavar="FILE", help="boot this unified kernel image through OVMF")
+    add("--kernel", type=Path, metavar="FILE", help="boot this kernel directly")
+    add("--initrd", type=Path, metavar="FILE", help="with --kernel: its initrd")
+    add("--command-line", default="", metavar="TEXT", help="with --kernel: its command line")
     add("--ovmf", action="store_true", help="with --kernel: through OVMF, not SeaBIOS")
-    add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="default: 512")
-    add("--vcpus", type=_VCPUS, default=1, help="default: 1")
+    add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="memory (default: 512)")
+    add("--vcpus", type=_VCPUS, default=1, metavar="N", help="processors (default: 1)")
     add(
         "--accelerator",
         choices=("auto", "kvm", "tcg"),
@@ -106,6 +111,7 @@ def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
         "--hello-seconds",
         type=seconds(0, _YEAR_SECONDS),
         default=120.0,
+        metavar="SECONDS",
         help="end a guest that has not said hello by then; 0: do not wait, and never call it "
         "(default: 120)",
     )
@@ -145,7 +151,8 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
         "--vsock",
         choices=("user", "kernel", "auto"),
         default="user",
-        help="only `user` is captured",
+        help="whose vsock: user: our own device, the only one whose bytes are captured (default); "
+        "kernel: /dev/vhost-vsock; auto: that where it works",
     )
     add(
         "--discard-output",
@@ -161,7 +168,7 @@ def add_record(commands: Subparsers) -> None:
     """Add `record`."""
     summary = "Record what firmware itself prints and stores, from a boot of a silent guest."
     parser = add_command(commands, "record", summary)
-    parser.add_argument("folder", type=Path, help="the folder of that boot")
+    parser.add_argument("folder", type=Path, help="the folder of that guest's boot")
     parser.add_argument("firmware", type=Path, help="the firmware's code that was booted")
     parser.set_defaults(func=_record)
 

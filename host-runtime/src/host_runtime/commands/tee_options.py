@@ -40,17 +40,27 @@ def add_tee(parser: argparse.ArgumentParser) -> None:
     """Add the options to those of `boot`."""
     group = parser.add_argument_group("TEE (snp and tdx: not run on hardware yet)")
     add = group.add_argument
-    add("--tee", choices=[kind.value for kind in TeeKind], help="tpm needs --tpm")
-    add("--firmware", type=Path, help="snp, tdx: the OVMF file that is measured")
-    add("--initdata", type=Path, help="snp, tdx: the document whose digest the launch carries")
-    add("--cpu-model", help="snp: QEMU's name of the processor model")
+    add(
+        "--tee",
+        choices=[kind.value for kind in TeeKind],
+        help="what protects and attests the guest; tpm needs --tpm",
+    )
+    add("--firmware", type=Path, metavar="FILE", help="snp, tdx: the OVMF that is measured")
+    add(
+        "--initdata",
+        type=Path,
+        metavar="FILE",
+        help="snp, tdx: the document whose digest the launch carries",
+    )
+    add("--cpu-model", metavar="NAME", help="snp: QEMU's name of the processor model")
     add(
         "--policy",
         type=_parse_policy,
+        metavar="NUMBER",
         help=f"snp: guest policy (default: {DEFAULT_POLICY:#x})",
     )
-    add("--id-block", type=Path, help="snp: identity block, 96 bytes; with --id-auth")
-    add("--id-auth", type=Path, help="snp: its keys and signatures, 4096 bytes")
+    add("--id-block", type=Path, metavar="FILE", help="snp: ID block, 96 bytes; with --id-auth")
+    add("--id-auth", type=Path, metavar="FILE", help="snp: its keys and signatures, 4096 bytes")
     add("--author-key", action="store_true", help="snp: --id-auth has an author's key")
     add("--print", action="store_true", help="print QEMU's command, a word a line; start nothing")
 

@@ -199,7 +199,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _log_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--log", type=Path, help="file to which errors go, too")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of that file"
+    )
     return parser
 
 
@@ -225,12 +227,20 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "start", "Let its pod start.", _start)
     _add(commands, "state", "Print a container's state.", _state)
     kill = _add(commands, "kill", "Ask a guest to stop (TERM), or end it (KILL).", _kill)
-    kill.add_argument("signal", nargs="?", type=_signal, default=signal.SIGTERM)
+    kill.add_argument(
+        "signal",
+        nargs="?",
+        type=_signal,
+        default=signal.SIGTERM,
+        help="name or number (default: TERM)",
+    )
     kill.add_argument(
         "-a", "--all", action="store_true", help="KILL of what has ended already is no error"
     )
     ps = _add(commands, "ps", "Print the host's process of a guest; its own are not known.", _ps)
-    ps.add_argument("-f", "--format", choices=("table", "json"), default="table")
+    ps.add_argument(
+        "-f", "--format", choices=("table", "json"), default="table", help="default: table"
+    )
     delete = _add(commands, "delete", "Remove a container that has ended.", _delete)
     delete.add_argument("-f", "--force", action="store_true", help="end it if it has not")
     for name, reason in REFUSED.items():
@@ -238,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
         refused = commands.add_parser(
             name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
         )
-        refused.add_argument("words", nargs="*")
+        refused.add_argument("words", nargs="*", help="taken unread")
         refused.set_defaults(func=_update if name == "update" else _refuse, name=name)
     return parser
 
