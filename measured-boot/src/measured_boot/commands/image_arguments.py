@@ -15,8 +15,8 @@ IMAGE_HELP: Final = "a UKI, with --initrd a kernel, or a built image's .json"
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Add what goes with the argument `image` of a command."""
     add = parser.add_argument
-    add("--initrd", type=Path, help="direct boot: the initrd that QEMU is given")
-    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU is given")
+    add("--initrd", type=Path, metavar="FILE", help="direct boot: the initrd that QEMU is given")
+    add("--command-line", type=Path, metavar="FILE", help="direct boot: holds QEMU's `-append`")
     add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
 
 

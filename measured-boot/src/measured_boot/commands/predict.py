@@ -79,26 +79,56 @@ def add_predict(commands: Subparsers) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print what --output writes")
     shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")
-    add("--output", type=Path, help="file to write the values to; one that is there is replaced")
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="file to write the values to; one that is there is replaced",
+    )
+    _add_machine(parser)
+    parser.set_defaults(func=_predict)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
     add = machine.add_argument
-    add("--firmware", type=Path, help="the OVMF file that the launch measures")
-    add("--vcpus", type=_parse_counts, help="one number or more: 4, 1,2,8, 1-16 (default: 1)")
+    add("--firmware", type=Path, metavar="FILE", help="the OVMF file that the launch measures")
+    add(
+        "--vcpus",
+        type=_parse_counts,
+        metavar="COUNTS",
+        help="one number or more: 4, 1,2,8, 1-16 (default: 1)",
+    )
     add(
         "--memory",
         type=whole_number(1, _MAX_MEMORY_MIB),
         metavar="MIB",
         help="recorded; nothing that is predicted depends on it",
     )
-    add("--cpu-model", action="append", help="SEV-ES, SEV-SNP: QEMU's name; repeatable")
+    add(
+        "--cpu-model",
+        action="append",
+        metavar="NAME",
+        help="SEV-ES, SEV-SNP: QEMU's name of the processor model; repeatable",
+    )
     add(
         "--guest-features",
         type=_parse_features,
+        metavar="NUMBER",
         help="SEV_FEATURES of SEV-SNP (default: 1)",
     )
-    add("--svsm", type=Path, help="SEV-SNP: the file of an SVSM below firmware (no IGVM file)")
-    add("--variables", type=Path, help="SVSM: firmware's variables in between; their size counts")
-    parser.set_defaults(func=_predict)
+    add(
+        "--svsm",
+        type=Path,
+        metavar="FILE",
+        help="SEV-SNP: the SVSM below firmware (no IGVM file)",
+    )
+    add(
+        "--variables",
+        type=Path,
+        metavar="FILE",
+        help="SVSM: firmware's variables in between; their size counts",
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -39,8 +39,10 @@ def add_replay(commands: Subparsers) -> None:
     parser = add_command(commands, "replay", summary)
     add = parser.add_argument
     add("log", type=Path, help="binary_bios_measurements of a TPM, or data/CCEL of a TD")
-    add("--quote", type=Path, help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX")
-    add("--image", type=Path, help=IMAGE_HELP)
+    add(
+        "--quote", type=Path, metavar="FILE", help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX"
+    )
+    add("--image", type=Path, metavar="FILE", help=IMAGE_HELP)
     add_image_options(parser)
     parser.set_defaults(func=_replay)
 

@@ -20,10 +20,10 @@ def add_unverified(commands: Subparsers) -> None:
     summary = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
     parser = add_command(commands, "unverified", summary)
     kinds = parser.add_subparsers(required=True, metavar="KIND")
-    cca = kinds.add_parser("cca", help="RIM of a realm, from the calls that built it")
+    cca = add_command(kinds, "cca", "Compute the RIM of a realm from the calls that built it.")
     cca.add_argument("calls", type=Path, help="JSON (measured_boot.unverified.realm_calls)")
     cca.set_defaults(func=_measure_realm)
-    se = kinds.add_parser("se", help="digests and tag of a Secure Execution header")
+    se = add_command(kinds, "se", "Show digests and tag of a Secure Execution header.")
     se.add_argument("header", type=Path, help="the header, cut out of an image by pvextract-hdr")
     se.set_defaults(func=_read_header)
 

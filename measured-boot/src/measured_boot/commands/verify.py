@@ -35,6 +35,7 @@ def add_verify(commands: Subparsers) -> None:
         "--builder-key",
         type=Path,
         required=True,
+        metavar="FILE",
         help="the builder's public key, PEM; not from the folder: its author could be anybody",
     )
     parser.set_defaults(func=_verify)
