@@ -45,7 +45,9 @@ _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 def add_parser(subparsers: Subparsers) -> None:
     """Add `unseal` and `log-key` to the owner's command line."""
     parser = add_command(subparsers, "unseal", "Read and verify a collected log.")
-    parser.epilog = "exit code: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far"
+    parser.epilog = (
+        "Exit status: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far."
+    )
     parser.add_argument("file", type=Path, help="the collected stream")
     parser.add_argument("--key", type=Path, required=True, help="the private log key")
     parser.add_argument("--psk", type=Path, help="the pod's log-psk resource, 32 raw bytes or more")
