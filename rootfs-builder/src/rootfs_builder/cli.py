@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -155,13 +154,13 @@ def _run_image(parsed: argparse.Namespace) -> int:
         progress=progress,
     )
     for report in ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES):
-        sys.stdout.write(f"{report}\n")
+        print(report)
     if workspace.project is None:
         DebugToolsBuild(packages=packages, output=output).run()
     wheels = read_requirements(workspace.guest_requirements)
     with exclusive(workspace.image_lock, progress):
         image_id = publish(output, read_lock(workspace), wheels, key)
-    sys.stdout.write(f"{image_id}\n")
+    print(image_id)
     return 0
 
 
@@ -191,5 +190,5 @@ def _run_compare(parsed: argparse.Namespace) -> int:
         return read_erofs(_tools(_workspace(parsed)), image)
 
     difference = explain_folders(parsed.first, parsed.second, open_erofs)
-    sys.stdout.write(f"{difference or 'the same bytes'}\n")
+    print(difference or "the same bytes")
     return 1 if difference else 0

@@ -1,7 +1,6 @@
 """Renew the lock files: which Debian packages and which wheels the next images are made of."""
 
 import shutil
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,16 +99,16 @@ def describe_wheel_differences(
 
 def print_differences(what: str, differences: tuple[str, ...]) -> None:
     """Say what a renewed lock changes."""
-    sys.stdout.write(f"{what}: {len(differences) or 'no'} changes\n")
-    sys.stdout.writelines(f"  {line}\n" for line in differences)
+    changes = f"{what}: {len(differences) or 'no'} changes"
+    print(changes, *differences, sep="\n  ")
 
 
 def print_passed_over(lines: tuple[str, ...]) -> None:
     """Say which packages are the point release's although another suite has a newer one."""
-    sys.stdout.write(f"point release preferred over newer versions: {len(lines) or 'none'}\n")
-    sys.stdout.writelines(f"  {line}\n" for line in lines)
+    preferred = f"point release preferred over newer versions: {len(lines) or 'none'}"
+    print(preferred, *lines, sep="\n  ")
     if lines:
-        sys.stdout.write("security updates may be among them: `lock --newest` takes them\n")
+        print("security updates may be among them: `lock --newest` takes them")
 
 
 def _version(requirements: dict[str, Requirement], name: str) -> str:
