@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
 from typing import Final
 
 from ccinit.errors import CcinitError
@@ -28,7 +28,9 @@ seconds of its end, and why it ended is known from there or never."""
 _WAIT_MS: Final = 10_000
 _ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
 _JOIN_SECONDS: Final = 5.0
-_ADDRESS, _GATEWAY, _DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"  # of QEMU's user network
+_ADDRESS, _GATEWAY, _DNS = (  # of QEMU's user network
+    IPv6Address(f"::ffff:10.0.2.{last}").packed for last in (15, 2, 3)
+)
 _PREFIX, _MTU = 24, 1500
 
 
@@ -192,13 +194,9 @@ def user_network_offer(network: UserNetwork) -> NetworkOffer:
     """Return the addresses of QEMU's user network (`UserNetwork`)."""
     return NetworkOffer(
         mac=bytes.fromhex(network.mac.replace(":", "")),
-        address=_mapped(_ADDRESS),
+        address=_ADDRESS,
         prefix=_PREFIX,
-        gateway=_mapped(_GATEWAY),
+        gateway=_GATEWAY,
         mtu=_MTU,
-        dns=(_mapped(_DNS),),
+        dns=(_DNS,),
     )
-
-
-def _mapped(address: str) -> bytes:
-    return bytes(10) + b"\xff\xff" + IPv4Address(address).packed
