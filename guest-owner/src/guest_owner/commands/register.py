@@ -5,6 +5,7 @@ import hashlib
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import Tee
@@ -19,10 +20,13 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
+from guest_owner.kbs import requirements as requirements_module
+from guest_owner.kbs import tdx_requirements as tdx_requirements_module
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
+from guest_owner.kbs.passports import issuer as issuer_module
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
 from guest_owner.kbs.reference_files import MAX_KEY_BYTES
@@ -76,7 +80,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
     summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
     requirements = add_command(commands, "requirements", summary)
-    _add_file(requirements, "TOML file; kbs/requirements.py of guest-owner says what is in it")
+    _add_file(requirements, "TOML file, as below")
+    _explain_form(requirements, requirements_module, tdx_requirements_module)
     requirements.add_argument(
         "--platform", required=True, choices=[tee.value for tee in DEMANDING], help="the TEE"
     )
@@ -119,7 +124,8 @@ def _add_resource(commands: Subparsers) -> None:
 def _add_issuer(commands: Subparsers) -> None:
     summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
     issuer = add_command(commands, "issuer", summary)
-    _add_file(issuer, "TOML file; kbs/passports/issuer.py of guest-owner says what is in it")
+    _add_file(issuer, "TOML file, as below")
+    _explain_form(issuer, issuer_module)
     issuer.add_argument(
         "--keys",
         required=True,
@@ -158,6 +164,12 @@ def _add_identity(commands: Subparsers) -> None:
 def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
     add_state(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help=summary)
+
+
+def _explain_form(parser: argparse.ArgumentParser, *modules: ModuleType) -> None:
+    """Have `--help` show the form of a file as it is told where the file is read."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(module.__doc__ or "" for module in modules)
 
 
 def _add_name(parser: argparse.ArgumentParser, default: str) -> None:

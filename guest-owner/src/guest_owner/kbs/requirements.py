@@ -1,8 +1,8 @@
 """What the owner demands of a platform itself: firmware, and what its host may do with a guest.
 
 Part of the appraisal policy for evidence (RATS, RFC 9334), one TOML file for each platform. Without
-one nothing of the platform is accepted: how old its firmware may be is for the owner to say. Of
-TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
+one nothing of the platform is accepted: how old its firmware may be is for the owner to say. That
+of TDX is `guest_owner.kbs.tdx_requirements`, that of SEV-SNP:
 
     version = 1
     report_version = 3                # the oldest version of the report; 2 names no processor
@@ -20,10 +20,12 @@ TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
 
     [policy]                          # of the guest
     allow = ["smt"]                   # what the host may have left open: smt, cxl
-    require = ["single-socket"]       # what it must have promised; see PROMISES
+    require = ["single-socket"]       # what it must have promised: single-socket, aes-256-xts,
+                                      # rapl-off, ciphertext-hiding, page-swap-off
 
     [platform]
-    require = ["alias-check"]         # what the processor must report; see STATES
+    require = ["alias-check"]         # what the processor must report: alias-check, tsme, ecc,
+                                      # rapl-off, ciphertext-hiding, iommu-write-safe
 
     [id_block]                        # signed launches; without it there must be no ID block
     keys = ["HEX of SHA-384"]

@@ -1,11 +1,17 @@
 """What an owner may demand of SEV-SNP, and what no such file may say."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.snp_report import PlatformBit, PolicyBit, TcbVersion
 from ccinit.formats.evidence.tee import Tee
+from guest_owner.kbs import requirements
 from guest_owner.kbs.requirements import (
+    PERMISSIONS,
+    PROMISES,
+    STATES,
     IdBlock,
     ParavisorRequirements,
     SnpProduct,
@@ -109,3 +115,9 @@ def test_nothing_is_demanded_of_a_platform_without_a_vendor() -> None:
     with pytest.raises(FormatError) as caught:
         parse_requirements(LEAST.encode(), Tee.TPM)
     assert caught.value.reason == "requirements.platform"
+
+
+@pytest.mark.parametrize("table", [PERMISSIONS, PROMISES, STATES])
+def test_form_that_is_shown_names_all_that_may_stand_there(table: Mapping[str, int]) -> None:
+    shown = requirements.__doc__ or ""
+    assert [name for name in table if name not in shown] == []
