@@ -123,7 +123,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
                 descriptors=(*locks, *config.descriptors),
             )
         )
-        with _words_of_the_tpm(files):
+        with words_of_the_tpm(files):
             wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
             qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
         guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say, helpers=helpers)
@@ -283,14 +283,17 @@ def _let_speak(qemu: OwnedProcess) -> None:
 
 
 @contextmanager
-def _words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
-    """Let the error of a QEMU that does not start have swtpm's: QEMU repeats only its number."""
+def words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
+    """Let QEMU's error about the vTPM have swtpm's words: QEMU repeats only their number.
+
+    For any other it would be the wrong trace: swtpm tells of each QEMU that has left it.
+    """
     try:
         yield
     except ChildError as error:
         log = files.log("swtpm")
         words = end_of_log(log) if log.exists() else ""
-        if not words:
+        if not words or "tpm" not in error.detail.lower():
             raise
         raise ChildError(error.reason, f"{error.detail}; swtpm: {words}") from error
 

@@ -1,11 +1,13 @@
-"""What is told of a QEMU that gives up at the first moment of its guest."""
+"""What is told of a QEMU that does not start, or gives up at the first moment of its guest."""
 
+from pathlib import Path
 from typing import Any, Never, cast
 
 import pytest
 
 from ccinit.errors import ChildError, PeerError
-from host_runtime.launch.launcher import let_run
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.launch.launcher import let_run, words_of_the_tpm
 
 REFUSED = "SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'"
 
@@ -42,3 +44,26 @@ def test_qemu_that_is_silent_but_there_is_told_as_that() -> None:
     with pytest.raises(PeerError, match="answered cont") as caught:
         start(has_ended=False)
     assert caught.value.reason == "qmp.closed"
+
+
+def refuse_to_start(folder: Path, complaint: str, swtpm: str) -> str:
+    """Return what is told of a QEMU that ends with `complaint` while swtpm has its own to say."""
+    files = GuestFiles(folder=folder)
+    files.log("swtpm").write_text(swtpm)
+    error = ChildError("process.ended", f"QEMU ended with 1: {complaint}")
+    with pytest.raises(ChildError) as caught, words_of_the_tpm(files):
+        raise error
+    assert caught.value.reason == "process.ended"
+    return caught.value.detail
+
+
+def test_qemu_that_cannot_start_its_vtpm_is_told_with_swtpms_words(tmp_path: Path) -> None:
+    complaint = "tpm-emulator: TPM result for CMD_INIT: 0x9 operation failed"
+    told = refuse_to_start(tmp_path, complaint, "Could not initialize the TPM")
+    assert told == f"QEMU ended with 1: {complaint}; swtpm: Could not initialize the TPM"
+
+
+def test_qemu_that_ends_for_something_else_does_not_point_to_its_vtpm(tmp_path: Path) -> None:
+    complaint = "initrd is too large, cannot support."
+    told = refuse_to_start(tmp_path, complaint, "swtpm: Data client disconnected")
+    assert told == f"QEMU ended with 1: {complaint}"
