@@ -56,6 +56,10 @@ SETTINGS = (
     Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
     Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
     Setting("fs.protected_regular", "2", "no file races in sticky directories"),
+    # Who opens a file on which another has a lease waits for 45 seconds, PID 1 as well: where it
+    # erases a secret, say. A container can have one on each file of its own user's that it can
+    # read, those that all containers see included. Programs that ask for leases can do without.
+    Setting("fs.leases-enable", "0", "nobody keeps others from opening a file"),
     # Of every link, and of those to come: what was offered was verified; a neighbour's word is not.
     Setting("net.ipv4.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_redirects", "0", "routes are those of the offer"),

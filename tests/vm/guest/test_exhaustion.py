@@ -6,8 +6,9 @@ import os
 import resource
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.container import Resources
 from ccinit.kernel.event_loop import TaskGroup, sleep
+from ccinit.run.spec import BindMount
+from ccinit.run.workload import Workload
 from tests.vm.guest.containers import (
     PYTHON,
     Record,
@@ -163,8 +166,17 @@ def open_terminal() -> str:
 def hoard(kind: str, work: Path) -> str:  # noqa: F811
     """Let a container of user 0 take what it gets; return what fails meanwhile."""
     work.mkdir()
-    record = Record()
     given = workload(container(HOARD, kind, user="0:0", resources=WITHIN), work)
+    return while_it_runs(given, work, what_fails)[1]
+
+
+def while_it_runs(
+    given: Workload,
+    work: Path,  # noqa: F811
+    look: Callable[[], str],
+) -> tuple[str, str]:
+    """Return what the container has said once it is ready, and what is seen then."""
+    record = Record()
     made = supervisor(given, work, record)
 
     async def case() -> str:
@@ -173,11 +185,12 @@ def hoard(kind: str, work: Path) -> str:  # noqa: F811
             while b"ready" not in record.stdout and not made.life.is_final:
                 await sleep(0.05)
             assert not made.life.is_final, record.stderr
-            failed = what_fails()
+            seen = look()
             await made.stop(0)
-        return failed
+        return seen
 
-    return run_as_pid1(case)
+    seen = run_as_pid1(case)
+    return record.stdout.decode(), seen
 
 
 @pytest.mark.parametrize("kind", WITHOUT)
@@ -261,3 +274,40 @@ def test_program_may_have_more_mappings_than_the_kernel_lets_it_by_itself(
         with settings({name: most}):
             printed.append(run_as_pid1(lambda: supervise(given, place))["stdout"])  # noqa: B023
     assert printed == [f"{errno.ENOMEM}\n", "all\n"]
+
+
+LEASE = """
+import fcntl, os, time
+try: fcntl.fcntl(os.open('/etc/hosts', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK); print('held')
+except OSError as error: print(error.errno)
+print('ready', flush=True)
+time.sleep(600)
+"""
+
+
+def test_container_cannot_keep_others_from_a_file_that_all_see(
+    work: Path,  # noqa: F811
+) -> None:
+    """Whoever opens a file that is leased waits; this asks not to wait, and is told so."""
+    name = "fs.leases-enable"
+    (ours,) = (int(one.value) for one in SETTINGS if one.name == name)
+    shared = work / "hosts"
+    shared.write_text("127.0.0.1 localhost\n")
+    bind = BindMount(source=str(shared), target="/etc/hosts", read_only=True)
+    seen = []
+    for value in (1, ours):
+        place = work / str(value)
+        place.mkdir()
+        given = workload(container(LEASE, user="0:0", resources=WITHIN), place, binds=(bind,))
+        with settings({name: value}):
+            seen.append(while_it_runs(given, place, partial(try_to_open, shared)))
+    assert seen == [("held\nready\n", "BlockingIOError"), (f"{errno.EINVAL}\nready\n", "")]
+
+
+def try_to_open(path: Path) -> str:
+    """Return what goes wrong."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return type(error).__name__
+    return ""
