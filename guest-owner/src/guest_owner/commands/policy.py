@@ -88,8 +88,13 @@ def _allow(arguments: argparse.Namespace) -> int:
     recorder = FileRecorder(arguments.state, "policy allow", registered=_text(rule))
     store = Store(arguments.state, recorder)
     unknown = _unregistered(rule, store.read_references())
-    store.edit_policy(lambda text: add_rule(text, rule))
-    print(f"{rule.resources} may go to {_describe_guests(rule)}")
+    with changing(arguments.state):
+        # Twice, it would outlive its removal.
+        rules = store.read_policy().rules
+        already = f", as rule {rules.index(rule) + 1} says already" if rule in rules else ""
+        if not already:
+            store.edit_policy(lambda text: add_rule(text, rule))
+    print(f"{rule.resources} may go to {_describe_guests(rule)}{already}")
     for what in unknown:
         # No error: rules may be written before images and pods are registered.
         print(f"warning: {what} is not registered, nothing goes to it yet", file=sys.stderr)

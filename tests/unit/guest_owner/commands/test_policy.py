@@ -44,6 +44,22 @@ def test_allow_appends_a_rule_that_list_prints(
     assert len(Store(state).read_policy().rules) == 2
 
 
+def test_rule_that_is_there_is_not_added_again(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever repeats the command, and then removes the rule, means that it is gone."""
+    allow = ("policy", "allow", "--state", state, "ccinit/shop/*", "--initdata", "shop")
+    for more in ((), ("--reference", "image-1"), ()):
+        assert run(*allow, *more) == 0
+    told = capsys.readouterr().out.splitlines()
+    again = ", as rule 1 says already"
+    assert [line.endswith(again) for line in told] == [False, False, True]
+    assert len(Store(state).read_policy().rules) == 2
+    assert run("policy", "remove", "--state", state, "1") == 0
+    (left,) = Store(state).read_policy().rules
+    assert left.references == {"image-1"}
+
+
 def test_allow_says_which_guests_it_has_let_in(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
