@@ -191,7 +191,7 @@ def test_audit_show_begins_to_print_before_it_has_read_all_of_a_log(
         (state / "audit.jsonl").write_text(f"{line * 3000}no record\n")
         assert run("audit", "show", "--state", state, *options) == 1
         printed, told = capsys.readouterr()
-        assert "audit.jsonl, line 3001 is not JSON [audit.line]" in told
+        assert "audit.jsonl, line 3001 is not JSON: move that line elsewhere, and" in told
         shown = printed.splitlines()
         assert 1000 < len(shown) < len(whole)
         assert shown == whole[: len(shown)]

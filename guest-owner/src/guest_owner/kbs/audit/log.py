@@ -343,13 +343,16 @@ def _read_files(files: Iterable[BufferedReader]) -> Iterator[dict[str, object]]:
         previous = file
 
 
+_DAMAGED = "move that line elsewhere, and the others can be read"
+
+
 def _parse_line(line: bytes, where: str) -> dict[str, object]:
     try:
         value = json.loads(line.decode("ascii"))
     except (ValueError, RecursionError) as error:
-        raise FormatError("audit.line", f"{where} is not JSON") from error
+        raise FormatError("audit.line", f"{where} is not JSON: {_DAMAGED}") from error
     if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):
-        raise FormatError("audit.line", f"{where} is not an audit record")
+        raise FormatError("audit.line", f"{where} is not an audit record: {_DAMAGED}")
     return value
 
 
