@@ -97,6 +97,9 @@ def certificate_warnings(
     if certificate.not_valid_after_utc - now < WARN_BEFORE:
         remedy = ": `guest-owner kbs new-certificate`" if is_ours else ""
         yield f"{path} {_end_of(certificate, now)}{remedy}"
+    if certificate.not_valid_before_utc > now:
+        begins = f"{path} is good from {certificate.not_valid_before_utc:%Y-%m-%d} on"
+        yield f"{begins}, but here it is {now:%Y-%m-%d}: guests have their time from this clock"
     if is_ours:
         try:
             certificate.verify_directly_issued_by(read_certificate(authority))

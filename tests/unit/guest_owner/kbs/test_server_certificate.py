@@ -90,6 +90,16 @@ def test_end_of_a_certificate_is_told_before_it_comes(
     assert (word in told) if word else not told
 
 
+@pytest.mark.parametrize("days", [1, -1, -365])
+def test_clock_that_is_behind_the_certificate_is_told(kbs: Path, days: int) -> None:
+    """Guests would have that time for theirs, and end: their image was not made yet."""
+    path = kbs / "server.pem"
+    begin = read_certificate(path).not_valid_before_utc
+    told = list(certificate_warnings(path, kbs, begin + timedelta(days=days)))
+    here = f"but here it is {begin + timedelta(days=days):%Y-%m-%d}: guests have their time"
+    assert [here in one for one in told] == ([] if days > 0 else [True])
+
+
 @pytest.mark.parametrize(
     ("days_left", "word"), [(366, None), (364, "ends on"), (-1, "has ended on")]
 )
