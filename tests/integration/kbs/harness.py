@@ -245,7 +245,7 @@ def variant(reply: httpx.Response) -> str:
 
 def refused(reply: httpx.Response, error: str = "AttestationError") -> str:
     """Return the detail of a refusal, which must be of this name."""
-    assert reply.status_code == 401, reply.text
+    assert reply.status_code == (403 if error == "PolicyDeny" else 401), reply.text
     assert variant(reply) == error
     return str(reply.json()["detail"])
 

@@ -1,10 +1,12 @@
 """How the KBS says no on the wire: Trustee's error variants and status codes.
 
-Trustee answers 404 for a path that it does not serve and 401 for everything else; a client tells
-the causes apart by the last segment of `type`. Bodies that are too large or too slow are answered
-by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep their status here.
-Evidence whose session is not there, or not any more, is too late and nothing else: 408, too. What
-is wrong with the owner's state is 500: no judgement of who asked, who may ask again.
+Trustee answers 404 for a path that it does not serve, 403 for what its policy denies and 401 for
+everything else; a client tells the causes apart by the last segment of `type`. CoCo's takes 401 for
+the end of its session, and attests twice more before it gives up. Bodies that are too large or too
+slow are answered by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep
+their status here. Evidence whose session is not there, or not any more, is too late and nothing
+else: 408, too. What is wrong with the owner's state is 500: no judgement of who asked, who may ask
+again.
 """
 
 from enum import StrEnum
@@ -29,7 +31,11 @@ class Variant(StrEnum):
     TOKEN_VERIFIER_ERROR = "TokenVerifierError"  # noqa: S105 - the name of an error
 
 
-_NOT_FOUND = frozenset((Variant.INVALID_REQUEST_PATH, Variant.PLUGIN_NOT_FOUND))
+_STATUSES = {
+    Variant.INVALID_REQUEST_PATH: 404,
+    Variant.PLUGIN_NOT_FOUND: 404,
+    Variant.POLICY_DENY: 403,
+}
 
 
 class KbsRefusedError(CcinitError):
@@ -38,7 +44,7 @@ class KbsRefusedError(CcinitError):
     def __init__(self, variant: Variant, detail: str, *, status: int | None = None) -> None:
         super().__init__(f"kbs.{variant.value}", detail)
         self.variant = variant
-        self.status = status or (404 if variant in _NOT_FOUND else 401)
+        self.status = status or _STATUSES.get(variant, 401)
 
     @classmethod
     def because(cls, error: CcinitError | str, variant: Variant, detail: str) -> Self:
