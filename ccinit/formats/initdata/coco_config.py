@@ -29,6 +29,7 @@ _INSTEAD = {
         "coco_as": "whose tokens are shown is said by [kbs.passport] of ccinit.toml",
     },
     "aa.token_configs.kbs": {
+        "attestation_policy_selector": "a guest names no policy: the KBS's default judges it",
         "tee_key_algorithm": "it is kbs.tee_key_algorithm of ccinit.toml",
     },
     "cdh": {

@@ -98,6 +98,12 @@ def test_roots_may_be_as_many_as_a_pods_own() -> None:
             id="tee-key",
         ),
         pytest.param(
+            "cert =",
+            'attestation_policy_selector = "shop"\ncert =',
+            "aa.token_configs.kbs.attestation_policy_selector",
+            id="policy-selector",
+        ),
+        pytest.param(
             "[token_configs]",
             '[token_configs]\n[token_configs.coco_as]\nurl = "http://127.0.0.1:8000"',
             "aa.token_configs.coco_as",
