@@ -40,9 +40,9 @@ def pull_to_nowhere(image: FloorImage) -> None:
     Raises:
         BenchError: a digest is not the right one.
     """
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", image.port, context=ssl.create_default_context(cafile=image.ca)
-    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # takes the roots that a guest takes
+    context.load_verify_locations(image.ca)
+    connection = http.client.HTTPSConnection("127.0.0.1", image.port, context=context)
     manifest = json.loads(_get(connection, image, f"manifests/{image.digest}").read())
     config = json.loads(_get(connection, image, f"blobs/{manifest['config']['digest']}").read())
     for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
