@@ -74,7 +74,7 @@ from ccinit.values import frozen
 MAGIC: Final = b"CCLOG1"
 SUITE: Final = 1
 BOOT_ID_BYTES: Final = 16
-OWNER_KEY_BYTES: Final = 1184 + 32
+OWNER_KEY_BYTES: Final = 1184 + 32  # ML-KEM-768 encapsulation key, then X25519 public key
 ENCAPSULATED_BYTES: Final = 1088 + 32
 SEED_BYTES: Final = 32
 MIN_PSK_BYTES: Final = 32

@@ -20,7 +20,7 @@ from ccinit.formats.disk.verity import (
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
-from ccinit.formats.sealed_log import SizeClass
+from ccinit.formats.sealed_log import OWNER_KEY_BYTES, SizeClass
 from ccinit.values import frozen
 
 MIB = 1 << 20
@@ -37,8 +37,6 @@ KBS_VSOCK_PORT = 1025
 _WORKLOAD_PORT = 8006  # of ccinit.formats.planes.workload_api, which imports more than a number
 
 _NO_DEBUG: tuple[bool, VerityParameters | None] = (False, None)
-LOG_PUBLIC_KEY_BYTES = 1184 + 32
-"""ML-KEM-768 encapsulation key (FIPS 203) followed by an X25519 public key (RFC 7748)."""
 
 
 class EnvelopePolicy(StrEnum):
@@ -313,9 +311,9 @@ def _read_log_key(fields: Fields) -> bytes:
         key = binascii.a2b_base64(fields.text("public_key"), strict_mode=True)
     except ValueError as error:  # of which `binascii.Error` is one
         raise FormatError("ccinit.log.public_key", "not base64") from error
-    if len(key) != LOG_PUBLIC_KEY_BYTES:
+    if len(key) != OWNER_KEY_BYTES:
         raise FormatError(
-            "ccinit.log.public_key", f"expected {LOG_PUBLIC_KEY_BYTES} bytes, found {len(key)}"
+            "ccinit.log.public_key", f"expected {OWNER_KEY_BYTES} bytes, found {len(key)}"
         )
     return key
 

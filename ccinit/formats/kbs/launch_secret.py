@@ -22,7 +22,13 @@ from ccinit.formats.encoding.digest import Digest, parse_digest
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.formats.encoding.json_text import encode_json
-from ccinit.formats.encoding.strict_json import JsonValue, members, parse_json, text_member
+from ccinit.formats.encoding.strict_json import (
+    MAX_INTEGER,
+    JsonValue,
+    members,
+    parse_json,
+    text_member,
+)
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.values import frozen
 
@@ -31,7 +37,6 @@ MAX_ENTRIES: Final = 64  # EFI_SECRET_NUM_FILES
 MAX_ENTRY_BYTES: Final = 64 * 1024  # OVMF's whole area has 3 KiB
 
 _GUID_PARTS: Final = (8, 4, 4, 4, 12)
-_LATEST: Final = 2**53 - 1
 _LOG_LABEL: Final = b"ccinit/log/launch/v1\0"
 
 
@@ -58,7 +63,7 @@ def parse_launch_statement(data: bytes) -> LaunchStatement:
         fields.integer("v", low=1, high=1)
         return LaunchStatement(
             initdata=parse_digest(fields.text("initdata"), "launch_statement.initdata"),
-            date=fields.integer("date", low=0, high=_LATEST),
+            date=fields.integer("date", low=0, high=MAX_INTEGER),
         )
 
 
