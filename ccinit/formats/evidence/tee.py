@@ -44,10 +44,9 @@ class Binding(Enum):
 
     A register is *extended* by the guest, once. A launch field was set by the host (a secret of the
     launch by the owner) before the guest's first instruction; the guest *compares*, or it would run
-    whatever the host made. Where
-    there is neither, the measured guest *states* the digest in what is signed with its measurement,
-    each time anew. The sample platform can do none of it: NOTHING binds its document, and it exists
-    for tests only.
+    whatever the host made. Where there is neither, the measured guest *states* the digest in what
+    is signed with its measurement, each time anew. The sample platform can do none of it: NOTHING
+    binds its document, and it exists for tests only.
     """
 
     EXTENDED = auto()

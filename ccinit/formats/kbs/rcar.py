@@ -122,7 +122,7 @@ def parse_nonce(text: str) -> Nonce:
 def parse_request_text(text: str) -> Nonce:
     """Check a nonce that is a verifier's request: printable ASCII; what it says is not read here.
 
-    Secure Execution is the one platform that has it: the request is JSON, and echoed as a text.
+    Platforms have it whose evidence is made in answer to one: `evidence_needs_request`.
 
     Raises:
         FormatError: `rcar.nonce`.

@@ -2,10 +2,9 @@
 
 Only what selects, checks, decrypts and starts an image is read; labels, history, other annotations
 and the rest are data without a meaning here, and unknown members are skipped as the specification
-demands.
-A document must be one thing only (CVE-2021-41190): its `mediaType`, the `Content-Type` it came
-with and its members have to agree. Digests of the documents are the caller's to verify, values of
-`User` are resolved by the `run` room.
+demands. A document must be one thing only (CVE-2021-41190): its `mediaType`, the `Content-Type` it
+came with and its members have to agree. Digests of the documents are the caller's to verify, values
+of `User` are resolved by the `run` room.
 """
 
 from collections.abc import Mapping
