@@ -8,12 +8,11 @@ refused request is kept or echoed except its msgid.
 import socket
 
 from ccinit.annotations import Protocol
-from ccinit.formats.planes.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
+from ccinit.formats.planes.host_rpc import METHODS, REPLY_BYTES, Method, Phase, RpcError, Value
 from ccinit.formats.planes.msgpack_rpc import (
     Request,
     encode_error,
     encode_result,
-    method_named,
     params_of,
 )
 from ccinit.values import frozen
@@ -58,7 +57,7 @@ class Answer:
 
 async def answer(request: Request, service: HostService) -> Answer:
     """Carry out one request and return its reply."""
-    method = method_named(request.method)
+    method = METHODS.get(request.method)
     if method is None:
         return Answer(encode_error(request.msgid, REPLY_BYTES, RpcError.BADREQ))
     params = params_of(method, request.params)

@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from ccinit.annotations import cast
 from ccinit.errors import FormatError
-from ccinit.formats.planes.host_rpc import METHODS, Method, RpcError, Value, is_valid
+from ccinit.formats.planes.host_rpc import Method, RpcError, Value, is_valid
 from ccinit.formats.planes.msgpack_stream import Caps, ValueReader
 from ccinit.values import frozen
 
@@ -206,8 +206,3 @@ def _pad(size: int) -> bytes:
     if size <= _BIN16_MAX:
         return struct.pack(">BH", 0xC5, size - 3) + bytes(size - 3)
     return struct.pack(">BI", 0xC6, size - 5) + bytes(size - 5)
-
-
-def method_named(name: str) -> Method | None:
-    """The method of that name, if the host plane has it."""
-    return METHODS.get(name)
