@@ -65,7 +65,7 @@ def parse_jwe(data: bytes, recipient: PublicJwk) -> Jwe:
     if not isinstance(header, Mapping):
         raise FormatError("jwe.header.type", "expected an object")
     return Jwe(
-        additional_data=_ascii(value["protected"]),
+        additional_data=str(value["protected"]).encode(),  # decoded above, so ASCII text
         ephemeral_key=_read_header(header, recipient),
         encrypted_key=decode_base64url(value["encrypted_key"], "jwe.encrypted_key"),
         iv=decode_base64url(value["iv"], "jwe.iv"),
@@ -140,8 +140,3 @@ def decrypt_content(
         return Secret(AESGCM(content_key).decrypt(iv, ciphertext + tag, additional_data))
     except InvalidTag:
         raise undecryptable() from None
-
-
-def _ascii(value: JsonValue) -> bytes:
-    # decode_base64url has found it to be ASCII text.
-    return value.encode("ascii") if isinstance(value, str) else b""

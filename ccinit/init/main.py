@@ -144,7 +144,7 @@ async def _handle_signals(guest: EarlyGuest) -> None:
                 from ccinit.kernel.process import reap_orphans  # noqa: PLC0415  # none before CONFIG
 
                 reap_orphans()
-            elif number in _STOP_SIGNALS:
+            else:
                 guest.service.stopping.set()
 
 
