@@ -12,8 +12,6 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.cca_token import RealmClaims, encode_cca_evidence, parse_cca_token
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 
-PROVIDER = "arm_cca_guest"
-
 TokenSource = Callable[[bytes], bytes]
 """Gives the token over a challenge of 64 bytes."""
 

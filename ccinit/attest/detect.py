@@ -145,7 +145,7 @@ TABLE = (
     Row(
         name="snp",
         paths=("/sys/devices/platform/sev-guest",),
-        provider="sev_guest",
+        provider=tsm.SEV_GUEST,
         tee=Tee.SNP,
         devices=("/dev/sev-guest",),
         device="sev_guest",
@@ -153,7 +153,7 @@ TABLE = (
     Row(
         name="tdx",
         paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest"),
-        provider="tdx_guest",
+        provider=tsm.TDX_GUEST,
         tee=Tee.TDX,
         files=(Node(name="tdx_guest", path="/dev/tdx_guest", writable=True),),
         extras=(Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False),),
@@ -181,7 +181,7 @@ TABLE = (
     Row(
         name="cca",
         paths=("/sys/devices/platform/arm-cca-dev",),
-        provider="arm_cca_guest",
+        provider=tsm.CCA_GUEST,
         tee=Tee.CCA,
         unreachable="tokens need configfs-tsm and the arm_cca_guest driver of Linux 6.13 or later",
     ),
@@ -219,7 +219,7 @@ TABLE = (
         devices_are_signs=False,
         device="tpm",
         register_in_device=True,
-        beside="sev_guest",
+        beside=tsm.SEV_GUEST,
         open_report=tsm.open_vtpm_entry,
         unreachable="its vTPM is not there, or nothing reports it: that takes configfs-tsm",
     ),

@@ -14,9 +14,6 @@ from ccinit.formats.evidence.snp_report import SnpReport, parse_snp_report
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 from ccinit.kernel.tsm import TsmReport
 
-PROVIDER = "sev_guest"
-
-
 ReportSource = Callable[[bytes], TsmReport]
 """Gives the report over its argument, and the certificate table, which may be empty."""
 

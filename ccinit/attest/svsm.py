@@ -32,9 +32,6 @@ from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
 from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 from ccinit.kernel.tsm import TsmReport
 
-PROVIDER = "sev_guest"
-
-
 ServiceSource = Callable[[], TsmReport]
 """Gives the vTPM's report over the report data that it was asked for."""
 

@@ -15,8 +15,6 @@ from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
 
-PROVIDER = "tdx_guest"
-
 QuoteSource = Callable[[bytes], bytes]
 """Gives the quote over 64 bytes of report data."""
 

@@ -35,6 +35,9 @@ OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
 ATTRIBUTES = ("provider", "generation", "outblob")
 GENERATION_AFTER = "generation_after"
 OPTIONAL_ATTRIBUTES = ("auxblob", "manifestblob")
+SEV_GUEST, TDX_GUEST, CCA_GUEST = "sev_guest", "tdx_guest", "arm_cca_guest"
+"""The drivers, as `provider` names them."""
+
 SVSM, VTPM_SERVICE = "svsm", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
 
 # The secure processor is shared by all guests of a host, and refuses for a while when it is busy.

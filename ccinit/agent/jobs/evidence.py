@@ -11,7 +11,6 @@ from ccinit.agent.jobs.messages.evidence import (
     EvidenceRequest,
 )
 from ccinit.agent.processes.child import JobChannel
-from ccinit.attest import cca, snp, svsm, tdx
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
 from ccinit.attest.cca import CcaAttester
@@ -26,7 +25,7 @@ from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tdx_guest import read_event_log
 from ccinit.kernel.tpm import TpmDevice
-from ccinit.kernel.tsm import TsmReport, read_report
+from ccinit.kernel.tsm import CCA_GUEST, SEV_GUEST, TDX_GUEST, TsmReport, read_report
 from ccinit.kernel.uv import retrieve_measurement
 
 
@@ -58,7 +57,7 @@ def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
         return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
 
     def source(_report_data: bytes) -> TsmReport:
-        return read_report(fds, snp.PROVIDER)
+        return read_report(fds, SEV_GUEST)
 
     return SnpAttester(source)
 
@@ -67,14 +66,14 @@ def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
     """Return the Attester over a quote that was asked for, and both event logs."""
     firmware = read_event_log(fds["ccel"]) if "ccel" in fds else None
     return TdxAttester(
-        lambda _report_data: read_report(fds, tdx.PROVIDER).outblob,
+        lambda _report_data: read_report(fds, TDX_GUEST).outblob,
         join_event_logs(firmware, events),
     )
 
 
 def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
     """Return the Attester over a token that was asked for."""
-    return CcaAttester(lambda _challenge: read_report(fds, cca.PROVIDER).outblob)
+    return CcaAttester(lambda _challenge: read_report(fds, CCA_GUEST).outblob)
 
 
 def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
@@ -90,7 +89,7 @@ def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttes
     """Return the Attester over the vTPM's device and a report of it that was asked for."""
     return SvsmAttester(
         TpmDevice(fds["tpm"]),
-        lambda: read_report(fds, svsm.PROVIDER),
+        lambda: read_report(fds, SEV_GUEST),
         request=request.request,
         nonce=random_bytes(32),
     )

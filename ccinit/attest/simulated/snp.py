@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from ccinit.attest.snp import PROVIDER
 from ccinit.formats.evidence.snp_report import (
     ECDSA_P384_SHA384,
     SIGNATURE_PART_BYTES,
@@ -23,6 +22,7 @@ from ccinit.formats.evidence.snp_report import (
     SnpReport,
     TcbVersion,
 )
+from ccinit.kernel.tsm import SEV_GUEST
 from ccinit.values import replace
 
 MEASUREMENT = hashlib.sha384(b"ccinit simulated launch").digest()
@@ -61,7 +61,7 @@ _CERTIFICATE = (
 def make_files(host_data: bytes, report_data: bytes) -> Mapping[str, bytes]:
     """Return an entry's attributes by name, as configfs-tsm has them."""
     return {
-        "provider": PROVIDER.encode() + b"\n",
+        "provider": SEV_GUEST.encode() + b"\n",
         "generation": b"2\n",
         "generation_after": b"2\n",
         "outblob": make_report(host_data, report_data),

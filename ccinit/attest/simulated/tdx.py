@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ccinit.attest.tdx import PROVIDER
 from ccinit.formats.tcg.event_log import (
     END_OF_RECORDS,
     Algorithm,
@@ -25,6 +24,7 @@ from ccinit.formats.tcg.event_log import (
     encode_header,
     replay,
 )
+from ccinit.kernel.tsm import TDX_GUEST
 
 _SHA384 = Algorithm.SHA384
 _SEPARATOR, _CONFIG_FLAGS, _EVENT_TAG, _APPLICATION = 0x4, 0xA, 0x6, 0x80000003
@@ -116,7 +116,7 @@ def make_files(mrconfigid: bytes, report_data: bytes) -> Mapping[str, bytes]:
     `td_report` stands for the device's answer, `ccel` for firmware's memory.
     """
     return {
-        "provider": PROVIDER.encode() + b"\n",
+        "provider": TDX_GUEST.encode() + b"\n",
         "generation": b"2\n",
         "generation_after": b"2\n",
         "outblob": make_quote(mrconfigid, report_data),
