@@ -5,7 +5,6 @@ import hashlib
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import Tee
@@ -50,7 +49,7 @@ from guest_owner.pod_names import check_names
 from guest_owner.registration_files import parse_public_key
 from guest_owner.resource_contents import check_content, check_volume_key
 from measured_boot.command_line.argument_types import whole_number
-from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -81,7 +80,7 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
     requirements = add_command(commands, "requirements", summary)
     _add_file(requirements, "TOML file, as below")
-    _explain_form(requirements, requirements_module, tdx_requirements_module)
+    explain_form(requirements, requirements_module, tdx_requirements_module)
     requirements.add_argument(
         "--platform", required=True, choices=[tee.value for tee in DEMANDING], help="the TEE"
     )
@@ -125,7 +124,7 @@ def _add_issuer(commands: Subparsers) -> None:
     summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
     issuer = add_command(commands, "issuer", summary)
     _add_file(issuer, "TOML file, as below")
-    _explain_form(issuer, issuer_module)
+    explain_form(issuer, issuer_module)
     issuer.add_argument(
         "--keys",
         required=True,
@@ -164,12 +163,6 @@ def _add_identity(commands: Subparsers) -> None:
 def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
     add_state(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help=summary)
-
-
-def _explain_form(parser: argparse.ArgumentParser, *modules: ModuleType) -> None:
-    """Have `--help` show the form of a file as it is told where the file is read."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "\n".join(module.__doc__ or "" for module in modules)
 
 
 def _add_name(parser: argparse.ArgumentParser, default: str) -> None:

@@ -5,6 +5,7 @@ Each sets `func`, a function from the parsed arguments to an exit status, as arg
 
 import argparse
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import TypeAlias
 
 # argparse has no public name for what `add_subparsers` returns.
@@ -14,6 +15,12 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 def add_command(commands: Subparsers, name: str, summary: str) -> argparse.ArgumentParser:
     """Add a command, and return the parser that takes its arguments."""
     return commands.add_parser(name, help=summary, description=summary)
+
+
+def explain_form(parser: argparse.ArgumentParser, *modules: ModuleType) -> None:
+    """Have `--help` show the form of a file as it is told where the file is read."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(module.__doc__ or "" for module in modules)
 
 
 def run_chosen(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:

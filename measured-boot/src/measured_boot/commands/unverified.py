@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 
 from measured_boot.command_line.files import read_capped, reading
-from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 from measured_boot.image.pe import MAX_IMAGE_BYTES
+from measured_boot.unverified import realm_calls
 from measured_boot.unverified.realm_calls import MAX_LIST_BYTES, measure_calls
 from measured_boot.unverified.se_header import MAX_HEADER_BYTES, parse_se_header
 
@@ -21,7 +22,8 @@ def add_unverified(commands: Subparsers) -> None:
     parser = add_command(commands, "unverified", summary)
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     cca = add_command(kinds, "cca", "Compute the RIM of a realm from the calls that built it.")
-    cca.add_argument("calls", type=Path, help="JSON (measured_boot.unverified.realm_calls)")
+    cca.add_argument("calls", type=Path, help="JSON file, as below")
+    explain_form(cca, realm_calls)
     cca.set_defaults(func=_measure_realm)
     se = add_command(kinds, "se", "Show digests and tag of a Secure Execution header.")
     se.add_argument("header", type=Path, help="the header, cut out of an image by pvextract-hdr")
