@@ -17,8 +17,8 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
 from ccinit.formats.initdata.document import (
+    DISK_ALIGNMENT_BYTES,
     HEADER_BYTES,
-    SECTOR_BYTES,
     decompress_document,
     parse_header,
 )
@@ -195,7 +195,7 @@ def test_document_and_disk_are_made_by_the_page_alone(tmp_path: Path) -> None:
     (tmp_path / "initdata.toml").write_text(document)
     subprocess.run(["bash", "-euc", example("sh")], cwd=tmp_path, check=True)
     image = (tmp_path / "initdata.img").read_bytes()
-    assert len(image) % SECTOR_BYTES == 0
+    assert len(image) % DISK_ALIGNMENT_BYTES == 0
     member = image[HEADER_BYTES:][: parse_header(image[:HEADER_BYTES])]
     assert decompress_document(member) == document.encode()
     found = parse_configuration(document.encode())

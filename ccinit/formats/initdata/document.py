@@ -23,7 +23,8 @@ MAGIC = b"initdata"
 HEADER_BYTES = 16
 MAX_COMPRESSED_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 20
-SECTOR_BYTES = 512
+DISK_ALIGNMENT_BYTES = 4096
+"""A disk's size has to be whole sectors, or its last ones cannot be read; the largest have this."""
 
 _VERSION = "0.1.0"
 _AGENT_POLICY = "policy.rego"
@@ -122,7 +123,7 @@ def _read_data(data: Fields, algorithm: str) -> Initdata:
 
 
 def encode_device_image(document: bytes) -> bytes:
-    """Make the block-device image of a document, padded to whole sectors."""
+    """Make the block-device image of a document, padded to whole sectors of any disk."""
     member = zlib.compress(document, level=9, wbits=_GZIP_WBITS)
     image = MAGIC + len(member).to_bytes(8, "little") + member
-    return image + bytes(-len(image) % SECTOR_BYTES)
+    return image + bytes(-len(image) % DISK_ALIGNMENT_BYTES)

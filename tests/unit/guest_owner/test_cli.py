@@ -95,7 +95,7 @@ def test_initdata_make_show_and_register(
     assert (parsed.config_toml, parsed.pod_toml) == (CONFIG, POD)
     raw = image.read_bytes()
     assert decompress_document(raw[16 : 16 + parse_header(raw[:16])]) == document.read_bytes()
-    assert len(raw) % 512 == 0
+    assert len(raw) % 4096 == 0
 
     shown = []
     for path in (document, image):
