@@ -20,6 +20,7 @@ from ccinit.formats.pod.system_calls import FORBIDDEN
 Rule: TypeAlias = dict[str, object]
 
 EPERM: Final = 1
+E2BIG: Final = 7
 ENOSYS: Final = 38
 EPROTONOSUPPORT: Final = 93
 EAFNOSUPPORT: Final = 97
@@ -33,6 +34,7 @@ NETLINK_ROUTE: Final = 0
 _ALLOW: Final = "SCMP_ACT_ALLOW"
 _ERRNO: Final = "SCMP_ACT_ERRNO"
 _EQUAL: Final = "SCMP_CMP_EQ"
+_AT_MOST: Final = "SCMP_CMP_LE"
 _GREATER: Final = "SCMP_CMP_GT"
 _MASKED: Final = "SCMP_CMP_MASKED_EQ"
 
@@ -58,9 +60,9 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
             " getcwd chdir fchdir chroot mkdir mkdirat rmdir unlink unlinkat rename renameat"
             " renameat2 link linkat symlink symlinkat mknod mknodat truncate umask chmod"
             " fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat"
-            " futimesat getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr"
-            " llistxattr flistxattr removexattr lremovexattr fremovexattr inotify_init"
-            " inotify_init1 inotify_add_watch inotify_rm_watch"
+            " futimesat getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr"
+            " lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch"
+            " inotify_rm_watch"
         ),
     ),
     (
@@ -147,6 +149,13 @@ REFUSED_UNASKED: Final[tuple[tuple[str, str], ...]] = (
 )
 """Reasons, and calls that fail with EPERM unless the manifest allows them."""
 
+MAX_ATTRIBUTE_BYTES: Final = 4096
+"""Of an extended attribute: what fits into a block of ext4, so into a scratch disk.
+
+On a tmpfs the kernel takes 64 KiB. Those of an ACL stay in memory that it counts for nobody, 128 of
+it for each file; the file itself is counted, with one.
+"""
+
 # execution domains that exist, and the "tell me" value; others switch on emulations
 _PERSONALITIES: Final = (0x0, 0x8, 0x40000, 0x20000, 0x20008, 0xFFFF_FFFF)
 
@@ -166,6 +175,7 @@ def workload_seccomp(changes: Seccomp) -> dict[str, object]:
         "personality": [
             _rule("personality", _ALLOW, (0, _EQUAL, value, 0)) for value in _PERSONALITIES
         ],
+        **{name: _attribute_rules(name) for name in ("setxattr", "lsetxattr", "fsetxattr")},
     }
     unasked = {name for names in allowed for name in names} | filtered.keys()
     added = [name for name in changes.allow if name not in unasked]
@@ -227,6 +237,15 @@ def _clone_rules() -> list[Rule]:
             _rule("clone", _ERRNO, (0, _MASKED, flag, flag), errno=EPERM)
             for flag in _NEW_NAMESPACES
         ),
+    ]
+
+
+def _attribute_rules(name: str) -> list[Rule]:
+    """Allow small values, and answer large ones as the kernel does what is too large for it."""
+    size = 3  # the argument's place: path or descriptor, name, value, size
+    return [
+        _rule(name, _ALLOW, (size, _AT_MOST, MAX_ATTRIBUTE_BYTES, 0)),
+        _rule(name, _ERRNO, (size, _GREATER, MAX_ATTRIBUTE_BYTES, 0), errno=E2BIG),
     ]
 
 

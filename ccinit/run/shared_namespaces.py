@@ -24,6 +24,7 @@ from ccinit.values import frozen
 
 _PAGE: Final = 4096
 _SEMAPHORES: Final = "32000 32000 500 1024"  # SEMMSL SEMMNS SEMOPM SEMMNI, proc(5); 64 bytes each
+_FILE_BYTES: Final = 16 << 10  # as for each of a container's own; see `ccinit.run.spec`
 _QUEUE_BYTES: Final = 1 << 20  # of 16 384 messages of a byte, the most that one holds
 _LEAST_QUEUES: Final = 16
 
@@ -61,7 +62,8 @@ def open_shared_ipc(ipc: str, shm: str, shm_bytes: int) -> None:
         write_sysctl("kernel.msgmni", str(max(_LEAST_QUEUES, shm_bytes // _QUEUE_BYTES)))
         bind_namespace(namespace_file("self", NamespaceKind.IPC), ipc)
     try:
-        mount("shm", shm, "tmpfs", CONFINED, f"mode=1777,size={shm_bytes}")
+        options = f"mode=1777,size={shm_bytes},nr_inodes={shm_bytes // _FILE_BYTES}"
+        mount("shm", shm, "tmpfs", CONFINED, options)
     except BaseException:
         release_namespace(ipc)
         raise

@@ -71,12 +71,15 @@ READONLY_PATHS: Final = (
 SHM: Final = "/dev/shm"  # noqa: S108
 _SHARED_SHM_OPTIONS: Final = "bind private nosuid noexec nodev rw"
 
+# A file there may have 8 KiB of ACLs, which nobody counts either: a file for 16 KiB of /dev/shm.
+_DEV_OPTIONS: Final = "nosuid noexec strictatime mode=755 size=64k nr_inodes=1024"
+_SHM_OPTIONS: Final = "nosuid noexec nodev mode=1777 size=64m nr_inodes=4096"
 _DEVPTS_OPTIONS: Final = "nosuid noexec newinstance ptmxmode=0666 mode=0620"
 _KERNEL_MOUNTS: Final = (
     ("/proc", "proc", "proc", "nosuid noexec nodev"),
-    ("/dev", "tmpfs", "tmpfs", "nosuid noexec strictatime mode=755 size=64k"),
+    ("/dev", "tmpfs", "tmpfs", _DEV_OPTIONS),
     ("/dev/pts", "devpts", "devpts", f"{_DEVPTS_OPTIONS} max={MAX_TERMINALS}"),
-    (SHM, "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=64m"),
+    (SHM, "tmpfs", "shm", _SHM_OPTIONS),
     ("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
     ("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
     ("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev ro"),

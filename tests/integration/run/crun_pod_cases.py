@@ -7,13 +7,14 @@ from ccinit.formats.pod.seccomp import Seccomp
 from tests.vm.guest.containers import container, supervise, workload
 
 CALLS = (
-    "import ctypes, errno, json\n"
+    "import ctypes, errno, json, os\n"
     "libc = ctypes.CDLL(None, use_errno=True)\n"
     "libc.syscall.restype = ctypes.c_long\n"
     "def call(number, *arguments):\n"
     "    converted = [ctypes.c_long(one) if type(one) is int else one for one in arguments]\n"
     "    result = libc.syscall(ctypes.c_long(number), *converted)\n"
     "    return errno.errorcode[ctypes.get_errno()] if result < 0 else 'ok'\n"
+    "file, large = os.memfd_create('file'), ctypes.create_string_buffer(4097)\n"
     "empty = ctypes.create_string_buffer(256)\n"
     "print(json.dumps({\n"
     "    'adjtimex': call(159, empty),\n"
@@ -22,6 +23,8 @@ CALLS = (
     "    'inet': call(41, 2, 1, 0),\n"
     "    'vsock': call(41, 40, 1, 0),\n"
     "    'mount': call(165, 0, 0, 0, 0, 0),\n"
+    "    'attribute': call(190, file, b'user.x', large, 4096, 0),\n"
+    "    'large attribute': call(190, file, b'user.x', large, 4097, 0),\n"
     "    'clone3': call(435, 0, 0),\n"
     "    'getpid': call(39),\n"
     "}))"

@@ -79,6 +79,7 @@ def read_ipc() -> None:
             "queues": os.listdir("/dev/mqueue"),  # noqa: PTH208
             "options": sorted(set(row[5].split(",")) & {"rw", "nosuid", "nodev", "noexec"}),
             "size": size.f_frsize * size.f_blocks,
+            "files": size.f_files,
             "hostname": os.uname().nodename,
         }
     )

@@ -48,6 +48,7 @@ def test_shared_ipc_is_one_for_those_who_share_it_and_none_for_others() -> None:
     assert (c["note"], c["segment"], c["queues"]) == (None, NO_SEGMENT, [])
     assert d == b
     assert (b["size"], c["size"]) == (SHM_BYTES, 64 << 20)
+    assert (b["files"], c["files"]) == (SHM_BYTES >> 14, 4096)
     assert b["options"] == c["options"] == ["nodev", "noexec", "nosuid", "rw"]
     assert b["hostname"] == c["hostname"] == "pod"
 

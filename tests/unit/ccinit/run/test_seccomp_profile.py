@@ -15,6 +15,7 @@ DEFAULT = Seccomp()
 GROUPS = (*ALLOWED, *FORBIDDEN, *REFUSED_UNASKED)
 OPERATORS: dict[str, Callable[[int, int, int], bool]] = {
     "SCMP_CMP_EQ": lambda given, value, _: given == value,
+    "SCMP_CMP_LE": lambda given, value, _: given <= value,
     "SCMP_CMP_GT": lambda given, value, _: given > value,
     "SCMP_CMP_MASKED_EQ": lambda given, mask, value: given & mask == value,
 }
@@ -100,6 +101,15 @@ def test_profile_allows_known_personalities_only() -> None:
     assert answer("personality", 0x0400000) == 38
 
 
+@pytest.mark.parametrize("name", ["setxattr", "lsetxattr", "fsetxattr"])
+def test_profile_lets_no_attribute_be_larger_than_a_disk_takes(name: str) -> None:
+    for size in (0, 1, 4096):
+        assert answer(name, 0, 0, 0, size, 0) == 0
+    for size in (4097, 65536, (1 << 32) + 1):
+        assert answer(name, 0, 0, 0, size, 0) == 7
+    assert answer(name, 0, 0, 0, 1, 0, changes=Seccomp(deny=(name,))) == 1
+
+
 def test_profile_lets_programs_run() -> None:
     for name in ("read", "write", "execve", "futex", "epoll_wait", "mmap", "exit_group", "openat"):
         assert answer(name) == 0
@@ -113,7 +123,7 @@ def test_call_that_the_manifest_allows_passes_and_nothing_else_does(name: str) -
     others = [*KNOWN.split(), "a_call_of_the_year_2040"]
     others.remove(name)
     for other in others:
-        assert answer(other, 40, 0, 0, changes=changes) == answer(other, 40, 0, 0), other
+        assert answer(other, 40, 0, 0, 0, changes=changes) == answer(other, 40, 0, 0, 0), other
 
 
 @pytest.mark.parametrize("name", ["chmod", "socket", "clone", "personality", "socketpair"])
