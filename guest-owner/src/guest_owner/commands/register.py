@@ -294,9 +294,11 @@ def _resource(arguments: argparse.Namespace) -> int:
     store = _store(arguments, "resource")
     with changing(store.root):
         _keep_volume_key(store, uri, data, kind)
+        loses_envelope = _loses_envelope(store, uri, body)
         with naming(arguments.file):
             store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
+    _tell_bare(loses_envelope=loses_envelope)
     if arguments.create:
         print("note: once the volume is made, register its key again without --create: as long as")
         print("that stands, a host's blank disk is formatted and taken for the volume")
@@ -333,6 +335,29 @@ def _keep_volume_key(
         raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
 
 
+def _loses_envelope(store: Store, uri: ResourceUri, body: bytes) -> bool:
+    """Whether a resource is in an envelope, and would not be any more with this body."""
+    try:
+        stored = store.read_resource(uri)
+    except VerificationError:  # there is none
+        return False
+    return _is_envelope(stored) and not _is_envelope(body)
+
+
+def _is_envelope(body: bytes) -> bool:
+    try:
+        parse_envelope(body)
+    except FormatError:
+        return False
+    return True
+
+
+def _tell_bare(*, loses_envelope: bool) -> None:
+    if loses_envelope:
+        print("note: what it replaces was in an envelope: if the pod's kbs.envelope is")
+        print('"required", its guests refuse this; register it again with --envelope')
+
+
 def _image_policy(arguments: argparse.Namespace) -> int:
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     data = read_capped(arguments.file, MAX_POLICY_BYTES)
@@ -344,8 +369,10 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     store = _store(arguments, "image-policy")
     with changing(store.root):
         _keep_volume_key(store, uri, data, EnvelopeKind.FILE)
+        loses_envelope = _loses_envelope(store, uri, body)
         store.write_resource(uri, body)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
+    _tell_bare(loses_envelope=loses_envelope)
     for resource in policy.resources():
         print(f"it names {resource}: register the key there, too")
     return 0

@@ -339,6 +339,29 @@ def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
     assert "`guest-owner unregister resources/ccinit/a/tls-identity` first" in told
 
 
+def test_resource_that_is_in_no_envelope_any_more_is_told(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever replaces a secret and leaves --envelope away ends each guest that boots."""
+    uri = ResourceUri("ccinit", "shop", "file-token")
+    secret = write(tmp_path / "secret", b"secret")
+    in_envelope = ("--kind", "file", "--envelope")
+    register = ("register", "resource", "--state", state, uri)
+
+    def told(path: Path, *options: str) -> bool:
+        assert run(*register, path, *options) == 0
+        return "was in an envelope" in capsys.readouterr().out
+
+    said = [told(secret, *options) for options in ((), in_envelope, in_envelope, (), ())]
+    assert said == [False, False, False, True, False]
+    assert not told(secret, *in_envelope)
+    made_elsewhere = write(tmp_path / "envelope", Store(state).read_resource(uri))
+    assert not told(made_elsewhere)
+    policy_file = write(tmp_path / "policy.json", policy({"type": "reject"}))
+    assert run("register", "image-policy", "--state", state, uri, policy_file) == 0
+    assert "was in an envelope" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", ["ccinit/shop/log-psk", "ccinit/tls-identity/shop", "a/b/c"])
 def test_identity_is_minted_only_under_the_name_that_a_guest_asks_for(
     state: Path, path: str, capsys: pytest.CaptureFixture[str]
