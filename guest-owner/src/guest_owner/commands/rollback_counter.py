@@ -2,7 +2,9 @@
 
 import argparse
 
+from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
+from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
 from guest_owner.arguments import add_state
 from guest_owner.kbs.counters import Counters
@@ -34,13 +36,23 @@ def _register(arguments: argparse.Namespace) -> int:
     check_names("counter", pod=arguments.pod, volume=arguments.volume)
     uri = counter_uri(arguments.pod, arguments.volume)
     counters = Counters(Store(arguments.state).root)
-    value = arguments.value or 0
+    value, before = arguments.value or 0, _read_if_there(counters, uri)
     told = f"{uri} at {value}"
     with recorded(arguments.state, "register rollback-counter", registered=told):
         if arguments.value is None:
             counters.begin(uri)
         else:
             counters.set(uri, arguments.value)
+    if before > value:
+        print(f"note: it was at {before}: disks from {value} on, older ones, are accepted again")
     print(f"registered {uri}, at {value}")  # not read: what has been done would seem to fail
     print(f"the policy decides about it as about {counter_rule(uri)}")
     return 0
+
+
+def _read_if_there(counters: Counters, uri: PluginUri) -> int:
+    """Return what a counter is at; 0 if there is none, or a damaged one, which is replaced."""
+    try:
+        return counters.read(uri).value
+    except CcinitError:
+        return 0

@@ -301,6 +301,10 @@ def test_counter_begins_once_and_only_where_there_is_a_state(
     assert run(*register, state) == 1
     assert "is at 8" in error_of(capsys)
     assert Counters(state).read(counter_uri("shop", "data")).value == 8
+    capsys.readouterr()
+    for value, told in (("9", False), ("3", True), ("3", False)):
+        assert run(*register, state, "--value", value) == 0
+        assert ("note: it was at 9: disks from 3 on" in capsys.readouterr().out) is told
     assert run(*register, tmp_path / "absent") == 1
     assert "[state.missing]" in error_of(capsys)
     assert not (tmp_path / "absent").exists()
