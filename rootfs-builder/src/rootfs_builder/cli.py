@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
+from measured_boot.command_line.files import naming_place
 from measured_boot.command_line.subcommands import add_command, run_chosen
 from rootfs_builder.container_image import command as container_image_command
 from rootfs_builder.exclusive import exclusive
@@ -153,12 +154,15 @@ def _run_image(parsed: argparse.Namespace) -> int:
         offline=parsed.offline,
         progress=progress,
     )
-    for report in ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES):
+    with naming_place(workspace.staging):
+        reports = ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES)
+    for report in reports:
         print(report)
     if workspace.project is None:
-        DebugToolsBuild(packages=packages, output=output).run()
+        with naming_place(workspace.staging):
+            DebugToolsBuild(packages=packages, output=output).run()
     wheels = read_requirements(workspace.guest_requirements)
-    with exclusive(workspace.image_lock, progress):
+    with naming_place(output), exclusive(workspace.image_lock, progress):
         image_id = publish(output, read_lock(workspace), wheels, key)
     print(image_id)
     return 0

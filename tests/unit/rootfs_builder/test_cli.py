@@ -80,6 +80,33 @@ def test_failure_is_one_reason_and_one_detail(
     assert capsys.readouterr().err == "rootfs-builder: not as locked [lock.release]\n"
 
 
+@pytest.mark.parametrize("full", ["images", "debug tools", "publication"])
+def test_disk_that_is_full_is_named(
+    full: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(step: str) -> None:
+        if step == full:
+            Path("/dev/full").write_bytes(b"which tells no name")
+
+    def build(_build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
+        write("images")
+        return ()
+
+    def publish(*_: object) -> str:
+        write("publication")
+        return "an id"
+
+    monkeypatch.setattr(ImageBuild, "run", build)
+    monkeypatch.setattr(DebugToolsBuild, "run", lambda _build: write("debug tools"))
+    monkeypatch.setattr(cli, "publish", publish)
+    monkeypatch.setattr(cli, "exclusive", lambda *_: nullcontext())
+    output, staging = tmp_path / "image", Path.cwd() / "build" / "staging"
+    places = ["--builder-key", str(tmp_path / "key"), "--output", str(output)]
+    assert cli.main(["image", *places]) == 1
+    place = output if full == "publication" else staging.resolve()
+    assert f"rootfs-builder: {place}: No space left on device\n" in capsys.readouterr().err
+
+
 def test_unknown_profile_is_refused() -> None:
     with pytest.raises(SystemExit):
         cli.main(["image", "--profile", "debug"])

@@ -81,6 +81,21 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(error.reason, f"{path}: {error.detail}") from error
 
 
+@contextmanager
+def naming_place(place: Path) -> Iterator[None]:
+    """Let errors that name no file name `place`: so tells a write that it found no room.
+
+    Raises:
+        OSError: always with a name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(place)) from error
+        raise
+
+
 def require_apart(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
     """Refuse to replace what is read, and to write one file twice; None is none.
 

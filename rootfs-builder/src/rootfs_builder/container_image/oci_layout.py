@@ -20,7 +20,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import parse_digest
-from measured_boot.command_line.files import read_capped
+from measured_boot.command_line.files import naming_place, read_capped
 
 EPOCH: Final = 1_735_689_600
 """2025-01-01: the time of every file that no package brought, and the latest of all."""
@@ -241,12 +241,8 @@ def placing(layout: Path) -> Iterator[Path]:
     layout.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", suffix=".partial", dir=layout.parent) as folder:
         partial = Path(folder) / "layout"
-        try:
+        with naming_place(layout):
             yield partial
-        except OSError as error:
-            if error.filename is None:
-                raise OSError(error.errno, error.strerror, str(layout)) from error
-            raise
         partial.rename(layout)
 
 

@@ -24,6 +24,20 @@ from rootfs_builder.guest_image.import_closure import (
 _UNCHECKED_HASH = 0b01  # flags of PEP 552: hash-based, not checked
 
 
+def main() -> None:
+    """Do the job of standard input.
+
+    Raises:
+        SystemExit: with one line for who started this, if a file cannot be read or written.
+    """
+    job = json.load(sys.stdin)
+    try:
+        result = compile_job(job)
+    except OSError as error:  # a write that finds no room names no file
+        sys.exit(f"{error.filename or job['output']}: {error.strerror}")
+    json.dump(result, sys.stdout)
+
+
 def compile_job(job: dict[str, Any]) -> list[dict[str, str]]:
     """Compile the closure that `job` describes.
 
@@ -100,4 +114,4 @@ def _remove_columns(node: ast.AST) -> None:
 
 
 if __name__ == "__main__":
-    json.dump(compile_job(json.load(sys.stdin)), sys.stdout)
+    main()

@@ -1,7 +1,10 @@
 """Bytecode of a job does not depend on where or when it was compiled."""
 
+import io
+import json
 import marshal
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rootfs_builder.guest_image.module_compiler import compile_job, compile_module
+from rootfs_builder.guest_image.module_compiler import compile_job, compile_module, main
 
 UNCHECKED_HASH = 0b01
 LONG_LINES = """\
@@ -59,19 +62,21 @@ class Thing:
 
 
 def run(folder: Path, *, date: int) -> list[dict[str, str]]:
+    return compile_job(describe(folder, date=date))
+
+
+def describe(folder: Path, *, date: int) -> dict[str, Any]:
     source = folder / "site" / "main.py"
     source.parent.mkdir(parents=True)
     source.write_text("import fast\nVALUE = 'text'\n")
     os.utime(source, (date, date))
     (folder / "site" / "fast.abi3.so").write_text("library")
-    return compile_job(
-        {
-            "entries": ["main"],
-            "excluded": [],
-            "output": str(folder / "out"),
-            "roots": [{"path": str(folder / "site"), "nested": True, "target": "/usr/lib/ccinit"}],
-        }
-    )
+    return {
+        "entries": ["main"],
+        "excluded": [],
+        "output": str(folder / "out"),
+        "roots": [{"path": str(folder / "site"), "nested": True, "target": "/usr/lib/ccinit"}],
+    }
 
 
 def test_job_names_where_each_file_belongs(tmp_path: Path) -> None:
@@ -92,6 +97,22 @@ def test_job_names_where_each_file_belongs(tmp_path: Path) -> None:
 def test_bytecode_is_the_same_from_another_folder_at_another_time(tmp_path: Path) -> None:
     first, second = (run(tmp_path / name, date=date) for name, date in (("a", 1), ("b", 10**9)))
     assert Path(first[-1]["file"]).read_bytes() == Path(second[-1]["file"]).read_bytes()
+
+
+def test_disk_that_is_full_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = json.dumps(describe(tmp_path, date=0))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(job))
+    main()
+    assert [module["name"] for module in json.loads(capsys.readouterr().out)] == ["fast", "main"]
+    bytecode = tmp_path / "out" / "usr/lib/ccinit/main.pyc"
+    bytecode.unlink()
+    bytecode.symlink_to("/dev/full")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(job))
+    with pytest.raises(SystemExit, match=f"^{tmp_path / 'out'}: No space left on device$"):
+        main()
+    assert capsys.readouterr().out == ""
 
 
 def test_bytecode_is_never_checked_and_shows_the_guests_path(tmp_path: Path) -> None:
