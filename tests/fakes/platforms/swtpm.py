@@ -35,10 +35,18 @@ class Swtpm:
             stderr=subprocess.DEVNULL,  # a line for every client that leaves
         )
         deadline = time.monotonic() + 20
-        while not self._socket.exists():
+        while not self._accepts():
             assert self._process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def _accepts(self) -> bool:
+        """Whether it can be asked: its socket has a name before it listens."""
+        try:
+            os.close(self.connect())
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def tools(self, *command: str) -> None:
         """Run one command of tpm2-tools, and free the slots that it leaves taken."""
