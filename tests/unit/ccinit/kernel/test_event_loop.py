@@ -309,11 +309,15 @@ def test_deadline_passed_raises_its_reason() -> None:
     assert error.value.reason == "test.late"
 
 
-def test_deadline_kept_leaves_no_interrupt_behind() -> None:
+def test_deadline_kept_leaves_no_interrupt_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0.0]
+    monkeypatch.setattr("ccinit.kernel.event_loop.boottime", lambda: boottime() + passed[0])
+
     async def main() -> str:
-        async with deadline(0.2, "test.late"):
+        async with deadline(60, "test.late"):
             await sleep(0.001)
-        await sleep(0.3)
+        passed[0] += 120
+        await sleep(0.001)
         return "done"
 
     assert EventLoop().run(main()) == "done"

@@ -22,6 +22,7 @@ class Played:
                 self._ours.send(bytes(65536))
             except BlockingIOError:
                 break
+        self.seconds = 60.0 if writable else 0.01
         self.address: object = None
         self.is_closed = False
 
@@ -52,7 +53,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, played: Played) -> object:
 
     with monkeypatch.context() as patch:
         patch.setattr("ccinit.kernel.vsock_stream.socket.socket", make)
-        return EventLoop().run(connect_to_host(1025, 0.2))
+        return EventLoop().run(connect_to_host(1025, played.seconds))
 
 
 @pytest.mark.parametrize("at_once", [0, errno.EINPROGRESS])

@@ -8,12 +8,15 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import METHODS, Method, Phase, RpcError, Value
 from ccinit.formats.planes.msgpack_rpc import ReplyReader, encode_request
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop, deadline
 from ccinit.kernel.task import Event, readable, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.rpc.server import RpcLimits, serve
+from ccinit.values import replace
 
-LIMITS = RpcLimits(connections=2, request_seconds=0.1, reply_seconds=0.1)
+LIMITS = RpcLimits(connections=2, request_seconds=60.0, reply_seconds=60.0)
+HASTY = RpcLimits(connections=2, request_seconds=0.1, reply_seconds=60.0)
 STATE = METHODS["state"]
 
 
@@ -82,11 +85,11 @@ async def receive(peer: socket.socket, count: int = 64) -> bytes:
     return data
 
 
-def run(test: Callable[[Host], Coroutine[object, None, None]]) -> Host:
+def run(test: Callable[[Host], Coroutine[object, None, None]], limits: RpcLimits = LIMITS) -> Host:
     host, loop = Host(), EventLoop()
 
     async def main() -> None:
-        server = loop.start(serve(host.accept, host.service, LIMITS), "server")
+        server = loop.start(serve(host.accept, host.service, limits), "server")
         try:
             await test(host)
         finally:
@@ -208,12 +211,11 @@ def test_server_closes_an_unfinished_request_after_its_time_but_not_an_idle_peer
     async def test(host: Host) -> None:
         idle, slow = host.connect(), host.connect()
         slow.send(ask("state")[:-1])
-        await sleep(0.3)
         assert await receive(slow) == b""
         idle.send(ask("state"))
         assert len(await receive(idle)) == 64
 
-    run(test)
+    run(test, HASTY)
 
 
 def test_r81_server_closes_a_request_that_comes_byte_by_byte_after_the_same_time() -> None:
@@ -226,17 +228,22 @@ def test_r81_server_closes_a_request_that_comes_byte_by_byte_after_the_same_time
         with pytest.raises(BrokenPipeError):
             await drip(host.connect())
 
-    run(test)
+    run(test, HASTY)
 
 
-def test_server_gives_each_of_many_requests_its_own_time() -> None:
+def test_server_gives_each_of_many_requests_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0.0]
+    for module in ("kernel.event_loop", "rpc.server"):
+        monkeypatch.setattr(f"ccinit.{module}.boottime", lambda: boottime() + passed[0])
+
     async def test(host: Host) -> None:
         peer, state = host.connect(), ask("state")
         peer.send(state[:4])
+        await sleep(0)
         for _ in range(4):
-            await sleep(0.06)
+            passed[0] += 0.6 * LIMITS.request_seconds
             peer.send(state[4:] + state[:4])
-        assert len(await receive(peer, 4 * 64)) == 4 * 64
+            assert len(await receive(peer)) == 64
 
     run(test)
 
@@ -250,7 +257,7 @@ def test_server_closes_a_peer_that_does_not_take_its_reply() -> None:
         await sleep(0.5)
         assert len(await receive(peer, 40 * 65_664)) < 40 * 65_664
 
-    run(test)
+    run(test, replace(LIMITS, reply_seconds=0.1))
 
 
 def test_server_closes_connections_above_its_limit_and_takes_new_ones_later() -> None:

@@ -1,6 +1,7 @@
 """One connection of a container, over a socket pair."""
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -116,7 +117,14 @@ def test_expectation_that_cannot_be_met_is_refused_before_the_body(
 def test_word_to_go_on_has_the_deadline_of_the_request(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.05)
+    def clock() -> float:
+        """A minute passes between the word and the body."""
+        if not select.select([pair.ours], (), (), 0)[0]:
+            return 0.0
+        pair.ours.sendall(BODY)
+        return 60.0
+
+    monkeypatch.setattr(connection, "boottime", clock)
     pair.ours.sendall(HEAD)
     with pytest.raises(DeadlineError) as caught:
         pair.serve()
