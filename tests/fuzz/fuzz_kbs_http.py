@@ -241,7 +241,7 @@ def main(seconds: float, seed: int) -> int:
                 assert not loud.said, (data, loud.said[0].getMessage(), loud.said[0].exc_info)
     finally:
         logging.getLogger().removeHandler(loud)
-    trials.require(asked, one_in=3)
+    trials.require(asked, one_in=4)
     return trials.count
 
 
