@@ -41,7 +41,8 @@ _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----\nM"
 _WRITABLE: Final = 0o022
 _PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _NULL_DEVICE: Final = "dev/null"
-"""The one device of an initrd, which everybody may write to."""
+"""A device of an initrd, which everybody may write to."""
+_DEVICES: Final = frozenset({_NULL_DEVICE, "dev/urandom"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def _judge(member: Member) -> Iterator[str]:
         yield "a mode that gives rights"
     if member.mode & _WRITABLE and member.path != _NULL_DEVICE:
         yield "writable for others"
-    if not (stat.S_ISREG(member.mode) or stat.S_ISDIR(member.mode) or member.path == _NULL_DEVICE):
+    if not (stat.S_ISREG(member.mode) or stat.S_ISDIR(member.mode) or member.path in _DEVICES):
         yield "neither file nor folder nor link"
 
 

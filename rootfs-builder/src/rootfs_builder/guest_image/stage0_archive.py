@@ -63,6 +63,9 @@ def encode_stage0(
     """
     entries = [directory(path) for path in (*_MOUNT_POINTS, "modules", *folders_of(interpreter))]
     entries.append(character_device("dev/null", 1, 3, 0o666))
+    # Python starts by asking for a few random bytes, and is content with these where the kernel has
+    # no seed yet; without them it ends, and with it the guest, before it could say RANDOM.
+    entries.append(character_device("dev/urandom", 1, 9, 0o444))
     entries.append(regular_file("init", _INIT.encode(), 0o755))
     for module, data in contents.items():
         entries.append(regular_file(f"modules/{module.file_name}", data))

@@ -44,6 +44,7 @@ def test_common_archive_has_what_stage0_opens() -> None:
     assert found["modules/brd.ko"][1] == b"module"
     assert found["modules/tsm.ko"][1] == b"another"
     assert found["dev/null"][0] == 0o020666
+    assert found["dev/urandom"][0] == 0o020444  # else no Python starts before there is a seed
     assert found["usr/bin/python3.13"][0] == 0o100755
     assert {"dev", "proc", "sys"} <= found.keys()
     assert "dev/console" not in found
