@@ -207,7 +207,7 @@ def text_verdict(verdict: Verdict) -> Iterator[str]:
         case True:
             yield f"evidence   {_clean(verdict.guest)}"
         case False:
-            yield "evidence   DOES NOT VERIFY: anybody can have written this"
+            yield "evidence   DOES NOT VERIFY by what is registered now: anybody could write it"
     yield f"shared key {'in use' if verdict.mixed else 'not in use'}"
     for finding in verdict.findings:
         word = "OPEN " if finding.reason in _OPEN_REASONS else "WRONG"
