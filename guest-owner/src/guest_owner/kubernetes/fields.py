@@ -172,11 +172,19 @@ def read_tables(
     left_out: AbstractSet[str] = frozenset(),
     refused: AbstractSet[str] = frozenset(),
 ) -> Sequence[Mapping[str, Any]]:
-    """Return a list of such mappings; absent means empty."""
+    """Return a list of such mappings; absent means empty. An error tells of all of them."""
     found = value.get(key, [])
     if not isinstance(found, list):
         raise FormatError(f"kubernetes.{key}", "expected a list")
-    return [_read_entry(one, key, allowed, left_out, refused) for one in found]
+    entries, told = [], []
+    for one in found:
+        try:
+            entries.append(_read_entry(one, key, allowed, left_out, refused))
+        except FormatError as error:
+            told.append(error.detail)
+    if told:
+        raise FormatError(f"kubernetes.{key}", "; ".join(told))
+    return entries
 
 
 def _read_entry(

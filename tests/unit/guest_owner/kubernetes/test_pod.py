@@ -322,6 +322,17 @@ def test_refusal_says_what_takes_the_fields_place(hint: str, old: str, new: str)
     assert hint in caught.value.detail
 
 
+def test_refusal_tells_of_all_volumes_at_once() -> None:
+    """Else each run of the command tells of one more."""
+    more = "  - {name: conf, configMap: {name: x}}\n  - {name: data, persistentVolumeClaim: {}}\n"
+    with pytest.raises(FormatError) as caught:
+        convert(POD + more)
+    assert caught.value.reason == "kubernetes.volumes"
+    conf, data = caught.value.detail.split("; ")
+    assert conf.startswith("conf: cannot be taken over: configMap (")
+    assert data.startswith("data: cannot be taken over: persistentVolumeClaim (")
+
+
 def test_pod_says_who_its_containers_are_unless_they_say_it_themselves() -> None:
     of_pod = "spec:\n  securityContext: {runAsUser: 7, runAsGroup: 8, runAsNonRoot: true}"
     migrate, web = convert(POD.replace("spec:", of_pod, 1)).containers
