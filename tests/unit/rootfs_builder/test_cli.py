@@ -41,6 +41,7 @@ def test_image_builds_all_profiles_unless_told(
     tools: list[Path] = []
     monkeypatch.setattr(ImageBuild, "run", run)
     monkeypatch.setattr(DebugToolsBuild, "run", lambda build: tools.append(build.output))
+    monkeypatch.setattr(cli, "exclusive", lambda *_: nullcontext())
     key = str(tmp_path / "key.pem")
     output = tmp_path / "image"
     write_built_image(output)
