@@ -8,6 +8,7 @@ from what another one has replaced. The kernel frees either if a process dies.
 
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import PRIVATE_MODE
+from guest_owner.kbs.files import PRIVATE_MODE, find_mode
 
 LOCK_FILE: Final = "changes.lock"
 WAIT_SECONDS: Final = 5.0  # a change takes milliseconds, and a backup as long as it takes
@@ -32,13 +33,13 @@ def require_state(root: Path) -> None:
         ConfigError: `state.missing`; `state.directory`, it is something else; `state.read`.
     """
     try:
-        exists, is_directory = root.exists(), root.is_dir()
+        mode = find_mode(root)
     except OSError as error:  # a folder above it may not be entered
         raise ConfigError("state.read", f"cannot read {root}: {error.strerror}") from error
-    if not exists:
+    if mode is None:
         detail = f"{root} does not exist; make it with `guest-owner kbs init`"
         raise ConfigError("state.missing", detail)
-    if not is_directory:
+    if not stat.S_ISDIR(mode):
         raise ConfigError("state.directory", f"{root} is no directory, as a KBS's state is")
 
 

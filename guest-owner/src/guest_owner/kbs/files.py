@@ -228,14 +228,25 @@ def is_file(path: Path) -> bool:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
 
 
-def _is(kind: Callable[[int], bool], path: Path) -> bool:
-    """Whether there is something of a kind: from Python 3.14 on, pathlib hides every error."""
+def find_mode(path: Path) -> int | None:
+    """Return kind and mode of what has a name, None if there is nothing.
+
+    From Python 3.14 on, pathlib's `exists` and its like hide every error.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
     try:
-        return kind(path.stat().st_mode)
+        return path.stat().st_mode
     except OSError as error:
         if error.errno in _ABSENT:
-            return False
+            return None
         raise
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    mode = find_mode(path)
+    return mode is not None and kind(mode)
 
 
 def list_folder(directory: Path) -> list[Path]:

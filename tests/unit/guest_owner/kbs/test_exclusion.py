@@ -94,6 +94,9 @@ def test_lock_is_had_once_more_by_whoever_has_it_and_is_free_afterwards(tmp_path
     with pytest.raises(ConfigError) as caught, changing(tmp_path / "absent"):
         pass
     assert caught.value.reason == "state.missing"
+    with pytest.raises(ConfigError) as caught, changing(tmp_path / ("n" * 256)):
+        pass  # what cannot be looked at, on the other hand
+    assert caught.value.reason == "state.read"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import PRIVATE_MODE, sync_directory
+from guest_owner.kbs.files import PRIVATE_MODE, find_mode, sync_directory
 
 _NUMBER_DIGITS: Final = 6  # at least
 _MAX_HEAD_BYTES: Final = 4096
@@ -92,7 +92,7 @@ def chain_files(path: Path) -> tuple[Path, ...]:
         OSError: it cannot be looked at.
     """
     # A KBS that was stopped between two files has not begun the next one.
-    files = (*older_files(path), *((path,) if path.exists() else ()))
+    files = (*older_files(path), *(() if find_mode(path) is None else (path,)))
     for file in files:
         _require_regular(file)
     return files
@@ -167,7 +167,7 @@ def drop_unfinished(path: Path) -> int:
     Raises:
         OSError: it cannot be read or cut.
     """
-    if not path.exists():
+    if find_mode(path) is None:
         return 0
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)

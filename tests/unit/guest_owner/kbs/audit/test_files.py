@@ -327,6 +327,13 @@ def test_log_goes_on_after_a_crash_between_two_files(tmp_path: Path, torn: bytes
     assert [record["event"] for record in read_audit(path)] == ["attest", "rotation", "attest"]
 
 
+def test_log_that_cannot_be_looked_at_is_not_an_empty_one(tmp_path: Path) -> None:
+    assert not list(read_audit(tmp_path / "audit.jsonl"))
+    with pytest.raises(CcinitError) as caught:
+        list(read_audit(tmp_path / ("n" * 256) / "audit.jsonl"))
+    assert caught.value.reason == "audit.read"
+
+
 def test_numbers_of_older_files_grow_beyond_six_digits(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path).append(RECORD)
