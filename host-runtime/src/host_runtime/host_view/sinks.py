@@ -49,17 +49,17 @@ class TextSink:
 
     def bytes_seen(self) -> int:
         """See `Sink`."""
-        return self.path.stat().st_size - self._start() if self.path.exists() else 0
+        return self.path.stat().st_size - self._start() if _is_there(self.path) else 0
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`."""
-        if self.path.exists():
+        if _is_there(self.path):
             with self.path.open("rb") as file:
                 yield from _pieces(file, self._start(), self.path.stat().st_size)
 
     def content(self) -> bytes:
         """Return the whole content; for a guest that is known to write little."""
-        return self.path.read_bytes()[self._start() :] if self.path.exists() else b""
+        return self.path.read_bytes()[self._start() :] if _is_there(self.path) else b""
 
     def _start(self) -> int:
         with self.path.open("rb") as file:
@@ -85,7 +85,7 @@ class PanicSink:
             yield from _texts(_parse_event(line))
 
     def _lines(self) -> tuple[bytes, ...]:
-        if not self.events.exists():
+        if not _is_there(self.events):
             return ()
         lines = self.events.read_bytes().splitlines()
         return tuple(line for line in lines if _is_panic(_parse_event(line)))
@@ -118,7 +118,7 @@ class VariableSink:
         return frozenset(variable.key for variable in self._changed())
 
     def _changed(self) -> tuple[EfiVariable, ...]:
-        if not self.after.exists():
+        if not _is_there(self.after):
             return ()
         before = set(parse_variable_store(self.before.read_bytes()))
         flash = self.after.read_bytes()
@@ -146,7 +146,7 @@ class ErrorRecordSink:
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`."""
-        if self.store.exists():
+        if _is_there(self.store):
             records = self.store.read_bytes()[_ERROR_SLOT_BYTES:]  # the first is the header's
             for start in range(0, len(records), _ERROR_SLOT_BYTES):
                 if record := records[start : start + _ERROR_SLOT_BYTES].rstrip(b"\0"):
@@ -179,7 +179,7 @@ class VsockSink:
                     yield content
 
     def _was_made(self) -> bool:
-        return self.capture.exists() or incomplete_path(self.capture).exists()
+        return _is_there(self.capture) or _is_there(incomplete_path(self.capture))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +192,14 @@ class NetworkSink:
 
     def bytes_seen(self) -> int:
         """See `Sink`; payload, and whole packets where there is no payload to tell apart."""
-        if not self.capture.exists():
+        if not _is_there(self.capture):
             return 0
         with self.capture.open("rb") as file:
             return count_bytes(read_frames(file), self._source())
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`."""
-        if self.capture.exists():
+        if _is_there(self.capture):
             with self.capture.open("rb") as file:
                 yield from join_streams(read_frames(file), self._source()).values()
 
@@ -224,6 +224,19 @@ class DiskSink:
             with image.open("rb") as file:
                 for start, end in _extents(image):
                     yield from _pieces(file, start, end)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; pathlib's `exists` hides every error from Python 3.14 on.
+
+    Raises:
+        OSError: that cannot be told, and what nobody can read is not empty.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

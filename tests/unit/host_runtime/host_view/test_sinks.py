@@ -165,17 +165,28 @@ def test_firmwares_own_variables_do_not_count_but_are_searched(tmp_path: Path) -
     assert find_canaries({"key": CANARY}, [sink]) != ()
 
 
-def test_sinks_whose_files_were_never_made_are_empty(tmp_path: Path) -> None:
-    none = tmp_path / "none"
-    sinks: tuple[Sink, ...] = (
-        TextSink(name="serial", path=none, record=RECORD),
-        PanicSink(events=none),
-        VariableSink(before=none, after=none, record=RECORD),
-        VsockSink(capture=none),
-        NetworkSink(capture=none, mac=MAC),
-        DiskSink(images=()),
+def sinks_of(file: Path) -> tuple[Sink, ...]:
+    return (
+        TextSink(name="serial", path=file, record=RECORD),
+        PanicSink(events=file),
+        VariableSink(before=file, after=file, record=RECORD),
+        ErrorRecordSink(store=file),
+        VsockSink(capture=file),
+        NetworkSink(capture=file, mac=MAC),
     )
+
+
+def test_sinks_whose_files_were_never_made_are_empty(tmp_path: Path) -> None:
+    sinks = (*sinks_of(tmp_path / "none"), DiskSink(images=()))
     assert set(report_bytes(sinks).values()) == {0}
+
+
+@pytest.mark.parametrize("sink", sinks_of(Path("/", "n" * 256)), ids=lambda sink: sink.name)
+def test_sink_whose_file_cannot_be_looked_at_is_not_an_empty_one(sink: Sink) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        sink.bytes_seen()
+    with pytest.raises(OSError, match="File name too long"):
+        list(sink.pieces())
 
 
 def test_event_whose_line_was_cut_may_have_been_a_panic(tmp_path: Path) -> None:
@@ -234,9 +245,9 @@ def test_counting_what_a_guest_wrote_takes_no_room_for_it(
     assert most < 1 << 20
 
 
-def test_two_sinks_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_sinks_of_one_name_are_refused() -> None:
     sink = DiskSink(images=())
+    assert report_bytes((sink,)) == {"disks": 0}
     with pytest.raises(FormatError) as error:
         report_bytes((sink, sink))
     assert error.value.reason == "sinks.twice"
-    assert tmp_path.exists()
