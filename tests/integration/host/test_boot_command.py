@@ -70,7 +70,7 @@ def descendants(pid: int) -> dict[str, int]:
 
 
 def wait_until_gone(pids: dict[str, int]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive := [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)
