@@ -160,11 +160,12 @@ def test_events_that_others_bring_about_leave_room_for_the_guests_own(source: st
     while log.append(Kind.EVENT, source, b"once more"):
         pass
     assert log.append(Kind.EVENT, "ccinit", b"still here")
+    assert log.public_event(Phase.STOP, Code.OK)
     for _ in range(9999):
         log.append(Kind.EVENT, source, b"once more")
-    own = (b"before", b"still here")
+    own = (b"before", b"still here", bytes((Phase.STOP, Code.OK)))
     assert tuple(one.data for one in log.recent.since(0, 1 << 30) if one.source != source) == own
-    found = entries(log, kinds=frozenset({Kind.EVENT}))
+    found = entries(log, kinds=frozenset({Kind.EVENT, Kind.CODE}))
     assert tuple(entry.data for entry in found if entry.source != source) == own
 
 
@@ -204,6 +205,17 @@ def test_log_signs_at_least_every_64_records() -> None:
         assert log.append(Kind.STDOUT, "web", b"x")
     result = read(drain(log))
     assert result.records - result.signed < 64
+    log.sign()
+    result = read(drain(log))
+    assert result.signed == result.records
+    assert [finding.reason for finding in result.findings] == ["unseal.end"]
+
+
+def test_log_before_attestation_is_signed_when_asked() -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"evidence")
+    log.public_event(Phase.NET, Code.OK)
     log.sign()
     result = read(drain(log))
     assert result.signed == result.records
