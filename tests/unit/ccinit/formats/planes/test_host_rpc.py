@@ -96,6 +96,7 @@ def test_every_method_says_why_it_does_not_leak_and_is_closed_before_listen() ->
         (Uint(8), 256), (Uint(8), -1), (Uint(8), True), (Uint(8), 1.0),
         (Binary(2), b"x"), (Binary(2), b"xxx"), (BinaryUpTo(2), b"xxx"), (Boolean(), 1),
         (ListUpTo(1, 1), (b"x", b"x")), (ListUpTo(1, 1), (b"xx",)), (ListUpTo(1, 1), b"x"),
+        (Binary(2), "xx"), (BinaryUpTo(2), "xx"), (ListUpTo(1, 1), ("x",)), (ListUpTo(1, 1), b""),
     ],
 )  # fmt: skip
 def test_value_outside_its_kind_is_invalid(kind: Kind, value: object) -> None:

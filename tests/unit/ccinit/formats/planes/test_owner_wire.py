@@ -131,6 +131,8 @@ def test_anything_else_breaks_the_stream_for_good(value: object) -> None:
         [1, 1, [4, "a", "b" * 1025], None],
         [True, 1, None, [1]],
         [1, 1, [4, "a"], None],
+        [1, 1, None, [1.5]],
+        [2, "data", [1, 2, bytes(WINDOW_BYTES + 1)]],
         [0, 1, "logs", []],
     ],
 )
