@@ -338,16 +338,25 @@ def test_token_service_elsewhere_learns_no_password() -> None:
     assert len(harness.http.seen) == 1
 
 
-def test_redirect_leaves_the_authorization_behind() -> None:
+@pytest.mark.parametrize(
+    ("origin", "sent"),
+    [
+        ("https://cdn.example", None),
+        (f"https://{HOST}:8443", None),
+        (f"https://{HOST}", "Basic bWU6c2VjcmV0"),
+        (f"https://{HOST}:443", "Basic bWU6c2VjcmV0"),
+    ],
+)
+def test_redirect_leaves_the_authorization_to_its_origin(origin: str, sent: str | None) -> None:
     harness = Harness("me:secret")
     harness.http.script(
         str(LAYER),
         reply(401, www_authenticate="Basic"),
-        reply(307, location="https://cdn.example/x/" + str(LAYER)),
+        reply(307, location=f"{origin}/x/{LAYER}"),
     )
     assert harness.download() == BLOB
-    assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0", None]
-    assert harness.http.seen[-1][0].startswith("https://cdn.example/x/")
+    assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0", sent]
+    assert harness.http.seen[-1][0] == f"{origin}/x/{LAYER}"
 
 
 def test_challenge_of_another_origin_is_not_answered() -> None:
