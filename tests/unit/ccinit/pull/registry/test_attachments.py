@@ -201,6 +201,16 @@ def test_next_page_of_another_list_is_not_followed(link: str, reason: str) -> No
     page = reply(200, fake.referrers(BUNDLE), link=link)
     harness.http.script(f"referrers/{IMAGE.digest}", page)
     assert harness.refusal() == reason
+    assert sum("referrers/" in path for path in harness.paths()) == 1
+
+
+def test_next_page_that_is_not_there_is_no_end_of_the_list() -> None:
+    harness = Harness(BUNDLE)
+    link = f'</v2/a/referrers/{IMAGE.digest}?last=1>; rel="next"'
+    page = reply(200, fake.referrers(BUNDLE), link=link)
+    harness.http.script(f"referrers/{IMAGE.digest}", page, reply(404))
+    assert harness.refusal() == "registry.referrers"
+    assert f"referrers/{IMAGE.digest}?last=1" in harness.paths()
 
 
 def test_pages_without_an_end_are_refused() -> None:
