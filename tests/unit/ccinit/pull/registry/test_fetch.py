@@ -233,9 +233,14 @@ def test_layer_of_another_length_is_refused(change: bytes | None, reason: str) -
     assert Harness(lying).refusal() == reason
 
 
-def test_config_that_is_longer_is_refused_before_any_layer() -> None:
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [(IMAGE.config + b" ", "pull.blob_size"), (flipped(IMAGE.config), "pull.blob_digest")],
+)
+def test_config_that_differs_is_refused_before_any_layer(config: bytes, reason: str) -> None:
     name = next(name for name in IMAGE.blobs if name not in LAYERS)
-    lying = FakeImage(IMAGE.manifest, IMAGE.config, {**IMAGE.blobs, name: IMAGE.config + b" "})
+    lying = FakeImage(IMAGE.manifest, IMAGE.config, {**IMAGE.blobs, name: config})
     harness = Harness(lying)
-    assert harness.refusal() == "pull.blob_size"
+    assert harness.refusal() == reason
+    assert harness.channel.found == []
     assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
