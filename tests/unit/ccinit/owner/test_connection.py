@@ -121,6 +121,28 @@ def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:
     assert passed.value.reason == "owner.handshake"
 
 
+def test_handshake_that_goes_on_slowly_is_given_up_in_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that always has one byte more gets no longer than one that says nothing."""
+    now = 1000.0
+
+    def drip() -> bool:
+        nonlocal now
+        now += 4
+        world.client.send(b"!")
+        if now > 1010:
+            world.client.close()  # nothing is left to wait for
+        return False
+
+    monkeypatch.setattr(module, "boottime", lambda: now)
+    monkeypatch.setattr(world.tls, "shake_hands", drip)
+    with pytest.raises(DeadlineError) as passed:
+        world.connection().shake_hands()
+    assert passed.value.reason == "owner.handshake"
+    assert now == 1012
+
+
 def test_handshake_goes_on_as_the_client_does(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
