@@ -273,8 +273,9 @@ def test_log_states_follow_their_order() -> None:
         log.open(OWNER.public_bytes, BOOT_ID)
     with pytest.raises(RuntimeError):
         log.mix(Secret(PSK))
-    with pytest.raises(LimitExceededError):
+    with pytest.raises(LimitExceededError) as error:
         log.bind(bytes((256 << 10) + 1))
+    assert error.value.reason == "seal.evidence"
     log.bind(b"")
     with pytest.raises(RuntimeError):
         log.bind(b"")
