@@ -185,8 +185,6 @@ class Unsealing:
             raise VerificationError(
                 "unseal.key", "the header was changed, or was made for another key"
             ) from error
-        if len(self._key) != SEED_BYTES:
-            raise FormatError("unseal.key", "the seed has another length")
         self._boot_id = header.boot_id
         self._tag = header_tag(raw)
         self._transcript.update(raw)
