@@ -95,6 +95,15 @@ def test_local_end_is_not_read_beyond_the_limit() -> None:
     assert connection.wants_local_bytes(LIMITS) == 5
 
 
+def test_local_end_is_not_read_for_a_guest_that_takes_no_more() -> None:
+    connections = table()
+    connection = opened(connections)
+    assert connection.wants_local_bytes(LIMITS) == 50
+    connections.receive(packet(Operation.SHUTDOWN, connection, flags=Shutdown.RECEIVE), b"")
+    assert connection.phase is Phase.OPEN
+    assert connection.wants_local_bytes(LIMITS) == 0
+
+
 def test_data_beyond_our_credit_is_answered_by_reset() -> None:
     connections = table()
     connection = opened(connections)
@@ -193,6 +202,18 @@ def test_guest_connection_is_accepted_after_its_local_end_is_there() -> None:
     assert operations(connections) == [Operation.RESPONSE]
 
 
+@pytest.mark.parametrize("other", [{"source_cid": 4}, {"destination_cid": 1}, {"kind": 2}], ids=str)
+def test_packet_that_is_not_of_this_guests_streams_to_us_is_reset(other: dict[str, int]) -> None:
+    connections = table()
+    connection = opened(connections)
+    assert connections.receive(packet(Operation.REQUEST, None, **other), b"") is None
+    assert connections.receive(packet(Operation.RW, connection, **other), b"data") is None
+    assert operations(connections) == [Operation.RST] * 2
+    assert (len(connections), connection.to_local_bytes) == (1, 0)
+    connections.receive(packet(Operation.RW, connection), b"data")
+    assert connection.to_local_bytes == 4
+
+
 def test_connections_beyond_the_limit_are_refused_both_ways() -> None:
     connections = table()
     for port in (1, 2):
@@ -228,8 +249,11 @@ def test_client_that_leaves_before_the_request_was_sent_leaves_nothing() -> None
 
 def test_client_that_leaves_an_open_connection_resets_it() -> None:
     connections = table()
-    connections.reset(opened(connections))
+    connection = opened(connections)
+    connections.receive(packet(Operation.RW, connection), b"nobody takes this")
+    connections.reset(connection)
     assert operations(connections) == [Operation.RST]
+    assert len(connections) == 0
 
 
 def test_connections_take_turns() -> None:
@@ -272,7 +296,13 @@ def test_numbers_begin_again_behind_the_last_that_a_capture_can_hold(
 
 def test_reset_of_the_guest_forgets_everything() -> None:
     connections = table()
+    draining = opened(connections)
+    connections.receive(packet(Operation.RW, draining), b"data")
+    connections.receive(packet(Operation.RST, draining), b"")
+    assert draining.phase is Phase.DRAINING
     connection = opened(connections)
+    connection.local_data(b"data")
+    connections.update(connection)
     connections.receive(packet(Operation.RW), b"")
     connections.clear()
     assert connection.phase is Phase.CLOSED
