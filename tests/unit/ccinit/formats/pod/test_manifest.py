@@ -30,6 +30,8 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     main, first = pod.containers
     assert (main.kind, first.kind) == (ContainerKind.MAIN, ContainerKind.INIT)
     assert (main.read_only, main.restart) == (True, Restart.NEVER)
+    assert first.read_only
+    assert not main.mounts[0].read_only
     assert main.env == (("A", "1"),)
     assert main.resources.pids == 64
     assert main.mounts[0].path == "/data"
@@ -131,6 +133,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("version = 1", "version = 2", "pod.version", id="version"),
         pytest.param('name = "demo"', 'name = "De"', "pod.name", id="upper-case"),
         pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
+        pytest.param('name = "demo"', 'name = ""', "pod.name", id="empty-name"),
+        pytest.param('name = "demo"', f'name = "{64 * "d"}"', "pod.name", id="long-name"),
         pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
         pytest.param('"required"', '"none"', "pod.image.keys", id="keys-of-a-plain-image"),
         pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
@@ -139,6 +143,7 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
         pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
         pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),
+        pytest.param('["first"]', '["nobody"]', "pod.container.depends_on", id="depends-on-nobody"),
         pytest.param('kind = "init"', 'kind = "init"\ndepends_on = ["main"]',
                      "pod.container.depends_on", id="waits-for-a-later-one"),
         pytest.param('kind = "init"', 'depends_on = ["main"]', "pod.container.depends_on",
