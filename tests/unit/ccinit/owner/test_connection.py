@@ -1,178 +1,29 @@
-"""The loop of one client's connection: whose it is, what it is waited for, and what is left."""
+"""The loop of one client's connection: what it is waited for, and what is left."""
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from ccinit.errors import DeadlineError, FormatError, PeerError
+from ccinit.errors import FormatError, PeerError
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_rpc import METHODS, Role, Stream
+from ccinit.formats.planes.owner_rpc import METHODS, Stream
 from ccinit.formats.planes.owner_wire import (
     Data,
-    MessageReader,
     Refused,
     Reply,
     encode_reply,
-    encode_request,
     encode_result,
 )
 from ccinit.owner import connection as module
 from ccinit.owner import ports as module_of_ports
-from ccinit.owner.connection import Connection, ConnectionLimits
-from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port
+from ccinit.owner.connection import Connection
+from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.owner.session import Call
 from tests.fakes.machine.scarcity import count_descriptors
-from tests.unit.ccinit.owner.plain_tls import PlainTls
-
-LARGE = encode_result(METHODS["metrics"], (bytes(32 << 10),))
-REFUSED = CallEnd(code=RpcError.DENIED, reason="owner.allow", detail="no")
-
-
-class World:
-    """A connection with hardly any patience, and what PID 1 is asked to carry out."""
-
-    def __init__(self) -> None:
-        self.client, self.guest = socket.socketpair()
-        os.set_blocking(self.client.fileno(), False)
-        self.tls = PlainTls(self.client)
-        self.carried: list[str] = []
-        self.received = bytearray()
-        self.answer: tuple[CallAnswer, tuple[int, ...]] = (CallAnswer(end=REFUSED), ())
-        self.limits: dict[str, Any] = {"message_seconds": 0.02}
-
-    def connection(self) -> Connection:
-        unencrypted: Any = self.tls
-        limits = ConnectionLimits(**self.limits)
-        return Connection(self.guest.fileno(), unencrypted, self.carry, limits)
-
-    def carry(self, call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
-        self.carried.append(call.method.name)
-        return self.answer
-
-    def serve(self) -> None:
-        self.tls.start()
-        self.connection().serve()
-
-    def deadline(self) -> str:
-        with pytest.raises(DeadlineError) as passed:
-            self.serve()
-        return passed.value.reason
-
-    def take(self, most: int = 1 << 20) -> None:
-        with suppress(BlockingIOError):
-            self.received += self.client.recv(most)
-
-    def replies(self) -> list[object]:
-        self.take()
-        return list(MessageReader(of_guest=False).feed(bytes(self.received)))
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.client.close()
-    made.guest.close()
-
-
-def request(msgid: int = 1, method: str = "metrics", *params: Any) -> bytes:
-    return encode_request(msgid, method, params)
-
-
-def test_client_is_who_its_certificate_says(world: World) -> None:
-    greeting = world.connection().shake_hands()
-    assert greeting == Greeting(role=Role.EXEC, subject="ops", group=0x11EC)
-
-
-@pytest.mark.parametrize(
-    "uris",
-    [
-        pytest.param((), id="none"),
-        pytest.param(("urn:ccinit:role:",), id="empty"),
-        pytest.param(("urn:ccinit:role:root",), id="unknown"),
-        pytest.param(("urn:ccinit:role:exec:admin",), id="more"),
-        pytest.param(("urn:ccinit:role:logs", "urn:ccinit:role:admin"), id="two"),
-        pytest.param(("urn:ccinit:role:admin", "urn:ccinit:role:admin"), id="twice"),
-        pytest.param(("https://owner.example/admin",), id="another"),
-    ],
-)
-def test_certificate_that_names_no_role_or_several_is_refused(
-    world: World, uris: tuple[str, ...]
-) -> None:
-    world.tls.uris = uris
-    with pytest.raises(PeerError) as refused:
-        world.connection().shake_hands()
-    assert refused.value.reason == "owner.role"
-    world.tls.uris = ("https://owner.example/x", "urn:ccinit:role:admin")
-    assert world.connection().shake_hands().role is Role.ADMIN
-
-
-def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:
-    world.tls.shakes = False
-    world.limits["handshake_seconds"] = 0.02
-    with pytest.raises(DeadlineError) as passed:
-        world.connection().shake_hands()
-    assert passed.value.reason == "owner.handshake"
-
-
-def test_handshake_that_goes_on_slowly_is_given_up_in_its_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client that always has one byte more gets no longer than one that says nothing."""
-    now = 1000.0
-
-    def drip() -> bool:
-        nonlocal now
-        now += 4
-        world.client.send(b"!")
-        if now > 1010:
-            world.client.close()  # nothing is left to wait for
-        return False
-
-    monkeypatch.setattr(module, "boottime", lambda: now)
-    monkeypatch.setattr(world.tls, "shake_hands", drip)
-    with pytest.raises(DeadlineError) as passed:
-        world.connection().shake_hands()
-    assert passed.value.reason == "owner.handshake"
-    assert now == 1012
-
-
-def test_handshake_goes_on_as_the_client_does(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def feed(data: bytes) -> None:
-        assert data == b"!"
-        world.tls.shakes = True
-
-    monkeypatch.setattr(world.tls, "feed", feed)
-    world.tls.shakes = False
-    world.tls.write(b"our flight")
-    world.client.send(b"!")
-    assert world.connection().shake_hands().subject == "ops"
-    assert world.client.recv(64) == b"our flight"
-
-
-@pytest.mark.parametrize("is_gone", [False, True])
-def test_client_that_is_refused_is_sent_the_alert_if_it_is_there_and_the_log_says_why(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
-) -> None:
-    def refuse() -> bool:
-        world.tls.write(b"alert")
-        raise PeerError("net.certificate", "no certificate")
-
-    monkeypatch.setattr(world.tls, "shake_hands", refuse)
-    if is_gone:
-        world.client.close()
-    with pytest.raises(PeerError) as refused:
-        world.connection().shake_hands()
-    assert refused.value.reason == "net.certificate"
-    assert is_gone or world.client.recv(64) == b"alert"
+from tests.unit.ccinit.owner.connection_world import LARGE, World, request
 
 
 def serve_client_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

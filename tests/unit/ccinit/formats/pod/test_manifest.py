@@ -3,19 +3,17 @@
 import pytest
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.disk.luks2 import PAYLOAD_OFFSET
-from ccinit.formats.disk.verity import BLOCK_BYTES
 from ccinit.formats.encoding import wire
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import ContainerKind, Restart, RotateSignal
-from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.probe import START_SECONDS, Probe
 from ccinit.formats.pod.share import Share
-from ccinit.formats.pod.volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
+from ccinit.formats.pod.volume import ScratchProfile, VolumeKind
 from ccinit.init import sequence
-from tests.fakes.documents.guest import FULL_POD, VERITY
+from tests.fakes.documents.guest import FULL_POD
 
 
 def test_pod_manifest_whole_schema_is_read() -> None:
@@ -229,73 +227,6 @@ def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: 
     assert old in FULL_POD
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(FULL_POD.replace(old, new, 1))
-    assert caught.value.reason == reason
-
-
-@pytest.mark.parametrize("word", [VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED])
-def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
-    plain = parse_pod_manifest(FULL_POD).volume("data")
-    assert (plain.format, plain.is_made_elsewhere) == (VolumeFormat.CCINIT, False)
-    text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
-    volume = parse_pod_manifest(text).volume("data")
-    assert (volume.format, volume.is_made_elsewhere) == (word, True)
-    beyond = text.replace("67108864", str(PAYLOAD_OFFSET + BLOCK_BYTES), 1)
-    assert parse_pod_manifest(beyond).volume("data").size_bytes == PAYLOAD_OFFSET + BLOCK_BYTES
-    with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(text.replace("67108864", str(PAYLOAD_OFFSET), 1))
-    assert caught.value.reason == "pod.volume.size_bytes"
-
-
-def test_pod_manifest_asks_for_a_rollback_counter() -> None:
-    assert parse_pod_manifest(FULL_POD).volume("data").rollback is RollbackAnchor.NONE
-    text = FULL_POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
-    assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
-
-
-def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
-    assert parse_pod_manifest(FULL_POD).volume("data").grown_from_bytes == ()
-    text = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
-    assert parse_pod_manifest(text).volume("data").grown_from_bytes == (16 << 20, 32 << 20)
-
-
-def test_verity_volume_that_shall_grow_is_refused() -> None:
-    text = FULL_POD + VERITY.replace('"verity"', '"verity"\ngrown_from_bytes = [4194304]')
-    with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(text)
-    assert caught.value.reason == "pod.volume.grown_from_bytes"
-
-
-def test_pod_manifest_says_what_a_disk_fault_does() -> None:
-    assert parse_pod_manifest(FULL_POD).on_storage_error is OnStorageError.REPORT
-    text = FULL_POD.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n')
-    assert parse_pod_manifest(text).on_storage_error is OnStorageError.STOP
-    with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(text.replace('"stop"', '"ignore"'))
-    assert caught.value.reason == "pod.on_storage_error"
-
-
-def test_pod_manifest_pins_a_verity_volume() -> None:
-    manifest = parse_pod_manifest(FULL_POD + VERITY)
-    volume = manifest.volume("model")
-    assert volume.verity is not None
-    assert volume.is_made_elsewhere
-    assert (volume.verity.root_hash.hex(), volume.verity.salt.hex()) == ("ab" * 32, "cd" * 32)
-    assert volume.verity.data_bytes == 2032 * 4096
-    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        ("2032", "2033", "pod.volume.data_blocks"),
-        ("2032", "1", "pod.volume.data_blocks"),
-        ("ab" * 32, "ab" * 31, "pod.volume.root_hash"),
-        ('salt = "' + "cd" * 32 + '"\n', "", "pod.volume.salt"),
-    ],
-)
-def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
-    with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(FULL_POD + VERITY.replace(old, new, 1))
     assert caught.value.reason == reason
 
 

@@ -1,64 +1,20 @@
-from collections.abc import Callable
+"""How patient a pull is with its registry: attempts, breaks, refusals, time."""
 
 import pytest
 
-from ccinit.errors import CcinitError, LimitExceededError, PeerError, VerificationError
-from ccinit.formats.encoding.digest import parse_digest
-from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.pull.registry.authentication import Credential
+from ccinit.errors import LimitExceededError, PeerError, VerificationError
 from ccinit.pull.registry.client import Registry, RegistryLimits
 from ccinit.values import replace
-from tests.fakes.images.registry import FAST, FakeHttp, Waits, broken_after, make_image, reply
-
-IMAGE = make_image([b"tar"])
-HOST = "registry.docker.example"
-REFERENCE = parse_image_reference(f"{HOST}/team/app@{IMAGE.digest}")
-LAYER = parse_digest(IMAGE.blob_names()[0])
-BLOB = IMAGE.blobs[str(LAYER)]
-
-
-class Blob:
-    """Keeps what it is fed."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.restarts = 0
-
-    @property
-    def received_bytes(self) -> int:
-        return len(self.data)
-
-    @property
-    def missing_bytes(self) -> int:
-        return len(BLOB) - len(self.data)
-
-    def feed(self, data: bytes) -> None:
-        self.data += data
-
-    def restart(self) -> None:
-        self.data = b""
-        self.restarts += 1
-
-
-class Harness:
-    def __init__(self, credential: str = "") -> None:
-        self.http = FakeHttp(IMAGE)
-        self.waits = Waits()
-        known = Credential(user_password=credential) if credential else None
-        self.registry = Registry(self.http, REFERENCE, known, FAST, self.waits)
-        self.blob = Blob()
-
-    def download(self) -> bytes:
-        self.registry.blob(LAYER, self.blob)
-        return self.blob.data
-
-    def refusal(self, action: Callable[[], object]) -> str:
-        with pytest.raises(CcinitError) as refused:
-            action()
-        return refused.value.reason
-
-    def authorizations(self) -> list[str | None]:
-        return [dict(headers).get("authorization") for _url, headers in self.http.seen]
+from tests.fakes.images.registry import FAST, broken_after, reply
+from tests.unit.ccinit.pull.registry.client_harness import (
+    BLOB,
+    HOST,
+    IMAGE,
+    LAYER,
+    REFERENCE,
+    Blob,
+    Harness,
+)
 
 
 def test_manifest_is_asked_for_by_digest_with_the_known_types() -> None:
@@ -204,21 +160,6 @@ def test_busy_registry_may_name_a_date() -> None:
     assert harness.waits == [9.0, 18.0]
 
 
-def test_identity_token_is_exchanged_and_never_sent_to_the_registry() -> None:
-    harness = Harness()
-    known = Credential(user_password="", identity_token="identity")
-    harness.registry = Registry(harness.http, REFERENCE, known, FAST, harness.waits)
-    realm = 'Bearer realm="https://auth.docker.example/token"'
-    harness.http.script(str(LAYER), reply(401, www_authenticate=realm))
-    harness.http.script("/token", reply(200, b'{"access_token":"t"}'))
-    assert harness.download() == BLOB
-    assert harness.authorizations() == [None, None, "Bearer t"]
-    assert b"refresh_token=identity" in harness.http.bodies[0]
-    harness.http.script(str(LAYER), *[reply(401, www_authenticate="Basic")])
-    harness.blob = Blob()
-    assert harness.refusal(harness.download) == "registry.unauthorized"
-
-
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
@@ -254,138 +195,6 @@ def test_longer_body_than_announced_is_a_wrong_blob() -> None:
     assert harness.refusal(harness.download) == "pull.blob_size"
     harness.http.script(str(LAYER), LimitExceededError("net.headers", "x"))
     assert harness.refusal(harness.download) == "net.headers"
-
-
-def test_basic_challenge_gets_the_password_once() -> None:
-    harness = Harness("me:secret")
-    challenge = reply(401, www_authenticate='Basic realm="x"')
-    harness.http.script(str(LAYER), challenge)
-    assert harness.download() == BLOB
-    harness.registry.manifest(REFERENCE.digest)
-    first, *rest = harness.authorizations()
-    assert first is None
-    assert rest == ["Basic bWU6c2VjcmV0"] * 2
-    wrong = Harness("me:wrong")
-    wrong.http.script(str(LAYER), challenge, challenge)
-    assert wrong.refusal(wrong.download) == "registry.unauthorized"
-
-
-@pytest.mark.parametrize(
-    ("credential", "known"), [("", "no credential"), ("a:b", "the credential")]
-)
-def test_refused_access_tells_whether_a_credential_was_known(credential: str, known: str) -> None:
-    harness = Harness(credential)
-    harness.http.script(str(LAYER), reply(403))
-    with pytest.raises(PeerError) as refused:
-        harness.download()
-    assert refused.value.reason == "registry.unauthorized"
-    assert refused.value.detail.endswith(f"/team/app: status 403 to {known}")
-
-
-def test_basic_challenge_without_a_password_is_refused() -> None:
-    harness = Harness()
-    harness.http.script(str(LAYER), reply(401, www_authenticate="Basic"))
-    assert harness.refusal(harness.download) == "registry.unauthorized"
-
-
-@pytest.mark.parametrize("credential", ["", "me:secret"])
-def test_bearer_challenge_is_answered_with_a_token(credential: str) -> None:
-    harness = Harness(credential)
-    realm = 'Bearer realm="https://auth.docker.example/token",service="s"'
-    harness.http.script(str(LAYER), reply(401, www_authenticate=realm))
-    harness.http.script("/token", reply(200, b'{"token":"t"}'))
-    assert harness.download() == BLOB
-    _first, token, last = harness.authorizations()
-    assert token == ("Basic bWU6c2VjcmV0" if credential else None)
-    assert last == "Bearer t"
-
-
-def test_registry_that_offers_several_schemes_gets_one_that_is_known() -> None:
-    harness = Harness("me:secret")
-    offered = [("www-authenticate", text) for text in ("Negotiate", 'Basic realm="x"')]
-    harness.http.script(str(LAYER), replace(reply(401), headers=tuple(offered)))
-    assert harness.download() == BLOB
-    assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0"]
-
-
-def test_token_service_that_refuses_ends_the_pull() -> None:
-    harness = Harness()
-    realm = 'Bearer realm="https://auth.docker.example/token"'
-    harness.http.script(str(LAYER), reply(401, www_authenticate=realm))
-    harness.http.script("/token", reply(403))
-    assert harness.refusal(harness.download) == "registry.token"
-
-
-def test_token_service_that_is_busy_is_asked_again() -> None:
-    harness = Harness()
-    challenge = reply(401, www_authenticate='Bearer realm="https://auth.docker.example/token"')
-    harness.http.script(str(LAYER), challenge, challenge)
-    harness.http.script("/token", reply(503, retry_after="5"), reply(200, b'{"token":"t"}'))
-    assert harness.download() == BLOB
-    assert harness.waits == [5.0]
-    assert harness.authorizations()[-1] == "Bearer t"
-    harness = Harness()
-    harness.http.script(str(LAYER), *[challenge] * 3)
-    harness.http.script("/token", *[reply(429)] * 3)
-    assert harness.refusal(harness.download) == "registry.busy"
-
-
-def test_token_service_elsewhere_learns_no_password() -> None:
-    harness = Harness("me:secret")
-    realm = 'Bearer realm="https://evil.test/token"'
-    harness.http.script(str(LAYER), reply(401, www_authenticate=realm))
-    assert harness.refusal(harness.download) == "registry.realm"
-    assert len(harness.http.seen) == 1
-
-
-@pytest.mark.parametrize(
-    ("origin", "sent"),
-    [
-        ("https://cdn.example", None),
-        (f"https://{HOST}:8443", None),
-        (f"https://{HOST}", "Basic bWU6c2VjcmV0"),
-        (f"https://{HOST}:443", "Basic bWU6c2VjcmV0"),
-    ],
-)
-def test_redirect_leaves_the_authorization_to_its_origin(origin: str, sent: str | None) -> None:
-    harness = Harness("me:secret")
-    harness.http.script(
-        str(LAYER),
-        reply(401, www_authenticate="Basic"),
-        reply(307, location=f"{origin}/x/{LAYER}"),
-    )
-    assert harness.download() == BLOB
-    assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0", sent]
-    assert harness.http.seen[-1][0] == f"{origin}/x/{LAYER}"
-
-
-def test_challenge_of_another_origin_is_not_answered() -> None:
-    harness = Harness("me:secret")
-    harness.http.script(
-        str(LAYER),
-        reply(307, location="https://cdn.example/x/" + str(LAYER)),
-        reply(401, www_authenticate="Basic"),
-    )
-    assert harness.refusal(harness.download) == "registry.unauthorized"
-    assert harness.authorizations() == [None, None]
-
-
-@pytest.mark.parametrize("location", ["http://cdn.example/x", "https://127.0.0.1/x", ""])
-def test_redirect_to_where_no_registry_is_gets_refused(location: str) -> None:
-    harness = Harness()
-    harness.http.script(str(LAYER), reply(307, location=location))
-    assert harness.refusal(harness.download) == "registry.redirect"
-    assert len(harness.http.seen) == 1
-    assert Harness().download() == BLOB
-
-
-def test_redirects_without_an_end_are_refused() -> None:
-    harness = Harness()
-    step = reply(302, location=f"/v2/team/app/blobs/{LAYER}")
-    harness.http.script(str(LAYER), *[step] * 4)
-    assert harness.refusal(harness.download) == "registry.redirects"
-    harness.http.script(str(LAYER), *[step] * 3)
-    assert harness.download() == BLOB
 
 
 def test_pull_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
