@@ -13,7 +13,7 @@ export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup tools ## Run the whole way end to end, attackers included (TEE=tpm|snp-sim|tdx-sim|sample-test; report in build/demo/).
+demo: setup tools ## Run everything end to end, attackers included (TEE=tpm|snp-sim|tdx-sim|sample-test; report in build/demo/).
 	@$(BIN)/python -m tests.demo --tee $(or $(TEE),tpm)
 
 test: image ## Run every check and test that CI runs.
