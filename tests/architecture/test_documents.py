@@ -218,7 +218,7 @@ def test_example_of_a_whole_pod_is_one_that_a_guest_takes() -> None:
 
 def test_every_code_that_a_host_can_see_is_explained() -> None:
     (chapter,) = re.findall(
-        "^## When a guest ends$(.*)",
+        r"^## When a guest ends$(.*?)(?=^## |\Z)",
         (ROOT / "docs/operations.md").read_text(),
         re.DOTALL | re.MULTILINE,
     )
@@ -228,7 +228,7 @@ def test_every_code_that_a_host_can_see_is_explained() -> None:
 
 def test_reasons_that_are_explained_are_those_of_the_code() -> None:
     (chapter,) = re.findall(
-        "^## From the reason to what helps$(.*)",
+        r"^## From the reason to what helps$(.*?)(?=^## |\Z)",
         (ROOT / "docs/operations.md").read_text(),
         re.DOTALL | re.MULTILINE,
     )
