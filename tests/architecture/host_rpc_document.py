@@ -45,9 +45,9 @@ port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers
 
 _CODES = """## Codes
 
-What each means and where to look: [Running it](operations.md#when-a-guest-ends). A container that
-lacked memory is a WORKLOAD_EXIT: how a pod ends is its owner's to know. A guest that hangs says
-nothing, since no one stands above its PID 1.
+[When a guest ends](operations.md#when-a-guest-ends) says what each code means and where to look.
+A container that ran out of memory gives WORKLOAD_EXIT, too: how a pod ends is for its owner alone
+to know. A guest that hangs says nothing, because nothing supervises its PID 1.
 """
 _ERRORS = {
     RpcError.BADREQ: "no such method, or parameters of another number, type or range",

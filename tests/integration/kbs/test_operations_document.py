@@ -222,7 +222,7 @@ def test_key_that_leaked_is_told_and_ends_with_its_tokens(folder: Path) -> None:
         http = kbs.client().http
         path = "/kbs/v0/resource/ccinit/demo/file-evil"
         assert http.post(path, headers=bearer, content=b"x").status_code == 200
-        printed = shell(folder, shell_block("An administrator's key or token leaks"))
+        printed = shell(folder, shell_block("When an administrator's key or token leaks"))
         refused(http.post(path, headers=bearer, content=b"x"), "AdminAuthAccess")
     assert f"POST {path}" in printed
     assert "registered administrator bob-2" in printed
@@ -279,7 +279,7 @@ def test_key_of_another_tpm_takes_the_place_of_the_one_of_that_name(folder: Path
     run("register", "ak", "--state", folder / "owner", folder / "old-ak.der")
     unnamed = {path.name for path in keys.iterdir()}
     run("register", "ak", "--state", folder / "owner", folder / "old-ak.der", "--name", "node-1")
-    printed = shell(folder, shell_block("A vTPM is replaced"))
+    printed = shell(folder, shell_block("Replacing a vTPM"))
     assert f"ak-{printed.split()[-1]}.der" in unnamed
     assert (keys / "node-1.der").read_bytes() == (folder / "tpm/ak.der").read_bytes()
 
@@ -316,6 +316,6 @@ def test_audit_log_that_was_moved_away_is_read_where_it_lies(folder: Path) -> No
         get(kbs, KEY)
         (state / "audit.jsonl").rename(state / "audit-000001.jsonl")
         get(kbs, KEY)
-        printed = shell(folder, shell_block("Disks that fill"))
+        printed = shell(folder, shell_block("Full disks"))
         assert printed.count("released") == 1
         assert shell(folder, "guest-owner audit show").count("released") == 1

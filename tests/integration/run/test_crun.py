@@ -339,7 +339,7 @@ def test_capability_of_the_manifest_is_there_for_a_plain_user_and_no_other() -> 
 
 
 def test_server_of_user_0_runs_with_what_its_image_expects_and_not_without() -> None:
-    """Each line is a row of docs/operations.md, "An image that runs elsewhere"."""
+    """Each line is a row of docs/operations.md, "When an image runs elsewhere but not here"."""
     report = run_case("server_of_user_0")
     assert_clean(report)
     refused, none = errno.EPERM, "0000000000000000"
