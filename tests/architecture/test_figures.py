@@ -57,7 +57,7 @@ FIGURES = {
         f"grows to `size_bytes`; at most {_MAX_FORMER_SIZES} |",
         f"up to {MAX_TERMINALS} terminals",
         f"START has {word(sequence.START.seconds / 60)} minutes for all of it",
-        f"before the first question; less than {START_SECONDS} |",
+        f"before the first probe; less than {START_SECONDS} |",
         f"double from 1 s to {LONGEST_DELAY_SECONDS:.0f} s",
         f"begin anew after {word(STABLE_SECONDS / 60)} good minutes",
     ],
