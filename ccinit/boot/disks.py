@@ -11,7 +11,7 @@ Pure: the proofs are made by others and come in as arguments.
 from collections.abc import Mapping, Sequence
 
 from ccinit.errors import VerificationError
-from ccinit.formats.pod.volume import Volume
+from ccinit.formats.pod.volume import ScratchVolume
 from ccinit.kernel.block import BlockDevice
 
 
@@ -40,8 +40,8 @@ def assign_scratch(
     initdata: BlockDevice,
     root: BlockDevice | None,
     volumes: Mapping[str, BlockDevice],
-    scratch: Sequence[Volume],
-) -> tuple[tuple[str, BlockDevice], ...]:
+    scratch: Sequence[ScratchVolume],
+) -> tuple[tuple[ScratchVolume, BlockDevice], ...]:
     """Give the remaining disks to the declared scratch disks and refuse any other outcome.
 
     Args:
@@ -52,7 +52,7 @@ def assign_scratch(
         scratch: declared scratch disks.
 
     Returns:
-        Scratch disks as (name, disk), in the order declared.
+        The declared scratch disks with the disks that they are, in the order declared.
 
     Raises:
         VerificationError: `disk.serial`, two disks say they are the same one; `disk.ambiguous`, a
@@ -64,13 +64,13 @@ def assign_scratch(
     if len({disk.name for disk in proven}) != len(proven):
         raise VerificationError("disk.ambiguous", "one disk has two roles")
     remaining = [disk for disk in disks if disk not in proven]
-    assigned = tuple((wanted.name, _take(remaining, wanted)) for wanted in scratch)
+    assigned = tuple((wanted, _take(remaining, wanted)) for wanted in scratch)
     if remaining:
         raise VerificationError("disk.surplus", f"{remaining[0].name} has no role")
     return assigned
 
 
-def _take(remaining: list[BlockDevice], wanted: Volume) -> BlockDevice:
+def _take(remaining: list[BlockDevice], wanted: ScratchVolume) -> BlockDevice:
     # Two of one size may be exchanged: neither content means anything.
     for disk in remaining:
         if disk.size_bytes == wanted.size_bytes:

@@ -46,7 +46,7 @@ from ccinit.formats.pod.resources import (
     name_resources,
     tls_identity_uri,
 )
-from ccinit.formats.pod.volume import Volume
+from ccinit.formats.pod.volume import KeyedVolume
 from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages.fetch import PolicyKey
@@ -86,10 +86,8 @@ class Attested:
     rotating: Lock = field(default_factory=Lock)
     uneven: set[KbsUri] = field(default_factory=set)
 
-    def volume_grant(self, volume: Volume) -> Grant:
-        """The grant of a persistent volume; the manifest's grammar gives each of them a key."""
-        if volume.key is None:
-            raise RuntimeError(f"{volume.name} has no key")
+    def volume_grant(self, volume: KeyedVolume) -> Grant:
+        """The grant of the key that opens a volume."""
         return self.grants[volume.key]
 
 

@@ -23,7 +23,7 @@ from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.resources import name_pull_resources
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.pod.volume import Luks2Volume, ScratchVolume, select_kind
 from ccinit.kernel.event_loop import Lock, TaskGroup
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
@@ -100,9 +100,7 @@ def prepare_first(
     miss their memory: a key derivation in UNLOCK that another has chosen, or images without a disk.
     """
     volumes, image = configured.manifest.volumes, configured.manifest.images[0]
-    kinds = {volume.kind for volume in volumes}
-    made_elsewhere = {volume.kind for volume in volumes if volume.is_made_elsewhere}
-    if VolumeKind.SCRATCH not in kinds or VolumeKind.PERSISTENT in made_elsewhere:
+    if not select_kind(volumes, ScratchVolume) or select_kind(volumes, Luks2Volume):
         return nullcontext()
     try:
         credentials = _credentials(configured, image)

@@ -13,7 +13,7 @@ from ccinit.agent.phases.attestation import Attested, request_resources
 from ccinit.agent.phases.configuration import Configured
 from ccinit.errors import DeadlineError, PeerError, VerificationError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
-from ccinit.formats.pod.volume import RollbackAnchor, Volume
+from ccinit.formats.pod.volume import PersistentVolume, RollbackAnchor
 from ccinit.kernel.entropy import random_bytes
 from ccinit.unlock.rollback import read_counter, verify_counter, write_counter
 
@@ -23,7 +23,9 @@ _CLOSE_SECONDS = 30.0
 class Anchor:
     """The counter of one volume during this boot."""
 
-    def __init__(self, guest: Guest, configured: Configured, volume: Volume, known: int) -> None:
+    def __init__(
+        self, guest: Guest, configured: Configured, volume: PersistentVolume, known: int
+    ) -> None:
         """Args: known: what the KBS said at ATTEST."""
         self._guest = guest
         self._configured = configured
@@ -35,7 +37,7 @@ class Anchor:
 
     @classmethod
     def of(
-        cls, guest: Guest, configured: Configured, attested: Attested, volume: Volume
+        cls, guest: Guest, configured: Configured, attested: Attested, volume: PersistentVolume
     ) -> Self | None:
         """Return the anchor of a volume whose manifest asks for one."""
         if volume.rollback is not RollbackAnchor.KBS_COUNTER:

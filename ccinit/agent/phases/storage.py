@@ -16,13 +16,20 @@ from ccinit.agent.phases.debug_tools import ROLE as TOOLS_ROLE
 from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.agent.phases.memory_store import open_memory_store
 from ccinit.agent.phases.rollback import Anchor
-from ccinit.agent.phases.volumes import FoundVolume, find_volumes, open_volume
+from ccinit.agent.phases.volumes import Found, find_volumes, open_volume
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.boot.directories import make_directory
 from ccinit.boot.disks import assign_scratch, select_held
 from ccinit.errors import ChildError
-from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
+from ccinit.formats.pod.volume import (
+    KeyedVolume,
+    MadeElsewhere,
+    PersistentVolume,
+    ScratchVolume,
+    TmpfsVolume,
+    Volume,
+    select_kind,
+)
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.libc import kernel_error
@@ -42,7 +49,7 @@ _SHARED = "volume"  # what containers see of a file system
 _OWN = "ccinit"  # what they do not
 _FORMAT_SECONDS = 300.0
 
-NamedDisks = Sequence[tuple[str, BlockDevice]]
+ScratchDisks = Sequence[tuple[ScratchVolume, BlockDevice]]
 
 
 @frozen
@@ -85,7 +92,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         initdata=configured.initdata,
         root=select_held(configured.disks),
         volumes=volumes,
-        scratch=_of_kind(manifest, VolumeKind.SCRATCH),
+        scratch=select_kind(manifest.volumes, ScratchVolume),
     )
     anchors = _make_anchors(guest, configured, attested, found)
     tags_bytes = await _open_scratch(guest, control, configured, scratch)
@@ -93,10 +100,11 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     for one in found:
         anchor = anchors.get(one.volume.name)
         await _open_found(guest, control, configured, attested, one, anchor)
-    for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
-        attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
-    for volume in _of_kind(manifest, VolumeKind.TMPFS):
-        _mount_tmpfs(guest, volume)
+    for volume in manifest.volumes:
+        if isinstance(volume, KeyedVolume):
+            attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
+    for tmpfs in select_kind(manifest.volumes, TmpfsVolume):
+        _mount_tmpfs(guest, tmpfs)
     return Unlocked(
         volumes={volume.name: _shown(volume) for volume in manifest.volumes},
         store=store,
@@ -111,17 +119,17 @@ def _describe(disk: BlockDevice) -> str:
 
 
 async def _open_scratch(
-    guest: Guest, control: DmControl, configured: Configured, scratch: NamedDisks
+    guest: Guest, control: DmControl, configured: Configured, scratch: ScratchDisks
 ) -> int:
     """Open the scratch disks; return the most memory that their tags will take."""
     requests = [
         ScratchRequest(
-            name=name,
+            name=volume.name,
             disk=disk,
-            target=_make_directory(f"{ROOT}/{name}", 0o711),
-            profile=_profile(configured.manifest.volume(name)),
+            target=_make_directory(f"{ROOT}/{volume.name}", 0o711),
+            profile=volume.profile,
         )
-        for name, disk in scratch
+        for volume, disk in scratch
     ]
     budget = configured.config.limits.scratch_tags_bytes
     plans = plan_scratch(requests, budget_bytes=budget)
@@ -132,16 +140,16 @@ async def _open_scratch(
     return sum(plan.meta_bytes for plan in plans)
 
 
-def _open_store(guest: Guest, configured: Configured, scratch: NamedDisks) -> str:
+def _open_store(guest: Guest, configured: Configured, scratch: ScratchDisks) -> str:
     """Return the directory for images and writable layers: on the first scratch disk, if any."""
     if not scratch:
         return open_memory_store(guest, configured.config.limits.memory_store_bytes)
-    name, _disk = scratch[0]
-    return _make_directory(f"{ROOT}/{name}/{_OWN}", 0o711)
+    first, _disk = scratch[0]
+    return _make_directory(f"{ROOT}/{first.name}/{_OWN}", 0o711)
 
 
 def _make_anchors(
-    guest: Guest, configured: Configured, attested: Attested, found: tuple[FoundVolume, ...]
+    guest: Guest, configured: Configured, attested: Attested, found: tuple[Found, ...]
 ) -> Mapping[str, Anchor]:
     """Make the anchors of volumes that shall have one, by name.
 
@@ -149,10 +157,13 @@ def _make_anchors(
     """
     anchors = {}
     for one in found:
-        anchor = Anchor.of(guest, configured, attested, one.volume)
+        volume = one.volume
+        if not isinstance(volume, PersistentVolume):
+            continue
+        anchor = Anchor.of(guest, configured, attested, volume)
         if anchor is not None:
-            guest.teardown.push(f"counter of volume {one.volume.name}", anchor.tell)
-            anchors[one.volume.name] = anchor
+            guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
+            anchors[volume.name] = anchor
     return anchors
 
 
@@ -161,7 +172,7 @@ async def _open_found(
     control: DmControl,
     configured: Configured,
     attested: Attested,
-    one: FoundVolume,
+    one: Found,
     anchor: Anchor | None,
 ) -> None:
     volume, pod = one.volume, configured.manifest.name
@@ -174,13 +185,6 @@ async def _open_found(
     if anchor is not None:
         await anchor.open(_make_directory(f"{target}/{_OWN}", 0o711))
         guest.teardown.push(f"counter in volume {volume.name}", undoing(anchor.write))
-
-
-def _profile(volume: Volume) -> ScratchProfile:
-    """Of a scratch volume; the manifest's grammar gives each of them one."""
-    if volume.profile is None:
-        raise RuntimeError(f"{volume.name} has no profile")
-    return volume.profile
 
 
 def _formatter(guest: Guest) -> FormatDevice:
@@ -212,25 +216,21 @@ def _keep(guest: Guest, volume: Volume, stack: DiskStack, anchor: Anchor | None 
             anchor.closed()
 
     guest.teardown.push(f"volume {volume.name}", undoing(close))
-    if not volume.is_made_elsewhere:
+    if not isinstance(volume, MadeElsewhere):
         _make_directory(_shown(volume), 0o777)
 
 
 def _shown(volume: Volume) -> str:
     """What containers may see: all of a volume that was made elsewhere, else a directory of it."""
     path = f"{ROOT}/{volume.name}"
-    return path if volume.is_made_elsewhere else f"{path}/{_SHARED}"
+    return path if isinstance(volume, MadeElsewhere) else f"{path}/{_SHARED}"
 
 
-def _mount_tmpfs(guest: Guest, volume: Volume) -> None:
+def _mount_tmpfs(guest: Guest, volume: TmpfsVolume) -> None:
     target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
     mount("tmpfs", target, "tmpfs", CONFINED, f"mode=0711,size={volume.size_bytes}")
     guest.teardown.push(f"volume {volume.name}", undoing(lambda: unmount(target)))
     _make_directory(f"{target}/{_SHARED}", 0o777)
-
-
-def _of_kind(manifest: PodManifest, kind: VolumeKind) -> tuple[Volume, ...]:
-    return tuple(volume for volume in manifest.volumes if volume.kind is kind)
 
 
 def _make_directory(path: str, mode: int) -> str:

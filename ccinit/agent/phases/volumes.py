@@ -14,9 +14,16 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
+from ccinit.annotations import TypeAlias
 from ccinit.boot.disks import select_candidates, select_held
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.pod.volume import Volume, VolumeFormat, VolumeKind
+from ccinit.formats.pod.volume import (
+    KeyedVolume,
+    Luks2Volume,
+    PersistentVolume,
+    VerityVolume,
+    select_kind,
+)
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.memory_file import open_memory_file
@@ -43,15 +50,22 @@ _HEADER_SECONDS = 300.0
 
 @frozen
 class FoundVolume:
-    """A volume and its disk.
+    """A volume and its disk."""
 
-    Attributes:
-        luks2_key: what the header of a LUKS2 volume gave.
-    """
-
-    volume: Volume
+    volume: VerityVolume | PersistentVolume
     disk: BlockDevice
-    luks2_key: Secret | None = None
+
+
+@frozen
+class FoundLuks2Volume:
+    """A LUKS2 volume, its disk, and the key that its header gave."""
+
+    volume: Luks2Volume
+    disk: BlockDevice
+    key: Secret
+
+
+Found: TypeAlias = FoundVolume | FoundLuks2Volume
 
 
 async def find_volumes(
@@ -61,7 +75,7 @@ async def find_volumes(
     attested: Attested,
     *,
     apart: BlockDevice | None = None,
-) -> tuple[FoundVolume, ...]:
+) -> tuple[Found, ...]:
     """Find the disks of all verity and persistent volumes, in this order.
 
     Args:
@@ -77,18 +91,17 @@ async def find_volumes(
         KernelError, ChildError: a step failed.
     """
     taken: list[BlockDevice | None] = [configured.initdata, select_held(configured.disks), apart]
-    found: list[FoundVolume] = []
-    for kind in (VolumeKind.VERITY, VolumeKind.PERSISTENT):
-        for volume in configured.manifest.volumes:
-            if volume.kind is not kind:
-                continue
-            disks = select_candidates(configured.disks, taken, volume.size_bytes)
-            if not disks:
-                detail = f"no disk of {volume.size_bytes} bytes for {volume.name}"
-                raise VerificationError("volume.missing", detail)
-            one = await _find(guest, control, configured, attested, volume, disks)
-            taken.append(one.disk)
-            found.append(one)
+    volumes = configured.manifest.volumes
+    keyed = [volume for volume in volumes if isinstance(volume, KeyedVolume)]
+    found: list[Found] = []
+    for volume in (*select_kind(volumes, VerityVolume), *keyed):
+        disks = select_candidates(configured.disks, taken, volume.size_bytes)
+        if not disks:
+            detail = f"no disk of {volume.size_bytes} bytes for {volume.name}"
+            raise VerificationError("volume.missing", detail)
+        one = await _find(guest, control, configured, attested, volume, disks)
+        taken.append(one.disk)
+        found.append(one)
     return tuple(found)
 
 
@@ -97,28 +110,26 @@ async def _find(
     control: DmControl,
     configured: Configured,
     attested: Attested,
-    volume: Volume,
+    volume: VerityVolume | KeyedVolume,
     disks: tuple[BlockDevice, ...],
-) -> FoundVolume:
-    if volume.verity is not None:
+) -> Found:
+    if isinstance(volume, VerityVolume):
         disk = select_verity_disk(volume.name, disks, volume.verity)
         return FoundVolume(volume=volume, disk=disk)
     grant, pod = attested.volume_grant(volume), configured.manifest.name
-    if volume.format is VolumeFormat.CCINIT:
+    if isinstance(volume, PersistentVolume):
         requests = [_request(pod, volume, disk, "", may_create=grant.create) for disk in disks]
         chosen = select_volume_disk(control, requests, grant.secret)
         return FoundVolume(volume=volume, disk=chosen.disk)
-    request = Luks2Request(
-        pod=pod, name=volume.name, sealed=volume.format is VolumeFormat.LUKS2_SEALED
-    )
+    request = Luks2Request(pod=pod, name=volume.name, sealed=volume.is_sealed)
     disk, key = await find_luks2_disk(guest.children, request, disks, grant.secret)
     guest.teardown.push(f"key of volume {volume.name}", undoing(key.wipe))
-    return FoundVolume(volume=volume, disk=disk, luks2_key=key)
+    return FoundLuks2Volume(volume=volume, disk=disk, key=key)
 
 
 async def open_volume(
     control: DmControl,
-    found: FoundVolume,
+    found: Found,
     pod: str,
     attested: Attested,
     target: str,
@@ -134,12 +145,12 @@ async def open_volume(
         VerificationError: `volume.…`, `crypt.table`.
         KernelError, ChildError: a step failed; everything before it is undone.
     """
+    if isinstance(found, FoundLuks2Volume):
+        with found.key as key:
+            return activate_luks2(control, found.volume.name, found.disk, key, target)
     volume = found.volume
-    if volume.verity is not None:
+    if isinstance(volume, VerityVolume):
         return activate_verity(control, volume.name, found.disk, volume.verity, target)
-    if found.luks2_key is not None:
-        with found.luks2_key as key:
-            return activate_luks2(control, volume.name, found.disk, key, target)
     grant = attested.volume_grant(volume)
     may_create = may_create and grant.create
     request = _request(pod, volume, found.disk, target, may_create=may_create)
@@ -200,7 +211,7 @@ async def _open_header(
 
 
 def _request(
-    pod: str, volume: Volume, disk: BlockDevice, target: str, *, may_create: bool
+    pod: str, volume: PersistentVolume, disk: BlockDevice, target: str, *, may_create: bool
 ) -> VolumeRequest:
     return VolumeRequest(
         pod=pod,

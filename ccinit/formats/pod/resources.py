@@ -12,7 +12,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.oci.registries import rule_keys
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.volume import RollbackAnchor
+from ccinit.formats.pod.volume import KeyedVolume, PersistentVolume, RollbackAnchor, select_kind
 
 
 def log_psk_uri(manifest: PodManifest) -> ResourceUri:
@@ -50,7 +50,7 @@ def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUr
     if with_identity:
         yield tls_identity_uri(manifest), EnvelopeKind.TLS_IDENTITY
     for volume in manifest.volumes:
-        if volume.key is not None:
+        if isinstance(volume, KeyedVolume):
             yield volume.key, EnvelopeKind.VOLUME_KEY
     yield from _uses_of_pulls(manifest)
     for secret in manifest.secrets:
@@ -80,6 +80,6 @@ def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:
     """Return the rollback counters of its volumes."""
     return tuple(
         counter_uri(manifest.name, volume.name)
-        for volume in manifest.volumes
+        for volume in select_kind(manifest.volumes, PersistentVolume)
         if volume.rollback is RollbackAnchor.KBS_COUNTER
     )

@@ -4,8 +4,10 @@ Every choice of how a disk is protected stands here, so it is measured: a host c
 nothing about them.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
+from ccinit.annotations import ClassVar, TypeAlias, TypeVar
 from ccinit.errors import FormatError
 from ccinit.formats.disk.verity import (
     BLOCK_BYTES,
@@ -74,37 +76,94 @@ class RollbackAnchor(StrEnum):
     KBS_COUNTER = "kbs-counter"
 
 
-_MADE_ELSEWHERE = frozenset({VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED})
+@frozen
+class ScratchVolume:
+    """A disk that begins and ends with the guest, under keys born there."""
+
+    WIRE_TAG: ClassVar[str] = "scratch"
+    kind: ClassVar[VolumeKind] = VolumeKind.SCRATCH
+
+    name: str
+    size_bytes: int
+    profile: ScratchProfile
 
 
 @frozen
-class Volume:
-    """A disk or memory area; `size_bytes` of a disk selects it among the host's disks.
+class PersistentVolume:
+    """A disk in the guest's own format, which has no header; every block is authenticated.
 
     Attributes:
-        profile: of a scratch volume.
-        key: of a persistent volume.
-        format: of a persistent volume.
-        rollback: of a persistent volume in the guest's own format.
-        grown_from_bytes: sizes that such a volume's disk had before; its file system grows from
-            these, and from no other, to the size of the disk.
-        verity: of a verity volume, which is erofs and read-only.
+        key: the owner's.
+        grown_from_bytes: sizes that the disk had before; its file system grows from these, and
+            from no other, to the size of the disk.
     """
 
+    WIRE_TAG: ClassVar[str] = "persistent"
+    kind: ClassVar[VolumeKind] = VolumeKind.PERSISTENT
+
     name: str
-    kind: VolumeKind
     size_bytes: int
-    profile: ScratchProfile | None
-    key: ResourceUri | None
-    format: VolumeFormat | None = None
-    verity: VerityParameters | None = None
+    key: ResourceUri
     rollback: RollbackAnchor = RollbackAnchor.NONE
     grown_from_bytes: tuple[int, ...] = ()
 
-    @property
-    def is_made_elsewhere(self) -> bool:
-        """Whether the guest finds a file system on it and never makes one."""
-        return self.kind is VolumeKind.VERITY or self.format in _MADE_ELSEWHERE
+
+@frozen
+class Luks2Volume:
+    """A persistent disk that was made elsewhere; its blocks are not authenticated.
+
+    Attributes:
+        key: the owner's.
+        is_sealed: its header has the owner's seal; without one it is held against a whitelist.
+    """
+
+    WIRE_TAG: ClassVar[str] = "luks2"
+    kind: ClassVar[VolumeKind] = VolumeKind.PERSISTENT
+
+    name: str
+    size_bytes: int
+    key: ResourceUri
+    is_sealed: bool
+
+
+@frozen
+class TmpfsVolume:
+    """An area of the guest's memory."""
+
+    WIRE_TAG: ClassVar[str] = "tmpfs"
+    kind: ClassVar[VolumeKind] = VolumeKind.TMPFS
+
+    name: str
+    size_bytes: int
+
+
+@frozen
+class VerityVolume:
+    """A disk with a file system of erofs, read-only, and its hash tree."""
+
+    WIRE_TAG: ClassVar[str] = "verity"
+    kind: ClassVar[VolumeKind] = VolumeKind.VERITY
+
+    name: str
+    size_bytes: int
+    verity: VerityParameters
+
+
+KeyedVolume: TypeAlias = PersistentVolume | Luks2Volume
+"""Opens with a key of the owner's, whatever its format."""
+
+MadeElsewhere: TypeAlias = VerityVolume | Luks2Volume
+"""The guest finds a file system on it and never makes one."""
+
+Volume: TypeAlias = ScratchVolume | TmpfsVolume | VerityVolume | KeyedVolume
+"""`size_bytes` of a disk selects it among the host's disks."""
+
+V = TypeVar("V")
+
+
+def select_kind(volumes: Iterable[Volume], kind: type[V]) -> tuple[V, ...]:
+    """Return the volumes that are of one class, in their order."""
+    return tuple(volume for volume in volumes if isinstance(volume, kind))
 
 
 def read_volume(fields: Fields) -> Volume:
@@ -118,33 +177,46 @@ def read_volume(fields: Fields) -> Volume:
     size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=_MAX_DISK_BYTES)
     if size_bytes % BLOCK_BYTES:
         raise FormatError("pod.volume.size_bytes", f"not a multiple of {BLOCK_BYTES}")
-    is_scratch, is_persistent = kind is VolumeKind.SCRATCH, kind is VolumeKind.PERSISTENT
-    volume = Volume(
-        name=read_name(fields, "name", "pod.volume"),
-        kind=kind,
-        size_bytes=size_bytes,
-        profile=fields.choice("profile", ScratchProfile, default=ScratchProfile.AEAD_RAM)
-        if is_scratch
-        else None,
-        key=parse_resource_uri(fields.text("key"), "pod.volume.key") if is_persistent else None,
-        format=fields.choice("format", VolumeFormat, default=VolumeFormat.CCINIT)
-        if is_persistent
-        else None,
-        verity=_read_verity(fields, size_bytes) if kind is VolumeKind.VERITY else None,
-        rollback=fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE),
-        grown_from_bytes=_read_former_sizes(fields, size_bytes),
-    )
-    if volume.format is VolumeFormat.CCINIT and size_bytes < MIN_JOURNALED_BYTES:
-        raise FormatError("pod.volume.size_bytes", f"persistent, at least {MIN_JOURNALED_BYTES}")
-    if volume.format in _MADE_ELSEWHERE and size_bytes <= _LUKS2_HEADER_BYTES:
+    name = read_name(fields, "name", "pod.volume")
+    match kind:
+        case VolumeKind.SCRATCH:
+            profile = fields.choice("profile", ScratchProfile, default=ScratchProfile.AEAD_RAM)
+            return ScratchVolume(name=name, size_bytes=size_bytes, profile=profile)
+        case VolumeKind.PERSISTENT:
+            return _read_persistent(fields, name, size_bytes)
+        case VolumeKind.TMPFS:
+            return TmpfsVolume(name=name, size_bytes=size_bytes)
+        case VolumeKind.VERITY:
+            verity = _read_verity(fields, size_bytes)
+            return VerityVolume(name=name, size_bytes=size_bytes, verity=verity)
+
+
+def _read_persistent(fields: Fields, name: str, size_bytes: int) -> KeyedVolume:
+    key = parse_resource_uri(fields.text("key"), "pod.volume.key")
+    form = fields.choice("format", VolumeFormat, default=VolumeFormat.CCINIT)
+    rollback = fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE)
+    former_sizes = _read_former_sizes(fields, size_bytes)
+    if form is VolumeFormat.CCINIT:
+        if size_bytes < MIN_JOURNALED_BYTES:
+            detail = f"persistent, at least {MIN_JOURNALED_BYTES}"
+            raise FormatError("pod.volume.size_bytes", detail)
+        return PersistentVolume(
+            name=name,
+            size_bytes=size_bytes,
+            key=key,
+            rollback=rollback,
+            grown_from_bytes=former_sizes,
+        )
+    if size_bytes <= _LUKS2_HEADER_BYTES:
         raise FormatError("pod.volume.size_bytes", f"LUKS2, more than {_LUKS2_HEADER_BYTES}")
-    if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
+    if rollback is not RollbackAnchor.NONE:
         # Where blocks are not authenticated, neither is the counter in them.
         raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")
-    if fields.has("grown_from_bytes") and volume.format is not VolumeFormat.CCINIT:
+    if fields.has("grown_from_bytes"):
         # What was made elsewhere grows elsewhere, with the tools that made it.
         raise FormatError("pod.volume.grown_from_bytes", "only a volume of format ccinit grows")
-    return volume
+    is_sealed = form is VolumeFormat.LUKS2_SEALED
+    return Luks2Volume(name=name, size_bytes=size_bytes, key=key, is_sealed=is_sealed)
 
 
 def _check_keys(fields: Fields, kind: VolumeKind) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume, select_kind
 
 _RAM_DEVICES = 4
 _BLOCK_BYTES, _TAG_BYTES = 4096, 32
@@ -18,7 +18,7 @@ _BESIDE_BYTES = 136 * 1024  # superblock and the smallest journal
 
 def find_excess_tags(pod: PodManifest, config: GuestConfig | None) -> Iterator[tuple[str, str]]:
     """Yield reason and numbers: `scratch.count`; with a `ccinit.toml`, `scratch.budget`."""
-    sizes = [volume.size_bytes for volume in pod.volumes
+    sizes = [volume.size_bytes for volume in select_kind(pod.volumes, ScratchVolume)
              if volume.profile is ScratchProfile.AEAD_RAM]  # fmt: skip
     if len(sizes) > _RAM_DEVICES:
         said = f"{len(sizes)} scratch disks with tags in memory, at most {_RAM_DEVICES}"

@@ -30,7 +30,7 @@ from ccinit.agent.state import BootState
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import Image
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.memory import page_out_code
@@ -64,7 +64,7 @@ def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:
     image = Image(
         name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem, keys=keys
     )
-    scratch = SimpleNamespace(kind=VolumeKind.SCRATCH, is_made_elsewhere=False)
+    scratch = ScratchVolume(name="scratch", size_bytes=1 << 30, profile=ScratchProfile.AEAD_RAM)
     parts = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
         manifest=SimpleNamespace(images=(image,), registries=(), secrets=(), volumes=(scratch,)),

@@ -23,6 +23,7 @@ from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.volume import PersistentVolume, select_kind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter
 from guest_owner.commands.initdata import make_document
@@ -87,13 +88,14 @@ class Boots:
     def anchor(self) -> Anchor:
         """What UNLOCK has of the volume, after ATTEST."""
         (planned,) = plan_counters(self.manifest)
+        (volume,) = select_kind(self.manifest.volumes, PersistentVolume)
         with attesting(self.kbs).client() as client:
             known = step_counter(client, planned)
         anchor = Anchor.of(
             cast("Guest", SimpleNamespace(event=self.events.append, state=BootState())),
             cast("Configured", SimpleNamespace(manifest=self.manifest)),
             Attested(grants={}, counters={planned.uri: known}),
-            self.manifest.volume("data"),
+            volume,
         )
         assert anchor is not None
         return anchor

@@ -9,7 +9,6 @@ import gzip
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.manifest import Image
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import owned_pids
 from tests.fakes.images.hostile_registry import Fault, HostileRegistry, serve_hostile
@@ -55,7 +54,7 @@ def registry(authority: Authority) -> Iterator[HostileRegistry]:
 
 async def pull_by_waiting(guest: Any, configured: Any, unlocked: Unlocked) -> Pulled:
     """Do it as a guest with a scratch disk."""
-    scratch = SimpleNamespace(kind=VolumeKind.SCRATCH, is_made_elsewhere=False)
+    scratch = ScratchVolume(name="scratch", size_bytes=1 << 30, profile=ScratchProfile.AEAD_RAM)
     configured.manifest.volumes = (scratch,)
     attested = Attested(grants={})
     async with prepare_first(guest, configured) as waiting:

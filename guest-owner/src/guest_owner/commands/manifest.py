@@ -16,6 +16,7 @@ from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
+from ccinit.formats.pod.volume import PersistentVolume, select_kind
 from guest_owner.arguments import add_group
 from guest_owner.commands.initdata import (
     add_coco_files,
@@ -142,7 +143,7 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
 
 def describe_growth(pod: PodManifest) -> Iterator[str]:
     """Yield what a guest would do with volumes whose disks have become larger."""
-    for volume in pod.volumes:
+    for volume in select_kind(pod.volumes, PersistentVolume):
         if volume.grown_from_bytes:
             former = " or ".join(map(str, sorted(volume.grown_from_bytes)))
             yield (

@@ -18,7 +18,7 @@ from ccinit.formats.initdata.document import (
     parse_initdata,
 )
 from ccinit.formats.initdata.guest_files import parse_guest_files
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.pod.volume import ScratchVolume, select_kind
 from host_runtime.oci_runtime.operator_config import (
     Allowance,
     BootImage,
@@ -97,9 +97,7 @@ def read_scratch_sizes(document: bytes) -> tuple[int, ...]:
         FormatError: `initdata.…`, `ccinit.…`, `pod.…`, `aa.…` or `cdh.…`.
     """
     _config, manifest = parse_guest_files(parse_initdata(document))
-    return tuple(
-        volume.size_bytes for volume in manifest.volumes if volume.kind is VolumeKind.SCRATCH
-    )
+    return tuple(volume.size_bytes for volume in select_kind(manifest.volumes, ScratchVolume))
 
 
 def _ours(annotations: Mapping[str, str], allow: Allowance) -> Mapping[Choice, str]:

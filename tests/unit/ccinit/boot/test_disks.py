@@ -2,7 +2,7 @@ import pytest
 
 from ccinit.boot.disks import assign_scratch, select_candidates, select_held
 from ccinit.errors import VerificationError
-from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 
 MIB = 1 << 20
@@ -26,14 +26,8 @@ def disk(
     )
 
 
-def declared(name: str, size_bytes: int) -> Volume:
-    return Volume(
-        name=name,
-        kind=VolumeKind.SCRATCH,
-        size_bytes=size_bytes,
-        profile=ScratchProfile.AEAD_RAM,
-        key=None,
-    )
+def declared(name: str, size_bytes: int) -> ScratchVolume:
+    return ScratchVolume(name=name, size_bytes=size_bytes, profile=ScratchProfile.AEAD_RAM)
 
 
 INITDATA = disk("vda")
@@ -49,7 +43,7 @@ def test_what_has_no_other_role_is_scratch() -> None:
     scratch = assign_scratch(
         ALL, initdata=INITDATA, root=ROOT, volumes={"keep": VOLUME}, scratch=SCRATCH
     )
-    assert scratch == (("cache", CACHE), ("data", DATA))
+    assert scratch == ((SCRATCH[0], CACHE), (SCRATCH[1], DATA))
 
 
 def test_order_of_disks_does_not_matter() -> None:
@@ -68,7 +62,7 @@ def test_scratch_disks_of_one_size_are_exchangeable() -> None:
     scratch = assign_scratch(
         (INITDATA, *twins), initdata=INITDATA, root=None, volumes={}, scratch=wanted
     )
-    assert scratch == (("a", twins[0]), ("b", twins[1]))
+    assert scratch == tuple(zip(wanted, twins, strict=True))
 
 
 def refused(disks: tuple[BlockDevice, ...], **changes: object) -> str:

@@ -10,12 +10,12 @@ from ccinit.agent.phases import storage
 from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock import verity_volume
 
 if TYPE_CHECKING:
-    from ccinit.agent.phases.storage import NamedDisks
+    from ccinit.agent.phases.storage import ScratchDisks
 
 DATA = b"tools".ljust(BLOCK_BYTES, b"\0") + bytes(BLOCK_BYTES)
 PARAMETERS, TREE = build_hash_tree((DATA,), Salt(b"\x01" * 32))
@@ -36,9 +36,7 @@ TOOLS = disk("vdd", len(DATA + TREE))
 CONTENTS = {ROOT.node: DATA + TREE, TOOLS.node: DATA + TREE}
 
 
-VOLUME = SimpleNamespace(
-    name="scratch", kind=VolumeKind.SCRATCH, size_bytes=SCRATCH_BYTES, is_made_elsewhere=False
-)
+VOLUME = ScratchVolume(name="scratch", size_bytes=SCRATCH_BYTES, profile=ScratchProfile.AEAD_RAM)
 
 
 class Bench:
@@ -47,7 +45,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.contents = dict(CONTENTS)
         self.disks = [INITDATA, ROOT, SCRATCH, TOOLS]
-        self.scratch: NamedDisks | None = None
+        self.scratch: ScratchDisks | None = None
         self.apart: list[BlockDevice | None] = []
         self.events: list[str] = []
         limits = SimpleNamespace(memory_store_bytes=7 << 20)
@@ -77,7 +75,7 @@ class Bench:
         return ()
 
     async def open_scratch(self, *arguments: object) -> int:
-        self.scratch = cast("NamedDisks", arguments[-1])
+        self.scratch = cast("ScratchDisks", arguments[-1])
         return 0
 
     def unlock(self) -> None:
@@ -118,7 +116,7 @@ def test_log_has_the_disks_that_a_manifest_can_be_compared_with(bench: Bench) ->
 def test_declared_tools_have_a_role_and_are_no_volume(bench: Bench) -> None:
     assert find_tools_disk(bench.configured) is TOOLS
     bench.unlock()
-    assert bench.scratch == (("scratch", SCRATCH),)
+    assert bench.scratch == ((VOLUME, SCRATCH),)
     assert bench.apart == [TOOLS]
 
 

@@ -20,7 +20,13 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
-from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeFormat, VolumeKind
+from ccinit.formats.pod.volume import (
+    Luks2Volume,
+    PersistentVolume,
+    ScratchProfile,
+    ScratchVolume,
+    Volume,
+)
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.pull.messages.fetch import AUTH_PIPE, PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
@@ -53,21 +59,9 @@ uri = "kbs:///ccinit/demo/file-auth"
 file = "/run/secrets/auth.json"
 """
 AUTH = ResourceUri("ccinit", "shop", "file-auth")
-SCRATCH = Volume(
-    name="scratch",
-    kind=VolumeKind.SCRATCH,
-    size_bytes=1 << 30,
-    profile=ScratchProfile.AEAD_RAM,
-    key=None,
-)
-LUKS2 = Volume(
-    name="data",
-    kind=VolumeKind.PERSISTENT,
-    size_bytes=1 << 30,
-    profile=None,
-    key=AUTH,
-    format=VolumeFormat.LUKS2,
-)
+SCRATCH = ScratchVolume(name="scratch", size_bytes=1 << 30, profile=ScratchProfile.AEAD_RAM)
+OWN = PersistentVolume(name="data", size_bytes=1 << 30, key=AUTH)
+LUKS2 = Luks2Volume(name="data", size_bytes=1 << 30, key=AUTH, is_sealed=False)
 
 
 @pytest.fixture
@@ -305,8 +299,13 @@ def test_children_that_wait_receive_the_first_image(pod: Pod) -> None:
 
 @pytest.mark.parametrize(
     ("volumes", "expected"),
-    [((SCRATCH,), [("web", AUTH_PIPE)]), ((), []), ((SCRATCH, LUKS2), [])],
-    ids=["on a disk", "in memory", "beside a key derivation"],
+    [
+        ((SCRATCH,), [("web", AUTH_PIPE)]),
+        ((SCRATCH, OWN), [("web", AUTH_PIPE)]),
+        ((), []),
+        ((SCRATCH, LUKS2), []),
+    ],
+    ids=["on a disk", "beside a volume", "in memory", "beside a key derivation"],
 )
 def test_children_are_started_ahead_where_nobody_misses_their_memory(
     pod: Pod, volumes: tuple[Volume, ...], expected: list[tuple[str, ...]]

@@ -6,18 +6,18 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.phases import storage
-from ccinit.formats.pod.volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.integrity import count_meta_bytes
 
 GIB = 1 << 30
-PROFILES = {
-    "data": ScratchProfile.AEAD_RAM,
-    "more": ScratchProfile.AEAD_RAM,
-    "large": ScratchProfile.AEAD_DISK,
-    "plain": ScratchProfile.CRYPT,
-}
+SCRATCH = (
+    (ScratchProfile.AEAD_RAM, 8 * GIB),
+    (ScratchProfile.AEAD_RAM, GIB),
+    (ScratchProfile.AEAD_DISK, GIB),
+    (ScratchProfile.CRYPT, GIB),
+)
 
 
 def disk(size_bytes: int) -> BlockDevice:
@@ -39,10 +39,11 @@ def test_tags_are_counted_as_if_all_of_their_disks_were_written(
     limits = SimpleNamespace(scratch_tags_bytes=257 << 20)
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(limits=limits),
-        manifest=SimpleNamespace(volume=lambda name: SimpleNamespace(profile=PROFILES[name])),
+        manifest=SimpleNamespace(volume=lambda _name: None),
     )
     disks = tuple(
-        (name, disk(size)) for name, size in zip(PROFILES, (8 * GIB, GIB, GIB, GIB), strict=True)
+        (ScratchVolume(name=f"v{number}", size_bytes=size, profile=profile), disk(size))
+        for number, (profile, size) in enumerate(SCRATCH)
     )
     opening = storage._open_scratch(cast("Any", None), cast("Any", None), configured, disks)
     assert EventLoop().run(opening) == count_meta_bytes(8 * GIB) + count_meta_bytes(GIB)

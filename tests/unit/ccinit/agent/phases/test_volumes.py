@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import volumes
-from ccinit.agent.phases.volumes import find_luks2_disk
+from ccinit.agent.phases.volumes import FoundLuks2Volume, FoundVolume, find_luks2_disk
 from ccinit.errors import (
     CcinitError,
     ChildError,
@@ -17,7 +17,8 @@ from ccinit.errors import (
     KernelError,
     VerificationError,
 )
-from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.pod.volume import Luks2Volume, PersistentVolume
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 OPENS = None
 FOREIGN = FormatError("luks2.magic", "no header")
 DEAD = ChildError("child.ended", "luks2: signal 11")
+KEY = ResourceUri("ccinit", "shop", "volume-key-data")
+VOLUME = PersistentVolume(name="data", size_bytes=8192, key=KEY)
 
 
 class FakeChildren:
@@ -96,9 +99,7 @@ def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
 ) -> None:
     monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
     disk = cast("BlockDevice", SimpleNamespace(name="vda", size_bytes=8192, holders=()))
-    volume = SimpleNamespace(
-        name="data", kind=VolumeKind.PERSISTENT, size_bytes=8192, verity=None, format="luks2"
-    )
+    volume = Luks2Volume(name="data", size_bytes=8192, key=KEY, is_sealed=False)
     guest: Any = SimpleNamespace(children=FakeChildren([OPENS]), teardown=Teardown())
     configured: Any = SimpleNamespace(
         initdata=None, disks=(disk,), manifest=SimpleNamespace(name="shop", volumes=(volume,))
@@ -108,10 +109,10 @@ def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
 
     async def find_and_end() -> None:
         (found,) = await volumes.find_volumes(guest, cast("Any", None), configured, attested)
-        assert found.luks2_key is not None
-        assert len(found.luks2_key) == 64
+        assert isinstance(found, FoundLuks2Volume)
+        assert len(found.key) == 64
         assert await guest.teardown.run() == ()
-        assert len(found.luks2_key) == 0
+        assert len(found.key) == 0
 
     EventLoop().run(find_and_end())
 
@@ -129,8 +130,7 @@ def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
         asked.append(request.may_create)
 
     monkeypatch.setattr(volumes, "activate_volume", activate)
-    volume = SimpleNamespace(name="data", verity=None, grown_from_bytes=())
-    found: Any = SimpleNamespace(volume=volume, disk=None, luks2_key=None)
+    found = FoundVolume(volume=VOLUME, disk=cast("BlockDevice", None))
     grant = SimpleNamespace(secret=Secret(b"key"), create=granted)
     attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
     nothing: Any = None
@@ -142,9 +142,8 @@ def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
 
 
 def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
-    volume = SimpleNamespace(name="data", kind=VolumeKind.PERSISTENT, size_bytes=8192)
     configured = SimpleNamespace(
-        initdata=None, disks=(), manifest=SimpleNamespace(name="shop", volumes=(volume,))
+        initdata=None, disks=(), manifest=SimpleNamespace(name="shop", volumes=(VOLUME,))
     )
     unused = cast("Any", None)
     finding = volumes.find_volumes(unused, unused, cast("Any", configured), unused)

@@ -11,7 +11,13 @@ from ccinit.formats.pod.container import ContainerKind, Restart, RotateSignal
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.probe import START_SECONDS, Probe
 from ccinit.formats.pod.share import Share
-from ccinit.formats.pod.volume import ScratchProfile, VolumeKind
+from ccinit.formats.pod.volume import (
+    PersistentVolume,
+    ScratchProfile,
+    ScratchVolume,
+    VolumeKind,
+    select_kind,
+)
 from ccinit.init import sequence
 from tests.fakes.documents.guest import FULL_POD
 
@@ -38,9 +44,11 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     (image,) = pod.images
     assert image.encryption is ImageEncryption.REQUIRED
     assert image.keys == (ResourceUri("ccinit", "demo", "image-key"),)
-    assert pod.volume("scratch").profile is ScratchProfile.AEAD_RAM
-    assert pod.volume("data").kind is VolumeKind.PERSISTENT
-    assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
+    (scratch,) = select_kind(pod.volumes, ScratchVolume)
+    (data,) = select_kind(pod.volumes, PersistentVolume)
+    assert (scratch.name, scratch.profile) == ("scratch", ScratchProfile.AEAD_RAM)
+    assert (data.name, data.kind) == ("data", VolumeKind.PERSISTENT)
+    assert data.key == ResourceUri("ccinit", "demo", "volume-key-data")
     assert pod.secrets[0].mode == 0o400
     assert pod.allow.exit_code_to_host is False
     assert pod.allow.exec == pod.allow.evidence == ()

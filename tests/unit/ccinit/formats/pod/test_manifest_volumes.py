@@ -6,18 +6,50 @@ from ccinit.errors import FormatError
 from ccinit.formats.disk.luks2 import PAYLOAD_OFFSET
 from ccinit.formats.disk.verity import BLOCK_BYTES
 from ccinit.formats.encoding import wire
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
-from ccinit.formats.pod.volume import RollbackAnchor, VolumeFormat
+from ccinit.formats.pod.volume import (
+    Luks2Volume,
+    MadeElsewhere,
+    PersistentVolume,
+    RollbackAnchor,
+    VerityVolume,
+    VolumeFormat,
+    select_kind,
+)
 from tests.fakes.documents.guest import FULL_POD, VERITY
 
+DATA_KEY = ResourceUri("ccinit", "demo", "volume-key-data")
 
-@pytest.mark.parametrize("word", [VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED])
-def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
-    plain = parse_pod_manifest(FULL_POD).volume("data")
-    assert (plain.format, plain.is_made_elsewhere) == (VolumeFormat.CCINIT, False)
+
+def persistent(text: str) -> PersistentVolume:
+    """Return the one volume in the guest's own format."""
+    (volume,) = select_kind(parse_pod_manifest(text).volumes, PersistentVolume)
+    return volume
+
+
+def test_persistent_volume_has_the_guests_own_format_unless_it_says_another() -> None:
+    plain = persistent(FULL_POD)
+    assert (plain.name, plain.key) == ("data", DATA_KEY)
+    assert not isinstance(plain, MadeElsewhere)
+    assert persistent(FULL_POD.replace('"persistent"', '"persistent"\nformat = "ccinit"')) == plain
+
+
+@pytest.mark.parametrize(
+    ("word", "is_sealed"), [(VolumeFormat.LUKS2, False), (VolumeFormat.LUKS2_SEALED, True)]
+)
+def test_pod_manifest_names_the_format_of_a_volume(
+    word: VolumeFormat,
+    is_sealed: bool,  # noqa: FBT001
+) -> None:
     text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
-    volume = parse_pod_manifest(text).volume("data")
-    assert (volume.format, volume.is_made_elsewhere) == (word, True)
+    manifest = parse_pod_manifest(text)
+    volume = manifest.volume("data")
+    assert volume == Luks2Volume(
+        name="data", size_bytes=64 << 20, key=DATA_KEY, is_sealed=is_sealed
+    )
+    assert isinstance(volume, MadeElsewhere)
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
     beyond = text.replace("67108864", str(PAYLOAD_OFFSET + BLOCK_BYTES), 1)
     assert parse_pod_manifest(beyond).volume("data").size_bytes == PAYLOAD_OFFSET + BLOCK_BYTES
     with pytest.raises(FormatError) as caught:
@@ -26,15 +58,15 @@ def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
 
 
 def test_pod_manifest_asks_for_a_rollback_counter() -> None:
-    assert parse_pod_manifest(FULL_POD).volume("data").rollback is RollbackAnchor.NONE
+    assert persistent(FULL_POD).rollback is RollbackAnchor.NONE
     text = FULL_POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
-    assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
+    assert persistent(text).rollback is RollbackAnchor.KBS_COUNTER
 
 
 def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
-    assert parse_pod_manifest(FULL_POD).volume("data").grown_from_bytes == ()
+    assert persistent(FULL_POD).grown_from_bytes == ()
     text = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
-    assert parse_pod_manifest(text).volume("data").grown_from_bytes == (16 << 20, 32 << 20)
+    assert persistent(text).grown_from_bytes == (16 << 20, 32 << 20)
 
 
 def test_verity_volume_that_shall_grow_is_refused() -> None:
@@ -55,9 +87,9 @@ def test_pod_manifest_says_what_a_disk_fault_does() -> None:
 
 def test_pod_manifest_pins_a_verity_volume() -> None:
     manifest = parse_pod_manifest(FULL_POD + VERITY)
-    volume = manifest.volume("model")
-    assert volume.verity is not None
-    assert volume.is_made_elsewhere
+    (volume,) = select_kind(manifest.volumes, VerityVolume)
+    assert isinstance(volume, MadeElsewhere)
+    assert volume.name == "model"
     assert (volume.verity.root_hash.hex(), volume.verity.salt.hex()) == ("ab" * 32, "cd" * 32)
     assert volume.verity.data_bytes == 2032 * 4096
     assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
