@@ -89,75 +89,147 @@ class KernelSigns:
 
 
 @frozen
+class ByReport:
+    """Evidence is a report of configfs-tsm: PID 1 asks for it, and a child only reads it.
+
+    Attributes:
+        provider: its driver's name there, which is a sign of the platform, too.
+        files: what a child needs beside the report.
+        extras: what it takes, too, where the kernel has it.
+        register: the file of the event log's register, where the kernel has it.
+    """
+
+    provider: str
+    files: tuple[Node, ...] = ()
+    extras: tuple[Node, ...] = ()
+    register: str = ""
+
+    def reach(self, tee: Tee, signs: Signs, provider: str) -> Platform | None:
+        """Return the platform if this is its provider."""
+        if self.provider != provider:
+            return None
+        if not _are_all_there(self.files, signs):
+            raise ConfigError("tee.io", f"{tee}: its device is not there")
+        extras = tuple(node for node in self.extras if signs.exists(node.path))
+        register = None
+        if self.register and signs.exists(self.register):
+            register = Node(name=REGISTER, path=self.register, writable=True)
+        return Platform(
+            tee=tee,
+            nodes=(*self.files, *extras),
+            open_report=tsm.open_report_entry,
+            register=register,
+        )
+
+
+@frozen
+class ByFiles:
+    """Evidence is in files, all of which are there."""
+
+    files: tuple[Node, ...]
+
+    def reach(self, tee: Tee, signs: Signs, _provider: str) -> Platform | None:
+        """Return the platform if they are."""
+        return Platform(tee=tee, nodes=self.files) if _are_all_there(self.files, signs) else None
+
+
+@frozen
+class ByDevice:
+    """Evidence is asked of a device by a child.
+
+    Attributes:
+        name: by which its Attester knows it.
+        paths: its nodes, the best first.
+        has_register: the register of the event log is reached through it.
+        beside: the driver in configfs-tsm whose reports vouch for it.
+        open_report: how PID 1 asks for such a report.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    has_register: bool = False
+    beside: str = ""
+    open_report: OpenReport | None = None
+
+    def reach(self, tee: Tee, signs: Signs, provider: str) -> Platform | None:
+        """Return the platform if there is a node, and what vouches for it."""
+        path = next(filter(signs.exists, self.paths), None)
+        if path is None or self.beside not in ("", provider):
+            return None
+        return Platform(
+            tee=tee,
+            nodes=(Node(name=self.name, path=path, writable=True),),
+            open_report=self.open_report,
+            register=Node(name=REGISTER, path=path, writable=True) if self.has_register else None,
+        )
+
+
+def _are_all_there(nodes: tuple[Node, ...], signs: Signs) -> bool:
+    return all(signs.exists(node.path) for node in nodes)
+
+
+@frozen
 class Row:
-    """How one platform shows itself.
+    """One platform: how it shows itself, and what comes of it.
 
     Attributes:
         name: in errors.
         paths: one of them exists; the kernel makes them when a driver has found its platform.
         flag: a file that holds `1`.
-        provider: its name in configfs-tsm.
-        tee: its verifier, if there is an Attester.
-        asked: other platforms that look the same; which one it is, the device has to say.
-        devices: nodes that an Attester can use, the best first, under the name `device`.
-        devices_are_signs: whether a node is only there on this platform.
-        device: the name that its Attester knows them by.
-        files: what a child needs beside a report of configfs-tsm, or without one.
-        extras: what it takes, too, where the kernel has it.
-        register: the file of the event log's register, where the kernel has it.
-        register_in_device: the register is reached through the device.
-        beside: the driver in configfs-tsm whose reports vouch for the device.
-        open_report: how PID 1 asks for such a report.
         comprises: names of rows whose signs it shows, too; it stands in their place.
-        unreachable: why there is no evidence without a report of configfs-tsm or a device.
+        tee: its verifier, if there is an Attester.
+        asked: other platforms that look the same; which one it is, its device has to say.
+        ways: to evidence, the best first.
+        unreachable: why none of them is open.
         refusal: why there is no Attester.
     """
 
     name: str
     paths: tuple[str, ...] = ()
     flag: str = ""
-    provider: str = ""
+    comprises: tuple[str, ...] = ()
     tee: Tee | None = None
     asked: tuple[Tee, ...] = ()
-    devices: tuple[str, ...] = ()
-    devices_are_signs: bool = True
-    device: str = ""
-    files: tuple[Node, ...] = ()
-    extras: tuple[Node, ...] = ()
-    register: str = ""
-    register_in_device: bool = False
-    beside: str = ""
-    open_report: OpenReport | None = None
-    comprises: tuple[str, ...] = ()
+    ways: tuple[ByReport | ByFiles | ByDevice, ...] = ()
     unreachable: str = "its driver is not there"
     refusal: str = ""
 
     def shows(self, signs: Signs, provider: str) -> bool:
         """Return whether there is any sign of the platform."""
         return (
-            any(map(signs.exists, (*self.paths, *(self.devices if self.devices_are_signs else ()))))
+            any(map(signs.exists, self.paths))
             or (bool(self.flag) and signs.read(self.flag).strip() == "1")
-            or (bool(self.provider) and self.provider == provider)
+            or any(isinstance(way, ByReport) and way.provider == provider for way in self.ways)
         )
 
+
+# Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
+_FIRST_TPM = ("/dev/tpmrm0", "/dev/tpm0")
 
 TABLE = (
     Row(
         name="snp",
-        paths=("/sys/devices/platform/sev-guest",),
-        provider=tsm.SEV_GUEST,
+        paths=("/sys/devices/platform/sev-guest", "/dev/sev-guest"),
         tee=Tee.SNP,
-        devices=("/dev/sev-guest",),
-        device="sev_guest",
+        ways=(
+            ByReport(provider=tsm.SEV_GUEST),
+            ByDevice(name="sev_guest", paths=("/dev/sev-guest",)),
+        ),
     ),
     Row(
         name="tdx",
         paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest"),
-        provider=tsm.TDX_GUEST,
         tee=Tee.TDX,
-        files=(Node(name="tdx_guest", path="/dev/tdx_guest", writable=True),),
-        extras=(Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False),),
-        register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
+        ways=(
+            ByReport(
+                provider=tsm.TDX_GUEST,
+                files=(Node(name="tdx_guest", path="/dev/tdx_guest", writable=True),),
+                extras=(
+                    Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False),
+                ),
+                register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
+            ),
+        ),
         unreachable="quotes need configfs-tsm and the tdx_guest driver of Linux 6.7 or later",
     ),
     # SEV and SEV-ES: the secrets that the firmware handed on, by the driver efi_secret.
@@ -165,7 +237,9 @@ TABLE = (
         name="sev",
         paths=(SECRETS,),
         tee=Tee.SEV,
-        files=(Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False),),
+        ways=(
+            ByFiles(files=(Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False),)),
+        ),
         unreachable="the owner injected no secret that names the document",
     ),
     Row(
@@ -181,17 +255,16 @@ TABLE = (
     Row(
         name="cca",
         paths=("/sys/devices/platform/arm-cca-dev",),
-        provider=tsm.CCA_GUEST,
         tee=Tee.CCA,
+        ways=(ByReport(provider=tsm.CCA_GUEST),),
         unreachable="tokens need configfs-tsm and the arm_cca_guest driver of Linux 6.13 or later",
     ),
+    # Its device is no sign: a host has it, too.
     Row(
         name="se",
         flag="/sys/firmware/uv/prot_virt_guest",
         tee=Tee.SE,
-        devices=("/dev/uv",),
-        devices_are_signs=False,
-        device="uv",
+        ways=(ByDevice(name="uv", paths=("/dev/uv",)),),
         unreachable="the ultravisor is asked through the uvdevice driver of Linux 5.19 or later",
     ),
     Row(
@@ -199,15 +272,13 @@ TABLE = (
         flag="/sys/devices/system/cpu/svm",
         refusal="POWER's ultravisor hands its secrets out at launch and signs no report for a KBS",
     ),
-    # Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
     # A paravisor hides the hardware and shows a TPM of its own.
     Row(
         name="tpm",
+        paths=_FIRST_TPM,
         tee=Tee.TPM,
         asked=(Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM),
-        devices=("/dev/tpmrm0", "/dev/tpm0"),
-        device="tpm",
-        register_in_device=True,
+        ways=(ByDevice(name="tpm", paths=_FIRST_TPM, has_register=True),),
     ),
     Row(name="a second tpm", paths=("/dev/tpm1",), refusal="which of two is the platform's?"),
     Row(
@@ -215,12 +286,15 @@ TABLE = (
         paths=("/sys/devices/platform/tpm-svsm",),
         comprises=("snp", "tpm"),
         tee=Tee.SVSM,
-        devices=("/dev/tpmrm0", "/dev/tpm0"),
-        devices_are_signs=False,
-        device="tpm",
-        register_in_device=True,
-        beside=tsm.SEV_GUEST,
-        open_report=tsm.open_vtpm_entry,
+        ways=(
+            ByDevice(
+                name="tpm",
+                paths=_FIRST_TPM,
+                has_register=True,
+                beside=tsm.SEV_GUEST,
+                open_report=tsm.open_vtpm_entry,
+            ),
+        ),
         unreachable="its vTPM is not there, or nothing reports it: that takes configfs-tsm",
     ),
 )
@@ -279,28 +353,8 @@ def _find_devices(signs: Signs) -> tuple[str, ...]:
 def _reach(row: Row, signs: Signs, provider: str) -> Platform:
     if row.tee is None:
         raise ConfigError("attest.unsupported", f"{row.name}: {row.refusal}")
-    if row.provider and row.provider == provider:
-        if not all(signs.exists(node.path) for node in row.files):
-            raise ConfigError("tee.io", f"{row.name}: its device is not there")
-        extras = tuple(node for node in row.extras if signs.exists(node.path))
-        register = None
-        if row.register and signs.exists(row.register):
-            register = Node(name=REGISTER, path=row.register, writable=True)
-        return Platform(
-            tee=row.tee,
-            nodes=(*row.files, *extras),
-            open_report=tsm.open_report_entry,
-            register=register,
-        )
-    if row.files and not row.provider and all(signs.exists(node.path) for node in row.files):
-        return Platform(tee=row.tee, nodes=row.files)
-    path = next(filter(signs.exists, row.devices), None)
-    if path is None or row.beside not in ("", provider):
-        raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")
-    return Platform(
-        tee=row.tee,
-        asked=row.asked,
-        nodes=(Node(name=row.device, path=path, writable=True),),
-        open_report=row.open_report,
-        register=Node(name=REGISTER, path=path, writable=True) if row.register_in_device else None,
-    )
+    for way in row.ways:
+        platform = way.reach(row.tee, signs, provider)
+        if platform is not None:
+            return replace(platform, asked=row.asked)
+    raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")
