@@ -1,8 +1,8 @@
 """PULL: the manifest's images, a few at once, each through its children."""
 
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 
 from ccinit.agent.guest import Guest, inner_seconds, undoing
@@ -62,30 +62,11 @@ async def pull(
     Raises:
         CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
     """
-    images: dict[str, PulledImage] = {}
-    left = deque(configured.manifest.images)
-    in_memory = unlocked.in_memory
-    lock, store = Lock(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
-
-    async def pull_left() -> None:
-        nonlocal waiting
-        while left:
-            image, children, waiting = left.popleft(), waiting, None
-            directory = f"{unlocked.store}/image-{image.name}"
-            try:
-                images[image.name] = await _pull_one(
-                    guest, configured, attested, image, directory, lock, store, children
-                )
-            except CcinitError as error:  # the report has the error, which knows no image
-                guest.event(f"image {image.name}: {error}")
-                raise
-
-    async with TaskGroup() as group:
-        for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory
-            group.start(pull_left(), f"pull {number}")
+    puller = _Puller(guest, configured, attested, unlocked)
+    images = await puller.pull_all(waiting)
     for uri in name_pull_resources(configured.manifest):
         attested.grants[uri].secret.wipe()  # they have had their one use
-    if in_memory:
+    if unlocked.in_memory:
         used, free = count_used(unlocked.store)
         guest.event(f"images take {used} bytes of memory; containers may write {free}")
     return Pulled(images=images)
@@ -109,65 +90,134 @@ def prepare_first(
     return prepare_reception(guest.children, image, credentials.keys())
 
 
-async def _pull_one(
-    guest: Guest,
-    configured: Configured,
-    attested: Attested,
-    image: Image,
-    directory: str,
-    lock: Lock,
-    store: LayerStore,
-    waiting: ReceptionChildren | None,
-) -> PulledImage:
-    async def open_keys(inspected: InspectedImage) -> tuple[LayerKey, ...]:
-        async with lock:  # one handshake at a time has the TPM
-            return await open_layer_keys(guest, configured, attested, image, inspected)
+class _Puller:
+    """Pulls the images of one pod into its store."""
 
-    make_directory(directory, 0o700)
-    policy = _policy(attested, image)
-    most_seconds = configured.config.limits.pull_seconds
-    request = _request(configured, image, inner_seconds(guest.phase_time.left(most_seconds)))
-    credentials = _credentials(configured, image)
-    secrets = _secrets(attested, credentials)
-    entering = (
-        prepare_reception(guest.children, image, credentials.keys())
-        if waiting is None
-        else nullcontext(waiting)
-    )
-    async with entering as reception:
-        reception.give(secrets)
-        children = ImageChildren(
-            guest, image, directory, reception, open_keys, seconds=most_seconds, form=store.form
-        )
-        async with children:
-            pulled = await pull_image(request, directory, children, store, policy)
+    def __init__(
+        self, guest: Guest, configured: Configured, attested: Attested, unlocked: Unlocked
+    ) -> None:
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+        self._unlocked = unlocked
+        form = LayerForm.COMPRESSED if unlocked.in_memory else LayerForm.INDEX
+        self._layers = LayerStore(form)
+        self._handshake = Lock()  # one at a time has the TPM
+
+    async def pull_all(self, waiting: ReceptionChildren | None) -> Mapping[str, PulledImage]:
+        """Return all of them by name; `waiting` receive the first."""
+        images: dict[str, PulledImage] = {}
+        left = deque(self._configured.manifest.images)
+
+        async def pull_left() -> None:
+            nonlocal waiting
+            while left:
+                image, children, waiting = left.popleft(), waiting, None
+                try:
+                    images[image.name] = await self.pull_one(image, children)
+                except CcinitError as error:  # the report has the error, which knows no image
+                    self._guest.event(f"image {image.name}: {error}")
+                    raise
+
+        at_once = 1 if self._unlocked.in_memory else AT_ONCE  # the tars of one are enough in memory
+        async with TaskGroup() as group:
+            for number in range(at_once):
+                group.start(pull_left(), f"pull {number}")
+        return images
+
+    async def pull_one(self, image: Image, waiting: ReceptionChildren | None) -> PulledImage:
+        """Pull one by children of which some may be `waiting`; it is mounted until the guest ends.
+
+        The owner is told, and the pull is measured.
+        """
+        guest, measurement = self._guest, self._configured.measurement
+        directory = make_directory(f"{self._unlocked.store}/image-{image.name}", 0o700)
+        request, policy = self._request(image), self._policy(image)
+        async with self._children(image, directory, waiting) as children:
+            pulled = await pull_image(request, directory, children, self._layers, policy)
             # Nothing has been waited for since they were mounted. The end of the children is, and
             # if another image fails meanwhile, this is interrupted there.
             guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
-    guest.event(
-        f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
-        f"{pulled.file_bytes} bytes of files"
-    )
-    configured.measurement.note(image_pulled(image.reference, pulled.manifest))
-    guest.service.figures.image_bytes[image.name] = pulled.file_bytes
-    return pulled
+        guest.event(
+            f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
+            f"{pulled.file_bytes} bytes of files"
+        )
+        measurement.note(image_pulled(image.reference, pulled.manifest))
+        guest.service.figures.image_bytes[image.name] = pulled.file_bytes
+        return pulled
+
+    def _request(self, image: Image) -> PullRequest:
+        limits = self._configured.config.limits
+        seconds = self._guest.phase_time.left(limits.pull_seconds)
+        return PullRequest(
+            reference=image.reference,
+            ca_pem=image.ca_pem,
+            limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=inner_seconds(seconds)),
+            encryption=image.encryption,
+            has_auth=image.auth is not None,
+            with_signatures=image.policy is not None,
+            registry=_rule(self._configured, image),
+        )
+
+    def _policy(self, image: Image) -> SignaturePolicy | None:
+        if image.policy is None:
+            return None
+        document = self._attested.grants[image.policy].secret.reveal()
+        return SignaturePolicy(document=document, keys=self._attested.policy_keys)
+
+    @asynccontextmanager
+    async def _children(
+        self, image: Image, directory: str, waiting: ReceptionChildren | None
+    ) -> AsyncIterator[ImageChildren]:
+        """Yield the children of one pull, who end with the block; the registry's has its secrets.
+
+        Raises:
+            LimitExceededError: `pull.secret`.
+            KernelError: one could not be started.
+        """
+        credentials = _credentials(self._configured, image)
+        secrets = self._secrets(credentials)
+        prepared = (
+            prepare_reception(self._guest.children, image, credentials.keys())
+            if waiting is None
+            else nullcontext(waiting)
+        )
+        async with prepared as reception:
+            reception.give(secrets)
+            children = ImageChildren(
+                self._guest,
+                image,
+                directory,
+                reception,
+                partial(self._open_keys, image),
+                seconds=self._configured.config.limits.pull_seconds,
+                form=self._layers.form,
+            )
+            async with children:
+                yield children
+
+    def _secrets(self, uris: Mapping[str, KbsUri]) -> Mapping[str, Secret]:
+        """Return what is at `uris`, released.
+
+        Raises:
+            LimitExceededError: `pull.secret`, one does not fit into a pipe.
+        """
+        secrets = {name: self._attested.grants[uri].secret for name, uri in uris.items()}
+        for name, secret in secrets.items():
+            if len(secret) > MAX_PIPED_BYTES:
+                size = f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
+                raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
+        return secrets
+
+    async def _open_keys(self, image: Image, inspected: InspectedImage) -> tuple[LayerKey, ...]:
+        async with self._handshake:
+            return await open_layer_keys(
+                self._guest, self._configured, self._attested, image, inspected
+            )
 
 
 def _rule(configured: Configured, image: Image) -> RegistryRule | None:
     return select_rule(configured.manifest.registries, parse_image_reference(image.reference))
-
-
-def _request(configured: Configured, image: Image, seconds: int) -> PullRequest:
-    image_bytes = configured.config.limits.image_bytes
-    return PullRequest(
-        reference=image.reference,
-        ca_pem=image.ca_pem,
-        limits=PullLimits(tar_bytes=image_bytes, total_seconds=seconds),
-        encryption=image.encryption,
-        has_auth=image.auth is not None,
-        with_signatures=image.policy is not None,
-        registry=_rule(configured, image),
-    )
 
 
 def _credentials(configured: Configured, image: Image) -> Mapping[str, KbsUri]:
@@ -180,24 +230,3 @@ def _credentials(configured: Configured, image: Image) -> Mapping[str, KbsUri]:
     if image.auth is not None:
         uris[AUTH_PIPE] = image.auth
     return uris
-
-
-def _secrets(attested: Attested, uris: Mapping[str, KbsUri]) -> Mapping[str, Secret]:
-    """Return them, released.
-
-    Raises:
-        LimitExceededError: `pull.secret`, one does not fit into a pipe.
-    """
-    secrets = {name: attested.grants[uri].secret for name, uri in uris.items()}
-    for name, secret in secrets.items():
-        if len(secret) > MAX_PIPED_BYTES:
-            size = f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
-            raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
-    return secrets
-
-
-def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
-    if image.policy is None:
-        return None
-    document = attested.grants[image.policy].secret.reveal()
-    return SignaturePolicy(document=document, keys=attested.policy_keys)

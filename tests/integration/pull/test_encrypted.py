@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -22,10 +21,8 @@ import pytest
 from ccinit import values
 from ccinit.agent.guest import PhaseTime, Teardown
 from ccinit.agent.phases.attestation import Attested, Grant
-from ccinit.agent.phases.image_keys import open_layer_keys
-from ccinit.agent.phases.images import _request, pull
+from ccinit.agent.phases.images import pull
 from ccinit.agent.phases.pull_children import ImageChildren
-from ccinit.agent.phases.reception_children import prepare_reception
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
@@ -35,8 +32,7 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.erofs.index import IndexRequest
-from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.image import unmount_layers
 from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
@@ -359,8 +355,12 @@ def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
 
 
 def test_whole_pull_works_under_the_restrictions_of_its_children(
-    plain: ContainerImage, registry: Registry, recipients: dict[str, Recipient]
+    plain: ContainerImage,
+    registry: Registry,
+    recipients: dict[str, Recipient],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Confined)
     files = [("jwe", recipients["p256"].public)]
     image = Image(
         name="web",
@@ -373,22 +373,10 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     )
     secret = Secret(recipients["p256"].private_pem)
     attested = Attested(grants={image.keys[0]: Grant(secret=secret, create=False)})
-    guest, configured = guest_with_children(), configured_with(image)
-    with open_folder() as folder:
-        directory = folder / "image"
-        directory.mkdir()
-
-        async def pull_confined() -> PulledImage:
-            async with prepare_reception(guest.children, image, ()) as reception:
-                open_keys = partial(open_layer_keys, guest, configured, attested, image)
-                children = Confined(
-                    guest, image, str(directory), reception, open_keys, seconds=60.0
-                )
-                async with children:
-                    request = _request(configured, image, 60)
-                    return await pull_image(request, str(directory), children, LayerStore())
-
-        done = EventLoop().run(pull_confined())
+    with open_folder() as store:
+        unlocked = Unlocked(volumes={}, store=str(store))
+        work = pull(guest_with_children(), configured_with(image), attested, unlocked)
+        done, directory = EventLoop().run(work).images["web"], store / "image-web"
         try:
             assert len(done.layers) == len(TARS)
             names = {f"layer-{n}{end}" for n in range(len(TARS)) for end in ("", ".tar", ".erofs")}

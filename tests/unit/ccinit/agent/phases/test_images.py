@@ -9,7 +9,6 @@ from typing import Any, Self
 import pytest
 
 from ccinit.agent.guest import PhaseTime, Teardown
-from ccinit.agent.phases import images as module
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
@@ -236,7 +235,7 @@ def left_by_pull(manifest: PodManifest, monkeypatch: pytest.MonkeyPatch) -> set[
         assert all(len(grant.secret) for grant in grants.values())
         return "an image"
 
-    monkeypatch.setattr(module, "_pull_one", pull_one)
+    monkeypatch.setattr("ccinit.agent.phases.images._Puller.pull_one", pull_one)
     uris = [one.uri for one in plan_resources(manifest, OwnerConfig(port=0, client_ca_pem=""))]
     grants = {uri: Grant(secret=Secret(b"secret"), create=False) for uri in uris}
     configured: Any = SimpleNamespace(manifest=manifest)
