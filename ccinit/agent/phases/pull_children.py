@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,7 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
@@ -90,6 +91,7 @@ class ImageChildren:
         self._seconds = seconds
         self._form = form
         self._stack = AsyncExitStack()
+        self._encrypted: Descriptor | None = None
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
@@ -120,7 +122,7 @@ class ImageChildren:
             if sending.first:
                 kept = f"{sending.first} layers are there already"
                 self._guest.event(f"image {self._image.name}: {kept}")
-            sink = self._open_unnamed() if sending.to_file else self._reception.fds.pop("blobs")
+            sink = self._open_unnamed() if sending.to_file else self._reception.blobs.take()
             return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
         return await self._reception.registry.run(
@@ -145,9 +147,9 @@ class ImageChildren:
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         """Decrypt what was downloaded into a file."""
-        fds = self._reception.fds
-        file, pipe = fds.pop("file"), fds.pop("blobs")
-        try:
+        if self._encrypted is None:
+            raise RuntimeError("nothing was downloaded into a file")
+        with self._encrypted as file, self._reception.blobs as pipe:
             return await self._guest.children.run(
                 Role.DECRYPT,
                 request,
@@ -156,9 +158,6 @@ class ImageChildren:
                 fds={SOURCE: file, SINK: pipe},
                 secrets={KEYS_PIPE: keys},
             )
-        finally:
-            os.close(file)
-            os.close(pipe)
 
     async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         """Undo the layers' compression."""
@@ -269,12 +268,9 @@ class ImageChildren:
         return join_parts([await walk.join() for walk in walks])
 
     async def _prepare_reader(self) -> PreparedChild:
-        words = self._reception.fds.pop("words")
-        try:
+        with self._reception.words as words:
             prepared = self._guest.children.prepare(Role.LAYERS, fds={SOURCE: words})
             return await self._stack.enter_async_context(prepared)
-        finally:
-            os.close(words)
 
     async def _prepare_walkers(self) -> None:
         for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
@@ -288,7 +284,7 @@ class ImageChildren:
         """Return a file without a name for encrypted layers; another fd of it is kept."""
         try:
             file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            self._reception.fds["file"] = file
+            self._encrypted = self._stack.enter_context(closing(Descriptor(file)))
             return os.dup(file)
         except OSError as error:
             raise kernel_error(error, "open", self._directory) from error

@@ -7,13 +7,14 @@ empty until then.
 
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 
 from ccinit.agent.processes.children import Children, PreparedChild
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.processes.secret_pipes import fill_pipe
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.pipes import open_pipes
 from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import SINK, SOURCE, open_pipe
@@ -28,9 +29,8 @@ class ReceptionChildren:
     Attributes:
         layers: None for an image that keys are expected to open: it would wait beside the children
             that do that, for nothing but memory.
-        fds: what is still to be passed on: the ends `blobs` of a pipe, and `words` of another if
-            there is no child yet to read them; and `file`, where encrypted layers are downloaded.
-            Who takes one closes it.
+        blobs: where layers go in: for the registry's child, or for `decrypt` if they are encrypted.
+        words: what `layers` reads; closed if it has that already.
         credentials: ends of pipes to the registry's child, by their names.
     """
 
@@ -38,8 +38,9 @@ class ReceptionChildren:
     inspect: PreparedChild
     unpack: PreparedChild
     layers: PreparedChild | None
-    fds: dict[str, int]
-    credentials: dict[str, int]
+    blobs: Descriptor
+    words: Descriptor
+    credentials: Mapping[str, Descriptor]
 
     def give(self, secrets: Mapping[str, Secret]) -> None:
         """Hand the registry's child all its credentials.
@@ -49,7 +50,7 @@ class ReceptionChildren:
             KernelError: `kernel.write`.
         """
         for name, secret in secrets.items():
-            fill_pipe(self.credentials.pop(name), secret)
+            fill_pipe(self.credentials[name].take(), secret)
 
 
 @asynccontextmanager
@@ -66,43 +67,38 @@ async def prepare_reception(
     Raises:
         KernelError: one could not be started.
     """
-    fds: dict[str, int] = {}
-    given: dict[str, int] = {}
     async with AsyncExitStack() as stack:
-        stack.callback(_close_all, fds)
-        stack.callback(_close_all, given)
-        with ExitStack() as passed_on:
-            blobs_out, fds["blobs"] = open_pipe()
+        with ExitStack() as passed_on:  # each child has copies of its own
+            blobs_out, blobs_in = open_pipe()
             passed_on.callback(os.close, blobs_out)
-            fds["words"], words_in = open_word_pipe()
+            blobs = stack.enter_context(closing(Descriptor(blobs_in)))
+            words_out, words_in = open_word_pipe()
             passed_on.callback(os.close, words_in)
-            secret = dict(zip(credentials, open_pipes(len(credentials)), strict=True))
-            for name, pipe in secret.items():
+            words = stack.enter_context(closing(Descriptor(words_out)))
+            pipes = dict(zip(credentials, open_pipes(len(credentials)), strict=True))
+            given: dict[str, Descriptor] = {}
+            for name, pipe in pipes.items():
                 passed_on.callback(os.close, pipe.reader)
-                given[name] = pipe.writer
+                given[name] = stack.enter_context(closing(Descriptor(pipe.writer)))
 
-            async def prepare(role: Role, passed: Mapping[str, int]) -> PreparedChild:
-                return await stack.enter_async_context(children.prepare(role, fds=passed))
+            async def prepare(role: Role, fds: Mapping[str, int]) -> PreparedChild:
+                return await stack.enter_async_context(children.prepare(role, fds=fds))
 
             registry = await prepare(
-                Role.REGISTRY, {name: pipe.reader for name, pipe in secret.items()}
+                Role.REGISTRY, {name: pipe.reader for name, pipe in pipes.items()}
             )
             inspect = await prepare(Role.INSPECT, {})
             unpack = await prepare(Role.UNPACK, {SOURCE: blobs_out, SINK: words_in})
             layers = None
             if not (image.keys or image.encryption is ImageEncryption.REQUIRED):
-                layers = await prepare(Role.LAYERS, {SOURCE: fds["words"]})
-                os.close(fds.pop("words"))
+                with words as reader:
+                    layers = await prepare(Role.LAYERS, {SOURCE: reader})
         yield ReceptionChildren(
             registry=registry,
             inspect=inspect,
             unpack=unpack,
             layers=layers,
-            fds=fds,
+            blobs=blobs,
+            words=words,
             credentials=given,
         )
-
-
-def _close_all(fds: dict[str, int]) -> None:
-    while fds:
-        os.close(fds.popitem()[1])
