@@ -30,11 +30,10 @@ from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
 from ccinit.pull.erofs.handover import lend, seal
 from ccinit.pull.erofs.index import IndexRequest, end_with_page, index_arguments
-from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer, name_layer
+from ccinit.pull.layer_store import LayerFiles, LayerStore, name_layer
 from ccinit.pull.layers.file import telling_no_room
 from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.layers import VerifiedLayers
 from ccinit.pull.messages.tars import layer_file
 from ccinit.pull.messages.tree import TreeDigests
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
@@ -71,9 +70,9 @@ class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
 
 @frozen
 class IndexedLayers:
-    """Verified layers with an index for each."""
+    """Received layers with a file system for each that is not mounted already."""
 
-    verified: VerifiedLayers
+    received: Received
     files: tuple[LayerFiles, ...]
 
 
@@ -82,6 +81,11 @@ class MountedLayers:
     """An image whose layers are mounted, but not yet compared with its tars."""
 
     indexed: IndexedLayers
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Of those that are its own."""
+        return tuple(files.mount_point for files in self.indexed.files)
 
 
 @frozen
@@ -126,15 +130,8 @@ async def pull_image(
     indexed = await _make_file_systems(received, directory, children, store.form)
     mounted = mount_layers(indexed)
     try:
-        roots = tuple(files.mount_point for files in indexed.files)
-        walked = await children.walk(roots, store.form)
-        image = verify_trees(mounted, walked, received.kept)
-        received.claim.fulfil(
-            [
-                StoredLayer(files=files, passed=passed)
-                for files, passed in zip(indexed.files, received.verified.layers, strict=True)
-            ]
-        )
+        image = verify_trees(mounted, await children.walk(mounted.roots, store.form))
+        received.share(indexed.files)
     except BaseException:
         unmount_layers(indexed.files)
         raise
@@ -150,7 +147,7 @@ async def _make_file_systems(
         files = await compress_layers(directory, positions, children, children.owners.compress)
     else:
         files = await _index_layers(directory, positions, children)
-    return IndexedLayers(verified=received.verified, files=files)
+    return IndexedLayers(received=received, files=files)
 
 
 async def _index_layers(
@@ -188,28 +185,27 @@ def mount_layers(indexed: IndexedLayers) -> MountedLayers:
     return MountedLayers(indexed=indexed)
 
 
-def verify_trees(
-    mounted: MountedLayers, walked: TreeDigests, kept: tuple[StoredLayer, ...] = ()
-) -> PulledImage:
+def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
     """Return the image if what the kernel shows is what our pass over the tars said.
+
+    The layers that it has from others were compared when they were made.
 
     Args:
         mounted: its own layers.
         walked: what the kernel shows of those.
-        kept: the layers below them, which were compared when they were made.
 
     Raises:
         VerificationError: `pull.tree`.
     """
-    verified = mounted.indexed.verified
+    received, own = mounted.indexed.received, mounted.indexed.files
+    verified = received.verified
     if walked.listings != tuple(layer.listing for layer in verified.layers):
         raise VerificationError("pull.tree", "a mounted layer is not what its tar says")
-    own = mounted.indexed.files
-    passed = (*(layer.passed for layer in kept), *verified.layers)
+    passed = (*(layer.passed for layer in received.kept), *verified.layers)
     return PulledImage(
         manifest=verified.manifest,
         config=verified.config,
-        layers=(*(layer.files for layer in kept), *own),
+        layers=(*(layer.files for layer in received.kept), *own),
         own=own,
         file_bytes=sum(layer.file_bytes for layer in passed),
     )

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from ccinit.formats.encoding.digest import Digest, sha256_digest
-from ccinit.kernel.event_loop import Event
+from ccinit.kernel.promise import Promise
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer
 from ccinit.pull.messages.tars import layer_file, outline_file
@@ -54,36 +54,23 @@ class StoredLayer:
     passed: PassedLayer
 
 
-class _Place:
-    """Where a layer will be once whoever has claimed it is done."""
-
-    def __init__(self) -> None:
-        self.layer: StoredLayer | None = None
-        self.is_filled = Event()
-
-
 class Claim:
-    """What one image gets from others, and owes them."""
+    """What one image gets from others, and owes them; bottom first."""
 
-    def __init__(self, others: Sequence[_Place], own: Sequence[_Place]) -> None:
+    def __init__(
+        self, others: Sequence[Promise[StoredLayer]], own: Sequence[Promise[StoredLayer]]
+    ) -> None:
         self._others = others
         self._own = own
 
     async def wait(self) -> tuple[StoredLayer, ...]:
-        """Return the layers that others make, bottom first, when all are there."""
-        layers = []
-        for place in self._others:
-            await place.is_filled.wait()
-            if place.layer is None:
-                raise RuntimeError("a layer that is there and is not")
-            layers.append(place.layer)
-        return tuple(layers)
+        """Return the layers that others make, when all are there."""
+        return tuple([await promise.value() for promise in self._others])
 
     def fulfil(self, layers: Sequence[StoredLayer]) -> None:
-        """Give the others the layers above those, bottom first."""
-        for place, layer in zip(self._own, layers, strict=True):
-            place.layer = layer
-            place.is_filled.set()
+        """Give the others the layers above those."""
+        for promise, layer in zip(self._own, layers, strict=True):
+            promise.keep(layer)
 
 
 class LayerStore:
@@ -95,19 +82,19 @@ class LayerStore:
 
     def __init__(self, form: LayerForm = LayerForm.INDEX) -> None:
         self.form = form
-        self._places: dict[Digest, _Place] = {}
+        self._promised: dict[Digest, Promise[StoredLayer]] = {}
 
     def claim(self, diff_ids: Sequence[Digest]) -> Claim:
         """Claim what nobody has claimed of an image's layers; the diff_ids must be verified."""
-        others: list[_Place] = []
-        own: list[_Place] = []
+        others: list[Promise[StoredLayer]] = []
+        own: list[Promise[StoredLayer]] = []
         for chain_id in chain_ids(diff_ids):
-            known = self._places.get(chain_id)
+            known = self._promised.get(chain_id)
             if known is not None and not own:
                 others.append(known)
                 continue
-            own.append(_Place())
-            self._places[chain_id] = own[-1]
+            own.append(Promise())
+            self._promised[chain_id] = own[-1]
         return Claim(others, own)
 
 

@@ -3,22 +3,29 @@
     registry ──blobs──▶ unpack ──tars──▶ layers
     registry ──blobs──▶ file, then file ──decrypt──▶ unpack ──tars──▶ layers      if encrypted
 
-Bytes go from child to child and never back: blobs by pipe, tars by files that `unpack` can only
-append to (`tar_files`). Each child asks nothing of the one before but bytes, and the last one,
-which has neither network nor decompressors, hashes them. Nothing is indexed before it has ended
-well.
+1. `registry` finds the image; if a policy wants signatures, `signature` judges them (`verdict`);
+2. `inspect` reads the documents, the image claims those of its layers that no other makes, and
+   waits for the others: that is the plan;
+3. if layers are encrypted, their keys are opened while they are downloaded;
+4. layers go from child to child, each at work on what the one before it has passed on;
+5. all children have ended, and no tar has grown since it was verified.
+
+Bytes never go back: blobs go by pipe, tars by files that `unpack` can only append to (`tar_files`).
+Each child asks nothing of the one before but bytes, and the last one, which has neither network nor
+decompressors, hashes them. Nothing is indexed before it has ended well.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.kernel.event_loop import Event, Task, TaskGroup
+from ccinit.kernel.event_loop import Task, TaskGroup
+from ccinit.kernel.promise import Promise
 from ccinit.pull.encryption.encrypted_layers import DecryptChildren, decrypt_layers
-from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
+from ccinit.pull.layer_store import Claim, LayerFiles, LayerStore, StoredLayer, claim_alone
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages.fetch import FoundImage, PulledBlobs, PullRequest
 from ccinit.pull.messages.layers import (
@@ -86,6 +93,15 @@ class Received:
     verified: VerifiedLayers
     claim: Claim
 
+    def share(self, files: Sequence[LayerFiles]) -> None:
+        """Give other images the layers that are verified, now that their files are mounted."""
+        self.claim.fulfil(
+            [
+                StoredLayer(files=one, passed=passed)
+                for one, passed in zip(files, self.verified.layers, strict=True)
+            ]
+        )
+
 
 @frozen
 class _Plan:
@@ -115,7 +131,7 @@ async def receive_layers(
         group.start(reception.keep(reception.unpack), "unpack layers")
         verify = partial(reception.verify, keys)
         verified = group.start(reception.keep(verify), "verify layers")
-    return reception.conclude(verified.result)
+    return await reception.conclude(verified.result)
 
 
 class _Reception:
@@ -132,24 +148,49 @@ class _Reception:
         self._verdict = verdict
         self._store = store
         self._children = children
-        self._plan: _Plan | None = None
         self._has_begun = False
-        self._is_planned = Event()
+        self._plan: Promise[_Plan] = Promise()
         self._left_alone: list[ChildError] = []
 
+    async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
+        """Steps 1 and 4: download, and of encrypted layers decrypt what has come."""
+        await self._children.fetch(self._request, self._verdict.decide, self._begin)
+        if not self._plan.is_kept:
+            raise ChildError("child.protocol", "an image without its documents")
+        inspected = (await self._plan.value()).inspected
+        if inspected.encrypted:
+            await decrypt_layers(inspected, await keys.join(), self._children)
+
+    async def _begin(self, found: FoundImage) -> Sending:
+        """Step 2, which `registry` waits for."""
+        if self._has_begun:
+            raise ChildError("child.protocol", "a second image")
+        self._has_begun = True
+        self._verdict.verify_documents(found.documents)
+        image = InspectRequest(
+            pinned=parse_image_reference(self._request.reference).digest,
+            documents=found.documents,
+            config=found.config,
+            encryption=self._request.encryption,
+        )
+        inspected = await self._children.inspect(image)
+        # Whoever encrypts an image has its layers opened by its own keys, not by another image.
+        claim_layers = claim_alone if inspected.encrypted else self._store.claim
+        claim = claim_layers(inspected.diff_ids)
+        kept = await claim.wait()
+        coming = range(len(kept), len(inspected.diff_ids))
+        tars = TarFiles(self._directory, coming, self._store.form)
+        self._plan.keep(_Plan(image=image, inspected=inspected, claim=claim, kept=kept, tars=tars))
+        return Sending(first=len(kept), to_file=bool(inspected.encrypted))
+
     async def open_keys(self) -> tuple[LayerKey, ...]:
-        inspected = (await self._planned()).inspected
+        """Step 3."""
+        inspected = (await self._plan.value()).inspected
         return await self._children.open_keys(inspected) if inspected.encrypted else ()
 
-    async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
-        await self._children.fetch(self._request, self._verdict.decide, self._begin)
-        if self._plan is None:
-            raise ChildError("child.protocol", "an image without its documents")
-        if self._plan.inspected.encrypted:
-            await decrypt_layers(self._plan.inspected, await keys.join(), self._children)
-
     async def unpack(self) -> None:
-        plan = await self._planned()
+        """Step 4."""
+        plan = await self._plan.value()
         first = len(plan.kept)
         request = UnpackRequest(
             layers=plan.inspected.layers[first:],
@@ -159,7 +200,8 @@ class _Reception:
         await self._children.unpack(request, plan.tars)
 
     async def verify(self, keys: Task[tuple[LayerKey, ...]]) -> VerifiedLayers:
-        plan = await self._planned()
+        """Step 4, the end of it."""
+        plan = await self._plan.value()
         await keys.join()  # no layer comes before they are open
         request = LayersRequest(
             image=plan.image,
@@ -180,40 +222,12 @@ class _Reception:
             self._left_alone.append(error)
             return None
 
-    def conclude(self, verified: VerifiedLayers | None) -> Received:
-        """Return what came out of it, unless a child has ended without saying why."""
+    async def conclude(self, verified: VerifiedLayers | None) -> Received:
+        """Step 5, unless a child has ended without saying why."""
         if self._left_alone:
             raise self._left_alone[0]
-        if verified is None or self._plan is None:
+        if verified is None:
             raise RuntimeError("nothing was verified, and nothing failed")
-        plan = self._plan
+        plan = await self._plan.value()
         plan.tars.verify_sizes(verified.layers)
         return Received(kept=plan.kept, verified=verified, claim=plan.claim)
-
-    async def _begin(self, found: FoundImage) -> Sending:
-        if self._has_begun:
-            raise ChildError("child.protocol", "a second image")
-        self._has_begun = True
-        self._verdict.verify_documents(found.documents)
-        image = InspectRequest(
-            pinned=parse_image_reference(self._request.reference).digest,
-            documents=found.documents,
-            config=found.config,
-            encryption=self._request.encryption,
-        )
-        inspected = await self._children.inspect(image)
-        # Whoever encrypts an image has its layers opened by its own keys, not by another image.
-        claim_layers = claim_alone if inspected.encrypted else self._store.claim
-        claim = claim_layers(inspected.diff_ids)
-        kept = await claim.wait()
-        coming = range(len(kept), len(inspected.diff_ids))
-        tars = TarFiles(self._directory, coming, self._store.form)
-        self._plan = _Plan(image=image, inspected=inspected, claim=claim, kept=kept, tars=tars)
-        self._is_planned.set()
-        return Sending(first=len(kept), to_file=bool(inspected.encrypted))
-
-    async def _planned(self) -> _Plan:
-        await self._is_planned.wait()
-        if self._plan is None:
-            raise RuntimeError("planned without a plan")
-        return self._plan

@@ -31,12 +31,13 @@ from ccinit.pull.image import (
     unmount_layers,
     verify_trees,
 )
-from ccinit.pull.layer_store import LayerFiles
+from ccinit.pull.layer_store import LayerFiles, claim_alone
 from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer, VerifiedLayers
 from ccinit.pull.messages.tree import TreeDigests
+from ccinit.pull.reception import Received
 from tests.fakes.images.passed_layers import pass_layer
 from tests.vm.guest.disks import blank, disk, format_device, run
 
@@ -95,6 +96,12 @@ def _stay_here() -> Iterator[None]:
     os.chdir(here)
 
 
+def receive(passed: tuple[PassedLayer, ...]) -> Received:
+    """What the reception of an image leaves that shares no layer."""
+    verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=passed)
+    return Received(kept=(), verified=verified, claim=claim_alone(()))
+
+
 def index(
     directory: Path, tars: tuple[bytes, ...], indexed_tars: tuple[bytes, ...] = ()
 ) -> IndexedLayers:
@@ -121,8 +128,7 @@ def index(
         end_with_page(layer.index)
         tar.write_bytes(checked)
         files.append(layer)
-    verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=tuple(passed))
-    return IndexedLayers(verified=verified, files=tuple(files))
+    return IndexedLayers(received=receive(tuple(passed)), files=tuple(files))
 
 
 def walk(indexed: IndexedLayers) -> TreeDigests:
@@ -241,8 +247,7 @@ def compress(children: Children, directory: Path, passed: tuple[PassedLayer, ...
     made = image_children(children, directory)
     positions = range(len(passed))
     files = run(compress_layers(str(directory), positions, made, made.owners.compress))
-    verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=passed)
-    return IndexedLayers(verified=verified, files=files)
+    return IndexedLayers(received=receive(passed), files=files)
 
 
 def test_layers_in_memory_are_compressed_and_show_their_tars(
