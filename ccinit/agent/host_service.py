@@ -14,7 +14,7 @@ from ccinit.agent.figures import Figures, read_memory
 from ccinit.agent.state import BootState
 from ccinit.annotations import Protocol, cast
 from ccinit.boot.network_offer import NetworkOffer
-from ccinit.errors import DeadlineError, PeerError
+from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import (
     COLLECT_BLOB_BYTES,
     MAX_WAIT_MS,
@@ -25,7 +25,7 @@ from ccinit.formats.planes.host_rpc import (
     RpcError,
     Value,
 )
-from ccinit.kernel.event_loop import Event, deadline, sleep
+from ccinit.kernel.event_loop import Event, at_most, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing
 
@@ -183,14 +183,11 @@ class HostService:
             self.owner.take(connection)
 
     async def _wait_for_bytes(self, cursor: int, seconds: float) -> None:
-        try:
-            async with deadline(seconds, "collect.wait"):
-                # Looked at, not woken: one long reply for what came meanwhile, and not for each
-                # record. From a host that asks without waiting, `log.batch_ms` alone hides a time.
-                while not self._ring.waiting(cursor):
-                    await sleep(_COLLECT_GRID_SECONDS)
-        except DeadlineError:
-            return
+        async with at_most(seconds):
+            # Looked at, not woken: one long reply for what came meanwhile, and not for each record.
+            # From a host that asks without waiting, `log.batch_ms` alone hides a time.
+            while not self._ring.waiting(cursor):
+                await sleep(_COLLECT_GRID_SECONDS)
 
 
 Handler = Callable[[HostService, tuple[Value, ...]], Awaitable[tuple[Value, ...]]]

@@ -4,9 +4,8 @@ The counter grows with every change, so `wait` has an answer even if two changes
 calls. Nothing here can hold text.
 """
 
-from ccinit.errors import DeadlineError
 from ccinit.formats.planes.host_rpc import Code, Phase, StateFlag
-from ccinit.kernel.event_loop import Event, deadline
+from ccinit.kernel.event_loop import Event, at_most
 
 
 class BootState:
@@ -52,13 +51,10 @@ class BootState:
 
     async def wait_for_change(self, seq: int, seconds: float) -> None:
         """Return when the counter is no longer `seq`, or after `seconds`."""
-        try:
-            async with deadline(seconds, "state.wait"):
-                while self._seq == seq:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except DeadlineError:
-            return
+        async with at_most(seconds):
+            while self._seq == seq:
+                self._changed.clear()
+                await self._changed.wait()
 
     def _change(self) -> None:
         self._seq = (self._seq + 1) & 0xFFFF_FFFF

@@ -15,8 +15,9 @@ Theory of operation
     next wait, once for each cause (edge, not level), so a `finally` block may await again. A task
     that has not begun gets to its first wait, too: then what it was given is in its hands. To enter
     a deadline or a group is no wait. The exception names its cause, and only the cause swallows it:
-    a deadline turns its own into `DeadlineError`, a group its own into the failure that set it off,
-    a task its own cancellation into its end. Nested deadlines need nothing more.
+    a deadline turns its own into `DeadlineError`, `at_most` its own into the end of its block, a
+    group its own into the failure that set it off, a task its own cancellation into its end. Nested
+    deadlines need nothing more.
 
     *No exception is lost.* A task either belongs to a `TaskGroup`, which interrupts the siblings
     and raises the first failure when all have ended, or was started on the loop; if such a task
@@ -58,6 +59,7 @@ __all__ = [
     "Lock",
     "Task",
     "TaskGroup",
+    "at_most",
     "deadline",
     "readable",
     "sleep",
@@ -281,14 +283,16 @@ class TaskGroup:
             self._failures.append(error)
 
 
-class _DeadlineScope:
-    def __init__(self, seconds: float, reason: str, what: str) -> None:
-        self._seconds, self._reason, self._what = seconds, reason, what
+class _TimeScope:
+    """Interrupts its block after a time, and knows whether it was that which ended the block."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._task: AnyTask | None = None
         self._timer: Timer | None = None
         self._fired = False
 
-    async def __aenter__(self) -> None:
+    def _begin(self) -> None:
         self._task = current_task()
         self._timer = self._task.loop.call_after(self._seconds, self._expire)
 
@@ -297,17 +301,30 @@ class _DeadlineScope:
         if self._task is not None:
             self._task.interrupt(self)
 
+    def _end(self, error: BaseException | None) -> bool:
+        """Return whether time was up; `error` is what the block raised."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._fired or self._task is None or self._task.withdraw(self):
+            return False
+        return error is None or (isinstance(error, Interrupted) and error.cause is self)
+
+
+class _DeadlineScope(_TimeScope):
+    def __init__(self, seconds: float, reason: str, what: str) -> None:
+        super().__init__(seconds)
+        self._reason, self._what = reason, what
+
+    async def __aenter__(self) -> None:
+        self._begin()
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._fired or self._task is None or self._task.withdraw(self):
-            return
-        if error is None or (isinstance(error, Interrupted) and error.cause is self):
+        if self._end(error):
             late = f"not done within {self._seconds:g} s"
             raise DeadlineError(
                 self._reason, f"{self._what}: {late}" if self._what else late
@@ -322,3 +339,25 @@ def deadline(seconds: float, reason: str, what: str = "") -> _DeadlineScope:
             up.
     """
     return _DeadlineScope(seconds, reason, what)
+
+
+class _AtMostScope(_TimeScope):
+    is_over = False
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.is_over = self._end(error)
+        return self.is_over
+
+
+def at_most(seconds: float) -> _AtMostScope:
+    """Leave the `async with` block after `seconds`, which is no error: then `is_over` is set."""
+    return _AtMostScope(seconds)

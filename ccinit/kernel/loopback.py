@@ -3,8 +3,7 @@
 import errno
 import socket
 
-from ccinit.errors import DeadlineError
-from ccinit.kernel.event_loop import deadline, writable
+from ccinit.kernel.event_loop import at_most, writable
 from ccinit.kernel.libc import kernel_error
 
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
@@ -19,14 +18,11 @@ async def accepts_connections(port: int, own: str, seconds: float) -> bool:
     Raises:
         KernelError: no socket could be made.
     """
-    try:
-        async with deadline(seconds, "probe.timeout"):
-            owns = socket.AF_INET6 if ":" in own else socket.AF_INET
-            for family, address in (*_LOOPBACK, (owns, own)):
-                if await _is_accepted(family, (address, port)):
-                    return True
-    except DeadlineError:
-        pass
+    async with at_most(seconds):
+        owns = socket.AF_INET6 if ":" in own else socket.AF_INET
+        for family, address in (*_LOOPBACK, (owns, own)):
+            if await _is_accepted(family, (address, port)):
+                return True
     return False
 
 

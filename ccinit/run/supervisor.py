@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
+from ccinit.errors import CcinitError, ConfigError, KernelError
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.event_loop import Event, TaskGroup, deadline, sleep
+from ccinit.kernel.event_loop import Event, TaskGroup, at_most, sleep
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
@@ -114,10 +114,9 @@ class Supervisor:
         self._stopping.set()
         if self._process is not None:
             self._process.kill(self._stop_signal)
-        try:
-            async with deadline(grace_seconds, "run.grace"):
-                await self._ended.wait()
-        except DeadlineError:
+        async with at_most(grace_seconds) as grace:
+            await self._ended.wait()
+        if grace.is_over:
             if self._process is not None:
                 self._process.kill(signal.SIGKILL)
             await self._ended.wait()
@@ -274,11 +273,10 @@ class Supervisor:
                 await self._live(process)
             finally:
                 status = await self._bury(process)
-            try:
-                async with deadline(_DRAIN_SECONDS, "run.drain"):
-                    for task in pumps:
-                        await task.join()
-            except DeadlineError:
+            async with at_most(_DRAIN_SECONDS) as draining:
+                for task in pumps:
+                    await task.join()
+            if draining.is_over:
                 group.cancel()
         return status
 
@@ -347,10 +345,9 @@ class Supervisor:
         process.kill()
 
     async def _pause(self) -> None:
-        try:
-            async with deadline(self.life.delay_seconds, "run.pause"):
-                await self._stopping.wait()
-        except DeadlineError:
+        async with at_most(self.life.delay_seconds) as pause:
+            await self._stopping.wait()
+        if pause.is_over:
             return
         self._move(ContainerEvent.STOP)
         # Whoever follows its output is waiting for an entry to see that it was the last.

@@ -27,12 +27,12 @@ from ccinit.agent.phases.attestation import (
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.renewal_schedule import LAST_PAUSE_SECONDS, seconds_to_renewal
 from ccinit.attest.patience import random_fraction
-from ccinit.errors import CcinitError, DeadlineError, as_known
+from ccinit.errors import CcinitError, as_known
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import realtime
-from ccinit.kernel.event_loop import Event, deadline, sleep
+from ccinit.kernel.event_loop import Event, at_most, sleep
 from ccinit.secret import Secret
 
 
@@ -115,8 +115,5 @@ class IdentityRenewal:
 
 async def wait_for(event: Event, seconds: float) -> None:
     """Return when `event` is set, or after `seconds`."""
-    try:
-        async with deadline(seconds, "identity.due"):
-            await event.wait()
-    except DeadlineError:
-        return
+    async with at_most(seconds):
+        await event.wait()

@@ -15,9 +15,9 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.workload_service import SOURCE, WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
-from ccinit.errors import CcinitError, DeadlineError, KernelError, as_known
+from ccinit.errors import CcinitError, KernelError, as_known
 from ccinit.formats.planes.workload_api import PORT
-from ccinit.kernel.event_loop import TaskGroup, deadline, readable
+from ccinit.kernel.event_loop import TaskGroup, at_most, readable
 from ccinit.kernel.listener import accept, hold_loopback6, listen_loopback
 from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established
 from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
@@ -133,9 +133,9 @@ class WorkloadPlane:
             with connection:
                 connection.send(reply)
                 connection.shutdown(socket.SHUT_WR)
-                async with deadline(_FAREWELL_SECONDS, "workload.dismissed"):
+                async with at_most(_FAREWELL_SECONDS):
                     await _drain(connection)
-        except (OSError, DeadlineError):
+        except OSError:
             return
         finally:
             self._dismissals -= 1

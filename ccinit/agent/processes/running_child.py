@@ -6,9 +6,9 @@ from typing import Self, TypeVar
 from ccinit.agent.processes.channel import Failure, ProgramRequest
 from ccinit.agent.processes.conversation import Answers, Conversation, Notices
 from ccinit.agent.processes.roles import Rights, Role
-from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.errors import ChildError, KernelError
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.event_loop import at_most
 from ccinit.kernel.priority import HINDMOST, ORDINARY, set_priority
 from ccinit.kernel.process import Process
 
@@ -95,10 +95,10 @@ class RunningChild:
 
     async def _explain(self) -> ChildError:
         """Return the error for a child that closed its channel without a result."""
-        try:
-            async with deadline(WORD_SECONDS, "child.lingers"):
-                status = await self.process.wait()
-        except DeadlineError:
+        async with at_most(WORD_SECONDS):
+            await self.process.wait()
+        status = self.process.status
+        if status is None:
             return ChildError("child.ended", f"{self.role}: silent, but still running")
         why = ", a system call outside its set" if status.signal == SIGSYS else ""
         if self._cgroup is not None and self._cgroup.oom_kills():
@@ -115,12 +115,10 @@ class RunningChild:
         self._connection.close()
         self.process.kill()
         try:
-            async with deadline(BURIAL_SECONDS, "child.lingers"):
+            async with at_most(BURIAL_SECONDS):
                 await self.process.wait()
-        except DeadlineError:
-            pass  # it hangs in the kernel; below
         finally:
-            # Interrupted, or stuck: whoever reaps orphans will collect it.
+            # Interrupted, or it hangs in the kernel: whoever reaps orphans will collect it.
             self.process.disown()
             self._remove_cgroup()
 

@@ -12,6 +12,7 @@ from ccinit.kernel.event_loop import (
     Interrupted,
     Task,
     TaskGroup,
+    at_most,
     deadline,
     readable,
     sleep,
@@ -321,6 +322,43 @@ def test_deadline_kept_leaves_no_interrupt_behind(monkeypatch: pytest.MonkeyPatc
         return "done"
 
     assert EventLoop().run(main()) == "done"
+
+
+@pytest.mark.parametrize(("seconds", "is_over"), [(0.001, True), (60, False)])
+def test_time_that_is_up_may_be_no_error(seconds: float, *, is_over: bool) -> None:
+    async def main() -> str:
+        async with at_most(seconds) as limit:
+            await (forever() if is_over else sleep(0.001))
+        await sleep(0.002)
+        assert limit.is_over is is_over
+        return "done"
+
+    assert EventLoop().run(main()) == "done"
+
+
+def test_time_that_is_up_hides_no_other_error() -> None:
+    """Neither one that came first, nor one that the interrupt has brought about."""
+
+    async def fail_at_once() -> None:
+        async with at_most(60):
+            raise ValueError
+
+    async def fail_on_the_way_out() -> None:
+        async with at_most(0.001):
+            try:
+                await forever()
+            finally:
+                raise ValueError
+
+    async def be_late_outside() -> None:
+        async with deadline(0.001, "test.outer"), at_most(60):
+            await forever()
+
+    for work in (fail_at_once(), fail_on_the_way_out()):
+        with pytest.raises(ValueError):  # noqa: PT011  # it has no text
+            EventLoop().run(work)
+    with pytest.raises(DeadlineError):
+        EventLoop().run(be_late_outside())
 
 
 @pytest.mark.parametrize(
