@@ -1,12 +1,21 @@
 """UNLOCK: every disk gets its one role, then scratch and volumes are opened and mounted.
 
-Roles first, for all disks, before any disk is written: a disk too many or too few ends the boot.
+1. every disk gets its one role, before any is written: one too many or too few ends the boot;
+2. volumes with a rollback counter get an anchor, before any disk is open: on the way down, which is
+   the way up in reverse, no key then waits for the KBS to be told;
+3. scratch disks are opened, with keys born here; one of them, or else the memory, is the store of
+   images and writable layers;
+4. volumes are opened, their counters advanced, and their keys wiped: from here on the kernel alone
+   has those;
+5. volumes in memory are mounted.
+
 A file system that the guest made shows containers one directory of itself, so that the guest's own
 files on a scratch disk (images, writable layers) are out of their reach.
 """
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest, undoing
@@ -70,7 +79,7 @@ class Unlocked:
 
 
 async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Unlocked:
-    """Open everything that the manifest declares.
+    """Open everything that the manifest declares; see the module's steps.
 
     Raises:
         VerificationError: `disk.…`, `volume.…`, `integrity.…`.
@@ -78,35 +87,18 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         PeerError, DeadlineError: the KBS does not advance a volume's counter.
         KernelError, ChildError: a step failed; the teardown undoes those before.
     """
-    manifest = configured.manifest
     guest.event(f"disks: {', '.join(map(_describe, configured.disks))}")
     control = DmControl()
     guest.teardown.push("device-mapper", undoing(control.close))
-    tools = find_tools_disk(configured)
-    found = await find_volumes(guest, control, configured, attested, apart=tools)
-    volumes = {one.volume.name: one.disk for one in found}
-    if tools is not None:
-        volumes[TOOLS_ROLE] = tools
-    scratch = assign_scratch(
-        configured.disks,
-        initdata=configured.initdata,
-        root=select_held(configured.disks),
-        volumes=volumes,
-        scratch=select_kind(manifest.volumes, ScratchVolume),
-    )
-    anchors = _make_anchors(guest, configured, attested, found)
-    tags_bytes = await _open_scratch(guest, control, configured, scratch)
-    store = _open_store(guest, configured, scratch)
-    for one in found:
-        anchor = anchors.get(one.volume.name)
-        await _open_found(guest, control, configured, attested, one, anchor)
-    for volume in manifest.volumes:
-        if isinstance(volume, KeyedVolume):
-            attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
-    for tmpfs in select_kind(manifest.volumes, TmpfsVolume):
-        _mount_tmpfs(guest, tmpfs)
+    unlocking = _Unlocking(guest, configured, attested, control)
+    found, scratch = await unlocking.assign_roles()
+    anchors = unlocking.make_anchors(found)
+    tags_bytes = await unlocking.open_scratch(scratch)
+    store = unlocking.open_store(scratch)
+    await unlocking.open_volumes(found, anchors)
+    unlocking.mount_tmpfs()
     return Unlocked(
-        volumes={volume.name: _shown(volume) for volume in manifest.volumes},
+        volumes={volume.name: _shown(volume) for volume in configured.manifest.volumes},
         store=store,
         in_memory=not scratch,
         tags_bytes=tags_bytes,
@@ -118,73 +110,120 @@ def _describe(disk: BlockDevice) -> str:
     return f"{disk.name} of {disk.size_bytes} bytes{', read-only' if disk.read_only else ''}"
 
 
-async def _open_scratch(
-    guest: Guest, control: DmControl, configured: Configured, scratch: ScratchDisks
-) -> int:
-    """Open the scratch disks; return the most memory that their tags will take."""
-    requests = [
-        ScratchRequest(
-            name=volume.name,
-            disk=disk,
-            target=_make_directory(f"{ROOT}/{volume.name}", 0o711),
-            profile=volume.profile,
+class _Unlocking:
+    """The steps, in their order; the teardown undoes each."""
+
+    def __init__(
+        self, guest: Guest, configured: Configured, attested: Attested, control: DmControl
+    ) -> None:
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+        self._control = control
+
+    async def assign_roles(self) -> tuple[tuple[Found, ...], ScratchDisks]:
+        """Step 1: return the volumes that the owner brings, and the scratch disks."""
+        configured = self._configured
+        tools = find_tools_disk(configured)
+        found = await find_volumes(
+            self._guest, self._control, configured, self._attested, apart=tools
         )
-        for volume, disk in scratch
-    ]
-    budget = configured.config.limits.scratch_tags_bytes
-    plans = plan_scratch(requests, budget_bytes=budget)
-    verify_memory(plans, read_memory()["MemAvailable"])
-    for plan in plans:
-        stack = await activate_scratch(control, plan, _formatter(guest))
-        _keep(guest, configured.manifest.volume(plan.name), stack)
-    return sum(plan.meta_bytes for plan in plans)
+        volumes = {one.volume.name: one.disk for one in found}
+        if tools is not None:
+            volumes[TOOLS_ROLE] = tools
+        scratch = assign_scratch(
+            configured.disks,
+            initdata=configured.initdata,
+            root=select_held(configured.disks),
+            volumes=volumes,
+            scratch=select_kind(configured.manifest.volumes, ScratchVolume),
+        )
+        return found, scratch
 
+    def make_anchors(self, found: tuple[Found, ...]) -> Mapping[str, Anchor]:
+        """Step 2: return the anchors of volumes that shall have one, by name."""
+        anchors = {}
+        for one in found:
+            volume = one.volume
+            if not isinstance(volume, PersistentVolume):
+                continue
+            anchor = Anchor.of(self._guest, self._configured, self._attested, volume)
+            if anchor is not None:
+                self._guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
+                anchors[volume.name] = anchor
+        return anchors
 
-def _open_store(guest: Guest, configured: Configured, scratch: ScratchDisks) -> str:
-    """Return the directory for images and writable layers: on the first scratch disk, if any."""
-    if not scratch:
-        return open_memory_store(guest, configured.config.limits.memory_store_bytes)
-    first, _disk = scratch[0]
-    return _make_directory(f"{ROOT}/{first.name}/{_OWN}", 0o711)
+    async def open_scratch(self, scratch: ScratchDisks) -> int:
+        """Step 3: return the most memory that their tags will take."""
+        manifest = self._configured.manifest
+        requests = [
+            ScratchRequest(
+                name=volume.name,
+                disk=disk,
+                target=_make_directory(f"{ROOT}/{volume.name}", 0o711),
+                profile=volume.profile,
+            )
+            for volume, disk in scratch
+        ]
+        budget = self._configured.config.limits.scratch_tags_bytes
+        plans = plan_scratch(requests, budget_bytes=budget)
+        verify_memory(plans, read_memory()["MemAvailable"])
+        for plan in plans:
+            stack = await activate_scratch(self._control, plan, _formatter(self._guest))
+            self._keep(manifest.volume(plan.name), stack)
+        return sum(plan.meta_bytes for plan in plans)
 
+    def open_store(self, scratch: ScratchDisks) -> str:
+        """Step 3: return the directory of the store, on the first scratch disk if there is one."""
+        if not scratch:
+            size_bytes = self._configured.config.limits.memory_store_bytes
+            return open_memory_store(self._guest, size_bytes)
+        first, _disk = scratch[0]
+        return _make_directory(f"{ROOT}/{first.name}/{_OWN}", 0o711)
 
-def _make_anchors(
-    guest: Guest, configured: Configured, attested: Attested, found: tuple[Found, ...]
-) -> Mapping[str, Anchor]:
-    """Make the anchors of volumes that shall have one, by name.
+    async def open_volumes(self, found: tuple[Found, ...], anchors: Mapping[str, Anchor]) -> None:
+        """Step 4."""
+        for one in found:
+            await self._open_volume(one, anchors.get(one.volume.name))
+        for volume in self._configured.manifest.volumes:
+            if isinstance(volume, KeyedVolume):
+                self._attested.volume_grant(volume).secret.wipe()
 
-    Before any disk is opened, so that on the way down no key waits for the KBS to be told.
-    """
-    anchors = {}
-    for one in found:
+    async def _open_volume(self, one: Found, anchor: Anchor | None) -> None:
         volume = one.volume
-        if not isinstance(volume, PersistentVolume):
-            continue
-        anchor = Anchor.of(guest, configured, attested, volume)
+        target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+        stack = await open_volume(
+            self._control,
+            one,
+            self._configured.manifest.name,
+            self._attested,
+            target,
+            _formatter(self._guest),
+            may_create=anchor is None or anchor.may_create,
+        )
+        self._keep(volume, stack, anchor)
         if anchor is not None:
-            guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
-            anchors[volume.name] = anchor
-    return anchors
+            await anchor.open(_make_directory(f"{target}/{_OWN}", 0o711))
+            name = f"counter in volume {volume.name}"
+            self._guest.teardown.push(name, undoing(anchor.write))
 
+    def mount_tmpfs(self) -> None:
+        """Step 5."""
+        for volume in select_kind(self._configured.manifest.volumes, TmpfsVolume):
+            target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+            mount("tmpfs", target, "tmpfs", CONFINED, f"mode=0711,size={volume.size_bytes}")
+            self._guest.teardown.push(f"volume {volume.name}", undoing(partial(unmount, target)))
+            _make_directory(f"{target}/{_SHARED}", 0o777)
 
-async def _open_found(
-    guest: Guest,
-    control: DmControl,
-    configured: Configured,
-    attested: Attested,
-    one: Found,
-    anchor: Anchor | None,
-) -> None:
-    volume, pod = one.volume, configured.manifest.name
-    target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
-    may_create = anchor is None or anchor.may_create
-    stack = await open_volume(
-        control, one, pod, attested, target, _formatter(guest), may_create=may_create
-    )
-    _keep(guest, volume, stack, anchor)
-    if anchor is not None:
-        await anchor.open(_make_directory(f"{target}/{_OWN}", 0o711))
-        guest.teardown.push(f"counter in volume {volume.name}", undoing(anchor.write))
+    def _keep(self, volume: Volume, stack: DiskStack, anchor: Anchor | None = None) -> None:
+        def close() -> None:
+            stack.close()
+            if anchor is not None:
+                anchor.closed()
+
+        self._guest.teardown.push(f"volume {volume.name}", undoing(close))
+        if not isinstance(volume, MadeElsewhere):
+            _make_directory(_shown(volume), 0o777)
 
 
 def _formatter(guest: Guest) -> FormatDevice:
@@ -209,28 +248,10 @@ def _give(node: str, uid: int) -> None:
         raise kernel_error(error, "chown", node) from error
 
 
-def _keep(guest: Guest, volume: Volume, stack: DiskStack, anchor: Anchor | None = None) -> None:
-    def close() -> None:
-        stack.close()
-        if anchor is not None:
-            anchor.closed()
-
-    guest.teardown.push(f"volume {volume.name}", undoing(close))
-    if not isinstance(volume, MadeElsewhere):
-        _make_directory(_shown(volume), 0o777)
-
-
 def _shown(volume: Volume) -> str:
     """What containers may see: all of a volume that was made elsewhere, else a directory of it."""
     path = f"{ROOT}/{volume.name}"
     return path if isinstance(volume, MadeElsewhere) else f"{path}/{_SHARED}"
-
-
-def _mount_tmpfs(guest: Guest, volume: TmpfsVolume) -> None:
-    target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
-    mount("tmpfs", target, "tmpfs", CONFINED, f"mode=0711,size={volume.size_bytes}")
-    guest.teardown.push(f"volume {volume.name}", undoing(lambda: unmount(target)))
-    _make_directory(f"{target}/{_SHARED}", 0o777)
 
 
 def _make_directory(path: str, mode: int) -> str:

@@ -55,7 +55,7 @@ class Bench:
         monkeypatch.setattr(verity_volume, "read_direct", self.read)
         monkeypatch.setattr(storage, "DmControl", lambda: SimpleNamespace(close=lambda: None))
         monkeypatch.setattr(storage, "find_volumes", self.find_volumes)
-        monkeypatch.setattr(storage, "_open_scratch", self.open_scratch)
+        monkeypatch.setattr(storage._Unlocking, "open_scratch", self.open_scratch)
         monkeypatch.setattr(storage, "_make_directory", lambda path, _mode: path)
 
     @property

@@ -1,7 +1,7 @@
 """What UNLOCK says of scratch disks to the phases behind it."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_tags_are_counted_as_if_all_of_their_disks_were_written(
     monkeypatch.setattr(storage, "activate_scratch", activate)
     monkeypatch.setattr(storage, "read_memory", lambda: {"MemAvailable": GIB})
     monkeypatch.setattr(storage, "_make_directory", lambda path, _mode: path)
-    monkeypatch.setattr(storage, "_keep", lambda *_: None)
+    monkeypatch.setattr(storage._Unlocking, "_keep", lambda *_: None)
     limits = SimpleNamespace(scratch_tags_bytes=257 << 20)
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(limits=limits),
@@ -45,5 +45,6 @@ def test_tags_are_counted_as_if_all_of_their_disks_were_written(
         (ScratchVolume(name=f"v{number}", size_bytes=size, profile=profile), disk(size))
         for number, (profile, size) in enumerate(SCRATCH)
     )
-    opening = storage._open_scratch(cast("Any", None), cast("Any", None), configured, disks)
+    unused: Any = None
+    opening = storage._Unlocking(unused, configured, unused, unused).open_scratch(disks)
     assert EventLoop().run(opening) == count_meta_bytes(8 * GIB) + count_meta_bytes(GIB)
