@@ -15,6 +15,7 @@ from pathlib import Path
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launch.launcher import EndReason, Guest, GuestConfig, boot_guest
+from host_runtime.machine.qemu import UserNetwork
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.parties import BIN
 from tests.demo.show import Show
@@ -154,13 +155,13 @@ def accompany(
 
 def service_port(config: GuestConfig) -> int:
     """The port on loopback that leads to the pod's service."""
-    assert config.network is not None
+    assert isinstance(config.network, UserNetwork)
     return config.network.host_forwards[0].host_port
 
 
 def owner_address(config: GuestConfig) -> str:
     """HOST:PORT on loopback that leads to the owner plane."""
-    assert config.network is not None
+    assert isinstance(config.network, UserNetwork)
     return f"127.0.0.1:{config.network.host_forwards[1].host_port}"
 
 

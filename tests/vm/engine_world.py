@@ -31,6 +31,10 @@ name = "prod"
 boot = ["--tools", "{tools}", "--accelerator", "tcg", "--uki", "{images}/ccinit-prod.efi",
         "--tee", "tpm", "--tpm", "{tpm}", "--network", "open"]
 [[image]]
+name = "prod-pod"
+boot = ["--tools", "{tools}", "--accelerator", "tcg", "--uki", "{images}/ccinit-prod.efi",
+        "--tee", "tpm", "--tpm", "{tpm}", "--network", "pod"]
+[[image]]
 name = "no-tee"
 boot = ["--tools", "{tools}", "--accelerator", "tcg", "--kernel", "{image.kernel}",
         "--initrd", "{image.initrd}", "--command-line", "{image.command_line}"]

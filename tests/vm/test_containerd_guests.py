@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -9,21 +10,23 @@ import pytest
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
 from rootfs_builder.tools_tree import ToolsTree
-from tests.demo import world
+from tests.demo import pod, world
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.containerd import Containerd, containerd_in
 from tests.integration.host.cri import Cri, State, import_image
+from tests.integration.host.pod_network import forwarded, pod_network
 from tests.integration.leftovers import short_folder
 from tests.vm.direct_boot import TOOLS, DirectImage
-from tests.vm.engine_world import engine_world, operator_file
+from tests.vm.engine_world import GATEWAY, engine_world, operator_file
 from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
 RUN_SECONDS, LINE_SECONDS, END_SECONDS = 900, 120, 180
 POLL_SECONDS = 1.0
+GUEST = "10.0.2.15"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,29 +112,51 @@ def test_pod_runs_through_a_restart_of_containerd_and_stops(scene: Scene) -> Non
     require_sealed(scene, "shop", scene.said("shop"))
 
 
+def test_guest_is_found_at_its_pods_own_address(scene: Scene) -> None:
+    """As by Services and probes of a cluster: from the node, at the address that its CNI chose."""
+    containerd, made = scene.containerd, scene.world
+    with ExitStack() as stack:
+        network = stack.enter_context(pod_network(GUEST, GATEWAY))
+        for port in (made.kbs_port, made.registry.port):
+            stack.enter_context(forwarded(network, GATEWAY, port))
+        began = time.monotonic()
+        document = scene.annotations(image="prod-pod", disks=scene.disks)
+        options = ("--with-ns", f"network:{network.pod}")
+        done = containerd.run_guest("apart", *options, **document)
+        assert done.returncode == 0, done.stderr
+        scene.wait_for("apart", "phase RUN, code OK")
+        scene.wait_for_line("apart")
+        assert network.ask(pod.SERVICE_PORT)
+        containerd("tasks", "kill", "--signal", "TERM", "apart")
+        containerd.wait_for("apart", "STOPPED", END_SECONDS)
+        record_boot("pod at its own address", time.monotonic() - began)
+        assert containerd.delete("apart") == 0, scene.said("apart")
+        assert network.is_answered()  # by the pod's namespace again
+
+
 def test_pod_of_the_cri_runs_and_stops_by_one_of_its_containers(scene: Scene) -> None:
     import_image(scene.containerd)
     cri, container = Cri(containerd=scene.containerd), scene.world.canaries.container
     began = time.monotonic()
-    pod = cri.run_pod("shop", scene.annotations(disks=scene.disks))
-    named = pod.run(container)
+    made = cri.run_pod("shop", scene.annotations(disks=scene.disks))
+    named = made.run(container)
     deadline = time.monotonic() + RUN_SECONDS
-    while "phase RUN, code OK" not in pod.said(container):
-        assert pod.status(named)[0] is State.RUNNING, pod.said(container)
-        assert time.monotonic() < deadline, pod.said(container)
+    while "phase RUN, code OK" not in made.said(container):
+        assert made.status(named)[0] is State.RUNNING, made.said(container)
+        assert time.monotonic() < deadline, made.said(container)
         time.sleep(POLL_SECONDS)
-    assert pod.is_up()
-    scene.wait_for_line(pod.id)
+    assert made.is_up()
+    scene.wait_for_line(made.id)
 
-    pod.stop_container(named, END_SECONDS)
+    made.stop_container(named, END_SECONDS)
     record_boot("pod by the CRI", time.monotonic() - began)
-    assert pod.status(named) == (State.EXITED, 0), pod.said(container)
-    pod.wait_until_down()
-    assert "ended with the guest; exit status 0" in pod.said(container)
-    pod.stop()
-    pod.remove()
+    assert made.status(named) == (State.EXITED, 0), made.said(container)
+    made.wait_until_down()
+    assert "ended with the guest; exit status 0" in made.said(container)
+    made.stop()
+    made.remove()
     assert cri.containers == []
-    require_sealed(scene, pod.id, pod.said(container))
+    require_sealed(scene, made.id, made.said(container))
 
 
 def require_sealed(scene: Scene, name: str, said: str) -> None:

@@ -11,12 +11,13 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, PORT
 from host_runtime.commands import boot as boot_command
+from host_runtime.launch.network_offer import map_address
 from host_runtime.plane.log_collection import LogCollection
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
@@ -145,25 +146,21 @@ def parse_listen(text: str) -> tuple[str, int]:
     return address[0] or "127.0.0.1", address[1]
 
 
-def map_address(text: str) -> bytes:
+def parse_address(text: str) -> bytes:
     """Return an address's 16 bytes, IPv4 mapped into IPv6."""
     try:
         address = ip_address(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected an IP address, found {text!r}") from None
-    match address:
-        case IPv4Address():
-            return bytes(10) + b"\xff\xff" + address.packed
-        case IPv6Address(scope_id=None):
-            return address.packed
-        case IPv6Address():
-            detail = f"expected an address without an interface, found {text!r}"
-            raise argparse.ArgumentTypeError(detail)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        detail = f"expected an address without an interface, found {text!r}"
+        raise argparse.ArgumentTypeError(detail)
+    return map_address(address)
 
 
 def _parse_interface(text: str) -> tuple[bytes, int]:
     address, _, prefix = text.partition("/")
-    packed = map_address(address)
+    packed = parse_address(address)
     longest = 128 if ":" in address else 32
     if prefix not in map(str, range(longest + 1)):
         raise argparse.ArgumentTypeError(f"expected ADDRESS/PREFIX, found {text!r}")
@@ -251,10 +248,10 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
             add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
                 help="that it is to have")  # fmt: skip
-            add("--gateway", type=map_address, required=True, help="address of the router")
+            add("--gateway", type=parse_address, required=True, help="address of the router")
             add("--mtu", type=whole_number(0, _U16), default=1500,
                 help="of the interface (default: 1500)")  # fmt: skip
-            add("--dns", type=map_address, action="append", default=[],
+            add("--dns", type=parse_address, action="append", default=[],
                 help="address of a resolver; up to three times")  # fmt: skip
         case "stop":
             add(

@@ -19,6 +19,10 @@ name = "silent"
 boot = ["--tools", "{tools}", "--kernel", "{folder}/kernel", "--initrd", "{folder}/initrd",
         "--accelerator", "tcg", "--network", "open"]
 [[image]]
+name = "pod"
+boot = ["--tools", "{tools}", "--kernel", "{folder}/kernel", "--initrd", "{folder}/initrd",
+        "--accelerator", "tcg", "--network", "pod"]
+[[image]]
 name = "mute"
 boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg"]
 [defaults]

@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
-from host_runtime.cli import main, map_address, parse_listen
+from host_runtime.cli import main, parse_address, parse_listen
 from tests.fakes.published.pe_images import uki_image
 
 RPC_WORDS = {"`seq`", "`ms`", "`grace_s`", "`cursor`", "mapped", "reply"}
@@ -40,6 +40,9 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         ([*DIRECT, "--forward", "1:2"], "boot.forward"),
         ([*DIRECT, "--network", "open", "--forward", "1:x"], "boot.forward"),
         ([*DIRECT, "--network", "open", "--forward", "70000:2"], "boot.forward"),
+        ([*DIRECT, "--network", "pod", "--forward", "1:2"], "boot.forward"),
+        ([*DIRECT, "--network", "pod", "--kbs", "127.0.0.1:1"], "boot.kbs"),
+        ([*DIRECT, "--network", "open", "--kbs", "127.0.0.1:1"], "tools.program"),
         ([*DIRECT], "tools.program"),
         ([*DIRECT, "--tools", "tree"], "boot.what"),
         ([*DIRECT, "--tools", "tree", "--tpm", "tpm"], "tools.program"),
@@ -325,4 +328,4 @@ def test_collect_names_the_file_that_finds_no_room(
     [("10.0.2.15", "00000000000000000000ffff0a00020f"), ("fe80::1", "fe80" + "0" * 27 + "1")],
 )
 def test_addresses_become_sixteen_bytes(text: str, expected: str) -> None:
-    assert map_address(text).hex() == expected
+    assert parse_address(text).hex() == expected

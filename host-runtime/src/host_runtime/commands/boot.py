@@ -39,6 +39,7 @@ from host_runtime.launch.launcher import (
     boot_guest,
     plan_launch,
 )
+from host_runtime.launch.network_offer import offer_words
 from host_runtime.machine.accelerator import choose_accelerator
 from host_runtime.machine.esp import create_esp
 from host_runtime.machine.qemu import (
@@ -52,6 +53,7 @@ from host_runtime.machine.qemu import (
 from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.machine.tee import SnpGuest, TdxGuest
 from host_runtime.machine.uki_file import require_uki
+from host_runtime.network.interface import PodInterface, find_interface
 from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.transport import is_kernel_vsock_usable
 from host_runtime.programs.tools import Tools
@@ -136,9 +138,10 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
     add(
         "--network",
-        choices=("none", "restricted", "open"),
+        choices=("none", "restricted", "open", "pod"),
         default="none",
-        help="open: QEMU's user network; restricted: of it the forwards only (default: none)",
+        help="open: QEMU's user network; restricted: of it the forwards only; pod: the interface "
+        "of the network namespace that this runs in, which the guest takes over (default: none)",
     )
     add(
         "--forward",
@@ -211,6 +214,11 @@ def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndR
             _say("the guest runs; it answers nobody before its hello")
             hello = guest.wait_for_hello(options.hello_seconds)
             _say(f"hello from build {hello.build_id.hex()}; {where}")
+            if isinstance(config.network, PodInterface):
+                _say(
+                    f"its network: `host-runtime offer-network --guest {options.folder}"
+                    f" {offer_words(config.network)}`, and --dns"
+                )
             watch = ExitWatch(guest.client)
             watch.start()
             return guest, guest.wait_for_end(options.seconds), watch.finish()
@@ -235,7 +243,8 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
     """Return the guest that the options of `boot` describe; what it needs on the disk is made.
 
     Raises:
-        ConfigError: with a reason below `boot`, `tools`, `tee`, `launch` or `cpu_model`.
+        ConfigError: with a reason below `boot`, `tools`, `tee`, `launch`, `cpu_model` or
+            `network`.
         FormatError: firmware for a TEE that is not one, with a reason below `firmware`.
         ChildError: a program that makes a disk or the vTPM failed.
     """
@@ -273,8 +282,11 @@ def _require_consistent(options: argparse.Namespace) -> None:
         raise ConfigError("boot.what", "--kernel needs --initrd")
     if options.kernel is None and (options.initrd or options.command_line or options.ovmf):
         raise ConfigError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
-    if options.network == "none" and options.forward:
+    if options.network in {"none", "pod"} and options.forward:
         raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
+    if options.network == "pod" and options.kbs is not None:
+        # Whoever spoke from here would have the guest's address, and the guest the answers.
+        raise ConfigError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
     require_new_folder(options.folder)
 
 
@@ -329,9 +341,11 @@ def _firmware_code(config: GuestConfig) -> Path:
     return config.tools.path(SEABIOS) if config.firmware is None else config.firmware.code
 
 
-def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
+def _plan_network(options: argparse.Namespace) -> UserNetwork | PodInterface | None:
     if options.network == "none":
         return None
+    if options.network == "pod":
+        return find_interface()
     forwards = []
     for text in options.forward:
         host, _, guest = text.partition(":")

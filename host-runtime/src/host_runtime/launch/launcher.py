@@ -28,6 +28,7 @@ from host_runtime.machine.qemu import (
     Firmware,
     KernelVsock,
     MachineConfig,
+    TapNetwork,
     UserNetwork,
     UserVsock,
     plan_command,
@@ -35,6 +36,8 @@ from host_runtime.machine.qemu import (
 from host_runtime.machine.qmp import QmpClient
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.machine.tee import SnpGuest, TdxGuest
+from host_runtime.network.interface import PodInterface
+from host_runtime.network.tap import TAP_NAME, joined
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
 from host_runtime.programs.process import (
     OwnedProcess,
@@ -69,6 +72,7 @@ class GuestConfig:
     Attributes:
         folder: a folder for this boot's logs and sinks; made if missing, must be empty.
         firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
+        network: how it is connected; an interface is one of the caller's network namespace.
         serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
         kbs: where the guest's vsock connections to its KBS are carried to; None carries none.
         tpm: a vTPM made by `host_runtime.machine.swtpm.manufacture_tpm`.
@@ -86,7 +90,7 @@ class GuestConfig:
     vcpus: int = 1
     firmware: Firmware | None = None
     disks: tuple[Disk, ...] = ()
-    network: UserNetwork | None = None
+    network: UserNetwork | PodInterface | None = None
     tpm: VirtualTpm | None = None
     vsock: VsockKind = VsockKind.USER
     guest_cid: int = 3
@@ -104,6 +108,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
 
     Raises:
         ChildError: a process did not start; the text holds the end of its output.
+        ConfigError: as `joined`.
     """
     say = progress or _say_nothing
     files = GuestFiles(folder=config.folder.absolute())
@@ -126,6 +131,9 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         with words_of_the_tpm(files):
             wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
             qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
+        if isinstance(config.network, PodInterface):
+            say(f"giving the guest the interface {config.network.name}")
+            stack.enter_context(joined(config.network))
         guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say, helpers=helpers)
         stack.callback(guest.quit)
         let_run(qmp, qemu)
@@ -188,13 +196,21 @@ def _describe_machine(config: GuestConfig, files: GuestFiles, sockets: Path) -> 
         sinks=files.sinks if config.keeps_output else None,
         firmware=firmware,
         disks=config.disks,
-        network=config.network,
+        network=_describe_network(config.network),
         tpm_socket=None if config.tpm is None else sockets / "tpm",
         vsock=vsock,
         serial_number=config.serial_number,
         data_folders=config.tools.qemu_folders(),
         tee=config.tee,
     )
+
+
+def _describe_network(
+    network: UserNetwork | PodInterface | None,
+) -> UserNetwork | TapNetwork | None:
+    if isinstance(network, PodInterface):
+        return TapNetwork(mac=network.mac, name=TAP_NAME)
+    return network
 
 
 def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:

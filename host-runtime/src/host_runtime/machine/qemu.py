@@ -95,6 +95,14 @@ class UserNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TapNetwork:
+    """A tap device that QEMU makes in the network namespace it is in; nothing is behind it yet."""
+
+    mac: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserVsock:
     """A vsock device in our own process, reached at `socket`."""
 
@@ -132,7 +140,7 @@ class MachineConfig:
     sinks: SinkFiles | None
     firmware: Firmware | None = None
     disks: tuple[Disk, ...] = ()
-    network: UserNetwork | None = None
+    network: UserNetwork | TapNetwork | None = None
     tpm_socket: Path | None = None
     vsock: UserVsock | KernelVsock | None = None
     serial_number: str = ""
@@ -183,7 +191,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
             machine += ",kernel-irqchip=split"
     elif config.firmware is not None:
         machine += ",pflash0=firmware,pflash1=variables"
-    spawns = config.network is not None and bool(config.network.guest_forwards)
+    spawns = isinstance(config.network, UserNetwork) and bool(config.network.guest_forwards)
     model = cpu_model(config.accelerator)
     if isinstance(config.tee, SnpGuest):  # which measures its signature: named, and not the host's
         model = config.tee.cpu_model
@@ -295,20 +303,31 @@ def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _network(network: UserNetwork | None, capture: Path | None) -> tuple[str, ...]:
-    if network is None:
-        return ()
+def _network(network: UserNetwork | TapNetwork | None, capture: Path | None) -> tuple[str, ...]:
+    match network:
+        case None:
+            return ()
+        case UserNetwork():
+            backend = _user_backend(network)
+        case TapNetwork(name=name):
+            backend = f"tap,id=net,ifname={_quote(name)},script=no,downscript=no"
+        case _:
+            assert_never(network)
+    card = ("-netdev", backend, "-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile=")
+    if capture is None:
+        return card
+    dump = f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"
+    return (*card, "-object", dump)
+
+
+def _user_backend(network: UserNetwork) -> str:
     backend = f"user,id=net,ipv6=off,restrict={'on' if network.is_restricted else 'off'}"
     for forward in network.host_forwards:
         backend += f",hostfwd=tcp:127.0.0.1:{forward.host_port}-:{forward.guest_port}"
     for target in network.guest_forwards:
         command = " ".join(word.replace(",", ",,") for word in target.command)
         backend += f",guestfwd=tcp:{target.address}:{target.port}-cmd:{command}"
-    card = ("-netdev", backend, "-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile=")
-    if capture is None:
-        return card
-    dump = f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"
-    return (*card, "-object", dump)
+    return backend
 
 
 def _tpm(control_socket: Path | None) -> tuple[str, ...]:

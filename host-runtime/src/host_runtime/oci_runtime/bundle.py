@@ -21,6 +21,7 @@ MAX_CONFIG_BYTES: Final = 8 << 20  # an initdata document of 1 MiB, as base64, a
 SPEC_VERSION: Final = "1.2.0"
 _SPEC_MAJOR: Final = "1."
 _MAX_OOM_SCORE: Final = 1000
+_RESOLVER_FILE: Final = "/etc/resolv.conf"
 _DOCKERS_HOOK: Final = "libnetwork-setkey"
 
 
@@ -32,6 +33,7 @@ class Bundle:
         annotations: all of them; `guest_choice` knows which are ours.
         network_namespace: path of the one that the guest's network leaves through, "" for a new
             and empty one, None for the runtime's own.
+        resolver_file: path of what the engine would mount as /etc/resolv.conf, or the host's own.
         part: which part of a pod it is, if of one.
         oom_score_adj: how soon the host's kernel ends it where memory is short, -1000 to 1000;
             None is that of whoever creates it.
@@ -40,6 +42,7 @@ class Bundle:
 
     annotations: Mapping[str, str]
     network_namespace: str | None
+    resolver_file: str = _RESOLVER_FILE
     part: PodPart | None = None
     oom_score_adj: int | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +67,7 @@ def parse_bundle(data: bytes) -> Bundle:
     return Bundle(
         annotations=annotations,
         network_namespace=_network_namespace(linux),
+        resolver_file=_resolver_file(_list(config, "mounts")),
         part=read_pod_part(annotations),
         oom_score_adj=_oom_score_adj(_table(config, "process")),
         resources=_table(linux, "resources"),
@@ -142,6 +146,18 @@ def _network_namespace(linux: Mapping[str, Any]) -> str | None:
                 raise FormatError("bundle.namespaces", "a path is no string")
             return path
     return None
+
+
+def _resolver_file(mounts: list[Any]) -> str:
+    for mount in mounts:
+        if not isinstance(mount, dict):
+            raise FormatError("bundle.mounts", "expected objects")
+        if mount.get("destination") == _RESOLVER_FILE:
+            path = mount.get("source")
+            if not isinstance(path, str) or not _is_path(path):
+                raise FormatError("bundle.mounts", "a source is no string")
+            return path
+    return _RESOLVER_FILE
 
 
 def _is_path(text: str) -> bool:

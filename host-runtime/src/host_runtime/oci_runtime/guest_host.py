@@ -8,13 +8,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Final
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.launch.guest import EndReason, Guest, Progress
-from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.sealed_logs import Keep, SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.plane.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
@@ -28,10 +26,6 @@ seconds of its end, and why it ended is known from there or never."""
 _WAIT_MS: Final = 10_000
 _ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
 _JOIN_SECONDS: Final = 5.0
-_ADDRESS, _GATEWAY, _DNS = (  # of QEMU's user network
-    IPv6Address(f"::ffff:10.0.2.{last}").packed for last in (15, 2, 3)
-)
-_PREFIX, _MTU = 24, 1500
 
 
 class GuestHost:
@@ -42,7 +36,7 @@ class GuestHost:
         pod_exit_code: what its pod has returned, if the manifest lets the host know.
 
     Args:
-        network: the guest's, if it has one.
+        offer: what it is offered as its network, if it has one.
         grace_seconds: how long containers may take to stop.
         sealed_log: of this boot.
         say: told what happens to the guest.
@@ -53,7 +47,7 @@ class GuestHost:
         guest: Guest,
         wishes: Wishes,
         *,
-        network: UserNetwork | None,
+        offer: NetworkOffer | None,
         grace_seconds: int,
         sealed_log: SealedLog,
         say: Progress,
@@ -62,7 +56,7 @@ class GuestHost:
         self.pod_exit_code: int | None = None
         self._guest = guest
         self._wishes = wishes
-        self._network = network
+        self._offered = offer
         self._grace_seconds = grace_seconds
         self._sealed_log = sealed_log
         self._say = say
@@ -149,7 +143,7 @@ class GuestHost:
                 self._over.wait(_RETRY_SECONDS)
 
     def _fulfil_wishes(self) -> None:
-        offered, started, stopped = self._network is None, False, False
+        offered, started, stopped = self._offered is None, False, False
         wishes = self._wishes
         with self._guest.client() as client:
             while not self._over.is_set() and not stopped:
@@ -186,17 +180,5 @@ class GuestHost:
         self._say(f"asked to stop within {self._grace_seconds} s")
 
     def _offer(self, client: GuestClient) -> None:
-        if self._network is not None:
-            client.offer_network(user_network_offer(self._network))
-
-
-def user_network_offer(network: UserNetwork) -> NetworkOffer:
-    """Return the addresses of QEMU's user network (`UserNetwork`)."""
-    return NetworkOffer(
-        mac=bytes.fromhex(network.mac.replace(":", "")),
-        address=_ADDRESS,
-        prefix=_PREFIX,
-        gateway=_GATEWAY,
-        mtu=_MTU,
-        dns=(_DNS,),
-    )
+        if self._offered is not None:
+            client.offer_network(self._offered)

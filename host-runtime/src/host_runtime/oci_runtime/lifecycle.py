@@ -106,6 +106,7 @@ class Runtime:
                 boot=disks.words,
                 descriptors=disks.descriptors,
                 network_namespace=asked.network_namespace,
+                resolver_file=asked.resolver_file,
                 stop_grace_seconds=config.stop_grace_seconds,
                 sealed_log=str(config.log_folder / log_name),
                 sealed_log_bytes=config.allow.sealed_log_bytes,

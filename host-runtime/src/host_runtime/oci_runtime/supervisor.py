@@ -3,23 +3,30 @@
 Killed, it takes QEMU with it.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from host_runtime.commands.boot import plan_boot
 from host_runtime.launch.launcher import GuestConfig, boot_guest
+from host_runtime.launch.network_offer import plan_offer
+from host_runtime.machine.qemu import UserNetwork
+from host_runtime.network.interface import PodInterface, has_interface
+from host_runtime.network.resolver import MAX_RESOLVER_BYTES, parse_nameservers
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.life import Creator, live
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
+from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.pod_log import pod_log
 from host_runtime.oci_runtime.sealed_logs import SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
+from host_runtime.plane.rpc_client import NetworkOffer
 from measured_boot.command_line.files import write_whole
 
 MODULE: Final = "host_runtime.oci_runtime.supervisor"
@@ -34,12 +41,14 @@ class GuestPlan:
         boot: words of `host-runtime boot`.
         descriptors: of this process, by which some of its disks are named.
         network_namespace: see `Bundle`.
+        resolver_file: likewise.
         sealed_log: path of a file that is not there yet.
     """
 
     boot: Sequence[str]
     descriptors: Sequence[int]
     network_namespace: str | None
+    resolver_file: str
     stop_grace_seconds: int
     sealed_log: str
     sealed_log_bytes: int
@@ -66,7 +75,7 @@ def _supervise(container: Container, creator: Creator) -> int:
     plan = GuestPlan.read(container.folder)
     enter_network_namespace(plan.network_namespace)
     config: GuestConfig = replace(
-        plan_boot(parse_boot_options(plan.boot)),
+        plan_boot(_fit(parse_boot_options(plan.boot), plan.network_namespace)),
         descriptors=tuple(plan.descriptors),
         lock=container.hold_machine(),
     )
@@ -76,7 +85,7 @@ def _supervise(container: Container, creator: Creator) -> int:
             host = GuestHost(
                 guest,
                 wishes,
-                network=config.network,
+                offer=_plan_offer(config, plan.resolver_file),
                 grace_seconds=plan.stop_grace_seconds,
                 sealed_log=SealedLog(
                     path=Path(plan.sealed_log),
@@ -90,6 +99,29 @@ def _supervise(container: Container, creator: Creator) -> int:
         say(f"ended: {end}; exit status {status}")
     guest.require_sound_end()
     return status
+
+
+def _fit(options: argparse.Namespace, namespace: str | None) -> argparse.Namespace:
+    """Let `--network pod` be QEMU's user network where there is no interface to take over.
+
+    A host keeps its own (`--network host`), and a namespace may have none (`--network none`).
+    """
+    if options.network == "pod" and (namespace is None or not has_interface()):
+        options.network = "open"
+    return options
+
+
+def _plan_offer(config: GuestConfig, resolver_file: str) -> NetworkOffer | None:
+    match config.network:
+        case None:
+            return None
+        case UserNetwork():
+            return plan_offer(config.network)
+        case PodInterface():
+            document = read_regular(Path(resolver_file), MAX_RESOLVER_BYTES, "bundle.resolver")
+            return plan_offer(config.network, parse_nameservers(document.decode(errors="replace")))
+        case _:
+            assert_never(config.network)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from host_runtime.machine.qemu import (
     KernelVsock,
     MachineConfig,
     SinkFiles,
+    TapNetwork,
     UserNetwork,
     UserVsock,
     plan_command,
@@ -178,6 +179,13 @@ def test_kernel_vsock_names_the_cid() -> None:
 def test_open_network_is_not_restricted() -> None:
     words = plan_command(replace(DIRECT, network=UserNetwork(is_restricted=False)))
     assert "user,id=net,ipv6=off,restrict=off" in words
+
+
+def test_tap_is_made_by_qemu_and_set_up_by_no_script() -> None:
+    tap = TapNetwork(mac="02:00:00:00:00:01", name="ccinit0")
+    words = plan_command(replace(DIRECT, network=tap))
+    assert "tap,id=net,ifname=ccinit0,script=no,downscript=no" in words
+    assert "virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile=" in words
 
 
 def test_uki_without_firmware_is_a_bug() -> None:

@@ -32,6 +32,31 @@ def test_network_namespace_is_new_or_the_runtimes_own(
     assert parse_bundle(encode(config)).network_namespace == expected
 
 
+def test_resolver_file_is_the_engines_or_the_hosts() -> None:
+    config = podman_config()
+    config["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
+    assert parse_bundle(encode(config)).resolver_file == "/etc/resolv.conf"
+    config["mounts"].append({"destination": "/etc/resolv.conf", "source": "/run/sandbox/resolv"})
+    assert parse_bundle(encode(config)).resolver_file == "/run/sandbox/resolv"
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    [
+        ["/etc"],
+        [{"destination": "/etc/resolv.conf"}],
+        [{"destination": "/etc/resolv.conf", "source": "a\0"}],
+        {},
+    ],
+)
+def test_mounts_that_are_none_are_refused(mounts: object) -> None:
+    config = podman_config()
+    config["mounts"] = mounts
+    with pytest.raises(CcinitError) as caught:
+        parse_bundle(encode(config))
+    assert caught.value.reason == "bundle.mounts"
+
+
 @pytest.mark.parametrize("left_out", ["process", "linux", "annotations", "mounts", "root"])
 def test_what_has_no_effect_may_be_missing(left_out: str) -> None:
     config = podman_config()

@@ -15,6 +15,7 @@ import pytest
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.launch.guest import EndReason
+from host_runtime.launch.network_offer import plan_offer
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.sealed_logs import SealedLog
@@ -112,7 +113,7 @@ def accompany(
     log: Path,
     *,
     wishes: Wishes | None = None,
-    network: UserNetwork | None = None,
+    offer: NetworkOffer | None = None,
     log_bytes: int = 1000,
     said: list[str] | None = None,
 ) -> tuple[GuestHost, list[str]]:
@@ -120,7 +121,7 @@ def accompany(
     host = GuestHost(
         cast("Any", guest),
         wishes or Wishes(),
-        network=network,
+        offer=offer,
         grace_seconds=7,
         sealed_log=SealedLog(path=log, most_bytes=log_bytes, all_bytes=1 << 20),
         say=said.append,
@@ -213,7 +214,7 @@ def test_network_is_offered_until_it_is_taken(tmp_path: Path) -> None:
         is_over=lambda guest: bool(guest.offers),
         refusals={"offer_network": [RpcError.NOT_NOW, RpcError.BUSY]},
     )
-    accompany(guest, tmp_path / "log", network=UserNetwork())
+    accompany(guest, tmp_path / "log", offer=plan_offer(UserNetwork()))
     assert guest.calls == ["offer_network"] * 3
     (offer,) = guest.offers
     assert offer.mac == bytes.fromhex("525400cc0001")

@@ -1,0 +1,1 @@
+"""The interface of a network namespace, as a guest takes it over."""

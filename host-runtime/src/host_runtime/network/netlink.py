@@ -1,0 +1,26 @@
+"""A netlink socket in the network namespace of this process, with errors of ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ccinit.errors import ConfigError
+
+
+@contextmanager
+def open_netlink() -> Iterator[Any]:
+    """Give a `pyroute2.IPRoute`.
+
+    Raises:
+        ConfigError: `network.netlink`: the kernel refuses what is done with it.
+    """
+    # Half a second of imports, which only a guest that takes an interface over has to wait for.
+    from pyroute2 import IPRoute  # type: ignore[import-untyped] # noqa: PLC0415
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # noqa: PLC0415
+
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise ConfigError("network.netlink", os.strerror(int(error.code))) from error

@@ -1,0 +1,37 @@
+"""Which nameservers of a pod's resolver file its guest can ask.
+
+Specification: resolv.conf(5).
+"""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+MAX_RESOLVER_BYTES: Final = 64 << 10
+MAX_NAMESERVERS: Final = 3  # MAXNS of resolv.conf(5), and of `offer_network`
+
+
+def parse_nameservers(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """Return the nameservers of a resolver file, in order, as far as they can be offered.
+
+    One on a loopback is the namespace's own, where the guest is not; one with a zone
+    (`fe80::1%eth0`) is an address for nobody else. Lines that are no nameserver have no effect.
+    """
+    found: list[IPv4Address | IPv6Address] = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 2 or words[0] != "nameserver":
+            continue
+        try:
+            address = ip_address(words[1])
+        except ValueError:
+            continue
+        if _is_offered(address):
+            found.append(address)
+    return tuple(found[:MAX_NAMESERVERS])
+
+
+def _is_offered(address: IPv4Address | IPv6Address) -> bool:
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        return False
+    # Clouds have theirs at 169.254.…; one of IPv6 is none without the name of a link.
+    return isinstance(address, IPv4Address) or not address.is_link_local

@@ -1,0 +1,89 @@
+"""Joins an interface of the network namespace with the tap device of a guest's card.
+
+What arrives at one leaves by the other (tc-mirred(8)), before the host's own network stack sees it:
+the interface keeps its address, as whoever made it expects to find it, and the guest has it. The
+kernel forgets the tap when QEMU, which has made it, ends.
+
+Specification: rtnetlink(7), tc-u32(8), tc-mirred(8).
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from ccinit.errors import ConfigError
+from host_runtime.network.interface import PodInterface
+from host_runtime.network.netlink import open_netlink
+
+TAP_NAME: Final = "ccinit0"
+_INGRESS: Final = 0xFFFF_0000  # the only handle that a qdisc `ingress` can have
+_PRIORITY: Final = 0xCC1  # of our filters, by which they are known
+_ALL_PROTOCOLS: Final = 0x0003  # ETH_P_ALL
+_SETTINGS: Final = Path("/proc/sys/net/ipv6/conf")
+
+
+@contextmanager
+def joined(interface: PodInterface) -> Iterator[None]:
+    """Let the guest whose tap is `TAP_NAME` have the interface until the block ends.
+
+    Raises:
+        ConfigError: `network.tap`, there is no tap of that name; `network.taken`, somebody else
+            directs what arrives at the interface; `network.netlink`.
+    """
+    with open_netlink() as netlink:
+        found = netlink.link_lookup(ifname=TAP_NAME)
+        if not found:
+            raise ConfigError("network.tap", f"QEMU has not made the interface {TAP_NAME}")
+        tap = found[0]
+        _silence(TAP_NAME)
+        netlink.link("set", index=tap, mtu=interface.mtu, state="up")
+        _give_ingress(netlink, interface)
+        netlink.tc("add", "ingress", index=tap, handle=_INGRESS)
+        _redirect(netlink, interface.index, tap)
+        _redirect(netlink, tap, interface.index)
+    try:
+        yield
+    finally:
+        with suppress(ConfigError), open_netlink() as netlink:  # the engine may have removed it
+            netlink.tc("del", "ingress", index=interface.index)
+
+
+def _silence(name: str) -> None:
+    """Keep the host's own IPv6 from speaking to the guest: it would look for routers there."""
+    setting = _SETTINGS / name / "disable_ipv6"
+    with suppress(FileNotFoundError):  # a kernel without IPv6
+        setting.write_text("1")
+
+
+def _give_ingress(netlink: Any, interface: PodInterface) -> None:
+    """Make the place for the interface's filter; what a killed runtime has left there goes."""
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # noqa: PLC0415
+
+    try:
+        netlink.tc("add", "ingress", index=interface.index, handle=_INGRESS)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        filters = netlink.get_filters(index=interface.index, parent=_INGRESS)
+        if not filters or any(one["info"] >> 16 != _PRIORITY for one in filters):
+            detail = f"{interface.name} has a qdisc `ingress` of somebody else's"
+            raise ConfigError("network.taken", detail) from error
+        netlink.tc("del", "ingress", index=interface.index)
+        netlink.tc("add", "ingress", index=interface.index, handle=_INGRESS)
+
+
+def _redirect(netlink: Any, source: int, target: int) -> None:
+    """Send each packet that arrives at `source` out of `target`."""
+    netlink.tc(
+        "add-filter",
+        "u32",
+        index=source,
+        parent=_INGRESS,
+        prio=_PRIORITY,
+        protocol=_ALL_PROTOCOLS,
+        target=0x10000,
+        keys=["0x0/0x0+0"],
+        action={"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": target},
+    )

@@ -1,0 +1,144 @@
+"""A guest takes over the interface that an engine has made for its pod, and gives it back.
+
+The pod's network is `pod_network`; real QEMU makes the tap. The machine runs nothing, so what it is
+sent is counted. Guests that answer are
+`tests/vm/test_containerd_guests.py`'s. Needs root.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.documents.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    podman_config,
+)
+from tests.integration.host.bare_engine import Engine, end, open_engine, qemu_of
+from tests.integration.host.pod_network import (
+    MAC,
+    MTU,
+    Network,
+    namespace,
+    network_path,
+    pod_network,
+)
+from tests.integration.host.silent_machine import silent_operator
+from tests.integration.net.namespaces import ip
+
+ADDRESS, GATEWAY = "10.88.0.5", "10.88.0.1"
+SECONDS = 10.0
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with pod_network(ADDRESS, GATEWAY) as made:
+        yield made
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with open_engine(tmp_path) as engine:
+        operator = silent_operator(tmp_path, "initdata", "image")
+        (tmp_path / "runtime.toml").write_text(operator)
+        yield engine
+
+
+def bundle(engine: Engine, network: Network | None, path: str | None = None) -> str:
+    """A bundle of the image "pod", in a namespace or in the host's."""
+    annotations = {INITDATA: encode_annotation(make_document()), "org.ccinit.image": "pod"}
+    config = podman_config(**annotations)
+    config["linux"]["namespaces"] = []
+    if network is not None:
+        config["linux"]["namespaces"] = [{"type": "network", "path": path or network.pod}]
+    return str(engine.bundle(config))
+
+
+def create(engine: Engine, network: Network | None, name: str = "a") -> int:
+    pid_file = engine.folder / f"{name}.pid"
+    words = ("create", "--pid-file", str(pid_file), "--bundle", bundle(engine, network), name)
+    engine.done(*words)
+    return int(pid_file.read_text())
+
+
+def test_guest_has_the_interface_while_it_runs(engine: Engine, network: Network) -> None:
+    assert network.is_answered()
+    pid = create(engine, network)
+    wait_for(lambda: "UP" in network.links().get("ccinit0", {}).get("flags", []))
+    assert f"mac={MAC}," in Path(f"/proc/{qemu_of(pid)}/cmdline").read_text()
+    assert network.links()["ccinit0"]["mtu"] == MTU
+    wait_for(lambda: network.filters("ccinit0") == ["eth0"])
+    assert network.filters("eth0") == ["ccinit0"]
+    before = sent_to_guest(network)
+    assert not network.is_answered()
+    assert sent_to_guest(network) > before
+    assert ADDRESS in ip("addr show dev eth0", network.pod)
+
+    assert end(pid, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
+    wait_for(lambda: "ccinit0" not in network.links())
+
+
+def test_interface_is_given_back_at_an_orderly_end(engine: Engine, network: Network) -> None:
+    pid = create(engine, network)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    os.kill(qemu_of(pid), signal.SIGTERM)
+    wait_for(network.is_answered)
+    assert network.filters("eth0") == []
+
+
+def test_next_guest_takes_over_what_a_killed_one_has_left(engine: Engine, network: Network) -> None:
+    pid = create(engine, network)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    end(pid, lambda: engine.done("delete", "--force", "a"))
+    wait_for(lambda: "ccinit0" not in network.links())
+    assert network.filters("eth0") == ["*"]  # to nowhere
+    create(engine, network, "b")
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+
+
+def test_second_guest_of_one_interface_is_refused(engine: Engine, network: Network) -> None:
+    create(engine, network)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    refused = engine.refused("create", "--bundle", bundle(engine, network), "b")
+    assert (refused, "ccinit0" in engine.said()) == ("process.ended", True), engine.said()
+    assert network.filters("eth0") == ["ccinit0"]
+
+
+def test_interface_that_somebody_else_directs_is_refused(engine: Engine, network: Network) -> None:
+    qdisc = ("nsenter", f"--net={network.pod}", "tc", "qdisc", "add", "dev", "eth0", "ingress")
+    subprocess.run(qdisc, check=True)
+    assert engine.refused("create", "--bundle", bundle(engine, network), "a") == "network.taken"
+    subprocess.run((*qdisc[:4], "del", *qdisc[5:]), check=True)
+    create(engine, network)
+
+
+def test_interface_without_a_way_out_is_refused(engine: Engine, network: Network) -> None:
+    ip("route del default", network.pod)
+    assert engine.refused("create", "--bundle", bundle(engine, network), "a") == "network.gateway"
+
+
+def test_where_there_is_no_interface_qemu_has_a_network_of_its_own(engine: Engine) -> None:
+    with namespace() as empty:
+        inside = Network(pod=network_path(empty), node="", address="")
+        for name, network in (("a", inside), ("b", None)):  # `--network none`, `--network host`
+            words = Path(f"/proc/{qemu_of(create(engine, network, name))}/cmdline").read_text()
+            assert "user,id=net" in words
+
+
+def sent_to_guest(network: Network) -> int:
+    sent: int = network.links()["ccinit0"]["stats64"]["tx"]["packets"]
+    return sent
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,30 @@
+"""Which nameservers of a resolver file a guest is offered."""
+
+from ipaddress import ip_address
+
+from host_runtime.network.resolver import parse_nameservers
+
+
+def test_nameservers_are_offered_in_order_up_to_three() -> None:
+    text = "search example\nnameserver 10.96.0.10\noptions ndots:5\n nameserver\t192.0.2.1 # x\n"
+    assert parse_nameservers(text) == (ip_address("10.96.0.10"), ip_address("192.0.2.1"))
+    many = "".join(f"nameserver 10.0.0.{last}\n" for last in range(1, 6))
+    assert [str(one) for one in parse_nameservers(many)] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert parse_nameservers("nameserver fd00::10\n") == (ip_address("fd00::10"),)
+
+
+def test_address_that_is_the_namespaces_own_is_left_out() -> None:
+    usable = "nameserver 10.96.0.10\n"
+    for address in ("127.0.0.11", "127.0.0.53", "::1", "0.0.0.0", "fe80::1", "fe80::1%eth0"):
+        assert parse_nameservers(f"nameserver {address}\n{usable}") == (ip_address("10.96.0.10"),)
+
+
+def test_what_is_no_nameserver_has_no_effect() -> None:
+    for line in (
+        "",
+        "nameserver",
+        "nameserver ns.example",
+        "#nameserver 10.0.0.1",
+        "nameservers 1",
+    ):
+        assert parse_nameservers(f"{line}\n") == ()
