@@ -13,10 +13,11 @@ from host_runtime.oci_runtime.operator_config import Choice, parse_operator_conf
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/oci-runtime.md").read_text()
-FOLDER = ROOT / "host-runtime/src/host_runtime/oci_runtime"
+TOOLS = ROOT / "host-runtime/src/host_runtime"
+FILES = [*TOOLS.glob("oci_runtime/*.py"), *TOOLS.glob("network/*.py")]
 ERRORS = {name for name in vars(errors) if name.endswith("Error")}
 MALFORMED = {"FormatError", "LimitExceededError"}
-READ_BY_NAME = {"bundle.file", "runtime.file", "runtime.…"}
+READ_BY_NAME = {"bundle.file", "bundle.resolver", "runtime.file", "runtime.…"}
 """Reasons that are passed to who opens a file, or reads its keys."""
 
 
@@ -71,7 +72,7 @@ def test_every_refusal_is_listed() -> None:
     cells = re.findall(r"^\| (`.*?`) \| ", rows, re.MULTILINE)
     told = set(re.findall(r"`([a-z_.…]+)`", " ".join(cells)))
     malformed, others = (
-        set().union(*(reasons(path, kinds) for path in FOLDER.glob("*.py")))
+        set().union(*(reasons(path, kinds) for path in FILES))
         for kinds in (MALFORMED, ERRORS - MALFORMED)
     )
     assert {"bundle.hooks", "sandbox.state", "runtime.missing", "container.busy"} <= others
