@@ -24,23 +24,26 @@ _HEAD = f"""# The host plane
 
 Generated from `ccinit/formats/planes/host_rpc.py`; do not edit.
 
-MessagePack-RPC (`[0, msgid, method, params]`, answered by `[1, msgid, error, result]`) on AF_VSOCK
-port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers other than CID
-{HOST_CID} are closed unread.
+MessagePack-RPC on AF_VSOCK port {PORT}: a plain stream of MessagePack objects, without length
+prefix. A request is `[0, msgid, method, params]`, its reply `[1, msgid, error, result]`.
+Connections from a CID other than {HOST_CID} are closed unread.
 
-* At most {MAX_REQUEST_BYTES} bytes of an unfinished request, {MAX_ITEMS} items in an array, depth
-  {MAX_DEPTH}; four connections; ten seconds to finish a request that has begun. Any legal integer
-  width is accepted; maps, floats, nil and ext values are refused by closing the connection.
-* A fifth connection is closed at once; one whose client has gone counts until its call has ended.
+* **Limits:** at most {MAX_REQUEST_BYTES} bytes of an unfinished request, {MAX_ITEMS} items in an
+  array, depth {MAX_DEPTH}; four connections; ten seconds to finish a request that has begun.
+* **Values:** any legal integer width is accepted. Maps, floats, nil and ext values are refused by
+  closing the connection.
+* A fifth connection is closed at once. A connection whose client has gone counts until its call has
+  ended.
 * One request at a time on a connection. `msgid`, a u32, is echoed and never compared.
-* A result is `[…, pad]`, an error `[code, pad]`; `pad` is a bin of zeros that brings every reply of
+* A result is `[…, pad]`, an error `[code, pad]`. `pad` is a bin of zeros that brings every reply of
   a method to one size. An unknown method is answered in {REPLY_BYTES} bytes.
-* What breaks these limits, or is no `[0, msgid, method, params]` with a str and an array, is
-  answered by closing the connection; everything else has a reply.
+* The connection is closed if a message breaks these limits, or is not
+  `[0, msgid, method, params]` with a str and an array. Everything else gets a reply.
 * No reply can hold text: no type in the schema is a string.
-* `u8` is an unsigned integer of at most 8 bits, `b16` a bin of exactly 16 bytes, `b≤n` one of at
-  most n, `[b16] ≤ 3` an array of at most three. Only `wait` and `collect` keep a caller waiting;
-  `ms` beyond {MAX_WAIT_MS} counts as {MAX_WAIT_MS}.
+* **Types:** `u8` is an unsigned integer of at most 8 bits, `b16` a bin of exactly 16 bytes, `b≤n`
+  one of at most n, `[b16] ≤ 3` an array of at most three.
+* Only `wait` and `collect` keep a caller waiting; `ms` beyond {MAX_WAIT_MS} counts as
+  {MAX_WAIT_MS}.
 """
 
 _CODES = """## Codes
@@ -50,12 +53,12 @@ A container that ran out of memory gives WORKLOAD_EXIT, too: how a pod ends is f
 to know. A guest that hangs says nothing, because nothing supervises its PID 1.
 """
 _ERRORS = {
-    RpcError.BADREQ: "no such method, or parameters of another number, type or range",
-    RpcError.NOT_NOW: "not in this phase",
-    RpcError.BUSY: "`relay`: the owner plane has no place now",
-    RpcError.DENIED: f"`hello`: another protocol than {PROTOCOL}. `start`, `metrics`, `exit`: not"
-    " in the measured configuration. `relay`: there is no owner plane, or none any more. `collect`:"
-    " a place that the stream has not reached",
+    RpcError.BADREQ: "no such method, or wrong number, type or range of parameters",
+    RpcError.NOT_NOW: "not possible in this phase",
+    RpcError.BUSY: "`relay`: the owner plane has no room for a connection now",
+    RpcError.DENIED: f"`hello`: another protocol than {PROTOCOL}. `start`, `metrics`, `exit`:"
+    " the measured configuration does not allow it. `relay`: there is no owner plane, or none any"
+    " more. `collect`: the stream has not reached this cursor",
     RpcError.FAILED: "`exit`: the pod did not end by itself",
 }
 _RESERVED = f"Reserved: {', '.join(f'{one:#04x}' for one in sorted(RESERVED_CODES))}.\n"
@@ -91,7 +94,7 @@ def _numbers(kind: type[Phase | Code]) -> str:
 
 def _errors() -> str:
     rows = [f"| {int(error):#04x} | {error.name} | {_ERRORS[error]} |" for error in RpcError]
-    return "\n".join(("| number | name | |", "|---|---|---|", *rows, ""))
+    return "\n".join(("| number | name | meaning |", "|---|---|---|", *rows, ""))
 
 
 if __name__ == "__main__":

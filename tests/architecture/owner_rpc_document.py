@@ -22,57 +22,66 @@ _HEAD = f"""# The owner plane
 
 Generated from `ccinit/formats/planes/owner_rpc.py`; do not edit.
 
-MessagePack-RPC over TLS 1.3 with certificates on both sides, on the TCP port `owner.port` of
-`ccinit.toml`, or through the host plane's `relay`. Without `[owner]` there is none. It opens when
-the guest has attested, and closes after the last container.
+MessagePack-RPC over TLS 1.3 with certificates on both sides. It is served on the TCP port
+`owner.port` of `ccinit.toml`, or through the host plane's `relay`. Without `[owner]` there is no
+owner plane. It opens when the guest has attested, and closes after the last container.
 
 * **The guest** shows the identity that its KBS has released: the resource
-  `kbs:///ccinit/POD/tls-identity`, PEM, one private key and then the chain. Its certificate bears
-  the pod's name as DNS name. It is renewed while the guest runs: the next connection may show
-  another one, this connection keeps its own.
+  `kbs:///ccinit/POD/tls-identity`, PEM, one private key and then the chain. The certificate has
+  the pod's name as DNS name. It is renewed while the guest runs: a new connection may show another
+  certificate, an existing one keeps its own.
 * **The client** shows a certificate under `owner.client_ca`, for TLS clients, with exactly one URI
   of the form `{ROLE_URI_PREFIX}ROLE` among its alternative names. Roles, each including the ones
   before it: {", ".join(f"`{role}`" for role in Role)}.
 * **Key exchange**: the newest that both sides have; with OpenSSL 3.5 on both it is X25519MLKEM768.
-  The guest's log and `guest-owner attest` name what was taken.
-* Eight connections; of those in their handshake, two from the pod's own containers and two from
-  elsewhere; ten seconds for the handshake and for a message that has begun; ten minutes without a
-  call, a day in all; {MAX_CALLS} calls open at a time.
+  The guest's log and `guest-owner attest` name the one that was used.
+* **Connections**: at most eight. Of those in their handshake, two from the pod's own containers and
+  two from elsewhere. Ten seconds for the handshake and for a message that has begun; ten minutes
+  without a call, a day in all; {MAX_CALLS} calls open at a time.
+
+## Messages
 
 A request is `[0, msgid, method, params]`, its reply `[1, msgid, nil, result]` or
-`[1, msgid, [code, reason, detail], nil]`. A method with streams replies when they have ended; until
-then `[2, "data", [msgid, fd, bin]]` carries their bytes, an empty bin is the end of an fd, and
-`[2, "credit", [msgid, n]]` lets the other side send n more bytes. Each side begins with
-{WINDOW_BYTES} bytes of credit for each call, all its fds together, and never has more: give back
-what you have taken. `msgid`, a u32, names one open call; what comes for a call that has ended is
-ignored. Whoever breaks the framing, names an open call anew, sends without credit or on an fd that
-the method does not take, or grants beyond {WINDOW_BYTES}, loses the connection. Nothing ends a call
-from outside but the end of its connection.
+`[1, msgid, [code, reason, detail], nil]`. `msgid`, a u32, names one open call. A message for a call
+that has ended is ignored. Only the end of its connection can end a call from outside.
 
-`u8` is an unsigned integer of at most 8 bits, `b32` a bin of exactly 32 bytes, `b≤n` one of at most
-n; `text≤n` a str of at most n bytes of UTF-8 without NUL, `[text≤n] ≤ m` an array of at most m.
+A method with streams replies when they have ended. Until then:
 
-The stream of `logs` and `events` is a sequence of `[number, boottime_us, kind, source, bin]`, kinds
-as in the sealed log. Numbers count every entry of the guest: a gap is what was written for others,
-or forgotten before it was read. When there is no more room, whoever has most of it (a container's
-standard output, the guest's events, …) loses their oldest entry.
+* `[2, "data", [msgid, fd, bin]]` carries their bytes; an empty bin ends an fd.
+* `[2, "credit", [msgid, n]]` lets the other side send n more bytes. Each side begins with
+  {WINDOW_BYTES} bytes of credit for each call, all its fds together, and never has more. Give back
+  what you have taken.
 
-`attest` reports SHA-512(`{_DOMAIN}` ‖ nonce ‖ SHA-256(certificate)), where the certificate is the
-one that the guest shows on this very connection, DER.
+The connection is closed if a side breaks the framing, reuses the `msgid` of an open call, sends
+without credit or on an fd that the method does not take, or grants beyond {WINDOW_BYTES}.
+
+**Types.** `u8` is an unsigned integer of at most 8 bits, `b32` a bin of exactly 32 bytes, `b≤n` one
+of at most n; `text≤n` a str of at most n bytes of UTF-8 without NUL, `[text≤n] ≤ m` an array of at
+most m.
+
+**Entries.** The stream of `logs` and `events` is a sequence of
+`[number, boottime_us, kind, source, bin]`, with kinds as in the sealed log. Numbers count every
+entry of the guest, so a gap means entries that this call does not return, or that were dropped
+before they were read. When there is no more room, the source that takes most of it (a container's
+standard output, the guest's events, …) loses its oldest entry.
+
+**Evidence.** `attest` reports SHA-512(`{_DOMAIN}` ‖ nonce ‖ SHA-256(certificate)), where the
+certificate is the one that the guest shows on this very connection, DER.
 """
 
 _STREAMS: dict[int, str] = {
     Stream.INPUT: "to the guest",
     Stream.OUTPUT: "from the guest",
-    Stream.ERROR: "from the guest; nothing with `tty`, whose output is one",
+    Stream.ERROR: "from the guest; empty with `tty`, where all output is OUTPUT",
     Stream.RESIZE: "to the guest, with `tty`: rows and columns in one message, two u16, big-endian",
 }
 _ERRORS: dict[int, str] = {
-    RpcError.BADREQ: "no such method, container or signal, or parameters of another type or number",
+    RpcError.BADREQ: "no such method, container or signal, or wrong type or number of parameters",
     RpcError.NOT_NOW: "the pod does not run, or debug is not open",
     RpcError.BUSY: f"{MAX_CALLS} calls are open, another quote is being made, or debug is opening",
-    RpcError.DENIED: "not by this role, not in `[allow].exec`, or no debug for this guest",
-    RpcError.FAILED: "it was tried; the reason says why not",
+    RpcError.DENIED: "the role is too low, the container is not in `[allow].exec`, or this guest"
+    " gets no debug",
+    RpcError.FAILED: "it was tried and failed; the reason says why",
 }
 
 
@@ -103,7 +112,7 @@ def _fields(fields: tuple[Field, ...]) -> str:
 
 def _numbers(kind: type[RpcError | Stream], meanings: dict[int, str]) -> str:
     rows = [f"| {int(member)} | {member.name} | {meanings[member]} |" for member in kind]
-    return "\n".join(("| number | name | |", "|---|---|---|", *rows, ""))
+    return "\n".join(("| number | name | meaning |", "|---|---|---|", *rows, ""))
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ FIGURES = {
         f"{word(RpcLimits().request_seconds)} seconds to finish",
     ],
     "docs/owner-rpc.md": [
-        f"{word(owner_plane.MAX_CONNECTIONS).capitalize()} connections; of those",
+        f"**Connections**: at most {word(owner_plane.MAX_CONNECTIONS)}. Of those",
         f"handshake, {word(owner_plane.MAX_STRANGERS)} from the pod's own containers",
-        f"and {word(owner_plane.MAX_STRANGERS)} from elsewhere;",
-        f"{word(OWNER.handshake_seconds)} seconds for the handshake",
+        f"and {word(owner_plane.MAX_STRANGERS)} from elsewhere.",
+        f"{word(OWNER.handshake_seconds).capitalize()} seconds for the handshake",
         f"{word(OWNER.idle_seconds / 60)} minutes without a call",
     ],
     "docs/operations.md": [

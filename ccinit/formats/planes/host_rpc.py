@@ -188,14 +188,15 @@ _TABLE = (
         params=(Field("proto", Uint(8)),),
         result=(Field("proto", Uint(8)), Field("build_id", Binary(16))),
         phases=_ALWAYS,
-        purpose=f"Say which protocol ({PROTOCOL}) and which public image this is.",
+        purpose=f"Return which protocol ({PROTOCOL}) and which public image this is.",
         leak="constants of a public, measured image",
     ),
     Method(
         name="state",
         result=_STATE,
         phases=_ALWAYS,
-        purpose="Where the boot is now. `seq` counts changes; bit 0 of `flags`: debug is open.",
+        purpose="Return the present state. `seq` counts its changes. Bit 0 of `flags`: debug is"
+        " open.",
         leak="a phase, a closed code, a counter and the debug bit",
     ),
     Method(
@@ -203,7 +204,7 @@ _TABLE = (
         params=(Field("seq", Uint(32)), Field("ms", Uint(32))),
         result=_STATE,
         phases=_ALWAYS,
-        purpose="Like `state`, answered once `seq` is no longer current or `ms` passed.",
+        purpose="Like `state`, but the reply comes once `seq` is no longer current, or after `ms`.",
         leak="as `state`, and when it changed",
     ),
     Method(
@@ -217,10 +218,10 @@ _TABLE = (
             Field("dns", ListUpTo(16, 3)),
         ),
         phases=frozenset({Phase.LISTEN, Phase.CONFIG, Phase.NET}),
-        purpose="Offer addresses (IPv4 in mapped form, `prefix` of its 32 bits); the newest offer"
-        " counts, NET validates it and may refuse. The gateway is in the subnet, or beside it: any"
-        " of a /32 or /128, a link-local one of IPv6. The MTU is what the link carries, at least"
-        " 1280.",
+        purpose="Offer a network configuration. IPv4 addresses are in mapped form, with a `prefix`"
+        " of their 32 bits. The newest offer counts; NET validates it and may refuse it. The"
+        " gateway lies in the subnet; outside of it only for a /32 or /128, or if it is link-local"
+        " (IPv6). The MTU is what the link carries, at least 1280.",
         leak="inbound only",
     ),
     Method(
@@ -228,16 +229,16 @@ _TABLE = (
         phases=frozenset(
             {Phase.NET, Phase.RANDOM, Phase.ATTEST, Phase.UNLOCK, Phase.PULL, Phase.START}
         ),
-        purpose='Let the pod start, if the measured configuration says `start.by = "host"`. Again'
-        " changes nothing.",
+        purpose='Let the pod start, if the measured configuration says `start.by = "host"`. A'
+        " second call changes nothing.",
         leak="inbound only; whether the measured configuration waits for it",
     ),
     Method(
         name="stop",
         params=(Field("grace_s", Uint(16)),),
         phases=_STOPPABLE,
-        purpose="Wish for an orderly end. Containers end one after the other, each within `grace_s`"
-        " seconds (capped by the measured files). Again changes nothing.",
+        purpose="Ask for an orderly end. Containers end one after the other, each within `grace_s`"
+        " seconds (capped by the measured files). A second call changes nothing.",
         leak="inbound only; always accepted",
     ),
     Method(
@@ -248,14 +249,16 @@ _TABLE = (
             Field("vcpus", Uint(16)),
         ),
         phases=_CONFIGURED,
-        purpose="Memory in units of 64 MiB and processors, if the measured manifest allows it.",
+        purpose="Return memory in units of 64 MiB, and the number of processors, if the measured"
+        " manifest allows it.",
         leak="what the hypervisor sees anyway, and memory in use in coarse steps; off by default",
     ),
     Method(
         name="exit",
         result=(Field("code", Uint(8)),),
         phases=_ENDING,
-        purpose="The exit code of a pod that ended by itself, if the measured manifest allows it.",
+        purpose="Return the exit code of a pod that ended by itself, if the measured manifest"
+        " allows it.",
         leak="one number of the pod, or that it did not end by itself (`FAILED`); off by default",
     ),
     Method(
@@ -268,22 +271,24 @@ _TABLE = (
         ),
         reply_bytes=COLLECT_REPLY_BYTES,
         phases=_ALWAYS,
-        purpose="Take sealed log bytes from `cursor` on (0, then each reply's `next`); waits up to"
-        " `ms` for some. A cursor says that all before it has arrived: the guest may forget that,"
-        " and gives who asks for it the oldest that it has, so `blob` begins at `next` less its"
-        " size. After `last` nothing follows.",
+        purpose="Return bytes of the sealed log from `cursor` on, and wait up to `ms` for some. The"
+        " first `cursor` is 0, then the `next` of each reply. A cursor acknowledges all bytes"
+        " before it: the guest may forget these. If they are asked for again, the reply begins with"
+        " the oldest byte that the guest has; `blob` begins at `next` minus its size. After `last`"
+        " nothing follows.",
         leak="padded ciphertext in three sizes, encrypted to the owner's key, and when there is"
-        " more of it; in even portions at fixed times if the measured configuration says so",
+        " more of it; in batches of one length at fixed times if the measured configuration"
+        " says so",
     ),
     Method(
         name="relay",
         phases=frozenset(
             {Phase.UNLOCK, Phase.PULL, Phase.START, Phase.RUN, Phase.DEBUG, Phase.STOP}
         ),
-        purpose="After the reply the connection is raw bytes to the owner plane, if there is one."
-        " Bytes before it lose the connection.",
-        leak="whether the measured configuration has an owner plane, and whether that has a place"
-        " now; then TLS 1.3 ciphertext",
+        purpose="Hand this connection over to the owner plane, if there is one: after the reply it"
+        " carries raw bytes. If the client sends bytes before the reply, the connection is closed.",
+        leak="whether the measured configuration has an owner plane, and whether that has room for"
+        " a connection now; then TLS 1.3 ciphertext",
         hands_over=True,
     ),
 )

@@ -119,8 +119,8 @@ _TABLE = (
         role=Role.LOGS,
         params=(Field("nonce", Binary(NONCE_BYTES)),),
         result=(Field("tee", Text(32)), Field("evidence", BinaryUpTo(MAX_EVIDENCE_BYTES))),
-        purpose="Fresh evidence over the nonce and the guest's certificate: JSON text, as a KBS "
-        "gets it from this platform; `tee` is RCAR's name for that.",
+        purpose="Return fresh evidence over the nonce and the guest's certificate, as the JSON "
+        "text that a KBS gets on this platform. `tee` is RCAR's name of the platform.",
     ),
     Method(
         name="logs",
@@ -128,9 +128,9 @@ _TABLE = (
         params=(_CONTAINER, *_SINCE),
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
-        purpose="Recent output from number `since` on: of one container, or (empty name) of all, "
-        "crun and the kernel. `next` is the `since` of the next call. With `follow` the call "
-        "ends when nothing more can come.",
+        purpose="Return recent output from number `since` on: of one container or, with an empty "
+        "name, of all containers, crun and the kernel. Pass `next` as `since` of the next call. "
+        "With `follow` the call ends only when nothing more can come.",
     ),
     Method(
         name="events",
@@ -138,20 +138,22 @@ _TABLE = (
         params=_SINCE,
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
-        purpose="Recent entries of the guest itself: events, and the phases and codes it told.",
+        purpose="Return recent entries of the guest itself: its events, and the phases and codes "
+        "that it told the host.",
     ),
     Method(
         name="metrics",
         role=Role.LOGS,
         result=(Field("text", BinaryUpTo(MAX_METRICS_BYTES)),),
-        purpose="Guest, containers, pull, attestation and log in Prometheus text format 0.0.4.",
+        purpose="Return metrics of guest, containers, pull, attestation and log in Prometheus text "
+        "format 0.0.4.",
     ),
     Method(
         name="attach",
         role=Role.LOGS,
         params=(_CONTAINER,),
         streams=(Stream.OUTPUT, Stream.ERROR),
-        purpose="What a container writes from now on, until it ends.",
+        purpose="Stream what a container writes from now on, until it ends.",
     ),
     Method(
         name="exec",
@@ -164,9 +166,9 @@ _TABLE = (
         ),
         result=(Field("code", Uint(8)), Field("signal", Uint(8))),
         streams=(Stream.INPUT, Stream.OUTPUT, Stream.ERROR, Stream.RESIZE),
-        purpose="Run a program in a container of `[allow].exec`; it dies with the connection. "
-        "`rows` and `columns` are the terminal's, if `tty` is true. Either `code` or `signal` says "
-        "how it ended, the other is 0.",
+        purpose="Run a program in a container of `[allow].exec`. It is killed when the connection "
+        "ends. `rows` and `columns` are the terminal's size, if `tty` is true. Either `code` or "
+        "`signal` says how the program ended; the other is 0.",
     ),
     Method(
         name="copy",
@@ -179,29 +181,32 @@ _TABLE = (
         ),
         result=(Field("bytes", Uint(64)),),
         streams=(Stream.INPUT, Stream.OUTPUT),
-        purpose="Read a file of a container of `[allow].exec`, or write `into` it; at most 1 GiB. "
-        "A file that is there is emptied first, a new one has the permissions `mode` (& 0777).",
+        purpose="Read a file of a container of `[allow].exec` or, if `into` is true, write one; at "
+        "most 1 GiB. Writing empties an existing file first; a new file gets the permissions "
+        "`mode` (& 0777).",
     ),
     Method(
         name="signal",
         role=Role.EXEC,
         params=(_CONTAINER, Field("number", Uint(8))),
-        purpose="Send a signal to a container's first process; it must be in `[allow].exec`.",
+        purpose="Send a signal to the first process of a container of `[allow].exec`.",
     ),
     Method(
         name="rotate",
         role=Role.ADMIN,
         result=(Field("files", Uint(16)),),
-        purpose="Attest anew, and replace the secret files that may rotate by what the KBS holds "
-        "now; containers whose files have changed get the signal that the manifest names.",
+        purpose="Attest anew, and replace the contents of secret files that may rotate with what "
+        "the KBS holds now. Containers whose files have changed get the signal that the manifest "
+        "names.",
     ),
     Method(
         name="open_debug",
         role=Role.ADMIN,
         result=(Field("seconds", Uint(32)), Field("keep_pod", Boolean())),
-        purpose="Open debug, if the KBS grants it to this guest: the guest asks for the grant, "
-        "measures that it opens, and stops its pod. Then `exec` with the container `@debug` runs "
-        "programs of the tools volume, for `seconds`; after that the guest ends.",
+        purpose="Open debug, if the KBS grants it to this guest. The guest asks for the grant, "
+        "measures that debug opens, and stops its pod unless the grant keeps it (`keep_pod`). For "
+        "`seconds`, `exec` with the container `@debug` then runs programs of the tools volume. "
+        "After that the guest ends.",
     ),
 )
 
