@@ -14,7 +14,7 @@ from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all
 from ccinit.errors import as_known
-from ccinit.formats.planes.host_rpc import PORT
+from ccinit.formats.planes.host_rpc import PORT, Phase
 from ccinit.init import sequence
 from ccinit.init.lean import NO_LEGACY
 from ccinit.init.sequence import run_phase
@@ -135,12 +135,7 @@ def _complete(early: EarlyGuest) -> Guest:
 async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     """Return the configuration, and what binds the key of the log that is now open."""
     from ccinit.agent.phases.configuration import configure
-    from ccinit.agent.phases.log_binding import bind_log, open_log
-    from ccinit.formats.evidence.tee import (
-        evidence_needs_network,
-        evidence_needs_request,
-        is_judged_at_launch,
-    )
+    from ccinit.agent.phases.log_binding import bind_log, binding_phase, open_log
     from ccinit.formats.initdata.guest_config import StartBy
 
     await _wait_for_entropy()
@@ -149,19 +144,17 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
     guest.service.may_tell_exit = configured.manifest.allow.exit_code_to_host
     binding = open_log(guest, configured)
-    tee = configured.platform.tee
-    if not (evidence_needs_network(tee) or evidence_needs_request(tee) or is_judged_at_launch(tee)):
+    if binding_phase(configured.platform.tee) is Phase.CONFIG:
         await bind_log(guest, configured, binding)
     return configured, binding
 
 
 async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> "NetworkPlan":
-    from ccinit.agent.phases.log_binding import bind_log
+    from ccinit.agent.phases.log_binding import bind_log, binding_phase
     from ccinit.agent.phases.network import connect
-    from ccinit.formats.evidence.tee import evidence_needs_network
 
     network = await connect(guest)
-    if evidence_needs_network(configured.platform.tee):
+    if binding_phase(configured.platform.tee) is Phase.NET:
         await bind_log(guest, configured, log_binding)
     return network
 

@@ -23,7 +23,7 @@ from ccinit.agent.jobs.messages.kbs import (
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import answering, require_evidence
 from ccinit.agent.phases.launch_secrets import read_launch_secrets
-from ccinit.agent.phases.log_binding import bind_log
+from ccinit.agent.phases.log_binding import bind_log, binding_phase
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.clock import advance_clock, read_build_time, set_clock
@@ -39,6 +39,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import vouch_for_log
 from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
+from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import (
     log_psk_uri,
@@ -117,11 +118,11 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
     psk = grants[log_psk_uri(configured.manifest)].secret
-    if evidence_needs_request(tee):
-        await bind_log(guest, configured, log_binding)
-    elif is_judged_at_launch(tee):
+    if is_judged_at_launch(tee):
         voucher = vouch_for_log(psk.reveal(), log_binding)
         guest.log.bind(encode_log_evidence(tee, voucher))
+    elif binding_phase(tee) is Phase.ATTEST:
+        await bind_log(guest, configured, log_binding)
     guest.log.mix(psk)
     psk.wipe()  # it has had its one use
     policy_keys = tuple(

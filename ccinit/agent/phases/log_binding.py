@@ -1,10 +1,20 @@
-"""The sealed log's beginning: its key, its pace, and the evidence that binds it to this guest."""
+"""The sealed log's beginning: its key, its pace, and the evidence that binds it to this guest.
+
+The key is bound as soon as the platform can do it (`binding_phase`).
+"""
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.formats.evidence.log_key import encode_log_evidence
+from ccinit.formats.evidence.tee import (
+    Tee,
+    evidence_needs_network,
+    evidence_needs_request,
+    is_judged_at_launch,
+)
 from ccinit.formats.initdata.guest_config import LogConfig
+from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.sealed_log import BOOT_ID_BYTES, BootId, report_data
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.event_loop import sleep
@@ -36,6 +46,15 @@ async def _keep_pace(log: SealedLog, config: LogConfig) -> None:
     while config.heartbeat_seconds:
         await sleep(config.heartbeat_seconds)
         log.sign()
+
+
+def binding_phase(tee: Tee) -> Phase:
+    """Return the phase in which a platform can bind the log's key."""
+    if evidence_needs_network(tee):
+        return Phase.NET
+    if evidence_needs_request(tee) or is_judged_at_launch(tee):
+        return Phase.ATTEST
+    return Phase.CONFIG
 
 
 async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:
