@@ -22,7 +22,6 @@ from ccinit.attest.patience import (
     AttestLimits,
     Patience,
     Waiting,
-    parse_retry_after,
 )
 from ccinit.attest.ports import EvidenceFor, HttpTransport
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
@@ -310,7 +309,7 @@ class KbsClient:
         reply = self._transport.request(
             method, self._url + path, headers=headers, body=body, limits=limits
         )
-        self._retry_after = parse_retry_after(reply.header("retry-after"))
+        self._retry_after = reply.retry_after_seconds
         return reply
 
 

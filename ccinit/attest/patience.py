@@ -88,10 +88,3 @@ class Patience:
                 "kbs.unreachable", f"gave up; the last attempt failed with {error}"
             ) from error
         self._waiting.sleep(seconds)
-
-
-def parse_retry_after(text: str | None) -> float | None:
-    """Return delta-seconds (RFC 9110 section 10.2.3); its date form needs a clock we lack."""
-    if text is None or not text.isascii() or not text.isdigit():
-        return None
-    return float(int(text)) if len(text) <= 9 else float(10**9)

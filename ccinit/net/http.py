@@ -85,6 +85,18 @@ class HttpReply:
         """Return all values of a header, by its lower-case name, in their order."""
         return tuple(value for key, value in self.headers if key == name)
 
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the server wants to be left alone, if it says so; the caller has a limit.
+
+        Seconds or a date (RFC 9110 section 10.2.3), which counts from the reply's own.
+        """
+        text = self.header("retry-after") or ""
+        if text.isascii() and text.isdigit():
+            return float(text)
+        date = parse_http_date(text)
+        return None if date is None or self.date is None else float(max(0, date - self.date))
+
 
 class HttpClient:
     """Requests to https services under one TLS context; one at a time, with kept connections."""

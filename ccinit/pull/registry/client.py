@@ -16,7 +16,7 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import MAX_MANIFEST_BYTES, MediaType
 from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
 from ccinit.kernel.clock import boottime
-from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
+from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.pull.registry.authentication import (
     MAX_TOKEN_REPLY_BYTES,
     BasicChallenge,
@@ -233,7 +233,7 @@ class Registry:
                 raise _refusal(reply.status, self._known, self._place)
             left -= 1
             last = PeerError("registry.busy", f"status {reply.status}")
-            wait_seconds = max(wait_seconds, _retry_after(reply))
+            wait_seconds = max(wait_seconds, reply.retry_after_seconds or 0.0)
         raise last or PeerError("registry.busy", "no attempt was allowed")
 
     def _follow(self, url: str, send: Send, max_bytes: int, headers: Headers) -> HttpReply:
@@ -319,15 +319,6 @@ class Registry:
             total_seconds=left_seconds,
             max_body_bytes=max_body_bytes,
         )
-
-
-def _retry_after(reply: HttpReply) -> float:
-    """Seconds or a date (RFC 9110 section 10.2.3); a date counts from the reply's own."""
-    text = reply.header("retry-after") or ""
-    if text.isascii() and text.isdigit() and len(text) < 6:
-        return float(text)
-    date = parse_http_date(text)
-    return 0.0 if date is None or reply.date is None else float(max(0, date - reply.date))
 
 
 def _refusal(status: int, known: str, place: str) -> PeerError:

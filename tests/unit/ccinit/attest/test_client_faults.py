@@ -1,6 +1,7 @@
 """What a client waits out and asks again for, and what is final at once."""
 
 import json
+from email.utils import formatdate
 
 import pytest
 
@@ -8,7 +9,7 @@ from ccinit.attest.client import KbsClient
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
-from tests.fakes.kbs.http import URL, FakeKbs, Fault, answer, fail, refuse, reply
+from tests.fakes.kbs.http import DATE, URL, FakeKbs, Fault, answer, fail, refuse, reply
 from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, URI, Guest, refused_reason
 
 
@@ -114,6 +115,14 @@ def test_r32_retry_after_is_capped(kbs: FakeKbs) -> None:
     guest = Guest(kbs)
     assert guest.get() == b"secret a"
     assert guest.naps == [5.0, 60.0]
+
+
+def test_retry_after_may_be_a_date_which_counts_from_the_replys_own(kbs: FakeKbs) -> None:
+    later = formatdate(DATE + 7, usegmt=True)
+    kbs.faults = [answer(reply(503, b"", ("retry-after", later)))]
+    guest = Guest(kbs)
+    assert guest.get() == b"secret a"
+    assert guest.naps == [7.0]
 
 
 def test_request_limits_follow_the_deadline(kbs: FakeKbs) -> None:

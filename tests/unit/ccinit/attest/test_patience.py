@@ -6,7 +6,6 @@ from ccinit.attest.patience import (
     AttestLimits,
     Patience,
     Waiting,
-    parse_retry_after,
     random_fraction,
 )
 from ccinit.errors import DeadlineError, PeerError
@@ -77,24 +76,6 @@ def test_request_gets_what_is_left() -> None:
     assert patience.request_seconds == pytest.approx(30)
     time.now += 70
     assert patience.request_seconds == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0", 0.0),
-        ("120", 120.0),
-        ("9" * 400, 1e9),
-        (None, None),
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("²", None),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
-    ],
-)
-def test_retry_after_is_seconds_or_nothing(text: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(text) == seconds
 
 
 def test_real_fractions_are_between_zero_and_one() -> None:

@@ -1,5 +1,6 @@
 """Dates, and the limits' own values; what crosses a socket is in the integration tests."""
 
+import math
 import socket
 import ssl
 
@@ -92,6 +93,36 @@ def test_reply_shows_its_first_header_and_hides_its_body() -> None:
     assert reply.header("link") == "a"
     assert reply.header("location") is None
     assert "secret" not in repr(reply)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        ("100000", 100_000.0),
+        ("9" * 400, math.inf),
+        ("Wed, 21 Oct 2026 07:28:09 GMT", 9.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+        (None, None),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("²", None),
+        ("soon", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_or_nothing(
+    text: str | None, seconds: float | None
+) -> None:
+    headers = () if text is None else (("retry-after", text),)
+    reply = HttpReply(status=503, headers=headers, body=b"", date=1_792_567_680)
+    assert reply.retry_after_seconds == seconds
+
+
+def test_date_to_come_back_at_says_nothing_without_the_date_of_the_reply() -> None:
+    headers = (("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT"),)
+    assert HttpReply(status=503, headers=headers, body=b"", date=None).retry_after_seconds is None
 
 
 def test_default_limits_are_those_of_a_kbs_reply() -> None:

@@ -146,7 +146,7 @@ def test_error_that_will_not_pass_is_not_tried_again(reason: str) -> None:
 
 def test_busy_registry_is_given_the_time_it_asks_for() -> None:
     harness = Harness()
-    harness.http.script(str(LAYER), reply(429, retry_after="7"), reply(503, retry_after="99999"))
+    harness.http.script(str(LAYER), reply(429, retry_after="7"), reply(503, retry_after="999999"))
     assert harness.download() == BLOB
     assert harness.waits == [7.0, pytest.approx(60.0, abs=1.0)]
 
