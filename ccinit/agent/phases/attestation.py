@@ -1,7 +1,12 @@
 """ATTEST: the handshake with the KBS, the resources that it releases, and the clock that it tells.
 
-The child `kbs` holds the session; whenever it needs evidence it asks (`evidence`).
-What comes back is wrapped into `Secret`s here, one for each use, and wiped with the guest.
+1. what the manifest names is fetched in one session of the child `kbs`, which asks whenever it
+   needs evidence (`evidence`); or it is read from the secrets of the launch (`launch_secrets`);
+2. what has come is wrapped into `Secret`s, one for each use, which are wiped with the guest;
+3. the clock is set to the time that came with them;
+4. the log's key is bound, where that was not possible before, and mixed with the owner's.
+
+Later phases, and the planes, attest anew for what only they can name: `request_resources`.
 """
 
 import errno
@@ -93,7 +98,7 @@ class Attested:
 
 
 async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> Attested:
-    """Hold the handshake, fetch everything that the manifest names, set the clock.
+    """Attest this guest; see the module's steps.
 
     Args:
         guest: who attests.
