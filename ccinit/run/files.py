@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from ccinit.errors import ConfigError, KernelError
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.openat2 import open_in_root
+from ccinit.run.users import Identity
 
 _SAFE = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whatever it is, opening it waits for nobody
 _MODE_BITS = 0o777
 
 
-def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, int]) -> int:
+def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) -> int:
     """Open a file of the container whose first process is `pid`; return a descriptor.
 
     Args:
@@ -26,7 +27,7 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, i
         path: as the container names it.
         into: whether to write: a file that is there is emptied, else one is made.
         mode: permission bits of a new file.
-        owner: user and group id of a new file.
+        owner: of a new file.
 
     Raises:
         ConfigError: `run.file`, not a regular file.
@@ -56,7 +57,7 @@ def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
         raise kernel_error(error, "ftruncate", path) from error
 
 
-def _make(root: int, path: str, mode: int, owner: tuple[int, int]) -> bool:
+def _make(root: int, path: str, mode: int, owner: Identity) -> bool:
     """Make the file if it is not there; return whether it was made."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
     try:
@@ -66,7 +67,7 @@ def _make(root: int, path: str, mode: int, owner: tuple[int, int]) -> bool:
             return False
         raise
     try:
-        os.fchown(descriptor, *owner)
+        os.fchown(descriptor, owner.uid, owner.gid)
         os.fchmod(descriptor, mode & _MODE_BITS)
     except OSError as error:  # a disk that fails just now makes its file system read-only
         raise kernel_error(error, "fchown", path) from error

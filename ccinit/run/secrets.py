@@ -55,20 +55,19 @@ def write_secrets(
         KernelError: the kernel refused; `erase_secrets` cleans up what exists.
     """
     _check_size(files)
-    owner = (identity.uid, identity.gid)
     fixed = tuple(file for file in files if not file.rotates)
     folders = _folders(files)
     try:
         os.mkdir(directory, 0o700)
         for number, file in enumerate(fixed):
-            _write(f"{directory}/{number}", file, owner)
+            _write(f"{directory}/{number}", file, identity)
         for folder in folders.values():
             os.mkdir(f"{directory}/{folder}", 0o700)
             os.chmod(f"{directory}/{folder}", 0o755)  # noqa: S103  # of one container
         for file in files:
             if file.rotates:
                 place, name = file.place
-                _write(f"{directory}/{folders[place]}/{name}", file, owner)
+                _write(f"{directory}/{folders[place]}/{name}", file, identity)
     except OSError as error:
         raise kernel_error(error, "write_secret", directory) from error
     return (
@@ -87,7 +86,7 @@ def replace_secrets(
     directory: str,
     written: tuple[SecretFile, ...],
     files: tuple[SecretFile, ...],
-    owner: tuple[int, int],
+    identity: Identity,
 ) -> None:
     """Replace files that rotate, each at once: whoever opens it has all of one content.
 
@@ -95,7 +94,7 @@ def replace_secrets(
         directory: of `write_secrets`.
         written: what that was given.
         files: with the new content.
-        owner: user and group id.
+        identity: whose they are.
 
     Raises:
         LimitExceededError: `run.secret`.
@@ -107,7 +106,7 @@ def replace_secrets(
     try:
         for file in files:
             place, name = file.place
-            _write(fresh, file, owner)
+            _write(fresh, file, identity)
             os.rename(fresh, f"{directory}/{folders[place]}/{name}")
     except OSError as error:
         with suppress(OSError):
@@ -159,7 +158,7 @@ def _erase_entry(entry: os.DirEntry[str]) -> None:
         raise kernel_error(error, "erase_secret", entry.path) from error
 
 
-def _write(path: str, file: SecretFile, owner: tuple[int, int]) -> None:
+def _write(path: str, file: SecretFile, owner: Identity) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(path, flags, 0o600)
     try:
@@ -168,7 +167,7 @@ def _write(path: str, file: SecretFile, owner: tuple[int, int]) -> None:
         while written < len(content):
             written += os.write(fd, content[written:])
         # the owner first: chown clears bits that chmod sets
-        os.fchown(fd, *owner)
+        os.fchown(fd, owner.uid, owner.gid)
         os.fchmod(fd, file.mode)
     finally:
         os.close(fd)

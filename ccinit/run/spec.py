@@ -188,14 +188,6 @@ def plan_exec(
     return process
 
 
-def plan_owner(spec: dict[str, object]) -> tuple[int, int]:
-    """Return user and group id of what the container's program writes."""
-    process = spec["process"]
-    if not isinstance(process, dict):
-        raise RuntimeError("a spec without process")  # noqa: TRY004  # a bug, not an input
-    return process["user"]["uid"], process["user"]["gid"]
-
-
 def plan_environment(given: SpecInput) -> tuple[str, ...]:
     """Return `NAME=value` texts: image, then defaults, manifest, secrets.
 

@@ -36,12 +36,12 @@ from ccinit.run.rootfs import (
     plan_rootfs,
 )
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
-from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_owner, plan_spec
+from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_spec
 from ccinit.run.stdio import open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.user_files import AskUserChild, find_identity
 from ccinit.run.users import Identity
-from ccinit.run.workload import Sinks, Workload
+from ccinit.run.workload import Prepared, Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
 _CONDEMNED_SECONDS: Final = 10.0  # for a program that does not answer to end in order
@@ -70,7 +70,7 @@ class Supervisor:
         self._crun = crun
         self._sinks = sinks
         self._ask_user_child = ask_user_child
-        self._spec: dict[str, object] = {}
+        self._prepared: Prepared | None = None
         self._process: Process | None = None
         self._stop_signal: int = signal.SIGTERM
         self._ask = asking(
@@ -99,9 +99,9 @@ class Supervisor:
         """
         try:
             with ExitStack() as undo:
-                self._spec = await self._prepare(undo)
+                self._prepared = await self._prepare(undo)
                 while not self.life.is_final:
-                    await self._attempt()
+                    await self._attempt(self._prepared.spec)
             if self._uncleared is not None:
                 raise self._uncleared
         finally:
@@ -138,7 +138,7 @@ class Supervisor:
             KernelError: the kernel refused.
         """
         self._require_running()
-        process = plan_exec(self._spec, arguments)
+        process = plan_exec(self._require_prepared().spec, arguments)
         return await self._crun.exec(self._name, process, stdin=stdin, stdout=stdout, stderr=stderr)
 
     async def exec_on_terminal(
@@ -146,7 +146,7 @@ class Supervisor:
     ) -> tuple[Process, int]:
         """Start a further program on a terminal of its own; return both. See `exec`."""
         self._require_running()
-        process = plan_exec(self._spec, arguments, terminal=(rows, columns))
+        process = plan_exec(self._require_prepared().spec, arguments, terminal=(rows, columns))
         return await self._crun.exec_on_terminal(self._name, process)
 
     def send_signal(self, number: int) -> None:
@@ -165,10 +165,9 @@ class Supervisor:
             ConfigError: `run.exec`, the container is not prepared.
             LimitExceededError, KernelError: see `ccinit.run.secrets.replace_secrets`.
         """
-        if not self._spec or self.life.is_final:
-            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
-        directory = f"{self._workload.run_dir}/secrets"
-        replace_secrets(directory, self._workload.secret_files, files, plan_owner(self._spec))
+        identity = self._require_prepared().identity
+        written = self._workload.secret_files
+        replace_secrets(f"{self._workload.run_dir}/secrets", written, files, identity)
 
     def open_file(self, path: str, *, into: bool, mode: int) -> int:
         """Open a regular file as the container sees it; see `ccinit.run.files.open_file`.
@@ -178,7 +177,12 @@ class Supervisor:
             KernelError: the kernel refused.
         """
         pid = self._require_running().pid
-        return open_file(pid, path, into=into, mode=mode, owner=plan_owner(self._spec))
+        return open_file(pid, path, into=into, mode=mode, owner=self._require_prepared().identity)
+
+    def _require_prepared(self) -> Prepared:
+        if self._prepared is None or self.life.is_final:
+            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        return self._prepared
 
     def _require_running(self) -> Process:
         if self.life.state is not ContainerState.RUNNING or self._process is None:
@@ -188,8 +192,8 @@ class Supervisor:
             raise ConfigError("run.exec", f"{self._name} has ended")
         return self._process
 
-    async def _prepare(self, undo: ExitStack) -> dict[str, object]:
-        """Mount the root, write the secrets, and return the spec."""
+    async def _prepare(self, undo: ExitStack) -> Prepared:
+        """Mount the root, write the secrets, and plan the rest."""
         workload = self._workload
         self._stop_signal = parse_stop_signal(workload.image.stop_signal)
         _make_directory(workload.run_dir)
@@ -201,7 +205,7 @@ class Supervisor:
         identity, volumes = await _look_into(root, workload, self._ask_user_child)
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
-        return plan_spec(
+        spec = plan_spec(
             SpecInput(
                 container=workload.container,
                 image=workload.image,
@@ -215,6 +219,7 @@ class Supervisor:
                 shared=workload.shared,
             )
         )
+        return Prepared(spec=spec, identity=identity)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:
         """Take one step of clearing away; if it fails, it is told, and the others follow.
@@ -227,13 +232,13 @@ class Supervisor:
             self._sinks.event(f"{self._name}: {error}")
             self._uncleared = self._uncleared or error
 
-    async def _attempt(self) -> None:
+    async def _attempt(self, spec: dict[str, object]) -> None:
         """Run the program once, and decide what comes next."""
         begin = boottime()
         self.last_status = None
         self._condemned = False
         try:
-            self.last_status = await self._run_once()
+            self.last_status = await self._run_once(spec)
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
         good = self.last_status is not None and self.last_status.is_success()
@@ -247,12 +252,12 @@ class Supervisor:
         if self.life.state is ContainerState.RETRYING:
             await self._pause()
 
-    async def _run_once(self) -> ExitStatus:
+    async def _run_once(self, spec: dict[str, object]) -> ExitStatus:
         out, err = open_outputs(2)
         try:
             try:
                 self._process = await self._crun.create(
-                    self._name, self._spec, stdout=out.writer, stderr=err.writer
+                    self._name, spec, stdout=out.writer, stderr=err.writer
                 )
             finally:
                 os.close(out.writer)

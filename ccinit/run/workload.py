@@ -9,6 +9,7 @@ from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
 from ccinit.run.stdio import OutputSink
+from ccinit.run.users import Identity
 from ccinit.values import field, frozen
 
 EventSink: TypeAlias = Callable[[str], None]
@@ -41,6 +42,14 @@ class Workload:
     secret_files: tuple[SecretFile, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     shared: SharedNamespaces = SharedNamespaces()
+
+
+@frozen
+class Prepared:
+    """What is found out of a container once, for every start of it: its user, and its spec."""
+
+    identity: Identity
+    spec: dict[str, object]
 
 
 @frozen

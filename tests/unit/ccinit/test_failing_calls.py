@@ -68,9 +68,8 @@ def container_root(work: Path) -> None:
 
 
 def container_file(work: Path) -> None:
-    owner = (ME.uid, ME.gid)
     for path in (f"{work}/new", f"{work}/disk"):
-        os.close(open_file(os.getpid(), path, into=True, mode=0o600, owner=owner))
+        os.close(open_file(os.getpid(), path, into=True, mode=0o600, owner=ME))
 
 
 def layers(work: Path) -> None:
@@ -132,12 +131,11 @@ def test_secret_that_cannot_be_replaced_is_the_old_one_and_none_outlives_its_con
     for work, failing in places(tmp_path):
         directory = f"{work}/secrets"
         (bind,) = write_secrets(directory, old, ME)
-        owner = (ME.uid, ME.gid)
-        failure = failing.attempt(partial(replace_secrets, directory, old, new, owner))
+        failure = failing.attempt(partial(replace_secrets, directory, old, new, ME))
         failing.verify(failure)
         expected = b"the new" if failure is None else b"the old"
         assert Path(bind.source, "key").read_bytes() == expected, failing
-        replace_secrets(directory, old, new, owner)  # nothing is in its way
+        replace_secrets(directory, old, new, ME)  # nothing is in its way
         erase_secrets(directory)
         assert not Path(directory).exists()
 

@@ -11,9 +11,11 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.run import files
 from ccinit.run.files import open_file
+from ccinit.run.users import Identity
+from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors
 
-OWNER = (os.getuid(), os.getgid())
+OWNER = Identity(uid=os.getuid(), gid=os.getgid(), additional_gids=(), home="")
 PID = os.getpid()
 
 
@@ -69,7 +71,8 @@ def test_new_file_has_the_mode_and_owner_that_were_asked_for(
 ) -> None:
     owners: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: owners.append((uid, gid)))
-    descriptor = open_file(PID, "/new", into=True, mode=0o6755, owner=(1000, 100))
+    owner = replace(OWNER, uid=1000, gid=100)
+    descriptor = open_file(PID, "/new", into=True, mode=0o6755, owner=owner)
     os.close(descriptor)
     assert owners == [(1000, 100)]
     assert stat.S_IMODE((root / "new").stat().st_mode) == 0o755

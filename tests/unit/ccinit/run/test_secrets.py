@@ -159,8 +159,7 @@ def test_secret_that_is_replaced_is_one_or_the_other_and_never_absent(tmp_path: 
     write_secrets(str(directory), files, ME)
     shown = directory / "directory-0"
     with (shown / "a").open("rb") as opened:
-        me = (ME.uid, ME.gid)
-        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new", 0o440),), me)
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new", 0o440),), ME)
         assert opened.read() == b"old" * 9  # who had it open keeps what it was
     assert (shown / "a").read_bytes() == b"new"
     assert (shown / "a").stat().st_mode & 0o7777 == 0o440
@@ -172,14 +171,13 @@ def test_secret_that_cannot_be_replaced_stays_whole(tmp_path: Path) -> None:
     directory = tmp_path / "secrets"
     files = (rotating("/run/s/a", b"old"),)
     write_secrets(str(directory), files, ME)
-    me = (ME.uid, ME.gid)
     too_large = rotating("/run/s/a", bytes(MAX_SECRET_BYTES + 1))
     with pytest.raises(CcinitError) as error:
-        replace_secrets(str(directory), files, (too_large,), me)
+        replace_secrets(str(directory), files, (too_large,), ME)
     assert error.value.reason == "run.secret"
     (directory / "fresh").mkdir()
     with pytest.raises(CcinitError) as error:
-        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), ME)
     assert error.value.reason == "kernel.write_secret"
     assert (directory / "directory-0/a").read_bytes() == b"old"
 
@@ -188,12 +186,12 @@ def test_secret_that_could_not_be_replaced_once_can_be_replaced_later(tmp_path: 
     directory = tmp_path / "secrets"
     files = (rotating("/run/s/a", b"old"),)
     write_secrets(str(directory), files, ME)
-    me, shown = (ME.uid, ME.gid), directory / "directory-0"
+    shown = directory / "directory-0"
     shown.rename(tmp_path / "away")
     with pytest.raises(CcinitError) as error:
-        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), ME)
     assert error.value.reason == "kernel.write_secret"
     assert list(directory.iterdir()) == []  # nothing of the new one stays
     (tmp_path / "away").rename(shown)
-    replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+    replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), ME)
     assert (shown / "a").read_bytes() == b"new"

@@ -17,7 +17,6 @@ from ccinit.run.spec import (
     plan_cwd,
     plan_environment,
     plan_exec,
-    plan_owner,
     plan_spec,
 )
 from ccinit.run.users import Identity
@@ -377,7 +376,3 @@ def test_exec_on_a_terminal_says_of_which_kind_unless_the_container_does(
 
     assert kinds(plan_exec(spec, ("/bin/vi",), (24, 80))) == [f"TERM={kind}"]
     assert kinds(plan_exec(spec, ("/bin/vi",))) == [f"TERM={value}" for _, value in said]
-
-
-def test_what_a_container_writes_is_its_users() -> None:
-    assert plan_owner(plan_spec(INPUT)) == (1000, 100)

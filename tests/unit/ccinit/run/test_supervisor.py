@@ -19,7 +19,7 @@ from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Supervisor
 from ccinit.run.users import Identity
-from ccinit.run.workload import Sinks, Workload
+from ccinit.run.workload import Prepared, Sinks, Workload
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PROBE = Probe(
     exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1
 )
+
+USER = Identity(uid=1000, gid=100, additional_gids=(), home="")
 
 
 class FakeProcess:
@@ -97,8 +99,8 @@ def crun(monkeypatch: pytest.MonkeyPatch) -> FakeCrun:
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, spec: dict[str, object]) -> None:
-    async def prepared(*_: object) -> dict[str, object]:
-        return spec
+    async def prepared(*_: object) -> Prepared:
+        return Prepared(identity=USER, spec=spec)
 
     monkeypatch.setattr(Supervisor, "_prepare", prepared)
 
@@ -302,8 +304,7 @@ async def refuse_all(supervisor: Supervisor) -> None:
 def test_container_is_asked_for_nothing_but_while_it_runs(
     crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec: dict[str, object] = {"process": {"env": [], "user": {"uid": 1000, "gid": 100}}}
-    prepare(monkeypatch, spec)
+    prepare(monkeypatch, {"process": {"env": []}})
     opened: list[tuple[object, ...]] = []
 
     def note(*place: object, **what: object) -> int:
@@ -336,7 +337,7 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
         "delete",
     ]
     assert crun.process.signals[0] == signal.SIGUSR1
-    assert opened == [(crun.process.pid, "/etc/hostname", (1000, 100))]
+    assert opened == [(crun.process.pid, "/etc/hostname", USER)]
 
 
 @pytest.mark.parametrize("is_erased", [True, False])
