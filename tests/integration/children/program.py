@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -200,6 +201,29 @@ def pass_fd(_order: Order, channel: JobChannel) -> Outcome:
     os._exit(0)
 
 
+def pass_fd_by_another_call(_order: Order, channel: JobChannel) -> Outcome:
+    """By sendmmsg(2), which Python does not have: one `struct mmsghdr`."""
+    fd = channel._connection.fileno()
+    frame = ctypes.create_string_buffer(encode_frame(Kind.RESULT, Outcome(text="with fd")))
+    vector = (ctypes.c_size_t * 2)(ctypes.addressof(frame), len(frame) - 1)
+    control = struct.pack("=QiiiI", 20, socket.SOL_SOCKET, socket.SCM_RIGHTS, fd, 0)
+    passed = ctypes.create_string_buffer(control, len(control))
+    message = (ctypes.c_size_t * 8)(
+        0, 0, ctypes.addressof(vector), 1, ctypes.addressof(passed), len(passed), 0, 0
+    )
+    if ctypes.CDLL(None).sendmmsg(fd, message, 1, 0) != 1:
+        os._exit(1)
+    os._exit(0)
+
+
+def hold_back_its_close(_order: Order, _channel: JobChannel) -> Outcome:
+    """Let whoever closes a socket last wait until its peer has taken everything."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1))
+    return Outcome(text="set")
+
+
 def open_file(order: Order, _channel: JobChannel) -> Outcome:
     with open(order.text, "rb") as file:  # noqa: PTH123
         return Outcome(data=file.read(100))
@@ -285,7 +309,8 @@ DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
         echo, halt, count, grow, swallow, write_given_fd, change_what_is_written, leave_garbage,
         list_fds, read_secret, refuse, refuse_by_kernel, stumble, end, crash, hang, linger, babble,
         flood, wrong_type,
-        close_channel, pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
+        close_channel, pass_fd, pass_fd_by_another_call, hold_back_its_close,
+        open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
         fork, execute, become_root, kill_init, raw, executable_memory, netlink, start_programs,
     )
 }  # fmt: skip

@@ -93,7 +93,8 @@ def test_answer_can_carry_an_fd(children: Children, tmp_path: Path) -> None:
 
 
 def test_fd_from_a_child_is_dropped(children: Children) -> None:
-    assert run_order(children, "pass_fd").text == "with fd"
+    outcome = run_order(children, "pass_fd_by_another_call", role=Role.KBS)
+    assert outcome.text == "with fd"
 
 
 def test_secret_reaches_the_job_by_pipe(children: Children) -> None:

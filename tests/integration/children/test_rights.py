@@ -126,6 +126,18 @@ def test_call_outside_the_set_kills(
     assert refused(children, deed, text, number, role) == f"child.ended: {role}: {KILLED}"
 
 
+@pytest.mark.parametrize("role", [role for role in Role if not RIGHTS[role].is_program()])
+def test_fd_for_pid_1_kills(children: Children, role: Role) -> None:
+    assert refused(children, "pass_fd", role=role) == f"child.ended: {role}: {KILLED}"
+
+
+@pytest.mark.parametrize("role", [Role.KBS, Role.REGISTRY, Role.ENDORSE])
+def test_socket_whose_close_takes_time_is_refused(children: Children, role: Role) -> None:
+    """They can pass fds by the call that a resolver makes, and PID 1 has to close those."""
+    failure = refused(children, "hold_back_its_close", role=role)
+    assert failure.startswith("child.exception: PermissionError")
+
+
 def test_socket_in_a_role_without_network_kills(children: Children) -> None:
     assert refused(children, "open_socket", number=socket.AF_INET).endswith(KILLED)
 
