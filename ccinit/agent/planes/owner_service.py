@@ -1,9 +1,10 @@
 """What each call of the owner plane does in this guest.
 
-The child has checked a call's form. Here, in this order: may this client's role call it at all
-(`owner.role`), is the pod far enough (`owner.not_now`), does the measured manifest allow it
-(`owner.allow`); only then something happens, and the log says who asked. Every method is one
-function in one table, whose keys are exactly those of `ccinit.formats.planes.owner_rpc.METHODS`.
+The child has checked a call's form, for its client to be told. Here, in this order: is it of that
+form, or the child is not what it was; may this client's role call it at all (`owner.role`), is the
+pod far enough (`owner.not_now`), does the measured manifest allow it (`owner.allow`); only then
+something happens, and the log says who asked. Every method is one function in one table, whose keys
+are exactly those of `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
 import os
@@ -31,9 +32,16 @@ from ccinit.agent.planes.owner_streams import (
 )
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, Answers
-from ccinit.errors import CcinitError, ConfigError, errno_text
+from ccinit.errors import CcinitError, ChildError, ConfigError, errno_text
 from ccinit.formats.planes.host_rpc import Phase, RpcError
-from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
+from ccinit.formats.planes.owner_rpc import (
+    DEBUG_CONTAINER,
+    METHODS,
+    Role,
+    Stream,
+    are_valid,
+    report_data,
+)
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.clock import boottime
@@ -163,6 +171,9 @@ class OwnerService:
         return {kind: partial(self._answer, name, caller) for name, kind in CALLS.items()}
 
     async def _answer(self, name: str, caller: Caller, call: Call) -> Answer:
+        params = METHODS[name].params
+        if not are_valid(params, tuple(getattr(call, field.name) for field in params)):
+            raise ChildError("child.protocol", f"parameters that {name} does not have")
         try:
             caller.require(name, printable(getattr(call, "container", "")))
             return await HANDLERS[name](self, caller, call)

@@ -9,7 +9,7 @@ import pytest
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import HANDLERS, Caller, OwnerService
 from ccinit.agent.planes.owner_streams import done
-from ccinit.errors import ConfigError, KernelError
+from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role
 from ccinit.kernel.event_loop import EventLoop
@@ -222,7 +222,35 @@ def test_whatever_the_kernel_says_is_an_answer(
     )
 
 
-@pytest.mark.parametrize("number", [-1, 0, 65])
+@pytest.mark.parametrize(
+    "call",
+    [
+        Attest(nonce=bytes(31)),
+        Logs(container="web", since=-1, follow=False),
+        Events(since=-1, follow=True),
+        Attach(container="w" * 64),
+        Exec(container="web", args=("/bin/id",), tty=True, rows=1 << 16, columns=0),
+        Exec(container="web", args=("/bin/\0id",), tty=False, rows=0, columns=0),
+        Copy(container="web", path="/etc/\0", into=False, mode=0),
+        Copy(container="web", path="/etc/hostname", into=True, mode=-1),
+        Signal(container="web", number=-1),
+    ],
+)
+def test_call_that_no_client_can_have_made_ends_the_connection(
+    bench: Bench, reached: list[str], call: Call
+) -> None:
+    """The child has let it through, so it is not the child that was started."""
+    bench.greet(Role.ADMIN)
+    told = list(bench.events)
+    with pytest.raises(ChildError) as error:
+        bench.call(call)
+    assert error.value.reason == "child.protocol"
+    assert (reached, bench.events) == ([], told)
+    good = next(one for one in GOOD if type(one) is type(call))
+    assert bench.refusal(good) == (0, "")
+
+
+@pytest.mark.parametrize("number", [0, 65])
 def test_number_that_is_no_signal_is_refused(bench: Bench, number: int) -> None:
     bench.greet(Role.EXEC)
     found = bench.refusal(Signal(container="web", number=number))
