@@ -8,7 +8,7 @@ are exactly those of `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +36,7 @@ from ccinit.errors import CcinitError, ChildError, ConfigError, errno_text
 from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import (
     DEBUG_CONTAINER,
+    MAX_CALLS,
     METHODS,
     Role,
     Stream,
@@ -103,6 +104,7 @@ class Caller:
         certificate_der: what it was shown of the guest's, which `attest` binds to its evidence.
         tasks: what its calls have started; set before the first one.
         greeted: set once it is known.
+        streams: how many of its calls go on.
     """
 
     def __init__(self, event: Callable[[str], None], certificate_der: bytes) -> None:
@@ -110,6 +112,7 @@ class Caller:
         self.certificate_der = certificate_der
         self.tasks = TaskGroup()
         self.greeted = Event()
+        self.streams = 0
         self._event = event
         self._greeting: Greeting | None = None
 
@@ -123,6 +126,17 @@ class Caller:
         self._greeting = greeting
         self.greeted.set()
         self._event(f"owner: {self} by {group_name(greeting.group)}")
+
+    def start(self, stream: Coroutine[object, None, None], name: str) -> None:
+        """Have what is behind a call go on until it ends, or its connection does."""
+        self.streams += 1
+        self.tasks.start(self._see_through(stream), name)
+
+    async def _see_through(self, stream: Coroutine[object, None, None]) -> None:
+        try:
+            await stream
+        finally:
+            self.streams -= 1
 
     def require(self, method: str, target: str) -> None:
         """Note a call, or refuse it.
@@ -174,6 +188,8 @@ class OwnerService:
         params = METHODS[name].params
         if not are_valid(params, tuple(getattr(call, field.name) for field in params)):
             raise ChildError("child.protocol", f"parameters that {name} does not have")
+        if caller.streams >= MAX_CALLS:  # the child counts longer: it tells its client of the end
+            raise ChildError("child.protocol", f"{name} beside {caller.streams} calls")
         try:
             caller.require(name, printable(getattr(call, "container", "")))
             return await HANDLERS[name](self, caller, call)
@@ -226,7 +242,7 @@ class OwnerService:
             lambda: container.life.is_final,
             end=end.ours,
         )
-        caller.tasks.start(task, "owner attach")
+        caller.start(task, "owner attach")
         return streaming(
             (Flow.OUTPUT, Stream.OUTPUT, out.theirs),
             (Flow.OUTPUT, Stream.ERROR, err.theirs),
@@ -288,7 +304,7 @@ class OwnerService:
         task = follow_entries(
             recent, since, wanted, method=method, follow=follow, output=out.ours, end=end.ours
         )
-        caller.tasks.start(task, f"owner {method}")
+        caller.start(task, f"owner {method}")
         return streaming((Flow.OUTPUT, Stream.OUTPUT, out.theirs), (Flow.END, 0, end.theirs))
 
     def _executor(self, caller: Caller, name: str) -> Executor:
@@ -328,7 +344,7 @@ async def _exec_on_pipes(container: Executor, caller: Caller, call: Exec) -> Ans
         raise
     finally:
         _close(stdin.reader, stdout.writer, stderr.writer)
-    caller.tasks.start(attend(process, end=end.writer), "owner exec")
+    caller.start(attend(process, end=end.writer), "owner exec")
     return streaming(
         (Flow.INPUT, Stream.INPUT, stdin.writer),
         (Flow.OUTPUT, Stream.OUTPUT, stdout.reader),
@@ -346,7 +362,7 @@ async def _exec_on_terminal(container: Executor, caller: Caller, call: Exec) -> 
     except BaseException:
         end.close()
         raise
-    caller.tasks.start(attend(process, end=end.writer), "owner exec")
+    caller.start(attend(process, end=end.writer), "owner exec")
     return streaming(
         (Flow.INPUT, Stream.INPUT, terminal),
         (Flow.OUTPUT, Stream.OUTPUT, terminal),

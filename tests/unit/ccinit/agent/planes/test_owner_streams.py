@@ -1,6 +1,7 @@
 """What the owner's calls hold: descriptors, where there are hardly any (R79), and memory."""
 
 import os
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Never, cast
 
@@ -10,11 +11,12 @@ from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.planes.owner_streams import attend, follow_entries
 from ccinit.errors import ChildError, KernelError
+from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, readable
 from ccinit.kernel.task import sleep
-from ccinit.owner.messages import Attach, Exec, Logs
+from ccinit.owner.messages import Attach, Exec, Greeting, Logs
 from ccinit.seal.recent import Entry, RecentEntries
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
@@ -80,6 +82,35 @@ def test_r79_call_without_enough_descriptors_leaves_none_behind(name: str, left:
         loop.run(main())
     assert count_descriptors() == before - 1  # the loop's own
     assert container.asked == 0  # nothing is started that nobody could attend
+
+
+def test_child_that_lets_through_more_calls_than_a_client_has_gets_no_more_descriptors() -> None:
+    """Or it could have all of PID 1's, and nobody else be answered."""
+    service, caller = make_service(Container()), Caller(lambda _: None, b"")
+    caller.greet(Greeting(role=Role.LOGS, subject="ops", group=0x11EC))
+    call: Any = partial(service.answers(caller)[Logs], Logs(container="", since=0, follow=True))
+    recent = service.guest.log.recent
+
+    async def main() -> int:
+        async with TaskGroup() as caller.tasks:
+            answers = [await call() for _ in range(MAX_CALLS)]
+            held = count_descriptors()
+            with pytest.raises(ChildError, match=r"child\.protocol"):
+                await call()
+            more = count_descriptors() - held
+            for fd in answers.pop().fds:  # as a client does whose call is over
+                os.close(fd)
+            recent.append(
+                Entry(sequence=0, boottime_us=0, kind=Kind.STDOUT, source="web", data=b"a")
+            )
+            await sleep(0.01)
+            answers.append(await call())
+            for fd in (fd for answer in answers for fd in answer.fds):
+                os.close(fd)
+            caller.tasks.cancel()
+        return more
+
+    assert EventLoop().run(main()) == 0
 
 
 @pytest.mark.parametrize("tty", [False, True])
