@@ -280,6 +280,15 @@ def kill_init(_order: Order, _channel: JobChannel) -> Outcome:
     return Outcome(text="sent")
 
 
+def signal_by_file(order: Order, channel: JobChannel) -> Outcome:
+    """Have the kernel send SIGKILL to a process, this one if none is named, when bytes come."""
+    fd = channel._connection.fileno()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, order.number or os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC)
+    return Outcome(number=channel.ask(Halt(pid=os.getpid()), Continue).number)
+
+
 def raw(order: Order, _channel: JobChannel) -> Outcome:
     """Call a system call that no wrapper of Python has."""
     result = ctypes.CDLL(None).syscall(order.number, *map(int, order.text.split()))
@@ -311,7 +320,8 @@ DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
         flood, wrong_type,
         close_channel, pass_fd, pass_fd_by_another_call, hold_back_its_close,
         open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
-        fork, execute, become_root, kill_init, raw, executable_memory, netlink, start_programs,
+        fork, execute, become_root, kill_init, signal_by_file, raw, executable_memory, netlink,
+        start_programs,
     )
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import pytest
 from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.unlock.filesystem import plan_mkfs
 from tests.fakes.network.tls_server import TlsServer, make_authority, server_context
 from tests.integration.children.harness import (
@@ -124,6 +124,34 @@ def test_call_outside_the_set_kills(
     children: Children, role: Role, deed: str, text: str, number: int
 ) -> None:
     assert refused(children, deed, text, number, role) == f"child.ended: {role}: {KILLED}"
+
+
+@pytest.mark.parametrize("is_itself", [True, False])
+def test_signal_by_way_of_a_file_reaches_no_other_child(
+    children: Children,
+    is_itself: bool,  # noqa: FBT001
+) -> None:
+    """Connections of owners share a user id: they may, unless something else says no."""
+
+    async def answer(_question: Halt) -> Answer:
+        return Answer(value=Continue(number=5))
+
+    async def main() -> tuple[Outcome, Outcome]:
+        async with children.prepare(Role.OWNER, fds={}) as other:
+            while status_of(other.pid)["Seccomp"] != "2":
+                await sleep(0.02)
+            order = Order(deed="signal_by_file", number=0 if is_itself else other.pid)
+            outcome = await children.run(
+                Role.OWNER, order, Outcome, seconds=SECONDS, answers={Halt: answer}
+            )
+            return outcome, await other.run(Order(deed="echo", text="a"), Outcome, seconds=SECONDS)
+
+    if is_itself:
+        with pytest.raises(ChildError, match="signal 9"):
+            EventLoop().run(main())
+    else:
+        outcome, other = EventLoop().run(main())
+        assert (outcome.number, other.text) == (5, "a")
 
 
 @pytest.mark.parametrize("role", [role for role in Role if not RIGHTS[role].is_program()])
