@@ -32,11 +32,12 @@ from ccinit.agent.planes.owner_streams import (
 )
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, Answers
-from ccinit.errors import CcinitError, ChildError, ConfigError, errno_text
+from ccinit.errors import CcinitError, ChildError, ConfigError, LimitExceededError, errno_text
 from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import (
     DEBUG_CONTAINER,
     MAX_CALLS,
+    MAX_EVIDENCE_BYTES,
     METHODS,
     Role,
     Stream,
@@ -210,6 +211,8 @@ class OwnerService:
             evidence = await collect_evidence(self.guest, self.configured, expected)
         finally:
             self.is_attesting = False
+        if len(evidence) > MAX_EVIDENCE_BYTES:
+            raise LimitExceededError("owner.evidence", f"{len(evidence)} bytes of evidence")
         return done("attest", (self.configured.platform.tee.value, evidence))
 
     async def logs(self, caller: Caller, call: Logs) -> Answer:

@@ -10,8 +10,14 @@ from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import HANDLERS, Caller, OwnerService
 from ccinit.agent.planes.owner_streams import done
 from ccinit.errors import ChildError, ConfigError, KernelError
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.planes.host_rpc import Phase, RpcError
-from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role
+from ccinit.formats.planes.owner_rpc import (
+    DEBUG_CONTAINER,
+    MAX_EVIDENCE_BYTES,
+    METHODS,
+    Role,
+)
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.owner.messages import (
     CALLS,
@@ -361,3 +367,21 @@ def test_one_quote_at_a_time_and_the_next_when_that_has_failed(
     assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")
     assert found[1] == (RpcError.BUSY, "owner.attest")
     assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_evidence_that_no_reply_can_carry_is_a_failure_of_this_call_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """Its child says how long it is, and the reply's schema how long it may be."""
+
+    async def collect(*_: object) -> bytes:
+        return bytes(MAX_EVIDENCE_BYTES + more)
+
+    monkeypatch.setattr(owner_service, "collect_evidence", collect)
+    monkeypatch.setattr(
+        bench.service.configured, "platform", SimpleNamespace(tee=Tee.TPM), raising=False
+    )
+    bench.greet(Role.LOGS)
+    found = bench.refusal(GOOD[0])
+    assert found == ((RpcError.FAILED, "owner.evidence") if more else (0, ""))
