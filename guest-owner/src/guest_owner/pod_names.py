@@ -1,8 +1,10 @@
-"""Names of pods and volumes on a command line: only what a pod.toml can have, since no guest ever
-asks, or answers, under another.
+"""Names of pods and volumes: only what a pod.toml can have, since no guest ever asks, or answers,
+under another.
 """
 
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
+from ccinit.formats.initdata.document import parse_initdata
 from ccinit.formats.pod.name import read_name
 
 
@@ -19,3 +21,18 @@ def check_names(where: str, **names: str) -> None:
     with Fields(names, where) as fields:
         for key in names:
             read_name(fields, key, where)
+
+
+def read_pod_name(document: bytes) -> str:
+    """Return the name of the pod that a registered document describes.
+
+    The rest of `pod.toml` is not read: it was judged when it was registered, and the guest judges
+    it when it boots. Either may be of another version, and what is refused by now, or not known
+    yet, is no reason to keep from a guest what is its pod's.
+
+    Raises:
+        FormatError: below `initdata`, `pod.toml`, `pod.version`, `pod.name`.
+    """
+    fields = Fields(parse_toml(parse_initdata(document).pod_toml.encode(), "pod.toml"), "pod")
+    fields.integer("version", low=1, high=1)
+    return read_name(fields, "name", "pod")

@@ -64,7 +64,6 @@ from guest_owner.kbs.references import (
     check_name,
     encode_reference_set,
 )
-from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.registrations import Folder, is_another, write_registrations
 from guest_owner.kbs.request_key import ensure_request_key
 from guest_owner.kbs.requirements import (
@@ -77,6 +76,7 @@ from guest_owner.kbs.roots import (
 )
 from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
+from guest_owner.pod_names import read_pod_name
 
 MAX_RESOURCE_BYTES = 1 << 20
 RESOURCES: Final = "resources"
@@ -370,7 +370,7 @@ class Store:
         document = self.read_initdata(initdata_name)
         if sha256_digest(document) != digest:  # since the guest was found to be registered
             raise VerificationError("initdata.replaced", f"{initdata_name} is another by now")
-        return parse_registrable_initdata(document).pod_name
+        return read_pod_name(document)
 
     def read_initdata(self, name: str) -> bytes:
         """Return a registered document."""

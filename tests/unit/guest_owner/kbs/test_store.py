@@ -19,7 +19,9 @@ from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, register_initdata
+from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
+from guest_owner.toml_text import quote
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.machine.scarcity import room_for
 from tests.fakes.network.tls_server import make_authority
@@ -32,6 +34,13 @@ from tests.unit.guest_owner.kbs.verifiers.tdx_values import REQUIREMENTS_TOML
 
 URI = ResourceUri("ccinit", "shop", "key")
 DOCUMENT = b'algorithm="sha256"\nversion="0.1.0"\n[data]\n"ccinit.toml"=""\n"pod.toml"=""\n'
+SMALL_VOLUME = """
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 16777216
+key = "kbs:///ccinit/shop/volume-key-data"
+"""
 ATTESTATION_KEY = FakeTpm(key=rsa_key(0)).public_der
 ROOT = make_authority().pem.encode()
 ADMIN_KEY = (
@@ -39,6 +48,12 @@ ADMIN_KEY = (
     .public_key()
     .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 )
+
+
+def document_with(pod_toml: str) -> bytes:
+    """A document that nobody has judged."""
+    files = f'"ccinit.toml" = {quote(CONFIG)}\n"pod.toml" = {quote(pod_toml)}\n'
+    return f'algorithm = "sha256"\nversion = "0.1.0"\n[data]\n{files}'.encode()
 
 
 def test_store_without_a_directory_says_how_to_make_one(tmp_path: Path) -> None:
@@ -228,6 +243,38 @@ def test_pod_is_told_of_the_document_that_a_guest_was_bound_to_and_of_no_other(
     store.add_initdata("shop", second)
     assert store.read_pod_name("shop", other) == "b"
     assert reason_of(store.read_pod_name, "shop", bound) == "initdata.replaced"
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        (f"of_a_newer_version = 1\n{POD}", "pod.unknown"),
+        (POD + SMALL_VOLUME, "pod.volume.size_bytes"),  # older versions took it
+    ],
+)
+def test_pod_of_a_registered_document_is_told_whichever_version_it_is_for(
+    store: Store, pod: str, reason: str
+) -> None:
+    document = document_with(pod)
+    store.add_initdata("shop", document)
+    assert store.read_pod_name("shop", sha256_digest(document)) == "shop"
+    assert reason_of(parse_registrable_initdata, document) == reason
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        ('version = 1\nname = "Shop"', "pod.name"),
+        ("version = 1\nname = 1", "pod.name"),
+        ("version = 1", "pod.name"),
+        ('version = 1\nname = "shop"\nname = "bank"', "pod.toml"),
+        ('version = 2\nname = "shop"', "pod.version"),
+    ],
+)
+def test_document_that_names_no_pod_is_of_none(store: Store, pod: str, reason: str) -> None:
+    document = document_with(pod)
+    store.add_initdata("shop", document)
+    assert reason_of(store.read_pod_name, "shop", sha256_digest(document)) == reason
 
 
 def test_vendor_roots_are_kept_by_platform(store: Store) -> None:
