@@ -1,6 +1,7 @@
 """The owner's commands over a state directory, as a person would run them."""
 
 import argparse
+import gzip
 import hashlib
 import re
 from collections.abc import Iterator
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.initdata.document import decompress_document, parse_header, parse_initdata
+from ccinit.formats.initdata.document import (
+    DISK_ALIGNMENT_BYTES,
+    MAGIC,
+    MAX_COMPRESSED_BYTES,
+    decompress_document,
+    parse_header,
+    parse_initdata,
+)
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.arguments import STATE_VARIABLE, parse_address
 from guest_owner.cli import build_parser, main
@@ -151,6 +159,21 @@ def test_document_with_cocos_files_is_made_shown_and_registered(
         for command in (("initdata", "show"), ("register", "initdata", "--state", state)):
             assert run(*command, wrong) == 1
             assert f"[{reason}]" in error_of(capsys)
+
+
+def test_initdata_show_reads_the_largest_disk_that_there_is(tmp_path: Path) -> None:
+    document = make_document(CONFIG, POD) + b"#"
+
+    def member(comment_bytes: int) -> bytes:
+        return gzip.compress(document + b"#" * comment_bytes, compresslevel=0, mtime=0)
+
+    comment_bytes = MAX_COMPRESSED_BYTES - 1024 - len(document)
+    comment_bytes += MAX_COMPRESSED_BYTES - len(member(comment_bytes))
+    stored = member(comment_bytes)
+    assert len(stored) == MAX_COMPRESSED_BYTES
+    image = MAGIC + len(stored).to_bytes(8, "little") + stored
+    image += bytes(-len(image) % DISK_ALIGNMENT_BYTES)
+    assert run("initdata", "show", write(tmp_path / "initdata.img", image)) == 0
 
 
 def test_register_rollback_counter_begins_one_that_initdata_show_lists(

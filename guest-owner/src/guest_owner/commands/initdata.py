@@ -15,6 +15,7 @@ from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.coco_config import CocoSettings, parse_coco_settings
 from ccinit.formats.initdata.document import (
+    DISK_ALIGNMENT_BYTES,
     HEADER_BYTES,
     MAGIC,
     MAX_COMPRESSED_BYTES,
@@ -39,7 +40,7 @@ from guest_owner.toml_text import quote
 from measured_boot.command_line.files import require_apart
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
-_MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
+_MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + DISK_ALIGNMENT_BYTES
 CocoTexts = tuple[str | None, str | None]
 """Of `aa.toml` and `cdh.toml`; None is a file that there is not."""
 
