@@ -110,9 +110,10 @@ def parse_record(data: bytes | str) -> ContainerRecord:
     """Read a record that `encode_record` wrote.
 
     Raises:
-        FormatError: `container.record`: somebody else did.
+        FormatError: `container.record`: somebody else did, or a newer version.
     """
     try:
         return ContainerRecord(**json.loads(data))
     except (ValueError, TypeError, RecursionError) as error:
-        raise FormatError("container.record", "not a record of this runtime") from error
+        detail = "no record that this version has written; `delete --force` ends what it is of"
+        raise FormatError("container.record", detail) from error

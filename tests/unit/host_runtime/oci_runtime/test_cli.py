@@ -134,7 +134,7 @@ def test_container_whose_record_cannot_be_read_is_removed_by_force_alone(
     (folder / "container.json").write_bytes(record)
     for words in (("state", "a"), ("delete", "a")):
         assert run(tmp_path, *words) == 1
-        assert capsys.readouterr().err.endswith("[container.record]\n")
+        assert "`delete --force` ends what it is of [container.record]\n" in capsys.readouterr().err
     assert run(tmp_path, "delete", "--force", "a") == 0
     assert not folder.exists()
 
