@@ -4,7 +4,8 @@ Without a resource it is about all that the guest's document names, as a look be
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError, VerificationError
@@ -97,7 +98,9 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         config, pod = parse_guest_files(parse_initdata(document))
     in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
     named = name_resources(pod, with_identity=config.owner is not None)
-    policies = {image.policy for image in pod.images}
+    policies = dict.fromkeys(image.policy for image in pod.images if image.policy is not None)
+    for key in _name_policy_keys(store, policies, in_envelopes=in_envelopes):
+        named.setdefault(key, EnvelopeKind.FILE)
     lacks: dict[KbsUri, tuple[str, str | None]] = {
         uri: (
             kind.value,
@@ -116,6 +119,24 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     return 0 if gets_all else 1
 
 
+def _name_policy_keys(
+    store: Store, policies: Iterable[KbsUri], *, in_envelopes: bool
+) -> Iterator[ResourceUri]:
+    """Yield the keys and roots that image policies name; what is wrong with one is its own row."""
+    for uri in policies:
+        if isinstance(uri, ResourceUri):
+            with suppress(FormatError, VerificationError):
+                data = _read_content(store, uri, EnvelopeKind.FILE, in_envelope=in_envelopes)
+                yield from parse_image_policy(data).resources()
+
+
+def _read_content(
+    store: Store, uri: ResourceUri, kind: EnvelopeKind, *, in_envelope: bool
+) -> bytes:
+    data = store.read_resource(uri)
+    return verify_envelope(data, uri, kind).data if in_envelope else data
+
+
 def _find_lack(
     store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool, is_policy: bool
 ) -> str | None:
@@ -125,9 +146,7 @@ def _find_lack(
     if store.read_order(uri) is not None:
         return None
     try:
-        data = store.read_resource(uri)
-        if in_envelope:
-            data = verify_envelope(data, uri, kind).data
+        data = _read_content(store, uri, kind, in_envelope=in_envelope)
     except VerificationError as error:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:

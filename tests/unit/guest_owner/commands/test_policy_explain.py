@@ -1,6 +1,7 @@
 """What `policy explain` foresees of all that a pod's document names, before its first boot."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,25 @@ def test_content_that_the_guest_would_end_for_is_told(
     status, rows = foresee(shop, capsys)
     assert status == 1
     assert " ".join(rows[f"{SHOP}{name}"]) == f"{kind} unfit: {said} rule 1"
+
+
+def test_keys_that_an_image_policy_names_are_told_with_the_policy(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guest asks for them in the same session, and ends for one that it does not get."""
+    document = shop / "initdata/shop.toml"
+    document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
+    key = {"type": "sigstoreSigned", "keyPaths": [f"{SHOP}file-signer", "kbs:///other/signer/key"]}
+    policy = {"default": [{"type": "reject"}], "transports": {"docker": {"": [key]}}}
+    (shop / "content").write_text(json.dumps(policy))
+    assert f"{SHOP}file-signer" not in foresee(shop, capsys)[1]
+    register(shop, "file-auth", "file", "--envelope")
+    rows = foresee(shop, capsys)[1]
+    assert rows[f"{SHOP}file-auth"] == ["file", "yes", "rule", "1"]
+    assert rows[f"{SHOP}file-signer"] == ["file", "no", "rule", "1"]
+    assert rows["kbs:///other/signer/key"][:3] == ["file", "no", "denied,"]
+    register(shop, "file-signer", "file", "--envelope")
+    assert foresee(shop, capsys)[1][f"{SHOP}file-signer"] == ["file", "yes", "rule", "1"]
 
 
 def test_resource_that_no_rule_releases_is_told_with_the_reason(
