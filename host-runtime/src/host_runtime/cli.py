@@ -300,6 +300,8 @@ def _run_call(options: argparse.Namespace, call: Call) -> int:
     else:
         path = options.socket if options.guest is None else options.guest / "vsock"
         link = UserLink(path=path.resolve())
+        if call is _relay:  # which listens before it calls anybody
+            link.require_socket()
     with GuestClient(lambda: link.connect(PORT, _CONNECT_SECONDS)) as client:
         call(client, options)
     return 0

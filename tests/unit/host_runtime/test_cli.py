@@ -200,8 +200,31 @@ def test_relay_looks_for_owners_who_are_gone_without_a_word(
 
     monkeypatch.setattr("host_runtime.cli.accept_all", accept_none)
     monkeypatch.setattr(socket, "create_server", lambda *_, **__: socket.socket())
+    (tmp_path / "vsock").touch()
     assert main(["relay", "--guest", str(tmp_path), "--listen", "0"]) == 0
     assert looked_for == [1]
+
+
+@pytest.mark.parametrize("way", ["--guest", "--socket"])
+def test_relay_of_a_guest_that_is_not_there_lets_no_owner_come(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+) -> None:
+    monkeypatch.setattr("host_runtime.cli.accept_all", lambda *_: ())
+    monkeypatch.setattr(socket, "create_server", lambda *_, **__: socket.socket())
+    folder = tmp_path / "guest"
+    place = folder if way == "--guest" else folder / "vsock"
+    assert main(["relay", way, str(place)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    detail = f"{folder}/vsock: no socket of a guest: is it booted? [vsock.refused]"
+    assert said.err == f"host-runtime: {detail}\n"
+    folder.mkdir()
+    (folder / "vsock").touch()
+    assert main(["relay", way, str(place)]) == 0
+    assert "listening" in capsys.readouterr().out
 
 
 def test_record_of_a_silent_boot_is_written(

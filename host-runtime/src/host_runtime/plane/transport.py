@@ -37,6 +37,16 @@ class UserLink:
 
     path: Path
 
+    def require_socket(self) -> None:
+        """Check that there is something to connect to.
+
+        Raises:
+            PeerError: `vsock.refused`.
+        """
+        if not self.path.exists():
+            detail = f"{self.path}: no socket of a guest: is it booted?"
+            raise PeerError("vsock.refused", detail)
+
     def connect(self, port: int, seconds: float) -> socket.socket:
         """See `VsockLink`."""
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
