@@ -27,7 +27,7 @@ from host_runtime.launch.launcher import EndReason
 from host_runtime.machine.qemu import MachineConfig, plan_command
 from host_runtime.machine.swtpm import VirtualTpm
 from measured_boot.platforms import Boot
-from measured_boot.prediction import Prediction, UkiBoot, predict
+from measured_boot.prediction import TpmPrediction, UkiBoot, predict
 from measured_boot.published.reference_values import reference_values
 from measured_boot.tpm.pcr import PREDICTED_REGISTERS, ZERO_PCR
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
@@ -63,7 +63,7 @@ class Trust:
     tpm: VirtualTpm
     initdata: PreparedInitdata
 
-    def read(self, sealed: bytes, prediction: Prediction) -> Unsealed:
+    def read(self, sealed: bytes, prediction: TpmPrediction) -> Unsealed:
         """Read a log as the owner of an image with these registers."""
         values = parse_reference_set(reference_values(prediction, "image").to_bytes())
         references = References(

@@ -6,8 +6,9 @@ files are read by the caller (`measured_boot.image_files`). What to do with the 
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from ccinit.errors import ConfigError
@@ -29,7 +30,7 @@ from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
 from measured_boot.tdx.registers import replay_rtmrs
 from measured_boot.tpm.direct_boot import predict_direct_boot
-from measured_boot.tpm.pcr import Event, PcrValue, replay_events
+from measured_boot.tpm.pcr import ZERO_PCR, Event, PcrValue, replay_events
 from measured_boot.tpm.stub import command_line, predict_uki, stub_version
 
 
@@ -64,10 +65,32 @@ class BootEvents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction(BootEvents):
-    """What a boot will leave in a TPM: PCR 4, 9 and 11."""
+class Prediction(BootEvents, ABC):
+    """What a boot will leave in the registers of its platform.
+
+    Attributes:
+        inputs: what of the host's machine they depend on, for the record.
+    """
+
+    inputs: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def named_registers(self) -> Mapping[str, bytes]:
+        """The predicted registers by their names; one that stays zero has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpmPrediction(Prediction):
+    """What a boot will leave in a TPM: PCR 4, 9 and 11, on any machine."""
 
     registers: Mapping[int, PcrValue]
+
+    @property
+    def named_registers(self) -> Mapping[str, bytes]:
+        """As `pcr4`."""
+        written = {index: value for index, value in self.registers.items() if value != ZERO_PCR}
+        return {f"pcr{index}": value for index, value in written.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +117,24 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchPrediction(BootEvents):
+class LaunchPrediction(Prediction):
     """What a launch under a TEE will be measured as.
 
     Attributes:
         registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel; with an SVSM
             `svsm_launch_digest` and `pcr4`, `pcr9`, `pcr11` of its vTPM, which only together
             say what was booted.
-        inputs: what of the machine they depend on, for the record.
     """
 
     registers: Mapping[str, bytes]
-    inputs: Mapping[str, str | int]
+
+    @property
+    def named_registers(self) -> Mapping[str, bytes]:
+        """All of them: none stays zero."""
+        return self.registers
 
 
-def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Prediction:
+def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> TpmPrediction:
     """Return the prediction for one boot, on the named platform or the one that fits.
 
     Raises:
@@ -118,7 +144,7 @@ def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Pr
     boot = predict_events(what, platform)
     if boot.platform.technology is not Technology.TPM:
         raise ConfigError("platform.mismatch", f"{boot.platform.name} has no TPM")
-    return Prediction(
+    return TpmPrediction(
         platform=boot.platform,
         command_line=boot.command_line,
         events=boot.events,

@@ -52,6 +52,11 @@ def test_predict_uki_replays_the_stubs_events() -> None:
     assert prediction.command_line == "quiet oops=panic"
 
 
+def test_registers_that_stay_zero_have_no_name() -> None:
+    assert list(predict(UkiBoot(uki=uki_image())).named_registers) == ["pcr4", "pcr9", "pcr11"]
+    assert list(predict(DIRECT).named_registers) == ["pcr4", "pcr9"]
+
+
 def test_predict_direct_replays_the_direct_boots_events() -> None:
     prediction = predict(DIRECT)
     assert prediction.events == predict_direct_boot(parse_pe(kernel_image()), b"initrd", "quiet")
@@ -129,6 +134,7 @@ def test_predict_launch_of_amd_has_the_digest_and_names_what_it_depends_on(
 ) -> None:
     prediction = predict_launch(DIRECT, platform, MACHINE)
     assert prediction.registers == {"launch_digest": digest}
+    assert prediction.named_registers == prediction.registers
     firmware = {"firmware_sha256": hashlib.sha256(FIRMWARE).hexdigest()}
     assert prediction.inputs == {**firmware, **processors}
 

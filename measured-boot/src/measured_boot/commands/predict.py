@@ -32,12 +32,11 @@ from measured_boot.platforms import Boot, Platform, Technology
 from measured_boot.prediction import (
     LaunchPrediction,
     Machine,
-    Prediction,
+    TpmPrediction,
     predict,
     predict_events,
     predict_launch_of,
 )
-from measured_boot.published.measurements import name_registers
 from measured_boot.published.reference_values import (
     Profile,
     ReferenceValues,
@@ -180,7 +179,7 @@ def _predict_registers(options: argparse.Namespace) -> tuple[bytes, Iterator[str
 
 
 def _describe_registers(
-    values: ReferenceValues, prediction: Prediction, *, with_events: bool
+    values: ReferenceValues, prediction: TpmPrediction, *, with_events: bool
 ) -> Iterator[str]:
     yield f"{values.name}: {values.profile.value}, {values.boot.value} boot"
     yield f"platform {prediction.platform.name}"
@@ -213,7 +212,7 @@ def _describe_launches(head: str, predictions: Sequence[LaunchPrediction]) -> It
     for prediction in predictions:
         for name, value in prediction.inputs.items():
             yield f"with {name} {value}"
-        for name, digest in name_registers(prediction).items():
+        for name, digest in prediction.named_registers.items():
             yield f"{name} {digest.hex()}"
 
 

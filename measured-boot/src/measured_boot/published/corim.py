@@ -11,9 +11,8 @@ Specification: draft-ietf-rats-corim-10, sections 4.1 (corim-map), 5.1 (concise-
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.prediction import Prediction
 from measured_boot.published.cbor import CborValue, Tagged, encode_cbor
-from measured_boot.published.measurements import name_registers
 
 _CORIM, _COMID = 501, 506
 _ID, _TAGS = 0, 1
@@ -28,9 +27,7 @@ _VENDOR_NAME: Final = "ccinit"
 _ALGORITHMS: Final = {32: 1, 48: 7}  # SHA-256 and SHA-384, by the size of a digest
 
 
-def encode_corim(
-    identity: str, images: Mapping[str, Iterable[Prediction | LaunchPrediction]]
-) -> bytes:
+def encode_corim(identity: str, images: Mapping[str, Iterable[Prediction]]) -> bytes:
     """Return the CoRIM of some images.
 
     Args:
@@ -44,9 +41,7 @@ def encode_corim(
     return encode_cbor(Tagged(_CORIM, {_ID: identity, _TAGS: tags}))
 
 
-def _describe_image(
-    identity: str, name: str, predictions: Iterable[Prediction | LaunchPrediction]
-) -> CborValue:
+def _describe_image(identity: str, name: str, predictions: Iterable[Prediction]) -> CborValue:
     triples = [_describe_platform(name, prediction) for prediction in predictions]
     return {
         _TAG_IDENTITY: {_TAG_ID: f"{identity}/{name}"},
@@ -54,11 +49,11 @@ def _describe_image(
     }
 
 
-def _describe_platform(name: str, prediction: Prediction | LaunchPrediction) -> CborValue:
+def _describe_platform(name: str, prediction: Prediction) -> CborValue:
     model = f"{name}/{prediction.platform.name}"
     environment: CborValue = {_CLASS: {_VENDOR: _VENDOR_NAME, _MODEL: model}}
     measurements: list[CborValue] = [
         {_KEY: register, _VALUE: {_DIGESTS: [[_ALGORITHMS[len(value)], bytes(value)]]}}
-        for register, value in name_registers(prediction).items()
+        for register, value in prediction.named_registers.items()
     ]
     return [environment, measurements]

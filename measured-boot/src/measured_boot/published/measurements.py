@@ -9,29 +9,17 @@ accepts that. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `
 boot leaves zero is not named: nobody may match it.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.prediction import BootEvents, Prediction
 from measured_boot.published.reference_values import profile_of
-from measured_boot.tpm.pcr import ZERO_PCR
 
 VERSION: Final = 1
 
 
-def name_registers(prediction: Prediction | LaunchPrediction) -> Mapping[str, bytes]:
-    """Return the predicted registers by their names; one that stays zero is left out."""
-    if isinstance(prediction, LaunchPrediction):
-        return prediction.registers
-    return {
-        f"pcr{index}": value for index, value in prediction.registers.items() if value != ZERO_PCR
-    }
-
-
-def describe(prediction: Prediction | LaunchPrediction) -> dict[str, Any]:
+def describe(prediction: Prediction) -> dict[str, Any]:
     """Return the JSON value of one prediction."""
     platform = prediction.platform
-    inputs = prediction.inputs if isinstance(prediction, LaunchPrediction) else {}
     return {
         "version": VERSION,
         "platform": platform.name,
@@ -39,12 +27,12 @@ def describe(prediction: Prediction | LaunchPrediction) -> dict[str, Any]:
         "boot": platform.boot.value,
         "profile": profile_of(prediction.command_line).value,
         "compared": platform.is_compared,
-        "inputs": dict(inputs),
-        "registers": {name: value.hex() for name, value in name_registers(prediction).items()},
+        "inputs": dict(prediction.inputs),
+        "registers": {name: value.hex() for name, value in prediction.named_registers.items()},
     }
 
 
-def describe_events(prediction: Prediction | LaunchPrediction) -> list[dict[str, Any]]:
+def describe_events(boot: BootEvents) -> list[dict[str, Any]]:
     """Return the events that a log will have, for whoever replays one."""
     return [
         {
@@ -54,5 +42,5 @@ def describe_events(prediction: Prediction | LaunchPrediction) -> list[dict[str,
             "sha384": event.wide_digest.hex(),
             "subject": event.subject,
         }
-        for event in prediction.events
+        for event in boot.events
     ]

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ccinit.errors import ConfigError
 from measured_boot.platforms import Boot, Technology
-from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.prediction import LaunchPrediction, TpmPrediction
 from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of
 from measured_boot.tpm.boot_events import EXITS
 from measured_boot.tpm.pcr import PREDICTED_REGISTERS, PcrValue
@@ -90,7 +90,7 @@ def require_profile(command_line: str, profile: Profile | None) -> Profile:
 
 
 def reference_values(
-    prediction: Prediction, name: str, profile: Profile | None = None
+    prediction: TpmPrediction, name: str, profile: Profile | None = None
 ) -> ReferenceValues:
     """Return the values to register.
 

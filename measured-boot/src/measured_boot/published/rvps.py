@@ -16,8 +16,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from measured_boot.platforms import Boot, Technology
-from measured_boot.prediction import BootEvents, LaunchPrediction, Prediction
-from measured_boot.published.measurements import name_registers
+from measured_boot.prediction import BootEvents, Prediction
 from measured_boot.published.reference_values import Profile, profile_of
 from measured_boot.tpm.boot_events import KERNEL_INPUTS
 from measured_boot.tpm.pcr import EventKind
@@ -32,7 +31,7 @@ _NAMES: Final = {
 
 
 def name_values(
-    predictions: Iterable[Prediction | LaunchPrediction],
+    predictions: Iterable[Prediction],
 ) -> Mapping[str, list[str] | str]:
     """Return the reference values by Trustee's names.
 
@@ -52,7 +51,7 @@ def name_values(
             raise ConfigError("rvps.sev", detail)
         if profile_of(prediction.command_line) is not Profile.PROD:
             raise ConfigError("rvps.profile", "a test image can be made to say anything")
-        for register, value in name_registers(prediction).items():
+        for register, value in prediction.named_registers.items():
             if register in _NAMES:
                 known = values.setdefault(_NAMES[register], [])
                 if value.hex() not in known:

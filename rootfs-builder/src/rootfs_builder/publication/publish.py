@@ -29,7 +29,6 @@ from measured_boot.image_files import read_report, read_reported
 from measured_boot.platforms import PLATFORMS, Boot, Technology
 from measured_boot.prediction import (
     DirectKernelBoot,
-    LaunchPrediction,
     Prediction,
     UkiBoot,
     predict,
@@ -69,7 +68,7 @@ class PublishedImage:
     name: str
     report: Mapping[str, Any]
     digests: Mapping[str, str]
-    predictions: tuple[Prediction | LaunchPrediction, ...]
+    predictions: tuple[Prediction, ...]
     kernel_hashes: Mapping[str, str]
 
 
@@ -139,9 +138,7 @@ def _read_image(path: Path) -> PublishedImage:
     )
 
 
-def _predict_all(
-    what: UkiBoot | DirectKernelBoot, boot: Boot
-) -> tuple[Prediction | LaunchPrediction, ...]:
+def _predict_all(what: UkiBoot | DirectKernelBoot, boot: Boot) -> tuple[Prediction, ...]:
     """Return the predictions that need nothing of a host's machine."""
     launches = (
         predict_launch(what, platform.name)

@@ -1,13 +1,12 @@
 from measured_boot.prediction import (
     DirectKernelBoot,
     Machine,
-    UkiBoot,
     predict,
     predict_launch,
 )
-from measured_boot.published.measurements import describe, describe_events, name_registers
+from measured_boot.published.measurements import describe, describe_events
 from tests.fakes.platforms.firmware import FakeFirmware
-from tests.fakes.published.pe_images import kernel_image, uki_image
+from tests.fakes.published.pe_images import kernel_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
 SNP = predict_launch(
@@ -15,12 +14,6 @@ SNP = predict_launch(
     "snp_direct_qemu-10",
     Machine(firmware=FakeFirmware().to_bytes(), cpu_model="EPYC-v4"),
 )
-
-
-def test_name_registers_leaves_out_what_stays_zero() -> None:
-    assert list(name_registers(predict(UkiBoot(uki=uki_image())))) == ["pcr4", "pcr9", "pcr11"]
-    assert list(name_registers(predict(DIRECT))) == ["pcr4", "pcr9"]
-    assert list(name_registers(SNP)) == ["launch_digest"]
 
 
 def test_describe_has_exactly_the_documented_keys() -> None:

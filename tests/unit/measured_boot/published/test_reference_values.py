@@ -11,7 +11,7 @@ from measured_boot.prediction import (
     DirectKernelBoot,
     LaunchPrediction,
     Machine,
-    Prediction,
+    TpmPrediction,
     UkiBoot,
     predict,
     predict_launch,
@@ -28,11 +28,11 @@ from tests.fakes.published.pe_images import kernel_image, uki_image
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet oops=panic")
 
 
-def uki(line: str = "quiet oops=panic") -> Prediction:
+def uki(line: str = "quiet oops=panic") -> TpmPrediction:
     return predict(UkiBoot(uki=uki_image({".cmdline": line.encode()})))
 
 
-def direct() -> Prediction:
+def direct() -> TpmPrediction:
     return predict(DIRECT)
 
 
@@ -101,7 +101,7 @@ def test_encode_launches_refuses(name: str, profile: Profile | None, reason: str
 
 
 @pytest.mark.parametrize("prediction", [uki(), direct(), uki("quiet")])
-def test_to_bytes_is_what_the_owner_reads(prediction: Prediction) -> None:
+def test_to_bytes_is_what_the_owner_reads(prediction: TpmPrediction) -> None:
     values = reference_values(prediction, "trixie-1")
     read = parse_reference_set(values.to_bytes())
     assert isinstance(read.measured, TpmMeasurements)
