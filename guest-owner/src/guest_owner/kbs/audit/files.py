@@ -137,6 +137,14 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
+def find_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of what has a name; None if nothing, or nobody may look."""
+    try:
+        return _identity(path.stat())
+    except OSError:
+        return None
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Add a line to a file, all of it or nothing; it is on the disk when this returns.
 

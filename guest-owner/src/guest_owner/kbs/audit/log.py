@@ -29,6 +29,7 @@ from guest_owner.kbs.audit.files import (
     continuation_of,
     count_records,
     drop_unfinished,
+    find_identity,
     local_of,
     older_files,
     open_chain,
@@ -176,6 +177,8 @@ class AuditLog:
         """
         for chain in chains_of(path):
             chain_files(chain)
+        self._folder = path.parent
+        self._folder_identity = find_identity(path.parent)
         self._known = _Chain(path, limits.audit_file_bytes, limits.audit_older_files, observe)
         self._anybodys = _Chain(
             strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
@@ -192,10 +195,24 @@ class AuditLog:
         """Write one record with the current time.
 
         Raises:
-            ConfigError: `audit.write`; the caller must then release nothing.
+            ConfigError: `audit.write`, `state.replaced`; the caller must then release nothing.
         """
+        self._require_same_folder()
         line = _to_line(record)
         self._choose_chain(record, len(line)).append(record, line)
+
+    def _require_same_folder(self) -> None:
+        """Write nothing into a directory that was put in the place of the one that is held.
+
+        Another KBS may have that one (`guest_owner.kbs.exclusion`): two writers of one chain would
+        cut off each other's lines.
+
+        Raises:
+            ConfigError: `state.replaced`.
+        """
+        if find_identity(self._folder) != self._folder_identity:
+            detail = f"{self._folder} is another directory than when this began: start it anew"
+            raise ConfigError("state.replaced", detail)
 
     def _choose_chain(self, record: AuditRecord, size_bytes: int) -> "_Chain":
         if record.user:

@@ -77,6 +77,25 @@ def test_append_that_cannot_write_says_so(tmp_path: Path) -> None:
     assert caught.value.reason == "audit.write"
 
 
+def test_log_whose_directory_was_replaced_is_anothers(tmp_path: Path) -> None:
+    """A KBS that runs on holds the old one: the new one's may have been started by now."""
+    state, aside = tmp_path / "owner", tmp_path / "owner-old"
+    state.mkdir()
+    log = AuditLog(state / "audit.jsonl")
+    log.append(RECORD)
+    state.rename(aside)
+    state.mkdir()
+    with pytest.raises(CcinitError) as caught:
+        log.append(RECORD)
+    assert caught.value.reason == "state.replaced"
+    assert not list(state.iterdir())
+    AuditLog(state / "audit.jsonl").append(RECORD)
+    state.rename(tmp_path / "owner-new")
+    aside.rename(state)
+    log.append(RECORD)
+    assert len(list(read_audit(state / "audit.jsonl"))) == 2
+
+
 def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(
     tmp_path: Path,
 ) -> None:
