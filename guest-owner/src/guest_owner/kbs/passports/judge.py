@@ -28,7 +28,6 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.jwk import PublicJwk
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, EvidenceRefusedError
 from guest_owner.kbs.passports.issuer import Issuer, SnpDemands, TdxDemands
-from guest_owner.kbs.passports.shown import show
 from guest_owner.kbs.passports.signature import SignedClaims
 from guest_owner.kbs.passports.snp import judge_snp
 from guest_owner.kbs.passports.statement import (
@@ -39,6 +38,7 @@ from guest_owner.kbs.passports.statement import (
 )
 from guest_owner.kbs.passports.tdx import judge_tdx
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.shown import show
 
 SKEW_SECONDS = 60
 

@@ -9,12 +9,13 @@ The names are those of `guest_owner.kbs.verifiers.snp` and `snp_platform`, where
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList, list_known
 from guest_owner.kbs.passports.issuer import SnpDemands
-from guest_owner.kbs.passports.shown import show
 from guest_owner.kbs.passports.statement import SnpStatement
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.requirements import IdBlock
+from guest_owner.kbs.shown import show
 from guest_owner.kbs.verifiers.document import check_document
 from guest_owner.kbs.verifiers.snp import check_measurement
+from guest_owner.kbs.verifiers.snp_launch import check_id_key, check_signed_values
 
 
 def judge_snp(
@@ -44,28 +45,19 @@ def judge_snp(
 
 def _check_launch(about: SnpStatement, block: IdBlock, claims: ClaimList) -> None:
     """A signed launch is signed by a registered key; an unsigned one says nothing about itself."""
-    for name, digest, known in (
-        ("id_key", about.id_key_digest, block.keys),
-        ("author_key", about.author_key_digest, block.author_keys),
-    ):
-        claims.compare(
-            f"snp.{name}",
-            "none, or " + list_known(tuple(one.hex() for one in sorted(known))),
-            show(digest),
-            holds=digest is not None and (not any(digest) or digest in known),
-        )
-    signed = about.id_key_digest is not None and any(about.id_key_digest)
-    for name, value in (("family_id", about.family_id), ("image_id", about.image_id)):
-        claims.compare(
-            f"snp.{name}",
-            "of a signed launch" if signed else "zero",
-            show(value),
-            holds=value is not None and (signed or not any(value)),
-        )
-    svn, least = about.guest_svn, block.guest_svn
+    signed = check_id_key(about.id_key_digest, block, claims)
+    author = about.author_key_digest
     claims.compare(
-        "snp.guest_svn",
-        f"at least {least}" if signed else "0",
-        show(svn),
-        holds=svn is not None and (svn >= least if signed else svn == 0),
+        "snp.author_key",
+        "none, or " + list_known(tuple(known.hex() for known in sorted(block.author_keys))),
+        show(author),
+        holds=author is not None and (not any(author) or author in block.author_keys),
+    )
+    check_signed_values(
+        block,
+        claims,
+        signed=signed,
+        family_id=about.family_id,
+        image_id=about.image_id,
+        guest_svn=about.guest_svn,
     )

@@ -22,8 +22,9 @@
 from ccinit.formats.evidence.snp import CertType
 from ccinit.formats.evidence.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.requirements import PERMISSIONS, Requirements, SnpRequirements
+from guest_owner.kbs.requirements import PERMISSIONS, IdBlock, Requirements, SnpRequirements
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
+from guest_owner.kbs.verifiers.snp_launch import check_id_key, check_signed_values
 
 _ABI_MASK = 0xFFFF
 _KNOWN_POLICY = sum(PolicyBit)
@@ -58,7 +59,7 @@ def check_platform(
     _check_bits(report, demanded, claims)
     _check_floors(report, key, demanded, claims)
     _check_mitigations(report, demanded.mitigations, claims)
-    _check_id_block(report, demanded, claims)
+    _check_id_block(report, demanded.id_block, claims)
 
 
 def _check_policy(report: SnpReport, claims: ClaimList) -> None:
@@ -203,16 +204,9 @@ def _check_mitigations(report: SnpReport, demanded: int, claims: ClaimList) -> N
         )
 
 
-def _check_id_block(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
+def _check_id_block(report: SnpReport, block: IdBlock, claims: ClaimList) -> None:
     # Step 9.7
-    block = demanded.id_block
-    signed = any(report.id_key_digest)
-    claims.compare(
-        "snp.id_key",
-        "none, or " + list_known(tuple(digest.hex() for digest in sorted(block.keys))),
-        report.id_key_digest.hex(),
-        holds=not signed or report.id_key_digest in block.keys,
-    )
+    signed = check_id_key(report.id_key_digest, block, claims)
     has_author = bool(report.key_info & KeyBit.AUTHOR_KEY)
     claims.compare(
         "snp.author_key",
@@ -222,19 +216,13 @@ def _check_id_block(report: SnpReport, demanded: SnpRequirements, claims: ClaimL
         if has_author
         else not any(report.author_key_digest),
     )
-    for name, value in (("family_id", report.family_id), ("image_id", report.image_id)):
-        claims.compare(
-            f"snp.{name}",
-            "of a signed launch" if signed else "zero",
-            value.hex(),
-            holds=signed or not any(value),
-        )
-    least = block.guest_svn if signed else 0
-    claims.compare(
-        "snp.guest_svn",
-        f"at least {least}" if signed else "0",
-        str(report.guest_svn),
-        holds=report.guest_svn >= least if signed else report.guest_svn == 0,
+    check_signed_values(
+        block,
+        claims,
+        signed=signed,
+        family_id=report.family_id,
+        image_id=report.image_id,
+        guest_svn=report.guest_svn,
     )
 
 

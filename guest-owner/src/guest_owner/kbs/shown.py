@@ -1,4 +1,4 @@
-"""Values of a token as text of a claim; what a token does not show is said so."""
+"""Values as text of a claim; what a token does not show is said so."""
 
 NOT_SHOWN = "not shown"
 
