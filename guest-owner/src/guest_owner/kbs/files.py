@@ -1,7 +1,10 @@
-"""Files of the owner's state, written so that a crash leaves the old content or the new one.
+"""Files of the owner's, written so that a crash leaves the old content or the new one.
 
-Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` and
-`guest_owner.kbs.authority`.
+Those of the state directory, and those that commands are told: keys above all. What the builder's
+commands write (`measured_boot.command_line.files`) may go through a link or to a device; here a
+link is refused, files that belong together change together, and what fails is a `ConfigError`,
+which a server can answer with. Only how bytes reach the disk; which files a state has is
+`guest_owner.kbs.store` and `guest_owner.kbs.authority`.
 """
 
 import contextlib

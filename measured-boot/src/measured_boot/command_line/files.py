@@ -1,7 +1,8 @@
 """Read and write the files that a command line names.
 
 Read: capped, and named where their content is wrong. Written: whole or not at all, and on the disk
-before the name leads there: keys are among them, and what others then rely on.
+before the name leads there: keys are among them, and what others then rely on. The owner's commands
+read so, too, and write by `guest_owner.kbs.files`: several files at once, and none through a link.
 """
 
 import contextlib
