@@ -43,10 +43,6 @@ class Shares:
         share.left_bytes -= size_bytes
         return True
 
-    def __len__(self) -> int:
-        """How many pods have a share that is not whole, as far as anybody has looked."""
-        return len(self._by_pod)
-
     def _forget_whole(self, now: float) -> None:
         """Drop what is as a new one would be: pods come and go for as long as the KBS runs."""
         used = {pod: one for pod, one in self._by_pod.items() if now - one.at < _DAY_SECONDS}

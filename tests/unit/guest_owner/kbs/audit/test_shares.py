@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 from guest_owner.kbs.audit.log import AuditLog, Decision, Event, has_records, read_audit
 from guest_owner.kbs.audit.shares import Shares
@@ -62,10 +63,18 @@ def test_share_is_whole_again_after_a_day_and_never_more() -> None:
 
 def test_pods_that_come_and_go_leave_nothing_once_their_shares_are_whole_again() -> None:
     """A KBS runs for months, and each document that is registered meanwhile has a name."""
+
+    class Name(str):
+        """A text that can be asked whether anybody still has it."""
+
+        __slots__ = ("__weakref__",)
+
     now = 0.0
-    shares = Shares(1000, lambda: now)
+    shares, names = Shares(1000, lambda: now), WeakSet[Name]()
     for number in range(3000):
         now += 3600
-        assert shares.take(f"pod-{number}", 1000)
-        assert len(shares) <= 25
+        name = Name(f"pod-{number}")
+        names.add(name)
+        assert shares.take(name, 1000)
+        assert min(number + 1, 24) <= len(names) <= 26
     assert not shares.take("pod-2999", 1)
