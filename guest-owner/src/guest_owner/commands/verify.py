@@ -88,7 +88,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(_encode_refusal(tee, refusal))
         else:
             print(format_claims(refusal.claims))
-            print(f"\nrefused: {refusal.detail.removeprefix('evidence refused: ')}")
+            print(f"\nrefused: {', '.join(refusal.failed)}")
         return 1
     if arguments.json:
         print(_encode_acceptance(appraised))

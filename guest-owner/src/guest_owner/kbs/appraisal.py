@@ -190,15 +190,16 @@ class EvidenceRefusedError(VerificationError):
 
     Attributes:
         claims: every comparison that was made, for the audit log.
+        failed: names of those that do not hold.
         authentic: whether a registered key, or one that a registered root vouches for, signed
             these values for this request; if not, those in `claims` are the sender's invention.
     """
 
     def __init__(self, claims: tuple[Claim, ...], *, authentic: bool) -> None:
-        failed = [claim for claim in claims if not claim.holds]
-        names = ", ".join(claim.name for claim in failed)
-        super().__init__(failed[0].name, f"evidence refused: {names}")
+        failed = tuple(claim.name for claim in claims if not claim.holds)
+        super().__init__(failed[0], f"evidence refused: {', '.join(failed)}")
         self.claims = claims
+        self.failed = failed
         self.authentic = authentic
 
 
