@@ -113,6 +113,8 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
     say = progress or _say_nothing
     files = GuestFiles(folder=config.folder.absolute())
     files.folder.mkdir(parents=True, exist_ok=True)
+    if config.firmware is not None and config.firmware.variables is not None:
+        _copy_variables(config.firmware.variables, files)
     with ExitStack() as stack:
         sockets = stack.enter_context(open_socket_folder())
         machine = _describe_machine(config, files, sockets)
@@ -164,8 +166,6 @@ def _start_devices(
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
         helpers.append(stack.enter_context(_start_kbs_relay(config, files, sockets)))
-    if config.firmware is not None and config.firmware.variables is not None:
-        _copy_variables(config.firmware.variables, files)
     return link, tuple(helpers)
 
 
