@@ -7,7 +7,7 @@ modules' own dependency lists.
 
 import lzma
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,31 @@ def open_guest_kernel(tools: ToolsTree, cache: Path) -> GuestKernel:
     with exclusive(cache / "lock", Progress(name="test guest")):
         if not unpacked.is_dir():
             _fetch(tools, cache, unpacked)
-    (image,) = (unpacked / "boot").glob("vmlinuz-*")
-    release = image.name.removeprefix("vmlinuz-")
-    return GuestKernel(
-        image=image, modules=unpacked / "usr/lib/modules" / release / "kernel", release=release
-    )
+    return find_kernel(unpacked)
+
+
+def find_kernel(unpacked: Path) -> GuestKernel:
+    """Return the one kernel below `unpacked`, wherever its version's packages have the image."""
+    (modules,) = (unpacked / "usr/lib/modules").iterdir()
+    release = modules.name
+    image = modules / "vmlinuz"  # since 7.0
+    if not image.exists():
+        image = unpacked / f"boot/vmlinuz-{release}"
+    return GuestKernel(image=image, modules=modules / "kernel", release=release)
+
+
+def list_packages(depends: Callable[[str], Iterable[str]]) -> tuple[str, ...]:
+    """Return the names of the packages that hold the kernel's files.
+
+    Up to 6.12 one package has all of them. Later ones have image, modules and what is common to
+    both apart, and the package of before only depends on these.
+
+    Args:
+        depends: gives the names of the packages that a package depends on.
+    """
+    (image,) = (name for name in depends(_META_PACKAGE) if name.startswith("linux-image-"))
+    release = image.removeprefix("linux-image-")
+    return (image, *(name for name in depends(image) if name.endswith(f"-{release}")))
 
 
 def _fetch(tools: ToolsTree, cache: Path, unpacked: Path) -> None:
@@ -54,20 +74,24 @@ def _fetch(tools: ToolsTree, cache: Path, unpacked: Path) -> None:
         *("-o", f"Dir::Cache={state.resolve()}", "-o", "APT::Sandbox::User=root"),
     )
     tools.run(("apt-get", *apt, "-q", "update"), directories=(cache,))
-    depends = tools.run(("apt-cache", *apt, "depends", _META_PACKAGE), directories=(cache,))
-    (package,) = (
-        line.split()[-1]
-        for line in depends.decode().splitlines()
-        if " Depends: linux-image-" in line
-    )
+
+    def depends(package: str) -> tuple[str, ...]:
+        text = tools.run(("apt-cache", *apt, "depends", package), directories=(cache,)).decode()
+        words = (line.split() for line in text.splitlines() if " Depends: " in line)
+        return tuple(found[-1] for found in words)
+
+    names = list_packages(depends)
     tools.run(
-        ("apt-get", *apt, "-q", "download", package),
+        ("apt-get", *apt, "-q", "download", *names),
         directories=(cache,),
         working_directory=packages.resolve(),
     )
-    (archive,) = packages.glob(f"{package}_*.deb")
     shutil.rmtree(partial, ignore_errors=True)
-    tools.run(("dpkg-deb", "--extract", archive.resolve(), partial.resolve()), directories=(cache,))
+    for name in names:
+        (archive,) = packages.glob(f"{name}_*.deb")
+        tools.run(
+            ("dpkg-deb", "--extract", archive.resolve(), partial.resolve()), directories=(cache,)
+        )
     partial.rename(unpacked)
 
 
