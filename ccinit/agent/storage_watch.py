@@ -6,14 +6,14 @@ The policy is the pod's and not a volume's, because the kernel's lines are rate-
 disks: one that fails without end could hide the only line about another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ccinit.agent.guest import Guest
 from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
-from ccinit.kernel.block import describe_mapping
+from ccinit.kernel.block import describe_mapping, list_mappings
 from ccinit.kernel.kmsg import KernelRecord
 from ccinit.unlock.kernel_faults import DiskFault, parse_disk_fault
 
@@ -28,11 +28,21 @@ class StorageWatch:
         guest: Guest,
         manifest: PodManifest,
         name_of: Callable[[str], str] = describe_mapping,
+        known: Mapping[str, str] | None = None,
     ) -> None:
-        """Args: name_of: gives the device-mapper name of a device as the kernel names it."""
+        """Begin with the volumes that are open now.
+
+        Args:
+            guest: whose log and end it is.
+            manifest: of the pod.
+            name_of: gives the device-mapper name of a device as the kernel names it.
+            known: these names as they are now; None asks the kernel. What was lost when a volume
+                was closed is heard of when its device is gone.
+        """
         self._guest = guest
         self._manifest = manifest
         self._name_of = name_of
+        self._known = list_mappings() if known is None else known
 
     def see(self, record: KernelRecord) -> None:
         """Take note of one record."""
@@ -45,6 +55,8 @@ class StorageWatch:
 
     def _describe(self, fault: DiskFault, text: bytes) -> CcinitError:
         name = self._name_of(fault.device)
+        if name == fault.device:
+            name = self._known.get(name, name)
         volume = name.removeprefix(_PREFIX).removesuffix("-integrity")
         kinds = {one.name: one.kind for one in self._manifest.volumes}
         where = "disk"

@@ -85,6 +85,15 @@ def describe_mapping(device: str, sysfs: str = "/sys") -> str:
     return device
 
 
+def list_mappings(sysfs: str = "/sys") -> dict[str, str]:
+    """Return the device-mapper names of all that there are, by the kernel's own (`dm-3`)."""
+    try:
+        found = sorted(os.listdir(f"{sysfs}/class/block"))
+    except OSError as error:
+        raise kernel_error(error, "block.list", sysfs) from error
+    return {name: describe_mapping(name, sysfs) for name in found if name.startswith("dm-")}
+
+
 def _is_virtio(directory: str) -> bool:
     # Partitions have no driver of their own; loop, ram and dm devices have no `device` at all.
     try:

@@ -22,6 +22,8 @@ NAMES = {
     "254:16": "ccinit-model",
     "254:0": "ccinit-root",
 }
+KNOWN = {"dm-3": "ccinit-other", "dm-5": "ccinit-data"}
+"""What there was at the beginning: of these, one has gone and one is another by now."""
 KINDS = {
     "scratch": VolumeKind.SCRATCH,
     "data": VolumeKind.PERSISTENT,
@@ -49,7 +51,10 @@ def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], li
     volumes = [SimpleNamespace(name=name, kind=kind) for name, kind in KINDS.items()]
     manifest = SimpleNamespace(volumes=volumes, on_storage_error=policy)
     made = StorageWatch(
-        cast("Guest", guest), cast("PodManifest", manifest), lambda one: NAMES.get(one, one)
+        cast("Guest", guest),
+        cast("PodManifest", manifest),
+        lambda one: NAMES.get(one, one),
+        KNOWN,
     )
     for one in records:
         made.see(one)
@@ -70,6 +75,8 @@ def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], li
          "volume.lost_write", "data"),
         (record("device-mapper: verity: 254:0: data block 5 is corrupted"), "disk.integrity",
          "root"),
+        (record("Buffer I/O error on dev dm-5, logical block 0, lost sync page write"),
+         "volume.lost_write", "data"),
         (aead("dm-9"), "disk.integrity", "dm-9"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from ccinit.kernel import block
 from ccinit.kernel.block import (
     BlockDevice,
     describe_mapping,
+    list_mappings,
     list_virtio_disks,
     read_direct,
     write_direct,
@@ -107,6 +108,18 @@ def test_mapping_is_described_by_its_name_or_by_that_of_what_is_built_on_it(tmp_
     assert describe_mapping("254:16", str(tmp_path)) == "ccinit-data"
     for absent in ("dm-2", "254:32", ""):
         assert describe_mapping(absent, str(tmp_path)) == absent
+
+
+def test_mappings_are_listed_by_the_kernels_names(tmp_path: Path) -> None:
+    for name in ("dm-0", "dm-1", "vda"):
+        (tmp_path / f"class/block/{name}/holders").mkdir(parents=True)
+    for number in (0, 1):
+        (tmp_path / f"class/block/dm-{number}/dm").mkdir()
+        (tmp_path / f"class/block/dm-{number}/dm/name").write_text(f"ccinit-{number}\n")
+    assert list_mappings(str(tmp_path)) == {"dm-0": "ccinit-0", "dm-1": "ccinit-1"}
+    with pytest.raises(KernelError) as error:
+        list_mappings(str(tmp_path / "absent"))
+    assert error.value.reason == "kernel.block.list"
 
 
 PAGE = 4096
