@@ -9,7 +9,7 @@ import enum
 import os
 
 from ccinit.errors import KernelError
-from ccinit.kernel.libc import check, kernel_error, libc
+from ccinit.kernel.libc import check, kernel_error, libc, open_path
 
 OPTIONS_LIMIT_BYTES = 4095  # copy_mount_options() reads one page; a longer string is cut silently
 
@@ -63,6 +63,22 @@ def mount(
 def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
     """Unmount `target`; by default no symbolic link is followed."""
     check(libc.umount2(os.fsencode(target), int(flags)), "umount2", target)
+
+
+def sync_file_system(path: str) -> None:
+    """Write what is dirty in the file system that has `path`, flush, and tell of any loss.
+
+    The kernel remembers a write that failed until somebody has been told by this call, so one that
+    nobody synced is told, too, however long ago it was.
+
+    Raises:
+        KernelError: `kernel.syncfs`: something was lost; `kernel.open`.
+    """
+    fd = open_path(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        check(libc.syncfs(fd), "syncfs", path)
+    finally:
+        os.close(fd)
 
 
 def switch_root(new_root: str) -> None:

@@ -16,15 +16,17 @@ a disk that keeps everything would be reported as one that does not.
 
 from collections.abc import Awaitable, Callable
 
+from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
 from ccinit.kernel.block import read_direct, read_size_bytes, write_direct, zero_direct
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import MountFlag, UmountFlag, mount, sync_file_system, umount2
 from ccinit.unlock.profile import BLOCK_BYTES
 
 FormatDevice = Callable[[str, tuple[str, ...]], Awaitable[None]]
 """Runs mkfs.ext4 in a child: the device that it may write, its arguments (which name the device
 too). Raises `ChildError` if it did not end with 0."""
 
+LOST_WRITE = "volume.lost_write"
 START_BYTES = 64 * 1024
 _JOURNAL_MIB = 16
 
@@ -113,3 +115,20 @@ def unmount(target: str) -> None:
         KernelError: the kernel refused.
     """
     umount2(target, UmountFlag.NOFOLLOW)
+
+
+def unmount_kept(target: str) -> None:
+    """Unmount what shall be there in another boot, and say if a write to it was ever lost.
+
+    Unmounting alone succeeds on a disk that takes nothing any more.
+
+    Raises:
+        VerificationError: `LOST_WRITE`; it is unmounted.
+        KernelError: the kernel refused to unmount it.
+    """
+    try:
+        sync_file_system(target)
+    except KernelError as error:
+        raise VerificationError(LOST_WRITE, str(error)) from error
+    finally:
+        unmount(target)

@@ -29,7 +29,7 @@ from ccinit.formats.disk.luks2 import (
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct, read_size_bytes
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import mount_ext4, unmount
+from ccinit.unlock.filesystem import mount_ext4, unmount_kept
 from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key, verify_released
@@ -188,6 +188,6 @@ def activate_luks2(
         stack = activate_crypt(control, name, disk, volume_key, start_bytes=PAYLOAD_OFFSET)
         undo.callback(stack.close)
         mount_ext4(stack.node, target)
-        stack.push(lambda: unmount(target))
+        stack.push(lambda: unmount_kept(target))
         undo.pop_all()
     return stack

@@ -23,7 +23,7 @@ from ccinit.formats.disk.ext4 import parse_ext4_superblock
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import START_BYTES, FormatDevice, create_ext4, unmount
+from ccinit.unlock.filesystem import START_BYTES, FormatDevice, create_ext4, unmount_kept
 from ccinit.unlock.growth import mount_volume, verify_can_grow
 from ccinit.unlock.integrity import SUPERBLOCK_BYTES, IntegrityLayout, plan_disk_layout
 from ccinit.unlock.profile import BLOCK_BYTES, check_size
@@ -149,7 +149,7 @@ async def activate_volume(
             _verify_key(stack, request.name)
         former = tuple(_plan(size).provided_bytes // BLOCK_BYTES for size in request.former_bytes)
         await mount_volume(request.name, stack.node, request.target, former)
-        stack.push(lambda: unmount(request.target))
+        stack.push(lambda: unmount_kept(request.target))
         undo.pop_all()
     return stack
 

@@ -34,6 +34,7 @@ from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import sleep
 from ccinit.run.crun import Crun
 from ccinit.run.debug_environment import DebugEnvironment, open_environment
+from ccinit.unlock.filesystem import LOST_WRITE
 from ccinit.unlock.verity_volume import activate_verity
 from ccinit.values import frozen
 
@@ -158,8 +159,10 @@ class DebugBoundary:
         guest.containers.clear()
         for name, error in failures:
             guest.event(f"debug: teardown of {name} failed: {error}")
-        if failures:
-            raise failures[0][1]
+        # A volume that had lost a write is closed all the same, and worth a look.
+        held = [error for _, error in failures if error.reason != LOST_WRITE]
+        if held:
+            raise held[0]
 
 
 def _require_running(guest: Guest) -> None:

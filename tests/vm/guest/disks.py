@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ccinit.errors import ChildError
+import pytest
+
+from ccinit.errors import ChildError, VerificationError
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
+from ccinit.unlock.filesystem import LOST_WRITE
 from ccinit.unlock.volume import VolumeRequest, activate_volume
 
 R = TypeVar("R")
@@ -71,6 +74,15 @@ def open_volume(
             yield
         finally:
             stack.close()
+
+
+@contextmanager
+def told_of_a_loss() -> Iterator[None]:
+    """Expect of the volume that is closed in here to say that a write to it was lost."""
+    with pytest.raises(VerificationError) as error:
+        yield
+    assert error.value.reason == LOST_WRITE
+    assert "kernel.syncfs" in error.value.detail
 
 
 async def refuse_to_format(node: str, arguments: tuple[str, ...]) -> None:

@@ -32,6 +32,7 @@ from tests.vm.guest.disks import (
     open_volume,
     refuse_to_format,
     run,
+    told_of_a_loss,
 )
 from tests.vm.guest.faulty_disk import MIB, FaultyDisk
 
@@ -195,7 +196,7 @@ def test_r47_sync_to_a_failing_disk_is_an_error(tmp_path: Path, profile: Scratch
 
 def test_r47_volume_on_a_failing_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     with faulty() as device:
-        with open_volume(device.disk, tmp_path, may_create=True):
+        with told_of_a_loss(), open_volume(device.disk, tmp_path, may_create=True):
             write_and_sync(tmp_path / "acknowledged", b"kept")
             device.fail_writes()
             with pytest.raises(OSError) as error:  # noqa: PT011  # its number is looked at
@@ -204,6 +205,17 @@ def test_r47_volume_on_a_failing_disk_keeps_what_was_acknowledged(tmp_path: Path
             device.work()
         with open_volume(device.disk, tmp_path):
             assert (tmp_path / "acknowledged").read_bytes() == b"kept"
+
+
+def test_r47_close_that_loses_what_nobody_had_synced_says_so(tmp_path: Path) -> None:
+    """Unmounting does not: whoever stops a pod in order would take its data for kept."""
+    with faulty() as device:
+        with told_of_a_loss(), open_volume(device.disk, tmp_path, may_create=True):
+            (tmp_path / "unsynced").write_bytes(b"lost" * 4096)
+            device.fail_writes()
+        assert not os.path.ismount(tmp_path)
+        assert dm_names() == {"test-faulty"}
+        device.work()
 
 
 def test_r44_old_state_of_a_whole_volume_opens_as_documented(tmp_path: Path) -> None:

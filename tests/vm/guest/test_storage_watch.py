@@ -25,6 +25,7 @@ from tests.vm.guest.disks import (
     drop_caches,
     flip_bit,
     open_volume,
+    told_of_a_loss,
 )
 from tests.vm.guest.made_elsewhere import make_verity
 from tests.vm.guest.test_disk_faults import faulty, find_block, open_scratch, write_and_sync
@@ -144,7 +145,11 @@ def test_r47_write_that_is_lost_is_an_event(
 
 
 def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path, fault_seen: FaultSeen) -> None:
-    with faulty() as device, open_volume(device.disk, tmp_path, may_create=True):
+    with (
+        faulty() as device,
+        told_of_a_loss(),
+        open_volume(device.disk, tmp_path, may_create=True),
+    ):
         guest = Watched(OnStorageError.REPORT, VolumeKind.PERSISTENT)
         device.fail_writes()
         try:

@@ -1,9 +1,19 @@
+import errno
+from contextlib import nullcontext
+
 import pytest
 
+from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS
 from ccinit.kernel.mount import MountFlag
 from ccinit.unlock import filesystem
-from ccinit.unlock.filesystem import find_backups, mount_ext4, plan_mkfs
+from ccinit.unlock.filesystem import (
+    LOST_WRITE,
+    find_backups,
+    mount_ext4,
+    plan_mkfs,
+    unmount_kept,
+)
 
 
 def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
@@ -42,3 +52,21 @@ def test_mounted_file_system_has_no_devices_and_no_programs_of_other_users(
     options = "noinit_itable,inode_readahead_blks=0,errors=remount-ro"
     flags = MountFlag.NODEV | MountFlag.NOSUID
     assert mounts == [("/dev/dm-1", "/run/data", "ext4", flags, options)]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_shall_be_kept_is_unmounted_and_a_loss_is_told(
+    monkeypatch: pytest.MonkeyPatch, *, is_whole: bool
+) -> None:
+    steps: list[str] = []
+
+    def sync(target: str) -> None:
+        steps.append(f"sync {target}")
+        if not is_whole:
+            raise KernelError(errno.EIO, "syncfs", target)
+
+    monkeypatch.setattr(filesystem, "sync_file_system", sync)
+    monkeypatch.setattr(filesystem, "umount2", lambda target, _: steps.append(f"unmount {target}"))
+    with nullcontext() if is_whole else pytest.raises(VerificationError, match=LOST_WRITE):
+        unmount_kept("/data")
+    assert steps == ["sync /data", "unmount /data"]

@@ -22,6 +22,7 @@ from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import Event, sleep
 from ccinit.secret import Secret
+from ccinit.unlock.filesystem import LOST_WRITE
 from ccinit.values import replace
 
 ROOT = RootHash(b"\xab" * 32)
@@ -311,6 +312,16 @@ def test_pod_that_does_not_close_ends_the_guest_before_anything_is_open(bench: B
     assert bench.stopping.is_set()
     assert "mounted the disk" not in bench.steps
     assert bench.secrets == [False, True]
+
+
+def test_volume_that_lost_a_write_but_is_closed_keeps_nobody_from_looking(bench: Bench) -> None:
+    def fail() -> None:
+        raise VerificationError(LOST_WRITE, "data: errno 5 (EIO)")
+
+    bench.teardown.push("volume data", undoing(fail))
+    bench.open()
+    assert "mounted the disk" in bench.steps
+    assert any("teardown of volume data failed" in event for event in bench.events)
 
 
 def test_client_that_goes_away_leaves_no_half_opened_guest(bench: Bench) -> None:
