@@ -13,6 +13,8 @@ from ccinit.formats.pod.volume import (
     MadeElsewhere,
     PersistentVolume,
     RollbackAnchor,
+    ScratchVolume,
+    TmpfsVolume,
     VerityVolume,
     VolumeFormat,
     select_kind,
@@ -20,6 +22,18 @@ from ccinit.formats.pod.volume import (
 from tests.fakes.documents.guest import FULL_POD, VERITY
 
 DATA_KEY = ResourceUri("ccinit", "demo", "volume-key-data")
+OTHERS = """
+[[volume]]
+name = "cache"
+kind = "tmpfs"
+size_bytes = 1048576
+[[volume]]
+name = "old"
+kind = "persistent"
+format = "luks2"
+size_bytes = 67108864
+key = "kbs:///ccinit/demo/volume-key-old"
+"""
 
 
 def persistent(text: str) -> PersistentVolume:
@@ -43,13 +57,11 @@ def test_pod_manifest_names_the_format_of_a_volume(
     is_sealed: bool,  # noqa: FBT001
 ) -> None:
     text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
-    manifest = parse_pod_manifest(text)
-    volume = manifest.volume("data")
+    volume = parse_pod_manifest(text).volume("data")
     assert volume == Luks2Volume(
         name="data", size_bytes=64 << 20, key=DATA_KEY, is_sealed=is_sealed
     )
     assert isinstance(volume, MadeElsewhere)
-    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
     beyond = text.replace("67108864", str(PAYLOAD_OFFSET + BLOCK_BYTES), 1)
     assert parse_pod_manifest(beyond).volume("data").size_bytes == PAYLOAD_OFFSET + BLOCK_BYTES
     with pytest.raises(FormatError) as caught:
@@ -92,6 +104,18 @@ def test_pod_manifest_pins_a_verity_volume() -> None:
     assert volume.name == "model"
     assert (volume.verity.root_hash.hex(), volume.verity.salt.hex()) == ("ab" * 32, "cd" * 32)
     assert volume.verity.data_bytes == 2032 * 4096
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+
+
+def test_volume_of_each_kind_crosses_a_process_boundary_as_what_it_is() -> None:
+    manifest = parse_pod_manifest(FULL_POD + VERITY + OTHERS)
+    assert [type(volume) for volume in manifest.volumes] == [
+        ScratchVolume,
+        PersistentVolume,
+        VerityVolume,
+        TmpfsVolume,
+        Luks2Volume,
+    ]
     assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
 
 
