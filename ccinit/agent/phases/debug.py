@@ -22,9 +22,9 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.boot.directories import make_directory
-from ccinit.errors import CcinitError, ConfigError, VerificationError, as_known
+from ccinit.errors import CcinitError, ChildError, ConfigError, VerificationError, as_known
 from ccinit.formats.disk.verity import VerityParameters
-from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS, DebugGrant
 from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
@@ -85,6 +85,7 @@ class DebugBoundary:
         Raises:
             ConfigError: `debug.tools`, `debug.not_allowed`; nothing has changed.
             VerificationError, FormatError, PeerError, DeadlineError: `debug.…`, `kbs.…`, likewise.
+            ChildError: likewise; `child.protocol`, the grant that came is not one for now.
             CcinitError: the boundary could not be measured; or a step behind it failed, and the
                 guest ends.
         """
@@ -118,7 +119,10 @@ class DebugBoundary:
                 "and ccinit.toml does not say debug.allowed = true",
             )
         grant, now_s = await request_debug_grant(self._guest, self._configured)
-        ends_at = boottime() + grant.expires_s - now_s
+        left = grant.expires_s - now_s
+        if not 0 < left <= MAX_GRANT_SECONDS:  # its child has verified that
+            raise ChildError("child.protocol", f"a grant for {left} s more")
+        ends_at = boottime() + left
         if grant.tools_root != config.debug_tools.root_hash:
             raise VerificationError("debug.tools_root", "the grant names other tools than declared")
         return _Permitted(grant=grant, tools=config.debug_tools, disk=disk, ends_at=ends_at)

@@ -14,7 +14,7 @@ from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS, DebugGrant
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.planes.host_rpc import Phase, StateFlag
 from ccinit.formats.pod.resources import tls_identity_uri
@@ -204,6 +204,9 @@ def test_guest_ends_with_the_grant_even_if_the_pod_does_not(bench: Bench) -> Non
         (VerificationError("debug.evidence_key", "forged"), "debug.evidence_key"),
         (VerificationError("debug.expired", "old"), "debug.expired"),
         (replace(GRANT, tools_root=RootHash(b"\xac" * 32)), "debug.tools_root"),
+        (replace(GRANT, expires_s=NOW), "child.protocol"),
+        (replace(GRANT, expires_s=NOW + MAX_GRANT_SECONDS + 1), "child.protocol"),
+        (replace(GRANT, expires_s=(1 << 64) - 1), "child.protocol"),
     ],
 )
 def test_refused_or_forged_grant_changes_nothing(
