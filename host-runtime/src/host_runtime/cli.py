@@ -240,14 +240,18 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
     add = command.add_argument
     match name:
         case "wait":
-            add("sequence", type=whole_number(0, _U32), help="that of the state that you know")
+            add(
+                "sequence",
+                type=whole_number(0, _U32),
+                help="number of the last known state, as `state` prints it",
+            )
             most = MAX_WAIT_MS / 1000
             add("--seconds", type=seconds(0, most), default=most, metavar="SECONDS",
                 help="at most 60, the default")  # fmt: skip
         case "offer_network":
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
             add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
-                help="that it is to have")  # fmt: skip
+                help="address for the guest, with the length of its prefix")  # fmt: skip
             add("--gateway", type=parse_address, required=True, help="address of the router")
             add("--mtu", type=whole_number(0, _U16), default=1500,
                 help="of the interface (default: 1500)")  # fmt: skip

@@ -90,11 +90,11 @@ def _add_image(image: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--output",
         type=Path,
-        help="folder for what is published, where an earlier build is replaced (default:"
-        " build/image, a project's in the project)",
+        help="folder for the files to publish; an earlier build there is replaced (default:"
+        " build/image; for a project, within the project)",
     )
     image.add_argument(
-        "--release", action="store_true", help="refuse packages that are not the locked ones"
+        "--release", action="store_true", help="refuse packages that differ from the lock file"
     )
     image.add_argument(
         "--builder-key",

@@ -31,7 +31,7 @@ def add_parser(subparsers: Subparsers) -> None:
     commands = add_group(
         subparsers,
         "admin",
-        "Let someone administer the KBS over the network, as nobody may at first.",
+        "Manage who may administer the KBS over the network; at first nobody may.",
     )
     summary = "Make an administrator's key: write the private part, register the public one."
     new_key = add_command(commands, "new-key", summary)
@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     new_key.add_argument(
         "--name",
         default="admin",
-        help="of the administrator in the audit log (default: %(default)s)",
+        help="name of the administrator in the audit log (default: %(default)s)",
     )
     new_key.set_defaults(func=_new_key)
 

@@ -23,12 +23,12 @@ def add_parser(subparsers: Subparsers) -> None:
     show = add_command(commands, "show", summary)
     add_state(show)
     show.add_argument(
-        "--session", metavar="LABEL", help="only this session (the label that refusals quote)"
+        "--session", metavar="LABEL", help="print only this session (refusals quote its label)"
     )
     form = show.add_mutually_exclusive_group()
-    form.add_argument("--all", action="store_true", help="with claims that hold, too")
+    form.add_argument("--all", action="store_true", help="print claims that hold, too")
     form.add_argument(
-        "--json", action="store_true", help="print the records as the log has them, one a line"
+        "--json", action="store_true", help="print the log's own records, one per line"
     )
     show.set_defaults(func=_show)
 

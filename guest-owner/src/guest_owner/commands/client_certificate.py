@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     group = add_group(subparsers, "owner-identity", "Make a guest's TLS identity to store.")
     summary = "Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
     new = add_command(group, "new", summary)
-    new.add_argument("pod", help="name of the pod manifest, which clients expect")
+    new.add_argument("pod", help="name in the pod manifest: the name that clients expect")
     _add_output(new, _GUEST_DAYS)
     new.set_defaults(func=_new_identity)
 
@@ -67,7 +67,7 @@ def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="where key and certificate go, PEM; must not exist",
+        help="file for key and certificate, PEM; must not exist",
     )
     add_state(parser)
 

@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     tools.add_argument("file", type=Path, metavar="FILE", help="ccinit-debug-tools.json")
     tools.set_defaults(func=_tools)
 
-    summary = "Have the KBS grant debug to guests of a pod, each for its own session, for a while."
+    summary = "Let the KBS grant debug to guests of a pod for a while, each for its own session."
     grant = add_command(commands, "grant", summary)
     add_state(grant)
     grant.add_argument("pod", metavar="POD", help="name of the pod")
@@ -56,13 +56,15 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_terms(grant)
     grant.set_defaults(func=_grant)
 
-    summary = "Grant debug to one guest, have it open, and run a program of the tools: a shell."
+    summary = "Grant debug to one guest, open it there, and run a program of the tools (a shell)."
     opening = add_command(commands, "open", summary)
     opening.add_argument("-i", "--stdin", action="store_true", help="send standard input")
-    opening.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    opening.add_argument("-t", "--tty", action="store_true", help="run it on a terminal (with -i)")
     which = opening.add_mutually_exclusive_group(required=True)
     which.add_argument("--tools", type=Path, metavar="FILE", help=_TOOLS_HELP)
-    which.add_argument("--granted", action="store_true", help="`debug grant` was done elsewhere")
+    which.add_argument(
+        "--granted", action="store_true", help="make no grant: `debug grant` was run elsewhere"
+    )
     _add_terms(opening)
     add_endpoint(opening)
     opening.add_argument(
@@ -82,7 +84,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-pod",
         action="store_true",
-        help="let the pod go on, with its secrets in reach of whoever debugs",
+        help="let the pod go on; whoever debugs can then reach its secrets",
     )
 
 

@@ -36,14 +36,14 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the five commands."""
     parser = add_command(subparsers, "exec", "Run a program in a container; ends with its status.")
     parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
-    parser.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    parser.add_argument("-t", "--tty", action="store_true", help="run it on a terminal (with -i)")
     add_endpoint(parser)
     parser.add_argument("container", help="its name in pod.toml; @debug where debug is open")
     parser.add_argument(
         "args",
         nargs=argparse.REMAINDER,
         metavar="PROGRAM …",
-        help="by its absolute path, and its arguments",
+        help="absolute path of the program, and its arguments",
     )
     parser.set_defaults(func=_exec)
 
@@ -56,8 +56,8 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
     parser = add_command(subparsers, "cp", summary)
     add_endpoint(parser)
-    parser.add_argument("source", help="CONTAINER:PATH, or a file here")
-    parser.add_argument("target", help="the other of both")
+    parser.add_argument("source", help="what to copy: CONTAINER:PATH, or a local file")
+    parser.add_argument("target", help="where to: a local file, or CONTAINER:PATH")
     parser.set_defaults(func=_copy)
 
     parser = add_command(subparsers, "signal", "Send a signal to a container's first process.")
@@ -66,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
     parser.set_defaults(func=_signal)
 
-    summary = "Have the guest replace its secret files by what the KBS holds now."
+    summary = "Make the guest replace its secret files with what the KBS holds now."
     parser = add_command(subparsers, "rotate", summary)
     add_endpoint(parser)
     parser.add_argument(

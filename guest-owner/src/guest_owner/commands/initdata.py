@@ -69,13 +69,13 @@ def add_parser(subparsers: Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="document to write and register; a file that is there is replaced",
+        help="document to write and register; an existing file is replaced",
     )
     make.add_argument(
         "--disk-image",
         type=Path,
         metavar="FILE",
-        help="also write the block device image for it, likewise",
+        help="also write its block device image; an existing file is replaced",
     )
     make.add_argument(
         "--platform",

@@ -81,7 +81,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="as for init; may be given more than once (default: the names of the present one)",
+        help="as for `kbs init`; may be given more than once (default: the present names)",
     )
     renew.set_defaults(func=_renew)
 

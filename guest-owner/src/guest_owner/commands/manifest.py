@@ -49,7 +49,9 @@ def add_parser(subparsers: Subparsers) -> None:
     source.add_argument("--image", metavar="IMAGE", help="HOST/REPOSITORY@sha256:…")
     source.add_argument("--kubernetes", type=Path, metavar="FILE", help="a Pod in YAML")
     init.add_argument(
-        "--name", default="pod", help="of an image's pod and container (default: pod)"
+        "--name",
+        default="pod",
+        help="with --image: name of the pod and its container (default: pod)",
     )
     init.add_argument(
         "--ca", type=Path, required=True, metavar="FILE", help="roots of the registry, PEM"
@@ -59,18 +61,18 @@ def add_parser(subparsers: Subparsers) -> None:
         type=whole_number(0, _MAX_SCRATCH_MIB),
         default=1024,
         metavar="N",
-        help="scratch disk (default: 1024); 0 is none: images and what is written are in memory",
+        help="size of the scratch disk (default: 1024); 0: no disk, the pod runs from memory",
     )
     init.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
-        help="pod.toml; one that is there is replaced",
+        help="pod.toml to write; an existing one is replaced",
     )
     init.set_defaults(func=_init)
 
-    summary = "Say what a guest would refuse of a pod.toml, now or later."
+    summary = "Say what in a pod.toml a guest would refuse, at its start or later."
     check = add_command(commands, "check", summary)
     _add_files(check, config_required=False)
     check.set_defaults(func=_check)

@@ -34,18 +34,18 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the four commands."""
     summary = "Print recent output of the containers, of crun and of the kernel."
     logs = _add(subparsers, "logs", summary, _logs)
-    logs.add_argument("--container", default="", metavar="NAME", help="only this one's output")
+    logs.add_argument(
+        "--container", default="", metavar="NAME", help="print only this container's output"
+    )
     events = _add(subparsers, "events", "Print recent events of the guest itself.", _events)
     for parser in (logs, events):
-        parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
+        parser.add_argument("-f", "--follow", action="store_true", help="keep printing new entries")
         number = whole_number(0, _MAX_NUMBER)
-        since = "first entry; --json has each one's as `sequence`"
+        since = "number of the first entry to print; --json shows it as `sequence`"
         parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help=since)
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
-    attest = _add(
-        subparsers, "attest", "Have the guest prove what it is now, and judge the proof.", _attest
-    )
+    attest = _add(subparsers, "attest", "Ask the guest for fresh evidence, and judge it.", _attest)
     attest.add_argument(
         "--evidence-only", action="store_true", help="print the evidence and judge nothing"
     )

@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
     remove = add_command(commands, "remove", "Remove one rule; the file's comments stay.")
     add_state(remove)
     remove.add_argument(
-        "number", type=int, metavar="NUMBER", help="of the rule, as `policy list` prints it"
+        "number", type=int, metavar="NUMBER", help="number of the rule, as `policy list` prints it"
     )
     remove.set_defaults(func=_remove)
 
@@ -65,7 +65,7 @@ def _add_allow(commands: Subparsers) -> None:
         "--profile",
         choices=[profile.value for profile in Profile],
         default=Profile.PROD.value,
-        help="of the reference values (default: %(default)s)",
+        help="profile of the reference values (default: %(default)s)",
     )
     allow.add_argument(
         "--device",

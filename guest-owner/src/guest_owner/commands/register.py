@@ -74,10 +74,10 @@ def add_parser(subparsers: Subparsers) -> None:
     root.add_argument(
         "--platform", required=True, choices=[tee.value for tee in VENDOR_PLATFORMS], help="the TEE"
     )
-    _add_name(root, "made of the certificates' digest")
+    _add_name(root, "from the certificates' digest")
     root.set_defaults(func=_root)
 
-    summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
+    summary = "Set requirements for a TEE: its firmware, and what its host may do with a guest."
     requirements = add_command(commands, "requirements", summary)
     _add_file(requirements, "TOML file, as below")
     explain_form(requirements, requirements_module, tdx_requirements_module)
@@ -100,12 +100,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _add_resource(commands: Subparsers) -> None:
-    summary = "Keep a resource for guests that the policy allows it to."
+    summary = "Store a resource for the guests to which the policy allows it."
     resource = add_command(commands, "resource", summary)
     resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
     _add_file(resource, "content; '-' reads standard input")
     resource.add_argument(
-        "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the content is for"
+        "--kind",
+        choices=[kind.value for kind in EnvelopeKind],
+        help="kind of resource: what the guest uses it for",
     )
     resource.add_argument(
         "--envelope",
@@ -121,7 +123,7 @@ def _add_resource(commands: Subparsers) -> None:
 
 
 def _add_issuer(commands: Subparsers) -> None:
-    summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
+    summary = "Trust another Verifier: its tokens, and what these must say of a TEE."
     issuer = add_command(commands, "issuer", summary)
     _add_file(issuer, "TOML file, as below")
     explain_form(issuer, issuer_module)
@@ -130,9 +132,9 @@ def _add_issuer(commands: Subparsers) -> None:
         required=True,
         type=Path,
         metavar="JWKS",
-        help="the keys by which it signs, as it publishes them (JSON)",
+        help="its public signing keys, as it publishes them (JSON)",
     )
-    _add_name(issuer, "the file's, without its ending")
+    _add_name(issuer, "the file's name without its ending")
     issuer.set_defaults(func=_issuer)
 
 
@@ -141,7 +143,9 @@ def _add_image_policy(commands: Subparsers) -> None:
     policy = add_command(commands, "image-policy", summary)
     policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
     _add_file(policy, "policy.json, as podman and skopeo read it")
-    policy.add_argument("--envelope", action="store_true", help="as for a resource")
+    policy.add_argument(
+        "--envelope", action="store_true", help="store it in an envelope, as for a resource"
+    )
     policy.set_defaults(func=_image_policy)
 
 

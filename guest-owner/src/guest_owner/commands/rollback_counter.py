@@ -20,14 +20,14 @@ def add_parser(commands: Subparsers) -> None:
     summary = "Count the openings of a volume, so that its guest notices an old disk."
     counter = add_command(commands, "rollback-counter", summary)
     add_state(counter)
-    counter.add_argument("pod", metavar="POD", help="name in pod.toml")
+    counter.add_argument("pod", metavar="POD", help="name of the pod, as in pod.toml")
     counter.add_argument("volume", metavar="VOLUME", help='with rollback = "kbs-counter"')
     counter.add_argument(
         "--value",
         type=whole_number(0, MAX_INTEGER - 1),
         metavar="N",
-        help="go on from N, whatever it is at: accept the backup of which a guest said so "
-        "(default: begin to count)",
+        help="set the counter to N, whatever it is at now, to accept a backup: a guest that "
+        "refuses the backup names its number (default: start a new counter)",
     )
     counter.set_defaults(func=_register)
 

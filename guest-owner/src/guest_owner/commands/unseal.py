@@ -58,8 +58,8 @@ def add_parser(subparsers: Subparsers) -> None:
         type=Path,
         default=Path(state) if state else None,
         metavar="DIR",
-        help="state of the KBS whose registrations say who wrote the log "
-        f"(default: ${STATE_VARIABLE}; without it nobody checks that)",
+        help="state of the KBS, whose registrations show who wrote the log "
+        f"(default: ${STATE_VARIABLE}; without it that is not checked)",
     )
     parser.add_argument(
         "--kind",

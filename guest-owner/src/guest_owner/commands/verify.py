@@ -63,14 +63,16 @@ def add_parser(subparsers: Subparsers) -> None:
         help="platform of the evidence (default: %(default)s)",
     )
     parser.add_argument(
-        "--report-data", metavar="HEX", help="with evidence alone: what it has to carry"
+        "--report-data",
+        metavar="HEX",
+        help="with evidence alone: the report data that it must carry",
     )
     parser.add_argument(
         "--device",
         action="append",
         default=[],
         metavar="NAME",
-        help="device beside the platform that may vouch, too (default: those that the policy "
+        help="attesting device to accept besides the platform (default: those that the policy "
         "names, if the state directory is trusted); may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -39,7 +39,9 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Seal the header of a LUKS2 volume that was made elsewhere."
     seal = add_command(commands, "seal-header", summary)
     seal.add_argument("disk", type=Path, metavar="DISK", help="the volume, a device or a file")
-    seal.add_argument("key", type=Path, metavar="KEY", help="its passphrase: a volume key")
+    seal.add_argument(
+        "key", type=Path, metavar="KEY", help="file of the volume key that is its passphrase"
+    )
     seal.add_argument("--pod", required=True, help="name of the pod that will open it")
     seal.add_argument("--volume", required=True, help="name of the volume in that pod")
     seal.set_defaults(func=_seal)

@@ -114,7 +114,7 @@ def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds(0, _YEAR_SECONDS),
         default=120.0,
         metavar="SECONDS",
-        help="end a guest that has not said hello by then; 0: do not wait, and never call it "
+        help="end a guest that has not said hello after so long; 0: do not wait, and never call it "
         "(default: 120)",
     )
     add(
@@ -140,28 +140,28 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
         "--network",
         choices=("none", "restricted", "open", "pod"),
         default="none",
-        help="open: QEMU's user network; restricted: of it the forwards only; pod: the interface "
-        "of the network namespace that this runs in, which the guest takes over (default: none)",
+        help="open: QEMU's user network; restricted: only its forwards; pod: the "
+        "interface of the network namespace that this runs in (default: none)",
     )
     add(
         "--forward",
         action="append",
         default=[],
         metavar="HOST:GUEST",
-        help="a TCP port of 127.0.0.1 leads to one of the guest; repeatable",
+        help="forward TCP port HOST of 127.0.0.1 to port GUEST of the guest; repeatable",
     )
     add(
         "--vsock",
         choices=("user", "kernel", "auto"),
         default="user",
-        help="whose vsock: user: our own device, the only one whose bytes are captured (default); "
-        "kernel: /dev/vhost-vsock; auto: that where it works",
+        help="vsock device. user: our own, the only one whose bytes are captured (default); "
+        "kernel: /dev/vhost-vsock; auto: kernel where that works, else user",
     )
     add(
         "--discard-output",
         action="store_true",
         help="keep nothing of what the guest writes to consoles, vsock and network; "
-        "what is kept has no limit",
+        "without this option these files grow without limit",
     )
     add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
     add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")

@@ -62,7 +62,11 @@ def add_tee(parser: argparse.ArgumentParser) -> None:
     add("--id-block", type=Path, metavar="FILE", help="snp: ID block, 96 bytes; with --id-auth")
     add("--id-auth", type=Path, metavar="FILE", help="snp: its keys and signatures, 4096 bytes")
     add("--author-key", action="store_true", help="snp: --id-auth has an author's key")
-    add("--print", action="store_true", help="print QEMU's command, a word a line; start nothing")
+    add(
+        "--print",
+        action="store_true",
+        help="print QEMU's command, one word per line, and start nothing",
+    )
 
 
 def choose_tee(options: argparse.Namespace) -> SnpGuest | TdxGuest | None:

@@ -36,19 +36,19 @@ _DISTRIBUTION: Final = "ccinit-host-runtime"
 _RUN: Final = "/run"
 _NOT_FOR_OTHERS: Final = 0o022  # to write: folders above --root, too, whatever umask engines have
 
-_UNTRIED: Final = "what a pod makes of a machine that stands still was not tried"
-_NO_COPY: Final = "a guest's memory cannot be saved: only it has the keys"
+_UNTRIED: Final = "nobody has tried how a pod behaves after its machine was paused"
+_NO_COPY: Final = "a guest's memory cannot be saved: only the guest has its keys"
 REFUSED: Final[Mapping[str, str]] = {
     "exec": "the host has no way to run commands in a guest; its owner has `guest-owner exec`",
-    "update": "what a guest has is fixed when it boots",
+    "update": "a guest's resources are fixed when it boots",
     "pause": _UNTRIED,
     "resume": _UNTRIED,
-    "events": "the host learns no counter of a guest",
+    "events": "the host learns no statistics of a guest",
     "checkpoint": _NO_COPY,
     "restore": _NO_COPY,
     "run": "engines call `create` and `start`; by hand, `host-runtime boot` stays until the end",
-    "list": "an engine knows its containers; `state` tells of one",
-    "spec": "a bundle is its engine's; the guest's pod is the one of the document",
+    "list": "an engine knows its containers; `state` prints the state of one",
+    "spec": "the engine makes the bundle; the measured document has the guest's pod",
     "features": "no feature of Linux containers has an effect",
 }
 """Commands of other runtimes, and why there is nothing like them."""
@@ -198,9 +198,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _log_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--log", type=Path, help="file to which errors go, too")
+    parser.add_argument("--log", type=Path, help="also write errors to this file")
     parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="of that file"
+        "--log-format", choices=("text", "json"), default="text", help="format of the file of --log"
     )
     return parser
 
@@ -219,9 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", type=Path, default=_default_root(), help="folder of the containers' state")
     add("-v", "--version", action="version", version=_version())
     for option in ("--debug", "--systemd-cgroup"):
-        add(option, action="store_true", help="taken, without effect")
+        add(option, action="store_true", help="accepted, but has no effect")
     for option in ("--cgroup-manager", "--rootless", "--criu", "--log-level"):
-        add(option, help="taken, without effect")
+        add(option, help="accepted, but has no effect")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_create(_add(commands, "create", "Boot the guest that a bundle asks for.", _create))
     _add(commands, "start", "Let its pod start.", _start)
@@ -235,20 +235,30 @@ def _parser() -> argparse.ArgumentParser:
         help="name or number (default: TERM)",
     )
     kill.add_argument(
-        "-a", "--all", action="store_true", help="KILL of what has ended already is no error"
+        "-a",
+        "--all",
+        action="store_true",
+        help="with KILL: no error if the container has already ended",
     )
-    ps = _add(commands, "ps", "Print the host's process of a guest; its own are not known.", _ps)
+    ps = _add(
+        commands,
+        "ps",
+        "Print the host process of a guest; processes within the guest are not known.",
+        _ps,
+    )
     ps.add_argument(
         "-f", "--format", choices=("table", "json"), default="table", help="default: table"
     )
     delete = _add(commands, "delete", "Remove a container that has ended.", _delete)
-    delete.add_argument("-f", "--force", action="store_true", help="end it if it has not")
+    delete.add_argument(
+        "-f", "--force", action="store_true", help="kill it first, if it still runs"
+    )
     for name, reason in REFUSED.items():
         # With another prefix, whatever stands behind the name is read and not judged.
         refused = commands.add_parser(
             name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
         )
-        refused.add_argument("words", nargs="*", help="taken unread")
+        refused.add_argument("words", nargs="*", help="accepted, but not read")
         refused.set_defaults(func=_update if name == "update" else _refuse, name=name)
     return parser
 
@@ -271,7 +281,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     add("--pid-file", type=Path, help="file for the id of the process that is the guest's life")
     add("--console-socket", type=Path, help="refused: a guest has no terminal")
     for option in ("--no-pivot", "--no-new-keyring"):
-        add(option, action="store_true", help="taken, without effect")
+        add(option, action="store_true", help="accepted, but has no effect")
     add("--preserve-fds", type=int, metavar="N", help="refused, unless 0")
 
 

@@ -18,7 +18,7 @@ from measured_boot.published.reference_values import profile_of
 
 def add_explain(commands: Subparsers) -> None:
     """Add `explain`."""
-    summary = "Show who measures what of an image into which register."
+    summary = "Show which register has what of an image, and who measures it."
     parser = add_command(commands, "explain", summary)
     parser.add_argument("image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)

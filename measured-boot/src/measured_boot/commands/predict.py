@@ -72,9 +72,9 @@ def add_predict(commands: Subparsers) -> None:
     add(
         "--profile",
         choices=[member.value for member in Profile],
-        help="refuse an image of another one (default: as it is)",
+        help="refuse an image of another profile (default: accept any)",
     )
-    add("--name", help="of the reference values (default: the image's file name)")
+    add("--name", help="name of the reference values (default: the image's file name)")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print what --output writes")
     shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")
@@ -126,7 +126,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--variables",
         type=Path,
         metavar="FILE",
-        help="SVSM: firmware's variables in between; their size counts",
+        help="SVSM: file of the variables that lie between firmware and SVSM; only its size counts",
     )
 
 

@@ -159,7 +159,9 @@ def _add_push(commands: Subparsers) -> None:
 
 def _add_locations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help=_LOCATION)
-    parser.add_argument("target", help="the same forms; a directory must not exist")
+    parser.add_argument(
+        "target", help="in the same forms as the source; a directory must not exist yet"
+    )
     _add_registry(parser)
 
 
@@ -193,7 +195,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="folder for keys, policy and image.toml; a key that is there is used, the others are"
+        help="folder for keys, policy and image.toml; an existing key is used, other files are"
         " replaced",
     )
 
