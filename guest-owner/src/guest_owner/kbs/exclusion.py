@@ -40,7 +40,9 @@ def require_state(root: Path) -> None:
         detail = f"{root} does not exist; make it with `guest-owner kbs init`"
         raise ConfigError("state.missing", detail)
     if not stat.S_ISDIR(mode):
-        raise ConfigError("state.directory", f"{root} is no directory, as a KBS's state is")
+        raise ConfigError(
+            "state.directory", f"{root} is not a directory; the state of a KBS is one"
+        )
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def held_alone(directory: Path, why: str) -> Iterator[None]:
     descriptor = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if not _try_lock(descriptor, directory):
-            raise ConfigError("state.held", f"cannot have {directory} alone: {why}")
+            raise ConfigError("state.held", f"cannot lock {directory}: {why}")
         yield
     finally:
         os.close(descriptor)

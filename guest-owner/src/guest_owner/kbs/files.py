@@ -117,7 +117,9 @@ def write_all_atomically(
 
 def _require_place(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ConfigError("state.place", f"{path} is a link, or no file: name a file, or a new one")
+        raise ConfigError(
+            "state.place", f"{path} is a link or not a regular file: name another path"
+        )
 
 
 def _create(path: Path, mode: int) -> int:

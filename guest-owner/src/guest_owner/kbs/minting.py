@@ -87,7 +87,7 @@ def mint_debug_grant(order: DebugOrder, session_key: PublicJwk, now_s: float) ->
         VerificationError: `mint.expired`, the order has ended.
     """
     if order.expires_s <= now_s:
-        raise VerificationError("mint.expired", "the order for debug grants has ended")
+        raise VerificationError("mint.expired", "the time that `debug grant` gave is over")
     return encode_debug_grant(
         DebugGrant(
             evidence_key=session_key.thumbprint(),

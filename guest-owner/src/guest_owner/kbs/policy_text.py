@@ -50,7 +50,8 @@ def remove_rule(text: str, number: int) -> str:
     lines = text.splitlines(keepends=True)
     headers = [index for index, line in enumerate(lines) if _HEADER.fullmatch(line.rstrip("\n"))]
     if len(headers) != len(rules):
-        raise FormatError("policy.edit", "the file is not one [[rule]] after the other; edit it")
+        why = "not every rule begins with a [[rule]] line of its own; edit the file by hand"
+        raise FormatError("policy.edit", why)
     start = headers[number - 1]
     end = headers[number] if number < len(headers) else len(lines)
     while number < len(headers) and lines[end - 1].lstrip().startswith("#"):
@@ -61,5 +62,7 @@ def remove_rule(text: str, number: int) -> str:
 
 def _checked(text: str, expected: Policy) -> str:
     if parse_policy(text.encode()) != expected:
-        raise FormatError("policy.edit", "the edit would change other rules; edit the file")
+        raise FormatError(
+            "policy.edit", "this would change other rules, too; edit the file by hand"
+        )
     return text

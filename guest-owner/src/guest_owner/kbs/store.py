@@ -369,7 +369,9 @@ class Store:
         """
         document = self.read_initdata(initdata_name)
         if sha256_digest(document) != digest:  # since the guest was found to be registered
-            raise VerificationError("initdata.replaced", f"{initdata_name} is another by now")
+            raise VerificationError(
+                "initdata.replaced", f"{initdata_name} names another document now"
+            )
         return read_pod_name(document)
 
     def read_initdata(self, name: str) -> bytes:

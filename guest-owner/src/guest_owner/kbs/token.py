@@ -141,7 +141,7 @@ class TokenSigner:
             raise VerificationError("token.expired", "the token has expired")
         # Made while our clock was ahead: its end would be as far away as the clock was wrong.
         if not isinstance(issued, int) or issued > now + _CLOCK_STEP_SECONDS:
-            raise VerificationError("token.issued", "the token was made later than it is now")
+            raise VerificationError("token.issued", "the token's time of issue is in the future")
         with Fields(claims.get("ccinit"), "token.ccinit") as fields:
             if not fields.has("basis"):
                 raise FormatError("token.ccinit.basis", "missing")

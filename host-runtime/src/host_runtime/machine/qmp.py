@@ -69,7 +69,7 @@ class QmpClient:
             if "return" in message:
                 result = message["return"]
                 return result if isinstance(result, dict) else {"value": result}
-        raise DeadlineError("qmp.silent", f"QEMU said much, but nothing about {command}")
+        raise DeadlineError("qmp.silent", f"QEMU sent many messages, but no answer to {command}")
 
     def next_event(self, seconds: float) -> QmpEvent | None:
         """Return the next event, or None once QEMU has closed the connection.

@@ -175,5 +175,5 @@ def _allowed_path(text: str, name: Choice, allow: Allowance) -> Path:
     if not _PATH.fullmatch(text) or ".." in path.parts:
         raise FormatError(f"annotation.{name}", f"{text!r:.80} is no plain absolute path")
     if not any(path.is_relative_to(folder) for folder in allow.folders):
-        raise ConfigError("annotation.folder", f"{path} is below no folder that is allowed")
+        raise ConfigError("annotation.folder", f"{path} is not below one of [allow].folders")
     return path

@@ -37,7 +37,7 @@ class Creator:
         """
         self._tell({READY: True})
         if not self._connection.recv(len(GO)):
-            raise ChildError("create.ended", "nobody has written down that the guest runs")
+            raise ChildError("create.ended", "`create` did not record that the guest runs")
         self._connection.close()
 
     def refuse(self, error: CcinitError | OSError) -> None:

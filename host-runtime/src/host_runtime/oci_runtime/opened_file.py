@@ -86,6 +86,9 @@ def name_descriptors(text: str) -> str:
 def _require_allowed(descriptor: int, path: Path, folders: Sequence[Path]) -> None:
     real = descriptor_path(descriptor).readlink()
     if not any(real.is_relative_to(folder.resolve()) for folder in folders):
-        raise ConfigError("annotation.folder", f"{path} leads to {real}, out of what is allowed")
+        raise ConfigError(
+            "annotation.folder",
+            f"{path} leads to {real}, which is not below one of [allow].folders",
+        )
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise ConfigError("annotation.file", f"{real} is no regular file")

@@ -62,7 +62,7 @@ def test_store_without_a_directory_says_how_to_make_one(tmp_path: Path) -> None:
     assert caught.value.reason == "state.missing"
     assert "kbs init" in caught.value.detail
     (tmp_path / "file").touch()
-    with pytest.raises(CcinitError, match="is no directory") as caught:
+    with pytest.raises(CcinitError, match="is not a directory") as caught:
         Store(tmp_path / "file")
     assert caught.value.reason == "state.directory"
 

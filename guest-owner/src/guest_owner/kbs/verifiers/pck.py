@@ -122,7 +122,7 @@ def check_registrable(data: bytes) -> None:
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         is_authority = False
     if not is_authority:
-        raise FormatError("root.kind", "not an authority's: Intel SGX Root CA is what is expected")
+        raise FormatError("root.kind", "not an authority's certificate: expected Intel SGX Root CA")
 
 
 def read_platform(certificate: x509.Certificate) -> PckPlatform:
