@@ -105,9 +105,7 @@ def _add_resource(commands: Subparsers) -> None:
     resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
     _add_file(resource, "content; '-' reads standard input")
     resource.add_argument(
-        "--kind",
-        choices=[kind.value for kind in EnvelopeKind],
-        help="kind of resource: what the guest uses it for",
+        "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the guest uses it for"
     )
     resource.add_argument(
         "--envelope",
@@ -143,9 +141,7 @@ def _add_image_policy(commands: Subparsers) -> None:
     policy = add_command(commands, "image-policy", summary)
     policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
     _add_file(policy, "policy.json, as podman and skopeo read it")
-    policy.add_argument(
-        "--envelope", action="store_true", help="store it in an envelope, as for a resource"
-    )
+    policy.add_argument("--envelope", action="store_true", help="store it in an envelope")
     policy.set_defaults(func=_image_policy)
 
 

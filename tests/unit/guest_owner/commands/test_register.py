@@ -136,7 +136,7 @@ INTEL = FakePck()
         ("snp", Chain().ark, INTEL.root_certificate, "not AMD's ARK or ASK"),
         ("svsm", Chain().leaf, Chain(leaf_name="SEV-VLEK").leaf, "nor a chip's VCEK [root.kind]"),
         ("az-snp-vtpm", Chain().ask, host_key_document(0), "not AMD's ARK or ASK"),
-        ("tdx", INTEL.root_certificate, Chain().leaf, "not an authority's: Intel SGX Root CA"),
+        ("tdx", INTEL.root_certificate, Chain().leaf, "not an authority's certificate"),
         ("az-tdx-vtpm", INTEL.root_certificate, Chain().ark, "not an authority's"),
         ("se", host_key_document(0), Chain().ark, "[se.host_key]"),
     ],
