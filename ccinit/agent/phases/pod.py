@@ -10,17 +10,15 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.images import Pulled
 from ccinit.agent.phases.memory_store import count_used
-from ccinit.agent.phases.network import RESOLVER_FILE
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.phases.workloads import Workloads, write_pod_files
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
-from ccinit.boot.directories import make_directory, write_file
+from ccinit.boot.directories import make_directory
 from ccinit.boot.network_offer import NetworkPlan
-from ccinit.errors import CcinitError, ChildError, FormatError
-from ccinit.formats.pod.container import Container, ContainerKind
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.pod.order import StartOrder, plan_start_order
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
@@ -28,20 +26,14 @@ from ccinit.kernel.clock import boottime
 from ccinit.run.container import ContainerState
 from ccinit.run.crun import OPERATION_SECONDS, Crun
 from ccinit.run.exit_code import ContainerEnd, choose_exit_code
-from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount
 from ccinit.run.supervisor import Supervisor
 from ccinit.run.users import Identity, UserRequest
-from ccinit.run.workload import Sinks, Workload
-from ccinit.secret import Secret
-from ccinit.values import frozen, replace
+from ccinit.run.workload import Sinks
+from ccinit.values import frozen
 
-_RUN = "/run/ccinit/pod"  # a directory for each container by its name
 _CRUN = "/run/ccinit/crun"
 _SHARED = "/run/ccinit/shared"
-_HOSTS_FILE = "/run/ccinit/hosts"
-_HOSTNAME_FILE = "/run/ccinit/hostname"
 _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
 _CLEAR_SECONDS = STEP_SECONDS + 2 * OPERATION_SECONDS
 """To end a container, beside its grace: a `crun` may be under way, and one deletes."""
@@ -110,13 +102,15 @@ async def start(
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
     images_bytes = count_used(unlocked.store)[0] if unlocked.in_memory else 0
-    _prepare_pod(manifest.name, network.address, images_bytes + unlocked.tags_bytes)
+    write_pod_files(manifest.name, network.address)
+    _limit_memory(kept_bytes=images_bytes + unlocked.tags_bytes)
     log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=log)
     shared = await _share(guest, configured)
+    workloads = Workloads(configured, attested, unlocked, pulled, network, shared)
     supervisors = {
         container.name: Supervisor(
-            _workload(container, shared, configured, attested, unlocked, pulled, network),
+            workloads.make(container),
             crun,
             _sinks(guest, container.name),
             partial(ask_user_child, guest.children),
@@ -223,67 +217,15 @@ class _Grace:
             raise running.failure
 
 
-def _prepare_pod(name: str, address: str, kept_bytes: int) -> None:
-    """Make what all containers see, and limit their memory.
+def _limit_memory(*, kept_bytes: int) -> None:
+    """Limit the memory of all containers together.
 
     What takes `kept_bytes` is in no container's cgroup. Tags are counted as if all were there: a
     limit that holds only until a pod has written much is none, and what came first then would be
     children of the guest, killed in the pod's place.
     """
-    make_directory(_RUN, 0o700)
-    write_file(_HOSTNAME_FILE, f"{name}\n")
-    write_file(_HOSTS_FILE, f"127.0.0.1 localhost\n::1 localhost\n{address} {name}\n")
     most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - kept_bytes
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
-
-
-def _workload(
-    container: Container,
-    shared: SharedNamespaces,
-    configured: Configured,
-    attested: Attested,
-    unlocked: Unlocked,
-    pulled: Pulled,
-    network: NetworkPlan,
-) -> Workload:
-    image = pulled.images[container.image]
-    if container.kind is ContainerKind.INIT:
-        shared = replace(shared, process="")  # its processes end before those of others begin
-    secrets = [one for one in configured.manifest.secrets if one.container == container.name]
-    return Workload(
-        container=container,
-        image=image.config,
-        lowers=tuple(layer.mount_point for layer in reversed(image.layers)),
-        scratch=f"{unlocked.store}/container-{container.name}",
-        run_dir=f"{_RUN}/{container.name}",
-        hostname=configured.manifest.name,
-        address=network.address,
-        cgroup_path=f"/pod/{container.name}",
-        binds=(*_pod_files(), *_volume_binds(container, unlocked)),
-        shared=shared,
-        secret_files=(
-            *(
-                SecretFile(
-                    path=one.file,
-                    mode=one.mode,
-                    content=attested.grants[one.uri].secret,
-                    rotates=one.rotate,
-                )
-                for one in secrets
-                if one.file is not None
-            ),
-            *(  # no secrets, but they come the same way
-                SecretFile(path=one.path, mode=one.mode, content=Secret(one.text.encode()))
-                for one in configured.manifest.files
-                if one.container == container.name
-            ),
-        ),
-        secret_env=tuple(
-            (one.env, _read_variable(one, attested.grants[one.uri].secret))
-            for one in secrets
-            if one.env is not None
-        ),
-    )
 
 
 async def ask_user_child(
@@ -291,39 +233,6 @@ async def ask_user_child(
 ) -> Identity:
     """Have a container's identity found by the child `user`; see `ccinit.run.users.user_job`."""
     return await children.run(Role.USER, request, Identity, seconds=_USER_SECONDS, fds=fds)
-
-
-def _read_variable(secret: PodSecret, content: Secret) -> str:
-    """Return a secret as what a variable can hold.
-
-    Raises:
-        FormatError: `run.env`, it is no text.
-    """
-    try:
-        return content.reveal().decode()
-    except UnicodeDecodeError:  # which holds the secret, so nothing may be raised from it
-        detail = f"{secret.env}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
-    raise FormatError("run.env", detail)
-
-
-def _pod_files() -> tuple[BindMount, ...]:
-    return tuple(
-        BindMount(source=source, target=target, read_only=True)
-        for source, target in (
-            (RESOLVER_FILE, "/etc/resolv.conf"),
-            (_HOSTS_FILE, "/etc/hosts"),
-            (_HOSTNAME_FILE, "/etc/hostname"),
-        )
-    )
-
-
-def _volume_binds(container: Container, unlocked: Unlocked) -> tuple[BindMount, ...]:
-    return tuple(
-        BindMount(
-            source=unlocked.volumes[mount.volume], target=mount.path, read_only=mount.read_only
-        )
-        for mount in container.mounts
-    )
 
 
 def _sinks(guest: Guest, name: str) -> Sinks:

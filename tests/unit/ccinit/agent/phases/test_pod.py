@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ccinit.agent.phases import pod
+from ccinit.agent.phases import pod, workloads
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.pod.container import ContainerKind
-from ccinit.formats.pod.manifest import PodSecret
 from ccinit.formats.pod.order import StartOrder
-from ccinit.formats.pod.places import POD_FILES
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
@@ -23,8 +19,6 @@ from ccinit.run.container import ContainerState, Life
 from ccinit.run.crun import OPERATION_SECONDS
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import _DRAIN_SECONDS
-from ccinit.secret import Secret
-from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER
 
 if TYPE_CHECKING:
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
     from ccinit.formats.tcg.aael import AaelEvent
     from ccinit.run.supervisor import Supervisor
 
-MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}
 ORDER = StartOrder(init=("migrate",), waves=(("db", "cache"), ("web",)))
 NAMES = ("migrate", "db", "cache", "web")
 
@@ -222,71 +215,6 @@ NETWORK = NetworkPlan(
     mac="52:54:00:cc:00:01", address="192.0.2.9", prefix=24, gateway="192.0.2.1",
     gateway_on_link=False, mtu=1500, dns=(),
 )  # fmt: skip
-SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        (ContainerKind.MAIN, SHARED),
-        (ContainerKind.INIT, SharedNamespaces(ipc="/run/ipc", shm="/run/shm")),
-    ],
-)
-def test_init_containers_keep_their_processes_for_themselves(
-    kind: ContainerKind, expected: SharedNamespaces
-) -> None:
-    image = SimpleNamespace(config=None, layers=())
-    made = pod._workload(
-        replace(CONTAINER, kind=kind),
-        SHARED,
-        cast("Configured", SimpleNamespace(manifest=SimpleNamespace(**MANIFEST))),
-        cast("Attested", None),
-        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
-        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
-        NETWORK,
-    )
-    assert made.shared == expected
-    assert (made.hostname, made.address) == ("shop", "192.0.2.9")
-
-
-def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
-    uri = parse_resource_uri("kbs:///ccinit/shop/file-token")
-    secret = PodSecret(container=CONTAINER.name, uri=uri, file=None, mode=0o400, env="TOKEN")
-    image = SimpleNamespace(config=None, layers=())
-    grants = {uri: SimpleNamespace(secret=Secret(content))}
-    manifest = MANIFEST | {"secrets": (secret,)}
-    made = pod._workload(
-        CONTAINER,
-        SHARED,
-        cast("Configured", SimpleNamespace(manifest=SimpleNamespace(**manifest))),
-        cast("Attested", SimpleNamespace(grants=grants)),
-        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
-        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
-        NETWORK,
-    )
-    return made.secret_env
-
-
-def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() -> None:
-    assert variable_of(b"abc") == (("TOKEN", "abc"),)
-    with pytest.raises(FormatError) as refused:
-        variable_of(b"secret\xff")
-    assert refused.value.reason == "run.env"
-    assert "kbs:///ccinit/shop/file-token" in refused.value.detail
-    assert refused.value.__context__ is None
-
-
-def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    written: dict[str, str] = {}
-    monkeypatch.setattr(pod, "make_directory", lambda *_: None)
-    monkeypatch.setattr(pod, "write_file", written.__setitem__)
-    monkeypatch.setattr(pod, "Cgroup", lambda _: SimpleNamespace(set_memory=lambda **_: None))
-    pod._prepare_pod("shop", NETWORK.address, 0)
-    files = {bind.target: written.get(bind.source, "") for bind in pod._pod_files()}
-    assert files["/etc/hostname"] == "shop\n"
-    assert files["/etc/hosts"] == "127.0.0.1 localhost\n::1 localhost\n192.0.2.9 shop\n"
 
 
 def test_pods_limit_leaves_room_for_every_tag_that_its_scratch_will_have(
@@ -300,8 +228,7 @@ def test_pods_limit_leaves_room_for_every_tag_that_its_scratch_will_have(
     def limit(*, most_bytes: int) -> None:
         raise LimitedError(most_bytes)
 
-    monkeypatch.setattr(pod, "make_directory", lambda *_: None)
-    monkeypatch.setattr(pod, "write_file", lambda *_: None)
+    monkeypatch.setattr(pod, "write_pod_files", lambda *_: None)
     monkeypatch.setattr(pod, "read_memory", lambda: {"MemTotal": 1 << 30})
     monkeypatch.setattr(pod, "Cgroup", lambda _: SimpleNamespace(set_memory=limit))
     manifest = SimpleNamespace(name="shop", containers=(CONTAINER,))
@@ -329,8 +256,4 @@ def test_pod_that_shares_nothing_has_no_first_process() -> None:
 def test_no_container_has_the_name_of_a_place_of_the_guests() -> None:
     """Each has a directory by its name, which must not be there before."""
     for place in (pod._CRUN, pod._SHARED):
-        assert not place.startswith(f"{pod._RUN}/")
-
-
-def test_files_of_the_pod_are_where_no_manifest_may_put_anything() -> None:
-    assert {bind.target for bind in pod._pod_files()} == set(POD_FILES)
+        assert not place.startswith(f"{workloads._RUN}/")

@@ -1,0 +1,96 @@
+"""What a container is made of, from what the phases before START have given."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent.phases import workloads
+from ccinit.agent.phases.workloads import Workloads, write_pod_files
+from ccinit.boot.network_offer import NetworkPlan
+from ccinit.errors import FormatError
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.container import Container, ContainerKind
+from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.places import POD_FILES
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.workload import Workload
+from ccinit.secret import Secret
+from ccinit.values import replace
+from tests.fakes.documents.containers import CONTAINER
+
+if TYPE_CHECKING:
+    from ccinit.agent.phases.attestation import Attested
+    from ccinit.agent.phases.configuration import Configured
+    from ccinit.agent.phases.images import Pulled
+    from ccinit.agent.phases.storage import Unlocked
+
+NETWORK = NetworkPlan(
+    mac="52:54:00:cc:00:01", address="192.0.2.9", prefix=24, gateway="192.0.2.1",
+    gateway_on_link=False, mtu=1500, dns=(),
+)  # fmt: skip
+MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}
+SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
+
+
+def make(
+    container: Container, *, grants: object = None, secrets: tuple[PodSecret, ...] = ()
+) -> Workload:
+    image = SimpleNamespace(config=None, layers=())
+    manifest = SimpleNamespace(**MANIFEST | {"secrets": secrets})
+    made = Workloads(
+        cast("Configured", SimpleNamespace(manifest=manifest)),
+        cast("Attested", SimpleNamespace(grants=grants)),
+        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
+        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+        NETWORK,
+        SHARED,
+    )
+    return made.make(container)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (ContainerKind.MAIN, SHARED),
+        (ContainerKind.INIT, SharedNamespaces(ipc="/run/ipc", shm="/run/shm")),
+    ],
+)
+def test_init_containers_keep_their_processes_for_themselves(
+    kind: ContainerKind, expected: SharedNamespaces
+) -> None:
+    made = make(replace(CONTAINER, kind=kind))
+    assert made.shared == expected
+    assert (made.hostname, made.address) == ("shop", "192.0.2.9")
+
+
+def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
+    uri = parse_resource_uri("kbs:///ccinit/shop/file-token")
+    secret = PodSecret(container=CONTAINER.name, uri=uri, file=None, mode=0o400, env="TOKEN")
+    grants = {uri: SimpleNamespace(secret=Secret(content))}
+    return make(CONTAINER, grants=grants, secrets=(secret,)).secret_env
+
+
+def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() -> None:
+    assert variable_of(b"abc") == (("TOKEN", "abc"),)
+    with pytest.raises(FormatError) as refused:
+        variable_of(b"secret\xff")
+    assert refused.value.reason == "run.env"
+    assert "kbs:///ccinit/shop/file-token" in refused.value.detail
+    assert refused.value.__context__ is None
+
+
+def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: dict[str, str] = {}
+    monkeypatch.setattr(workloads, "make_directory", lambda *_: None)
+    monkeypatch.setattr(workloads, "write_file", written.__setitem__)
+    write_pod_files("shop", NETWORK.address)
+    files = {bind.target: written.get(bind.source, "") for bind in make(CONTAINER).binds}
+    assert files["/etc/hostname"] == "shop\n"
+    assert files["/etc/hosts"] == "127.0.0.1 localhost\n::1 localhost\n192.0.2.9 shop\n"
+
+
+def test_files_of_the_pod_are_where_no_manifest_may_put_anything() -> None:
+    assert {bind.target for bind in make(CONTAINER).binds} == set(POD_FILES)
