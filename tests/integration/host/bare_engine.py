@@ -31,11 +31,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass
 class Engine:
-    """Calls the runtime as conmon does: the orphans of `create` are its children."""
+    """Calls the runtime as conmon does: the orphans of `create` are its children.
+
+    `entering` are words before each call's, of a program that puts it into a namespace.
+    """
 
     folder: Path
     sockets: Path
     calls: int = 0
+    entering: tuple[str, ...] = ()
 
     def run(self, *words: str, program: Sequence[str] = ("-m", "host_runtime.oci_runtime")) -> int:
         self.calls += 1
@@ -43,7 +47,7 @@ class Engine:
         # Files, since what `create` leaves behind goes on with them.
         with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
             done = subprocess.run(
-                (sys.executable, *program, *places, *words),
+                (*self.entering, sys.executable, *program, *places, *words),
                 stdout=stdout,
                 stderr=stderr,
                 timeout=60,

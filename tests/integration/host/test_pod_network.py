@@ -132,6 +132,19 @@ def test_where_there_is_no_interface_qemu_has_a_network_of_its_own(engine: Engin
             assert "user,id=net" in words
 
 
+def test_host_keeps_its_interface_if_a_bundle_names_its_namespace(
+    engine: Engine, network: Network
+) -> None:
+    """As Docker's do for `--network host`."""
+    engine.entering = ("nsenter", f"--net={network.pod}")
+    words = Path(f"/proc/{qemu_of(create(engine, network))}/cmdline").read_text()
+    assert "user,id=net" in words
+    assert network.is_answered()
+    engine.entering = ()  # to whom it is a pod's
+    create(engine, network, "b")
+    assert not network.is_answered()
+
+
 def sent_to_guest(network: Network) -> int:
     sent: int = network.links()["ccinit0"]["stats64"]["tx"]["packets"]
     return sent

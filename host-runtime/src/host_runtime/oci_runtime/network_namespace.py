@@ -13,21 +13,28 @@ from ccinit.errors import ConfigError
 from host_runtime.oci_runtime.opened_file import open_regular
 
 _CLONE_NEWNET: Final = 0x40000000
+_OWN: Final = Path("/proc/self/ns/net")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter_network_namespace(path: str | None) -> None:
-    """Enter the namespace at `path`, a new one for "", none for None.
+def enter_network_namespace(path: str | None) -> bool:
+    """Enter the namespace at `path`, a new one for "", none for None; return whether it is another.
+
+    A path may lead to the namespace that this process is in: Docker names the host's own.
 
     Raises:
         ConfigError: `bundle.network`.
     """
-    if path is None:
-        return
-    if not path:
+    before = _OWN.readlink()
+    if path:
+        _enter(path)
+    elif path is not None:
         _check(_libc.unshare(_CLONE_NEWNET), "a new network namespace")
-        return
+    return _OWN.readlink() != before
+
+
+def _enter(path: str) -> None:
     try:
         descriptor = open_regular(Path(path), "bundle.network")  # as files of nsfs are
     except OSError as error:

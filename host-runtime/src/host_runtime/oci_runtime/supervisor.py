@@ -73,9 +73,9 @@ def _supervise(container: Container, creator: Creator) -> int:
     wishes = Wishes()
     wishes.take_signals()
     plan = GuestPlan.read(container.folder)
-    enter_network_namespace(plan.network_namespace)
+    is_apart = enter_network_namespace(plan.network_namespace)
     config: GuestConfig = replace(
-        plan_boot(_fit(parse_boot_options(plan.boot), plan.network_namespace)),
+        plan_boot(_fit(parse_boot_options(plan.boot), is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
         lock=container.hold_machine(),
     )
@@ -101,12 +101,12 @@ def _supervise(container: Container, creator: Creator) -> int:
     return status
 
 
-def _fit(options: argparse.Namespace, namespace: str | None) -> argparse.Namespace:
+def _fit(options: argparse.Namespace, *, is_apart: bool) -> argparse.Namespace:
     """Let `--network pod` be QEMU's user network where there is no interface to take over.
 
     A host keeps its own (`--network host`), and a namespace may have none (`--network none`).
     """
-    if options.network == "pod" and (namespace is None or not has_interface()):
+    if options.network == "pod" and not (is_apart and has_interface()):
         options.network = "open"
     return options
 
