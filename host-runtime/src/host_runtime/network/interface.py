@@ -8,7 +8,7 @@ Specification: rtnetlink(7).
 """
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -24,27 +24,40 @@ from ccinit.errors import ConfigError
 from host_runtime.network.netlink import open_netlink
 
 _LOOPBACK_FLAG: Final = 0x8  # IFF_LOOPBACK, <linux/if.h>
+_ETHERNET: Final = 1  # ARPHRD_ETHER, <linux/if_arp.h>
 _GLOBAL_SCOPE: Final = 0  # RT_SCOPE_UNIVERSE, <linux/rtnetlink.h>
 _MAIN_TABLE: Final = 254  # RT_TABLE_MAIN
+_UNICAST: Final = 1  # RTN_UNICAST
+_DUPLICATE, _DEPRECATED, _PERMANENT = 0x08, 0x20, 0x80  # IFA_F_…, <linux/if_addr.h>
+_MTUS: Final = range(1280, 65_521 + 1)  # from what a guest takes to what a tap can have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One interface of a namespace; `addresses` are its global ones, in the kernel's order."""
+    """One interface of a namespace.
+
+    Attributes:
+        mac: None where it is no Ethernet.
+        addresses: its global ones; of a version, the one that the pod is known by comes first.
+    """
 
     index: int
     name: str
-    mac: str
+    mac: str | None
     mtu: int
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultRoute:
-    """Where packets go that nothing else covers; `gateway` is None for "on the link itself"."""
+    """Where packets go that nothing else covers; `gateway` is None for "on the link itself".
+
+    Of two, the one with the lower `metric` has effect.
+    """
 
     index: int
     family: int
+    metric: int
     gateway: IPv4Address | IPv6Address | None
 
 
@@ -89,46 +102,50 @@ def choose_interface(links: Sequence[Link], routes: Iterable[DefaultRoute]) -> P
     IPv4 comes first: a guest is offered one address. Pure.
 
     Raises:
-        ConfigError: `network.interface`, none has an address; `network.gateway`, there is no
-            default route by a gateway.
+        ConfigError: `network.interface`, none has an address, or it is no Ethernet;
+            `network.gateway`, there is no default route by a gateway; `network.mtu`.
     """
     if not any(link.addresses for link in links):
         raise ConfigError("network.interface", "no interface here has an address to take over")
     by_index = {link.index: link for link in links}
-    in_order = sorted(routes, key=lambda route: route.family != socket.AF_INET)
+    in_order = sorted(routes, key=lambda route: (route.family != socket.AF_INET, route.metric))
     for route in in_order:
         link = by_index.get(route.index)
         if link is None or route.gateway is None:
             continue
         for address in link.addresses:
             if address.version == route.gateway.version:
-                return PodInterface(
-                    index=link.index,
-                    name=link.name,
-                    mac=link.mac,
-                    mtu=link.mtu,
-                    address=address,
-                    gateway=route.gateway,
-                )
+                return _take(link, address, route.gateway)
     names = ", ".join(link.name for link in links if link.addresses)
     raise ConfigError("network.gateway", f"{names}: no default route leads to a gateway there")
 
 
+def _take(
+    link: Link, address: IPv4Interface | IPv6Interface, gateway: IPv4Address | IPv6Address
+) -> PodInterface:
+    if link.mac is None:
+        raise ConfigError("network.interface", f"{link.name} is no Ethernet, as a guest's card is")
+    if link.mtu not in _MTUS:
+        detail = f"{link.name} has {link.mtu}; a guest takes {_MTUS[0]} to {_MTUS[-1]}"
+        raise ConfigError("network.mtu", detail)
+    return PodInterface(
+        index=link.index,
+        name=link.name,
+        mac=link.mac,
+        mtu=link.mtu,
+        address=address,
+        gateway=gateway,
+    )
+
+
 def _read() -> tuple[Sequence[Link], Sequence[DefaultRoute]]:
     with open_netlink() as netlink:
-        addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
-        for message in netlink.get_addr():
-            if message["scope"] == _GLOBAL_SCOPE:
-                attributes = dict(message["attrs"])
-                # Of a point-to-point link IFA_ADDRESS is the other end.
-                text = attributes.get("IFA_LOCAL") or attributes["IFA_ADDRESS"]
-                address = ip_interface(f"{text}/{message['prefixlen']}")
-                addresses.setdefault(message["index"], []).append(address)
+        addresses = _read_addresses(netlink)
         links = [
             Link(
                 index=message["index"],
                 name=message.get_attr("IFLA_IFNAME"),
-                mac=str(message.get_attr("IFLA_ADDRESS")).lower(),
+                mac=message.get_attr("IFLA_ADDRESS") if message["ifi_type"] == _ETHERNET else None,
                 mtu=message.get_attr("IFLA_MTU"),
                 addresses=tuple(addresses.get(message["index"], ())),
             )
@@ -136,18 +153,53 @@ def _read() -> tuple[Sequence[Link], Sequence[DefaultRoute]]:
             if not message["flags"] & _LOOPBACK_FLAG
         ]
         routes = [
-            _parse_route(message["family"], dict(message["attrs"]))
+            route
             for family in (socket.AF_INET, socket.AF_INET6)
-            for message in netlink.get_default_routes(family=family, table=_MAIN_TABLE)
+            for message in netlink.get_routes(family=family)
+            for route in _parse_route(family, message)
         ]
         return links, routes
 
 
-def _parse_route(family: int, attributes: Mapping[str, Any]) -> DefaultRoute:
-    # A gateway of the other family is RTA_VIA, and none that an offer could name.
-    gateway = attributes.get("RTA_GATEWAY")
-    return DefaultRoute(
-        index=attributes.get("RTA_OIF", 0),
+def _read_addresses(netlink: Any) -> dict[int, list[IPv4Interface | IPv6Interface]]:
+    """Return the addresses of each link, by its index.
+
+    The kernel tells those of IPv4 as they came, and the newest of IPv6 first. Those that somebody
+    has set precede those that a router's advertisement made: an engine knows the former only.
+    """
+    older_first = reversed(tuple(netlink.get_addr(family=socket.AF_INET6)))
+    chosen_first = sorted(older_first, key=_is_passing)
+    found: dict[int, list[IPv4Interface | IPv6Interface]] = {}
+    for message in (*netlink.get_addr(family=socket.AF_INET), *chosen_first):
+        if message["scope"] == _GLOBAL_SCOPE and not _flags(message) & _DUPLICATE:
+            # Of a point-to-point link IFA_ADDRESS is the other end.
+            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            address = ip_interface(f"{text}/{message['prefixlen']}")
+            found.setdefault(message["index"], []).append(address)
+    return found
+
+
+def _is_passing(message: Any) -> bool:
+    return _flags(message) & (_PERMANENT | _DEPRECATED) != _PERMANENT
+
+
+def _flags(message: Any) -> int:
+    flags: int = message.get_attr("IFA_FLAGS")
+    return flags
+
+
+def _parse_route(family: int, message: Any) -> Iterator[DefaultRoute]:
+    """Give the route if it is a default route that packets take, unless a rule sends them apart.
+
+    One of several ways has neither a link nor a gateway here. A gateway of the other family is
+    RTA_VIA, and none that an offer could name.
+    """
+    if message["dst_len"] or message["type"] != _UNICAST or message["table"] != _MAIN_TABLE:
+        return
+    gateway = message.get_attr("RTA_GATEWAY")
+    yield DefaultRoute(
+        index=message.get_attr("RTA_OIF") or 0,
         family=family,
+        metric=message.get_attr("RTA_PRIORITY") or 0,
         gateway=None if gateway is None else ip_address(gateway),
     )
