@@ -1,13 +1,13 @@
 """The one program of the guest: PID 1, or with `child ROLE …` one of its children.
 
-What is not needed is not imported: a child never loads PID 1's code.
+Each imports only what it needs: a child never loads PID 1's code.
 """
 
 import sys
 
 
 def main() -> None:
-    """Become what the arguments say; returns only if that has gone wrong."""
+    """Become what the arguments name; returns only if that failed."""
     if sys.argv[1:2] == ["child"]:
         from ccinit.agent.processes.child import main as child_main  # noqa: PLC0415  # only what is needed
 

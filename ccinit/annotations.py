@@ -1,13 +1,13 @@
-"""Of `typing` what early code of the guest uses, without its cost at import.
+"""The part of `typing` that early guest code uses, without its import cost.
 
-PID 1 up to LISTEN, and children whose libraries do not load it anyway, are fresh interpreters to
-each of which `typing` would add 0.4 MB, for annotations that nobody reads. The type checker sees
-`typing`'s own names here. When the program runs, these stand for them: what they are is looked at
-by `ccinit.values` (class variables) and `ccinit.formats.encoding.wire` (new types) alone, which
-know those of `typing`, too.
+PID 1 up to LISTEN, and every child whose libraries do not load `typing` anyway, is a fresh
+interpreter; `typing` would add 0.4 MB to each, for annotations that nobody reads at run time. The
+type checker sees `typing`'s own names here; at run time the stand-ins below take their place. Only
+two modules inspect them, `ccinit.values` (class variables) and `ccinit.formats.encoding.wire` (new
+types), and both recognise `typing`'s originals, too.
 
-Modules that nothing loads so early may take `typing`. A protocol has `Protocol` from where its
-bases have it.
+Modules that are never loaded so early may import `typing`. A protocol takes `Protocol` from the
+same module as its bases do.
 """
 
 from collections import namedtuple
@@ -73,7 +73,7 @@ else:
         """Stands for a type that the type checker finds."""
 
     class NewType(_Form):
-        """Has the class of its values in `__supertype__`, as `typing`'s."""
+        """Keeps the class of its values in `__supertype__`, like `typing`'s."""
 
         def __init__(self, name: str, supertype: type) -> None:
             super().__init__(name)
@@ -124,11 +124,11 @@ else:
         return value
 
     def assert_never(value: object) -> None:
-        """Fail: nothing gets here."""
+        """Fail: this is never reached."""
         raise AssertionError(f"{value!r} is a case that there is not")
 
     def overload(function: Callable[..., object]) -> Callable[..., object]:
-        """Return what the definition that follows takes the place of."""
+        """Return a placeholder that the following definition replaces."""
         return function
 
     def dataclass_transform(**_options: object) -> Callable[[object], object]:

@@ -1,4 +1,4 @@
-"""The exception tree: one root, one family for each party whose fault it can be.
+"""The exception tree: one root, and one family for each party that can be at fault.
 
     CcinitError
     ├── FormatError             bytes are malformed, whoever sent them
@@ -79,7 +79,7 @@ def errno_text(number: int | None) -> str:
 
 
 def as_known(error: BaseException) -> CcinitError:
-    """Return an error of this tree: the given one, or one that names another by class and place."""
+    """Return `error` if it is of this tree, else one that names its class and its origin."""
     if isinstance(error, CcinitError):
         return error
     if isinstance(error, OSError):
@@ -90,7 +90,7 @@ def as_known(error: BaseException) -> CcinitError:
 def describe_stray(error: BaseException) -> str:
     """Name an error's class, our innermost line and, if that is another, the innermost of all.
 
-    A stray exception's message can hold anything, a secret included; these cannot.
+    A stray exception's message may contain anything, even a secret; these cannot.
     """
     ours = last = "?"
     trace = error.__traceback__

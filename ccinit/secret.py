@@ -2,15 +2,15 @@
 
 CPython copies `bytes` freely, so wiping is best effort: a `Secret` keeps its one copy in a
 `bytearray` that is overwritten when the secret ends, and never gives the content to `repr`, `str`,
-`pickle` or an exception. Whoever needs the bytes says `reveal()` where the kernel or a cipher takes
-them, and does not store the result.
+`pickle` or an exception. Code that needs the bytes calls `reveal()` right where it hands them to
+the kernel or a cipher, and does not store the result.
 """
 
 from ccinit.annotations import Never, Self
 
 
 class Secret:
-    """One secret value with an end of life; a context manager that wipes on exit."""
+    """One secret value with a bounded lifetime; a context manager that wipes on exit."""
 
     __slots__ = ("_buffer",)
 

@@ -1,12 +1,12 @@
-"""Frozen values: of `dataclasses` what the guest uses, without its cost at import.
+"""Frozen values: the part of `dataclasses` that the guest uses, without its import cost.
 
-`dataclasses` writes source text for each class and compiles it when the module is imported, and for
-that it imports `inspect`, `ast` and `re`. PID 1 and each of its children are fresh interpreters in
-which this was half of the time to the first useful step (docs/decisions/0012). Here all classes
-share one set of methods.
+`dataclasses` generates source text for each class and compiles it at import, and loads `inspect`,
+`ast` and `re` to do so. PID 1 and each of its children are fresh interpreters, where this took half
+of the time to the first useful step (docs/decisions/0012). Here all classes share one set of
+methods.
 
-A value has slots, equality and hash by its fields in their order, a `repr`, and no way to change.
-The type checker reads `frozen` as it reads `dataclass` (PEP 681).
+A value has slots, equality and a hash over its fields in order, a `repr`, and cannot be changed.
+The type checker treats `frozen` like `dataclass` (PEP 681).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 _FIELDS = "__value_fields__"
 _NOTHING = object()  # no default: None may be one
-_put = object.__setattr__  # the values' own refuses
+_put = object.__setattr__  # a value's own __setattr__ refuses
 
 
 class Field:
@@ -27,7 +27,7 @@ class Field:
 
     Attributes:
         kind: its annotation.
-        is_shown: whether `repr` has its content.
+        is_shown: whether `repr` shows its content.
     """
 
     __slots__ = ("_factory", "is_shown", "kind", "name")
@@ -39,10 +39,10 @@ class Field:
         self._factory = factory
 
     def default(self) -> object:
-        """Return what the field holds if it is not given.
+        """Return the field's value when none is given.
 
         Raises:
-            TypeError: it has to be given.
+            TypeError: the field has no default.
         """
         if self._factory is None:
             raise TypeError(f"{self.name!r} is not given")
@@ -102,7 +102,7 @@ def replace(old: V, **changes: object) -> V:
 
 
 def _make(cls: type[C], *, kw_only: bool) -> type[C]:
-    """Make the class again, with slots: they cannot be added to one that exists."""
+    """Recreate the class with slots, which cannot be added to an existing class."""
     namespace = {
         name: item for name, item in cls.__dict__.items() if name not in ("__dict__", "__weakref__")
     }
@@ -144,7 +144,7 @@ def _take_field(namespace: dict[str, Any], name: str, kind: object) -> Field:
 
 
 def _is_of_class(kind: object) -> bool:
-    """Whether it is a class variable: of `typing`, which is not loaded for that, or of ours."""
+    """Whether this is a `ClassVar`, ours or `typing`'s; does not load `typing` to find out."""
     origin: object = getattr(kind, "__origin__", kind)
     return getattr(origin, "__name__", None) == "ClassVar"
 
@@ -189,7 +189,7 @@ def _without(
 
 
 def _content_of(names: tuple[str, ...]) -> Callable[[object], object]:
-    """What equality and hash look at; `attrgetter` gives one name's value bare."""
+    """Return what equality and hash compare; `attrgetter` returns a single name's value bare."""
     return attrgetter(*names) if names else lambda _value: ()
 
 

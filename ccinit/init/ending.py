@@ -1,8 +1,8 @@
 """The one ending: stop, undo, wipe, seal, offer, reset.
 
-Every cause takes this way, an orderly stop included, so that the host cannot tell them apart by how
-the machine goes down; a kernel panic looks the same (`reboot(RB_AUTOBOOT)` under a launcher that
-does not restart). Each step is bounded, and a step that fails does not keep the next from running
+Every cause ends this way, an orderly stop included, so the host cannot tell causes apart by how the
+machine goes down. A kernel panic looks the same, too (`reboot(RB_AUTOBOOT)` under a launcher that
+does not restart). Each step has a deadline, and a failed step does not keep the next from running
 (`Teardown`).
 """
 
@@ -14,7 +14,7 @@ from ccinit.kernel import power
 from ccinit.kernel.event_loop import sleep
 
 _OFFER_SECONDS = 2.0
-_REPLY_SECONDS = 0.1  # the last replies' way: through our loop, the kernel, the host's device
+_REPLY_SECONDS = 0.1  # for the last replies to pass our loop, the kernel and the host's device
 _REBOOT_AGAIN_SECONDS = 1.0
 
 
@@ -32,7 +32,7 @@ async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
     failures = await guest.teardown.run()
     if failures:
         guest.state.fail(Code.STOP_FORCED)
-    # The report waits for the owner's KBS to have spoken; this the log may say before.
+    # The report needs the owner's KBS to have answered first; this event does not.
     guest.log.public_event(Phase.STOP, guest.state.code)
     await _offer_report(guest, _report(guest.state.code, cause, failures))
     guest.state.enter(Phase.OFF)
@@ -41,7 +41,7 @@ async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
 
 
 async def reset() -> None:
-    """Flush, then ask for a reset until it happens."""
+    """Flush file systems, then request a reset until it happens."""
     power.sync()
     while True:
         try:
@@ -51,9 +51,9 @@ async def reset() -> None:
 
 
 async def _offer_report(guest: EarlyGuest, report: bytes) -> None:
-    """Seal the last words and give the host two seconds to take them.
+    """Seal the final report and give the host two seconds to collect it.
 
-    Always two: how long the guest takes to go must not depend on what there was to say.
+    Always two: the time a guest takes to end must not depend on what it had to report.
     """
     guest.log.close(report)
     await sleep(_OFFER_SECONDS)

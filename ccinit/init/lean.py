@@ -1,14 +1,14 @@
-"""What PID 1 goes without; to be said before anything else is imported."""
+"""Libraries that PID 1 goes without; call these before anything else is imported."""
 
 import os
 import sys
 
 NO_LEGACY = {"CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
-"""Environment: `cryptography` does not load OpenSSL's provider of RC4, DES and their kind."""
+"""Environment that keeps `cryptography` from loading OpenSSL's legacy provider (RC4, DES, …)."""
 
 
 def go_without() -> None:
-    """Leave out all of it."""
+    """Disable all of them."""
     leave_openssl_out()
     os.environ.update(NO_LEGACY)
 
@@ -16,7 +16,7 @@ def go_without() -> None:
 def leave_openssl_out() -> None:
     """Make `hashlib` use the interpreter's own SHA-2.
 
-    PID 1 hashes a few kilobytes in its life. A second OpenSSL beside that of its ciphers would cost
-    it 4 MB for that.
+    PID 1 hashes a few kilobytes in its lifetime. For that, a second OpenSSL beside the one its
+    ciphers use would cost 4 MB.
     """
-    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # how an import is made to fail
+    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # makes its import fail

@@ -1,8 +1,8 @@
 """PID 1 of the guest: be silent, block signals, boot, run, end.
 
-Reads top to bottom as the life of the guest. The last `finally` is the outermost: whatever escapes,
-KeyboardInterrupt and memory exhaustion included, ends in the same reset. There is no supervisor
-above this process; if the interpreter itself dies, the kernel panics in silence.
+Read from top to bottom, this is the life of the guest. The `finally` in `main` is the outermost
+handler: whatever escapes, KeyboardInterrupt and memory exhaustion included, ends in the same reset.
+Nothing supervises this process; if the interpreter itself dies, the kernel panics silently.
 """
 
 import os
@@ -33,7 +33,7 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
 def main() -> Never:
     """Be PID 1; never returns.
 
-    Any other process that runs this by mistake is told so and does nothing.
+    Any other process that runs this by mistake gets an error message and exits.
     """
     if os.getpid() != 1:
         sys.exit("ccinit is PID 1 of a confidential guest and does nothing elsewhere")
@@ -65,7 +65,7 @@ async def live(loop: EventLoop) -> None:
     except PhaseError as error:
         cause = error
     except Interrupted as error:
-        # Our own cancellation is the orderly stop; else a background task failed.
+        # If `life` was cancelled, this is an orderly stop; otherwise a background task failed.
         cause = (
             _given_up(guest) if life.was_cancelled() else _internal(guest, loop.failure or error)
         )
@@ -75,34 +75,34 @@ async def live(loop: EventLoop) -> None:
 
 
 async def _end_life(guest: EarlyGuest, life: Task[None], cause: PhaseError | None) -> None:
-    """End the guest, and before that what still boots or runs."""
+    """Stop whatever is still booting or running, then end the guest."""
     try:
         if not life.is_done():
             async with deadline(STEP_SECONDS, "stop.life"):
                 await life.stop()
     except PhaseError as error:
         guest.event(f"{error.phase.name} was cut short: {error}")
-    except Exception as error:  # noqa: BLE001  # told, and nothing depends on it any more
+    except Exception as error:  # noqa: BLE001  # logged; nothing depends on it any more
         guest.event(f"cut short: {as_known(error)}")
     await end(guest, cause)
 
 
 async def _see_through(ending: Task[None]) -> None:
-    """Wait for the end; whatever fails in the background meanwhile, it is not cut short.
+    """Wait for the ending to finish, even if background tasks fail meanwhile.
 
-    If it fails itself, nobody is waited for any more: a task may hang with what the kernel does.
+    If the ending itself fails, reset without waiting for any task: one may be stuck in the kernel.
     """
     while not ending.is_done():
         try:
             await ending.join()
         except Interrupted:
             continue
-        except Exception:  # noqa: BLE001  # a bug of ours, which nobody is left to be told of
+        except Exception:  # noqa: BLE001  # a bug of ours, with nobody left to report it to
             await reset()
 
 
 def make_guest(loop: EventLoop) -> EarlyGuest:
-    """Put the parts together; nothing is done yet."""
+    """Assemble the parts; nothing is started yet."""
     state, log = BootState(), SealedLog()
     with open(BUILD_ID_FILE, encoding="ascii") as file:
         build_id = bytes.fromhex(file.read().strip())
@@ -123,20 +123,20 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     guest.loop.start(_settle(guest), "settle")
     await started.run()
     if guest.state.is_debug:
-        del started  # with it the values that the pod's secrets were given as
-        await Event().wait()  # the grant's end stops the guest, or its host, and nothing else does
+        del started  # and with it the values of the pod's secrets
+        await Event().wait()  # only the grant's expiry or the host stops the guest now
     guest.service.exit_code = started.exit_code()
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 
 async def _settle(guest: EarlyGuest) -> None:
-    """Give back what START has run, once nobody waits for what comes next."""
+    """Give back the memory of START's code, once the pod has had time to settle."""
     await sleep(SETTLE_SECONDS)
     give_back_code(guest, singly=True)
 
 
 async def _handle_signals(guest: EarlyGuest) -> None:
-    """Reap whatever nobody owns; take the orderly stop from inside the guest."""
+    """Reap orphans; a stop signal from inside the guest requests an orderly stop."""
     source = SignalSource({signal.SIGCHLD, *_STOP_SIGNALS})
     while True:
         for number in await source.next():
@@ -154,7 +154,7 @@ async def _stop_on_wish(guest: EarlyGuest, life: Task[None]) -> None:
 
 
 def _given_up(guest: EarlyGuest) -> PhaseError | None:
-    """Why the guest stopped itself; None if someone wished it."""
+    """Return why the guest stopped itself; None if it was asked to stop."""
     if not guest.failures:
         return None
     error, code = guest.failures[0]
@@ -162,5 +162,5 @@ def _given_up(guest: EarlyGuest) -> PhaseError | None:
 
 
 def _internal(guest: EarlyGuest, error: BaseException) -> PhaseError:
-    """A bug of ours: the owner gets its class and place, the host one code."""
+    """Report a bug of ours: the owner gets its class and place, the host a single code."""
     return PhaseError(guest.state.phase, Code.INTERNAL, as_known(error))

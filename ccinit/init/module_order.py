@@ -1,8 +1,8 @@
 """Load the kernel modules of stage 0's list, several at once.
 
-Most of stage 0's time goes into the modules' signatures, and the kernel checks one in the process
-that loads it. So the builder parts the list into groups that need nothing of each other
-(docs/decisions/0034), and each of several processes takes one group after the other.
+Most of stage 0's time goes into verifying module signatures, which the kernel does in the process
+that loads the module. So the builder splits the list into groups that do not depend on each other
+(docs/decisions/0034), and several processes work through the groups in parallel.
 """
 
 import errno
@@ -13,7 +13,7 @@ from ccinit.errors import ChildError, FormatError, KernelError
 from ccinit.kernel.modules import load_module
 from ccinit.values import frozen
 
-MAX_GROUPS = 256  # a ticket is one byte
+MAX_GROUPS = 256  # a ticket, which is a group's index, is one byte
 
 
 @frozen
@@ -25,13 +25,13 @@ class ModuleLine:
 
 
 ModuleGroup = tuple[ModuleLine, ...]
-"""Modules in the order in which they need each other."""
+"""Modules in dependency order."""
 
 
 def parse_module_order(data: bytes) -> tuple[ModuleGroup, ...]:
     """Read a load order: one `file.ko.xz [parameter…]` per line, an empty line between groups.
 
-    Nothing at all is no group: all is built in.
+    Empty text is no group: every module is built in.
 
     Raises:
         FormatError: `modules.order`.
@@ -54,12 +54,12 @@ def _parse_line(line: str) -> ModuleLine:
 def load_modules(groups: Sequence[ModuleGroup], directory: str, processes: int) -> None:
     """Load the first group, then the others in up to so many processes at once.
 
-    The first has the hash that the others' signatures are checked with. The processes are forks of
-    this one, which has no secret yet.
+    The first group has the hash with which the kernel checks the others' signatures. The processes
+    are forks of this one, which holds no secret yet.
 
     Raises:
         KernelError: the kernel refused a module.
-        ChildError: `modules.load`, another process did not load what it had taken.
+        ChildError: `modules.load`, another process did not load the groups that it had taken.
     """
     if not groups:
         return
@@ -67,7 +67,7 @@ def load_modules(groups: Sequence[ModuleGroup], directory: str, processes: int) 
     others = groups[1:]
     tickets, giver = os.pipe()
     os.write(giver, bytes(range(len(others))))
-    os.close(giver)  # behind the last ticket is the end
+    os.close(giver)  # so that readers see end of file after the last ticket
     helpers = [_fork(others, directory, tickets) for _ in range(min(processes, len(others)) - 1)]
     _load_by_ticket(others, directory, tickets)
     os.close(tickets)
@@ -95,9 +95,9 @@ def _load_by_ticket(groups: Sequence[ModuleGroup], directory: str, tickets: int)
 
 
 def _load_group(group: ModuleGroup, directory: str) -> None:
-    """Load modules one after the other; a driver that finds nothing to drive is no failure.
+    """Load modules one after the other; a driver that finds no device is not a failure.
 
-    Whether some platform is there at all is for the attester to say, and it has no fallback.
+    Whether there is a platform at all is for the attester to decide, which has no fallback.
     """
     for module in group:
         try:

@@ -1,8 +1,7 @@
-"""The boot as straight-line code: one function for each phase, each taking what the last returned.
+"""The boot as straight-line code: one function per phase, each taking what earlier ones returned.
 
-Only the function of a phase makes that phase's result, so a phase in the wrong place is an error of
-the type checker. Libraries come with the phase that needs them: before CONFIG nothing is imported
-that LISTEN does not use.
+Only a phase's own function can make its result, so a phase out of order is a type error. Each phase
+imports the libraries that it needs: before CONFIG, only what LISTEN uses is loaded.
 """
 
 # ruff: noqa: PLC0415  # see above
@@ -41,14 +40,14 @@ INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
 _AGENT_MEMORY_BYTES = 64 * 1024 * 1024
 SEED_SECONDS = 60.0
-"""Far less than CONFIG has, so that it is not CONFIG that was late."""
+"""Far less than CONFIG's deadline, so that a late seed is reported as such."""
 
 
 async def boot(early: EarlyGuest) -> "Started":
     """Run every phase up to a running pod.
 
     Raises:
-        PhaseError: one failed; the guest has to end.
+        PhaseError: a phase failed; the guest has to end.
     """
     await run_phase(early, sequence.MOUNT, _mount())
     await run_phase(early, sequence.HARDEN, _harden())
@@ -91,7 +90,7 @@ async def _mount() -> None:
 
 
 async def _harden() -> None:
-    """Settings, and the cgroup tree: PID 1 in a leaf of its own whose memory is not reclaimed."""
+    """Apply kernel settings and make the cgroup tree, with PID 1 in a leaf of protected memory."""
     harden()
     root = Cgroup()
     root.enable(("cpu", "memory", "pids"))
@@ -111,7 +110,7 @@ async def _listen(guest: EarlyGuest) -> None:
 
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
-    # Nothing ran beside us, so the initrd put us before all others; from here on children will.
+    # The initrd raised our priority, since nothing else ran; from here on children will.
     set_priority(ORDINARY)
     expedite_grace_periods(on=False)
 
@@ -133,7 +132,7 @@ def _complete(early: EarlyGuest) -> Guest:
 
 
 async def _configure(guest: Guest) -> tuple["Configured", bytes]:
-    """Return the configuration, and what binds the key of the log that is now open."""
+    """Return the configuration, and the report data that binds the key of the now open log."""
     from ccinit.agent.phases.configuration import configure
     from ccinit.agent.phases.log_binding import bind_log, binding_phase, open_log
     from ccinit.formats.initdata.guest_config import StartBy
@@ -160,9 +159,10 @@ async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -
 
 
 async def _wait_for_entropy() -> None:
-    """Wait for the seed of the kernel's generator. RANDOM finds it there.
+    """Wait until the kernel's random number generator is seeded.
 
-    CONFIG has waited: it asks for reports under random names, and makes the log's keys.
+    CONFIG waits first, since it names report requests at random and makes the log's keys; RANDOM
+    then finds the seed there.
     """
     from ccinit.kernel.entropy import wait_for_entropy
 
@@ -173,15 +173,16 @@ async def _wait_for_entropy() -> None:
 async def _attest(
     guest: Guest, configured: "Configured", log_binding: bytes, ahead: "AsyncExitStack"
 ) -> tuple["Attested", "LogPump", "ReceptionChildren | None"]:
-    """Return what the KBS gave, what seals the kernel's log from now on, and children for PULL.
+    """Return what the KBS gave, the pump of the kernel's log, and children for PULL.
 
-    The children, which `ahead` ends, have this phase and the next to load their code.
+    From now on the pump seals the kernel's log. The children load their code during this phase and
+    the next; `ahead` ends them.
     """
     from ccinit.agent.log_pump import LogPump
     from ccinit.agent.phases.attestation import attest
     from ccinit.agent.phases.images import prepare_first
 
-    give_back_code(guest)  # of PID 1's start; several interpreters begin now
+    give_back_code(guest)  # of PID 1's start-up: several interpreters start now
     waiting = await ahead.enter_async_context(prepare_first(guest, configured))
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)
@@ -231,7 +232,7 @@ async def _start(
     from ccinit.agent.phases.pod import start
     from ccinit.agent.planes.workload_plane import open_workload_api
 
-    give_back_code(guest)  # everything is imported: the rest of the memory is the pod's
+    give_back_code(guest)  # everything is imported; the rest of the memory is for the pod
     open_workload_api(guest, configured, attested)  # before any container could take its port
     return await start(guest, configured, attested, unlocked, pulled, network)
 
@@ -239,7 +240,7 @@ async def _start(
 def give_back_code(guest: EarlyGuest, *, singly: bool = False) -> None:
     """Give back the memory of code that has run; see `ccinit.kernel.memory.page_out_code`.
 
-    If the kernel refuses, some megabytes stay with PID 1: they are worth no pod's end.
+    If the kernel refuses, PID 1 keeps some megabytes; that is no reason to end a pod.
     """
     from ccinit.kernel.memory import page_out_code
 

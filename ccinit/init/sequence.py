@@ -1,8 +1,8 @@
 """A phase: its number, the code of its failures, its deadline, and its place in the log.
 
-The table is the boot; `phases.py` fills each row with a function. A deadline ends a hang and
-measures nothing, so it is generous: ten times what a slow machine needs, and more than all that
-a phase waits for by turns, which has deadlines and reasons of its own.
+The table is the boot; `phases.py` gives each row its function. A phase's deadline only ends a hang,
+so it is generous: ten times what a slow machine needs, and more than the sum of the waits inside
+the phase, which have deadlines and reasons of their own.
 """
 
 from collections.abc import Coroutine
@@ -18,7 +18,7 @@ from ccinit.values import frozen
 R = TypeVar("R")
 
 SEED_LATE = "random.deadline"
-"""Reason of the error that says that the kernel's generator had no seed in time."""
+"""Reason of the error when the kernel's random number generator is not seeded in time."""
 
 
 @frozen(kw_only=False)
@@ -27,7 +27,7 @@ class Row:
 
     Attributes:
         code: what the host learns if the phase fails.
-        seconds: its deadline; 0 where it is the measured configuration's (`limits`).
+        seconds: its deadline; 0 if the measured configuration (`limits`) sets it.
     """
 
     phase: Phase
@@ -44,11 +44,11 @@ RANDOM = Row(Phase.RANDOM, Code.RANDOM, 300)
 ATTEST = Row(Phase.ATTEST, Code.REFUSED)
 UNLOCK = Row(Phase.UNLOCK, Code.STORAGE, 600)
 PULL = Row(Phase.PULL, Code.IMAGE)
-START = Row(Phase.START, Code.WORKLOAD_START, 600)  # which formats.pod.probe knows, too
+START = Row(Phase.START, Code.WORKLOAD_START, 600)  # formats.pod.probe relies on this value
 
 
 class PhaseError(Exception):
-    """A phase did not reach its end; carries what the host and the owner may know of it."""
+    """A phase did not complete; carries what the host and the owner may know of the failure."""
 
     def __init__(self, phase: Phase, code: Code, error: CcinitError) -> None:
         super().__init__(str(error))
@@ -63,10 +63,10 @@ async def run_phase(
     """Enter a phase, run its body under its deadline and log both ends.
 
     Args:
-        guest: whose state and log tell of it.
+        guest: whose state and log record the phase.
         row: the phase.
         body: what it does.
-        seconds: the deadline of a row that has none.
+        seconds: the deadline, for a row that has none.
 
     Raises:
         PhaseError: the body failed or was late.
@@ -78,7 +78,7 @@ async def run_phase(
     try:
         async with deadline(most_seconds, f"{row.phase.name.lower()}.deadline"):
             result = await body
-    except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+    except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
         known = as_known(error)
         raise PhaseError(row.phase, _code(row, known), known) from error
     finally:
@@ -90,9 +90,10 @@ async def run_phase(
 
 
 def _code(row: Row, error: CcinitError) -> Code:
-    """The distinctions inside a phase: what was late and may be there in another boot.
+    """Return the code for an error: the row's, or that of a delay which the next boot may not have.
 
-    That is a KBS, and the seed, which CONFIG waits for: it uses the first random bytes.
+    Such delays are an unreachable KBS, and a late seed, which CONFIG waits for because it is the
+    first to use random bytes.
     """
     if isinstance(error, DeadlineError):
         if row.phase is Phase.ATTEST:

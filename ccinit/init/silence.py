@@ -1,7 +1,7 @@
-"""The first act of both PID 1s: no descriptor and no hook that could write anywhere.
+"""The first act of both PID 1s: leave no descriptor and no hook that could write anywhere.
 
-The kernel starts PID 1 with descriptors 0 to 2 closed. The next file opened would become standard
-error and receive whatever the interpreter has to say, fatal errors included.
+The kernel starts PID 1 with descriptors 0 to 2 closed. A file opened later would get one of these
+numbers and, as standard error, receive whatever the interpreter prints, fatal errors included.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def silence() -> None:
-    """Point descriptors 0 to 2 at /dev/null and take the hooks that print away.
+    """Point descriptors 0 to 2 at /dev/null and disable the hooks that print.
 
     Raises:
         OSError: there is no /dev/null.

@@ -1,13 +1,13 @@
 """PID 1 of the initrd: from the measured command line to the verified root.
 
-Runs once, from a file system of a few megabytes that it deletes behind itself. It decides nothing
-that is not in the measured line or in the initrd: which modules (`/modules/order`, and
-`/modules/order.PLATFORM` where that platform is), which line (`/ccinit.cmdline`), where the root is
-(the line's `ccinit.` words). Everything after the switch of roots (file systems, limits,
-configuration) is left to PID 1 of the root, `ccinit.init.main`.
+Runs once, from a file system of a few megabytes that it deletes behind itself. The measured line
+and the initrd decide everything: which modules to load (`/modules/order`, and
+`/modules/order.PLATFORM` if that platform is present), which line to expect (`/ccinit.cmdline`),
+and where the root is (the line's `ccinit.` words). Everything after the switch of roots (file
+systems, limits, configuration) is left to the root's PID 1, `ccinit.init.main`.
 
-Any failure ends in the same reset, without a word: there is no owner's key yet to seal a report
-for. Imports are few because each costs time in every boot.
+Every failure ends in the same silent reset: there is no owner's key yet to seal a report with.
+Imports are few because each costs time in every boot.
 """
 
 import os
@@ -43,13 +43,13 @@ NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit-root"
 PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
-LOADERS = max(2, os.cpu_count() or 2)  # with one processor, too: all machines do the same
-EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # how PID 1 knows how long it took to answer
+LOADERS = max(2, os.cpu_count() or 2)  # two even on one processor: one path for all
+EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # from which PID 1 tells how long it took to answer
 
 PYTHON = "/usr/bin/python3.13"
 PID1 = (PYTHON, "-I", "-S", "-B", "/usr/lib/ccinit")
 PID1_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
-"""Not the kernel's: it passes on unknown words of the command line."""
+"""Not the one that the kernel passes: it includes unknown words of the command line."""
 
 
 def main() -> Never:
@@ -58,24 +58,24 @@ def main() -> Never:
         silence()
         enter_root(prepare_kernel())
     finally:
-        # Also on KeyboardInterrupt and SystemExit: PID 1 that ends would be a panic, which the
-        # host could tell apart if it came with text.
+        # Also on KeyboardInterrupt and SystemExit: if PID 1 exits, the kernel panics, and any text
+        # of that would show the host the difference.
         reset()
 
 
 def prepare_kernel() -> RootLocation:
-    """Check the command line, then load the listed modules and close that door.
+    """Check the command line, then load the listed modules and disable module loading.
 
     Raises:
-        CcinitError: the line is another one, or the kernel refused something.
+        CcinitError: the line is not the expected one, or the kernel refused something.
     """
     mount("proc", "/proc", "proc", CONFINED)
     line = verify_cmdline(_read("/proc/cmdline"), _read(EXPECTED_LINE))
     location = parse_root_location(line)
     mount("sysfs", "/sys", "sysfs", CONFINED)
     mount("devtmpfs", "/dev", "devtmpfs", MountFlag.NOSUID | MountFlag.NOEXEC, "mode=0755")
-    expedite_grace_periods(on=True)  # until LISTEN, as with priority: nothing runs beside us
-    # No usermode helper: what the list does not name is not loaded, not even by the kernel.
+    expedite_grace_periods(on=True)  # until LISTEN, like our priority: nothing else runs yet
+    # No usermode helper: not even the kernel loads a module that the list does not name.
     write_sysctl("kernel.modprobe", "")
     platforms = (f"{MODULE_ORDER}.{driver}" for driver in PLATFORM_DRIVERS if has_platform(driver))
     for order in (MODULE_ORDER, *platforms):
@@ -87,9 +87,9 @@ def prepare_kernel() -> RootLocation:
 def has_platform(driver: str) -> bool:
     """Whether the kernel shows the platform that one of `PLATFORM_DRIVERS` is for.
 
-    The drivers look for the same signs, and refuse without them: after the kernel has checked their
-    signatures and those of what only they need, and has waited twice until nobody can see them any
-    more.
+    The drivers look for the same signs and refuse without them, but only after the kernel has
+    verified the signatures of the drivers and of their dependencies, and then waited for two grace
+    periods to unload them.
     """
     if driver == "sev-guest":
         return os.path.exists(SEV_GUEST_DEVICE)
@@ -100,7 +100,7 @@ def enter_root(location: RootLocation) -> Never:
     """Mount the root, delete the initramfs, and execute the root's PID 1.
 
     Raises:
-        CcinitError: the root is absent or another one, or the kernel refused something.
+        CcinitError: the root is absent or not the expected one, or the kernel refused something.
         OSError: the switch itself failed.
     """
     os.makedirs(NEW_ROOT, 0o755, exist_ok=True)
@@ -121,7 +121,7 @@ def _mount_root(node: str) -> None:
 
 
 def activate_root(parameters: VerityParameters) -> str:
-    """Find the disk that verifies and return the node of the verified device above it.
+    """Find the disk that verifies and return the node of the dm-verity device over it.
 
     Raises:
         VerificationError: `root.missing` or `root.ambiguous`.
@@ -141,10 +141,10 @@ def activate_root(parameters: VerityParameters) -> str:
 
 
 def select_root_disk(disks: Sequence[BlockDevice], parameters: VerityParameters) -> BlockDevice:
-    """Return the one disk whose tree begins with the block that the root hash names.
+    """Return the one disk whose hash tree begins with the block that the root hash names.
 
     Disks are recognised by content, never by name or order. Two that match are refused: the second
-    has no role, and a disk without a role has no place in this guest.
+    would have no role, and the guest accepts no disk without one.
 
     Raises:
         VerificationError: `root.missing` or `root.ambiguous`.
@@ -158,7 +158,7 @@ def select_root_disk(disks: Sequence[BlockDevice], parameters: VerityParameters)
 
 
 def is_root_disk(disk: BlockDevice, parameters: VerityParameters) -> bool:
-    """Whether the disk's hash tree begins as it must; a disk that cannot be read does not."""
+    """Whether the disk's hash tree begins as it must; an unreadable disk's does not."""
     if disk.size_bytes < parameters.device_bytes:
         return False
     try:
@@ -171,7 +171,7 @@ def is_root_disk(disk: BlockDevice, parameters: VerityParameters) -> bool:
 def delete_tree(directory: str) -> None:
     """Delete what is below `directory`, staying on its file system.
 
-    The memory of an initramfs is given back only when its files go.
+    An initramfs gives its memory back only when its files are deleted.
     """
     _delete_below(directory, os.lstat(directory).st_dev)
 
@@ -190,7 +190,7 @@ def _delete_below(directory: str, device: int) -> None:
 
 
 def reset() -> Never:
-    """Ask for a reset until it happens; other endings would look different to the host."""
+    """Request a reset until it happens; any other ending would look different to the host."""
     while True:
         try:
             reboot()
