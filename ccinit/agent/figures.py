@@ -1,7 +1,8 @@
-"""What PID 1 costs: its memory, and how soon it answered; for the owner's log.
+"""What PID 1 costs, for the owner's log: its memory, and how soon it answered.
 
-The proportional set size counts shared pages by their share (`/proc/PID/smaps_rollup`, proc(5)).
-The moment of exec comes from stage 0 through the environment: the kernel keeps none for PID 1.
+The proportional set size divides each shared page among its users (`/proc/PID/smaps_rollup`,
+proc(5)). Stage 0 passes the time of exec in the environment, because the kernel does not record it
+for PID 1.
 """
 
 import os
@@ -16,11 +17,11 @@ class Figures:
     """Filled in as the boot goes.
 
     Attributes:
-        listen_pss_bytes: when the host plane opened, before any library of a later phase.
-        first_answer_us: boot time of the first answer to the host; 0 before it.
-        evidence_made: how often the platform was asked for evidence, and gave it.
+        listen_pss_bytes: when the host plane opened, before later phases loaded any library.
+        first_answer_us: boot time of the first answer to the host; 0 before that.
+        evidence_made: how often the platform has delivered evidence.
         phase_seconds: how long each phase took, by name.
-        image_bytes: bytes of files of each image, by its name in the manifest.
+        image_bytes: total size of the files of each image, by its name in the manifest.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Figures:
         self.image_bytes: dict[str, int] = {}
 
     def note_answer(self) -> None:
-        """Remember the first answer."""
+        """Record the time of the first answer."""
         if not self.first_answer_us:
             self.first_answer_us = boottime_us()
 

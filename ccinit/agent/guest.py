@@ -1,8 +1,8 @@
 """What PID 1 holds while the guest lives, and the stack that undoes it.
 
-Teardown is registered right after set-up, so the way down is the way up in reverse, from whatever
-phase the guest ends in. Up to LISTEN there is an `EarlyGuest`; what else a `Guest` has is imported
-when the host already gets its answers.
+Each step of set-up registers its teardown at once, so the way down is the way up in reverse, from
+whatever phase the guest ends in. Up to LISTEN there is only an `EarlyGuest`; a `Guest`'s further
+parts are imported once the host plane answers.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from ccinit.run.supervisor import Supervisor
 
 OWNER_PLANE_STEP = "owner plane"
-"""In the teardown: what comes after it is the pod's, and ends when debug opens."""
+"""A step of the teardown: those after it belong to the pod, and are undone when debug opens."""
 
 STEP_SECONDS = 60.0
-"""For a step of the teardown that says nothing else: programs and the KBS have had their own time
-by then."""
+"""Default deadline of a teardown step. What programs and the KBS need has deadlines of its own."""
 
 _MOST_TO_TELL_SECONDS = 60.0
 
@@ -44,17 +43,17 @@ def undoing(step: Callable[[], None]) -> Undo:
 
 
 class Teardown:
-    """A stack of named steps; each runs once, and one that fails or hangs does not stop the next.
+    """A stack of named steps, each run once; one that fails or hangs does not stop the next.
 
-    So whatever else goes wrong on the way down, keys are wiped.
+    So keys are wiped whatever else goes wrong on the way down.
     """
 
     def __init__(self) -> None:
         self._steps: list[tuple[str, Undo, float]] = []
-        self._lock = Lock()  # the order down holds, whoever else has begun to go down
+        self._lock = Lock()  # keeps the order even if two callers undo at once
 
     def push(self, name: str, undo: Undo, seconds: float = STEP_SECONDS) -> None:
-        """Register how to undo what has just been done, and how long that may take."""
+        """Register how to undo what was just done, and how long undoing it may take."""
         self._steps.append((name, undo, seconds))
 
     async def run(self) -> tuple[tuple[str, CcinitError], ...]:
@@ -62,7 +61,7 @@ class Teardown:
         return await self._run_above("")
 
     async def run_above(self, name: str) -> tuple[tuple[str, CcinitError], ...]:
-        """Undo what came after the step `name`, which stays with those before it; as `run`.
+        """Undo the steps after `name`, keeping it and those before it; returns as `run` does.
 
         Raises:
             RuntimeError: there is no such step (a bug).
@@ -79,44 +78,44 @@ class Teardown:
                 try:
                     async with deadline(seconds, "stop.deadline"):
                         await undo()
-                except Exception as error:  # noqa: BLE001  # reported, and the way down goes on
+                except Exception as error:  # noqa: BLE001  # reported; the next steps still run
                     failures.append((name, as_known(error)))
         return tuple(failures)
 
 
 class PhaseTime:
-    """What is left of the present phase's time, for whoever waits for others inside it.
+    """The time left in the current phase, for code in it that waits for others.
 
-    The phase's own deadline ends whatever hangs, and knows no reason. So a KBS or a registry that
-    is slow or gone is given up before it, and told by name.
+    The phase's own deadline ends any hang but cannot name its cause. So a wait for a slow or
+    missing KBS or registry ends earlier, with an error that names it.
     """
 
     def __init__(self) -> None:
         self._ends_at = float("inf")
 
     def begin(self, seconds: float) -> None:
-        """A phase of so many seconds begins."""
+        """Begin a phase of `seconds`."""
         self._ends_at = boottime() + seconds
 
     def end(self) -> None:
-        """Until the next phase nothing ends by itself."""
+        """End the phase; there is no limit until the next one."""
         self._ends_at = float("inf")
 
     def left(self, most_seconds: float) -> float:
-        """Return what is left, at most `most_seconds`."""
+        """Return the seconds left, at most `most_seconds`."""
         return min(most_seconds, self._ends_at - boottime())
 
 
 def inner_seconds(seconds: float) -> int:
-    """Return what to give whoever has to give up, and to say why, within `seconds`."""
+    """Return the time limit for a task that must give up and report why within `seconds`."""
     return max(1, int(seconds - min(seconds / 10, _MOST_TO_TELL_SECONDS)))
 
 
 class VerifiersRequest:
-    """What the owner's KBS last asked for, on platforms whose evidence answers a request.
+    """The KBS's latest request, on platforms whose evidence answers a verifier's request.
 
-    Evidence that goes elsewhere (the sealed log's, a container's, the owner's) answers it, too:
-    what makes it fresh is its report data, and only the owner has the request's key.
+    Evidence for others (the sealed log, a container, the owner) answers this request, too: the
+    report data makes it fresh, and only the owner has the request's key.
     """
 
     def __init__(self) -> None:
@@ -125,12 +124,12 @@ class VerifiersRequest:
 
 @frozen
 class EarlyGuest:
-    """The parts that every phase may use, the first ones included.
+    """The parts that every phase may use, even the first.
 
     Attributes:
-        teardown: the way down.
+        teardown: undoes what the phases have set up.
         failures: why the guest gives up although no phase failed, and the host's code for it.
-        phase_time: of the phase that it is in.
+        phase_time: the time left in the current phase.
     """
 
     loop: EventLoop
@@ -142,7 +141,7 @@ class EarlyGuest:
     phase_time: PhaseTime = field(default_factory=PhaseTime)
 
     def give_up(self, error: CcinitError, code: Code) -> None:
-        """End the guest, in order, for a fault that no phase waits for; `code` is for the host."""
+        """End the guest in an orderly way, for a fault outside any phase; the host gets `code`."""
         self.failures.append((error, code))
         self.service.stopping.set()
 
@@ -151,7 +150,7 @@ class EarlyGuest:
 
         Args:
             text: the line.
-            source: the part of the guest where others bring it about, whenever they like.
+            source: the part of the guest, if others can cause such events whenever they like.
         """
         self.log.append(Kind.EVENT, source, text.encode())
 
@@ -161,13 +160,13 @@ class Guest(EarlyGuest):
     """The parts that every phase from CONFIG on may use.
 
     Attributes:
-        children: where untrusted bytes are read.
-        containers: of the manifest, by name; START fills it.
-        verifiers_request: see there.
-        evidence_lock: one quote or measurement at a time: some devices take one user, Azure's
-            report has place for the report data of one, and the event log that goes with a quote
-            has to be what its register holds.
-        clock_doubted: set when the clock was late, or somebody refuses dates as if it were.
+        children: starts the processes that read untrusted bytes.
+        containers: the manifest's, by name; START fills it.
+        verifiers_request: see its class.
+        evidence_lock: allows one quote or measurement at a time: some devices take a single user,
+            Azure's report holds the report data of one caller, and the event log sent with a quote
+            has to match its register.
+        clock_doubted: set when the clock was late, or when a refused date suggests that it is.
     """
 
     children: "Children"

@@ -1,9 +1,9 @@
 """What each call of the host plane does in this guest.
 
 Every method is one function in one table; the table's keys are exactly those of
-`ccinit.formats.planes.host_rpc.METHODS` (a test compares them). The host can move nothing but two
-slots: an offer that NET will validate, and a wish to stop; and it can pass a connection on to the
-owner.
+`ccinit.formats.planes.host_rpc.METHODS` (a test compares them). The host can only leave a network
+offer, which NET will validate, ask for a start or a stop, and pass a connection on to the owner
+plane.
 """
 
 import os
@@ -33,15 +33,15 @@ _COLLECT_GRID_SECONDS = 0.25
 
 
 class OwnerConnections(Protocol):
-    """Who takes the owner's connections."""
+    """What takes the owner's connections."""
 
     @property
     def is_full(self) -> bool:
-        """Whether no further connection is taken now."""
+        """Whether no further connection is accepted now."""
         ...
 
     def take(self, connection: socket.socket) -> None:
-        """Serve a connection, which is the callee's from now on."""
+        """Serve a connection; takes ownership of the socket."""
         ...
 
 
@@ -50,15 +50,15 @@ class HostService:
 
     Attributes:
         offer: the newest network offer, until NET takes it (`next_offer`).
-        stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
-        stopping: set when the guest shall end: the host asked for that, a signal, or the guest
-            itself (`Guest.give_up`, the end of a debug grant).
+        stop_grace_seconds: how long the host will wait for a stop that it asked for.
+        stopping: set when the guest has to end, because the host, a signal or the guest itself
+            asked for it (`Guest.give_up`, the end of a debug grant).
         figures: of the whole boot; the first answer to the host is one of them.
         owner: the owner plane, once it is open and if there is one.
         starting: set when the host has let the pod start.
-        may_start: whether the measured configuration waits for that; CONFIG sets it.
-        may_measure: whether the measured manifest lets the host have metrics; likewise.
-        may_tell_exit: whether it lets the host have the pod's exit code; likewise.
+        may_start: whether the measured configuration leaves the start to the host; CONFIG sets it.
+        may_measure: whether the measured manifest lets the host have metrics; CONFIG sets it.
+        may_tell_exit: whether it lets the host have the pod's exit code; CONFIG sets it.
         exit_code: of the pod, once it has ended by itself; see `ccinit.run.exit_code`.
     """
 
@@ -125,7 +125,7 @@ class HostService:
         return offer
 
     async def start(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Let the pod start; again changes nothing."""
+        """Let the pod start; repeating the call changes nothing."""
         if not self.may_start:
             raise Refusal(RpcError.DENIED)
         self.starting.set()
@@ -142,7 +142,7 @@ class HostService:
         return total, available, os.cpu_count() or 1
 
     async def exit(self, _params: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Report how the pod ended; its phases are those in which that is known for good."""
+        """Report how the pod ended; allowed only in phases in which that can no longer change."""
         if not self.may_tell_exit:
             raise Refusal(RpcError.DENIED)
         if self.exit_code is None:
@@ -150,7 +150,7 @@ class HostService:
         return (self.exit_code,)
 
     async def stop(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Ask for an end; asking again changes nothing."""
+        """Ask the guest to end; repeating the call changes nothing."""
         (grace_seconds,) = cast("tuple[int]", params)
         if self.stop_grace_seconds is None:
             self.stop_grace_seconds = grace_seconds
@@ -184,8 +184,9 @@ class HostService:
 
     async def _wait_for_bytes(self, cursor: int, seconds: float) -> None:
         async with at_most(seconds):
-            # Looked at, not woken: one long reply for what came meanwhile, and not for each record.
-            # From a host that asks without waiting, `log.batch_ms` alone hides a time.
+            # Poll rather than wake up: one long reply then carries what has come meanwhile, instead
+            # of one per record. From a host that polls without waiting, only `log.batch_ms` hides
+            # when a record came.
             while not self._ring.waiting(cursor):
                 await sleep(_COLLECT_GRID_SECONDS)
 

@@ -1,4 +1,4 @@
-"""The kernel's own records into the sealed log, and before whoever else has to see them."""
+"""Moves the kernel's records into the sealed log, and shows them to the storage watch."""
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.storage_watch import StorageWatch
@@ -7,12 +7,15 @@ from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.kmsg import KernelLog, KernelRecord
 
 _AT_ONCE = 64
-"""Records before others have their turn. In each the host may collect what is there, in replies of
-one size: with a turn for every record the boot's 470 were 12 MB more on vsock."""
+"""Records to seal before other tasks run.
+
+Each time they run, the host may collect, in replies of one size: a turn after every record of the
+boot (470) added 12 MB on vsock.
+"""
 
 
 class LogPump:
-    """Seals every record of /dev/kmsg, the oldest kept one first."""
+    """Seals every record of /dev/kmsg, beginning with the oldest that the kernel kept."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -30,17 +33,17 @@ class LogPump:
             self._log.close()
 
     def watch(self, watch: StorageWatch) -> None:
-        """From the next record of the kernel's on, show them to `watch`.
+        """Show `watch` every record from the kernel's next one on.
 
-        Those until now are taken first: while disks were told apart, blocks that do not
-        authenticate were no faults.
+        Earlier ones are sealed first and not shown: while the disks were being identified, blocks
+        that did not authenticate were not faults.
         """
         while self._take_some(_AT_ONCE):
             pass
         self._watch = watch
 
     def _take_some(self, most: int) -> bool:
-        """Take what is there, up to so many records; return whether there were as many."""
+        """Seal up to `most` records that are there; return whether there were that many."""
         for _ in range(most):
             record = self._log.read()
             if record is None:

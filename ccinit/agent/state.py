@@ -1,7 +1,7 @@
 """What the host may know of this boot: a phase, a code, a counter and a flag.
 
-The counter grows with every change, so `wait` has an answer even if two changes happen between two
-calls. Nothing here can hold text.
+The counter grows with every change, so `wait` misses none even if several happen between two calls.
+Nothing here can hold text.
 """
 
 from ccinit.formats.planes.host_rpc import Code, Phase, StateFlag
@@ -30,7 +30,7 @@ class BootState:
         self._change()
 
     def fail(self, code: Code) -> None:
-        """Record why the guest ends; the first reason stays."""
+        """Record why the guest ends; the first code stays."""
         if self.code is Code.OK:
             self.code = code
             self._change()
@@ -46,11 +46,11 @@ class BootState:
         self._change()
 
     def report(self) -> tuple[int, int, int, int]:
-        """The results of `state`: phase, code, seq, flags."""
+        """Return the results of `state`: phase, code, seq, flags."""
         return int(self.phase), int(self.code), self._seq, int(self.flags)
 
     async def wait_for_change(self, seq: int, seconds: float) -> None:
-        """Return when the counter is no longer `seq`, or after `seconds`."""
+        """Wait until the counter is no longer `seq`, for at most `seconds`."""
         async with at_most(seconds):
             while self._seq == seq:
                 self._changed.clear()

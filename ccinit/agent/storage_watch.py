@@ -1,9 +1,9 @@
-"""What becomes of a disk fault while the pod runs: an event, and the guest's end if it shall be.
+"""Disk faults while the pod runs: an event for each and, if the manifest asks, the guest's end.
 
-Whoever reads or syncs is told by the kernel, with EIO. This is for the owner, and for pods that
-must not go on with a disk that lies (`on_storage_error = "stop"`, in the manifest and so measured).
-The policy is the pod's and not a volume's, because the kernel's lines are rate-limited over all
-disks: one that fails without end could hide the only line about another.
+The kernel tells readers and syncing writers by EIO. This watch informs the owner, and serves pods
+that must not go on with a disk that lies (`on_storage_error = "stop"`, in the manifest and so
+measured). The policy is per pod, not per volume, because the kernel rate-limits its messages over
+all disks: a disk that fails all the time could hide the only message about another.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,9 +35,9 @@ class StorageWatch:
         Args:
             guest: whose log and end it is.
             manifest: of the pod.
-            name_of: gives the device-mapper name of a device as the kernel names it.
-            known: these names as they are now; None asks the kernel. What was lost when a volume
-                was closed is heard of when its device is gone.
+            name_of: maps the kernel's name of a device to its device-mapper name.
+            known: these names as they are now; None asks the kernel. A write lost while closing a
+                volume is reported only after its device is gone.
         """
         self._guest = guest
         self._manifest = manifest
@@ -45,9 +45,9 @@ class StorageWatch:
         self._known = list_mappings() if known is None else known
 
     def see(self, record: KernelRecord) -> None:
-        """Take note of one record."""
+        """Examine one record."""
         if record.dropped and self._manifest.on_storage_error is OnStorageError.STOP:
-            # One of them could have been the line.
+            # One of the lost records could have reported a fault.
             self._report(VerificationError("disk.log_gap", f"{record.dropped} records are lost"))
         fault = parse_disk_fault(record.text)
         if fault is not None:

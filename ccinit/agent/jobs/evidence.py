@@ -42,7 +42,7 @@ def tpm_attester(fds: Mapping[str, int]) -> TpmAttester:
 
 
 def azure_attester(tee: Tee, channel: JobChannel) -> AzureAttester:
-    """Return the Attester over a paravisor's TPM; PID 1 finds somebody to endorse its hardware."""
+    """Return the Attester over a paravisor's TPM; PID 1 has its hardware report endorsed."""
 
     def endorse(hardware: bytes) -> bytes:
         question = EndorsementQuestion(hardware=hardware)
@@ -52,7 +52,7 @@ def azure_attester(tee: Tee, channel: JobChannel) -> AzureAttester:
 
 
 def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
-    """Return the Attester over what the kernel has: a report that was asked for, or the device."""
+    """Return the Attester over an already requested report, or else over the device."""
     if "sev_guest" in fds:
         return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
 
@@ -63,7 +63,7 @@ def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
 
 
 def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
-    """Return the Attester over a quote that was asked for, and both event logs."""
+    """Return the Attester over an already requested quote, and both event logs."""
     firmware = read_event_log(fds["ccel"]) if "ccel" in fds else None
     return TdxAttester(
         lambda _report_data: read_report(fds, TDX_GUEST).outblob,
@@ -72,7 +72,7 @@ def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
 
 
 def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
-    """Return the Attester over a token that was asked for."""
+    """Return the Attester over an already requested token."""
     return CcaAttester(lambda _challenge: read_report(fds, CCA_GUEST).outblob)
 
 
@@ -86,7 +86,7 @@ def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
 
 
 def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttester:
-    """Return the Attester over the vTPM's device and a report of it that was asked for."""
+    """Return the Attester over the vTPM's device and an already requested report about it."""
     return SvsmAttester(
         TpmDevice(fds["tpm"]),
         lambda: read_report(fds, SEV_GUEST),
@@ -96,7 +96,8 @@ def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttes
 
 
 ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
-    # Evidence has no place for an event log but on TDX; the owner finds it in the sealed log.
+    # Only TDX evidence has a field for an event log; otherwise the owner takes it from the sealed
+    # log.
     Tee.TPM: lambda channel, _request: tpm_attester(channel.fds),
     Tee.AZ_SNP_VTPM: lambda channel, _request: azure_attester(Tee.AZ_SNP_VTPM, channel),
     Tee.AZ_TDX_VTPM: lambda channel, _request: azure_attester(Tee.AZ_TDX_VTPM, channel),

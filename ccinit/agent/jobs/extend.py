@@ -1,6 +1,6 @@
 """Role `extend`: measure events of the guest into the register of its event log.
 
-Or one event into the register of the debug boundary, on platforms that have one of its own.
+On platforms with a separate register for the debug boundary, it measures that one event there.
 """
 
 from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
@@ -23,5 +23,5 @@ def run(request: ExtendRequest, channel: JobChannel) -> ExtendReply:
 
 
 def open_register(number: int, fd: int) -> MeasurementRegister:
-    """Return the register behind `fd`: a TPM has all its PCRs there, an RTMR a file of its own."""
+    """Return the register behind `fd`: a TPM's device has all PCRs, an RTMR has its own file."""
     return TpmPcr(TpmDevice(fd), number) if isinstance(number, Pcr) else Rtmr(fd)

@@ -1,9 +1,10 @@
 """Role `index`: an erofs index over each tar of an image, a few at once.
 
-mkfs.erofs takes one tar, and its start is short beside that of a child of ours, which an image of
-60 layers would need 60 times. So one child starts the program for each. It reads nothing that
-comes from the image; what reads it is a process of its own under the filter of any program
-(`PROGRAM`), laid over the child's, which can do one thing more: start it.
+mkfs.erofs takes one tar, and starts much faster than a child of ours, which an image of 60 layers
+would need 60 times. So one child starts the program for each layer. The child itself reads nothing
+that comes from the image. Each program runs in a process of its own, under the filter that every
+program has (`PROGRAM`) on top of the child's, which differs only in that it lets the child start
+programs.
 """
 
 import os
@@ -20,7 +21,7 @@ from ccinit.pull.erofs.index import MKFS_EROFS, IndexReply, IndexRequest
 AT_ONCE = 2
 _CHUNK_BYTES = 1 << 16
 _ERROR_MARK = b"<E>"
-"""Of mkfs.erofs, which says so without room and then waits for ever (1.8.6)."""
+"""Begins an error message of mkfs.erofs, which then hangs if it is out of space (1.8.6)."""
 _OUTPUT_BYTES = 512
 _STANDARD_FDS = (1, 2)
 _NOT_STARTED = 127
@@ -48,7 +49,7 @@ def run_each(program: str, runs: tuple[tuple[str, ...], ...]) -> None:
 
 
 def _start(program: str, arguments: tuple[str, ...], syscalls: bytes) -> tuple[int, int]:
-    """Return the process, and what its output is read from."""
+    """Return the process id, and the descriptor to read its output from."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
@@ -60,7 +61,7 @@ def _start(program: str, arguments: tuple[str, ...], syscalls: bytes) -> tuple[i
 def _become(program: str, arguments: tuple[str, ...], syscalls: bytes, output: int) -> Never:
     try:
         for number in _STANDARD_FDS:
-            os.dup2(output, number, inheritable=False)  # by dup3, which parsers may call, too
+            os.dup2(output, number, inheritable=False)  # calls dup3, which parsers may use, too
             os.set_inheritable(number, True)  # noqa: FBT003 (positional only)
         os.set_inheritable(CHANNEL_FD, False)  # noqa: FBT003 (positional only)
         load_filter(syscalls)
@@ -70,7 +71,7 @@ def _become(program: str, arguments: tuple[str, ...], syscalls: bytes, output: i
 
 
 def _finish(program: str, pid: int, reader: int) -> None:
-    """Wait for the end; who complains is left to PID 1, which ends this child with all it started.
+    """Wait for the program to end; after an error message PID 1 kills it along with this child.
 
     Raises:
         ChildError: `pull.index`.
@@ -81,7 +82,7 @@ def _finish(program: str, pid: int, reader: int) -> None:
         _, mark, text = (unseen + data).partition(_ERROR_MARK)
         if mark:
             raise _failure(program, "complains", (mark + text)[:_OUTPUT_BYTES])
-        unseen = (unseen + data)[1 - len(_ERROR_MARK) :]  # may be the beginning of one
+        unseen = (unseen + data)[1 - len(_ERROR_MARK) :]  # may be the beginning of a mark
     os.close(reader)
     _pid, status = os.waitpid(pid, 0)
     if status:

@@ -1,13 +1,14 @@
 """Role `kbs`: attest to the owner's KBS and bring back what it releases.
 
-The session's private key lives and dies in this process. It has no TPM: for evidence it asks PID 1.
-Nor may it make vsock connections: if the KBS is reached through the host's relay, each connection
-comes from PID 1 as a descriptor, to that one port.
+The session's private key lives and dies in this process. The child has no TPM and asks PID 1 for
+evidence. Nor may it make vsock connections: if the KBS is reached through the host's relay, PID 1
+passes each connection as a descriptor, to that one port only.
 
-Dates are looked at once the clock is not before what the KBS says. So a guest that its host had
-stopped for days goes on: the certificate of the KBS may be younger than the guest's clock, and a
-new identity is. Then the KBS is asked for the time, and for nothing else, under rules that ATTEST
-has for everything: chain, name, key and usage of its certificate, no dates. After that they count.
+Certificates' dates are checked once the clock is no earlier than the KBS's. This lets a guest go on
+that its host had paused for days: the KBS's certificate may be newer than the guest's clock, and a
+renewed identity certainly is. In that case the KBS is first asked for the time and nothing else,
+under the rules that ATTEST has for everything: chain, name, key and usage of its certificate, but
+not dates. From then on dates count.
 """
 
 import errno
@@ -58,8 +59,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
     """Attest, and fetch what the request names.
 
     Raises:
-        PeerError: `kbs.date`, no reply says what time it is.
-        CcinitError: as `KbsClient`, and of what was released.
+        PeerError: `kbs.date`, no reply carries the time.
+        CcinitError: what `KbsClient` raises; or a released resource was refused.
     """
     ends_at = boottime() + request.seconds
     try:
@@ -79,7 +80,7 @@ def _talk(request: KbsRequest, channel: JobChannel) -> KbsReply:
 
 
 def _tell_time(seconds: int, channel: JobChannel) -> None:
-    """Let PID 1 set the clock forward to what the KBS has said."""
+    """Have PID 1 set the clock forward to the KBS's time."""
     channel.ask(ClockQuestion(seconds=seconds), ClockAnswer)
 
 
@@ -105,7 +106,7 @@ def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> 
 
 
 def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> KbsReply:
-    """Fetch everything in one session; a debug grant's own time counts before any other."""
+    """Fetch everything in one session; the time told with a debug grant takes precedence."""
     result = client.attest()
     released, told = _release_all(client, request.wanted, request, channel)
     named = verify_released(request.wanted, released)
@@ -130,7 +131,8 @@ def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> Kbs
 def _fetch_debug_grant(client: KbsClient, uri: ResourceUri) -> tuple[DebugGrant, int]:
     """Fetch the grant for the key of this session, and the time that the KBS told with it.
 
-    It comes in an envelope whatever `kbs.envelope` says: without one it would be any resource.
+    The grant needs an envelope whatever `kbs.envelope` says: without one, any resource could pass
+    for a grant.
     """
     resource = client.get_envelope(uri, EnvelopeKind.DEBUG_GRANT)
     if resource.date is None:
@@ -154,7 +156,7 @@ def _release_all(
 
 
 def _look_at_identity(released: Released, wanted: Wanted, request: KbsRequest) -> Released:
-    """Refuse an identity that no client of the owner's would take."""
+    """Refuse an identity that none of the owner's clients would accept."""
     if wanted.identity is None:
         return released
     with Secret(released.data) as identity:
@@ -163,7 +165,7 @@ def _look_at_identity(released: Released, wanted: Wanted, request: KbsRequest) -
 
 
 def step_counter(client: KbsClient, step: CounterStep) -> int:
-    """Return where a rollback counter is, once it was moved if that is asked for.
+    """Return the value of a rollback counter, after advancing it if the step asks for that.
 
     Raises:
         CcinitError: as `KbsClient.get_resource`; `counter.…`, the reply is about something else.
@@ -208,7 +210,7 @@ def _dial_relay(channel: JobChannel) -> Dial:
 def _release(
     client: KbsClient, wanted: Wanted, policy: EnvelopePolicy
 ) -> tuple[Released, int | None]:
-    """Fetch one resource; also return what time the KBS said it is."""
+    """Fetch one resource; also return the time that the KBS told with it."""
     if policy is EnvelopePolicy.REQUIRED:
         if not isinstance(wanted.uri, ResourceUri):
             raise ConfigError("kbs.envelope", f"{wanted.uri}: what a plugin makes has no envelope")

@@ -1,6 +1,6 @@
-"""Role `launch`: read the secrets of a launch that its owner judged; they come as descriptors.
+"""Role `launch`: read the secrets of a launch that its owner approved; they come as descriptors.
 
-They take the place of a KBS's replies, and so does the result. There is no session and no token.
+They stand in for a KBS's replies, so the result has the same form. There is no session or token.
 """
 
 from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest, Released, Wanted

@@ -1,7 +1,7 @@
 """Role `measure`: name the platform, and bind the initdata digest to it.
 
-The platform's devices come as descriptors. Naming it comes first: a TPM whose report cannot be read
-is none that anything is measured into.
+The platform's devices come as descriptors. The platform is named first, so that nothing is measured
+into a TPM whose report cannot be read.
 """
 
 import os
@@ -35,7 +35,7 @@ def run(request: BindRequest, channel: JobChannel) -> BindReply:
 
 
 def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
-    """Ask a TPM whose it is; the others show it by what they are."""
+    """Ask a TPM which platform it belongs to; the other devices identify their platform."""
     if tee is not Tee.TPM:
         return tee
     return identify_paravisor(TpmDevice(fds["tpm"])) or tee
@@ -51,7 +51,7 @@ def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> bytes:
 
 
 def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
-    """By the module's own report: a quote comes from the host, who could put anything there."""
+    """Compare with the TDX module's own report: a quote comes from the host, which may forge it."""
     if "td_report" in fds:  # only from `ccinit.attest.simulated`, which has no device to ask
         raw = os.read(fds["td_report"], TDREPORT_BYTES)
     else:
@@ -66,12 +66,12 @@ def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> bytes:
 
 
 def _leave_to_evidence(_fds: Mapping[str, int], digest: bytes) -> bytes:
-    """Bind nothing yet: the ultravisor measures what this guest states, with all its evidence."""
+    """Bind nothing yet: the ultravisor measures this guest's statement along with its evidence."""
     return digest
 
 
 def _compare_launch_statement(fds: Mapping[str, int], digest: bytes) -> bytes:
-    """By the owner's own word, which came with the launch; of its secrets only this is here."""
+    """Compare with the owner's statement, the only one of the launch secrets given here."""
     statement = parse_launch_statement(read_secret(fds["statement"], MAX_ENTRY_BYTES))
     named = statement.initdata.raw
     return compare_initdata(named, digest, initdata_binding(Tee.SEV).size_bytes)

@@ -1,6 +1,6 @@
 """Role `owner`: one connection of the owner plane, TLS and streams; calls go to PID 1.
 
-It has the connection, and the guest's TLS identity, and no way to get anything else.
+It has the connection and the guest's TLS identity, and no way to get anything else.
 """
 
 from ccinit.agent.processes.child import JobChannel

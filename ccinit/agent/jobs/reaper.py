@@ -1,8 +1,8 @@
 """Role `reaper`: be the first process of the namespace that containers of the pod share.
 
-It reads nothing but its request. What loses its parent in the namespace becomes its child, and the
-kernel collects those by itself for a process that ignores SIGCHLD. Signals of containers cannot end
-it: from inside its namespace only those arrive that it handles, and it handles none.
+It reads nothing but its request. Orphans in the namespace become its children, and because it
+ignores SIGCHLD, the kernel reaps them. Containers cannot end it by signals: from inside its
+namespace, only signals that it handles are delivered, and it handles none.
 """
 
 import signal
@@ -15,7 +15,7 @@ from ccinit.agent.processes.child import JobChannel
 def run(_request: ReapRequest, channel: JobChannel) -> Reaping:
     """Do the job, which PID 1 ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter's own handler would be one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python installs a handler for this one
     channel.notify(Reaping())
     channel.receive(Kind.ANSWER)  # never comes
     return Reaping()

@@ -1,4 +1,4 @@
-"""What every release has to pass before it counts, and what it makes to be fetched besides."""
+"""What released resources have to pass before use, and what has to be fetched because of them."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ MAX_POLICY_KEYS = 32
 def verify_released(wanted: Sequence[Wanted], released: Sequence[Released]) -> tuple[Wanted, ...]:
     """Verify the names among `wanted`; return the keys that image policies name, each once.
 
-    A name that a sealed secret has given has to be vouched for by a key among `released`. A policy
-    can name keys and roots, resources of their own, instead of containing them.
+    A name that comes from a sealed secret needs the signature of a key among `released`. A policy
+    can name keys and roots, which are resources of their own, instead of containing them.
 
     Raises:
         FormatError, VerificationError: `sealed_secret.…`; `policy.…`.

@@ -1,1 +1,1 @@
-"""The phases of a boot, each from what the one before returned; their order is `init.phases`'."""
+"""The phases of a boot, each taking what earlier ones returned; `init.phases` has their order."""

@@ -1,10 +1,10 @@
-"""ATTEST: the handshake with the KBS, the resources that it releases, and the clock that it tells.
+"""ATTEST: the handshake with the KBS, the resources that it releases, and the time that it tells.
 
 1. what the manifest names is fetched in one session of the child `kbs`, which asks whenever it
    needs evidence (`evidence`); or it is read from the secrets of the launch (`launch_secrets`);
-2. what has come is wrapped into `Secret`s, one for each use, which are wiped with the guest;
+2. what was released is wrapped in `Secret`s, one for each use, which are wiped when the guest ends;
 3. the clock is set to the time that came with them;
-4. the log's key is bound, where that was not possible before, and mixed with the owner's.
+4. the log's key is bound, if that was not possible before, and mixed with the owner's.
 
 Later phases, and the planes, attest anew for what only they can name: `request_resources`.
 """
@@ -65,7 +65,7 @@ class Grant:
     """A released resource; `create` lets the guest format an empty disk with it.
 
     Attributes:
-        identity: what the child found of the guest's TLS identity.
+        identity: what the child found when it checked the guest's TLS identity.
     """
 
     secret: Secret
@@ -75,15 +75,15 @@ class Grant:
 
 @frozen
 class Attested:
-    """What the owner's KBS gave to this boot.
+    """What the owner's KBS released to this boot.
 
     Attributes:
-        grants: rotation replaces secrets in it, renewal the TLS identity.
-        rotating: held while that is done.
-        uneven: secrets that a rotation has failed to replace everywhere: some of their files may
-            have another content than the grant.
+        grants: by URI; rotation replaces secrets in it, renewal the TLS identity.
+        rotating: held during that.
+        uneven: secrets that a rotation failed to replace everywhere: some of their files may differ
+            from the grant.
         policy_keys: public keys and roots that image policies name.
-        counters: how far the KBS says that volumes are, those with a rollback counter.
+        counters: the KBS's values of the volumes' rollback counters.
     """
 
     grants: dict[KbsUri, Grant]
@@ -93,7 +93,7 @@ class Attested:
     uneven: set[KbsUri] = field(default_factory=set)
 
     def volume_grant(self, volume: KeyedVolume) -> Grant:
-        """The grant of the key that opens a volume."""
+        """Return the grant of the key that opens a volume."""
         return self.grants[volume.key]
 
 
@@ -103,7 +103,7 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     Args:
         guest: who attests.
         configured: on what.
-        log_binding: what `open_log` returned, for platforms that only now can bind the log.
+        log_binding: what `open_log` returned, for platforms that can bind the log only now.
 
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
@@ -129,7 +129,7 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     elif binding_phase(tee) is Phase.ATTEST:
         await bind_log(guest, configured, log_binding)
     guest.log.mix(psk)
-    psk.wipe()  # it has had its one use
+    psk.wipe()  # used once, and done with
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )
@@ -192,11 +192,11 @@ async def request_resources(
     has_clock: bool = True,
     most_seconds: float = float("inf"),
 ) -> KbsReply:
-    """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
+    """Do the handshake in a child and return all of `wanted` and `counters`, in their order.
 
-    Without a clock no certificate is held against its dates; the reply tells the time. A clock that
-    is late is set forward by it. It takes `limits.attest_seconds` at most, or `most_seconds`, or
-    what is left of the phase.
+    Before the clock is set, certificates' dates are not checked; the reply tells the time. A clock
+    that is late is set forward by it. All this takes at most `limits.attest_seconds`,
+    `most_seconds`, or the time left in the phase.
 
     Raises:
         ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
@@ -226,7 +226,7 @@ async def request_resources(
 
 
 def _follow_clock(guest: Guest, seconds: int) -> None:
-    """Set a clock that is late to what the KBS says; how late, is for the owner to know.
+    """Set a late clock to the KBS's time, and log how late it was.
 
     Raises:
         VerificationError: `clock.ceiling`.
@@ -261,7 +261,7 @@ async def _run_kbs_child(
 
 
 def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...], seconds: float) -> KbsRequest:
-    """Return what every request says of this guest, for `wanted` and a child of `seconds`."""
+    """Return the request for `wanted`, and for a child that has `seconds` for it."""
     config, tee = configured.config, configured.platform.tee
     return KbsRequest(
         url=config.kbs.url,
@@ -275,13 +275,13 @@ def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...], seconds: fl
         wanted=wanted,
         devices=configured.platform.devices,
         parameters=configured.parameters if evidence_needs_request(tee) else b"",
-        # Less than the child itself has, or its deadline would come first and know no reason.
+        # Less than the child's own deadline, which would otherwise come first, without a reason.
         seconds=inner_seconds(seconds),
     )
 
 
 async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
-    """A relay that is not there (yet) is for the child to try again; it ends no job."""
+    """Connect to the host's relay; if it is not there (yet), the child is told, and may retry."""
     try:
         connection = await connect_to_host(KBS_VSOCK_PORT, question.milliseconds / 1000)
     except KernelError as error:
@@ -312,7 +312,7 @@ def want_identity(manifest: PodManifest, owner: OwnerConfig, top_der: bytes = b"
 
 
 def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:
-    """Say of each of `resources` what the manifest says of it."""
+    """Return what to ask for each of `resources`, by what the manifest says of it."""
     policies = {image.policy for image in manifest.images}
     return tuple(
         Wanted(
@@ -330,7 +330,7 @@ def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tup
 
 
 def plan_counters(manifest: PodManifest) -> tuple[CounterStep, ...]:
-    """List the rollback counters that are read while the KBS is asked for the rest."""
+    """List the rollback counters to read in the session that fetches the resources."""
     return tuple(CounterStep(uri=uri) for uri in name_counters(manifest))
 
 

@@ -1,9 +1,9 @@
 """CONFIG: from the host's disks to a configuration that is bound to the platform.
 
 1. a child finds and inflates the one initdata document;
-2. PID 1 hashes those bytes and has the digest bound to the platform, which a child names;
-3. only then a child parses them, and PID 1 takes the typed result;
-4. the document's algorithm must be the one that the platform was bound with.
+2. PID 1 hashes those bytes; another child identifies the platform and binds the digest to it;
+3. only then does a third child parse them, and PID 1 takes its typed result;
+4. the document's algorithm must be the one that the digest was bound with.
 """
 
 import os
@@ -31,7 +31,7 @@ from ccinit.kernel.efi_secret import wipe_secrets
 from ccinit.values import frozen, replace
 
 SECONDS = 60.0
-REPORT_SECONDS = 90.0  # as evidence may take: on most platforms it takes a report
+REPORT_SECONDS = 90.0  # as for evidence: on most platforms it needs a report
 
 
 @frozen
@@ -43,7 +43,7 @@ class Configured:
         initdata: the disk that carried it.
         disks: every disk that the host has attached.
         measurement: of what the guest does from now on.
-        parameters: what a KBS's request has to say of the platform, JSON; empty for nothing.
+        parameters: what a request to the KBS has to tell of the platform, JSON; or empty.
     """
 
     platform: Platform
@@ -61,7 +61,7 @@ async def configure(guest: Guest) -> Configured:
 
     Raises:
         VerificationError: `config.…`: absent, ambiguous, not bound.
-        ChildError: `child.protocol`, a child names a disk or platform that there is none of.
+        ChildError: `child.protocol`, a child names a disk or platform that does not exist.
         FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
         ConfigError: `attest.…`: not exactly one platform.
     """
@@ -105,10 +105,10 @@ async def configure(guest: Guest) -> Configured:
 
 
 def _name_platform(platform: Platform, tee: Tee) -> Platform:
-    """Take a child's word for which of the platforms that look the same it is.
+    """Take the child's answer as to which of several look-alike platforms this is.
 
     Raises:
-        ChildError: `child.protocol`, it is none of them.
+        ChildError: `child.protocol`, the answer is none of them.
     """
     if tee not in (platform.tee, *platform.asked):
         raise ChildError("child.protocol", f"{platform.tee} was named {tee}")

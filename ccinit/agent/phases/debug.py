@@ -1,4 +1,4 @@
-"""Opening debug: from the owner's call to a shell, in an order that cannot be turned round.
+"""Opening debug: from the owner's call to a shell, in an order that cannot be reversed.
 
     nothing changes   the pod runs, debug is possible here, the declared tools are there;
                       a grant of the KBS for this very session, with those tools
@@ -6,12 +6,12 @@
     what is secret    the pod ends, its disks close, keys are wiped; not with `keep_pod`
     what is open      the tools are mounted, `exec` reaches them, until the grant ends the guest
 
-A call that is refused before the boundary has changed nothing. From the boundary on the way goes
-only forward: it does not end with the connection that began it, and whatever fails on it ends the
-guest. The KBS finds PCR 15 other than zero from then on and releases nothing more to this boot, no
-second grant either.
+A call refused before the boundary has changed nothing. From the boundary on there is no way back:
+opening goes on even if the connection that asked for it ends, and any failure ends the guest. From
+then on the KBS sees a non-zero PCR 15 and releases nothing more to this boot, not even a second
+grant.
 
-PID 1 loads this module when debug is asked for, and not before.
+PID 1 loads this module only when debug is asked for.
 """
 
 from functools import partial
@@ -56,7 +56,7 @@ class OpenDebug:
 
 @frozen
 class _Permitted:
-    """What all checks have found."""
+    """What the checks have established."""
 
     grant: DebugGrant
     tools: VerityParameters
@@ -65,10 +65,10 @@ class _Permitted:
 
 
 class DebugBoundary:
-    """The one way into debug, in the life of one guest.
+    """The only way into debug, at most once in a guest's life.
 
     Attributes:
-        is_busy: somebody is on the way.
+        is_busy: a call is being carried out.
         opened: what is open.
     """
 
@@ -80,13 +80,13 @@ class DebugBoundary:
         self._attested = attested
 
     async def open(self) -> OpenDebug:
-        """Open debug if everything allows it.
+        """Open debug if every check passes.
 
         Raises:
             ConfigError: `debug.tools`, `debug.not_allowed`; nothing has changed.
-            VerificationError, FormatError, PeerError, DeadlineError: `debug.…`, `kbs.…`, likewise.
-            ChildError: likewise; `child.protocol`, the grant that came is not one for now.
-            CcinitError: the boundary could not be measured; or a step behind it failed, and the
+            VerificationError, FormatError, PeerError, DeadlineError: `debug.…`, `kbs.…`; likewise.
+            ChildError: likewise; `child.protocol`, the grant is not valid now.
+            CcinitError: the boundary could not be measured; or a step after it failed, and the
                 guest ends.
         """
         self.is_busy = True
@@ -95,7 +95,7 @@ class DebugBoundary:
         except BaseException:
             self.is_busy = False
             raise
-        # Not the caller's task: if the client goes away, what has begun is done to its end.
+        # Not the caller's task: once begun, this completes even if the client goes away.
         task = self._guest.loop.start(self._cross(permitted), "debug opening")
         failure = await task.join()
         if failure is not None:
@@ -105,12 +105,12 @@ class DebugBoundary:
         return self.opened
 
     async def _permit(self) -> _Permitted:
-        """Make every check that there is, and change nothing."""
+        """Make every check, and change nothing."""
         config = self._configured.config
         disk = find_tools_disk(self._configured)
         if config.debug_tools is None or disk is None:
             raise ConfigError("debug.tools", "ccinit.toml declares no [debug.tools]")
-        # The token of another service repeats neither PCR 15 nor what is in RTMR 3.
+        # Another service's token does not show PCR 15 or RTMR 3.
         is_shown = self._configured.measurement.is_proven and config.kbs.passport is None
         if not is_shown and not config.debug_allowed:
             raise ConfigError(
@@ -128,7 +128,7 @@ class DebugBoundary:
         return _Permitted(grant=grant, tools=config.debug_tools, disk=disk, ends_at=ends_at)
 
     async def _cross(self, permitted: _Permitted) -> CcinitError | None:
-        """Go over the boundary and on; return what went wrong, for the caller if there is one."""
+        """Cross the boundary and open debug; return what failed, for the caller if still there."""
         guest, grant = self._guest, permitted.grant
         try:
             _require_running(guest)  # the KBS may have taken its time
@@ -140,7 +140,7 @@ class DebugBoundary:
                 await self._stop_pod()
                 _require_running(guest)
             environment = await _open_environment(guest, permitted)
-        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+        except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
             known = as_known(error)
             guest.event(f"debug: failed: {known}")
             if guest.state.is_debug:
@@ -153,7 +153,7 @@ class DebugBoundary:
         return None
 
     async def _stop_pod(self) -> None:
-        """End the pod, close its disks, wipe its keys; owner plane and log keep theirs."""
+        """End the pod, close its disks and wipe its keys; owner plane and log keep theirs."""
         guest = self._guest
         guest.event("debug: the pod is stopped")
         failures = await guest.teardown.run_above(OWNER_PLANE_STEP)
@@ -163,20 +163,20 @@ class DebugBoundary:
         guest.containers.clear()
         for name, error in failures:
             guest.event(f"debug: teardown of {name} failed: {error}")
-        # A volume that had lost a write is closed all the same, and worth a look.
+        # A volume that has lost a write is closed nevertheless, and worth debugging.
         held = [error for _, error in failures if error.reason != LOST_WRITE]
         if held:
             raise held[0]
 
 
 def _require_running(guest: Guest) -> None:
-    """Open nothing in a guest that has meanwhile begun to end."""
+    """Refuse to open anything in a guest that has begun to end meanwhile."""
     if guest.state.phase is not Phase.RUN:
         raise ConfigError("owner.not_now", "the guest ends")
 
 
 async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnvironment:
-    """Mount the tools and start their environment."""
+    """Mount the tools and start the debug environment."""
     control = DmControl()
     guest.teardown.push("debug device-mapper", undoing(control.close))
     root = make_directory(f"{make_directory(_FOLDER, 0o700)}/root", 0o700)
@@ -190,7 +190,7 @@ async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnviron
 
 
 async def _expire(guest: Guest, ends_at: float) -> None:
-    """End the guest with its grant."""
+    """End the guest when its grant expires."""
     await sleep(max(0.0, ends_at - boottime()))
     guest.event("debug: the grant has ended, and with it the guest")
     guest.service.stopping.set()

@@ -1,8 +1,8 @@
 """The disk of the debug tools, which `[debug.tools]` of the measured `ccinit.toml` declares.
 
-Declared, it has a role like every other disk: it must be there, its hash tree must have the
-measured root, and it is mounted only once debug is open. Not declared, it is a disk too many and
-the guest stops: no word of a KBS brings in a disk that the guest's document does not know.
+A declared one has a role like every other disk: it must be there, its hash tree must have the
+measured root, and it is mounted only once debug is open. Without the declaration it is a disk too
+many, and the guest stops: no KBS can bring in a disk that the guest's document does not declare.
 """
 
 from ccinit.agent.phases.configuration import Configured
@@ -11,14 +11,14 @@ from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.verity_volume import select_verity_disk
 
 ROLE = "debug.tools"
-"""No volume can have this name."""
+"""No volume can have this name: it contains a dot."""
 
 
 def find_tools_disk(configured: Configured) -> BlockDevice | None:
     """Return the disk with the declared tools; None if the configuration declares none.
 
     Raises:
-        VerificationError: `verity.root`, `volume.missing`: it declares some, and no disk has them.
+        VerificationError: `verity.root`, `volume.missing`: no disk has the declared tools.
         KernelError: a disk cannot be read.
     """
     tools = configured.config.debug_tools

@@ -1,8 +1,8 @@
-"""Evidence of the platform, made by a child that has its device and no network.
+"""Evidence of the platform, made by a child that has the device and no network.
 
-Who speaks to the KBS has no device: it asks, and is answered the first time by a child that was
-started along with it, later, if a session is renewed, by a new one each time. The owner plane and
-containers ask for evidence of their own.
+The child that speaks to the KBS has no device and asks for evidence. Its first question is answered
+by a child started along with it; later ones, when a session is renewed, by a new child each. The
+owner plane and containers ask for evidence of their own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,14 +33,14 @@ from ccinit.formats.evidence.tee import (
 from ccinit.formats.initdata.document import document_digest
 
 EVIDENCE_SECONDS = 90.0
-"""Linux waits a minute for a secure processor that is busy, and then has a reason to tell."""
-_ENDORSEMENT_SECONDS = 60.0  # within those
+"""Linux waits a minute for a busy secure processor, and then returns an error that says so."""
+_ENDORSEMENT_SECONDS = 60.0  # part of EVIDENCE_SECONDS
 
 
 async def answering(
     guest: Guest, configured: Configured, stack: AsyncExitStack
 ) -> Callable[[EvidenceQuestion], Awaitable[Answer]]:
-    """Return what answers the questions of one KBS child, while `stack` is open."""
+    """Return the function that answers the questions of one KBS child while `stack` is open."""
     first = await _prepare_evidence(guest, configured, stack)
 
     async def answer(question: EvidenceQuestion) -> Answer:
@@ -56,9 +56,9 @@ async def answering(
 async def _prepare_evidence(
     guest: Guest, configured: Configured, stack: AsyncExitStack
 ) -> PreparedChild | None:
-    """Start the first evidence child: it loads while the other does, until the challenge is there.
+    """Start the first evidence child, to load its code while the KBS's challenge is awaited.
 
-    Returns None where the report data has to be known when the files are opened.
+    Returns None on platforms where opening the files needs the report data.
     """
     platform = configured.platform
     if platform.open_report is not None:
@@ -76,7 +76,7 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         CcinitError: it made none.
     """
     require_evidence(configured)
-    # Now: whose turn comes meanwhile may bring another verifier's.
+    # Read it now: during the wait for the lock, another verifier's request may replace it.
     needed = evidence_needs_request(configured.platform.tee)
     verifiers_request = guest.verifiers_request.text if needed else b""
     return await _make_evidence(guest, configured, report_data, verifiers_request)
@@ -89,7 +89,7 @@ async def _make_evidence(
     verifiers_request: bytes,
     waiting: PreparedChild | None = None,
 ) -> bytes:
-    """Have the child that is `waiting` make evidence, or another one if it had its job already."""
+    """Have the child `waiting` make evidence, or a new one if that has had its job already."""
     async with guest.evidence_lock:
         request = await _evidence_request(configured, report_data, verifiers_request)
         answers = _endorsements(guest, configured)
@@ -113,7 +113,7 @@ async def _make_evidence(
 
 
 def _endorsements(guest: Guest, configured: Configured) -> Answers:
-    """Answer a child that has a report and no network by one that has the network only."""
+    """Answer a child that has a report but no network, by one that has only the network."""
     tee = configured.platform.tee
     if not evidence_needs_network(tee):
         return {}
@@ -128,7 +128,7 @@ def _endorsements(guest: Guest, configured: Configured) -> Answers:
 
 
 def require_evidence(configured: Configured) -> None:
-    """Refuse where the platform has no evidence.
+    """Refuse on platforms without evidence.
 
     Raises:
         ConfigError: `attest.launch_only`.
@@ -141,10 +141,11 @@ def require_evidence(configured: Configured) -> None:
 
 
 def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
-    """Keep a request from the child that spoke with the KBS; PID 1 does not read it.
+    """Keep the verifier's request that the KBS child passed on; PID 1 does not parse it.
 
     Raises:
-        ChildError: `child.protocol`, one too many, or none.
+        ChildError: `child.protocol`, a request is missing, not expected on this platform, or too
+            long.
     """
     needed = evidence_needs_request(configured.platform.tee)
     if bool(request) is not needed or len(request) > MAX_VERIFIERS_REQUEST_BYTES:
@@ -156,7 +157,7 @@ def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
 async def _evidence_request(
     configured: Configured, report_data: bytes, verifiers_request: bytes
 ) -> EvidenceRequest:
-    """Under the lock: what is measured later would be in the register and not in `events`."""
+    """Call under the lock: an event measured later would be in the register but not in `events`."""
     tee = configured.platform.tee
     place = initdata_binding(tee)
     stated = b""

@@ -1,9 +1,9 @@
-"""Keys of encrypted layers: which resources of the KBS, and which of them opens what.
+"""Keys of encrypted layers: which KBS resources they are, and which layer each of them opens.
 
-Keys that the pod manifest lists were fetched by ATTEST. A layer can also name its own key (CoCo's
-packets): what its manifest, pinned by the pod manifest, names is fetched here in a handshake of its
-own, from the one KBS of the measured configuration. Each key goes alone to an `unwrap` child; what
-comes back are layer keys, and the key itself is wiped as soon as no image can need it.
+ATTEST has fetched the keys that the pod manifest lists. A layer can also name its own key (CoCo's
+packets), in an image manifest that the pod manifest pins; such keys are fetched here in a handshake
+of their own, from the measured configuration's one KBS. Each key goes to an `unwrap` child of its
+own, which returns layer keys, and is wiped as soon as no image can need it.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ MAX_NAMED_KEYS = 16
 _UNWRAP_SECONDS = 60.0
 
 LayerKeys = dict[int, LayerKey]
-"""The keys found so far, by the layer's position."""
+"""The layer keys found so far, by the layer's position."""
 
 
 async def open_layer_keys(
@@ -67,9 +67,9 @@ async def open_layer_keys(
 
 
 def plan_named_keys(inspected: InspectedImage, opened: LayerKeys) -> tuple[Wanted, ...]:
-    """List the keys that layers which are still closed name, each once, the first of each layer.
+    """List the keys named by layers that are still closed: the first of each layer, each key once.
 
-    An owner whose image has wraps for several parties lists the right key in the pod manifest.
+    The owner of an image with wraps for several parties lists the right key in the pod manifest.
     """
     named = dict.fromkeys(
         next(wrap.kek for wrap in layer.wraps if wrap.kek is not None)
@@ -92,7 +92,7 @@ def select_wraps(layer: EncryptedLayer, uri: KbsUri, key_bytes: int) -> Iterator
 async def _unwrap(
     guest: Guest, inspected: InspectedImage, opened: LayerKeys, uri: KbsUri, grant: Grant
 ) -> None:
-    """Add to `opened` what the key opens."""
+    """Add the layer keys that the key opens to `opened`."""
     wrapped = tuple(
         wrap
         for layer in inspected.encrypted

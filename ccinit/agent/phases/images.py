@@ -40,7 +40,7 @@ from ccinit.secret import Secret
 from ccinit.values import frozen
 
 AT_ONCE = 3
-"""Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
+"""Concurrent pulls: one downloads while another's index is made. Each takes 43 MB."""
 
 
 @frozen
@@ -65,7 +65,7 @@ async def pull(
     puller = _Puller(guest, configured, attested, unlocked)
     images = await puller.pull_all(waiting)
     for uri in name_pull_resources(configured.manifest):
-        attested.grants[uri].secret.wipe()  # they have had their one use
+        attested.grants[uri].secret.wipe()  # used once, and done with
     if unlocked.in_memory:
         used, free = count_used(unlocked.store)
         guest.event(f"images take {used} bytes of memory; containers may write {free}")
@@ -75,10 +75,11 @@ async def pull(
 def prepare_first(
     guest: Guest, configured: Configured
 ) -> AbstractAsyncContextManager[ReceptionChildren | None]:
-    """Return what starts the children that receive the first image, to be entered before ATTEST.
+    """Return a context that starts the children for the first image; enter it before ATTEST.
 
-    They load their code while the KBS and disks are waited for. None are started where somebody may
-    miss their memory: a key derivation in UNLOCK that another has chosen, or images without a disk.
+    They load their code while the guest waits for the KBS and disks. None are started if others may
+    need their memory: a LUKS2 key derivation in UNLOCK, whose cost somebody else has chosen, or
+    images kept in memory.
     """
     volumes, image = configured.manifest.volumes, configured.manifest.images[0]
     if not select_kind(volumes, ScratchVolume) or select_kind(volumes, Luks2Volume):
@@ -86,7 +87,7 @@ def prepare_first(
     try:
         credentials = _credentials(configured, image)
     except FormatError:
-        return nullcontext()  # PULL refuses the reference, in the image's name
+        return nullcontext()  # PULL will refuse the reference and name the image
     return prepare_reception(guest.children, image, credentials.keys())
 
 
@@ -102,10 +103,10 @@ class _Puller:
         self._unlocked = unlocked
         form = LayerForm.COMPRESSED if unlocked.in_memory else LayerForm.INDEX
         self._layers = LayerStore(form)
-        self._handshake = Lock()  # one at a time has the TPM
+        self._handshake = Lock()  # one attestation at a time
 
     async def pull_all(self, waiting: ReceptionChildren | None) -> Mapping[str, PulledImage]:
-        """Return all of them by name; `waiting` receive the first."""
+        """Return all images by name; the children `waiting` receive the first."""
         images: dict[str, PulledImage] = {}
         left = deque(self._configured.manifest.images)
 
@@ -115,28 +116,30 @@ class _Puller:
                 image, children, waiting = left.popleft(), waiting, None
                 try:
                     images[image.name] = await self.pull_one(image, children)
-                except CcinitError as error:  # the report has the error, which knows no image
+                except CcinitError as error:  # the report has the error, but not the image's name
                     self._guest.event(f"image {image.name}: {error}")
                     raise
 
-        at_once = 1 if self._unlocked.in_memory else AT_ONCE  # the tars of one are enough in memory
+        at_once = (
+            1 if self._unlocked.in_memory else AT_ONCE
+        )  # in memory, no more than one image's tars
         async with TaskGroup() as group:
             for number in range(at_once):
                 group.start(pull_left(), f"pull {number}")
         return images
 
     async def pull_one(self, image: Image, waiting: ReceptionChildren | None) -> PulledImage:
-        """Pull one by children of which some may be `waiting`; it is mounted until the guest ends.
+        """Pull one image, by the children `waiting` if any; it stays mounted until the guest ends.
 
-        The owner is told, and the pull is measured.
+        The pull is logged for the owner, and noted for measurement.
         """
         guest, measurement = self._guest, self._configured.measurement
         directory = make_directory(f"{self._unlocked.store}/image-{image.name}", 0o700)
         request, policy = self._request(image), self._policy(image)
         async with self._children(image, directory, waiting) as children:
             pulled = await pull_image(request, directory, children, self._layers, policy)
-            # Nothing has been waited for since they were mounted. The end of the children is, and
-            # if another image fails meanwhile, this is interrupted there.
+            # Push before the block ends: nothing was awaited since the layers were mounted, but the
+            # children's end is, and there a failure of another image would interrupt us.
             guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
         guest.event(
             f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
@@ -169,7 +172,7 @@ class _Puller:
     async def _children(
         self, image: Image, directory: str, waiting: ReceptionChildren | None
     ) -> AsyncIterator[ImageChildren]:
-        """Yield the children of one pull, who end with the block; the registry's has its secrets.
+        """Yield the children of one pull, which end with the block; the registry's has its secrets.
 
         Raises:
             LimitExceededError: `pull.secret`.
@@ -197,7 +200,7 @@ class _Puller:
                 yield children
 
     def _secrets(self, uris: Mapping[str, KbsUri]) -> Mapping[str, Secret]:
-        """Return what is at `uris`, released.
+        """Return the released secrets at `uris`, by the names of their pipes.
 
         Raises:
             LimitExceededError: `pull.secret`, one does not fit into a pipe.
@@ -221,9 +224,9 @@ def _rule(configured: Configured, image: Image) -> RegistryRule | None:
 
 
 def _credentials(configured: Configured, image: Image) -> Mapping[str, KbsUri]:
-    """Return what the registry's child gets by pipe, by the pipes' names.
+    """Return the resources that the registry's child gets by pipe, by the pipes' names.
 
-    The credentials, and the keys of client certificates.
+    These are the credentials, and the keys of client certificates.
     """
     keys = rule_keys(_rule(configured, image))
     uris: dict[str, KbsUri] = {key_pipe(position): uri for position, uri in enumerate(keys)}

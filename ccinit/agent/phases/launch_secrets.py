@@ -1,7 +1,7 @@
-"""PID 1's hand on the secrets of a launch: opened for one child, then wiped.
+"""PID 1's access to the secrets of a launch: opened for one child, then wiped.
 
-They are wiped once they were read, and with the guest however it ends. What the guest has from them
-afterwards is what it would have from a KBS.
+They are wiped once read, and at the latest when the guest ends, however that happens. From then on
+the guest has what it would have from a KBS.
 """
 
 from ccinit.agent.guest import Guest
@@ -18,10 +18,10 @@ _SECONDS = 60.0
 async def read_launch_secrets(
     guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
 ) -> KbsReply:
-    """Return all of `wanted` from the launch's secrets, in its order, and wipe these.
+    """Return all of `wanted` from the launch's secrets, in the same order, and wipe these.
 
     Raises:
-        ConfigError: `kbs.envelope`, the document does without envelopes; nothing else names these.
+        ConfigError: `kbs.envelope`, the document does without envelopes, which alone name them.
         VerificationError: `launch_secret.…`, `envelope.kind`.
         FormatError: `launch_statement.…`, `launch_secret.…`, `envelope.…`.
         ChildError: `child.protocol`, other resources came back.

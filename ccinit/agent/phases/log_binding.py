@@ -1,6 +1,6 @@
-"""The sealed log's beginning: its key, its pace, and the evidence that binds it to this guest.
+"""The start of the sealed log: its key, its pace, and the evidence that binds it to this guest.
 
-The key is bound as soon as the platform can do it (`binding_phase`).
+The key is bound as soon as the platform can do so (`binding_phase`).
 """
 
 from ccinit.agent.guest import Guest
@@ -22,7 +22,7 @@ from ccinit.seal.log import SealedLog
 
 
 def open_log(guest: Guest, configured: Configured) -> bytes:
-    """Begin the sealed stream as its owner wants it; return the report data that binds its key.
+    """Begin the sealed stream as configured; return the report data that binds its key.
 
     Raises:
         FormatError: `seal.owner_key`.
@@ -36,9 +36,9 @@ def open_log(guest: Guest, configured: Configured) -> bytes:
 
 
 async def _keep_pace(log: SealedLog, config: LogConfig) -> None:
-    """Show the host a batch, or else sign the log, at fixed times until cancelled.
+    """At fixed intervals, show the host a batch or else sign the log, until cancelled.
 
-    A batch ends with a signature if it had to be filled, so it is a heartbeat too.
+    A batch that had to be padded ends with a signature, so batches are heartbeats, too.
     """
     while config.batch_ms:
         await sleep(config.batch_ms / 1000)
@@ -58,7 +58,7 @@ def binding_phase(tee: Tee) -> Phase:
 
 
 async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:
-    """Bind the log's key by evidence that does not go through the KBS.
+    """Bind the log's key by evidence that does not pass through the KBS.
 
     Args:
         guest: whose log it is.
@@ -66,7 +66,7 @@ async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None
         binding: what `open_log` returned.
 
     Raises:
-        CcinitError: the platform made no evidence.
+        CcinitError: the platform delivered no evidence.
     """
     evidence = await collect_evidence(guest, configured, binding)
     guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))

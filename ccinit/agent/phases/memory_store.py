@@ -1,9 +1,9 @@
-"""Where images and writable layers lie in a pod without a scratch disk: one bounded tmpfs.
+"""The store of images and writable layers in a pod without a scratch disk: one bounded tmpfs.
 
 Its size is measured configuration (`limits.memory_store_bytes`). Images come first and need most
-while they are pulled (`ccinit.pull.erofs.compress`); what they leave is for what containers write.
-Nothing of it is ever swapped. Files are charged to the cgroup of whoever writes them, so children
-that write here get the store's size on top of their own limit.
+while they are pulled (`ccinit.pull.erofs.compress`); containers can write into the rest. The store
+is never swapped. The kernel charges files to the writer's cgroup, so children that write here get
+the store's size on top of their own limit.
 """
 
 import errno
@@ -21,7 +21,7 @@ from ccinit.unlock.filesystem import unmount
 
 PATH = "/run/ccinit/store"
 INODE_BYTES = 16 * 1024
-"""A file for so many bytes at most, as on ext4: an empty one takes memory, too."""
+"""One inode for this many bytes, as on ext4: even an empty file takes memory."""
 
 _TRIES, _PAUSE_SECONDS = 50, 0.1
 _FLAGS = MountFlag.NODEV | MountFlag.NOSUID
@@ -43,10 +43,10 @@ def open_memory_store(guest: Guest, size_bytes: int, path: str = PATH) -> str:
 
 
 async def close_memory_store(path: str) -> None:
-    """Unmount the tmpfs. Loop devices let go of its files a moment after their last user.
+    """Unmount the tmpfs, waiting for loop devices, which release its files with a short delay.
 
     Raises:
-        KernelError: the kernel refused; EBUSY only after a while.
+        KernelError: the kernel refused; EBUSY only after retries.
     """
     for _ in range(_TRIES):
         try:
@@ -61,9 +61,9 @@ async def close_memory_store(path: str) -> None:
 
 
 def verify_store(size_bytes: int, available_bytes: int) -> None:
-    """Accept a store that leaves half of the memory to the pod, were it full.
+    """Accept a store that even when full leaves half of the memory to the pod.
 
-    The host decides how much memory there is.
+    The host decides how much memory the guest has.
 
     Raises:
         ConfigError: `store.memory`.

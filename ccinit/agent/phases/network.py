@@ -1,4 +1,4 @@
-"""NET: wait for the host's offer, validate it, apply it.
+"""NET: wait for the host's network offer, validate it and apply it.
 
 A refused offer does not end the boot: the host may send a better one until the phase's deadline.
 """
@@ -19,7 +19,7 @@ async def connect(guest: Guest) -> NetworkPlan:
     """Return the plan that is now in force.
 
     Raises:
-        CcinitError: an offer was good and could not be applied.
+        CcinitError: a valid offer could not be applied.
     """
     plan = await _wait_for_plan(guest)
     await guest.children.run(Role.NET, plan, NetworkReady, seconds=_SECONDS)

@@ -1,4 +1,4 @@
-"""START and RUN: the manifest's containers, in their order, until the last main one is done."""
+"""START and RUN: the manifest's containers in order, until the last main container is done."""
 
 import math
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ _CRUN = "/run/ccinit/crun"
 _SHARED = "/run/ccinit/shared"
 _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
 _CLEAR_SECONDS = STEP_SECONDS + 2 * OPERATION_SECONDS
-"""To end a container, beside its grace: a `crun` may be under way, and one deletes."""
+"""Time to end a container beyond its grace: for a `crun` under way, and one to delete it."""
 _POD_CGROUP = "/sys/fs/cgroup/pod"
 _USER_SECONDS = 60.0
 
 
 class Running:
-    """A main container and the task that keeps it.
+    """A main container and the task that supervises it.
 
     Attributes:
-        failure: why it could not be prepared, or cleared away: for whoever starts or stops the pod,
-            and no end of the guest by itself.
+        failure: why it could not be prepared or cleared away; whoever starts or stops the pod
+            handles this, and it does not end the guest by itself.
         ended_at: when it was over, on the clock of `boottime`; infinite before.
     """
 
@@ -72,12 +72,12 @@ class Started:
     main: tuple[Running, ...]
 
     async def run(self) -> None:
-        """Return once no main container will run again."""
+        """Wait until no main container will run again."""
         for running in self.main:
             await running.task.join()
 
     def exit_code(self) -> int | None:
-        """Return the pod's, once `run` is over; see `ccinit.run.exit_code`."""
+        """Return the pod's exit code, once `run` has returned; see `ccinit.run.exit_code`."""
         in_order = sorted(self.main, key=lambda running: running.ended_at)
         supervisors = (running.supervisor for running in in_order)
         return choose_exit_code(
@@ -169,10 +169,10 @@ async def _start_in_order(
 
 
 async def _wait_until_up(running: Running) -> None:
-    """Return once it runs and is ready, or has run and will not again.
+    """Return once the container is running and ready, or has run and will not run again.
 
     Raises:
-        CcinitError: what kept it from being prepared; `pod.start`, it never ran.
+        CcinitError: why it could not be prepared; `pod.start`, it never ran.
     """
     await running.supervisor.up.wait()
     if running.supervisor.life.starts:
@@ -182,7 +182,7 @@ async def _wait_until_up(running: Running) -> None:
 
 
 def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested) -> None:
-    """Rotate by the manifest's schedule, if it has one."""
+    """Rotate secrets by the manifest's schedule, if it has one."""
     seconds = configured.manifest.rotate_every_seconds
     if seconds:
         rotation = Rotation(guest, configured, attested)
@@ -191,14 +191,14 @@ def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested
 
 
 class _Grace:
-    """How long containers get to end; the host may wish for less than the manifest, not more."""
+    """How long containers get to end; the host may shorten the manifest's time, not extend it."""
 
     def __init__(self, guest: Guest, most_seconds: int) -> None:
         self._guest = guest
         self._most_seconds = most_seconds
 
     def most_seconds(self, running: Running) -> int:
-        """How long the measured configuration gives a container."""
+        """Return the longest time that the measured configuration gives a container."""
         most = running.supervisor.stop_grace_seconds
         return self._most_seconds if most is None else most
 
@@ -220,9 +220,9 @@ class _Grace:
 def _limit_memory(*, kept_bytes: int) -> None:
     """Limit the memory of all containers together.
 
-    What takes `kept_bytes` is in no container's cgroup. Tags are counted as if all were there: a
-    limit that holds only until a pod has written much is none, and what came first then would be
-    children of the guest, killed in the pod's place.
+    No container's cgroup is charged for `kept_bytes`. Integrity tags are counted as if a pod had
+    written all of its scratch: otherwise, once it had written much, the guest's children would be
+    killed for lack of memory in the pod's place.
     """
     most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - kept_bytes
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
@@ -231,7 +231,7 @@ def _limit_memory(*, kept_bytes: int) -> None:
 async def ask_user_child(
     children: Children, request: UserRequest, fds: Mapping[str, int]
 ) -> Identity:
-    """Have a container's identity found by the child `user`; see `ccinit.run.users.user_job`."""
+    """Have the child `user` find a container's identity; see `ccinit.run.users.user_job`."""
     return await children.run(Role.USER, request, Identity, seconds=_USER_SECONDS, fds=fds)
 
 

@@ -1,9 +1,10 @@
 """The namespaces that the pod's containers share, from START to the pod's end.
 
-A PID namespace needs a first process: it collects whatever loses its parent there, and with its end
-the kernel ends every other. That is the child `reaper`. Its end is the pod's: containers could be
-started again, but not where the manifest says. None of them can bring it about, so it is a fault of
-the guest, and the host is told so: it is no way for a container to choose a code.
+A PID namespace needs a first process, which reaps orphans there; when it ends, the kernel kills
+every other process of the namespace. The child `reaper` is that process. If it ends, the pod ends:
+containers could be restarted, but not in the namespace that the manifest promises. No container can
+cause that, so the host is told that the guest itself failed, and no container can choose a code
+this way.
 """
 
 from functools import partial
@@ -28,7 +29,7 @@ from ccinit.run.shared_namespaces import SharedNamespaces, close_shared_ipc, ope
 
 
 async def share_namespaces(guest: Guest, share: Share, directory: str) -> SharedNamespaces:
-    """Make what the manifest shares; how it ends is on the guest's teardown.
+    """Make the namespaces that the manifest shares; the guest's teardown removes them.
 
     Args:
         guest: whose pod it is.
@@ -37,7 +38,7 @@ async def share_namespaces(guest: Guest, share: Share, directory: str) -> Shared
 
     Raises:
         KernelError: the kernel refused.
-        ChildError: `child.…`, there is no first process.
+        ChildError: `child.…`, the first process did not start.
     """
     make_directory(directory, 0o700)
     ipc = shm = process = ""
@@ -52,7 +53,7 @@ async def share_namespaces(guest: Guest, share: Share, directory: str) -> Shared
 
 
 class Reaper:
-    """The first process of a PID namespace, and the file by which others find that."""
+    """The first process of a PID namespace, and the file through which others join it."""
 
     def __init__(self, guest: Guest, path: str) -> None:
         """Args: path: of the file, which is made."""
@@ -63,10 +64,10 @@ class Reaper:
         self._unreleased: CcinitError | None = None
 
     async def start(self) -> None:
-        """Return once it collects; from then on its end ends the guest.
+        """Return once it reaps; from then on its end ends the guest.
 
         Raises:
-            CcinitError: it did not get there.
+            CcinitError: it did not start.
         """
         task = self._guest.loop.start(self._keep(), "reaper")
         self._guest.teardown.push("shared processes", partial(self._stop, task))
@@ -77,7 +78,7 @@ class Reaper:
     async def _keep(self) -> None:
         try:
             async with self._guest.children.prepare(Role.REAPER, fds={}) as child:
-                # The file, not /proc/PID: a number may be another process's later.
+                # The file, not /proc/PID: the kernel may reuse the number.
                 bind_namespace(namespace_file(child.pid, NamespaceKind.PID), self._path)
                 try:
                     await self._hold(child)
@@ -92,7 +93,7 @@ class Reaper:
             self._ready.set()
 
     def _release(self) -> None:
-        """Undo the binding; if that fails, the teardown says so, and nobody else is blamed."""
+        """Undo the bind mount; the teardown reports a failure under this step's name."""
         try:
             release_namespace(self._path)
         except CcinitError as error:

@@ -59,17 +59,17 @@ from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 
 OpenKeys = Callable[[InspectedImage], Coroutine[object, None, tuple[LayerKey, ...]]]
-"""Has the KBS's keys open the wraps of an image's layers."""
+"""Unwraps the keys of an image's layers with the KBS's keys."""
 
 _JUDGE_SECONDS = 60.0
 
 
 class ImageChildren:
-    """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
+    """See `ccinit.pull.image.PullChildren`; a context to enter for one pull.
 
-    Those that wait for others are started ahead and load their code meanwhile: who receives the
-    image before it is asked for (`reception_children`, whose own they stay), the one for the index
-    while the last tar is read, those for the mounts while the index is made.
+    Children whose input comes later are started ahead, to load their code meanwhile: those that
+    receive the image before it is requested (they belong to `reception_children`), the one for the
+    index while the last tar is read, those for the mounts while the index is made.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class ImageChildren:
 
     @property
     def owners(self) -> Owners:
-        """Their user ids."""
+        """The children's user ids."""
         return Owners(index=RIGHTS[Role.INDEX].uid, compress=RIGHTS[Role.COMPRESS].uid)
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
-        """Download; progress is for the owner."""
+        """Download; progress is logged for the owner."""
 
         async def answer(found: FoundSignatures) -> Answer:
             return Answer(value=await decide(found))
@@ -138,15 +138,15 @@ class ImageChildren:
         )
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
-        """Read the documents without a network."""
+        """Read the image's documents, in a child without a network."""
         return await self._reception.inspect.run(request, InspectedImage, seconds=self._seconds)
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        """Have the KBS's keys open the layers' wraps."""
+        """Unwrap the layers' keys with the KBS's keys."""
         return await self._open_keys(image)
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
-        """Decrypt what was downloaded into a file."""
+        """Decrypt the layers that were downloaded into a file."""
         if self._encrypted is None:
             raise RuntimeError("nothing was downloaded into a file")
         with self._encrypted as file, self._reception.blobs as pipe:
@@ -160,7 +160,7 @@ class ImageChildren:
             )
 
     async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
-        """Undo the layers' compression."""
+        """Decompress the layers."""
 
         async def answer(question: NewTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_append(question.position))
@@ -173,7 +173,7 @@ class ImageChildren:
         return reply
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
-        """Ask the policy."""
+        """Judge the signatures by the policy."""
         accepted = await self._guest.children.run(
             Role.SIGNATURE, request, AcceptedImage, seconds=_JUDGE_SECONDS
         )
@@ -213,10 +213,10 @@ class ImageChildren:
             group.start(self._prepare_walkers(), "start walkers")
 
     async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
-        """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
+        """Run mkfs.erofs on a tar that is piped to it, and freed as it is read."""
         children = self._guest.children
         async with AsyncExitStack() as stack:
-            with ExitStack() as passed_on:  # whoever is left alone has to notice
+            with ExitStack() as passed_on:  # so that either child notices when the other ends
                 file = open_path(tar, os.O_RDWR | os.O_NOFOLLOW)
                 passed_on.callback(os.close, file)
                 source, sink = open_pipe()
@@ -240,7 +240,7 @@ class ImageChildren:
                 raise ChildError("pull.index", "mkfs.erofs has not read the whole tar")
 
     async def _feed(self, child: PreparedChild) -> FedTar | None:
-        """Return None if mkfs.erofs has ended before its time: it has the reason."""
+        """Feed the tar; return None if mkfs.erofs ended early, since it has the reason."""
         try:
             return await child.run(FeedRequest(), FedTar, seconds=self._seconds)
         except ChildError as error:
@@ -249,7 +249,7 @@ class ImageChildren:
             return None
 
     async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
-        """List the mounted layers, with as many processors as there are parts, if there are."""
+        """List the mounted layers in parallel, by at most one child per part and processor."""
         if not self._trees:
             await self._prepare_walkers()
         trees = self._trees
@@ -281,7 +281,7 @@ class ImageChildren:
         return await self._stack.enter_async_context(prepared)
 
     def _open_unnamed(self) -> int:
-        """Return a file without a name for encrypted layers; another fd of it is kept."""
+        """Return an unnamed file for encrypted layers, keeping another fd of it."""
         try:
             file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             self._encrypted = self._stack.enter_context(closing(Descriptor(file)))

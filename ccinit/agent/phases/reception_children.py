@@ -1,8 +1,8 @@
 """The children that receive an image (see `ccinit.pull.reception`), waiting for their jobs.
 
-They load their code and give up their rights while something else is waited for, and know nothing
-of the image. The credentials of the one for the registry come when its job does: their pipes are
-empty until then.
+They load their code and give up their rights while the guest waits for something else, and know
+nothing of the image. The registry's child gets its credentials together with its job: their pipes
+are empty until then.
 """
 
 import os
@@ -24,14 +24,14 @@ from ccinit.values import frozen
 
 @frozen
 class ReceptionChildren:
-    """One for each job, with the pipes between them in place.
+    """One child for each job, with the pipes between them in place.
 
     Attributes:
-        layers: None for an image that keys are expected to open: it would wait beside the children
-            that do that, for nothing but memory.
-        blobs: where layers go in: for the registry's child, or for `decrypt` if they are encrypted.
+        layers: None for an image with encrypted layers: it would only take memory while other
+            children decrypt them.
+        blobs: takes the layers, from the registry's child, or from `decrypt` if they are encrypted.
         words: what `layers` reads; closed if it has that already.
-        credentials: ends of pipes to the registry's child, by their names.
+        credentials: write ends of pipes to the registry's child, by their names.
     """
 
     registry: PreparedChild
@@ -57,12 +57,12 @@ class ReceptionChildren:
 async def prepare_reception(
     children: Children, image: Image, credentials: Collection[str]
 ) -> AsyncIterator[ReceptionChildren]:
-    """Start them; yields them, and ends with the block whatever is left of children and pipes.
+    """Start the children and yield them; ends with the block what is left of children and pipes.
 
     Args:
-        children: who starts them.
+        children: starts them.
         image: the one that they are for.
-        credentials: names of what the registry's child will be given.
+        credentials: names of the pipes by which the registry's child will get its credentials.
 
     Raises:
         KernelError: one could not be started.

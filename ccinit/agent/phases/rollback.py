@@ -1,8 +1,8 @@
-"""Volumes whose age the KBS knows: its counter is compared at UNLOCK and advanced both ways.
+"""Volumes with a rollback counter in the KBS: compared at UNLOCK, advanced at open and at close.
 
-What is compared with what, and why in this order, is `ccinit.unlock.rollback`'s. Each advance is a
-handshake of its own, because the session of ATTEST ended with its child; at the end of the guest
-that is after the volume was closed, and a KBS that cannot be told then leaves the volume one ahead.
+`ccinit.unlock.rollback` says what is compared with what, and why in this order. Each advance is a
+handshake of its own, because the session of ATTEST ended with its child. At the end of the guest
+the KBS is told after the volume was closed; if that fails, the volume stays one ahead.
 """
 
 from typing import Self
@@ -26,7 +26,7 @@ class Anchor:
     def __init__(
         self, guest: Guest, configured: Configured, volume: PersistentVolume, known: int
     ) -> None:
-        """Args: known: what the KBS said at ATTEST."""
+        """Args: known: the counter's value at ATTEST."""
         self._guest = guest
         self._configured = configured
         self._name = volume.name
@@ -39,7 +39,7 @@ class Anchor:
     def of(
         cls, guest: Guest, configured: Configured, attested: Attested, volume: PersistentVolume
     ) -> Self | None:
-        """Return the anchor of a volume whose manifest asks for one."""
+        """Return the anchor of a volume, if the manifest asks for one."""
         if volume.rollback is not RollbackAnchor.KBS_COUNTER:
             return None
         uri = counter_uri(configured.manifest.name, volume.name)
@@ -47,19 +47,19 @@ class Anchor:
 
     @property
     def may_create(self) -> bool:
-        """Whether a blank disk can be this volume: not once the KBS has counted."""
+        """Whether a blank disk can be this volume: not once the counter has advanced."""
         return self._counter == 0
 
     async def open(self, directory: str) -> None:
-        """Compare and advance; nothing of the volume was used before.
+        """Compare and advance, before anything on the volume is used.
 
         Args:
-            directory: of the guest's own, on the volume that is now mounted.
+            directory: the guest's own, on the mounted volume.
 
         Raises:
             VerificationError: `volume.rollback`, `volume.counter_ahead`, `volume.counter`.
-            KernelError: the volume takes no new number.
-            PeerError, DeadlineError: the KBS does not advance.
+            KernelError: the new number cannot be written to the volume.
+            PeerError, DeadlineError: the KBS does not advance the counter.
         """
         found = read_counter(directory)
         verify_counter(self._name, found, self._counter)
@@ -73,20 +73,20 @@ class Anchor:
         """Write the number of a clean close, before the volume is unmounted.
 
         Raises:
-            KernelError: it is not on the disk.
+            KernelError: it could not be written to the disk.
         """
         write_counter(self._directory, self._counter + 1)
         self._is_written = True
 
     def closed(self) -> None:
-        """Take note that the volume is unmounted, and flushed."""
+        """Note that the volume is unmounted and flushed."""
         self._is_closed = self._is_written
 
     async def tell(self) -> None:
-        """Advance the KBS to it, once the volume is closed.
+        """Advance the KBS's counter to that number, once the volume is closed.
 
-        When debug opens the KBS takes no evidence of this boot any more, so that it cannot be told
-        is what is expected.
+        After debug has opened, the KBS accepts no more evidence from this boot, so a failure is
+        expected then.
 
         Raises:
             PeerError, DeadlineError: the KBS was not told; the next boot will tell it.

@@ -1,9 +1,9 @@
-"""Rotation: the pod's secret files get what the KBS holds now, on the owner's word or by schedule.
+"""Rotation: the pod's secret files get what the KBS holds now, on request or by schedule.
 
-The guest attests anew, fetches what the manifest lets rotate, and replaces every file that differs;
-a reader finds the old content or the new one, never a part of each. Then the containers whose files
-have changed get the signal that the manifest names. A KBS that refuses changes nothing: the pod
-goes on with what it has, and the log says why.
+The guest attests anew, fetches what the manifest allows to rotate, and replaces every file that
+differs; a reader finds either the old content or the new, never a mix. Then containers whose files
+have changed get the signal that the manifest names. If the KBS refuses, nothing changes: the pod
+keeps what it has, and the log says why.
 """
 
 import signal
@@ -30,12 +30,12 @@ class Rotation:
         self._attested = attested
 
     async def rotate(self) -> int:
-        """Fetch and replace; return how many files have changed. What fails is in the log, too.
+        """Fetch and replace; return how many files have changed. Failures are logged, too.
 
         Raises:
-            ConfigError: `rotate.none`, the manifest lets nothing rotate; `rotate.ended`.
+            ConfigError: `rotate.none`, the manifest allows no rotation; `rotate.ended`.
             CcinitError: as `fetch_grants`; nothing has changed.
-            KernelError: a file could not be replaced and has its old content; so may others. The
+            KernelError: a file could not be replaced and keeps its old content, as others may. The
                 next rotation replaces all of them.
         """
         try:
@@ -45,7 +45,7 @@ class Rotation:
             raise
 
     async def keep(self, seconds: int) -> None:
-        """Rotate every so often, until cancelled; a rotation that fails is tried when it is due."""
+        """Rotate every `seconds` until cancelled; a failed rotation is retried when next due."""
         while True:
             await sleep(seconds)
             with suppress(CcinitError):
@@ -82,14 +82,14 @@ class Rotation:
         return fetched[uri].secret.reveal() != self._attested.grants[uri].secret.reveal()
 
     def _keep_fetched(self, fetched: Mapping[KbsUri, Grant]) -> None:
-        """Have later readers of the pod's grants find what is new; the old is wiped."""
+        """Put the new grants in place of the pod's old ones, which are wiped."""
         grants = self._attested.grants
         for uri, grant in fetched.items():
             grants[uri].secret.wipe()
             grants[uri] = grant
 
     def _replace(self, files: Sequence[PodSecret], fetched: Mapping[KbsUri, Grant]) -> None:
-        """Replace files of containers that are alive, then signal those."""
+        """Replace files of containers that are running or may run again, then signal these."""
         if not self._guest.containers:
             raise ConfigError("rotate.ended", "the pod has been stopped meanwhile")
         for container in self._configured.manifest.containers:
@@ -109,5 +109,5 @@ class Rotation:
             supervisor.replace_secrets(mine)
             if container.rotate_signal:
                 number = signal.Signals[f"SIG{container.rotate_signal}"]
-                with suppress(ConfigError):  # none runs, and the next finds what is new
+                with suppress(ConfigError):  # none is running; the next run finds the new content
                     supervisor.send_signal(number)

@@ -1,16 +1,16 @@
 """UNLOCK: every disk gets its one role, then scratch and volumes are opened and mounted.
 
-1. every disk gets its one role, before any is written: one too many or too few ends the boot;
-2. volumes with a rollback counter get an anchor, before any disk is open: on the way down, which is
-   the way up in reverse, no key then waits for the KBS to be told;
+1. every disk gets its one role before any is written; one too many or too few ends the boot;
+2. volumes with a rollback counter get an anchor before any disk is open: teardown runs in reverse,
+   so all disks are closed and their keys gone before the KBS is told;
 3. scratch disks are opened, with keys born here; one of them, or else the memory, is the store of
    images and writable layers;
-4. volumes are opened, their counters advanced, and their keys wiped: from here on the kernel alone
-   has those;
+4. volumes are opened, their counters advanced and their keys wiped: from here on only the kernel
+   has the keys;
 5. volumes in memory are mounted.
 
-A file system that the guest made shows containers one directory of itself, so that the guest's own
-files on a scratch disk (images, writable layers) are out of their reach.
+Of a file system that the guest made, containers see only one directory, so the guest's own files on
+a scratch disk (images, writable layers) are out of their reach.
 """
 
 import os
@@ -66,10 +66,11 @@ class Unlocked:
     """Mounted storage.
 
     Attributes:
-        volumes: for each volume of the manifest the directory that containers may be shown.
+        volumes: for each volume of the manifest, the directory that containers may see.
         store: a directory on scratch for images and writable layers; without scratch a tmpfs.
-        in_memory: whether it is that.
-        tags_bytes: the memory that tags of scratch disks take once all of those was written.
+        in_memory: whether `store` is that tmpfs.
+        tags_bytes: the memory that the integrity tags of scratch disks take once these are fully
+            written.
     """
 
     volumes: Mapping[str, str]
@@ -85,7 +86,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         VerificationError: `disk.…`, `volume.…`, `integrity.…`.
         ConfigError: `scratch.…`, `store.…`, `disk.…`.
         PeerError, DeadlineError: the KBS does not advance a volume's counter.
-        KernelError, ChildError: a step failed; the teardown undoes those before.
+        KernelError, ChildError: a step failed; the teardown undoes the earlier ones.
     """
     guest.event(f"disks: {', '.join(map(_describe, configured.disks))}")
     control = DmControl()
@@ -106,7 +107,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
 
 
 def _describe(disk: BlockDevice) -> str:
-    """Say what a manifest can be compared with, not what the host calls it."""
+    """Describe a disk by what can be compared with the manifest, not by the host's name for it."""
     return f"{disk.name} of {disk.size_bytes} bytes{', read-only' if disk.read_only else ''}"
 
 
@@ -122,7 +123,7 @@ class _Unlocking:
         self._control = control
 
     async def assign_roles(self) -> tuple[tuple[Found, ...], ScratchDisks]:
-        """Step 1: return the volumes that the owner brings, and the scratch disks."""
+        """Step 1: return the volumes that the owner provides, and the scratch disks."""
         configured = self._configured
         tools = find_tools_disk(configured)
         found = await find_volumes(
@@ -141,7 +142,7 @@ class _Unlocking:
         return found, scratch
 
     def make_anchors(self, found: tuple[Found, ...]) -> Mapping[str, Anchor]:
-        """Step 2: return the anchors of volumes that shall have one, by name."""
+        """Step 2: return the anchors of volumes with a rollback counter, by name."""
         anchors = {}
         for one in found:
             volume = one.volume
@@ -154,7 +155,7 @@ class _Unlocking:
         return anchors
 
     async def open_scratch(self, scratch: ScratchDisks) -> int:
-        """Step 3: return the most memory that their tags will take."""
+        """Step 3: return the most memory that the integrity tags can take."""
         manifest = self._configured.manifest
         requests = [
             ScratchRequest(
@@ -174,7 +175,7 @@ class _Unlocking:
         return sum(plan.meta_bytes for plan in plans)
 
     def open_store(self, scratch: ScratchDisks) -> str:
-        """Step 3: return the directory of the store, on the first scratch disk if there is one."""
+        """Step 3: return the store's directory, on the first scratch disk if there is one."""
         if not scratch:
             size_bytes = self._configured.config.limits.memory_store_bytes
             return open_memory_store(self._guest, size_bytes)
@@ -255,9 +256,9 @@ def _shown(volume: Volume) -> str:
 
 
 def _make_directory(path: str, mode: int) -> str:
-    """Make a directory with its parents if it is not there; a volume's stays as it was.
+    """Make a directory and its parents if missing; one that is on a volume already stays as it is.
 
-    Children of other users pass through the parents, which show them nothing.
+    Children with other uids can traverse the parents but not list them.
     """
     if not os.path.isdir(path):
         make_directory(os.path.dirname(path), 0o711)

@@ -1,8 +1,9 @@
-"""Volumes that the owner brings: which disk each of them is, and opening it.
+"""Volumes that the owner provides: find the disk of each, and open it.
 
-A disk becomes a volume by what it proves: its hash tree's root, its blocks under the owner's key,
-or a LUKS2 header that is as it must be and opens with that key. The header of a LUKS2 volume is
-read exactly once, here, and taken apart by a child; the key that comes back is used by `open`.
+A disk is a volume only if its content proves it: the root of its hash tree, blocks that
+authenticate under the owner's key, or a valid LUKS2 header that opens with that key. The header of
+a LUKS2 volume is read exactly once, here, and parsed by a child; `open_volume` uses the key that
+the child returns.
 """
 
 import os
@@ -58,7 +59,7 @@ class FoundVolume:
 
 @frozen
 class FoundLuks2Volume:
-    """A LUKS2 volume, its disk, and the key that its header gave."""
+    """A LUKS2 volume, its disk, and the volume key from its header."""
 
     volume: Luks2Volume
     disk: BlockDevice
@@ -83,7 +84,7 @@ async def find_volumes(
         control: device-mapper.
         configured: what to find, and where.
         attested: keys.
-        apart: a disk that is none of them.
+        apart: a disk that is not to be considered.
 
     Raises:
         VerificationError: `volume.…`, `verity.root`, `luks2.…`: no disk is this volume, or two are.
@@ -139,7 +140,7 @@ async def open_volume(
 ) -> DiskStack:
     """Open a volume that was found and mount it at `target`.
 
-    Without `may_create` a blank disk is none, whatever its key's grant says.
+    Without `may_create` a blank disk is refused, whatever the grant of its key says.
 
     Raises:
         VerificationError: `volume.…`, `crypt.table`.
@@ -163,10 +164,10 @@ async def find_luks2_disk(
     """Return the one disk whose header opens, and its volume key, which the caller wipes.
 
     Raises:
-        VerificationError, FormatError: `volume.missing`, `volume.ambiguous`; else why the last disk
-            is not the volume, `luks2.…`.
-        ChildError, DeadlineError: a header kept its child from answering.
-        KernelError: a disk could not be read, or no descriptors are to be had.
+        VerificationError, FormatError: `volume.missing`, `volume.ambiguous`; otherwise the reason
+            why the last disk is not the volume, `luks2.…`.
+        ChildError, DeadlineError: the child did not survive a header, or was late.
+        KernelError: a disk could not be read, or there are no free descriptors.
     """
     refusal: VerificationError | FormatError = VerificationError(
         "volume.missing", f"no disk has the size of {request.name}"

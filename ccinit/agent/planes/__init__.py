@@ -1,1 +1,1 @@
-"""What the owner and the workload may ask for; each caller has a child that reads its bytes."""
+"""What the owner and the workload may ask for; a child per connection reads the caller's bytes."""

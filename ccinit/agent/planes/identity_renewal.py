@@ -1,16 +1,14 @@
-"""Renewal: the guest's TLS identity gets a successor before it ends, while the guest runs.
+"""Renewal: the guest's TLS identity is replaced before it expires, while the guest runs.
 
-The guest attests anew and fetches the identity as it fetched the first one; the child `kbs` looks
-at it in the same way, and its chain has to lead where the first one led. New connections show the
-new one. Those that are there keep what their child has, and PID 1's copy of the old key is wiped at
-once: it passes a key on when a connection's child is started, and never later. A KBS that is not
-there, or an identity that is refused, changes nothing; the log says why, and the KBS is asked again
-(`renewal_schedule`).
+The guest attests anew and fetches the identity as it fetched the first one; the child `kbs` checks
+it in the same way, and its chain has to end at the same root. New connections show the new
+identity. Existing ones keep what their child has, and PID 1 wipes its copy of the old key at once,
+since it passes a key to a connection's child only when it starts that. An unreachable KBS or a
+refused identity changes nothing; the log says why, and the KBS is asked again (`renewal_schedule`).
 
-A guest that its host had stopped for a week wakes with a clock that is a week late, and with an
-identity that its clients refuse. Nothing inside tells it; they do, or the next reply of the KBS
-does. Then the KBS is asked before it would be time, though not more often than after failures: who
-says that an identity has expired may be anybody.
+A guest that its host had paused for a week wakes with a clock that is a week late and an identity
+that clients refuse. Only they, or the KBS's next reply, can tell it so. The KBS is then asked
+early, but no more often than after failures: anybody can claim that an identity has expired.
 """
 
 import time
@@ -48,7 +46,7 @@ class IdentityRenewal:
         config: OwnerConfig,
         show: Callable[[Secret], None],
     ) -> None:
-        """Args: show: has new connections show another identity; raises, and nothing changes."""
+        """Args: show: sets the identity for new connections; raises if it changes nothing."""
         self._guest = guest
         self._configured = configured
         self._grants = attested.grants
@@ -57,10 +55,10 @@ class IdentityRenewal:
         self._uri = tls_identity_uri(configured.manifest)
 
     async def keep(self) -> None:
-        """Renew when it is time, until cancelled.
+        """Renew when due, until cancelled.
 
-        An identity that nobody looked at is kept as it is: it came with the secrets of a launch,
-        and there is no KBS to ask.
+        An identity that was not checked is kept as it is: it came with the secrets of a launch, so
+        there is no KBS to ask.
         """
         first = self._grants[self._uri].identity
         if first is None:
@@ -70,22 +68,23 @@ class IdentityRenewal:
             await self._wait(seconds_to_renewal(used, realtime(), failures, random_fraction()))
             try:
                 used, failures = await self.renew(first.top_der), 0
-            except (CcinitError, OSError) as error:  # OSError: no descriptor or process to be had
+            except (CcinitError, OSError) as error:  # OSError: no free descriptor or process
                 failures += 1
                 self._guest.event(f"identity: not renewed: {as_known(error)}")
 
     async def _wait(self, seconds: float) -> None:
-        """Wait so long, or until the clock is doubted, though then for a while at least."""
-        self._guest.clock_doubted.clear()  # what was doubted until now, the KBS was asked about
+        """Wait for `seconds`, or until the clock is doubted, but then still a minimum time."""
+        self._guest.clock_doubted.clear()  # the KBS was asked since any earlier doubt
         least = min(seconds, LAST_PAUSE_SECONDS)
         await sleep(least)
         await wait_for(self._guest.clock_doubted, seconds - least)
 
     async def renew(self, top_der: bytes) -> VerifiedIdentity:
-        """Fetch the identity, and show it if it is another one; return what is known of it.
+        """Fetch the identity, and show it if it has changed; return what its verification found.
 
         Args:
-            top_der: where its chain has to lead, if not to the roots of the owner's clients.
+            top_der: the certificate that its chain has to end at, if not at the roots of the
+                owner's clients.
 
         Raises:
             CcinitError: as `fetch_grants`, `tls_identity.…` included; nothing has changed.

@@ -1,6 +1,7 @@
 """Everything that is counted in this guest, for the owner plane's `metrics`.
 
-Read when asked, from kernel files and from what PID 1 holds anyway; nothing is sampled in between.
+Values are read on request, from kernel files and from PID 1's own state; nothing is sampled in
+between.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -98,7 +99,7 @@ _USAGE: tuple[tuple[str, MetricKind, str, Callable[[Cgroup], float]], ...] = (
 def _read_each(
     containers: Mapping[str, Supervisor], read: Callable[[Cgroup], float]
 ) -> Mapping[str, float]:
-    """Return what each container uses; one that does not run now is left out."""
+    """Return what each container uses, leaving out those that are not running."""
     usage = {}
     for name, one in containers.items():
         with suppress(KernelError):

@@ -1,11 +1,12 @@
 """The owner plane: a TCP port of the pod, and one child for each connection.
 
 TLS ends in the child, which has the socket and a copy of the guest's TLS identity and nothing else.
-A connection may also come from the host's `relay`; it is the same from then on: the host has no
-part in it but to pass bytes. Each keeps the identity that it began with, whatever is shown later.
-Unknown clients cannot push out known ones: few connections may be in their handshake at a time, and
-it has to end soon. Those of the pod's own containers count apart, or a container could keep its
-owner out.
+A connection may also come through the host's `relay`, and is then treated the same: the host only
+passes bytes. Each connection keeps the identity that it began with, even if new ones show another.
+
+Unknown clients cannot crowd out known ones: only a few connections may be in their handshake at a
+time, and a handshake has a short deadline. Connections from the pod's own containers are counted
+separately, or a container could lock its owner out.
 """
 
 import enum
@@ -32,12 +33,12 @@ from ccinit.values import frozen
 
 MAX_CONNECTIONS: Final = 8
 MAX_STRANGERS: Final = 2
-GREETING_SECONDS: Final = 60.0  # the child's start included; it gives the client ten
+GREETING_SECONDS: Final = 60.0  # includes the child's start; the child gives the client ten
 SESSION_SECONDS: Final = 24 * 3600.0
 _STRANGERS_SOURCE: Final = "owner"
-"""Of events: anybody who reaches the port, containers included, can make a handshake fail."""
+"""Source of events that anybody who reaches the port, even a container, can cause at will."""
 _LATE_CLOCK: Final = frozenset({"net.certificate_early", "net.identity_expired"})
-"""What a handshake with an honest client fails with if the guest's clock is late."""
+"""Reasons with which a handshake with an honest client fails if the guest's clock is late."""
 
 
 def open_owner_plane(
@@ -47,7 +48,7 @@ def open_owner_plane(
 
     Raises:
         FormatError, LimitExceededError: `tls_identity.…`.
-        KernelError: the port cannot be had.
+        KernelError: the port cannot be bound.
     """
     secret = attested.grants[tls_identity_uri(configured.manifest)].secret
     service = OwnerService(guest=guest, configured=configured, attested=attested)
@@ -57,7 +58,7 @@ def open_owner_plane(
     guest.service.owner = plane
 
     async def close() -> None:
-        guest.service.owner = None  # the host may relay until the end
+        guest.service.owner = None  # until here the host may relay
         await task.stop()
 
     guest.teardown.push(OWNER_PLANE_STEP, close)
@@ -111,7 +112,7 @@ class OwnerPlane:
         return self._connections >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
 
     def show(self, identity: Secret) -> None:
-        """Show this identity to new connections; it is the caller's to wipe.
+        """Show this identity to new connections; the caller still has to wipe it.
 
         Raises:
             FormatError, LimitExceededError: `tls_identity.…`; nothing has changed.
@@ -124,7 +125,7 @@ class OwnerPlane:
         try:
             async with self._group:
                 if listener is None:
-                    await Event().wait()  # for ever: connections come by `take`
+                    await Event().wait()  # forever: connections come through `take`
                 else:
                     await self._accept(listener)
         finally:
@@ -137,7 +138,7 @@ class OwnerPlane:
             self.take(connection, Origin.POD if is_own_address(peer) else Origin.OUTSIDE)
 
     def take(self, connection: socket.socket, origin: Origin = Origin.OUTSIDE) -> None:
-        """Serve a connection, which is ours from now on."""
+        """Serve a connection; takes ownership of the socket."""
         if self._is_full_for(origin):
             connection.close()
             return
@@ -146,8 +147,8 @@ class OwnerPlane:
         self._group.start(self._attend(connection, origin), "owner connection")
 
     async def _attend(self, connection: socket.socket, origin: Origin) -> None:
-        """See one connection through; what goes wrong with it is the log's and nobody else's."""
-        shown = self._shown  # nobody waits between here and the pipe that `run` puts it in
+        """Serve one connection to its end; its failures go to the log and affect nothing else."""
+        shown = self._shown  # no await until `run` has put it into a pipe
         caller = Caller(self._guest.event, shown.certificate_der)
         try:
             with connection:
@@ -158,7 +159,7 @@ class OwnerPlane:
             self._tell_end(caller, str(error))
             if error.reason in _LATE_CLOCK:
                 self._guest.clock_doubted.set()
-        except OSError as error:  # no descriptor or process to be had now: it may come again
+        except OSError as error:  # no free descriptor or process: the client may retry
             self._tell_end(caller, errno_text(error.errno))
         finally:
             self._connections -= 1
@@ -171,7 +172,7 @@ class OwnerPlane:
     async def _converse(
         self, connection: socket.socket, origin: Origin, caller: Caller, identity: Secret
     ) -> Farewell:
-        """Run the child of one connection; what its calls started ends with it."""
+        """Run the child of one connection; whatever its calls started ends with it."""
 
         def greet(greeting: Greeting) -> None:
             if not caller.is_known:

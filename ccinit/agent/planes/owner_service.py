@@ -1,10 +1,11 @@
 """What each call of the owner plane does in this guest.
 
-The child has checked a call's form, for its client to be told. Here, in this order: is it of that
-form, or the child is not what it was; may this client's role call it at all (`owner.role`), is the
-pod far enough (`owner.not_now`), does the measured manifest allow it (`owner.allow`); only then
-something happens, and the log says who asked. Every method is one function in one table, whose keys
-are exactly those of `ccinit.formats.planes.owner_rpc.METHODS`.
+The child has checked a call's form, so that it can tell its client. PID 1 checks, in this order:
+the form again, since the child may be compromised; whether the client's role may make the call at
+all (`owner.role`); whether the pod is far enough (`owner.not_now`); whether the measured manifest
+allows it (`owner.allow`). Only then does anything happen, and the log says who asked. Every method
+is one function in one table, whose keys are exactly those of
+`ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
 import os
@@ -99,13 +100,13 @@ class Executor(Protocol):
 
 
 class Caller:
-    """One connection's client: nobody, until its child has shaken hands.
+    """One connection's client: unknown until its child has completed the handshake.
 
     Attributes:
-        certificate_der: what it was shown of the guest's, which `attest` binds to its evidence.
+        certificate_der: the guest's certificate that it was shown; `attest` binds it to evidence.
         tasks: what its calls have started; set before the first one.
-        greeted: set once it is known.
-        streams: how many of its calls go on.
+        greeted: set once the client is known.
+        streams: how many of its calls are still streaming.
     """
 
     def __init__(self, event: Callable[[str], None], certificate_der: bytes) -> None:
@@ -123,13 +124,13 @@ class Caller:
         return self._greeting is not None
 
     def greet(self, greeting: Greeting) -> None:
-        """Take who it is, once."""
+        """Record who the client is, once."""
         self._greeting = greeting
         self.greeted.set()
         self._event(f"owner: {self} by {group_name(greeting.group)}")
 
     def start(self, stream: Coroutine[object, None, None], name: str) -> None:
-        """Have what is behind a call go on until it ends, or its connection does."""
+        """Run a call's stream until it ends or the connection does."""
         self.streams += 1
         self.tasks.start(self._see_through(stream), name)
 
@@ -140,16 +141,16 @@ class Caller:
             self.streams -= 1
 
     def require(self, method: str, target: str) -> None:
-        """Note a call, or refuse it.
+        """Log a call, or refuse it.
 
         Raises:
-            RefusedCall: `owner.role`, its certificate does not say enough for `method`.
+            RefusedCall: `owner.role`, the role in the client's certificate does not suffice.
         """
         self.require_role(METHODS[method].role, method)
         self._event(f"owner: {self}: {method} {target}")
 
     def require_role(self, needed: Role, what: str) -> None:
-        """Refuse who has less than the role that `what` needs.
+        """Refuse a client with a lesser role than `what` needs.
 
         Raises:
             RefusedCall: `owner.role`.
@@ -168,9 +169,9 @@ class OwnerService:
     """Answers the owner.
 
     Attributes:
-        is_attesting: a client has a quote made; who else asks is told so, and does not queue.
+        is_attesting: a quote is being made for a client; others who ask are refused, not queued.
         rotation: of the pod's secrets.
-        debug: the way into debug, once somebody has asked for it.
+        debug: the way into debug, once a client has asked for it.
     """
 
     def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
@@ -182,14 +183,16 @@ class OwnerService:
         self.debug: DebugBoundary | None = None
 
     def answers(self, caller: Caller) -> Answers:
-        """Return what answers the questions of one connection's child."""
+        """Return the functions that answer the questions of one connection's child."""
         return {kind: partial(self._answer, name, caller) for name, kind in CALLS.items()}
 
     async def _answer(self, name: str, caller: Caller, call: Call) -> Answer:
         params = METHODS[name].params
         if not are_valid(params, tuple(getattr(call, field.name) for field in params)):
             raise ChildError("child.protocol", f"parameters that {name} does not have")
-        if caller.streams >= MAX_CALLS:  # the child counts longer: it tells its client of the end
+        if (
+            caller.streams >= MAX_CALLS
+        ):  # the child counts a call for longer, until it has told its client of the end
             raise ChildError("child.protocol", f"{name} beside {caller.streams} calls")
         try:
             caller.require(name, printable(getattr(call, "container", "")))
@@ -230,7 +233,7 @@ class OwnerService:
         return self._follow(caller, "events", call.since, wanted, follow=call.follow)
 
     async def metrics(self, _caller: Caller, _call: Metrics) -> Answer:
-        """Return everything that is counted."""
+        """Return all metrics."""
         return done("metrics", (render_metrics(self.guest).encode(),))
 
     async def attach(self, caller: Caller, call: Attach) -> Answer:
@@ -253,14 +256,14 @@ class OwnerService:
         )
 
     async def exec(self, caller: Caller, call: Exec) -> Answer:
-        """Run a further program in a container."""
+        """Run another program in a container."""
         container = self._executor(caller, call.container)
         if call.tty:
             return await _exec_on_terminal(container, caller, call)
         return await _exec_on_pipes(container, caller, call)
 
     async def copy(self, _caller: Caller, call: Copy) -> Answer:
-        """Open a file for the child, which moves its bytes."""
+        """Open a file for the child, which transfers its bytes."""
         container = self._allowed(call.container)
         file = container.open_file(call.path, into=call.into, mode=call.mode)
         if call.into:
@@ -293,7 +296,7 @@ class OwnerService:
         try:
             opened = await self.debug.open()
         except ConfigError as error:
-            # The guest may have begun to end meanwhile; that is no word of its configuration.
+            # NOT_NOW if the guest has begun to end meanwhile; its configuration did not refuse.
             code = RpcError.NOT_NOW if error.reason == "owner.not_now" else RpcError.DENIED
             raise RefusedCall(code, error.reason, error.detail) from error
         seconds = max(0, int(opened.ends_at - boottime()))

@@ -1,8 +1,8 @@
 """PID 1's ends of the owner plane's streams: descriptors for the child, and the tasks behind them.
 
-Of a stream PID 1 holds what waits for its pipe, some 64 KiB or one entry: a client that stands
-still stops its own pipe and nothing else. Whatever is started here belongs to the connection's task
-group and ends with it.
+PID 1 buffers at most about 64 KiB or one entry of each stream, while its pipe is full: a client
+that stops reading stalls only its own pipe. Tasks started here belong to the connection's task
+group and end with it.
 """
 
 import os
@@ -22,7 +22,7 @@ from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.seal.recent import Entry, RecentEntries
 from ccinit.values import frozen
 
-BATCH_BYTES: Final = 64 << 10  # of entries that are written together; a pipe has as much
+BATCH_BYTES: Final = 64 << 10  # of entries written together; the capacity of a pipe
 _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 
 EntryFilter = Callable[[Entry], bool]
@@ -30,7 +30,7 @@ EntryFilter = Callable[[Entry], bool]
 
 @frozen
 class Outgoing:
-    """A pipe. Our end does not block; the child's goes away with the answer that carries it."""
+    """A pipe. Our end does not block; the child's is closed here once its answer is sent."""
 
     ours: int
     theirs: int
@@ -40,7 +40,7 @@ def open_outgoing(count: int) -> tuple[Outgoing, ...]:
     """Make pipes that we write and the child reads.
 
     Raises:
-        KernelError: no descriptors to be had; none stays open.
+        KernelError: no free descriptors; none stays open.
     """
     pipes = open_pipes(count)
     for pipe in pipes:
@@ -49,7 +49,7 @@ def open_outgoing(count: int) -> tuple[Outgoing, ...]:
 
 
 def done(method: str, result: tuple[Value, ...]) -> Answer:
-    """Answer a call that is over."""
+    """Answer a call that is finished."""
     end = CallEnd(result=encode_result(METHODS[method], result))
     return Answer(value=CallAnswer(end=end))
 
@@ -60,23 +60,23 @@ def refused(code: RpcError, reason: str, detail: str) -> Answer:
 
 
 def streaming(*ports: tuple[Flow, int, int]) -> Answer:
-    """Answer a call that goes on by ports: each its flow, fd of `data`, and descriptor."""
+    """Answer a call that continues on ports, each a flow, an fd of `data`, and a descriptor."""
     named = tuple(Port(flow=flow, fd=fd) for flow, fd, _ in ports)
     return Answer(value=CallAnswer(end=None, ports=named), fds=tuple(port[2] for port in ports))
 
 
 def of_kinds(kinds: frozenset[Kind]) -> EntryFilter:
-    """Want entries of these kinds, whoever wrote them."""
+    """Return a filter for entries of these kinds, whoever wrote them."""
     return lambda entry: entry.kind in kinds
 
 
 def output_of(container: str) -> EntryFilter:
-    """Want what a container's program wrote."""
+    """Return a filter for what a container's program wrote."""
     return lambda entry: entry.kind in _OUTPUT_KINDS and entry.source == container
 
 
 async def write_all(descriptor: int, data: bytes) -> bool:
-    """Write to a pipe as fast as it is read; return False once nobody will read it."""
+    """Write to a pipe as fast as it is read; return False if its reader is gone."""
     rest = memoryview(data)
     while rest:
         await writable(descriptor)
@@ -90,7 +90,7 @@ async def write_all(descriptor: int, data: bytes) -> bool:
 
 
 def write_end(descriptor: int, end: CallEnd) -> None:
-    """Write the end of a call into its own pipe, which is empty and longer than that."""
+    """Write the end of a call into a pipe of its own, which is empty and has room for it."""
     try:
         os.write(descriptor, wire.encode(end))
     except BrokenPipeError:
@@ -107,9 +107,9 @@ async def follow_entries(
     output: int,
     end: int,
 ) -> None:
-    """Write recent entries to `output` until there are no more, or for as long as it is read.
+    """Write recent entries to `output` until there are no more, or while it is read.
 
-    What is forgotten before the client has read it is missing, which the numbers show.
+    Entries that are dropped before the client reads them are missing; the numbers show the gap.
     """
     try:
         while entries := await _next_entries(recent, first, lambda: not follow):
@@ -131,7 +131,7 @@ async def follow_output(
     *,
     end: int,
 ) -> None:
-    """Write what a container writes from now on to the output of its kind, until it is over."""
+    """Write a container's future output to the stream of its kind, until the container is done."""
     first = recent.following
     try:
         while entries := await _next_entries(recent, first, is_over):
@@ -148,7 +148,7 @@ async def follow_output(
 async def _next_entries(
     recent: RecentEntries, first: int, is_over: Callable[[], bool]
 ) -> tuple[Entry, ...]:
-    """Wait for entries from number `first` on; none if there are no more and it is over."""
+    """Wait for entries from number `first` on; returns none if `is_over` and there are no more."""
     while not (entries := recent.since(first, BATCH_BYTES)) and not is_over():
         recent.changed.clear()
         await recent.changed.wait()
@@ -156,14 +156,14 @@ async def _next_entries(
 
 
 async def attend(process: Process, *, end: int) -> None:
-    """Wait for a program that `exec` started and tell how it ended; it dies with the connection."""
+    """Wait for a program that `exec` started and report its end; kill it with the connection."""
     try:
         status = await process.wait()
         result = encode_result(METHODS["exec"], (status.code, status.signal))
         write_end(end, CallEnd(result=result))
     finally:
         os.close(end)
-        # not waited for: what hangs in the kernel must not keep the connection's place from others
+        # do not wait: a process that hangs in the kernel must not occupy the connection's slot
         process.kill()
         process.disown()
 

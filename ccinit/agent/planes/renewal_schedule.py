@@ -1,10 +1,10 @@
-"""When the guest's TLS identity is asked for anew: a pure function of its dates.
+"""When to ask for the guest's TLS identity anew: a pure function of its dates.
 
-When half of what is left of its life is over; so an identity that the KBS has not replaced is asked
-for more and more often towards its end, and one that has a decade left is looked at twice a week.
-After failures, sooner, with growing pauses. Everything is up to a quarter earlier by chance: guests
-that were started together do not stay together. But the KBS is never asked twice within
-`LEAST_SECONDS`.
+The KBS is asked when half of the identity's remaining life has passed: more and more often as an
+identity that the KBS does not replace nears its end, and twice a week for one with a decade left.
+After failures it is asked sooner, with growing pauses. A random factor makes each time up to a
+quarter earlier, so that guests that started together drift apart. The KBS is never asked twice
+within `LEAST_SECONDS`.
 """
 
 from typing import Final
@@ -12,9 +12,9 @@ from typing import Final
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 
 LEAST_SECONDS: Final = 10.0
-MOST_SECONDS: Final = 84 * 3600.0  # half of the longest life that our KBS mints, a week
+MOST_SECONDS: Final = 84 * 3600.0  # half of the longest life that our KBS gives: a week
 FIRST_PAUSE_SECONDS: Final = 30.0
-LAST_PAUSE_SECONDS: Final = 900.0  # each attempt has the KBS client's own patience besides
+LAST_PAUSE_SECONDS: Final = 900.0  # in addition to the KBS client's own retries
 _EARLIER: Final = 0.25
 
 
@@ -25,10 +25,10 @@ def seconds_to_renewal(
 
     Args:
         identity: the one in use.
-        now: seconds since 1970, by a clock that may be far off: if it says that more is left than
-            the identity's whole life, it is the life that counts.
-        failures: how often in a row it has not been renewed.
-        chance: from 0 up to, not including, 1.
+        now: seconds since 1970, by a clock that may be far off: the remaining life counts as at
+            most the identity's whole life.
+        failures: how many renewals have failed in a row.
+        chance: in [0, 1).
     """
     life = identity.not_after - identity.not_before
     left = max(0.0, min(identity.not_after - now, life))

@@ -1,8 +1,8 @@
 """The workload API's port: who is calling, how many at once, and one child for each connection.
 
-The caller is the container in whose cgroup the client's socket was made; the kernel says so, before
-a byte is read. No match is 403. Each container has a few connections at a time and cannot use up
-the others'.
+The caller is the container in whose cgroup the client's socket was created; the kernel tells this
+before a byte is read. Without a match the reply is 403. Each container has a few connections at a
+time and cannot use up those of others.
 """
 
 import socket
@@ -25,8 +25,11 @@ from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
 MAX_CONNECTIONS: Final = 16
 MAX_CONNECTIONS_EACH: Final = 2
 _SPARE_SECONDS: Final = 350.0
-"""Of a connection, beside attestations: request and reply, evidence of its own, its turn among
-containers and then among whoever else in the guest needs some."""
+"""A connection's time beyond attestations.
+
+It covers request and reply, the connection's own evidence, and waiting its turn, first among
+containers and then among all that need evidence.
+"""
 _FAREWELL_SECONDS: Final = 1.0
 _FAREWELL_BYTES: Final = 64 * 1024
 _FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -38,18 +41,18 @@ def open_workload_api(
 ) -> None:
     """Bind the port and serve it from now on.
 
-    The same port of ::1 is held: clients that say `localhost` may try that address first, and a
-    container that listened there would pose as this API to them.
+    The same port of ::1 is occupied, too: clients that connect to `localhost` may try that address
+    first, and a container listening there could pose as this API.
 
     Raises:
-        KernelError: the port cannot be had.
+        KernelError: the port cannot be bound.
     """
     holder = hold_loopback6(port)
     if holder is not None:
         guest.teardown.push("workload API's other port", undoing(holder.close))
     service = WorkloadService(guest=guest, configured=configured, attested=attested)
-    # Two, for one handshake waits for another's end, and a KBS that is gone takes all its time;
-    # who would wait for more has its answer from the service.
+    # Twice, since one handshake may wait for another, and an unreachable KBS uses up the whole
+    # time; a call that would wait longer is refused by the service.
     seconds = 2 * configured.config.limits.attest_seconds + _SPARE_SECONDS
     plane = WorkloadPlane(guest, service, seconds)
     task = guest.loop.start(plane.serve(listen_loopback(port)), "workload API")
@@ -60,7 +63,7 @@ class WorkloadPlane:
     """All connections of containers."""
 
     def __init__(self, guest: Guest, service: WorkloadService, seconds: float) -> None:
-        """Args: seconds: what one connection may last."""
+        """Args: seconds: how long one connection may last."""
         self._guest = guest
         self._service = service
         self._seconds = seconds
@@ -94,8 +97,8 @@ class WorkloadPlane:
     def _find_caller(self, connection: socket.socket, client: object) -> str | None:
         """Return the container that made the client's socket.
 
-        Our own end is looked at last: while it is whole, nobody else can have the client's port, so
-        the answer was about the one who sends what will be read here.
+        Our own end is checked last: while it is intact, nobody else can have the client's port, so
+        the answer was about the socket whose bytes will be read here.
         """
         match client:
             case (str(address), int(port)):
@@ -117,10 +120,10 @@ class WorkloadPlane:
         try:
             return self._guest.containers[name].cgroup.id()
         except KernelError:
-            return None  # it does not run
+            return None  # it is not running
 
     def _dismiss(self, group: TaskGroup, connection: socket.socket, reply: bytes) -> None:
-        """Send the same bytes whatever was asked, to a few at a time; others are closed."""
+        """Send a fixed reply, to a few connections at a time; others are closed."""
         if self._dismissals >= MAX_CONNECTIONS:
             connection.close()
             return
@@ -128,7 +131,7 @@ class WorkloadPlane:
         group.start(self._say(connection, reply), "workload dismissed")
 
     async def _say(self, connection: socket.socket, reply: bytes) -> None:
-        """Send, then drain for a moment: a close with unread bytes would tear the reply away."""
+        """Send, then drain for a moment: closing with unread bytes would reset the connection."""
         try:
             with connection:
                 connection.send(reply)
@@ -141,7 +144,7 @@ class WorkloadPlane:
             self._dismissals -= 1
 
     async def _attend(self, connection: socket.socket, name: str) -> None:
-        """See one connection through; what goes wrong with it is the log's and nobody else's."""
+        """Serve one connection to its end; its failures go to the log and affect nothing else."""
         try:
             with connection:
                 end = await self._guest.children.run(
@@ -154,7 +157,7 @@ class WorkloadPlane:
                 )
             if end.why:
                 self._guest.event(f"workload: {name}: {printable(end.why)}", SOURCE)
-        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+        except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
             self._guest.event(f"workload: {name}: {as_known(error)}", SOURCE)
         finally:
             self._connections[name] -= 1

@@ -1,9 +1,9 @@
 """What each call of the workload API does in this guest, and for which container.
 
-The caller's name comes from the kernel (`workload_plane`), never from the call. In this order: does
-the measured manifest allow it (403), then it happens, and the log says for whom. A container gets
-the resources that the manifest gives to it; evidence, token and event log are for containers named
-in `[allow].evidence`.
+The caller's name comes from the kernel (`workload_plane`), never from the call. A call is carried
+out only if the measured manifest allows it (else 403), and the log says for whom. A container gets
+the resources that the manifest gives it; evidence, token and event log are for containers named in
+`[allow].evidence`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,13 +33,15 @@ from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 VERSION = "ccinit/1"
 SOURCE = "workload"
-"""Of the events that calls of containers bring about."""
+"""Source of events that calls of containers cause."""
 _OWN_FAULTS = ("aael.", "event_log.workload")
-"""Reasons of what a container may get wrong itself: an event's texts, and how many there are. What
-the KBS or the platform has malformed is not its fault."""
+"""Reasons of errors that the container itself has caused: malformed or too many events.
+
+Malformed data of the KBS or the platform is not its fault.
+"""
 _NO_REGISTER = "no register of this platform is for events: it is in the sealed log only"
 _NO_TURN = "workload.turn"
-_TURN_SPARE_SECONDS = 10.0  # beside the call that goes before: its child's end
+_TURN_SPARE_SECONDS = 10.0  # beyond the call before this one: for its child's end
 
 
 class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
@@ -54,10 +56,10 @@ class WorkloadService:
     """Answers containers.
 
     Attributes:
-        evidence_lock: of all containers together: whoever else needs the guest's own lock
-            (`Guest.evidence_lock`) waits for one of them, not for as many as ask.
-        token_lock: likewise for handshakes. Apart, because one that the KBS does not answer is
-            tried for minutes, and evidence needs no KBS.
+        evidence_lock: shared by all containers, so that others who need the guest's own lock
+            (`Guest.evidence_lock`) wait for one container at most, not for all that ask.
+        token_lock: likewise for handshakes. Separate, because a handshake that the KBS does not
+            answer is retried for minutes, and evidence needs no KBS.
     """
 
     def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
@@ -69,7 +71,7 @@ class WorkloadService:
         self._attest_seconds = configured.config.limits.attest_seconds
 
     def answers(self, container: str) -> Answers:
-        """Return what answers the question of one connection's child."""
+        """Return the functions that answer the question of one connection's child."""
         return {kind: partial(self._answer, container) for kind in HANDLERS}
 
     async def _answer(self, container: str, call: WorkloadCall) -> Answer:
@@ -79,7 +81,7 @@ class WorkloadService:
         except RefusedCall as refused:
             self._tell(f"{container}: {name} refused, {refused.reason}")
             return _text(403, refused.reason)
-        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+        except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
             known = as_known(error)
             self._tell(f"{container}: {name} failed, {known}")
             return _text(_status(known.reason), known.reason)
@@ -90,9 +92,9 @@ class WorkloadService:
         self.guest.event(f"workload: {what}", SOURCE)
 
     async def resource(self, container: str, call: ResourceCall) -> Answer:
-        """Give a resource that the manifest gives to this container.
+        """Return a resource that the manifest gives to this container.
 
-        One that is another container's, and one that is nobody's, are refused alike.
+        Another container's resource is refused just like one that nobody has.
         """
         given = {one.uri for one in self.configured.manifest.secrets if one.container == container}
         if call.uri not in given:
@@ -101,14 +103,14 @@ class WorkloadService:
         return _done(MediaType.BYTES, secret.reveal())
 
     async def token(self, container: str, _call: TokenCall) -> Answer:
-        """Attest to the KBS and give its result, without the session's key."""
+        """Attest to the KBS and return its result, without the session's key."""
         self._require_evidence(container)
         async with _turn(self.token_lock, self._attest_seconds):
             token = await request_token(self.guest, self.configured)
         return _done(MediaType.JSON, canonical_json({"token": token}))
 
     async def evidence(self, container: str, call: EvidenceCall) -> Answer:
-        """Make evidence for this container's bytes, in a domain that is the container's alone."""
+        """Make evidence over this container's bytes, in a domain that is this container's alone."""
         self._require_evidence(container)
         expected = report_data(container, call.runtime_data)
         async with _turn(self.evidence_lock, EVIDENCE_SECONDS):
@@ -130,7 +132,7 @@ class WorkloadService:
         return _done(MediaType.JSON, canonical_json(said))
 
     async def info(self, container: str, _call: InfoCall) -> Answer:
-        """Say what this is."""
+        """Describe this guest."""
         is_attester = container in self.configured.manifest.allow.evidence
         return _done(
             MediaType.JSON,
@@ -162,9 +164,9 @@ HANDLERS: Mapping[type[WorkloadCall], Handler] = {
 
 @asynccontextmanager
 async def _turn(lock: Lock, seconds: float) -> AsyncIterator[None]:
-    """Wait until one call that takes `seconds` at most has ended, and no longer.
+    """Take the lock, waiting at most as long as one other call, of up to `seconds`, may take.
 
-    Who waits for more than one is told so, before its connection's own time is over.
+    A caller that would wait longer gets an error before its connection's own time is over.
 
     Raises:
         DeadlineError: `workload.turn`.

@@ -1,1 +1,1 @@
-"""PID 1's hand on the platform: devices for whoever makes evidence, and the registers."""
+"""PID 1's access to the platform: devices for the children that make evidence, and registers."""

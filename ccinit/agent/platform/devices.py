@@ -1,7 +1,7 @@
-"""PID 1's hand on the platform: what a child needs to make evidence, as open files.
+"""PID 1's access to the platform: the open files that a child needs to make evidence.
 
-A child of the roles `evidence` and `measure` gets descriptors by name, never a path; what they are
-on each platform is `ccinit.attest.detect`'s table, what is done with them is in the jobs.
+A child of the roles `evidence` and `measure` gets named descriptors, never a path. The table in
+`ccinit.attest.detect` says which files these are on each platform; the jobs use them.
 """
 
 import os
@@ -34,21 +34,22 @@ async def run_on_platform(
     seconds: float,
     answers: Answers | None = None,
 ) -> R:
-    """Run a job that has the platform, anew while somebody else disturbs its request.
+    """Run a job on the platform's devices, retrying while others disturb its report request.
 
     Args:
         guest: whose children do the job.
-        platform: what the job has.
+        platform: whose devices the job gets.
         role: the row of rights.
         request: what the job takes.
         reply: what it returns.
-        report_data: what a report has to carry, where it is PID 1 that asks for one.
+        report_data: what the report has to carry, on platforms where PID 1 requests it.
         seconds: for all attempts together.
-        answers: to what the job asks.
+        answers: answer the job's questions.
 
     Raises:
-        PeerError: `tee.generation`, disturbed in each of 16 requests, or until the time was up; and
-            what the job raises.
+        PeerError: `tee.generation`, each of 16 requests was disturbed, or every one until the time
+            was up.
+        CcinitError: what the job raises.
     """
     end = boottime() + seconds
     attempts = 0

@@ -1,18 +1,19 @@
-"""Runtime measurement: what the guest does goes into its event log before it is done.
+"""Runtime measurement: what the guest does is logged and measured before it happens.
 
-Image pulls and first starts of containers, as events of CoCo's event log. They are collected and
-measured in one go, by one child, before the first container that they speak of runs: a child for
-each event would be felt in the boot. A container that is started again by its restart policy is not
-measured again, or a workload could fill the log; such starts are in the sealed log only. Every
-event is in the sealed log, with the register's value, so that the owner can replay them; where the
-platform has no register (SNP, TDX before Linux 6.16) that is all, and the log says so.
+Image pulls and first starts of containers are events of CoCo's event log. They are collected, and
+one child measures them all before the first container that they name runs: a child for each event
+would slow the boot noticeably. A restart by policy is not measured again, or a workload could fill
+the log; restarts are in the sealed log only. Every event is in the sealed log along with the
+register's value, so that the owner can replay the events. On a platform without a register (SNP,
+TDX before Linux 6.16) that is all, and the log says so.
 
 Evidence goes out only with a log that replays to the register. A measurement that failed or was
-left half-way stays pending, and the next one, or the next evidence, finishes it first; evidence
-that cannot is not made. A register that somebody else extended ends the guest, whoever asked.
+left half-way stays pending until the next measurement or the next evidence completes it; if that
+fails, no evidence is made. If somebody else has extended the register, the guest ends, whoever
+asked.
 
-A host that sees the digests on their way to a vTPM learns nothing: the texts are made of the
-manifest, which it delivered itself.
+A host that sees the digests on their way to a vTPM learns nothing: the texts derive from the
+manifest, which the host itself delivered.
 """
 
 import os
@@ -37,8 +38,8 @@ from ccinit.values import frozen
 
 _SECONDS = 60.0
 MAX_WORKLOAD_BYTES = 16 * 1024
-"""Of all events of workloads together, so that the guest's own always have room."""
-_RECORD_BYTES = 128  # more than what a record has beside its text
+"""For the events of all workloads together, so that the guest's own always have room."""
+_RECORD_BYTES = 128  # upper bound of what a record adds to its text
 
 
 def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
@@ -52,7 +53,7 @@ def container_starts(name: str, manifest: Digest) -> AaelEvent:
 
 
 def debug_opens(grant: DebugGrant) -> AaelEvent:
-    """The guest is about to be opened to whoever its owner's KBS has granted that to."""
+    """The guest is about to be opened for debugging, by this grant of the owner's KBS."""
     content = {
         "evidence_key": grant.evidence_key.hex(),
         "expires_s": str(grant.expires_s),
@@ -63,7 +64,7 @@ def debug_opens(grant: DebugGrant) -> AaelEvent:
 
 
 def workload_event(container: str, domain: str, operation: str, content: str) -> AaelEvent:
-    """Something that a container says; its domain shows which one, and cannot be another's.
+    """An event that a container reports; its domain names that container and cannot be forged.
 
     Raises:
         FormatError, LimitExceededError: `aael.…`.
@@ -80,7 +81,7 @@ def _event(domain: str, operation: str, content: Mapping[str, str]) -> AaelEvent
 
 @frozen
 class _Proof:
-    """A register, the device behind which it is, and the log that replays to it."""
+    """A register, its device, and the log that replays to it."""
 
     node: Node
     name: str
@@ -88,7 +89,7 @@ class _Proof:
 
 
 class RuntimeMeasurement:
-    """The event log of this boot, and the way to its register."""
+    """The event log of this boot, and access to its register."""
 
     def __init__(self, guest: Guest, platform: Platform) -> None:
         self._guest = guest
@@ -102,13 +103,13 @@ class RuntimeMeasurement:
             self._proof = _Proof(node=platform.register, name=register.name, log=log)
 
     async def records(self) -> bytes:
-        """Return what is measured so far, for the evidence; empty if there is no register.
+        """Return the records measured so far, for evidence; empty if there is no register.
 
-        They replay to the register: what a child that was late, or whose caller went away, may have
-        extended it with is finished first. The caller holds the guest's lock for evidence.
+        They replay to the register: a measurement whose child was late or whose caller went away is
+        completed first. The caller holds `Guest.evidence_lock`.
 
         Raises:
-            CcinitError: it could not be; there must be no evidence now.
+            CcinitError: that failed; there must be no evidence now.
         """
         proof = self._proof
         if proof is None:
@@ -123,11 +124,11 @@ class RuntimeMeasurement:
         self._noted.append(event)
 
     async def measure(self) -> None:
-        """Measure what was noted.
+        """Measure the noted events.
 
         Raises:
-            CcinitError: it could not be; the thing that is about to happen must not happen, and the
-                phase that waits for it fails.
+            CcinitError: that failed; what the events announce must not happen, and the waiting
+                phase fails.
         """
         events, self._noted = tuple(self._noted), []
         async with self._guest.evidence_lock:
@@ -149,11 +150,11 @@ class RuntimeMeasurement:
 
     @property
     def is_proven(self) -> bool:
-        """Whether there is a register, so that a verifier sees what is measured."""
+        """Whether there is a register, through which a verifier can check the events."""
         return self._proof is not None
 
     async def measure_debug(self, event: AaelEvent) -> None:
-        """Measure that debug opens, into the register that is for that alone, where there is one.
+        """Measure that debug opens, into the register reserved for that if the platform has one.
 
         Raises:
             CcinitError: it could not be measured; debug must not open.
@@ -163,7 +164,7 @@ class RuntimeMeasurement:
             if self._proof is None or boundary is None:
                 await self._measure_or_end((event,))
                 return
-            before = bytes(boundary.algorithm.digest_bytes)  # once in the life of a boot
+            before = bytes(boundary.algorithm.digest_bytes)  # zero: debug opens only once
             extension = Extension(before=before, digests=(event.digest(boundary.algorithm),))
             self._guest.event(f"event for {boundary.name}: {event}")
             value = await self._extend(self._proof.node, extension, boundary=True)
@@ -172,9 +173,9 @@ class RuntimeMeasurement:
             self._guest.event(f"{boundary.name} holds {value.hex()}")
 
     async def _measure_or_end(self, events: tuple[AaelEvent, ...]) -> None:
-        """Measure for whoever outlives a refusal; one by the register ends the guest all the same.
+        """Measure for a caller that survives errors; a wrong register value still ends the guest.
 
-        For it is final: this log will never replay to the register again.
+        A wrong value is final: this log will never replay to the register again.
         """
         try:
             await self._measure(events)
@@ -196,7 +197,7 @@ class RuntimeMeasurement:
         self._guest.event(f"{proof.name} holds {value.hex()}")
 
     async def _extend(self, node: Node, extension: Extension, *, boundary: bool = False) -> bytes:
-        """Have a child extend the register; one that died is followed by one that goes on."""
+        """Have a child extend the register; if it dies, a second child continues."""
         request = ExtendRequest(
             tee=self._tee,
             before=extension.before,

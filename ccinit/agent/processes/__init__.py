@@ -1,1 +1,1 @@
-"""How PID 1 starts, limits, talks to and buries its children; `child` is their side of it."""
+"""How PID 1 starts, limits, talks to and reaps its children; `child` is their side of it."""

@@ -1,12 +1,12 @@
-"""What PID 1 and a child say to each other: frames of one kind and one payload.
+"""The protocol between PID 1 and a child: frames of one kind and one payload each.
 
     frame   = length u32 (of what follows), kind u8, payload; big-endian
     PID 1 → child   REQUEST (once), ANSWER (one for each QUESTION, fds may ride along)
     child → PID 1   QUESTION, NOTICE (no answer), then RESULT or FAILURE (once, the last)
 
-Payloads are values of `ccinit.formats.encoding.wire`. A QUESTION or NOTICE names its class, for a
-job may have several. Both ends read under caps; PID 1 trusts nothing in a frame, its length
-included.
+Payloads are values of `ccinit.formats.encoding.wire`. A QUESTION or NOTICE names its class, because
+a job may have several. Both ends read under caps; PID 1 trusts nothing in a frame, not even its
+length.
 """
 
 import enum
@@ -50,7 +50,7 @@ FAMILIES: dict[str, type[CcinitError]] = {
 
 
 class Kind(enum.IntEnum):
-    """What a frame is."""
+    """Kinds of frames."""
 
     REQUEST = 1
     QUESTION = 2
@@ -70,7 +70,7 @@ class Named:
 
 @frozen
 class Failure:
-    """Payload of FAILURE: an error as it travels.
+    """Payload of FAILURE: an error in transit.
 
     Attributes:
         family: name of the class in `ccinit.errors`.
@@ -102,14 +102,14 @@ def encode_named(kind: Kind, value: object) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames; holds at most one frame that is not whole."""
+    """Splits a stream of bytes into frames; holds at most one incomplete frame."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
-        """Add bytes; yield the frames that are now whole, as kind and payload.
+        """Add bytes; yield the frames that are now complete, as kind and payload.
 
         Raises:
             ChildError: `child.protocol`, an unknown kind.
@@ -134,7 +134,7 @@ class FrameReader:
 
 
 def describe_error(error: Exception) -> Failure:
-    """Turn an error into what travels. Text of errors that are not ours stays here."""
+    """Encode an error for the channel. The text of errors that are not ours stays here."""
     match error:
         case KernelError():
             return Failure(
@@ -155,13 +155,13 @@ def describe_error(error: Exception) -> Failure:
 
 
 def _family(error: CcinitError) -> str:
-    """Name the family that PID 1 knows; rooms have subclasses of their own within them."""
+    """Return the family that PID 1 knows; rooms may have subclasses of their own."""
     names = [kind.__name__ for kind in type(error).__mro__]
     return next((name for name in names if name in FAMILIES), names[0])
 
 
 def to_error(failure: Failure) -> CcinitError:
-    """Turn what a child sent into an error of the family it names, with its text made harmless."""
+    """Turn a child's FAILURE into an error of the family that it names, with sanitised text."""
     reason = failure.reason
     if not 0 < len(reason) <= REASON_CHARACTERS or not REASON_ALPHABET.issuperset(reason):
         return ChildError("child.protocol", "a failure without a proper reason")
@@ -175,6 +175,6 @@ def to_error(failure: Failure) -> CcinitError:
 
 
 def printable(text: str) -> str:
-    """Cut untrusted text to size and to printable ASCII."""
+    """Reduce untrusted text to a bounded length of printable ASCII."""
     cut = text[:DETAIL_CHARACTERS]
     return "".join(letter if " " <= letter <= "~" else "?" for letter in cut)

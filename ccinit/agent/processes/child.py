@@ -1,14 +1,15 @@
 """The child's side: give up rights, read the job, do it, send the result.
 
-Runs in a fresh interpreter as root and ends as a user that can do nothing but its role:
+It starts as root in a fresh interpreter, and becomes a user with only its role's rights:
 
     1. load the role's code, while files can still be read;
-    2. limits, no capabilities, own user id, no_new_privs, not dumpable;
+    2. resource limits, only the row's capabilities, own user id, no_new_privs, not dumpable;
     3. Landlock: the row's paths, and the job's workspace if the row has one;
     4. seccomp: the row's system calls.
 
-Only then is the job read. Standard fds stay /dev/null, errors travel as frames, and no text of a
-traceback exists. A role whose job is a program becomes that program, under the same rights.
+Only then does it read the job. Standard fds stay /dev/null, errors travel as frames, and tracebacks
+are never written anywhere. A role whose job is a program becomes that program, under the same
+rights.
 """
 
 import gc
@@ -51,10 +52,10 @@ SUCCESS, FAILURE = 0, 1
 
 
 class JobChannel:
-    """What a job has of the outside.
+    """A job's connection to the outside.
 
     Attributes:
-        fds: the fds that PID 1 gave, by name.
+        fds: the fds that PID 1 passed, by name.
         workspace: the path that the job may read or write, or empty.
     """
 
@@ -67,14 +68,14 @@ class JobChannel:
         self._received_fds: list[int] = []
 
     def ask(self, question: object, answer: type[A]) -> A:
-        """Put a question to PID 1 and wait for the answer."""
+        """Ask PID 1 a question and wait for the answer."""
         value, fds = self.ask_for_fds(question, answer)
         for fd in fds:
             os.close(fd)
         return value
 
     def ask_for_fds(self, question: object, answer: type[A]) -> tuple[A, tuple[int, ...]]:
-        """Put a question whose answer comes with fds, which are then the caller's to close."""
+        """Ask a question whose answer comes with fds, which the caller has to close."""
         self._connection.sendall(encode_named(Kind.QUESTION, question))
         value = wire.decode(answer, self.receive(Kind.ANSWER))
         fds, self._received_fds = tuple(self._received_fds), []
@@ -123,7 +124,7 @@ def main(arguments: Sequence[str], table: Mapping[Role, Rights] = RIGHTS) -> Nev
         channel = JobChannel(socket.socket(fileno=CHANNEL_FD), fds, workspace)
         status = run(table[Role(role)], channel)
     finally:
-        os._exit(status)  # nothing to flush; exit handlers would be code without a purpose
+        os._exit(status)  # nothing to flush, and no exit handlers to run
 
 
 def run(rights: Rights, channel: JobChannel) -> int:
@@ -144,17 +145,17 @@ def run(rights: Rights, channel: JobChannel) -> int:
 def load_code(rights: Rights) -> tuple[Callable[[object, JobChannel], object], type[object]]:
     """Import all that a role needs; return its job with the type of its request.
 
-    Modules leave no garbage, and to look for it among their objects takes a tenth of the time of
-    the larger roles: the collector rests meanwhile, and leaves them alone afterwards.
+    Importing leaves no garbage, yet looking for some takes a tenth of the larger roles' loading
+    time. So the collector is off meanwhile, and ignores the modules' objects afterwards.
     """
     gc.disable()
     for module in rights.without:
-        sys.modules[module] = None  # type: ignore[assignment]  # how an import is made to fail
+        sys.modules[module] = None  # type: ignore[assignment]  # makes its import fail
     for module in rights.preload:
         __import__(module)
     job = load_job(rights.job)
     if _JSON_FORMATS in sys.modules:
-        __import__("json")  # which PID 1 goes without
+        __import__("json")  # PID 1 goes without it
     gc.freeze()
     gc.enable()
     return job
@@ -175,10 +176,10 @@ def load_job(name: str) -> tuple[Callable[[object, JobChannel], object], type[ob
 
 
 def give_up_rights(rights: Rights, workspace: str) -> None:
-    """Take the steps 2 to 4 above.
+    """Take steps 2 to 4 of the module's list.
 
     Raises:
-        CcinitError: one was refused; the child must end.
+        CcinitError: the kernel refused one; the child must end.
     """
     if bool(workspace) != (rights.workspace is not Workspace.NONE):
         raise ChildError("child.workspace", "given to a role without one, or not given")
@@ -202,7 +203,7 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
 def become_program(rights: Rights, channel: JobChannel) -> Never:
     """Replace this interpreter by the role's program, with the arguments of the request.
 
-    The channel closes itself when that has worked.
+    A successful exec closes the channel.
     """
     os.set_inheritable(CHANNEL_FD, False)  # noqa: FBT003 (positional only)
     give_up_rights(rights, channel.workspace)

@@ -1,10 +1,10 @@
 """PID 1's side of its children: start one, talk with it, take its result.
 
 Each job is a process of its own: a fresh interpreter that gives up its rights (`child`), reads one
-request, may ask questions, sends one result and is killed. Whatever it does instead becomes one of
-three errors: the one it reports, `ChildError` if it breaks the protocol or ends, `DeadlineError` if
-it is late. Its messages are decoded as exactly the types that the caller names, under the caps of
-its row in `roles`; fds travel to a child only, never back.
+request, may ask questions, sends one result and is killed. Anything else ends in one of three
+errors: the one that the child reports, `ChildError` if it breaks the protocol or exits,
+`DeadlineError` if it is late. Its messages are decoded as exactly the types that the caller names,
+under the caps of its row in `roles`; fds travel only to a child, never back.
 """
 
 import os
@@ -49,18 +49,18 @@ OUTPUT_BYTES = 4096
 
 @frozen
 class ProgramEnd:
-    """How a program ended, and the first 4 KiB of what it printed, made harmless."""
+    """How a program ended, and the first 4 KiB of its output, sanitised."""
 
     status: ExitStatus
     output: str
 
 
 class PreparedChild:
-    """A child that waits for its one job.
+    """A child that waits for its only job.
 
     Attributes:
         is_used: it has been given its job, and takes no other.
-        pid: of its process, until the job or the block of `prepare` is over.
+        pid: of its process, until the job or the block of `prepare` ends.
     """
 
     def __init__(self, child: RunningChild) -> None:
@@ -77,10 +77,10 @@ class PreparedChild:
         answers: Answers | None = None,
         notices: Notices | None = None,
     ) -> R:
-        """Give it the job and return the result; raises and takes what `Children.run` does.
+        """Give it the job and return the result; takes and raises what `Children.run` does.
 
-        As there, it is dead when this returns, whatever it would have liked to do next. Without
-        `seconds` it is never late: a job that lasts as long as its block.
+        As there, the child is dead when this returns. Without `seconds` it has no deadline: the job
+        may last as long as its block.
         """
         if self.is_used:
             raise RuntimeError("a child does one job")
@@ -93,10 +93,10 @@ class PreparedChild:
 
 
 class PreparedProgram:
-    """A child that waits for the arguments of its program.
+    """A child that waits for its program's arguments.
 
     Attributes:
-        is_used: it has been given them, and takes no others.
+        is_used: it has been given its arguments, and takes no others.
     """
 
     def __init__(self, child: RunningChild, output: int) -> None:
@@ -122,11 +122,11 @@ class Children:
     Args:
         interpreter: how to start a child; `child ROLE WORKSPACE NAME…` is added.
         environment: of the interpreter.
-        cgroup: parent of a cgroup for each child; without it only the process's limits hold.
-        table: the rights; another one is for tests.
+        cgroup: parent of each child's cgroup; without it, only the process's own limits apply.
+        table: the rights of each role; tests pass another one.
 
     Attributes:
-        store_bytes: the most that files of the store take of the memory; 0 if it is on a disk.
+        store_bytes: the most memory that the store's files can take; 0 if the store is on a disk.
     """
 
     def __init__(
@@ -164,8 +164,8 @@ class Children:
             seconds: until it is killed.
             fds: the child gets copies under these names.
             secrets: likewise, each in a pipe of its own; at most 64 KiB.
-            answers: for each type of question the function that answers it.
-            notices: for each type of notice the function that hears it.
+            answers: for each type of question, the function that answers it.
+            notices: for each type of notice, the function that receives it.
             workspace: see `run_program`; for roles that have one.
 
         Raises:
@@ -190,10 +190,10 @@ class Children:
         fds: Mapping[str, int],
         workspace: str = "",
     ) -> AsyncIterator[PreparedChild]:
-        """Start a child for a job that is soon to come; yields it, and ends it with the block.
+        """Start a child for a job to come soon; yields it, and ends it with the block.
 
-        It loads its code and gives up its rights while others work, behind them if there are too
-        few processors, and then waits. The fds may be closed as soon as it is there.
+        It loads its code and gives up its rights while others work, at lower priority than they
+        have, and then waits. The fds may be closed once it has been yielded.
 
         Raises:
             KernelError: it could not be started.
@@ -217,12 +217,12 @@ class Children:
             role: a row whose job is a program.
             arguments: without the program itself.
             seconds: until it is killed.
-            workspace: a file, device or directory, which belongs to the role's user; everybody
-                must be able to enter the directories above.
+            workspace: a file, device or directory that belongs to the role's user; everybody must
+                be able to traverse the directories above.
 
         Raises:
             DeadlineError: `child.late`.
-            CcinitError: the rights could not be given up, or the program not be started.
+            CcinitError: the child could not give up its rights or start the program.
         """
         async with self.prepare_program(role, workspace=workspace) as program:
             return await program.run(arguments, seconds=seconds)
@@ -290,7 +290,7 @@ class Children:
 
 
 async def _read_output(reader: int) -> str:
-    """Read to the end, so that nobody blocks; keep the beginning."""
+    """Read to the end, so that the writer never blocks; keep the beginning."""
     output = b""
     while True:
         await readable(reader)

@@ -1,7 +1,8 @@
-"""PID 1's half of one job's talk with a child; `children` starts it, and `running_child` ends it.
+"""PID 1's side of a job's conversation; `children` starts the child, `running_child` ends it.
 
-Frames and their order: `channel`. The child may be hostile: what it sends is read under the caps of
-its role and decoded as the types that the caller named, and any other thing is `ChildError`.
+`channel` defines the frames and their order. The child may be hostile: its messages are read under
+the caps of its role and decoded as the types that the caller named; anything else is a
+`ChildError`.
 """
 
 import os
@@ -32,9 +33,9 @@ CHUNK_BYTES = 1 << 16
 
 @frozen
 class Answer:
-    """What PID 1 says to a question; `fds` go to the child and are closed here once sent.
+    """PID 1's answer to a question; `fds` go to the child and are closed here once sent.
 
-    One that is there twice is two for the child.
+    An fd listed twice becomes two in the child.
     """
 
     value: object
@@ -46,7 +47,7 @@ Notices = Mapping[type, Callable[..., None]]
 
 
 class Conversation(Generic[R]):
-    """One job's talk: the request out, questions and notices in, until a result, error or end."""
+    """One job's exchange: a request out, questions and notices in, until a result, error or end."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Conversation(Generic[R]):
         self._messages_left = rights.messages
 
     async def hold(self, request: object) -> R | None:
-        """Send the request and talk; None if the child ends the channel without a result."""
+        """Send the request and converse; None if the child closes the channel without a result."""
         await self._send(encode_frame(Kind.REQUEST, request), ())
         while data := await self._receive():
             for kind, payload in self._cut(data):
@@ -117,7 +118,7 @@ class Conversation(Generic[R]):
             except BlockingIOError:
                 continue
             except (BrokenPipeError, ConnectionResetError):
-                return  # it has ended; what it said before is still to be read
+                return  # it has ended; what it sent before is still to be read
             except OSError as error:
                 raise kernel_error(error, "sendmsg", "child") from error
             rest, fds = rest[sent:], ()

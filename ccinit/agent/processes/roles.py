@@ -1,8 +1,8 @@
 """Who may do what: one row for each kind of child that PID 1 starts.
 
-A child parses what comes from outside, so this table is the guest's inner wall. Every child has its
-own user id, no_new_privs, a Landlock domain and a seccomp filter, no matter what the row says; a
-row only ever adds. `child` carries it out, `children` holds the other end.
+Children parse what comes from outside, so this table is the guest's inner wall. Every child has its
+role's user id, no_new_privs, a Landlock domain and a seccomp filter, whatever the row says; a row
+can only add rights. `child` applies a row, and `children` is the other end.
 """
 
 import enum
@@ -60,7 +60,7 @@ class Role(enum.StrEnum):
 
 
 class Workspace(enum.Enum):
-    """What a role may do with the one path that a job names."""
+    """What a role may do with the path that a job names."""
 
     NONE = enum.auto()
     READ = enum.auto()
@@ -69,26 +69,26 @@ class Workspace(enum.Enum):
 
 @frozen
 class Rights:
-    """What one role has.
+    """The rights of one role.
 
     Attributes:
         job: `module:function` of a job in Python, or the absolute path of a program.
         uid: user and group id.
-        syscalls: what the filter lets through.
-        capabilities: kept through the change of user.
+        syscalls: what the seccomp filter allows.
+        capabilities: kept across the change of user.
         connect: may make TCP connections.
-        may_start: absolute path of a program for the job to start, or empty.
-        preload: modules that are imported when first used, which would be too late.
-        without: modules that a library of the role would take if they were there.
+        may_start: absolute path of a program that the job may start, or empty.
+        preload: modules that would be imported on first use, when files can no longer be read.
+        without: modules that a library of the role would use if they were there.
         read: paths that may be read.
         workspace: what it may do with the one path that a job names.
         memory_bytes: address space, and memory of the child's cgroup.
-        stores: it fills files of the store; where that is in memory, its cgroup gets more for it.
+        stores: it fills files of the store; if that is in memory, its cgroup gets a higher limit.
         reply_bytes: the longest message to PID 1.
         messages: the most messages to PID 1 in one job.
         own_processes: is the first process of a new PID namespace, which containers will join; so
-            it is where they see none of the guest's mounts.
-        oom_score: how soon the kernel ends it for memory; 1000 is first.
+            it also has no view of the guest's mounts.
+        oom_score: its OOM score adjustment; at 1000 the kernel kills it first.
     """
 
     job: str
@@ -116,7 +116,7 @@ class Rights:
 LIBRARIES = ("/etc/ld.so.cache", "/usr")
 RESOLVER = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/usr")
 DECODERS = ("zstandard",)
-"""What httpx would undo content codings with; bytes are decompressed by who has no network."""
+"""What httpx would decode content codings with; only children without network may decompress."""
 
 RIGHTS: Mapping[Role, Rights] = {
     # the host's disks, read-only by fd: finds and inflates the document

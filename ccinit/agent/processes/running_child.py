@@ -1,4 +1,4 @@
-"""One child from its start to its burial: its cgroup, why it ended, and that nothing stays."""
+"""One child from start to reaping: its cgroup, why it ended, and that nothing is left behind."""
 
 import socket
 from typing import Self, TypeVar
@@ -17,15 +17,15 @@ R = TypeVar("R")
 BURIAL_SECONDS = 5.0
 PROCESSES = 64  # threads of a program count
 SIGSYS = 31
-WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
+WORD_SECONDS = 1.0  # wait for the process's end after the channel's
 
 
 class RunningChild:
-    """A running child and our end of its channel; dead and collected when its first block ends.
+    """A running child and our end of its channel; dead and reaped when its first block ends.
 
     Attributes:
         process: owned until then.
-        role: what it is for; a child that fails or is late is told by it.
+        role: names it in errors.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RunningChild:
         self._is_buried = False
 
     def enclose(self, parent: Cgroup | None, store_bytes: int) -> None:
-        """Put the child, which waits for its request, into a cgroup of its own.
+        """Put the child, which is still waiting for its request, into a cgroup of its own.
 
         Raises:
             KernelError: the kernel refused.
@@ -54,7 +54,7 @@ class RunningChild:
         self._cgroup.add(self.process.pid)
 
     def step_back(self) -> None:
-        """Let every other child have the processor first: nobody waits for this one yet.
+        """Give every other child priority on the processors: nobody waits for this one yet.
 
         Raises:
             KernelError: the kernel refused.
@@ -62,12 +62,12 @@ class RunningChild:
         set_priority(HINDMOST, self.process.pid)
 
     def step_forward(self) -> None:
-        """Let it be as the others: it has its job.
+        """Restore ordinary priority: it has its job.
 
         Raises:
             KernelError: the kernel refused.
         """
-        if self.process.status is None:  # the talk says what became of one that has ended
+        if self.process.status is None:  # if it has ended, the conversation reports that
             set_priority(ORDINARY, self.process.pid)
 
     async def do_job(
@@ -86,7 +86,7 @@ class RunningChild:
         return result
 
     async def become_program(self, request: ProgramRequest) -> None:
-        """Have it become its program, which has no channel: so silence is success.
+        """Have it become its program, which closes the channel: an end without a frame is success.
 
         Raises:
             CcinitError: why it could not.
@@ -118,7 +118,7 @@ class RunningChild:
             async with at_most(BURIAL_SECONDS):
                 await self.process.wait()
         finally:
-            # Interrupted, or it hangs in the kernel: whoever reaps orphans will collect it.
+            # Interrupted, or it hangs in the kernel: the orphan reaper will collect it.
             self.process.disown()
             self._remove_cgroup()
 
@@ -129,4 +129,4 @@ class RunningChild:
             self._cgroup.kill()
             self._cgroup.remove()
         except KernelError:
-            return  # EBUSY: something in it is still dying, and the limits stay around it
+            return  # EBUSY: a process in it is still dying; its limits stay in force

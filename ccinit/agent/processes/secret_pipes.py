@@ -9,14 +9,14 @@ from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 
 MAX_PIPED_BYTES = 1 << 16
-"""What a pipe of the kernel's own size holds (pipe(7)); nobody reads before the child does."""
+"""The default capacity of a pipe (pipe(7)); nothing is read from it before the child does."""
 
 
 def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
-    """Return for each name the reading end of a pipe that holds its secret, and nothing else.
+    """Return for each name the read end of a pipe that holds just its secret.
 
     Raises:
-        LimitExceededError: `child.secret`, longer than that: what the KBS holds may be.
+        LimitExceededError: `child.secret`, longer than a pipe holds, as a KBS's resource can be.
         KernelError: no more descriptors or memory; none stays open.
     """
     pipes: dict[str, int] = {}
@@ -30,7 +30,7 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
 
 
 def fill_pipe(writer: int, secret: Secret) -> None:
-    """Put a secret into an empty pipe and close the end that is given: nothing follows it.
+    """Write a secret to an empty pipe and close the given end: nothing follows it.
 
     Raises:
         LimitExceededError: `child.secret`, longer than a pipe holds.
@@ -43,7 +43,7 @@ def fill_pipe(writer: int, secret: Secret) -> None:
                 "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
             )
     except BrokenPipeError:
-        return  # who was to read it has ended, and the talk with it says so
+        return  # the reader has ended, and its conversation reports that
     except OSError as error:
         raise kernel_error(error, "write", "pipe of a secret") from error
     finally:
@@ -51,7 +51,7 @@ def fill_pipe(writer: int, secret: Secret) -> None:
 
 
 def _open_secret(secret: Secret) -> int:
-    """Put a secret in a pipe, whose reading end this returns."""
+    """Put a secret in a pipe and return its read end."""
     (pipe,) = open_pipes(1)
     try:
         fill_pipe(pipe.writer, secret)

@@ -1,8 +1,8 @@
 """The system calls of each kind of child, from named groups.
 
-Measured with strace on the jobs of each role, then widened to what the same library calls do on
-other paths (errors, slow peers, large bodies). A call in no group ends the child; one under REFUSED
-fails with an errno, because libraries try it and go on without.
+Measured with strace on the jobs of each role, then extended by what the same libraries do on other
+paths (errors, slow peers, large bodies). A system call in no group kills the child; one in
+`refused` fails with an errno, because libraries try it and can do without.
 """
 
 import errno
@@ -37,7 +37,7 @@ COMPUTE = _calls(
     "fcntl dup dup3 getpid gettid getppid getuid geteuid getgid getegid sendto recvfrom recvmsg "
     "rseq sysinfo uname"
 )
-"""Python at work on open fds: memory, time, pipes and sockets that it was given.
+"""Python working on open fds: memory, time, and the pipes and sockets that it was given.
 
 Without sendmsg, which would pass an fd to PID 1: that takes none, but has to close it.
 
@@ -46,16 +46,16 @@ it can: not on a clock that user space cannot read, or while the hypervisor's is
 """
 
 OUTPUT = _calls("ftruncate fsync fdatasync fallocate copy_file_range fadvise64")
-"""Writing regular files through fds that were given."""
+"""Writing regular files through given fds."""
 
 FILES = _calls(
     "openat newfstatat statx readlink readlinkat getdents64 access faccessat faccessat2 getcwd "
     "statfs mkdir rename unlink unlinkat"
 )
-"""Paths. Landlock decides which."""
+"""Opening paths; Landlock decides which."""
 
 SOCKETS = _calls("connect bind getsockname getpeername getsockopt shutdown")
-"""What one may do with a socket once it exists."""
+"""Using a socket that exists."""
 
 POLLING = _calls("epoll_create1 epoll_ctl epoll_wait")
 
@@ -66,13 +66,13 @@ NO_FILES = dict.fromkeys(
     (*sorted(FILES - {"newfstatat", "mkdir", "rename", "unlink", "unlinkat"}), "open", "stat"),
     errno.EACCES,
 )
-"""A library that looks for a file is told no, and its complaint reaches the owner's log."""
+"""A library that looks for a file gets an errno, and its complaint reaches the owner's log."""
 
 NO_EXECUTABLE_MEMORY = {
     "mmap": ArgumentRule(argument=2, mask=PROT_EXEC, values=(0,), errno=errno.EACCES),
     "mprotect": ArgumentRule(argument=2, mask=PROT_EXEC, values=(0,), errno=errno.EACCES),
 }
-"""All code is in memory when the filter comes."""
+"""All code is in memory when the filter is installed."""
 
 FD_ONLY = {
     # glibc's fstat is newfstatat with this flag.
@@ -123,8 +123,8 @@ APPENDER = SyscallPolicy(
     | FD_ONLY
     | {"fcntl": ArgumentRule(argument=1, values=FLAGS_OF_FDS, errno=errno.EPERM)},
 )
-"""The same, but what was written through an fd that appends stays as it is: the fd cannot be made
-to do otherwise, nor the file be cut off, punched, or written to at a place of choice."""
+"""The same, but data written through an append-only fd stays as it is: O_APPEND cannot be cleared,
+nor the file truncated, punched, or written to at a chosen offset."""
 
 TREE_WALK = SyscallPolicy(
     allowed=COMPUTE
@@ -164,11 +164,11 @@ TLS_SERVER = SyscallPolicy(
         "openat": ArgumentRule(argument=2, mask=OPEN_TO_CHANGE, values=(0,), errno=errno.EACCES),
     },
 )
-"""TLS and streams on given fds. Landlock leaves no file to open but memory of the child's own."""
+"""TLS and streams on given fds. Landlock leaves only the child's own memory files to open."""
 
-# getaddrinfo asks the kernel by netlink which address families there are, and both its questions to
-# a name server leave it by one sendmmsg, which can pass an fd as well. What is closed there has to
-# be closed at once, so SO_LINGER is not among the options.
+# getaddrinfo asks the kernel by netlink which address families there are, and sends both its
+# queries to a name server by one sendmmsg, which can pass an fd, too. Sockets closed that way must
+# close at once, so SO_LINGER is not among the options.
 TLS_CLIENT = SyscallPolicy(
     allowed=COMPUTE | OUTPUT | SOCKETS | POLLING | FILES | _calls("sendmmsg"),
     rules=NO_EXECUTABLE_MEMORY
@@ -185,9 +185,9 @@ TLS_CLIENT_WITH_KEY = SyscallPolicy(
 ssl takes by path alone."""
 
 PROGRAM = SyscallPolicy(
-    # From 1.9 on mkfs.erofs writes by pwritev what it wrote by pwrite64 and writev.
+    # From version 1.9 on, mkfs.erofs uses pwritev instead of pwrite64 and writev.
     allowed=COMPUTE | OUTPUT | FILES | START | _calls("mmap mprotect ioctl umask pwritev"),
-    # Without clone3 glibc makes its threads by clone, whose flags a filter can see.
+    # Without clone3, glibc creates threads by clone, whose flags a filter can check.
     refused={"clone3": errno.ENOSYS, "socket": errno.EAFNOSUPPORT, "prctl": errno.EPERM},
     rules={
         "clone": ArgumentRule(

@@ -1,6 +1,6 @@
-"""What PID 1 and its children say to each other, for the jobs of `ccinit.agent.jobs`.
+"""The messages between PID 1 and its children, for the jobs of `ccinit.agent.jobs`.
 
-Values of `ccinit.formats.encoding.wire`, in modules of their own: PID 1 needs them, and none of
-the code that makes them (TLS, netlink, ciphers); and a child needs its own only, since each is a
-fresh interpreter. The types of a pull are `ccinit.pull.messages`'s.
+They are values of `ccinit.formats.encoding.wire`, in modules of their own so that PID 1 can load
+them without the code that produces them (TLS, netlink, ciphers), and each child, a fresh
+interpreter, only those that it needs. The messages of a pull are in `ccinit.pull.messages`.
 """

@@ -31,14 +31,14 @@ class EvidenceReply:
 
 @frozen
 class EndorsementQuestion:
-    """The cloud's service is to endorse a report of the hardware, encoded."""
+    """Asks PID 1 to have the cloud's service endorse an encoded hardware report."""
 
     hardware: bytes
 
 
 @frozen
 class EndorsementAnswer:
-    """What it says: a certificate, or a quote."""
+    """The service's endorsement: a certificate, or a quote."""
 
     endorsement: bytes
 

@@ -1,4 +1,4 @@
-"""Between PID 1 and the child `kbs`, or `launch` where the secrets have come with the launch."""
+"""Between PID 1 and the child `kbs`, or `launch` where the secrets came with the launch."""
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
@@ -17,9 +17,9 @@ class Wanted:
     """A resource and the use it must be meant for.
 
     Attributes:
-        is_policy: it is an image policy; the resources that it names are wanted too.
-        sealed: how it was named, if by sealed secrets; their keys are wanted, too.
-        identity: what it has to be, if it is the guest's TLS identity.
+        is_policy: it is an image policy; the resources that it names are wanted, too.
+        sealed: the sealed secrets that name it, if any; their keys are wanted, too.
+        identity: what the guest's TLS identity has to be, if this is that.
     """
 
     uri: KbsUri
@@ -31,7 +31,7 @@ class Wanted:
 
 @frozen
 class CounterStep:
-    """A volume's rollback counter: read, or moved first if `advance` says so."""
+    """A volume's rollback counter: read it, or advance it first if `advance` says so."""
 
     uri: PluginUri
     advance: CounterAdvance | None = None
@@ -42,14 +42,14 @@ class KbsRequest:
     """What to ask of which KBS.
 
     Attributes:
-        document: the initdata document's text, which the KBS appraises whole.
-        seconds: patience for all of it together.
-        devices: names of what vouches for the guest beside the platform.
+        document: the initdata document's text, which the KBS appraises as a whole.
+        seconds: time limit for the whole job.
+        devices: names of devices that vouch for the guest in addition to the platform.
         parameters: of the platform, for the request; JSON, or empty.
         with_token: the KBS's attestation result is wanted, too.
         counters: rollback counters, after the resources.
         debug_grant: where a debug grant is, if one is wanted.
-        has_clock: certificates are held against their dates, too; only ATTEST has none yet.
+        has_clock: certificates' dates are checked, too; only in ATTEST is there no clock yet.
     """
 
     url: str
@@ -72,14 +72,14 @@ class KbsRequest:
 
 @frozen
 class LaunchRequest:
-    """What the launch's secrets have to be; the reply is a KbsReply without a token."""
+    """What the launch's secrets have to contain; the reply is a KbsReply without a token."""
 
     wanted: tuple[Wanted, ...]
 
 
 @frozen
 class EvidenceQuestion:
-    """Evidence is needed that carries these bytes, and answers the verifier's request if any."""
+    """Asks for evidence that carries these bytes and answers the verifier's request, if any."""
 
     report_data: bytes
     request: bytes = b""
@@ -94,37 +94,37 @@ class EvidenceAnswer:
 
 @frozen
 class ClockQuestion:
-    """By the KBS it is so many seconds after 1970; dates are looked at after the answer."""
+    """Tells the KBS's time in seconds since 1970; dates are checked after the answer."""
 
     seconds: int
 
 
 @frozen
 class ClockAnswer:
-    """The clock is not before that now."""
+    """The clock is now no earlier than that."""
 
 
 @frozen
 class ConnectionQuestion:
-    """A connection to the host's relay is needed; what a connect may take."""
+    """Asks for a connection to the host's relay, and says how long connecting may take."""
 
     milliseconds: int
 
 
 @frozen
 class ConnectionAnswer:
-    """The connection comes as an fd; `errno` says why none did, else it is 0."""
+    """The connection comes as an fd; `errno` says why there is none, else it is 0."""
 
     errno: int
 
 
 @frozen
 class Released:
-    """One resource; `create` is the owner's grant to format an empty disk with it.
+    """One resource; `create` is the owner's permission to format an empty disk with it.
 
     Attributes:
-        identity: what was found of it, if it was wanted as the guest's TLS identity; a launch's
-            secret is not looked at.
+        identity: what checking it found, if it was wanted as the guest's TLS identity; a launch's
+            secret is not checked.
     """
 
     uri: KbsUri
@@ -135,12 +135,12 @@ class Released:
 
 @frozen
 class KbsReply:
-    """Everything that was wanted, in its order, and the KBS's time in seconds since 1970.
+    """Everything that was wanted, in the same order, and the KBS's time in seconds since 1970.
 
     Attributes:
-        policy_keys: what the image policies among it name.
+        policy_keys: the resources that image policies among them name.
         token: the attestation result, if it was wanted; a credential.
-        counters: where the rollback counters are now, in their order.
+        counters: the rollback counters' values now, in the order of the request.
         debug_grant: if it was wanted: for the key of this session, and valid at `date`.
     """
 

@@ -18,8 +18,8 @@ class BindReply:
 
     Attributes:
         tee: the platform, as its device names it.
-        value: what holds the digest now: the register's new value, or the launch field.
-        parameters: what a KBS's request has to say of this platform, JSON; empty for nothing.
+        value: what now holds the digest: the register's new value, or the launch field.
+        parameters: what a request to the KBS has to tell of this platform, JSON; or empty.
     """
 
     tee: Tee
@@ -29,7 +29,7 @@ class BindReply:
 
 @frozen
 class ExtendRequest:
-    """Digests for a register whose value before the first of them is known.
+    """Digests to extend into a register whose value before the first of them is known.
 
     Attributes:
         boundary: the register is that of the debug boundary, not that of the event log.

@@ -5,4 +5,4 @@ from ccinit.values import frozen
 
 @frozen
 class NetworkReady:
-    """The link is up, and has its address and its route."""
+    """The link is up, with its address and route."""

@@ -10,4 +10,4 @@ class ReapRequest:
 
 @frozen
 class Reaping:
-    """From now on whoever loses its parent in the namespace is collected."""
+    """From now on, orphaned processes in the namespace are reaped."""
