@@ -1,7 +1,7 @@
-"""Authorities of the owner's, and the certificates that they give to peers (RFC 5280).
+"""The owner's certificate authorities, and the certificates that they issue to peers (RFC 5280).
 
-P-256 with SHA-256 throughout (RFC 5480). Which authorities there are, and for whom they sign, is
-`guest_owner.kbs.authority` and `guest_owner.plane.authority`.
+P-256 with SHA-256 throughout (RFC 5480). `guest_owner.kbs.authority` and
+`guest_owner.plane.authority` say which authorities there are and for whom they sign.
 """
 
 import ipaddress
@@ -23,7 +23,7 @@ from ccinit.errors import FormatError
 _BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
 _MAX_NAME_CHARACTERS = 253
 _MAX_COMMON_NAME_CHARACTERS = 64
-# RFC 1123 section 2.1 with `_`, which names inside of installations have; maybe any one label.
+# RFC 1123 section 2.1, plus `_`, which internal names contain; the first label may be a wildcard.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
@@ -41,7 +41,7 @@ _MALFORMED = (
 def parse_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a PEM text.
 
-    The library reads most of it when it is asked for, and then raises: here all is asked for once.
+    The library parses most fields, and raises, only when they are accessed: so access each here.
 
     Raises:
         FormatError: `certificate.form`.
@@ -68,7 +68,7 @@ class Authority:
 
     @classmethod
     def make(cls, name: str, life: timedelta) -> Self:
-        """Return a new authority for certificates of peers, but for none of other authorities."""
+        """Return a new authority that may sign certificates of peers, but no other authority's."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject, public_key = common_name(name), key.public_key()
         certificate = (
@@ -85,13 +85,14 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """The certificate, for those who pin it."""
+        """The certificate in PEM, for those who pin it."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     def end_of(self, life: timedelta) -> datetime:
-        """Return when what lives so long from now on ends: with the authority at the latest.
+        """Return when a certificate with this life, from now on, ends.
 
-        So it says until when it is good, for a chain is not good any longer.
+        That is when the authority ends at the latest: no chain is valid for longer, and so the
+        certificate states the truth.
         """
         return min(datetime.now(UTC) + life, self.certificate.not_valid_after_utc)
 
@@ -104,7 +105,7 @@ class Authority:
         usage: x509.ObjectIdentifier,
         ends: datetime,
     ) -> x509.Certificate:
-        """Return a certificate for handshakes: a client's or a server's, as `usage` says."""
+        """Return a certificate for TLS handshakes, of a client or a server as `usage` says."""
         alternatives = x509.SubjectAlternativeName(names)
         return (
             _builder(subject, self.certificate.subject, public_key, ends)
@@ -118,10 +119,10 @@ class Authority:
         )
 
     def _identifier(self) -> x509.AuthorityKeyIdentifier:
-        """Return the key's name as the authority's own certificate, maybe made elsewhere, has it.
+        """Return the key identifier that the authority's own certificate has.
 
-        That need not be SHA-1 of the key, and TLS finds no issuer by another one (RFC 5280, section
-        4.2.1.2).
+        That certificate may have been made elsewhere, so its identifier need not be the SHA-1 of
+        the key; with any other one TLS would not find the issuer (RFC 5280, section 4.2.1.2).
         """
         try:
             name = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
@@ -145,7 +146,7 @@ def _builder(
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """Return the one usage of a key: to sign certificates, or handshakes."""
+    """Return the one usage of a key: to sign certificates, or to sign handshakes."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

@@ -25,10 +25,10 @@ def format_claims(claims: Iterable[Claim]) -> str:
 
 
 def _shorten(claim: Claim) -> str:
-    """Return what was expected; of many registered values the one that came, or their names.
+    """Return what was expected; of many registered values only the one that matched, or the names.
 
-    A KBS with twenty pods would else make a line of two thousand characters, and every other one of
-    the table as long.
+    Otherwise twenty registered pods would make this line two thousand characters long, and all
+    other lines of the table with it.
     """
     values = claim.expected.removeprefix(ONE_OF).split(", ")
     if not claim.expected.startswith(ONE_OF) or len(values) <= _MOST_SHOWN:

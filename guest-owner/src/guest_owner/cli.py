@@ -3,8 +3,8 @@
 Each module in `COMMANDS` has `add_parser(subparsers)`, which adds its commands and sets `func`, a
 function from the parsed arguments to an exit status. What the commands do is in those modules.
 
-Exit status: 0 done, 1 failed or refused (with what, why and what to do on standard error), 2 wrong
-usage, 130 interrupted; `unseal` has one more, `exec` and `debug open` end with their program's.
+Exit status: 0 done, 1 failed or refused (standard error says what, why and what to do), 2 wrong
+usage, 130 interrupted. `unseal` has one more; `exec` and `debug open` return their program's.
 """
 
 import argparse

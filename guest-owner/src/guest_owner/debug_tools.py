@@ -2,8 +2,8 @@
 
     {"root_hash": "…64 hex digits…", "salt": "…64 hex digits…", "data_blocks": N, "size_bytes": N}
 
-The volume is erofs padded to 4096 bytes and then its hash tree, without a superblock; nothing on it
-is trusted but by these values.
+The volume is erofs padded to 4096 bytes, then its hash tree, without a superblock. These values are
+the only reason to trust anything on it.
 """
 
 from ccinit.errors import FormatError

@@ -1,4 +1,4 @@
-"""The console script `guest-owner`: nothing but how it begins."""
+"""The entry point of the console script `guest-owner`, and nothing else."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""Entries of the sealed log, put together from the records that they came in.
+"""Entries of the sealed log, reassembled from their records.
 
-Part of `guest_owner.unseal`, whose step 4 this is where an entry is longer than a record.
+This is the part of step 4 of `guest_owner.unseal` about entries longer than a record.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from ccinit.formats.sealed_log import MAX_ENTRY_BYTES, Kind, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One entry, put together from its records.
+    """One entry, reassembled from its records.
 
     Attributes:
-        index: the first of them.
-        is_signed: a signature covers all of them.
+        index: number of the first record.
+        is_signed: whether a signature covers all the records.
     """
 
     index: int
@@ -28,10 +28,10 @@ class LogEntry:
 
 
 class EntryParts:
-    """The entry that is not whole yet: entries come one after another.
+    """The one entry that is incomplete; entries never interleave.
 
-    Of its records the first is kept, and the data of all: a guest that was broken into may cut an
-    entry into a million of them.
+    Only the first record is kept, plus the data of all: a compromised guest may split an entry
+    into a million records.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class EntryParts:
         return self._first is not None
 
     def add(self, index: int, record: Record) -> LogEntry | None:
-        """Take the record that comes next; return the entry that it completes, if it does.
+        """Take the next record; return the entry if that completes it.
 
         Raises:
             FormatError: `unseal.order`.

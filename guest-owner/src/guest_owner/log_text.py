@@ -1,6 +1,6 @@
-"""Entries of a guest's log as text: of the sealed log, and of the one that a guest still has.
+"""Entries of a guest's log as text, from the sealed log or from a running guest.
 
-A log holds what workloads wrote, and a workload may be hostile to the terminal it is read on: every
+A log holds what workloads wrote, and a workload may attack the terminal that displays it: so every
 control character, and everything that is not UTF-8, is escaped.
 """
 
@@ -15,7 +15,7 @@ _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 
 
 def entry_lines(kind: Kind, source: str, data: bytes) -> list[str]:
-    """Return an entry as printable lines, each behind its kind and who wrote it."""
+    """Return an entry as printable lines, each prefixed with its kind and its writer."""
     writer = escape_text(source.encode())
     label = f"{kind.name.lower()}{':' if writer else ''}{writer}"
     texts = escape_lines(data) if kind in _OUTPUT_KINDS else [entry_text(kind, data)]

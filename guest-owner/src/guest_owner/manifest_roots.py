@@ -1,8 +1,7 @@
-"""Whether the roots that a pod.toml and its ccinit.toml name are certificates of authorities, of
-which one has not ended.
+"""Whether the roots in a pod.toml and its ccinit.toml are CA certificates, one of them unexpired.
 
-A guest looks at each when it first connects: at those of a registry only once it has attested. From
-then on it looks at dates, at those of the KBS's authority, too.
+A guest would find out only when it first connects, to a registry after it has attested. From
+attestation on it checks dates, even those of the KBS's authority.
 """
 
 import ssl
@@ -14,7 +13,7 @@ from ccinit.formats.pod.manifest import PodManifest
 
 
 def find_bad_roots(pod: PodManifest, config: GuestConfig | None) -> Iterator[tuple[str, str]]:
-    """Yield reason and place of each text that the guest could trust nobody by.
+    """Yield reason and place of each PEM text under which the guest could trust nobody.
 
     The reasons are the guest's: `net.roots`, `net.certificate_time`.
     """
@@ -28,7 +27,7 @@ def _roots_of_pod(pod: PodManifest) -> Iterator[tuple[str, str]]:
         yield f"image {image.name}, ca", image.ca_pem
     for rule in pod.registries:
         for location in (rule.location, *rule.mirrors):
-            if location.access.ca_pem:  # empty is the image's
+            if location.access.ca_pem:  # empty: the image's own
                 yield f"registry {rule.prefix}, ca", location.access.ca_pem
 
 
@@ -43,7 +42,7 @@ def _roots_of_config(config: GuestConfig | None) -> Iterator[tuple[str, str]]:
 
 
 def _judge(text: str) -> Iterator[tuple[str, str]]:
-    """Read the text as the guest's TLS does; yield what is wrong with it."""
+    """Read a text as the guest's TLS does; yield what is wrong with it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=text)

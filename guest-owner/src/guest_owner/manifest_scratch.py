@@ -1,7 +1,8 @@
-"""Whether a guest has memory devices and memory for the tags of a pod.toml's scratch disks.
+"""Whether a guest can hold the integrity tags of a pod.toml's scratch disks in memory.
 
-A guest finds out in UNLOCK, once it has all its secrets (`ccinit.unlock.scratch`, whose numbers
-these are; a test compares them). How much memory its host gives it nobody knows before.
+It takes memory devices, and memory. A guest finds out in UNLOCK, when it has all its secrets; these
+numbers are those of `ccinit.unlock.scratch`, as a test checks. How much memory the host will give
+the guest cannot be known here.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume, select_kind
 
 _RAM_DEVICES = 4
 _BLOCK_BYTES, _TAG_BYTES = 4096, 32
-_BUFFER_BYTES = 64 * 1024  # of whose multiple are the tags
+_BUFFER_BYTES = 64 * 1024  # the tags take a multiple of this
 _BESIDE_BYTES = 136 * 1024  # superblock and the smallest journal
 
 

@@ -1,6 +1,4 @@
-"""Names of pods and volumes: only what a pod.toml can have, since no guest ever asks, or answers,
-under another.
-"""
+"""Names of pods and volumes: only those that a pod.toml can have, since guests use no others."""
 
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_toml import parse_toml
@@ -9,11 +7,11 @@ from ccinit.formats.pod.name import read_name
 
 
 def check_names(where: str, **names: str) -> None:
-    """Refuse what is no name, in the guest's own words.
+    """Refuse invalid names, in the guest's own words.
 
     Args:
         where: prefix of the reasons.
-        names: what was given, by what it names.
+        names: the given names, by what each is a name of.
 
     Raises:
         FormatError: `<where>.<what it names>`.
@@ -27,8 +25,8 @@ def read_pod_name(document: bytes) -> str:
     """Return the name of the pod that a registered document describes.
 
     The rest of `pod.toml` is not read: it was judged when it was registered, and the guest judges
-    it when it boots. Either may be of another version, and what is refused by now, or not known
-    yet, is no reason to keep from a guest what is its pod's.
+    it at boot. Both may be of other versions than this one, and what this version refuses, or does
+    not know, is no reason to withhold from a guest what is its pod's.
 
     Raises:
         FormatError: below `initdata`, `pod.toml`, `pod.version`, `pod.name`.

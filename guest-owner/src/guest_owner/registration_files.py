@@ -1,7 +1,7 @@
 """Files that say what is trusted, as the owner names them on a command line.
 
 `register` copies them into the state directory; `verify` trusts them for one run. Their formats are
-`guest_owner.kbs.references`, `roots` and `requirements` beside it and, for keys,
+described in `guest_owner.kbs.references` and, beside that, `roots` and `requirements`; keys are
 SubjectPublicKeyInfo (RFC 5280 section 4.1) in PEM or DER.
 """
 
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 def parse_public_key(data: bytes) -> bytes:
-    """Return a public key's SubjectPublicKeyInfo, DER; `data` is that, or PEM.
+    """Return a public key's SubjectPublicKeyInfo in DER; `data` is DER or PEM.
 
     Raises:
-        FormatError: `ak.form`, it looks like PEM and is none.
+        FormatError: `ak.form`, it looks like PEM and is not.
     """
     if not data.startswith(b"-----"):
         return data
@@ -59,7 +59,7 @@ def read_named_files(
     requirements: Iterable[Path],
     documents: Iterable[Path],
 ) -> References:
-    """Return the registrations that these files amount to; what is not named is not trusted.
+    """Return the registrations in these files; nothing else is trusted.
 
     The certificates of `roots` speak for the platform `tee`; `requirements` are demands on it.
 

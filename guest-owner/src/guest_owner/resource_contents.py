@@ -1,6 +1,6 @@
-"""What a resource has to hold for its use: said to its owner, before a guest ends for it.
+"""What a resource has to hold for its use: told to its owner before a guest fails because of it.
 
-The guest looks again, and closer: which authority a TLS identity leads to only it can tell.
+The guest checks again, and more: only it can tell which authority a TLS identity leads to.
 """
 
 import ssl
@@ -25,9 +25,9 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
     """Refuse now what a guest would refuse when it boots.
 
     Args:
-        uri: the resource; a TLS identity is of the pod that it names.
+        uri: the resource; a TLS identity must belong to the pod in its name.
         kind: what it is for, if that is known.
-        data: without an envelope.
+        data: the content, without an envelope.
 
     Raises:
         FormatError: `volume_key.…`, `resource.log_psk`, `tls_identity.…`.

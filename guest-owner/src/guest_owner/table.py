@@ -1,4 +1,4 @@
-"""Text tables for terminals, safe for cells that a peer chose."""
+"""Text tables for terminals, safe even if a peer chose the cells' content."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table that may be larger than memory; none if it has no row.
 
-    A thousand rows at a time are aligned with each other, and with what is as wide before them.
+    Rows are aligned a thousand at a time; columns never get narrower than in the rows before.
     """
     widths = [0] * len(header)
     above: tuple[Sequence[str], ...] = (header,)

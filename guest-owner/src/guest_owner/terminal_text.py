@@ -1,8 +1,8 @@
-"""What others have written, for the owner's terminal: nothing in it is obeyed there.
+"""Text of others made safe for the owner's terminal, which must not obey any of it.
 
-A workload may be hostile to the terminal that its output is read on, and a peer's words may be
-anything. To a file or a pipe bytes go as they are; a program that has the owner's terminal for
-itself (`exec --tty`) is obeyed, as it has to be.
+A workload may attack the terminal that displays its output, and a peer's words may be anything. To
+a file or a pipe bytes go unchanged. A program that has the owner's terminal to itself (`exec
+--tty`) is obeyed, as it has to be.
 """
 
 import codecs
@@ -27,18 +27,18 @@ def escape_text(data: bytes) -> str:
 
 
 def escape_lines(data: bytes) -> list[str]:
-    """Return what a container has written at once as printable lines; see `escape_text`.
+    """Return one write of a container as printable lines; see `escape_text`.
 
-    Only of a text that stands behind its writer's name: elsewhere an end of line in it could begin
-    what looks like somebody else's entry.
+    Only for lines that are each prefixed with their writer's name: otherwise, a line break in the
+    text could start what looks like somebody else's entry.
     """
     return [escape_text(line) for line in data.removesuffix(b"\n").split(b"\n")]
 
 
 def escape_stream(terminal: TextIO) -> Callable[[bytes], None]:
-    """Return who writes bytes to a terminal as they come, escaped but for ends of lines and tabs.
+    """Return a sink that writes bytes to a terminal as they come, escaping all but LF and tabs.
 
-    Backslashes stay single: this may be a file's text that is copied from the terminal.
+    Backslashes are not doubled: this may be a file's text, to be copied from the terminal.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
@@ -51,12 +51,12 @@ def escape_stream(terminal: TextIO) -> Callable[[bytes], None]:
 
 
 def open_sink(stream: TextIO) -> Callable[[bytes], None]:
-    """Return who shows bytes as they come: escaped to a terminal, to anything else as they are."""
+    """Return a sink that shows bytes as they come: escaped on a terminal, else unchanged."""
     return escape_stream(stream) if stream.isatty() else write_through(stream.buffer)
 
 
 def write_through(file: BinaryIO) -> Callable[[bytes], None]:
-    """Return who writes bytes to a file as they come, and as they are."""
+    """Return a sink that writes bytes to a file as they come, unchanged."""
 
     def take(data: bytes) -> None:
         file.write(data)

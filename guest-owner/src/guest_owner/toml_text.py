@@ -1,4 +1,4 @@
-"""Texts as TOML has them, in quotes."""
+"""Quoted texts for TOML."""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """From a collected stream back to the guest's log, and a verdict on every record of it.
 
-Scope: the owner's side of `ccinit.formats.sealed_log`, where the layout is documented. It is an
-implementation of its own, not the sender's code run backwards, so that a mistake shows as a
+Scope: the owner's side of `ccinit.formats.sealed_log`, which documents the layout. This is an
+independent implementation, not the sender's code run backwards, so that a mistake shows as a
 disagreement. Left to others: fetching the stream (`host_runtime`), judging evidence (a function
 that is passed in), printing (`guest_owner.commands.unseal`).
 
@@ -18,14 +18,13 @@ What is checked, in this order:
     8  the stream ends with END and a signature, and nothing follows          end, unsigned,
                                                                               trailing
 
-A failure of 1 to 5 or 7 (a wrong or late signature) or bytes after the end stops the reading:
-behind that record nothing can be believed. A missing end or signature at the tail, and evidence
-that does not verify, are findings about the whole. Reasons are the words above with the prefix
+A failure of 1 to 5, a wrong or late signature (7), or bytes after the end stop the reading: nothing
+after that record can be believed. A missing end or signature at the tail, and evidence that does
+not verify, are findings about the whole stream. Reasons are the words above with the prefix
 `unseal.`.
 
 A log may be larger than memory: a line each second is 16 GB in a year. So the stream is read once,
-from its start to its end, and of its entries no more is kept than what no signature covers yet,
-which step 7 bounds.
+from start to end, and only entries that no signature covers yet are kept, which step 7 bounds.
 """
 
 import hashlib
@@ -88,8 +87,8 @@ class Verdict:
         boot_id: of the header; None if the header is not one.
         records: how many records opened.
         signed: up to which record a signature covers the stream; 0 is none.
-        signed_us: boot time of that signature; the guest lived then.
-        bound: whether evidence vouches for the signing key; None is "nobody checked".
+        signed_us: boot time of that signature: the guest was alive then.
+        bound: whether evidence vouches for the signing key; None means that nobody checked.
         guest: what the verifier of the evidence says about the writer; empty if not bound.
         mixed: whether the owner's shared key protects the rest of the stream.
         ended: whether the guest finished it.
@@ -199,7 +198,7 @@ class Unsealing:
             raise VerificationError("unseal.trailing", "something follows the end")
         head, wire = self._frame(start)
         record = self._open(head, wire)
-        # what a signature covers stops before it, so the state moves on only after this
+        # a signature covers only what comes before it, so the state moves on only after this
         self._admit(record)
         self._transcript.update(wire)
         self._tag = Tag(wire[-TAG_BYTES:])

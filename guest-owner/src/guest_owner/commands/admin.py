@@ -84,7 +84,7 @@ def _new_key(arguments: argparse.Namespace) -> int:
 
 
 def _require_unused(name: str, log: Path) -> None:
-    """Refuse the name of an administrator who is gone: the log could not tell the two apart."""
+    """Refuse the name of a former administrator: the audit log could not tell the two apart."""
     if any(record.get("administrator") == name for record in read_audit(log)):
         detail = f"the audit log has an administrator {name} whose key was removed: name another"
         raise ConfigError("admin.used", detail)

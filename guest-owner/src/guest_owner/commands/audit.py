@@ -54,15 +54,15 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _print_json(records: Iterable[Mapping[str, object]]) -> bool:
-    """Print records one after the other, for the log may be larger than memory.
+    """Print records one after the other, since the log may be larger than memory.
 
-    Returns whether there was one, as those below do.
+    Returns whether there was any; so do the functions below.
     """
     return _print_lines(json.dumps(record, separators=(",", ":")) for record in records)
 
 
 def _print_table(records: Iterable[Mapping[str, object]]) -> bool:
-    """Print a line for each record, of which nothing is kept."""
+    """Print a line for each record, without keeping any of them."""
     return _print_lines(table_lines(_HEADER, map(_cells, records)))
 
 
@@ -75,7 +75,7 @@ def _print_lines(lines: Iterable[str]) -> bool:
 
 
 def _print_session(records: Iterable[Mapping[str, object]], *, with_holding: bool) -> bool:
-    """Print the table, and the claims below it: few records of a session have any."""
+    """Print the table, and below it the claims, which few records of a session have."""
     appraised = []
 
     def note(record: Mapping[str, object]) -> Mapping[str, object]:
@@ -90,10 +90,10 @@ def _print_session(records: Iterable[Mapping[str, object]], *, with_holding: boo
 
 
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
-    """Return a record's line.
+    """Return a record's line of the table.
 
-    Who is a session, an administrator or a user, what a resource, a call with what was registered
-    or replaced by it or, of a rotation, a count.
+    "Who" is a session, an administrator or a user. "What" is a resource, or a call with what it
+    registered or replaced, or the count of a rotation.
     """
     removed = str(record.get("removed", "0"))
     call = str(record.get("request", ""))

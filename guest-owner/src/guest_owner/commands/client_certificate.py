@@ -1,7 +1,7 @@
 """`guest-owner client-ca`, `client-cert` and `owner-identity`: who may talk with whom.
 
-One small authority of the owner vouches for clients, with one role each, and for guests whose
-identity is stored with the KBS instead of being minted by it. See `guest_owner.plane.authority`.
+One small authority of the owner's vouches for clients, each with one role, and for guests whose
+identity the KBS stores instead of minting it. See `guest_owner.plane.authority`.
 """
 
 import argparse

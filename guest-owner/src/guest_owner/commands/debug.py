@@ -1,8 +1,9 @@
 """`guest-owner debug`: what a pod needs to be debugged, the grant, and the shell.
 
-Nothing but a grant that the guest itself fetches opens debug, so `debug open` first leaves an order
-for one with the KBS, has the guest ask for it, and takes the order back: it would open every guest
-of the pod. With `--granted` somebody else has left it (`debug grant`, where the KBS's state is).
+Only a grant that the guest itself fetches opens debug. So `debug open` first leaves an order for
+one with the KBS, then has the guest ask for it, and finally withdraws the order, which would open
+every other guest of the pod, too. With `--granted` somebody has left the order already (by `debug
+grant`, where the KBS's state is).
 """
 
 import argparse
@@ -117,7 +118,7 @@ def _run(client: OwnerClient, arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _granting(arguments: argparse.Namespace) -> Iterator[None]:
-    """Have an order for the grant stand for as long as the block runs, if it is ours to give."""
+    """Keep an order for the grant in place while the block runs, unless `--granted` says it is."""
     if arguments.granted:
         yield
         return
@@ -137,7 +138,7 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _take_back(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
     with changing(store.root):
-        if store.read_order(uri) == order:  # else another one took its place meanwhile
+        if store.read_order(uri) == order:  # otherwise another order has replaced it meanwhile
             store.delete_resource(uri)
 
 

@@ -1,7 +1,7 @@
 """`guest-owner exec`, `attach`, `cp`, `signal` and `rotate`: acting in a pod that runs.
 
-Only containers that the measured manifest names in `[allow].exec` (`attach` takes any), and only
-with a certificate whose role is `exec` or more.
+They reach only containers that the measured manifest names in `[allow].exec` (`attach`: any), and
+only with a certificate whose role is `exec` or more.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 def run_program(
     client: OwnerClient, container: str, program: tuple[str, ...], *, stdin: bool, tty: bool
 ) -> int:
-    """Run a program with our own streams, or our terminal; return the exit status."""
+    """Run a program on our own streams, or on our terminal; return its exit status."""
     if tty:
         return _exec_on_terminal(client, container, program)
     streams = Streams(
@@ -138,7 +138,7 @@ def _copy(arguments: argparse.Namespace) -> int:
 
 
 def _capped(sink: Sink) -> Sink:
-    """Hold what comes against the cap that guests keep: one that does not could fill the disk."""
+    """Enforce the size cap that honest guests keep to: any other could fill the owner's disk."""
     came = 0
 
     def take(content: bytes) -> None:
@@ -152,19 +152,19 @@ def _capped(sink: Sink) -> Sink:
 
 
 def _in_container(place: str) -> tuple[str, str] | None:
-    """Return container and path of `CONTAINER:PATH`; as for scp, `./a:b` is a file here."""
+    """Return container and path of `CONTAINER:PATH`; as with scp, `./a:b` is a local file."""
     container, colon, path = place.partition(":")
     return (container, path) if colon and "/" not in container else None
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` once the block has succeeded, not before.
+    """Yield a file that replaces `path` only once the block has succeeded.
 
-    What is no regular file, a pipe or /dev/stdout, is written to as it is.
+    Anything but a regular file (a pipe, /dev/stdout) is written to directly.
 
     Raises:
-        OSError: with the name of the file, whichever step failed.
+        OSError: names the file, whichever step failed.
     """
     try:
         if path.exists() and not path.is_file():

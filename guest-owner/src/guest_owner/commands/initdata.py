@@ -1,8 +1,8 @@
 """`guest-owner initdata`: the measured document that says what a guest is to do.
 
 Document and device image are Confidential Containers' initdata
-(`ccinit.formats.initdata.document`). What is made here is checked with the parsers that the guest
-uses, so that a mistake shows now and not as a guest that stops.
+(`ccinit.formats.initdata.document`). What is made here is checked with the guest's own parsers, so
+that a mistake shows now instead of stopping a guest later.
 """
 
 import argparse
@@ -162,7 +162,7 @@ def make_document(
 
 
 def _toml_string(text: str) -> str:
-    """Quote a text: as it stands if a literal can hold it, so that people can read the document."""
+    """Quote a text, unescaped if a TOML literal can hold it, so that people can read it."""
     literal = f"'''\n{text}'''"
     try:
         if parse_toml(f"x = {literal}".encode(), "initdata.encoding")["x"] == text:
@@ -233,9 +233,9 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _register(algorithm: str, document: bytes) -> tuple[str, str]:
-    """Return a register that is made of the digest, and its value.
+    """Return the register that binds a document of this algorithm, and its value.
 
-    No guest accepts a document of another algorithm than its platform's, so others say nothing.
+    A guest accepts only its platform's algorithm, so a value by any other would mean nothing.
     """
     bound = document_digest(document, algorithm)
     if algorithm == "sha384":

@@ -115,7 +115,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     _require_readable(state)
     _warn(_warnings(state, certificate))
-    # Two of them would each give out a rollback counter's next number.
+    # Two servers would each give out the next number of the same rollback counter.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
         _clean_up(state)
@@ -131,9 +131,9 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _clean_up(state: Path) -> None:
-    """Remove what processes that were killed have left, and look at the modes of files.
+    """Remove what killed processes have left behind, and check the modes of files.
 
-    Neither is worth a KBS that does not start: a backup may hold the state for long.
+    Neither is a reason for the KBS not to start while somebody, such as a backup, holds the state.
     """
     try:
         with changing(state):
@@ -147,11 +147,11 @@ def _clean_up(state: Path) -> None:
 
 
 def _require_readable(state: Path) -> None:
-    """Find now what guests would be refused for later.
+    """Find at the start what would have guests refused later.
 
     Raises:
         ConfigError: a file of the state directory does not parse; it names the file; as
-            `read_authority`, if the owner plane's is here or orders need it.
+            `read_authority`, if the owner plane's authority is here or orders need it.
     """
     store = Store(state)
     for read in (store.read_policy, store.read_references, store.read_issuers):
@@ -163,7 +163,7 @@ def _require_readable(state: Path) -> None:
 
 
 def _warnings(state: Path, certificate: Path) -> Iterator[str]:
-    """Return what has to be said today about certificates that end."""
+    """Return today's warnings about certificates, such as that one ends soon."""
     authorities = (state / OWNER_AUTHORITY_FILE,)
     return certificate_warnings(certificate, state, datetime.now(UTC), authorities)
 

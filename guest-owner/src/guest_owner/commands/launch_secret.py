@@ -1,8 +1,8 @@
 """`guest-owner launch-secret`: what the owner injects into a launch under SEV or SEV-ES.
 
 Makes the entries (`ccinit.formats.kbs.launch_secret`): a statement that names the document, and the
-resources that its pod asks for, as they are registered. Judging the launch's measurement and
-encrypting the entries for that one launch is left to the tools that hold the launch's keys.
+registered resources that its pod asks for. Judging the launch's measurement, and encrypting the
+entries for that one launch, is left to the tools that hold the launch's keys.
 """
 
 import argparse
@@ -57,10 +57,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def plan_resources(config: GuestConfig, pod: PodManifest) -> Mapping[ResourceUri, EnvelopeKind]:
-    """Return what a pod asks for, but for what its image policies name.
+    """Return what a pod asks for, except for what its image policies name.
 
     Raises:
-        ConfigError: `launch_secret.plugin`, nothing but a KBS can make it.
+        ConfigError: `launch_secret.plugin`, only a KBS can make it.
     """
     wanted = name_resources(pod, with_identity=config.owner is not None)
     planned = {}

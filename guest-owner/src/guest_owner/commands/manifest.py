@@ -1,7 +1,7 @@
-"""`guest-owner manifest`: begin a pod.toml, see what a guest would refuse of it, and its digests.
+"""`guest-owner manifest`: begin a pod.toml, see what a guest would refuse in it, and its digests.
 
 The manifest is read with the guest's own parser. `check` also finds what the guest would refuse
-only later, when it pulls or starts: the first boot should not be what tells.
+only later, when it pulls or starts: nobody should have to boot a guest to find out.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
 
 
 def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Finding]:
-    """Yield what the guest would refuse after it has accepted the manifest's form."""
+    """Yield what the guest would refuse after accepting the manifest's form."""
     for image in pod.images:
         try:
             parse_image_reference(image.reference)
@@ -144,7 +144,7 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
 
 
 def describe_growth(pod: PodManifest) -> Iterator[str]:
-    """Yield what a guest would do with volumes whose disks have become larger."""
+    """Yield what a guest would do with volumes whose disks have grown."""
     for volume in select_kind(pod.volumes, PersistentVolume):
         if volume.grown_from_bytes:
             former = " or ".join(map(str, sorted(volume.grown_from_bytes)))

@@ -1,8 +1,8 @@
 """`guest-owner logs`, `events`, `metrics` and `attest`: looking into a guest that runs.
 
-What a guest says that nobody has judged yet may be hostile to the terminal that it is read on.
-Entries of its log are always printed escaped, as `unseal` prints them (`guest_owner.log_text`);
-metrics and evidence on a terminal only.
+Output of a guest that nobody has judged yet may attack the terminal that displays it. Log entries
+are always printed escaped, as `unseal` prints them (`guest_owner.log_text`); metrics and evidence
+are escaped only on a terminal.
 """
 
 import argparse

@@ -109,7 +109,7 @@ def _describe_guests(rule: Rule) -> str:
 
 
 def _unregistered(rule: Rule, references: References) -> list[str]:
-    """Return what the rule names that no guest can be, in words."""
+    """Return, in words, what the rule names that no guest can be appraised as."""
     sets = {known.name for known in references.sets if known.profile is rule.profile}
     documents = {known.name for known in references.initdata}
     documents |= {str(known.digest) for known in references.initdata}

@@ -1,6 +1,6 @@
 """`guest-owner policy explain`: which rule decides about a resource, and why.
 
-Without a resource it is about all that the guest's document names, as a look before the first boot.
+Without a resource it explains all that the guest's document names: a check before the first boot.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
-    """Print what becomes of each resource that the guest will ask for; 1 if one is not released."""
+    """Print the outcome for each resource that the guest will ask for; 1 if one is not released."""
     document = store.read_initdata(subject.initdata_name)
     with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
         config, pod = parse_guest_files(parse_initdata(document))
@@ -122,7 +122,7 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
 def _name_policy_keys(
     store: Store, policies: Iterable[KbsUri], *, in_envelopes: bool
 ) -> Iterator[ResourceUri]:
-    """Yield the keys and roots that image policies name; what is wrong with one is its own row."""
+    """Yield the keys and roots that image policies name; a faulty policy shows in its own row."""
     for uri in policies:
         if isinstance(uri, ResourceUri):
             with suppress(FormatError, VerificationError):
@@ -140,7 +140,7 @@ def _read_content(
 def _find_lack(
     store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool, is_policy: bool
 ) -> str | None:
-    """Say why a resource is not as the guest needs it, if it is not."""
+    """Say why a resource is unfit for the guest, if it is."""
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
     if store.read_order(uri) is not None:
@@ -169,7 +169,7 @@ def _find_counter_lack(store: Store, uri: PluginUri) -> str | None:
 
 
 def _decide(policy: Policy, subject: Subject, uri: KbsUri) -> Allow | Deny:
-    """Decide as the KBS does about resources and counters, which are all that rules are about."""
+    """Decide as the KBS does about resources and counters; rules cover nothing else."""
     if isinstance(uri, PluginUri):
         if uri.plugin != COUNTER_PLUGIN:
             return Deny("no rule is about it")
@@ -227,7 +227,7 @@ def _unknown(what: str) -> ConfigError:
 
 
 def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:
-    """Return who attested, and on what that stands."""
+    """Return who attested in the session, and the basis of that appraisal."""
     for record in read_audit(log):
         if (record["session"], record["event"]) != (label, Event.ATTEST.value):
             continue
@@ -250,7 +250,7 @@ def _listed(record: Mapping[str, object], key: str) -> frozenset[str]:
 
 
 def _written(record: Mapping[str, object], key: str) -> str:
-    """Return what the log says of an accepted guest; an older record may not have it.
+    """Return what the log says of an accepted guest; an older record may lack it.
 
     Raises:
         FormatError: below `audit`.

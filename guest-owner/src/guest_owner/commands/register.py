@@ -308,10 +308,10 @@ def _resource(arguments: argparse.Namespace) -> int:
 def _keep_volume_key(
     store: Store, uri: ResourceUri, data: bytes, kind: EnvelopeKind | None
 ) -> None:
-    """Replace no key by another: what is stored may be the last copy of a volume's key.
+    """Refuse to replace one key by another: the stored one may be the volume's last copy.
 
-    What is stored says itself what it is, if it is in an envelope; else its name does, or what is
-    to come in its place.
+    An envelope says what the stored resource is; without one, its name does, or the kind of its
+    replacement.
 
     Raises:
         ConfigError: `resource.volume_key`.
@@ -336,7 +336,7 @@ def _keep_volume_key(
 
 
 def _loses_envelope(store: Store, uri: ResourceUri, body: bytes) -> bool:
-    """Whether a resource is in an envelope, and would not be any more with this body."""
+    """Whether a resource is in an envelope now and would not be with this body."""
     try:
         stored = store.read_resource(uri)
     except VerificationError:  # there is none
@@ -391,7 +391,7 @@ def _identity(arguments: argparse.Namespace) -> int:
 
 
 def _check_identity_name(uri: ResourceUri) -> None:
-    """Refuse an order that no guest would ask for: it has one name for its identity."""
+    """Refuse an order that no guest would ever ask for: a guest's identity has one name."""
     expected = ResourceUri("ccinit", uri.type, EnvelopeKind.TLS_IDENTITY.value)
     if uri != expected:
         detail = f"{uri}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in pod.toml"

@@ -45,7 +45,7 @@ def _register(arguments: argparse.Namespace) -> int:
             counters.set(uri, arguments.value)
     if before > value:
         print(f"note: it was at {before}: disks from {value} on, older ones, are accepted again")
-    print(f"registered {uri}, at {value}")  # not read: what has been done would seem to fail
+    print(f"registered {uri}, at {value}")  # not read back: a failure would hide what was done
     print(f"the policy decides about it as about {counter_rule(uri)}")
     return 0
 

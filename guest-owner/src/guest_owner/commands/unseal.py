@@ -115,11 +115,11 @@ def run_unseal(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that is read while the block lasts.
+    """Yield a file to read in the block.
 
     Raises:
         ConfigError: `state.read`: it cannot be opened, or not read to its end.
-        OSError: somebody else's, and named so.
+        OSError: about another file, which it names.
     """
     try:
         with path.open("rb") as file:
@@ -195,7 +195,7 @@ def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
 
 
 def text_verdict(verdict: Verdict) -> Iterator[str]:
-    """Yield what the log is worth, for people; it stands behind it."""
+    """Yield what the log is worth, for people; printed after the log."""
     yield ""
     boot_id = "unknown" if verdict.boot_id is None else verdict.boot_id.hex()
     yield f"boot       {boot_id}"
@@ -234,7 +234,7 @@ def json_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
 
 
 def json_verdict(verdict: Verdict) -> Iterator[str]:
-    """Yield the one object that stands behind those of the entries; keys are stable."""
+    """Yield the one object that follows those of the entries; keys are stable."""
     yield json.dumps(
         {
             "boot_id": None if verdict.boot_id is None else verdict.boot_id.hex(),

@@ -1,8 +1,8 @@
 """`guest-owner verify`: judge evidence as the KBS would, without a KBS and without a network.
 
-Two inputs: the body of an RCAR `attest` request, which holds everything that the evidence has to
-bind; or evidence alone, with the report data on the command line. The steps are those of the
-platform's verifier (`guest_owner.kbs.verifiers`), and so is the table.
+There are two forms of input: the body of an RCAR `attest` request, which holds everything that the
+evidence has to bind; or evidence alone, with the report data on the command line. The platform's
+verifier (`guest_owner.kbs.verifiers`) makes the steps, and the table.
 """
 
 import argparse
@@ -154,8 +154,8 @@ def appraise_alone(
     Raises:
         EvidenceRefusedError: as `verify_evidence`.
     """
-    # One document can be compared by its digest; of several, the one that is bound is looked for.
-    # Where a platform binds none, the owner's own list says nothing about what the guest has.
+    # A single document is compared by its digest; among several, the verifier finds the bound one.
+    # Where a platform binds no document, the owner's list says nothing about what the guest has.
     digest, place = None, initdata_binding(tee)
     if len(references.initdata) == 1 and place.binding is not Binding.NOTHING:
         digest = references.initdata[0].digest_by(place.algorithm)

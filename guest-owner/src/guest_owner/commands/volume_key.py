@@ -3,8 +3,8 @@
 A volume key is 64 bytes from the kernel's random generator; the guest derives the disk's keys from
 it. Whoever loses it has lost the volume.
 
-A LUKS2 volume that was made elsewhere has the same 64 bytes as its passphrase. Sealing its header
-lets the guest refuse a header that its owner did not write, before it reads it.
+A LUKS2 volume that was made elsewhere has such 64 bytes as its passphrase. Sealing its header lets
+the guest refuse, before parsing it, a header that the owner did not write.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""The KBS's HTTP surface: paths, cookies, error replies; bodies are `guest_owner.kbs.bodies`.
+"""The KBS's HTTP surface: paths, cookies, error replies.
 
-RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
-`guest_owner.kbs.broker`, for administrators `guest_owner.kbs.administration.calls`; TLS and sockets
-are `guest_owner.kbs.server`.
+RCAR on the wire (Trustee KBS, API v0), on Starlette. `guest_owner.kbs.bodies` reads bodies;
+`guest_owner.kbs.broker` makes the replies, for administrators
+`guest_owner.kbs.administration.calls`; TLS and sockets are `guest_owner.kbs.server`.
 """
 
 import asyncio
@@ -53,18 +53,18 @@ class KbsEndpoint:
         except KbsRefusedError as refusal:
             return Response(refusal.to_bytes(), refusal.status, media_type=_JSON)
         except CcinitError as error:
-            # The owner's own state is broken (a file that does not parse, a full disk): say no, and
-            # tell the owner, for whom the audit log may be what cannot be written.
+            # The owner's own state is broken (a file that does not parse, a full disk): refuse, and
+            # tell the owner by another way than the audit log, which may be what is broken.
             self._service.metrics.count_error(error.reason)
             self._notices.tell(error.reason, str(error))
             broken = KbsRefusedError(Variant.PLUGIN_INTERNAL_ERROR, "internal error", status=500)
             return Response(broken.to_bytes(), broken.status, media_type=_JSON)
 
     async def _route(self, request: Request) -> Response:
-        # The path as it was sent: percent-encoding has no place in any of ours.
+        # The path as it was sent: none of ours contains percent-encoding.
         raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
         path = raw.decode("ascii", errors="replace")
-        # The library's cap is on a head that is waited for, not on one that comes at once.
+        # The library caps a head that arrives in pieces, but not one that arrives at once.
         head_bytes = len(raw) + len(request.scope["query_string"])
         head_bytes += sum(len(name) + len(value) for name, value in request.headers.raw)
         if head_bytes > self._limits.head_bytes:
@@ -132,7 +132,7 @@ class KbsEndpoint:
                 raise call.refuse_path()
 
     async def _wait_for_turn(self, call: AdminCall | None = None) -> None:
-        """Answer others while another process changes the state: a backup may hold it for long.
+        """Wait, while others are answered, until no other process, such as a backup, has the state.
 
         Raises:
             ConfigError: `state.busy`, `state.read`.
@@ -152,7 +152,7 @@ class KbsEndpoint:
     @staticmethod
     def _session_reply(session: Session, reply: bytes) -> Response:
         response = Response(reply, media_type=_JSON)
-        # Trustee sets only the value and Expires; Path is what a client would take by default.
+        # Trustee sets only the value and Expires; Path is what a client would default to.
         response.headers["set-cookie"] = (
             f"{COOKIE}={session.cookie}; "
             f"Expires={format_datetime(session.expires, usegmt=True)}; "
@@ -168,10 +168,10 @@ def build_app(service: Service, limits: Limits) -> Starlette:
 
 
 def _cookie(request: Request) -> str | None:
-    """Return our cookie's value as it came, the last one's; None if there is none.
+    """Return the raw value of our cookie, the last if there are several; None if there is none.
 
-    Ours need no unquoting, and whoever unquotes each value that came, as Starlette does, takes time
-    by the square of its length before Python 3.11.10 and 3.12.6: half a minute for one head.
+    Our values need no unquoting. Starlette unquotes every value, which before Python 3.11.10 and
+    3.12.6 takes time quadratic in its length: half a minute for one head.
     """
     values = [
         value.strip()

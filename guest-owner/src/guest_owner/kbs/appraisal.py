@@ -51,7 +51,7 @@ class ClaimList:
         self.compare(name, expected.hex(), got.hex(), holds=expected == got)
 
     def fail(self, error: FormatError) -> None:
-        """Add a part that cannot be read; the claim has the error's reason."""
+        """Add a failed claim for a part that cannot be read, under the error's reason."""
         self.compare(error.reason, "well-formed", error.detail, holds=False)
 
     @property
@@ -66,7 +66,7 @@ class ClaimList:
         *,
         authentic: bool,
     ) -> tuple[ReferenceSet, RegisteredInitdata]:
-        """End an appraisal: return what was found to be the guest's, if every claim holds.
+        """End an appraisal: return the guest's reference set and document, if every claim holds.
 
         Args:
             reference: the set that the measurements equal, if there is one.
@@ -104,7 +104,7 @@ class Subject:
     initdata_aliases: frozenset[str] = frozenset()
 
     def with_aliases(self, references: References) -> Self:
-        """Return the same guest, image and document going by each of their registered names."""
+        """Return the same subject, with every name that its image and document have."""
         images = (known.name for known in references.sets if self._measures(known))
         documents = (
             known.name for known in references.initdata if known.digest == self.initdata_digest
@@ -116,8 +116,8 @@ class Subject:
     def is_registered(self, references: References) -> bool:
         """Whether what the guest was appraised with is still registered, under the same names.
 
-        A name that stands for another image or document by now is not this guest's: rules and what
-        is minted go by it.
+        Policy rules and minted resources go by name, so a name that stands for another image or
+        document by now must not count for this guest.
         """
         return any(
             known.name == self.reference and self._measures(known) for known in references.sets
@@ -132,7 +132,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppraisedDevice:
-    """What a device beside the platform said; `token_claims` as of Trustee's verifier of it."""
+    """An appraised device beside the platform; `token_claims` are as Trustee's verifier's."""
 
     name: str
     token_claims: Mapping[str, JsonValue]
@@ -151,10 +151,10 @@ class AppraisedEvidence:
         measured: for the audit log: hex values by name, in groups (`{"pcr": {"0": …}}`).
         token_claims: what Trustee's verifier of this platform would say about it.
         claims: every comparison that was made, all of which hold.
-        endorsers: registered keys and certificates that vouch for it, DER; none where it is judged
-            anew for every request.
+        endorsers: registered keys and certificates that vouch for it, DER; none where evidence is
+            judged anew for every request.
         devices: what else vouches for the guest.
-        additional_evidence: the text of their evidence, which the platform's covers.
+        additional_evidence: the devices' evidence as text, which the platform's evidence covers.
     """
 
     tee: Tee
@@ -186,7 +186,7 @@ class AppraisedEvidence:
 class EvidenceRefusedError(VerificationError):
     """Evidence that failed at least one step.
 
-    The reason is the name of the first claim that does not hold, in the order of the steps.
+    The reason is the name of the first claim, in the order of the steps, that does not hold.
 
     Attributes:
         claims: every comparison that was made, for the audit log.

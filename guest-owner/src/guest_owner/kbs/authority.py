@@ -4,9 +4,8 @@
     server.pem, server-key.pem    what `kbs serve` shows
     token-key.pem                 signs attestation tokens
 
-The guest pins the authority and reads no public roots. It has no clock before it attested, so it
-checks the chain, the names, the key usage, but not the dates; the lifetimes below are for everyone
-else.
+The guest pins the authority and reads no public roots. Before it has attested it has no clock, so
+it checks chain, names and key usage, but not dates; the lifetimes below are for everyone else.
 """
 
 from collections.abc import Collection
@@ -66,8 +65,8 @@ def create_identity(names: tuple[str, ...]) -> KbsIdentity:
 def write_identity(state: Path, identity: KbsIdentity) -> None:
     """Put a new identity into a state directory that has none: all of it, or nothing.
 
-    The caller has the right to change the state. Only who is killed between two renames leaves
-    some, and the next call says so.
+    The caller holds the right to change the state. Only a process that is killed between two
+    renames leaves some of the files, and the next call says so.
 
     Raises:
         ConfigError: `identity.exists`: replacing it would lock out every guest that pinned it;
@@ -85,7 +84,7 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
 
 
 def _require_none(state: Path, files: Collection[Path]) -> None:
-    """Refuse a state that has some of these files, or all; see `write_identity`."""
+    """Refuse a state that has any of these files; see `write_identity`."""
     there = sorted(path.name for path in files if path.exists())
     if len(there) == len(files):
         renewed = "`kbs new-certificate` renews server.pem, docs/operations.md has the rest"
@@ -114,7 +113,8 @@ def read_ec_key(path: Path, reason: str) -> ec.EllipticCurvePrivateKey:
     """Return the private key of a file.
 
     Raises:
-        ConfigError: with `reason`, it is none on a curve, or has a passphrase; as `read_capped`.
+        ConfigError: with `reason`, it is no elliptic-curve key, or has a passphrase; as
+            `read_capped`.
     """
     return elliptic_curve_key(read_capped(path, MAX_PEM_BYTES), path, reason)
 

@@ -1,8 +1,8 @@
-"""Bodies of requests, read under caps and a deadline, each and all together.
+"""Bodies of requests, read under a deadline and under caps on each and on all together.
 
-Anyone may send one, and evidence may be large. If those that are being read take more memory than
-there is for them, the largest is given up: a guest's has some ten thousand bytes, and has to be
-sent again only where it is large itself.
+Anyone may send one, and evidence may be large. If the bodies being read take more memory than is
+allowed, the largest is given up. A guest's has some ten thousand bytes, so it has to be sent again
+only if it is itself the largest.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ class Bodies:
         """Return a request's whole body.
 
         Raises:
-            KbsRefusedError: 413, too large; 408, too slow, or the largest of too many; cut short.
+            KbsRefusedError: 413, too large; 408, too slow, or the largest when memory ran out; cut
+                short.
         """
         body = bytearray()
         deadline = asyncio.timeout(self._limits.body_seconds)

@@ -1,10 +1,10 @@
 """The Key Broker: from request bodies to reply bodies, without HTTP.
 
-Joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
+It joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
 Every decision is in the audit log before its reply exists (`guest_owner.kbs.decisions`). Transport,
 cookies and limits on bodies are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA
-verification, an ECDH, one flush of the log), and the server makes them from one thread: no two of
-them interleave.
+verification, an ECDH, one flush of the log), and the server makes them from one thread, so no two
+of them interleave.
 """
 
 import time
@@ -128,7 +128,7 @@ class KeyBroker:
     def _appraise(
         self, session: Session, attestation: Attestation
     ) -> tuple[AppraisedEvidence, frozenset[str]]:
-        """Return what passed, and on what that stands."""
+        """Return the accepted evidence, and the basis of that appraisal."""
         tee, (references, policy) = session.tee, self._read_state()
         devices = policy.devices if attestation.additional_evidence else frozenset[Device]()
         evidence = verify_attestation(tee, attestation, references, devices)
@@ -159,7 +159,7 @@ class KeyBroker:
     def counter(
         self, cookie: str | None, bearer: str | None, path: str, wish: bytes | None
     ) -> bytes:
-        """Answer `rollback-counter/{path}`: a POST's body moves it first; None only reads it.
+        """Answer `rollback-counter/{path}`: a POST's body moves the counter; None only reads it.
 
         Raises:
             KbsRefusedError: not attested, refused by the policy, of another pod, absent, or moved
@@ -203,7 +203,7 @@ class KeyBroker:
         order = self._store.read_order(uri)
         if order is None:
             return self._store.read_resource(uri), ""
-        # What is made is for the pod that the guest is bound to, and not for what it asks for.
+        # Mint for the pod that the guest is bound to, whatever pod the URI names.
         pod = self._read_pod_name(attested)
         if uri.type != pod:
             raise VerificationError("mint.pod", f"{uri} is not of pod {pod}")
@@ -216,7 +216,7 @@ class KeyBroker:
         return encode_envelope(Envelope(uri=uri, kind=kind, data=data)), f"{kind} sha256:{told}"
 
     def _why_denied(self, attested: Attested, uri: ResourceUri) -> str | None:
-        """Return why the resource stays; None if it may be released."""
+        """Return why the resource is withheld; None if it may be released."""
         subject = attested.subject
         references, policy = self._read_state()
         if not subject.is_registered(references):
@@ -229,8 +229,8 @@ class KeyBroker:
     def _read_state(self) -> tuple[References, Policy]:
         """Return what is registered, and the policy.
 
-        Every state has a policy. Where there is none the directory is not what it was, the empty
-        place of a disk that is not mounted, say: then nobody is unregistered, and nobody refused.
+        Every state has a policy, so one without is not the real directory (but an empty mount
+        point, say): that is our error, and no verdict about any guest.
 
         Raises:
             ConfigError: `state.read`; as `Store.read_references`, `Store.read_policy`.
@@ -252,7 +252,7 @@ class KeyBroker:
                 return self._signer.verify(bearer)
             return self._passports.admit(bearer)
         except EvidenceRefusedError as error:
-            # An issuer of the owner's signed it: whoever shows it may know what is wrong.
+            # A registered issuer signed the token: whoever shows it may learn what is wrong.
             told = f"{told}: {error.detail}"
             raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
         except CcinitError as error:

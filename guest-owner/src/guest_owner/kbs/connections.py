@@ -1,12 +1,13 @@
-"""Connections of the KBS: how they are let in, how many there are, and which go to make room.
+"""Connections of the KBS: accepting them, counting them, and dropping some to make room.
 
-Whoever reaches the port can connect, and nothing is known about them before TLS is up and a request
-is whole. So there is a cap on all of them, handshakes included, and a new one pushes out another
-one, by chance: a flood lets through each guest that is quicker than it is unlucky, where turning
-newcomers away would shut all of them out for as long as somebody keeps sockets open. Descriptors
-never run out, which would look like a state that cannot be read.
+Anybody who reaches the port can connect, and nothing is known about a peer before TLS is up and its
+request is complete. So there is a cap on all connections, handshakes included. At the cap, a new
+connection pushes out one chosen at random: during a flood a guest still gets through if it is done
+before chance hits it. Turning newcomers away instead would shut out all guests for as long as
+somebody keeps sockets open. The cap also keeps descriptors from running out, which would look like
+an unreadable state.
 
-What happens within a connection is `guest_owner.kbs.server`'s and uvicorn's.
+What happens within a connection is the business of `guest_owner.kbs.server` and of uvicorn.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from guest_owner.kbs.notices import Notices
 _RESERVED_DESCRIPTORS: Final = 64  # for files of the state, and those of the process
 _RETRY_SECONDS: Final = 0.1
 
-# By what OpenSSL calls the alert that came: its name in RFC 8446 section 6, and what it means here.
+# OpenSSL's name of a received alert: its name in RFC 8446 section 6, and what it means here.
 _ALERTS: Final = {
     "TLSV1_ALERT_UNKNOWN_CA": ("unknown_ca", "its kbs.ca is not what signed the certificate"),
     "SSLV3_ALERT_BAD_CERTIFICATE": ("bad_certificate", "is the host of its kbs.url a name in it?"),
@@ -42,7 +43,7 @@ class Established(Protocol):
 
 
 class Connections:
-    """Lets connections in on listening sockets, no more at a time than there is room for."""
+    """Accepts connections on listening sockets, never more at a time than there is room for."""
 
     def __init__(
         self,
@@ -52,13 +53,13 @@ class Connections:
         established: set[Established],
         observe: Callable[[str], None],
     ) -> None:
-        """Nobody is let in yet.
+        """Nothing is accepted yet.
 
         Args:
-            room: how many there are at most, if as many files may be open.
+            room: most connections at a time, if the process may open as many files.
             seconds: for a TLS handshake, and for the end of TLS.
-            established: those whose handshake is over.
-            observe: is told the name of each alert about the KBS's certificate.
+            established: the connections whose handshake is over.
+            observe: gets the name of each alert about the KBS's certificate.
         """
         self._room = _find_room(room)
         self._seconds = seconds
@@ -73,7 +74,7 @@ class Connections:
         make_protocol: Callable[[], asyncio.Protocol],
         context: Callable[[], ssl.SSLContext],
     ) -> None:
-        """Let connections in until cancelled; `context` is asked at each of them."""
+        """Accept connections until cancelled; `context` is called for each of them."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -86,18 +87,18 @@ class Connections:
             task = loop.create_task(self._shake_hands(accepted, make_protocol, context()))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
-            # An accept that need not wait lets nobody else run. After two turns the socket is its
-            # transport's, and to cancel the task closes it.
+            # An accept that need not wait would let no other task run. After two turns a transport
+            # owns the socket, so that cancelling the task closes it.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     def end_handshakes(self) -> None:
-        """Let go whoever has not got through TLS."""
+        """Drop all connections that are still in their TLS handshake."""
         for handshake in self._handshakes:
             handshake.cancel()
 
     def _make_room(self) -> None:
-        # One that has just ended has left its connection among the established, and cannot go.
+        # A finished handshake's connection is among the established: do not count it twice.
         handshakes = (one for one in self._handshakes if not one.done())
         there: list[asyncio.Task[None] | Established] = [*handshakes, *self._established]
         if len(there) < self._room:
@@ -106,7 +107,7 @@ class Connections:
             "room", f"{len(there)} connections are open, and no more may be: new ones push out some"
         )
         victim = secrets.choice(there)
-        # Each is gone from here at once, so that none is pushed out twice in place of another.
+        # Forget the victim at once, so that it cannot be chosen again in place of another.
         if isinstance(victim, asyncio.Task):
             victim.cancel()
             self._handshakes.discard(victim)
@@ -143,7 +144,7 @@ class Connections:
 
 
 def _find_room(wanted: int) -> int:
-    """Return how many connections there may be, after asking the kernel for as many descriptors."""
+    """Raise the limit of open files for `wanted` connections; return how many there may be."""
     needed = wanted + _RESERVED_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:

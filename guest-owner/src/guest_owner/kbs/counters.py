@@ -2,9 +2,9 @@
 
     {"version": 1, "counter": 7, "holder": BASE64URL}
 
-A counter exists once the owner has registered it, and grows by one at a time: from N to N + 1 only
-for the first boot that asks, so that of two guests that run on copies of one disk the second is
-refused. What a guest compares it with is `ccinit.unlock.rollback`'s.
+A counter exists once the owner has registered it, and grows by one at a time. Only the first boot
+that asks moves it from N to N + 1, so of two guests on copies of one disk the second is refused.
+What the guest compares the counter with is in `ccinit.unlock.rollback`.
 """
 
 import json
@@ -44,10 +44,10 @@ class Counters:
         self._root = root
 
     def begin(self, uri: PluginUri) -> None:
-        """Begin to count.
+        """Create a counter.
 
         Raises:
-            ConfigError: `counter.exists`: to begin anew would forget how old the volume may be.
+            ConfigError: `counter.exists`: starting over would forget how old the volume may be.
         """
         with changing(self._root):
             if is_file(self._path(uri)):
@@ -58,7 +58,7 @@ class Counters:
             self.set(uri, 0)
 
     def set(self, uri: PluginUri, value: int) -> None:
-        """Go on from another number: that of a backup which the owner accepts.
+        """Set a counter to another number: that of a backup which the owner accepts.
 
         Raises:
             FormatError: `counter.value`.
@@ -94,12 +94,12 @@ class Counters:
         """Move a counter by one; it is on the disk before this returns.
 
         Raises:
-            VerificationError: `counter.absent`; `counter.taken`, it is not where the guest thinks.
+            VerificationError: `counter.absent`; `counter.taken`, it is not at the guest's number.
         """
         wanted = Counter(value=wish.to, holder=wish.holder)
         with changing(self._root):  # the owner may set it at the same time
             now = self.read(uri)
-            if now == wanted:  # its reply was lost
+            if now == wanted:  # the same boot asks again: its reply was lost
                 return now
             if wish.to != now.value + 1:
                 raise VerificationError("counter.taken", f"it is at {now.value}, not {wish.to - 1}")
@@ -115,7 +115,7 @@ class Counters:
         write_atomically(self._path(uri), json.dumps(value).encode() + b"\n")
 
     def _path(self, uri: PluginUri) -> Path:
-        # A PluginUri can be built without its parser; a path must not be.
+        # A PluginUri can be built without its parser, so check again before making a path of it.
         return self._root / FOLDER / f"{parse_counter_path(uri.path).path}.json"
 
 

@@ -1,4 +1,4 @@
-"""TPM2_MakeCredential: a secret that opens only in the TPM that has both of two keys.
+"""TPM2_MakeCredential: a secret that opens only in a TPM that holds both of two keys.
 
 TPM 2.0 Library, part 1, section 24 (credential protection), with KDFa of section 11.4.10.2: a seed
 is encrypted to the endorsement key by RSA-OAEP; from it come a key for AES-128-CFB, bound to the
@@ -40,7 +40,7 @@ def make_credential(endorsement_key: TpmtPublic, name: bytes, content: bytes) ->
     Args:
         endorsement_key: RSA, with AES-128-CFB and SHA-256, as of the default template.
         name: of the other key.
-        content: what only that TPM can tell.
+        content: the secret that only that TPM can recover.
 
     Raises:
         FormatError: `tpm2.modulus`, no RSA key has this one.

@@ -1,8 +1,8 @@
-"""Decisions about guests: each in the audit log before its reply exists, and what a refusal tells.
+"""Recording decisions about guests before there is a reply, and what a refusal tells the peer.
 
-The log has the whole reason, for the owner. Who asked is told what helps a guest of the owner's and
-is no oracle for others. Deciding itself is left to `guest_owner.kbs.broker` and, about tokens of
-other Verifiers, to `guest_owner.kbs.passport_admission`.
+The audit log has the whole reason, for the owner. The reply tells what helps a guest of the owner's
+without being an oracle for others. The decisions themselves are made by `guest_owner.kbs.broker`
+and, about tokens of other Verifiers, by `guest_owner.kbs.passport_admission`.
 """
 
 from ccinit.errors import CcinitError, ConfigError
@@ -19,7 +19,7 @@ class Decisions:
         self._audit = audit
 
     def refuse_auth(self, tee: str, error: CcinitError) -> KbsRefusedError:
-        """Turn a request for a session away; `tee` is its own word."""
+        """Refuse to open a session; `tee` is what the request claims."""
         self._audit.append(
             AuditRecord(
                 event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=str(error)
@@ -28,7 +28,7 @@ class Decisions:
         return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, _told(error))
 
     def refuse_without_session(self, refusal: KbsRefusedError) -> None:
-        """Note that evidence came in no session that may attest."""
+        """Record that evidence came outside any session that may attest."""
         self._audit.append(
             AuditRecord(
                 event=Event.ATTEST,
@@ -42,7 +42,7 @@ class Decisions:
     def accept_evidence(
         self, label: str, evidence: AppraisedEvidence, basis: frozenset[str] = frozenset()
     ) -> None:
-        """Note evidence that has passed, or a token of it, under the label of who showed it."""
+        """Record evidence that has passed, or a token about it, under the label of its session."""
         subject = evidence.subject
         self._audit.append(
             AuditRecord(
@@ -63,7 +63,7 @@ class Decisions:
         )
 
     def refuse_evidence(self, session: Session, error: CcinitError) -> KbsRefusedError:
-        """Turn evidence away."""
+        """Refuse evidence."""
         claims = error.claims if isinstance(error, EvidenceRefusedError) else ()
         self._audit.append(
             AuditRecord(
@@ -75,8 +75,8 @@ class Decisions:
                 claims=claims,
             )
         )
-        # Only the holder of a registered key learns which registers differ: to everyone else the
-        # answer would be an oracle for what is registered.
+        # Only the holder of a registered key learns which registers differ: for everyone else the
+        # answer would be an oracle of what is registered.
         told = _told(error)
         if isinstance(error, EvidenceRefusedError) and not error.authentic:
             told = f"evidence refused: {error.reason}"
@@ -84,7 +84,7 @@ class Decisions:
         return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, told)
 
     def refuse_passport(self, label: str, issuer: str, error: EvidenceRefusedError) -> None:
-        """Note that an issuer of the owner's says what is not accepted."""
+        """Record that what a registered issuer says about a guest is refused."""
         self._audit.append(
             AuditRecord(
                 event=Event.ATTEST,
@@ -98,22 +98,22 @@ class Decisions:
         )
 
     def release(self, attested: Attested, resource: str, minted: str = "") -> None:
-        """Note a release; `minted` says what was made for this guest alone."""
+        """Record a release; `minted` says what was made for this guest alone."""
         self._append_resource(attested, resource, Decision.RELEASED, minted=minted)
 
     def deny(
         self, attested: Attested, resource: str, reason: CcinitError | str, variant: Variant
     ) -> KbsRefusedError:
-        """Turn a request for a resource away."""
+        """Refuse to release a resource."""
         self._append_resource(attested, resource, Decision.DENIED, reason=str(reason))
-        # Trustee's texts: a client must not learn more about a resource that it may not have.
+        # Trustee's texts: a client must not learn more about a resource that it may not get.
         told = (
             "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
         )
         return KbsRefusedError.because(reason, variant, told)
 
     def deny_stranger(self, reason: str) -> None:
-        """Note a request for a resource by someone who has not attested."""
+        """Record the refused request for a resource of someone who has not attested."""
         self._audit.append(
             AuditRecord(
                 event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
@@ -149,5 +149,5 @@ class Decisions:
 
 
 def _told(error: CcinitError) -> str:
-    """Return what a stranger may know: what is wrong with their request, nothing of our state."""
+    """Return what a stranger may know: what is wrong with the request, but nothing of our state."""
     return "internal error" if isinstance(error, ConfigError) else error.detail

@@ -1,14 +1,14 @@
 """Devices beside a guest's platform that this KBS can judge, by their names in RCAR.
 
-What their evidence is compared with is `guest_owner.kbs.verifiers.devices`; which guest has to have
-which of them is for the rules of the policy to say.
+`guest_owner.kbs.verifiers.devices` judges their evidence; the rules of the policy say which guest
+has to have which of them.
 """
 
 from enum import StrEnum
 
 
 class Device(StrEnum):
-    """One kind; Trustee's `sampledevice` proves nothing: a rule for `prod` cannot name it."""
+    """A kind of device; Trustee's `sampledevice` proves nothing, so no `prod` rule may name it."""
 
     SAMPLE_DEVICE = "sampledevice"
 

@@ -1,9 +1,9 @@
-"""Who may do what alone with a state directory, among the processes that work on it.
+"""Mutual exclusion of the processes that work on one state directory.
 
-`kbs serve` has the directory itself, for as long as it runs; its commands change files beside it,
-and the server does, too (rollback counters, administration). Whoever writes what depends on what
-they have read holds `changes.lock` from before the read until after the write: so no change is made
-from what another one has replaced. The kernel frees either if a process dies.
+`kbs serve` locks the directory itself for as long as it runs. Commands change files in it
+meanwhile, and so does the server (rollback counters, administration). A process whose write depends
+on what it has read holds `changes.lock` from before the read until after the write, so that no
+change builds on what another one has replaced. The kernel releases both locks if a process dies.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ def require_state(root: Path) -> None:
     """
     try:
         mode = find_mode(root)
-    except OSError as error:  # a folder above it may not be entered
+    except OSError as error:  # such as a parent folder that may not be entered
         raise ConfigError("state.read", f"cannot read {root}: {error.strerror}") from error
     if mode is None:
         detail = f"{root} does not exist; make it with `guest-owner kbs init`"
@@ -47,11 +47,10 @@ def require_state(root: Path) -> None:
 
 @contextmanager
 def held_alone(directory: Path, why: str) -> Iterator[None]:
-    """Hold a directory as the only process that does so.
+    """Hold the lock on a directory, which only one process can.
 
     Raises:
-        ConfigError: `state.held`, another one does, for which there is a reason: `why`;
-            `state.lock`.
+        ConfigError: `state.held`, another process does, as `why` explains; `state.lock`.
     """
     descriptor = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -64,7 +63,7 @@ def held_alone(directory: Path, why: str) -> Iterator[None]:
 
 @contextmanager
 def changing(root: Path) -> Iterator[None]:
-    """Hold the right to change the files of a state directory; within it, once more is the same.
+    """Hold the right to change the files of a state directory; reentrant within a thread.
 
     Raises:
         ConfigError: `state.busy`, another process has held it for five seconds; `state.lock`;
@@ -89,7 +88,7 @@ def changing(root: Path) -> Iterator[None]:
 
 @contextmanager
 def changing_if_free(root: Path) -> Iterator[bool]:
-    """Hold the right for the block unless another process has it; tell whether it is held.
+    """Hold the right during the block unless another process has it; yield whether it is held.
 
     Raises:
         ConfigError: `state.lock`, `state.read`.
@@ -115,7 +114,7 @@ def may_change(root: Path) -> bool:
 
 
 def busy(root: Path) -> ConfigError:
-    """Return the error of whoever has waited for `WAIT_SECONDS`."""
+    """Return the error after a vain wait of `WAIT_SECONDS`."""
     held = f"another command has held {root / LOCK_FILE} for {WAIT_SECONDS:.0f} s"
     return ConfigError("state.busy", f"{held}: end it, try again")
 
@@ -133,7 +132,7 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # a network's file system may have no locks
+    except OSError as error:  # a network file system may have no locks
         detail = f"cannot lock {path}: {error.strerror}; is it on a local disk?"
         raise ConfigError("state.lock", detail) from error
     return True

@@ -1,8 +1,8 @@
-"""What others on the machine could do to a state directory, by the modes of its files.
+"""What other users of the machine could do to a state directory, by the modes of its files.
 
-It is told and not refused: a container's volume may be a file system without modes of its own, and
-a KBS that does not start ends every guest that boots. Nor is a group or another owner told of: who
-made the volume gave it to them on purpose.
+This warns instead of refusing: a container's volume may be a file system without modes of its own,
+and a KBS that does not start fails every guest that boots. Access of a group or another owner is
+not even warned of: whoever made the volume gave it to them on purpose.
 """
 
 import stat
@@ -17,9 +17,9 @@ _KEYS_END: Final = ("-key.pem", "request.key")  # of names at the top
 
 
 def exposure_warnings(root: Path) -> Iterator[str]:
-    """Say in words what anybody may write, and what is secret and anybody may read.
+    """Say in words what anybody may write, and which secrets anybody may read.
 
-    The caller has the right to change the state, so that nothing comes or goes meanwhile.
+    The caller holds the right to change the state, so that no file comes or goes meanwhile.
 
     Raises:
         ConfigError: `state.read`.
@@ -44,9 +44,9 @@ def exposure_warnings(root: Path) -> Iterator[str]:
 
 
 def _within_reach(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Yield what others can come to, with its mode: a folder that is shut to them hides the rest.
+    """Yield what others can reach, with its mode: a folder that is closed to them hides the rest.
 
-    What a link leads to is the owner's to look after.
+    Links are not followed: what they lead to is for the owner to look after.
     """
     mode = folder.stat().st_mode
     yield folder, mode

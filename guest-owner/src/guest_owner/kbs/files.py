@@ -1,10 +1,10 @@
-"""Files of the owner's, written so that a crash leaves the old content or the new one.
+"""The owner's files, written so that a crash leaves either the old content or the new.
 
-Those of the state directory, and those that commands are told: keys above all. What the builder's
-commands write (`measured_boot.command_line.files`) may go through a link or to a device; here a
-link is refused, files that belong together change together, and what fails is a `ConfigError`,
-which a server can answer with. Only how bytes reach the disk; which files a state has is
-`guest_owner.kbs.store` and `guest_owner.kbs.authority`.
+These are the files of the state directory and those that commands are told to write: keys above
+all. Unlike the builder's commands (`measured_boot.command_line.files`), which may write through a
+link or to a device, this module refuses links, changes files that belong together as one, and
+raises a `ConfigError`, which a server can answer with. It only decides how bytes reach the disk;
+which files a state has is `guest_owner.kbs.store` and `guest_owner.kbs.authority`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from measured_boot.command_line import files as named_files
 
 T = TypeVar("T")
 
-# Of what is made, less what the umask takes away.
+# Modes of new files and folders, less what the umask takes away.
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -32,7 +32,7 @@ _UNFINISHED = ".new-"
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it, that only its owner can enter.
+    """Make a directory that only its owner can enter, and likewise missing ones above it.
 
     Raises:
         ConfigError: `state.directory`.
@@ -52,7 +52,7 @@ def _make_one(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
-    """Write a file beside its place, flush it and rename it there.
+    """Write a file beside its place, flush it, and rename it into place.
 
     Raises:
         ConfigError: as `write_all_atomically`.
@@ -66,11 +66,11 @@ def write_all_atomically(
     mode: int = PRIVATE_MODE,
     public: Collection[Path] = (),
 ) -> None:
-    """Write files beside their places and flush all of them before the first is renamed there.
+    """Write files beside their places, and flush all before the first is renamed into place.
 
-    So a disk that has no room for one of them changes none, and if it fails later, those that were
-    not there before go again, and the error says which were replaced. Only who is killed between
-    two renames leaves some: they are made in the order of `files`.
+    So none changes if the disk has no room for one of them. If a later step fails, files that did
+    not exist before are removed again, and the error names those that were replaced. Only a process
+    that is killed between two renames, which happen in the order of `files`, leaves some changed.
 
     Args:
         files: contents by path.
@@ -94,7 +94,7 @@ def write_all_atomically(
             staged[path] = unfinished
             _fill(descriptor, data)
         for path, unfinished in staged.items():
-            with _opened_folder(path.parent) as folder:  # what cannot be flushed is not renamed
+            with _opened_folder(path.parent) as folder:  # first: no rename that cannot be flushed
                 is_there = path.exists()
                 if not is_there:
                     fresh.append(path)
@@ -134,10 +134,10 @@ def _fill(descriptor: int, data: bytes) -> None:
 
 
 def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
-    """Write a file that only its owner can read, where none is; one that is there stays.
+    """Write a new file that only its owner can read; an existing one is never replaced.
 
     Raises:
-        ConfigError: `state.write`; with `reason`, there is one: `why` it is not replaced.
+        ConfigError: `state.write`; with `reason`, there is a file, and `why` it must stay.
     """
     make_directory(path.parent)
     try:
@@ -146,7 +146,7 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
             _fill(descriptor, data)
             sync_directory(path.parent)
         except BaseException:
-            path.unlink()  # half of a key is none
+            path.unlink()  # half a key is useless
             raise
     except FileExistsError as error:
         if _is_empty(path):  # nobody's key
@@ -164,9 +164,9 @@ def _is_empty(path: Path) -> bool:
 
 
 def remove_unfinished(root: Path) -> None:
-    """Remove what processes that were killed had not put into its place: it may be a secret.
+    """Remove the unfinished files of killed processes, since they may hold secrets.
 
-    The caller has the right to change the state, so that nobody is writing.
+    The caller holds the right to change the state, so that nobody is writing.
 
     Raises:
         ConfigError: `state.remove`.
@@ -177,7 +177,7 @@ def remove_unfinished(root: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, if it is there; it stays removed, whatever happens to the machine.
+    """Remove a file, if it is there, so that not even a crash brings it back.
 
     Raises:
         ConfigError: `state.remove`.
@@ -199,7 +199,7 @@ def remove_file(path: Path) -> None:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Give a directory that only its owner can enter; it is at `path` once the block succeeded.
+    """Yield a directory that only its owner can enter; it moves to `path` if the block succeeds.
 
     Raises:
         ConfigError: `state.write`; `state.directory`, something is there.
@@ -222,10 +222,10 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file, as far as that can be told.
+    """Whether there is a file.
 
     Raises:
-        ConfigError: `state.read`, a folder above it may not be entered, say.
+        ConfigError: `state.read`, nobody can tell: a parent folder may not be entered, say.
     """
     try:
         return _is(stat.S_ISREG, path)
@@ -234,9 +234,9 @@ def is_file(path: Path) -> bool:
 
 
 def find_mode(path: Path) -> int | None:
-    """Return kind and mode of what has a name, None if there is nothing.
+    """Return kind and mode of what is at a path; None if nothing is there.
 
-    From Python 3.14 on, pathlib's `exists` and its like hide every error.
+    Not pathlib's `exists` and its like: from Python 3.14 on, they hide every error.
 
     Raises:
         OSError: it cannot be looked at.
@@ -255,7 +255,7 @@ def _is(kind: Callable[[int], bool], path: Path) -> bool:
 
 
 def list_folder(directory: Path) -> list[Path]:
-    """Return what is in a folder by its names, hidden files left out; there may be no folder.
+    """Return a folder's entries sorted by name, without hidden files; none if it does not exist.
 
     Raises:
         ConfigError: `state.read`.
@@ -270,7 +270,7 @@ def list_folder(directory: Path) -> list[Path]:
 
 
 def list_below(directory: Path, depth: int) -> list[Path]:
-    """Return what is so many folders below a folder, as `list_folder` does."""
+    """Return the entries this many levels below a folder, as `list_folder` does."""
     found = [directory]
     for _ in range(depth + 1):
         found = [path for folder in found for path in list_folder(folder)]
@@ -304,7 +304,7 @@ def read_parsed(path: Path, max_bytes: int, parse: Callable[[bytes], T]) -> T:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error in the form of what `path` holds say which file it is, and that it is ours.
+    """Turn an error in the form of a file's content into one that names the file, as ours.
 
     Raises:
         ConfigError: with the same reason.
@@ -318,10 +318,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk.
+    """Flush the entries of a directory to the disk.
 
     Raises:
-        OSError: it cannot be.
+        OSError: they cannot be flushed.
     """
     with _opened_folder(path) as folder:
         os.fsync(folder)

@@ -1,12 +1,12 @@
-"""One connection's HTTP/1.1: uvicorn's, with what it lacks against strangers.
+"""One connection's HTTP/1.1: uvicorn's, plus the protection from strangers that it lacks.
 
-uvicorn bounds the size of a head and the idle time between requests, but not how long a head may
-trickle in, nor how long a reply may wait for a peer that reads nothing. And it takes what is no
-HTTP for something that can always be answered: behind a reply, or beside one that is under way, it
-stumbles over its own answer, with a page in the log for each such connection. And h11 takes a
-request with two lengths by one of them, and goes on.
+uvicorn bounds the size of a head and the idle time between requests, but neither how long a head
+may trickle in nor how long a reply may wait for a peer that reads nothing. It also assumes that
+malformed input can always be answered: after a reply, or during one, its own answer then fails,
+with a page of log for each such connection. And h11 accepts a request with two lengths, and goes
+on by one of them.
 
-What requests ask is `guest_owner.kbs.app`'s, TLS and sockets are `guest_owner.kbs.server`'s.
+The content of requests is for `guest_owner.kbs.app`, TLS and sockets for `guest_owner.kbs.server`.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class _Requests(h11.Connection):
-    """Requests of one connection; what has two lengths is none.
+    """Parses one connection's requests, and refuses one with two lengths.
 
-    A proxy before the KBS may have taken it by the other one: then what follows is not what the
-    proxy takes it for, and may come from somebody else. RFC 9112, section 6.1.
+    A proxy before the KBS may have used the other length. Then the two disagree about where the
+    next request begins, and about whose it is: request smuggling (RFC 9112, section 6.1).
     """
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """Return what came next.
+        """Return what the peer sent next.
 
         Raises:
-            h11.RemoteProtocolError: it is no HTTP.
+            h11.RemoteProtocolError: it is not HTTP, or has two lengths.
         """
         event = super().next_event()
         if isinstance(event, h11.Request) and _LENGTHS.issubset(dict(event.headers)):
@@ -43,7 +43,7 @@ class _Requests(h11.Connection):
 
 
 class HttpProtocol(H11Protocol):
-    """The server's end of one connection; asyncio calls it, and uvicorn's cycle of a request."""
+    """The server's end of one connection, called by asyncio and by uvicorn's request cycle."""
 
     def __init__(self, limits: Limits, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
@@ -53,14 +53,14 @@ class HttpProtocol(H11Protocol):
         self._reply_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; a head is waited for only so long."""
+        """Begin, with a deadline for the first head."""
         super().connection_made(transport)
         self._start_head()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and begin whatever was asked."""
+        """Read on, and begin what was asked."""
         if self.transport.is_closing():
-            return  # it was on its way: TLS brings it all the same
+            return  # data that was on its way: TLS still delivers it
         if self._between_requests() and self._head_timer is None:
             self._start_head()
         super().data_received(data)
@@ -68,9 +68,9 @@ class HttpProtocol(H11Protocol):
             self._stop_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Say that what came is no HTTP, where that can still be said, and close."""
+        """Say that the input is malformed, if that can still be said, and close."""
         if self.cycle is not None:
-            self.cycle.disconnected = True  # whoever still answers it speaks to nobody
+            self.cycle.disconnected = True  # what is still answering it sends to nobody
             self.cycle.message_event.set()
         if self.conn.our_state in _UNANSWERED:
             super().send_400_response(msg)
@@ -78,12 +78,12 @@ class HttpProtocol(H11Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Note that the peer does not take what it was sent, and wait only so long."""
+        """Note that the peer does not read its reply, and set a deadline for that."""
         super().pause_writing()
         self._reply_timer = self.loop.call_later(self._limits.reply_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Note that the peer takes what it was sent."""
+        """Note that the peer reads its reply again."""
         super().resume_writing()
         self._stop_reply()
 
@@ -95,7 +95,7 @@ class HttpProtocol(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing was asked that is not answered, and all that was answered is sent."""
+        """Whether every request was answered, and every answer sent."""
         return self._between_requests() and not self.transport.get_write_buffer_size()
 
     def _between_requests(self) -> bool:

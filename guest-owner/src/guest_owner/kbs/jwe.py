@@ -1,9 +1,9 @@
-"""Replies encrypted to the guest's session key: JWE by the kind of that key, with A256GCM.
+"""Replies encrypted to the guest's session key: JWE with A256GCM.
 
-ECDH-ES+A256KW for a key on P-256 or P-521, RSA-OAEP-256 for an RSA key: RFC 7516 (flattened JSON),
-RFC 7518 sections 4.3 (OAEP), 4.6 (ECDH-ES), 5.3 (A256GCM), RFC 3394 (key wrap). The
-encrypting half only; the guest's half is `ccinit.attest.jwe`. Which resource may be encrypted to
-which key is decided by the caller.
+The algorithm follows the key: ECDH-ES+A256KW on P-256 or P-521, RSA-OAEP-256 with RSA. RFC 7516
+(flattened JSON), RFC 7518 sections 4.3 (OAEP), 4.6 (ECDH-ES), 5.3 (A256GCM), RFC 3394 (key wrap).
+This is the encrypting half; the guest's half is `ccinit.attest.jwe`. The caller decides which
+resource may be encrypted to which key.
 """
 
 import json
@@ -37,7 +37,7 @@ def encrypt_to_guest(plaintext: bytes, recipient: PublicJwk) -> bytes:
     """Return the JSON reply that only the holder of `recipient`'s private key can open."""
     content_key = os.urandom(_KEY_BYTES)
     header, encrypted_key = _encrypt_key(content_key, recipient)
-    # The stock client rebuilds this text from the parsed header with its members in this order.
+    # The stock client rebuilds this text from the parsed header, with the members in this order.
     protected = encode_base64url(json.dumps(header, separators=(",", ":")).encode("ascii"))
     iv = os.urandom(IV_BYTES)
     sealed = AESGCM(content_key).encrypt(iv, plaintext, protected.encode("ascii"))
@@ -52,7 +52,7 @@ def encrypt_to_guest(plaintext: bytes, recipient: PublicJwk) -> bytes:
 
 
 def _encrypt_key(content_key: bytes, recipient: PublicJwk) -> tuple[dict[str, object], bytes]:
-    """Return the header that names the way, and the content key by that way."""
+    """Return the header that names the algorithm, and the content key encrypted by it."""
     if isinstance(recipient, RsaPublicJwk):
         modulus = int.from_bytes(recipient.modulus, "big")
         padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)

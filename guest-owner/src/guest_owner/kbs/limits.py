@@ -11,21 +11,21 @@ class Limits:
         request_bytes: body of `auth`; a few hundred bytes in practice.
         attestation_bytes: body of `attest`; Trustee's default (2 MiB).
         admin_bytes: body of an administrator's call, read only after the token was verified.
-        bodies_bytes: all bodies that are being read; beyond it the largest is given up.
+        bodies_bytes: all bodies being read at a time; beyond it the largest is given up.
         head_bytes: request line and headers; a token of ours has about 6 KiB.
         head_seconds: of a TLS handshake; from a request's first byte to the end of its headers.
         body_seconds: from the end of the headers to the end of the body.
         reply_seconds: for a peer to take what it was sent.
         session_seconds: life of a session, from `auth` on; `attest` does not extend it.
         token_seconds: life of a token.
-        sessions: open sessions; one that never attested, by chance, makes room for a new one.
-        connections: open connections, TLS handshakes included; a new one pushes out another one.
+        sessions: open sessions; a random one that never attested makes room for a new one.
+        connections: open connections, TLS handshakes included; a new one pushes out another.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.
-        pod_day_bytes: what the guests of one pod may add to these files in a day; what is more goes
-            into files of their own, of the same size.
+        pod_day_bytes: what the guests of one pod may add to these files in a day; what exceeds it
+            goes into separate files of the same size.
         surplus_older_files: how many of those are kept beside the newest.
-        stranger_file_bytes, stranger_older_files: the same of records that anybody can cause.
+        stranger_file_bytes, stranger_older_files: the same for records that anybody can cause.
     """
 
     request_bytes: int = 64 * 1024

@@ -1,10 +1,9 @@
-"""What commands on the KBS's own machine change, in the audit log as administrators' calls are.
+"""Audit records of what commands on the KBS's own machine change.
 
-A record is written before the change, and a second one if the change could not be carried out. Both
-are written with the right to change the state, which nobody else has then, into files of the log
-that `kbs serve` never writes (`guest_owner.kbs.audit.files`). So whoever kept newer records than
-the newest backup can do again what that lacks. What an editor, `rm` or `cp` does to the directory
-is in no record.
+A record is written before the change, and a second one if the change then fails. The command holds
+the right to change the state while it writes them, into files of the log that `kbs serve` never
+writes (`guest_owner.kbs.audit.files`). With records newer than the newest backup, an owner can redo
+what the backup lacks. What an editor, `rm` or `cp` does to the directory is not recorded.
 """
 
 import hashlib
@@ -30,12 +29,12 @@ _NO_LOGIN: Final = 2**32 - 1
 def recorded(
     state: Path, request: str, *, registered: str = "", replaced: str = ""
 ) -> Iterator[None]:
-    """Record what the block changes, which has the right to change the state.
+    """Record what the block changes; it runs with the right to change the state.
 
     Args:
         state: the state directory.
         request: the command.
-        registered: what is there from then on; never a secret, nor the digest of one.
+        registered: what is there afterwards; never a secret, nor the digest of one.
         replaced: what was there before.
 
     Raises:
@@ -65,7 +64,7 @@ def recorded(
 
 @dataclass(frozen=True, slots=True)
 class FileRecorder:
-    """The `Recorder` of a command; without words about it a change is told by files and digests."""
+    """The `Recorder` of a command; without a description it records files and digests."""
 
     state: Path
     request: str
@@ -99,7 +98,7 @@ def recording_store(state: Path, request: str) -> Store:
 
 
 def _told(digests: Mapping[str, str]) -> str:
-    """Return files with their digests; of a resource none, by which a short secret is guessed."""
+    """Return files with their digests, but no resource's: it would help to guess a short secret."""
     return ", ".join(
         f"{file} sha256:{digest}" if digest and not file.startswith(f"{RESOURCES}/") else file
         for file, digest in digests.items()
@@ -113,7 +112,7 @@ def _digest_of(path: Path) -> str:
 
 
 def _user() -> str:
-    """Return who logged in, which the kernel keeps through sudo, or else whose process this is."""
+    """Return who logged in, which the kernel remembers across sudo, or else the process's user."""
     number = os.getuid()
     with suppress(OSError, ValueError):
         login = int(_LOGIN_USER.read_text(encoding="ascii"))

@@ -1,11 +1,12 @@
 """Counters of the KBS in Prometheus' text format (version 0.0.4).
 
-Beside decisions: what the KBS could not do for a fault of its own (a full disk, a file that does
-not parse), by the error's reason, and peers that refuse its certificate, by TLS's alert.
-
 Every decision is an audit record, so the counters count records: by what was asked, what was
-decided and, for a refusal, the name of the first claim that failed. The names are those of the
-code, never text that a peer sent, so the number of series is bounded; a cap holds all the same.
+decided and, for a refusal, the name of the first claim that failed. Two further counters hold what
+the KBS could not do for a fault of its own (a full disk, a file that does not parse), by the
+error's reason, and peers that refuse its certificate, by TLS alert.
+
+Labels are names of the code, never text that a peer sent, so the number of series is bounded; there
+is a cap all the same.
 """
 
 import re
@@ -76,7 +77,7 @@ class Metrics:
 
 
 def _family(name: str, told: str, label: str, counted: Counter[str]) -> list[str]:
-    """Return the lines of one family, none while nothing was counted."""
+    """Return the lines of one metric family; none until something is counted."""
     head = [f"# HELP {name} {told}", f"# TYPE {name} counter"] if counted else []
     return head + [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(counted.items())]
 
@@ -91,6 +92,6 @@ def _first_failing(record: AuditRecord) -> str:
 
 
 def _names_unknown_device(claim: str) -> bool:
-    """Whether the claim's name ends with one that a guest made up."""
+    """Whether the claim's name ends with a device name that a guest made up."""
     kind, _, device = claim.partition(".")
     return kind == "device" and device not in set(Device)

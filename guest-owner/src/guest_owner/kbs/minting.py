@@ -1,9 +1,9 @@
-"""Resources that are made for whoever asks instead of stored: the orders for them.
+"""Orders for resources that are minted for each guest that asks, instead of being stored.
 
-An order stands in the state directory in the place of a body, and says what to make. Who makes TLS
-identities is passed to the broker, since the authority that signs them is the owner plane's and not
-the KBS's. A debug grant is made for the key that the guest has just attested with, so no stored
-body could be one; its order ends when its grants do.
+In the state directory an order takes the place of a body, and says what to mint. The minter of TLS
+identities is passed to the broker, since the authority that signs them belongs to the owner plane
+and not to the KBS. A debug grant names the key that the guest has just attested with, so it could
+not be a stored body; an order for grants expires when its grants do.
 
     {"version": 1, "kind": "tls-identity", "life_seconds": 86400}
     {"version": 1, "kind": "debug-grant", "expires_s": 1900000000, "tools_root": "…64 hex digits…",
@@ -59,10 +59,10 @@ Order = IdentityOrder | DebugOrder
 
 @dataclass(frozen=True, slots=True)
 class MintedIdentity:
-    """What was made; `repr` leaves the key out.
+    """A new TLS identity; `repr` leaves the key out.
 
     Attributes:
-        data: of the resource.
+        data: content of the resource.
         fingerprint: SHA-256 of the certificate in hex, for the audit log.
     """
 
@@ -74,14 +74,14 @@ class MintedIdentity:
 
 
 class IdentityMinter(Protocol):
-    """Makes TLS identities, one for each time that a session asks."""
+    """Makes TLS identities, a new one each time that a session asks."""
 
     def __call__(self, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
         """Return a new key and its certificate for a guest that runs `pod`."""
 
 
 def mint_debug_grant(order: DebugOrder, session_key: PublicJwk, now_s: float) -> bytes:
-    """Return the data of a grant for who has attested with `session_key`.
+    """Return the data of a grant for the guest that has attested with `session_key`.
 
     Raises:
         VerificationError: `mint.expired`, the order has ended.

@@ -1,7 +1,7 @@
-"""What the KBS tells whoever runs it, on standard error: no line for each request of a stranger.
+"""The KBS's notices to its operator, on standard error, rate-limited: strangers could flood it.
 
-The first of a kind is told at once; while a minute lasts the others are counted, and the next one
-says how many they were.
+The first notice of a kind is printed at once. For a minute others of that kind are only counted;
+the next one printed says how many they were.
 """
 
 import time
@@ -30,7 +30,7 @@ class Notices:
         self._kinds: dict[str, _Kind] = {}
 
     def tell(self, kind: str, text: str) -> None:
-        """Tell it, or count it."""
+        """Print a notice, or count it if one of its kind was printed lately."""
         now = self._clock()
         known = self._kinds.get(kind)
         if known is not None and now < known.told_at + PAUSE_SECONDS:

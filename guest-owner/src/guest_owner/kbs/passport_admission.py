@@ -1,7 +1,7 @@
-"""Guests that show a token of another Verifier: who they are.
+"""Admission of guests that show a token of another Verifier.
 
-A token is judged at every request, by what is registered then. The log has its claims once, under a
-label that follows from the token and tells nothing of it, and every refusal.
+A token is judged anew at every request, by what is registered then. The audit log has its claims
+once, under a label that derives from the token without revealing it, and every refusal.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _MAX_REMEMBERED = 4096
 
 
 class PassportAdmission:
-    """Admits who shows a token of a registered issuer that holds in every step."""
+    """Admits a guest whose token is by a registered issuer and passes every step."""
 
     def __init__(
         self, store: Store, decisions: Decisions, clock: Callable[[], float] = time.time
@@ -34,11 +34,11 @@ class PassportAdmission:
         """Return whom a token is about.
 
         Raises:
-            FormatError, VerificationError: nobody registered says so; nothing is logged yet.
-            EvidenceRefusedError: a registered issuer says what is not accepted; this is logged.
-            ConfigError: the state cannot be read, nor its policy.
+            FormatError, VerificationError: not the token of a registered issuer; not logged yet.
+            EvidenceRefusedError: a registered issuer's token says what is not accepted; logged.
+            ConfigError: the state or its policy cannot be read.
         """
-        self._store.read_policy()  # where there is none nobody was ever registered: see the broker
+        self._store.read_policy()  # a state without a policy is not the real one: see the broker
         signed = verify_signature(token, self._store.read_issuers())
         label = hashlib.sha256(token.encode("ascii")).hexdigest()[:16]
         try:

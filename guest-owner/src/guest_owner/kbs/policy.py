@@ -94,7 +94,7 @@ class Policy:
 
     @property
     def devices(self) -> frozenset[Device]:
-        """Every device that some rule names: no other one's evidence is looked at."""
+        """Every device that some rule names: evidence of others is ignored."""
         return frozenset(device for rule in self.rules for device in rule.devices)
 
 
@@ -107,7 +107,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The resource stays; `reason` is for the audit log."""
+    """The resource is withheld; `reason` is for the audit log."""
 
     reason: str
 
@@ -117,9 +117,9 @@ class RuleOutcome:
     """What one rule says about one request.
 
     Attributes:
-        conditions_met: of resource, profile, reference values, initdata and devices, in this order,
-            how many hold before the first that does not.
-        reason: the first that does not; "" if the rule allows the release.
+        conditions_met: how many of resource, profile, reference values, initdata and devices, in
+            this order, hold before the first that does not.
+        reason: the first that does not hold; "" if the rule allows the release.
     """
 
     rule: Rule
@@ -130,7 +130,7 @@ class RuleOutcome:
 def decide(policy: Policy, uri: ResourceUri, subject: Subject) -> Allow | Deny:
     """Decide about one resource and one appraised guest.
 
-    The reason of a refusal is that of the rule that came closest.
+    A refusal has the reason of the rule that came closest.
     """
     outcomes = explain(policy, uri, subject)
     for outcome in outcomes:
@@ -230,7 +230,7 @@ def parse_pattern(text: str) -> Pattern:
         case _:
             detail = f"expected repository/type/tag, found {text[:80]!r}"
             raise FormatError("policy.rule.resources", detail)
-    # A pattern whose stars stand for one more character is a resource name, or is no pattern.
+    # With another character in place of each star, a valid pattern is a valid resource name.
     stems = [segment.removesuffix("*") + "x" * segment.endswith("*") for segment in segments]
     parse_resource_uri("kbs:///" + "/".join(stems), "policy.rule.resources")
     return Pattern(segments)

@@ -1,7 +1,7 @@
-"""Edits of the policy file that leave the owner's comments and order as they are.
+"""Edits of the policy file that keep the owner's comments and order.
 
-The file is TOML for people; no writer keeps what they wrote around the values. So rules are added
-and removed as lines, and the result counts only if it parses to exactly the rules that it should.
+The file is TOML that people write, and no TOML writer keeps what stands around the values. So rules
+are added and removed as lines, and the result counts only if it parses to exactly the right rules.
 """
 
 import json
@@ -18,7 +18,7 @@ def add_rule(text: str, rule: Rule) -> str:
     """Return the file with one more rule at its end.
 
     Raises:
-        FormatError: below `policy`, for a rule that the others do not admit.
+        FormatError: below `policy`, for a rule that conflicts with the others.
     """
     values = {
         "resources": str(rule.resources),
@@ -27,7 +27,7 @@ def add_rule(text: str, rule: Rule) -> str:
         "initdata": sorted(rule.initdata),
         "devices": sorted(rule.devices),
     }
-    # Checked names and patterns hold nothing that JSON and TOML would write differently.
+    # Checked names and patterns contain nothing that JSON and TOML write differently.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]
     before = parse_policy(text.encode())
     added = text.rstrip("\n") + "\n\n[[rule]]\n" + "\n".join(lines) + "\n"
@@ -37,7 +37,7 @@ def add_rule(text: str, rule: Rule) -> str:
 def remove_rule(text: str, number: int) -> str:
     """Return the file without rule `number`, counted from 1.
 
-    What stands between its `[[rule]]` and the next goes, but for comments directly above that one.
+    Everything from its `[[rule]]` up to the next goes, except comments directly above the next.
 
     Raises:
         FormatError: `policy.rule.number` or `policy.edit`.

@@ -1,8 +1,8 @@
 """The files of a state directory that evidence is compared with, joined as `References`.
 
-What is in them is `guest_owner.kbs.references`, how they are written `guest_owner.kbs.store`. Each
-request reads them, of a thousand guests several thousand times: so they are parsed once
-(`guest_owner.kbs.registrations.Folder`).
+`guest_owner.kbs.references` defines their content, `guest_owner.kbs.store` writes them. Each
+request reads them (a thousand guests make several thousand requests), so unchanged files are parsed
+only once (`guest_owner.kbs.registrations.Folder`).
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ MAX_KEY_BYTES = 4096
 
 
 class ReferenceFiles:
-    """Those of one state directory."""
+    """The registration files of one state directory."""
 
     def __init__(self, root: Path) -> None:
         """Args: root: the state directory."""
@@ -62,7 +62,7 @@ class ReferenceFiles:
         self._roots = {platform: _roots_of(root, platform) for platform in VENDOR_PLATFORMS}
 
     def read(self) -> References:
-        """Return all of it; one file that does not parse makes all fail."""
+        """Return all registrations; one file that does not parse makes the whole read fail."""
         requirements = self._requirements.read()
         return References(
             sets=self._sets.read(),

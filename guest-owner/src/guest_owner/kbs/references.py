@@ -1,7 +1,7 @@
 """What the owner registered: reference values, keys, vendor roots, requirements, initdata.
 
-Values and their JSON form only (RATS, RFC 9334: Reference Values and Endorsements); files are
-`guest_owner.kbs.store`, comparing evidence with them is `guest_owner.kbs.verifiers`.
+Only the values and their JSON form (RATS, RFC 9334: Reference Values and Endorsements). Files are
+`guest_owner.kbs.store`; `guest_owner.kbs.verifiers` compare evidence with these values.
 
 A reference value file is what was predicted for one image on one platform:
 
@@ -56,7 +56,7 @@ class ReferenceSet:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """What a guest of this set may measure as, a text each: `tpm:HEX:HEX:HEX`."""
+        """What a guest of this set may measure as, each a text such as `tpm:HEX:HEX:HEX`."""
         return tuple(
             ":".join((self.measured.tee.value, *(value.hex() for value in identity)))
             for identity in self.measured.identities
@@ -109,7 +109,7 @@ class References:
 
     Attributes:
         demands: of each platform with requirements, the digest of their text.
-        request_key: under which the secrets of requests are sealed; private.
+        request_key: the key that secrets of requests are sealed under; private.
     """
 
     sets: tuple[ReferenceSet, ...] = ()
@@ -135,7 +135,7 @@ class References:
         return tuple(root for root in self.roots if root.platform is platform)
 
     def basis_of(self, platform: Tee, endorsers: Iterable[bytes]) -> frozenset[str]:
-        """Return digests of what an appraisal stands on, beside image and document.
+        """Return digests of what an appraisal rests on, besides image and document.
 
         Args:
             platform: whose evidence was judged.
@@ -145,7 +145,7 @@ class References:
         return frozenset(vouching | self._conditions(platform))
 
     def uphold(self, basis: frozenset[str]) -> bool:
-        """Whether all of an appraisal's basis is registered as it was; what came to it is none."""
+        """Whether all of an appraisal's basis is still registered; new registrations do no harm."""
         return basis <= self._whole_basis()
 
     def _whole_basis(self) -> frozenset[str]:

@@ -1,12 +1,12 @@
 """How the KBS says no on the wire: Trustee's error variants and status codes.
 
-Trustee answers 404 for a path that it does not serve, 403 for what its policy denies and 401 for
-everything else; a client tells the causes apart by the last segment of `type`. CoCo's takes 401 for
-the end of its session, and attests twice more before it gives up. Bodies that are too large or too
-slow are answered by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep
-their status here. Evidence whose session is not there, or not any more, is too late and nothing
-else: 408, too. What is wrong with the owner's state is 500: no judgement of who asked, who may ask
-again.
+Trustee answers 404 for a path that it does not serve, 403 for what its policy denies, and 401 for
+everything else; clients tell causes apart by the last segment of `type`. CoCo's client takes 401
+for the end of its session, and attests twice more before it gives up.
+
+Bodies that are too large or too slow get 413 and 408, as Trustee's HTTP layer answers before its
+own code runs. Evidence whose session is unknown or has expired is merely too late: 408, too. A
+fault in the owner's own state is 500: it is no judgement of the peer, who may ask again.
 """
 
 from enum import StrEnum
@@ -39,7 +39,7 @@ _STATUSES = {
 
 
 class KbsRefusedError(CcinitError):
-    """A request that gets an error reply; `detail` goes to whoever asked, so it holds no secret."""
+    """A request that gets an error reply; `detail` goes to the peer, so it holds no secret."""
 
     def __init__(self, variant: Variant, detail: str, *, status: int | None = None) -> None:
         super().__init__(f"kbs.{variant.value}", detail)
@@ -48,7 +48,7 @@ class KbsRefusedError(CcinitError):
 
     @classmethod
     def because(cls, error: CcinitError | str, variant: Variant, detail: str) -> Self:
-        """Return a refusal for this error, or in these words for whoever reads the audit log."""
+        """Return a refusal with `detail` instead of the error's words; 500 for a `ConfigError`."""
         return cls(variant, detail, status=500 if isinstance(error, ConfigError) else None)
 
     def to_bytes(self) -> bytes:

@@ -1,7 +1,7 @@
 """Folders of the state directory that hold one file for each registration: `NAME.SUFFIX`.
 
-Which folders there are, and what is in their files, is `guest_owner.kbs.reference_files` and
-`guest_owner.kbs.store`.
+`guest_owner.kbs.reference_files` and `guest_owner.kbs.store` say which folders there are, and what
+their files hold.
 """
 
 import time
@@ -24,28 +24,27 @@ T = TypeVar("T")
 
 MAX_ENTRIES: Final = 1024
 
-# Two changes within one tick of a file system's clock leave the same times. Some count seconds.
+# Two changes within one tick of a file system's clock leave equal times; some clocks count seconds.
 _SETTLED_NS: Final = 2_000_000_000
 
-# Device, inode, size in bytes, when its content and when anything of it was changed, in ns. No
-# program sets the last one, and a file that was replaced is another inode.
+# Device, inode, size in bytes, mtime and ctime in ns. No program can set the ctime, and a replaced
+# file has another inode.
 _Version = tuple[int, int, int, int, int]
 
 
 class Folder(Generic[T]):
-    """One folder, read afresh each time; a file that is as it was is not parsed again."""
+    """One folder, listed afresh each time; an unchanged file is not parsed again."""
 
     def __init__(
         self, directory: Path, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
     ) -> None:
-        """Nothing is read yet, and there may be no such folder.
+        """Nothing is read yet; the folder need not exist.
 
         Args:
             directory: the folder.
             suffix: of its files.
             max_bytes: of one file.
-            parse: makes a value that cannot change of a file's name, without its suffix, and
-                content.
+            parse: makes an immutable value from a file's name, without its suffix, and content.
         """
         self._directory = directory
         self._suffix = suffix
@@ -70,7 +69,7 @@ class Folder(Generic[T]):
         for path in paths:
             if path.suffix != self._suffix:
                 raise ConfigError("state.stray", f"{path} is not a {self._suffix} file; remove it")
-            version = _version_of(path)  # before the content, which is never older
+            version = _version_of(path)  # before reading: content may be newer than it, never older
             known = self._parsed.get(path.name)
             entry = known if known and known[0] == version else (version, self._read_one(path))
             if _is_settled(version, now_ns):
@@ -95,12 +94,12 @@ def _version_of(path: Path) -> _Version:
 
 
 def _is_settled(version: _Version, now_ns: int) -> bool:
-    """Whether a change from now on leaves the file with another version."""
+    """Whether any change from now on gives the file another version."""
     return now_ns - version[-1] >= _SETTLED_NS
 
 
 def is_another(path: Path, data: bytes) -> bool:
-    """Whether a registration is there, and is not this one.
+    """Whether there is a registration, and it differs from this one.
 
     Raises:
         ConfigError: `state.read`.
@@ -114,14 +113,14 @@ def is_another(path: Path, data: bytes) -> bool:
 
 
 def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:
-    """Write registrations, replacing those of the same names; the caller has the state's lock.
+    """Write registrations, replacing those of the same names; the caller holds the state's lock.
 
     Args:
         root: the state directory.
         files: contents by path below it; nothing is written unless there is room for all.
 
     Raises:
-        ConfigError: `state.entries`, with these a folder would hold too many to be read; as
+        ConfigError: `state.entries`, a folder would then hold too many to be read; as
             `write_all_atomically`.
     """
     fresh = Counter((root / file).parent for file in files if not is_file(root / file))

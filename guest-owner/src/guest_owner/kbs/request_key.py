@@ -1,7 +1,8 @@
-"""The key under which what guests carry for this KBS is sealed: `request.key`, 32 bytes, private.
+"""The key that seals what guests carry for this KBS: `request.key`, 32 bytes, private.
 
-It is made with the first certificate of a platform whose evidence answers a request, and never
-replaced: what was sealed before would not open. Sealing itself is `guest_owner.kbs.sealing`.
+It is made when the first certificate is registered for a platform whose evidence answers a request,
+and never replaced, since what it has sealed would no longer open. Sealing itself is
+`guest_owner.kbs.sealing`.
 """
 
 import os
@@ -32,6 +33,6 @@ def read_request_key(state: Path) -> bytes | None:
 
 
 def ensure_request_key(state: Path) -> None:
-    """Make the key if there is none; the caller has the state's lock."""
+    """Make the key if there is none; the caller holds the state's lock."""
     if read_request_key(state) is None:
         write_atomically(state / REQUEST_KEY_FILE, os.urandom(SEALING_KEY_BYTES))

@@ -1,8 +1,8 @@
 """What the owner demands of a platform itself: firmware, and what its host may do with a guest.
 
-Part of the appraisal policy for evidence (RATS, RFC 9334), one TOML file for each platform. Without
-one nothing of the platform is accepted: how old its firmware may be is for the owner to say. That
-of TDX is `guest_owner.kbs.tdx_requirements`, that of SEV-SNP:
+Part of the appraisal policy for evidence (RATS, RFC 9334): one TOML file for each platform. Without
+it no evidence of that platform is accepted: only the owner can say how old its firmware may be.
+TDX's file is described in `guest_owner.kbs.tdx_requirements`; this is SEV-SNP's:
 
     version = 1
     report_version = 3                # the oldest version of the report; 2 names no processor
@@ -32,9 +32,9 @@ of TDX is `guest_owner.kbs.tdx_requirements`, that of SEV-SNP:
     author_keys = []
     guest_svn = 0
 
-Of Azure's confidential VMs (`az-snp-vtpm`, `az-tdx-vtpm`), and of guests with an SVSM (`svsm`):
-what is demanded of the hardware, in the same form, and which paravisors may stand between it and
-the guest; an SVSM is one, measured together with its firmware:
+The files of Azure's confidential VMs (`az-snp-vtpm`, `az-tdx-vtpm`) and of guests with an SVSM
+(`svsm`) say in the same form what is demanded of the hardware. They also list the paravisors that
+may stand between it and the guest; an SVSM is one, measured together with its firmware:
 
     paravisor = ["HEX"]               # launch measurements (SNP) or MRTD (TDX), 48 bytes each
 """
@@ -96,8 +96,9 @@ class IdBlock:
     """Signed launches; no key means that none is accepted.
 
     Attributes:
-        keys, author_keys: SHA-384 of keys that may have signed the launch, and such a key.
-        guest_svn: the least one of a signed launch.
+        keys: SHA-384 of keys that may have signed the launch.
+        author_keys: SHA-384 of keys that may have signed the signing key.
+        guest_svn: the lowest that a signed launch may have.
     """
 
     keys: frozenset[bytes] = frozenset()
@@ -134,10 +135,10 @@ class SnpRequirements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParavisorRequirements:
-    """What is demanded of a guest with a paravisor: an Azure VM, or one below an SVSM.
+    """What is demanded of a guest with a paravisor: an Azure VM, or a guest with an SVSM.
 
     Attributes:
-        hardware: of SEV-SNP or TDX below the paravisor.
+        hardware: what is demanded of SEV-SNP or TDX below the paravisor.
         paravisors: measurements of those that may run; their vTPM is as good as they are.
     """
 
@@ -173,7 +174,7 @@ def _read_snp(fields: Fields) -> SnpRequirements:
     floors = dict(products)
     if not floors:
         raise FormatError("requirements.product", "name at least one product")
-    if len(floors) != len(products):  # which floor counts would depend on their order
+    if len(floors) != len(products):  # a product listed twice: which floor would count?
         raise FormatError("requirements.product", "a product stands there twice")
     allowed, promised = fields.table("policy", _read_policy, default=(PolicyBit(0), PolicyBit(0)))
     launch = fields.table("id_block", _read_id_block, default=IdBlock())

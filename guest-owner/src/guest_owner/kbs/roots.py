@@ -1,7 +1,7 @@
 """Certificates of the vendors that speak for their platforms.
 
-Which ones a platform's evidence has to chain to is its verifier's business; here they are only
-read. Nothing is built in: the owner fetches them from the vendor and registers them.
+This module only reads them; which ones a platform's evidence has to chain to is its verifier's
+business. None is built in: the owner fetches them from the vendor and registers them.
 """
 
 import warnings
@@ -61,8 +61,8 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
             else:
                 certificate = x509.load_der_x509_certificate(data)
         with warnings.catch_warnings():
-            # The library reads names when they are asked for: not amid a comparison, then. A text
-            # beyond the limits of X.520 would only be warned of.
+            # The library parses names, and raises, only on access: do so here, not amid a
+            # comparison. Of a text beyond the limits of X.520 it would only warn.
             warnings.simplefilter("error")
             _names = certificate.subject, certificate.issuer
     except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:
@@ -72,7 +72,9 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
 
 @contextmanager
 def _allowing_serial_zero() -> Iterator[None]:
-    """Take serial number zero without a warning: AMD's chips have it, against RFC 5280."""
+    """Accept serial number zero without a warning: AMD's chip certificates have it, despite RFC
+    5280.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         yield

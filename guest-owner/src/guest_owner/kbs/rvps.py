@@ -2,13 +2,13 @@
 
 The message is that of its `sample` extractor, `{"version": "0.1.0", "type": "sample", "payload":
 base64 of a JSON object}`, in which each name has one value or an array of them. Three names mean
-something here, each what a command of `guest-owner register` takes:
+something here; the value of each is what a command of `guest-owner register` takes:
 
     ccinit_reference         reference value file: an object, or its text
     ccinit_attestation_key   SubjectPublicKeyInfo in standard base64
     ccinit_initdata          an initdata document's text
 
-Any other name is refused: a value that nothing compares with would look like protection.
+Any other name is refused: a value that nothing is compared with would look like protection.
 """
 
 import json
@@ -40,7 +40,7 @@ _VERSION, _TYPE = "0.1.0", "sample"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registrations:
-    """What a message registers; every part of it could be registered by itself."""
+    """What a message registers; each part is valid by itself."""
 
     references: tuple[ReferenceSet, ...]
     attestation_keys: tuple[bytes, ...]
@@ -86,7 +86,7 @@ def encode_references(references: tuple[ReferenceSet, ...]) -> bytes:
 
 
 def _check_once(reason: str, names: Sequence[str]) -> None:
-    """Refuse a name that stands for two: which one would be registered is for nobody to guess."""
+    """Refuse a name that occurs twice, rather than guess which value is meant."""
     for name, times in Counter(names).items():
         if times > 1:
             raise FormatError(reason, f"{name} stands there {times} times")

@@ -10,14 +10,14 @@ An attestation request control block (s390-tools, `pvattest create`; numbers big
     secret       80   encrypted by the request key: key of the measurement (64), nonce (16)
     tag          16
 
-Host key documents are certificates of machines, which the owner registers as `roots` of `se` after
-checking their chain to IBM (`pvverify` or `genprotimg` do that): whoever has one of their private
-keys can make any evidence. The key of a measurement goes to the guest sealed under a key of this
-KBS and comes back with the evidence, so that nothing has to be remembered, and that `unseal` can
+Host key documents are certificates of machines. The owner registers them as `roots` of `se` after
+checking their chain to IBM (`pvverify` or `genprotimg` do that), since whoever has one of their
+private keys can forge any evidence. The key of a measurement goes to the guest, sealed under a key
+of this KBS, and comes back with the evidence. So the KBS need not remember it, and `unseal` can
 judge a log without the KBS.
 
-Anybody may ask for a request, and each machine costs an exchange on P-521, 1 ms. So the key that
-the machines unwrap is shared by the requests of a minute; what a request is about is its own.
+Anybody may cause a request, which takes a P-521 exchange, 1 ms, for each machine. So all requests
+of a minute share the key that the machines unwrap; the rest of each request is its own.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class HostKey:
 
     @property
     def hash(self) -> bytes:
-        """Its name in key slots and additional data, 32 bytes."""
+        """The key's name in key slots and additional data, 32 bytes."""
         return hashlib.sha256(_coordinates(self.key)).digest()
 
 
@@ -80,10 +80,10 @@ class RequestSecrets:
 
 @dataclass(frozen=True, slots=True)
 class _WrappedKey:
-    """The key of requests, for each of some machines.
+    """The key of requests, wrapped for each machine.
 
     Attributes:
-        public_key: ours of the exchanges, made for this one alone; coordinates.
+        public_key: our side of the exchanges, made for this key alone; coordinates.
         slots: one for each machine.
     """
 
@@ -105,7 +105,7 @@ def read_host_key(certificate: bytes) -> HostKey:
 
 
 def check_host_keys(certificates: Sequence[bytes]) -> None:
-    """Check that these machines can be asked together, as all that are registered are.
+    """Check that one request can address all these machines, as it addresses all registered ones.
 
     Raises:
         FormatError: `se.host_key`, one is no host key document; more than fit into a request.
@@ -162,7 +162,7 @@ def _wrap_key(host_keys: Sequence[HostKey]) -> _WrappedKey:
 def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, key: bytes) -> bytes:
     shared = own.exchange(ec.ECDH(), host_key.key)
     wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
-    # The wrapping key wraps once only: our side of the exchange was made for this one key.
+    # A fixed IV is safe: our side of the exchange is new, so this wrapping key is used only once.
     return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
 
 
@@ -173,7 +173,7 @@ def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
         additional_bytes=ADDITIONAL_BYTES,
         sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
         sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
-        # Trustee's place for the image that it expects; here any registered one may answer.
+        # Here Trustee names the one image that it expects; we accept any registered one.
         header_tags=bytes(HEADER_TAGS_BYTES),
     )
 

@@ -1,7 +1,7 @@
-"""What this KBS lets a guest carry for it: sealed under a key that never leaves the state.
+"""Sealing what a guest carries for this KBS, under a key that never leaves the state.
 
-A verifier is pure and remembers nothing, and a sealed log is judged without a session. So what a
-request's maker has to know later goes along with it and comes back with the evidence.
+A verifier is pure and remembers nothing, and a sealed log is judged without a session. So what the
+KBS must know later about a request travels with it and comes back with the evidence.
 """
 
 import os
@@ -16,7 +16,7 @@ _IV_BYTES = 12
 
 
 def seal(key: bytes, label: bytes, content: bytes) -> bytes:
-    """Return `content`, sealed; only the same key and label open it."""
+    """Return `content` sealed; only the same key and label open it."""
     iv = os.urandom(_IV_BYTES)
     return iv + AESGCM(key).encrypt(iv, content, label)
 

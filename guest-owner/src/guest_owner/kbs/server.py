@@ -1,7 +1,7 @@
-"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines up to a request and for taking its reply.
+"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines for sending requests and taking replies.
 
-uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`, who may connect
-`guest_owner.kbs.connections`. One process, one thread.
+uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`, and
+`guest_owner.kbs.connections` accepts connections. One process, one thread.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ def build_server(
         limits: what peers may cost.
         certificate: PEM chain that it shows.
         key: its key.
-        look: asked once a day, and when the certificate was read anew, what whoever runs it has to
-            be told; it may raise ConfigError.
+        look: returns warnings for the operator; called once a day and after the certificate was
+            reloaded; it may raise ConfigError.
 
     Raises:
         ConfigError: `tls.certificate`; `state.read`, `state.size`.
@@ -73,7 +73,7 @@ def build_server(
         proxy_headers=False,
         server_header=False,
         access_log=False,
-        log_level="error",  # what it warns of are requests of strangers, one line for each
+        log_level="error",  # its warnings are one line for each odd request of a stranger
         timeout_graceful_shutdown=2,
     )
     return _Server(config, limits, service.metrics, make_context, look)
@@ -93,11 +93,11 @@ def open_listener(host: str, port: int) -> socket.socket:
             address,
             family=family,
             backlog=_BACKLOG,
-            # There is one process for a state directory, so all addresses are those of IPv4, too.
+            # One process serves a state directory, so a wildcard address has to cover IPv4 as well.
             dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
         )
         # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
-        # number, and without it head and body of a reply are 40 ms apart.
+        # number; without it, head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         detail = f"cannot listen on {join_address(host, port)}: {error.strerror}"
@@ -109,14 +109,14 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
-    # A resumed session shows no certificate; the guest wants to see it every time.
+    # A resumed session shows no certificate, but the guest checks it every time.
     context.num_tickets = 0
     # OpenSSL does not say which one it cannot read.
     _, private = (read_capped(path, MAX_PEM_BYTES) for path in (certificate, key))
     try:
         context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks a terminal
     except ssl.SSLError as error:
-        # It has no reason for what is no PEM, nor for a key that it would ask a passphrase for.
+        # OpenSSL names no reason if it is not PEM, or if the key needs a passphrase.
         sealed = "the key has a passphrase: write it without" if b"ENCRYPTED" in private else ""
         why = sealed or error.reason or "one of them is empty, cut short or something else"
         if error.reason in _MISMATCHES:
@@ -127,7 +127,7 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server behind our own door: its own has no cap, and nothing to say about TLS."""
+    """uvicorn's server with our own accepting, since uvicorn's has no cap and hides TLS errors."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _look_daily(self) -> None:
-        """Tell what a start would: a server may run for longer than its certificate."""
+        """Repeat daily the warnings of the start: a server may outlive its certificate."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._tell_warnings()
@@ -194,13 +194,13 @@ class _Server(uvicorn.Server):
             _log.error("%s", error)
 
     def _note_end(self, door: asyncio.Task[None]) -> None:
-        """End rather than run on and let nobody in."""
+        """End the server rather than go on without accepting anybody."""
         if not door.cancelled():
             _log.error("no connection is let in any more", exc_info=door.exception())
             self.should_exit = True
 
     def reload_certificate(self) -> None:
-        """Show new connections what is in the files now; if that is none, what was shown before."""
+        """Show new connections the certificate now in the files, or the old one if that is bad."""
         try:
             self._context = self._make_context()
         except ConfigError as error:

@@ -1,10 +1,10 @@
-"""The certificate that `kbs serve` shows: renewed by the same authority, and looked at before use.
+"""The certificate that `kbs serve` shows: renewed by the same authority, and checked before use.
 
     server.pem, server-key.pem    under `ca.pem`, whose key is `ca-key.pem`
 
-A guest that boots looks at chain, names and usage; at dates only once it has a clock. So a
-certificate that has ended lets pods start, and then fails what they ask later: whoever runs the
-KBS hears of it before (RFC 5280 section 4.1.2.5).
+A booting guest checks chain, names and usage, but dates only once it has a clock. So with an
+expired certificate pods still start, and then fail when they ask for something later. Hence the
+operator is warned beforehand (RFC 5280 section 4.1.2.5).
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
 
     Args:
         state: the state directory, with the authority's key.
-        names: DNS names or addresses in it; none stands for those of the present certificate.
+        names: DNS names or addresses in it; if empty, those of the present certificate.
 
     Raises:
         FormatError: `certificate.name`.
@@ -83,10 +83,10 @@ def certificate_warnings(
     """Say in words what is wrong with the certificate of a server, or soon will be.
 
     Args:
-        path: of the certificate; one from elsewhere than the state directory may have any issuer.
+        path: of the certificate; one from outside the state directory may have any issuer.
         state: the state directory.
         now: with a time zone.
-        authorities: certificates of others that guests have pinned, too, where there are such.
+        authorities: files of other authorities that guests pin; those that exist are checked, too.
 
     Raises:
         ConfigError: `tls.certificate`; `state.read`.
@@ -126,7 +126,7 @@ def _present_names(path: Path) -> tuple[str, ...]:
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return for which DNS names and addresses a server's certificate is good."""
+    """Return the DNS names and addresses that a server's certificate is valid for."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -21,7 +21,7 @@ from guest_owner.kbs.token import TokenSigner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the HTTP surface speaks for; `state` is the directory."""
+    """What the HTTP surface serves; `state` is the state directory."""
 
     state: Path
     broker: KeyBroker

@@ -3,9 +3,9 @@
     opened ──take_for_attest──▶ attesting ──complete──▶ attested
                                     └──────drop──────▶ gone
 
-An attestation uses its session's nonce up, whatever its outcome: a second one, concurrent or
-later, finds no session to attest in. The cookie is the credential of a session; `label` names it
-where people read. Life is counted by a monotonic clock from `open` on and is never extended.
+An attestation uses up its session's nonce, whatever its outcome: a second one, concurrent or later,
+finds no session to attest in. The cookie is the session's credential; `label` names it where people
+read. A session's life counts from `open`, by a monotonic clock, and is never extended.
 """
 
 import secrets
@@ -29,7 +29,7 @@ class Attested:
     """What an attested session, or a token of one, may act as.
 
     Attributes:
-        basis: what its appraisal stands on (`References.basis_of`); empty if it is of this moment.
+        basis: what the appraisal rests on (`References.basis_of`); empty if it was made just now.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Session:
 
 
 class Sessions:
-    """All sessions of one server, in memory: a restart ends them."""
+    """All sessions of one server, in memory: a restart ends them all."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self._limits = limits
@@ -89,8 +89,8 @@ class Sessions:
         """
         session = self._live(cookie)
         if session is None:
-            # No judgement: a restart of ours, or a flood, ends sessions of guests that still make
-            # their evidence, and a guest takes 401 for the last word.
+            # No judgement, so not 401, which a guest takes as final: a restart of ours or a flood
+            # ends sessions of guests that are still making their evidence.
             detail = "no such session, or it has expired"
             raise KbsRefusedError(Variant.ATTESTATION_ERROR, detail, status=408)
         if session.is_nonce_used:
@@ -125,7 +125,7 @@ class Sessions:
         for cookie in expired:
             del self._by_cookie[cookie]
         if len(self._by_cookie) >= self._limits.sessions:
-            # Anyone can open sessions; those who only do that push out each other first. Which of
-            # them is left to chance: in a flood the oldest is a guest that is making its evidence.
+            # Anyone can open sessions, so those without evidence push out each other first. Chance
+            # picks one: in a flood the oldest would be a guest that is still making its evidence.
             opened = [cookie for cookie, kept in self._by_cookie.items() if not kept.is_nonce_used]
             del self._by_cookie[secrets.choice(opened or [next(iter(self._by_cookie))])]

@@ -1,4 +1,4 @@
-"""Values as text of a claim; what a token does not show is said so."""
+"""Values as the text of a claim, which also says if a token does not show the value."""
 
 NOT_SHOWN = "not shown"
 

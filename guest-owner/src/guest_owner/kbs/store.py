@@ -1,25 +1,25 @@
 """The owner's state directory: resources, registrations, the policy.
 
     resources/REPOSITORY/TYPE/TAG      body of a resource, as it is sent
-    minted/REPOSITORY/TYPE/TAG         order for a resource that is made for whoever gets it
+    minted/REPOSITORY/TYPE/TAG         order for a resource that is made for each guest that asks
     references/NAME.json               predicted measurements of an image
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
-    request.key                        under which what guests carry for us is sealed; private
+    request.key                        seals what guests carry for us; private
     issuers/NAME.toml                  another Verifier whose tokens count, and what they must say
     issuer-keys/NAME.json              the keys by which it signs, a JWK Set
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     rollback-counters/POD/VOLUME.json  how often a volume was opened and closed
     policy.toml                        who may get what
-    admin-keys/NAME.pem                public key of who may administer over the network
+    admin-keys/NAME.pem                public key of a network administrator
     changes.lock                       empty; held by whoever changes one of these files
 
-Everything is looked at afresh for every request, so a registration counts at once and one that was
-removed stops counting; only what the kernel says was not changed is not parsed again. Keys and
-certificates of the KBS itself are `guest_owner.kbs.authority`; administrators `administration`,
-counters `counters`, the audit log `audit` beside this. Resources lie here in the clear: the
-directory (mode 0700) belongs on the owner's machine, never on the host that runs the guests.
+Everything is read afresh for every request, so a new registration counts at once, and so does a
+removal; only files that the kernel reports as unchanged are not parsed again. Keys and certificates
+of the KBS itself are `guest_owner.kbs.authority`; beside this, `administration` has the
+administrators, `counters` the counters and `audit` the audit log. Resources are stored in the
+clear: the directory (mode 0700) belongs on the owner's machine, never on the host of the guests.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ Recorder: TypeAlias = Callable[[Mapping[str, bytes | None]], AbstractContextMana
 """Told of each change: new contents by path below the directory, None of what goes. The change is
 made within what it returns, by whoever has the right to."""
 
-# Read for every request, parsed once: to compare 1024 rules with each other takes 100 ms.
+# Read for every request, but parsed once: checking 1024 rules against each other takes 100 ms.
 _parse_policy_once = lru_cache(maxsize=1)(parse_policy)
 
 EMPTY_POLICY = b"""\
@@ -111,7 +111,7 @@ version = 1
 
 
 def attestation_key_name(public_der: bytes) -> str:
-    """Return the name of a key that was given none."""
+    """Return the default name of a key."""
     return f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
 
 
@@ -119,7 +119,7 @@ class Store:
     """One state directory."""
 
     def __init__(self, root: Path, recorder: Recorder = lambda _files: nullcontext()) -> None:
-        """Args: root: as `require_state` asks for it; recorder: of what this store changes."""
+        """Args: root: passes `require_state`; recorder: records what this store changes."""
         require_state(root)
         self.root = root
         self._recorder = recorder
@@ -155,12 +155,12 @@ class Store:
     def edit_policy(self, edit: Callable[[str], str]) -> None:
         """Replace the policy's text by what `edit` makes of it."""
         with changing(self.root):
-            self.read_policy()  # of what is no policy nothing is edited
+            self.read_policy()  # an invalid policy is not edited
             text = read_capped(self.policy_path, MAX_POLICY_BYTES).decode()
             self.write_policy(edit(text).encode())
 
     def read_references(self) -> References:
-        """Read every registration; one that does not parse makes all fail."""
+        """Read every registration; one that does not parse makes the whole read fail."""
         return self._references.read()
 
     def register(
@@ -169,15 +169,15 @@ class Store:
         attestation_keys: Mapping[str, bytes] | None = None,
         documents: Mapping[str, bytes] | None = None,
     ) -> bool:
-        """Register all of it or nothing; return whether something else had one of the names.
+        """Register everything or nothing; return whether different content of a name is replaced.
 
         Args:
-            references: of different names.
+            references: with different names.
             attestation_keys: of TPMs, by name.
-            documents: those that a guest on some platform would accept, by name.
+            documents: initdata documents that a guest on some platform would accept, by name.
 
         Raises:
-            FormatError: a name, a key or a document is none; `reference.profile`.
+            FormatError: an invalid name, key or document; `reference.profile`.
             ConfigError: as `write_registrations`.
         """
         files = {f"references/{one.name}.json": encode_reference_set(one) for one in references}
@@ -191,7 +191,7 @@ class Store:
             if references:
                 replaced = {reference.name for reference in references}
                 kept = (one for one in self.read_references().sets if one.name not in replaced)
-                # Building the value checks that no measurement gets two profiles.
+                # Constructing the value checks that no measurement gets two profiles.
                 References(sets=(*kept, *references))
             replaces = any(is_another(self.root / file, data) for file, data in files.items())
             self._register(files)
@@ -233,11 +233,11 @@ class Store:
         return requirements
 
     def read_issuers(self) -> tuple[Issuer, ...]:
-        """Read whose tokens count; one that does not parse makes all fail.
+        """Read the issuers whose tokens count; one that does not parse makes the whole read fail.
 
         Raises:
             FormatError: below `issuer`.
-            ConfigError: `state.issuers`, one has no keys; keys alone are no issuer.
+            ConfigError: `state.issuers`, an issuer has no keys (keys without terms are ignored).
         """
         keys = dict(self._issuer_keys.read())
         terms = self._issuers.read()
@@ -251,7 +251,7 @@ class Store:
 
         Raises:
             FormatError: below `issuer`.
-            ConfigError: `issuer.exists`, its tokens would be those of another registration.
+            ConfigError: `issuer.exists`, the same issuer is registered under another name.
         """
         check_name(name, "issuer.name")
         issuer = Issuer(name=name, terms=parse_issuer(terms), keys=parse_key_set(key_set))
@@ -259,7 +259,7 @@ class Store:
             for known, said in self._issuers.read():
                 if known != name and said.issuer == issuer.terms.issuer:
                     raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
-            # The keys first: without its terms an issuer does not count.
+            # The keys first: an issuer counts once its terms are there.
             keys = {f"issuer-keys/{name}.json": encode_key_set(issuer.keys)}
             self._register({**keys, f"issuers/{name}.toml": terms})
         return issuer
@@ -284,7 +284,7 @@ class Store:
 
         Raises:
             FormatError: `resource.size`.
-            ConfigError: `resource.minted`, it is one that is made for whoever gets it.
+            ConfigError: `resource.minted`, there is an order for it.
         """
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             detail = f"expected 1 to {MAX_RESOURCE_BYTES} bytes to be sent, found {len(body)}"
@@ -344,7 +344,7 @@ class Store:
         """Remove a registration, an order, a resource or a counter.
 
         Args:
-            file: path below the directory; of an issuer's two files each is removed by itself.
+            file: path below the directory; an issuer's two files are removed one at a time.
 
         Raises:
             ConfigError: `unregister.path`, it is none of those; `unregister.absent`;
@@ -365,7 +365,7 @@ class Store:
         """Return the name of the pod that a registered document describes.
 
         Raises:
-            VerificationError: `initdata.replaced`, another one has that name by now.
+            VerificationError: `initdata.replaced`, another document has that name by now.
         """
         document = self.read_initdata(initdata_name)
         if sha256_digest(document) != digest:  # since the guest was found to be registered
@@ -388,5 +388,5 @@ class Store:
 
 
 def _file(folder: str, uri: ResourceUri) -> str:
-    # A ResourceUri can be built without its parser; a path must not be.
+    # A ResourceUri can be built without its parser, so check again before making a path of it.
     return f"{folder}/{parse_resource_uri(str(uri), 'resource.uri').path}"

@@ -1,8 +1,8 @@
 """Requests to a vTPM that an SVSM runs: credentials for the keys that a guest names.
 
-What the guest names is nothing but its word; the credential is only worth something with evidence
-that the named endorsement key is an SVSM's (`guest_owner.kbs.verifiers.svsm`). So both names travel
-sealed with the secret.
+That the guest names keys proves nothing: the credential counts only with evidence that the
+endorsement key is an SVSM's (`guest_owner.kbs.verifiers.svsm`). So the names of both keys travel
+with the sealed secret.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class CredentialSecrets:
 
     Attributes:
         content: of the credential.
-        ek, ak: SHA-256 of the keys that it is for, TPMT_PUBLIC each.
+        ek, ak: SHA-256 of the TPMT_PUBLIC of each key that the credential is for.
     """
 
     content: bytes

@@ -31,10 +31,10 @@ PPID_BYTES = 16
 COMPONENTS = 16
 
 _MAX_SVN = 0xFFFF
-# ATTRIBUTES bits 0 to 7 are those of a domain that others can look into, DEBUG among them; without
-# SEPT_VE_DISABLE the host can inject exceptions on private memory; below a paravisor they are that
-# one's to take. A MIGRATABLE domain's memory is open to its migration domain, which only quotes of
-# version 5 name and no token does.
+# ATTRIBUTES bits 0 to 7 mark a domain that others can look into, DEBUG among them. Without
+# SEPT_VE_DISABLE the host can inject exceptions on private memory; if there is a paravisor, it
+# takes them. A MIGRATABLE domain's memory is open to its migration domain, which only quotes of
+# version 5 name, and no token.
 UNDER_DEBUG = 0xFF
 SEPT_VE_DISABLE = 1 << 28
 MIGRATABLE = 1 << 29
@@ -42,11 +42,11 @@ MIGRATABLE = 1 << 29
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdxTcb:
-    """Which machines are good enough; numbers are the lowest that may be, lists what may be.
+    """Which machines are good enough: numbers are minimum versions, lists are allow-lists.
 
     Attributes:
         fmspc: processor families and platforms, 6 bytes each.
-        revoked_ppids: machines, by the id in their PCK certificates, 16 bytes each, that may not.
+        revoked_ppids: machines that are excluded, by the id in their PCK certificates, 16 bytes.
         tee_tcb_svn: of the TDX module, 16 components.
         cpu_svn: of microcode and its like, 16 components.
         pce_svn: of the provisioning enclave.
@@ -95,7 +95,7 @@ class TdxRequirements:
 
 
 def check_attributes(td_attributes: int, reason: str, *, below_paravisor: bool = False) -> None:
-    """Check that nobody may look into a domain with these attributes, nor disturb it.
+    """Check that these attributes let nobody look into a domain or disturb it.
 
     Raises:
         FormatError: with `reason`.

@@ -1,9 +1,9 @@
 """Attestation tokens: the signed attestation result that a guest shows for resources.
 
-A JWS (RFC 7515, compact) with ES256 (RFC 7518 section 3.4) whose claims have the shape of Trustee's
+A JWS (RFC 7515, compact) with ES256 (RFC 7518 section 3.4). Its claims have the shape of Trustee's
 EAR tokens, so that clients which read expiry, and tools which read `submods.cpu0`, find what they
-know. What *this* KBS decides by is the member `ccinit`, which only it reads. Tokens are verified
-here only against our own key: nothing is ever taken from a token's header.
+know. *This* KBS decides by the member `ccinit`, which only it reads. It verifies tokens with its
+own key only: nothing in a token's header is used.
 """
 
 import json
@@ -139,7 +139,7 @@ class TokenSigner:
         now, issued, expires = self._clock(), claims.get("iat"), claims.get("exp")
         if not isinstance(expires, int) or expires <= now:
             raise VerificationError("token.expired", "the token has expired")
-        # Made while our clock was ahead: its end would be as far away as the clock was wrong.
+        # Issued while our clock was ahead: the token would live longer by as much.
         if not isinstance(issued, int) or issued > now + _CLOCK_STEP_SECONDS:
             raise VerificationError("token.issued", "the token's time of issue is in the future")
         with Fields(claims.get("ccinit"), "token.ccinit") as fields:
@@ -198,10 +198,10 @@ def _submodule(
 
 
 def _devices(evidence: AppraisedEvidence) -> dict[str, JsonValue]:
-    """Return a submodule for each device; Trustee's class for those that there are is `gpu`."""
+    """Return a submodule for each device; Trustee's class of all present kinds is `gpu`."""
     return {
         f"gpu{number}": {
-            "ear.status": "none",  # what such a device says is no claim about anything
+            "ear.status": "none",  # such a device claims nothing
             "ear.trustworthiness-vector": dict.fromkeys(_TRUST_VECTOR, 0),
             "ear.appraisal-policy-id": "default",
             "ear.veraison.annotated-evidence": {device.name: device.token_claims},

@@ -79,10 +79,10 @@ _TEXT_TAG: Final = "tag:yaml.org,2002:str"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML's readers disagree which one counts.
+    """Refuses duplicate keys, since YAML readers disagree about which one counts.
 
-    And what Kubernetes has no use for: numbers beyond its own, aliases of aliases of aliases, and
-    tags, which read a value as what it may not be.
+    It also refuses what Kubernetes has no use for: numbers beyond its range, many aliases, and
+    tags, which read a value as another type.
     """
 
     def __init__(self, text: str) -> None:
@@ -129,13 +129,13 @@ def load_yaml(text: str) -> object:
     """
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    # ValueError: the 31st of June. OverflowError: 1:00.0 with more of `:00` than a float can hold.
+    # ValueError: the 31st of June. OverflowError: 1:00.0 with more `:00` than a float can hold.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
-    """Return what a reader of YAML says, and where, without the excerpt of the text."""
+    """Return what the YAML parser says, and where, without its excerpt of the text."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} (at line {error.problem_mark.line + 1})"
     return " ".join(str(error).split())
@@ -149,7 +149,7 @@ def read_table(
     left_out: AbstractSet[str] = frozenset(),
     refused: AbstractSet[str] = frozenset(),
 ) -> Mapping[str, Any]:
-    """Return a mapping that has no other keys than these, and none of `refused` but as false."""
+    """Return a mapping with no keys but these, in which any key in `refused` must be false."""
     if not isinstance(value, dict):
         raise FormatError(f"kubernetes.{where}", "expected a mapping")
     is_off = {key for key in refused if value.get(key) is False}
@@ -172,7 +172,7 @@ def read_tables(
     left_out: AbstractSet[str] = frozenset(),
     refused: AbstractSet[str] = frozenset(),
 ) -> Sequence[Mapping[str, Any]]:
-    """Return a list of such mappings; absent means empty. An error tells of all of them."""
+    """Return a list of such mappings, empty if absent; one error tells of all entries."""
     found = value.get(key, [])
     if not isinstance(found, list):
         raise FormatError(f"kubernetes.{key}", "expected a list")
@@ -200,7 +200,7 @@ def _read_entry(
 
 @contextmanager
 def naming_entry(one: object) -> Iterator[None]:
-    """Have an error say in which container, volume or variable it is, if that has a name."""
+    """Add the name of the container, volume or variable, if it has one, to an error."""
     try:
         yield
     except FormatError as error:

@@ -1,8 +1,8 @@
 """A pod.toml that does what a Kubernetes Pod asks for, as far as an immutable pod can.
 
-Strict: a field that is not listed here is refused by its path, so that nothing that the Pod's
-author relied on is lost without a word. Fields that only tell a cluster where to run the pod, and
-who may reach it, are left out. A secret becomes a resource of the KBS, under the name
+Strict: a field that is not listed here is refused, by its path, so that nothing the Pod's author
+relied on is silently lost. Fields that only tell a cluster where to run the pod, and who may reach
+it, are left out. A secret becomes a resource of the KBS named
 `kbs:///ccinit/<pod>/file-<secret>-<key>`.
 """
 
@@ -42,7 +42,7 @@ _BOOKKEEPING: Final = frozenset(
 )
 _POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
 """What a Pod says for those of its containers that do not say it themselves."""
-_MAX_ID: Final = (1 << 31) - 1  # of Kubernetes; a guest takes twice as many
+_MAX_ID: Final = (1 << 31) - 1  # Kubernetes' limit; a guest accepts twice as many
 _CONTAINER_FIELDS: Final = frozenset(
     (
         *("name", "image", "command", "args", "env", "workingDir", "securityContext"),
@@ -114,7 +114,7 @@ class _Pod:
         self._spec = spec
         self._ca_pem = ca_pem
         self._scratch_bytes = scratch_bytes
-        self._images: dict[str, str] = {}  # names by reference: of the first container with it
+        self._images: dict[str, str] = {}  # by reference: the name of the first container with it
         self._volumes = {
             read_text(one, "name"): one
             for one in read_tables(spec, "volumes", {"name", "emptyDir", "secret"})
@@ -144,7 +144,7 @@ class _Pod:
             yield f"size_bytes = {self._scratch_bytes}"
 
     def _share(self) -> Lines:
-        """Share IPC as every Pod does, if there is somebody to share it with, and what it asks."""
+        """Share IPC between several containers, as every Pod does, and what the Pod asks for."""
         several = sum(1 for place in ("initContainers", "containers") for _ in self._of(place)) > 1
         process = _boolean(self._spec.get("shareProcessNamespace", False))
         if several or process == "true":
@@ -279,7 +279,7 @@ def _program(one: Mapping[str, Any], variables: Collection[str]) -> Lines:
 
 
 def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
-    """Return a text that a cluster would leave as it is: nobody expands it here."""
+    """Return a text that a cluster would leave unchanged: guests expand no variables."""
     if "$$" in text or any(f"$({name})" in text for name in variables):
         raise FormatError(
             f"kubernetes.{where}", f"nothing is expanded here, write what it means: {text[:80]!r}"
@@ -320,7 +320,7 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
 
 
 def _check_not_root(context: Mapping[str, Any]) -> None:
-    """A guest does not ask who an image's user is: where root is ruled out, a number has to say so.
+    """Demand a numeric user where root is ruled out: a guest does not check an image's own user.
 
     Raises:
         FormatError: `kubernetes.runAsNonRoot`.

@@ -1,4 +1,4 @@
-"""A probe of a Kubernetes Pod's container as one of a pod.toml's."""
+"""Converting a probe of a Kubernetes container into one of a pod.toml."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

@@ -6,8 +6,8 @@
                   | n | u | m | "" | k | M | G | T | P | E
                   | ("e" | "E") sign? digits
 
-Read exactly: a cluster rounds up what it cannot hold (`Value`, `MilliValue`), here it is refused
-with the number that the cluster would have made of it.
+Read exactly: where a cluster rounds up (`Value`, `MilliValue`), this refuses, naming the number
+that the cluster would have used.
 """
 
 import re
@@ -42,7 +42,7 @@ def parse_quantity(value: object) -> Fraction:
     Raises:
         FormatError: `kubernetes.quantity`.
     """
-    # A truth value would read as a word, and one more digit of a float as another number.
+    # A bool would read as a word, and a float's extra digits as another number.
     text = str(value) if type(value) in (str, int, float) else ""
     found = _FORM.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
     if found is None:

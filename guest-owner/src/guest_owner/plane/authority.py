@@ -2,10 +2,10 @@
 
     owner-ca.pem, owner-ca-key.pem    the authority, in the state directory
 
-`owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`, and is what the commands check a guest
-by whose identity comes from here. A client's certificate names one role as a URI
-(`ccinit.formats.planes.owner_rpc.Role`) and is for clients only; a guest's identity names its pod
-and is for servers only, so neither can be used as the other.
+`owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`; the commands also check with it a guest
+whose identity comes from here. A client's certificate names one role as a URI
+(`ccinit.formats.planes.owner_rpc.Role`) and is for clients only. A guest's identity names its pod
+and is for servers only. So neither can be used as the other.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ KEY_FILE: Final = "owner-ca-key.pem"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerAuthority(Authority):
-    """The one whose `pem` is `owner.client_ca`."""
+    """The authority whose `pem` is `owner.client_ca`."""
 
     def issue_client(self, name: str, role: Role, days: int) -> bytes:
         """Return key and certificate of a client, PEM; it ends with the authority at the latest.
@@ -97,7 +97,7 @@ def create_authority(state: Path) -> OwnerAuthority:
 
 
 def ensure_authority(state: Path) -> None:
-    """Make an authority where there is none; as `create_authority`, but for `owner_ca.exists`."""
+    """Make an authority if there is none; as `create_authority`, but for `owner_ca.exists`."""
     with changing(state):
         if not _is_there(state):
             create_authority(state)

@@ -1,9 +1,9 @@
 """One connection to a guest's owner plane, and one call at a time on it.
 
-The way there is of no account: a TCP port of the pod, or a port that the host's `relay` listens on.
-TLS 1.3 ends in the guest; what is checked is a certificate for the pod's name under the root that
-the owner gives. Left to others: the streams of a call (`guest_owner.plane.open_call`), what calls
-mean (`ccinit.formats.planes.owner_rpc`).
+The path to the guest does not matter: a TCP port of the pod, or one that the host's `relay` listens
+on. TLS 1.3 ends in the guest, which has to show a certificate for the pod's name under the root
+that the owner gives. Left to others: the streams of a call (`guest_owner.plane.open_call`), what
+calls mean (`ccinit.formats.planes.owner_rpc`).
 """
 
 import contextlib
@@ -101,12 +101,12 @@ class OwnerClient:
             ConfigError: `owner.roots`, `owner.identity`.
             PeerError: `owner.unreachable`, and as above.
         """
-        _context(endpoint)  # what is wrong here is told before anybody is asked
+        _context(endpoint)  # report a local mistake before connecting
         try:
             connection = socket.create_connection(
                 (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
             )
-            # A machine without power says no word more, and who follows a log waits for any.
+            # A machine that lost power falls silent, and whoever follows a log would wait forever.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
             where = join_address(endpoint.host, endpoint.port)
@@ -114,7 +114,7 @@ class OwnerClient:
         return cls(connection, endpoint)
 
     def call(self, name: str, *params: Value, seconds: float = ANSWER_SECONDS) -> tuple[Value, ...]:
-        """Make a plain call and return its result, which may take so long.
+        """Make a plain call and return its result, within a deadline.
 
         Raises:
             CallRefusedError: with the guest's reason.
@@ -132,7 +132,7 @@ class OwnerClient:
             name: of the method.
             params: its parameters.
             streams: what is at their other ends.
-            seconds: for all of it, whatever comes meanwhile; None for as long as it goes on.
+            seconds: for the whole call, whatever arrives meanwhile; None for no limit.
 
         Raises:
             ConfigError: `owner.params`, what no request can hold: text that is not UTF-8, a number
@@ -176,7 +176,7 @@ class OwnerClient:
         self.close()
 
     def _turn(self, call: OpenCall, end: float | None) -> bool:
-        """Wait once, and move what is there; return whether there was time left for that."""
+        """Wait once and move what has arrived; return False if time ran out."""
         self._send(call.read_events())
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
@@ -185,7 +185,7 @@ class OwnerClient:
         try:
             ready, _, _ = select.select(watched, (), (), left)
         except InterruptedError:
-            return True  # a signal: `events` is asked again
+            return True  # a signal: call `events` again
         if self._socket.fileno() in ready:
             self._receive(call)
         if call.outcome is None and call.streams.source in ready:

@@ -76,7 +76,7 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
 
 
 def _require_current(identity: Path) -> None:
-    """Refuse a certificate that has ended: of a guest's refusal only an alert arrives, or a reset.
+    """Refuse an expired certificate here: the guest's refusal would only be an alert, or a reset.
 
     Raises:
         ConfigError: `owner.identity`.
@@ -84,7 +84,7 @@ def _require_current(identity: Path) -> None:
     try:
         certificate = parse_certificate(read_capped(identity, MAX_PEM_BYTES))
     except CcinitError:
-        return  # who connects says what is wrong with the file
+        return  # connecting will say what is wrong with the file
     ends = certificate.not_valid_after_utc
     if ends <= datetime.now(UTC):
         detail = f"{identity}, your certificate, has ended on {ends:%Y-%m-%d}: `client-cert new`"

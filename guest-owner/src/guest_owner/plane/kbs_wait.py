@@ -1,4 +1,4 @@
-"""Waiting for a guest that waits for its KBS: how long, and not without a word."""
+"""Waiting for a guest that waits for its KBS: for how long, and with a message to the user."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ TELL_SECONDS = 5.0
 
 @contextmanager
 def telling(then: str) -> Iterator[None]:
-    """Say on standard error what the guest does, and `then`, if the block takes some seconds."""
+    """Say on standard error what the guest is doing, and `then`, if the block takes seconds."""
     text = (
         "waiting: the guest attests anew and asks its KBS, again and again while that does not"
         f" answer; {then}"

@@ -1,10 +1,10 @@
 """TLS identities of guests, one for each session: a key and a certificate that the KBS gives out.
 
-An attested TLS handshake can be relayed; a certificate that only an attested guest was given cannot
-be shown by another. The data of a `tls-identity` resource is PEM: the PKCS#8 key, then the guest's
-certificate. The certificate names the pod as its one DNS name, which the owner's tools expect, and
-the session of the audit log in which it was given as common name and URI; it is for servers only
-and lives briefly. Who may have one is decided before (`guest_owner.kbs.broker`).
+An attested TLS handshake can be relayed, but nobody else can use a key that only an attested guest
+was given. The data of a `tls-identity` resource is PEM: the PKCS#8 key, then the guest's
+certificate. Its only DNS name is the pod, as the owner's tools expect; common name and URI name the
+session in the audit log. It is for servers only, and short-lived. `guest_owner.kbs.broker` decides
+beforehand who gets one.
 """
 
 from datetime import UTC, datetime, timedelta

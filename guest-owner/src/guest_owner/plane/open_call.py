@@ -31,9 +31,9 @@ class Streams:
     """What a streaming call is connected to.
 
     Attributes:
-        sinks: for each fd of the guest's data who takes it.
-        source: descriptor that is sent as fd 0; None sends its end at once.
-        events: asked before each wait for data to send: fd and bytes. An fd's newest counts.
+        sinks: for each fd of the guest's data, what takes it.
+        source: descriptor to send as fd 0; None sends end of file at once.
+        events: called before each wait for data to send: fd and bytes. The newest for an fd counts.
     """
 
     sinks: Mapping[int, Sink] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class OpenCall:
         return () if source is None or not self._credit else (source,)
 
     def read_events(self) -> bytes:
-        """Ask for events; return the messages to send. They take of the same credit as the source.
+        """Ask for events; return the messages to send, which share the source's credit.
 
-        A program that reads nothing may have used that up; what follows then waits.
+        If the program reads nothing, that credit may be used up; then newer events wait.
         """
         self._news |= dict(self.streams.events())
         messages = b""
@@ -92,8 +92,8 @@ class OpenCall:
         """Take a message of the guest; return what has to be sent back.
 
         Raises:
-            FormatError: `owner.message`, of another call, on an fd that this one has not, or behind
-                the reply, which is the end of a call.
+            FormatError: `owner.message`, of another call, on an fd that this one does not have, or
+                after the reply, which ends a call.
         """
         if self.outcome is not None:
             raise FormatError("owner.message", f"more after the reply to {self.method.name}")
@@ -118,4 +118,4 @@ class OpenCall:
 
 
 def _discard(_content: bytes) -> None:
-    """Take data that nobody wants; its credit goes back all the same."""
+    """Drop unwanted data; its credit is returned all the same."""

@@ -1,4 +1,4 @@
-"""The owner's own terminal while a program in a guest has it."""
+"""The owner's own terminal while a program in a guest uses it."""
 
 import contextlib
 import shutil
@@ -17,7 +17,7 @@ from ccinit.formats.planes.owner_rpc import Stream
 
 @dataclass(slots=True)
 class WindowSize:
-    """Size of the terminal, and whether the guest has not heard of it yet."""
+    """Size of the terminal, and whether the guest has yet to be told."""
 
     rows: int
     columns: int
@@ -38,7 +38,7 @@ class WindowSize:
 
 @contextmanager
 def raw_terminal() -> Iterator[WindowSize]:
-    """Pass keys on as they are, and watch the window's size, until the block ends.
+    """Pass keys on unprocessed, and watch the window's size, until the block ends.
 
     Raises:
         ConfigError: `owner.terminal`, standard input is none.

@@ -86,7 +86,7 @@ def boot_values(reference: ReferenceSet) -> tuple[str, ...]:
         case TdxMeasurements(mrtd=mrtd, rtmr1=rtmr1, rtmr2=rtmr2):
             return (f"{Tee.TDX}:{mrtd.hex()}:{rtmr1.hex()}:{rtmr2.hex()}",)
         case SeMeasurements():
-            return ()  # Trustee's verifier shows no claim that binds the document
+            return ()  # Trustee's verifier has no claim that binds the document
         case SampleMeasurements():
             return ()  # the exported policy is for platforms that prove something
 
@@ -106,7 +106,7 @@ def _snp_texts(value: bytes) -> tuple[str, str]:
 
 
 def _demanded_values(demanded: Collection[Requirements]) -> dict[str, list[str]]:
-    """Return what the owner demands of platforms, as far as a claim of Trustee shows it."""
+    """Return what the owner demands of platforms, as far as claims of Trustee's show it."""
     snp, tdx = _of_paravisor(Tee.AZ_SNP_VTPM, demanded), _of_paravisor(Tee.AZ_TDX_VTPM, demanded)
     return {
         "ccinit_snp_tcb": _floors(demanded),
@@ -134,7 +134,7 @@ def _of_paravisor(tee: Tee, demanded: Collection[Requirements]) -> list[Paraviso
 
 
 def _floors(demanded: Collection[Requirements]) -> list[str]:
-    # A product whose firmware has a part that no claim shows is left out.
+    # Leave out a product if no claim shows some part of its firmware version.
     return [
         f"{floor.bootloader}:{floor.tee}:{floor.snp}:{floor.microcode}"
         for known in demanded

@@ -1,6 +1,6 @@
 """Who may administer the KBS over the network: public keys in `admin-keys/` of its directory.
 
-What a key's holder says is `token`'s; what they may do, `calls`'.
+`token` beside this says how a key's holder shows it, `calls` what they may do.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ _MAX_KEY_BYTES: Final = 4096
 
 
 class Administrators:
-    """Those of one KBS; read afresh for every request, so who was removed counts no longer."""
+    """The administrators of one KBS; read afresh for every request, so a removal counts at once."""
 
     def __init__(self, state: Path) -> None:
         """Args: state: the KBS's directory."""
         self._state = state
 
     def read(self) -> tuple[AdminKey, ...]:
-        """Return all of them; without a key nobody may."""
+        """Return all administrators; without a registered key there is none."""
         return Folder(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key).read()
 
     def add(self, name: str, pem: bytes) -> None:
@@ -33,7 +33,7 @@ class Administrators:
 
         Raises:
             FormatError: `admin.name`, `admin.key`.
-            ConfigError: `admin.exists`, the audit log could not tell two of one name apart.
+            ConfigError: `admin.exists`, the audit log could not tell two of the same name apart.
         """
         check_name(name, "admin.name")
         parse_admin_key(name, pem)

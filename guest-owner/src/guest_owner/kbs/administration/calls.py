@@ -1,12 +1,12 @@
 """Administration over the network: the calls of Trustee's client tools that mean something here.
 
-Resources are stored and removed, reference values registered and listed, as `guest-owner register`
-does on the owner's machine. Policies are not among them: this KBS decides by `policy.toml` and its
-own verifiers and runs no Rego, so a Rego policy is refused in words and changes nothing; to accept
-it would be to ignore it.
+The calls store and remove resources, and register and list reference values, as `guest-owner
+register` does on the owner's machine. Policies are not among them: this KBS decides by
+`policy.toml` and its own verifiers, and runs no Rego. To accept a Rego policy would be to ignore
+it, so it is refused with an explanation.
 
-Every call is in the audit log before anything changes, refused ones too; one that was recorded as
-accepted and then could not be carried out has a second record that says so.
+Every call, refused ones included, is in the audit log before anything changes. If a call that was
+recorded as accepted then fails, a second record says so.
 """
 
 import time
@@ -53,10 +53,10 @@ class AdminCall:
         self._change_resource(path, self._store.delete_resource)
 
     def register(self, message: bytes) -> None:
-        """Register what an RVPS message says: all of it, or nothing if a part cannot be.
+        """Register what an RVPS message says: all of it, or nothing if a part cannot be registered.
 
         Raises:
-            KbsRefusedError: malformed, or a name that means nothing here.
+            KbsRefusedError: malformed, or with a name that means nothing here.
         """
         try:
             registrations = parse_rvps_message(message)
@@ -80,10 +80,10 @@ class AdminCall:
         self._perform(commit, Variant.RVPS_ERROR, registered)
 
     def list_references(self, name: str) -> bytes:
-        """Return the registered reference values, JSON; `name` is theirs or "" for all.
+        """Return the registered reference values as JSON; `name` is `REFERENCE`, or "" for all.
 
         Raises:
-            KbsRefusedError: another name.
+            KbsRefusedError: any other name.
         """
         if name not in {"", REFERENCE}:
             raise self._refuse_text(f"only {REFERENCE} is listed", Variant.RVPS_ERROR)
@@ -102,12 +102,12 @@ class AdminCall:
     def refuse(
         self, error: CcinitError, variant: Variant = Variant.PLUGIN_INTERNAL_ERROR
     ) -> KbsRefusedError:
-        """Return the refusal of a call that failed with this."""
+        """Return the refusal of a call that failed with this error."""
         self._record(Decision.REFUSED, str(error))
         return KbsRefusedError.because(error, variant, str(error))
 
     def refuse_path(self) -> KbsRefusedError:
-        """Return the refusal of a call that there is not."""
+        """Return the refusal of a call that does not exist."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
 
     def _change_resource(self, path: str, change: Callable[[ResourceUri], None]) -> None:
@@ -157,7 +157,7 @@ class Administration:
         """Return the call that `request`, method and path, may make.
 
         Raises:
-            KbsRefusedError: no token, or not one that counts; only the audit log says why.
+            KbsRefusedError: no token, or an invalid one; only the audit log says why.
         """
         try:
             keys = Administrators(self._store.root).read()

@@ -1,18 +1,17 @@
-"""Administrators of the KBS: Ed25519 keys, and the tokens by which they show themselves.
+"""Administrators of the KBS: their Ed25519 keys, and the tokens that they authenticate with.
 
 A token is a JWT (RFC 7519) in a compact JWS (RFC 7515) with EdDSA (RFC 8037), as Trustee's client
 tools make and send it. The steps, all of them MUST, with the reason of a failure in brackets:
 
     1. It is a compact JWS of bounded size [`admin.form`].
     2. Its signature verifies with a registered key [`admin.closed`, `admin.signature`].
-    3. Its header says EdDSA and asks for nothing else that would have to be understood
-       [`admin.header`].
-    4. It was issued, is valid by now and has not expired, by its claims `iat`, `nbf` and `exp`, the
-       first and the last of which it must have; its life is at most a day [`admin.time`].
+    3. Its header says EdDSA and demands nothing else [`admin.header`].
+    4. By its claims `iat` and `exp`, which it must have, and `nbf`, it is valid now; its life is at
+       most a day [`admin.time`].
     5. Its claim `role` is `admin` [`admin.role`].
 
-Which key it was is known by trying them: nothing in the token chooses. What an administrator may do
-is `guest_owner.kbs.administration.calls`.
+Registered keys are tried in turn: nothing in the token chooses one. What an administrator may do is
+`guest_owner.kbs.administration.calls`.
 """
 
 import json
@@ -42,7 +41,7 @@ _HEADER_MEMBERS: Final = frozenset(("alg", "typ", "kid"))
 
 @dataclass(frozen=True, slots=True)
 class AdminKey:
-    """A registered administrator: the name that the audit log has, and the public key."""
+    """A registered administrator: the name in the audit log, and the public key."""
 
     name: str
     public_key: Ed25519PublicKey
@@ -67,7 +66,7 @@ def sign_admin_token(key: Ed25519PrivateKey, *, now: int, life_seconds: int) -> 
     """Return a token that is valid from `now`, seconds since 1970, for `life_seconds`.
 
     Raises:
-        FormatError: `admin.time`, a life that no KBS accepts.
+        FormatError: `admin.time`, no KBS accepts so long or short a life.
     """
     if not 0 < life_seconds <= MAX_LIFE_SECONDS:
         raise FormatError("admin.time", f"a token lives 1 to {MAX_LIFE_SECONDS} seconds")

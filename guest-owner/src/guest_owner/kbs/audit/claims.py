@@ -45,7 +45,7 @@ def _decode_claim(value: object) -> Claim:
 
 
 def _any_text(fields: Fields, key: str) -> str:
-    """Return a text as it was logged: a peer's may hold NUL, or half of a surrogate pair."""
+    """Return a text as logged; one that a peer chose may hold NUL or half a surrogate pair."""
     text = fields.value(key)
     if not isinstance(text, str):
         raise FormatError(f"audit.claims.{key}", "expected a string")

@@ -1,22 +1,24 @@
-"""Files of the audit log: four chains, in which the newest file grows and the oldest makes room.
+"""Files of the audit log: four chains, whose newest file grows and whose oldest makes room.
 
     audit.jsonl                        the newest of what guests and administrators did
     audit-000001.jsonl …               older ones, oldest first
     audit-strangers.jsonl              the newest of what anybody can cause: refusals of strangers
     audit-strangers-000001.jsonl …     older ones
-    audit-surplus.jsonl                the newest of what pods did beyond their share
+    audit-surplus.jsonl                the newest of what pods did beyond their shares
     audit-surplus-000001.jsonl …       older ones
     audit-local.jsonl                  the newest of what commands on the KBS's machine changed
     audit-local-000001.jsonl …         older ones
 
-Nothing is lost silently: a new file begins with a record that names the file it continues and its
-SHA-256, and a file is removed only after a record says so and how many records were removed so far.
-Whoever reaches the KBS can make it write refusals: without a cap they would fill the disk, and in
-one chain with the rest they would push out the records of guests; and so would one guest those of
-all others (`guest_owner.kbs.audit.shares`). `kbs serve` alone writes the first three chains, and
-commands the fourth, one at a time (`guest_owner.kbs.local_changes`). Whoever wants to keep all
-moves older files away, and what is left still says what it continues. The records themselves are
-`guest_owner.kbs.audit.log`.
+Nothing is lost silently. A new file begins with a record of the file that it continues: its name
+and SHA-256. A file is removed only after a record says so, with the number of records removed so
+far. An owner who wants to keep everything moves older files away; the first one left still says
+what it continues.
+
+Why several chains: whoever reaches the KBS can make it write refusals. Without a cap these would
+fill the disk, and in a common chain they would push out the records of guests, as one guest could
+push out those of all others (`guest_owner.kbs.audit.shares`). Only `kbs serve` writes the first
+three chains; commands write the fourth, one at a time (`guest_owner.kbs.local_changes`). The
+records themselves are `guest_owner.kbs.audit.log`.
 """
 
 import errno
@@ -39,22 +41,22 @@ _TRIES: Final = 100
 
 
 def strangers_of(path: Path) -> Path:
-    """Return the newest file of strangers' records beside the newest of the others."""
+    """Return the newest file of strangers' records, given that of the main chain."""
     return path.with_name(f"{path.stem}-strangers{path.suffix}")
 
 
 def surplus_of(path: Path) -> Path:
-    """Return the newest file of what is over pods' shares, beside the newest of the others."""
+    """Return the newest file of what exceeds pods' shares, given that of the main chain."""
     return path.with_name(f"{path.stem}-surplus{path.suffix}")
 
 
 def local_of(path: Path) -> Path:
-    """Return the newest file of what commands changed, beside the newest of the others."""
+    """Return the newest file of what commands changed, given that of the main chain."""
     return path.with_name(f"{path.stem}-local{path.suffix}")
 
 
 def chains_of(path: Path) -> tuple[Path, ...]:
-    """Return the newest file of each chain of the log, of whose main one `path` is the newest."""
+    """Return the newest file of each chain of a log; `path` is that of the main chain."""
     return (path, strangers_of(path), surplus_of(path), local_of(path))
 
 
@@ -70,7 +72,7 @@ def _number(older: Path) -> int:
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file; what is being written, or was not finished, is none yet.
+    """Yield the complete lines of a file, without one that is unfinished or being written.
 
     Raises:
         OSError: it cannot be read.
@@ -88,7 +90,7 @@ def chain_files(path: Path) -> tuple[Path, ...]:
     """Return all files of the chain whose newest is `path`, oldest first.
 
     Raises:
-        ConfigError: `audit.file`, one is a pipe, say, which would be waited for.
+        ConfigError: `audit.file`, one is no regular file: opening a pipe, say, would block.
         OSError: it cannot be looked at.
     """
     # A KBS that was stopped between two files has not begun the next one.
@@ -106,7 +108,7 @@ def _require_regular(path: Path) -> None:
 
 @contextmanager
 def open_chain(path: Path) -> Iterator[tuple[BufferedReader, ...]]:
-    """Open the files of a chain, oldest first, as they are at one moment of a KBS that goes on.
+    """Open the files of a chain, oldest first: a snapshot, while the KBS may go on writing.
 
     Raises:
         ConfigError: as `chain_files`.
@@ -117,14 +119,14 @@ def open_chain(path: Path) -> Iterator[tuple[BufferedReader, ...]]:
             files = _open_at_once(path, stack)
             if files is not None:
                 break
-            stack.close()  # it was turned over meanwhile: once more
+            stack.close()  # the chain was rotated meanwhile: once more
         else:
             raise OSError(errno.EBUSY, "it is turned over again and again: try again", str(path))
         yield files
 
 
 def _open_at_once(path: Path, stack: ExitStack) -> tuple[BufferedReader, ...] | None:
-    """Return a chain's open files, to be closed by `stack`; None if they are others by now."""
+    """Return a chain's open files, which `stack` closes; None if the chain has changed by now."""
     try:
         files = tuple(stack.enter_context(part.open("rb")) for part in chain_files(path))
         now = [_identity(part.stat()) for part in chain_files(path)]
@@ -138,7 +140,7 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
 
 
 def find_identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of what has a name; None if nothing, or nobody may look."""
+    """Return device and inode of a path; None if nothing is there, or it cannot be looked at."""
     try:
         return _identity(path.stat())
     except OSError:
@@ -155,22 +157,22 @@ def append_line(path: Path, line: bytes) -> None:
     descriptor = os.open(path, flags, PRIVATE_MODE)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         size = os.fstat(descriptor).st_size
-        if not size:  # its name before its first line: else that stays where it is refused
+        if not size:  # before the first line: if this fails, no refused line stays behind
             sync_directory(path.parent)
         try:
             rest = memoryview(line)
-            while rest:  # a disk that is nearly full takes a part, and says so the next time
+            while rest:  # a nearly full disk takes a part first, and fails at the next write
                 rest = rest[file.write(rest) :]
             os.fsync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, size)  # else the next line would continue this one
+            os.ftruncate(descriptor, size)  # otherwise the next line would continue this one
             raise
 
 
 def drop_unfinished(path: Path) -> int:
-    """Cut off a line that a crash has left without its end; return the file's size, 0 for none.
+    """Cut off a last line that a crash left incomplete; return the file's size, 0 if there is none.
 
-    What it was about never left: that waits for the whole line to be on the disk.
+    Nothing is lost: the reply that such a line is about waits until the whole line is on the disk.
 
     Raises:
         OSError: it cannot be read or cut.
@@ -194,7 +196,7 @@ def set_aside(path: Path) -> Path:
         OSError: the directory cannot be written.
     """
     older = older_files(path)
-    # Who keeps everything has moved older files away, and would lose one to another of its name.
+    # Older files may have been moved away; a reused number would cost their owner one of the two.
     number = max(_number(older[-1]) if older else 0, _continued_number(path)) + 1
     target = path.with_name(f"{path.stem}-{number:0{_NUMBER_DIGITS}}{path.suffix}")
     path.rename(target)
@@ -203,7 +205,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _continued_number(path: Path) -> int:
-    """Return the number of the file that this one says it continues; 0 if it says nothing."""
+    """Return the number of the file that this one says it continues; 0 if it says none."""
     with path.open("rb") as file:
         head = file.readline(_MAX_HEAD_BYTES).decode("ascii", "replace")
     told = re.search(
@@ -238,7 +240,7 @@ def removal(path: Path, records: int) -> str:
 
 
 def remove_older(path: Path) -> None:
-    """Remove a file whose removal was recorded; it stays removed, whatever happens to the machine.
+    """Remove a file whose removal was recorded, so that not even a crash brings it back.
 
     Raises:
         OSError: the directory cannot be written.

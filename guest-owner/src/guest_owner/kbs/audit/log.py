@@ -1,12 +1,15 @@
 """The audit log: who asked for what, what was compared, what was decided. One JSON object a line.
 
 Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
-cookie or private key; a session is named by a label of its own, because its cookie is a
-credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
-through `guest_owner.table`. Names of what is registered are never cut: an administrator could hide
-one behind many others. What anybody can cause has files of its own, so that no stranger can push
-out what guests and administrators did, and so has what is over a pod's share; files are
-`guest_owner.kbs.audit.files`, shares `shares`.
+cookie or private key. A session has a label of its own, because its cookie is a credential.
+
+Strings that a peer chose are truncated and stay JSON strings; a terminal sees them only through
+`guest_owner.table`. Names of what is registered are never truncated: an administrator could hide
+one behind many others.
+
+What anybody can cause has files of its own, so that no stranger can push out what guests and
+administrators did; so has what exceeds a pod's share. Files are `guest_owner.kbs.audit.files`,
+shares `guest_owner.kbs.audit.shares`.
 """
 
 import heapq
@@ -53,7 +56,7 @@ _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
 
 class Event(StrEnum):
-    """What was asked; a rotation is the log's own."""
+    """What was asked; a rotation is the log's own doing."""
 
     AUTH = "auth"
     ATTEST = "attest"
@@ -84,7 +87,7 @@ class AuditRecord:
         reference: name and profile of the reference values, only of appraised guests.
         image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
         initdata: digest and registered name of the bound document, only of appraised guests.
-        devices: names of what else vouched, only of appraised guests.
+        devices: names of the devices that vouched, too; only of appraised guests.
         basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
         resource: URI, only for resources.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
@@ -92,8 +95,8 @@ class AuditRecord:
         registered: kinds and names of what an administrator registered.
         administrator: name of the key that signed the token, only for administration.
         removed: how many records were removed so far to make room, only of a rotation.
-        user: of the KBS's machine, only of what a command there changed.
-        replaced: what was in the place of what such a command registered, or was taken away.
+        user: who ran a command on the KBS's machine, only for such commands.
+        replaced: what such a command replaced or removed.
     """
 
     event: Event
@@ -121,7 +124,7 @@ class AuditRecord:
 
     @property
     def is_anybodys(self) -> bool:
-        """Whether who caused it is neither an appraised guest nor an administrator."""
+        """Whether anybody can cause it: a refusal of neither appraised guest nor administrator."""
         refused = self.decision in {Decision.REFUSED, Decision.DENIED}
         return refused and not self.reference and not self.administrator
 
@@ -141,7 +144,7 @@ def change_record(
     registered: str = "",
     replaced: str = "",
 ) -> AuditRecord:
-    """Return the record of a call, or of a command, that changes the state; it has no session."""
+    """Return the record of an administrator's call or a command that changes the state."""
     return AuditRecord(
         event=Event.ADMIN,
         session="",
@@ -170,10 +173,10 @@ class AuditLog:
         Args:
             path: its newest file.
             limits: how much is kept.
-            observe: is told every record that was written.
+            observe: gets every record once it is written.
 
         Raises:
-            ConfigError: as `chain_files`: before a guest asks for what cannot be written down.
+            ConfigError: as `chain_files`; better now than when a guest's request is to be logged.
         """
         for chain in chains_of(path):
             chain_files(chain)
@@ -202,10 +205,10 @@ class AuditLog:
         self._choose_chain(record, len(line)).append(record, line)
 
     def _require_same_folder(self) -> None:
-        """Write nothing into a directory that was put in the place of the one that is held.
+        """Refuse to write if another directory has taken the place of the one that we hold.
 
-        Another KBS may have that one (`guest_owner.kbs.exclusion`): two writers of one chain would
-        cut off each other's lines.
+        Another KBS may hold that directory (`guest_owner.kbs.exclusion`), and two writers of one
+        chain would cut off each other's lines.
 
         Raises:
             ConfigError: `state.replaced`.
@@ -248,20 +251,20 @@ class _Chain:
         self._observe(record)
 
     def _turn_over(self, size: int) -> None:
-        """Go on in a new file, but not while a backup is made, which would lack one of the two."""
+        """Go on in a new file, but not during a backup, which would then lack one of the two."""
         with changing_if_free(self._path.parent) as is_free:
             if is_free or size > _MOST_FILES * self._file_bytes:
                 set_aside(self._path)
                 self._begin()
 
     def _begin(self) -> None:
-        """Say in a new file what it continues, and what is removed to make room; then remove it."""
+        """Begin a file: record what it continues and what makes room; then remove the latter."""
         older = older_files(self._path)
         if not older:
             return
         head = _read_head(older[-1])
-        # A removal that was recorded, and then nobody lived to carry out, is not counted again.
-        # It is over before the new file has a line: from then on that one's head is looked at.
+        # A crash may have left a recorded removal undone: finish it now, without counting it again.
+        # This comes before the new file's first line, after which only the new head is consulted.
         for path in filter(head.tells_removal, older[:-1]):
             remove_older(path)
         removed = head.removed
@@ -287,7 +290,7 @@ class _Chain:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the rotations say that a file begins with.
+    """What the rotation records at the start of a file say.
 
     Attributes:
         removed: how many records were removed by the time that the last of them was written.
@@ -298,13 +301,13 @@ class _Head:
     reasons: frozenset[str]
 
     def tells_removal(self, path: Path) -> bool:
-        """Whether the removal of this very file is told."""
+        """Whether the removal of exactly this file, with this content, is recorded."""
         named = any(reason.startswith(f"removes {path.name} ") for reason in self.reasons)
         return named and removal(path, count_records(path)) in self.reasons
 
 
 def _read_head(path: Path) -> _Head:
-    """Read the head of a file; one that was edited says nothing, as shows when the log is read."""
+    """Read the head of a file; of an edited one nothing counts, and `read_audit` will tell."""
     removed, reasons = 0, set()
     for line in whole_lines(path):
         try:
@@ -324,9 +327,9 @@ def has_records(path: Path) -> bool:
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a log, all chains and their older files, by their time.
+    """Yield the records of a log, from all files of all chains, in the order of their times.
 
-    The KBS may go on: of each chain there is what was there when its first record was asked for.
+    The KBS may go on writing: each chain is read as it was when its first record was asked for.
 
     Args:
         path: of the newest file.

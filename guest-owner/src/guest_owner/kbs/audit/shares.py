@@ -1,8 +1,8 @@
 """How much each pod may add to the log's main files.
 
-A guest that was appraised can ask as often as it likes, and each answer is a record. What is over
-its pod's share goes into files of their own, where such pods push out nobody but each other. A pod
-is here a registered initdata document: sessions and keys a guest can have as many as it wants.
+An appraised guest can ask as often as it likes, and each answer is a record. What exceeds its pod's
+share goes into a chain of its own, where such pods push out only each other's records. A pod here
+means a registered initdata document: of sessions and keys a guest can have any number.
 """
 
 import time
@@ -20,7 +20,7 @@ class _Share:
 
 
 class Shares:
-    """The shares of all pods; each is whole at the start and grows again by itself within a day."""
+    """The shares of all pods: each is full at the start and refills by itself within a day."""
 
     def __init__(self, day_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Args: day_bytes: what a pod may add in a day; clock: seconds."""
@@ -29,7 +29,7 @@ class Shares:
         self._by_pod: dict[str, _Share] = {}
 
     def take(self, pod: str, size_bytes: int) -> bool:
-        """Take a record's size from a pod's share, if there is as much left of it."""
+        """Take a record's size from a pod's share, if that much is left; return whether it was."""
         now = self._clock()
         if pod not in self._by_pod:
             self._forget_whole(now)
@@ -44,6 +44,6 @@ class Shares:
         return True
 
     def _forget_whole(self, now: float) -> None:
-        """Drop what is as a new one would be: pods come and go for as long as the KBS runs."""
+        """Forget full shares, which equal new ones: pods come and go while the KBS runs."""
         used = {pod: one for pod, one in self._by_pod.items() if now - one.at < _DAY_SECONDS}
         self._by_pod = used

@@ -1,7 +1,7 @@
 """What each platform measures of an image, in the form of reference values (RATS, RFC 9334).
 
-One class for each platform that has a verifier, with the part of a reference value file that is
-its own (TDX, Secure Execution and the sample platform have modules beside this); the rest of such a
+One class for each platform that has a verifier, with that platform's part of a reference value file
+(TDX, Secure Execution and the sample platform have modules beside this). The common part of such a
 file is `guest_owner.kbs.references`.
 """
 
@@ -83,7 +83,7 @@ class SnpMeasurements:
     """Launch measurements of SEV-SNP: `"measurement": [HEX, …]`.
 
     Attributes:
-        values: 48 bytes each; one image has one for each number and kind of virtual processors.
+        values: 48 bytes each; an image has one for each number and model of virtual processors.
     """
 
     tee: ClassVar[Tee] = Tee.SNP

@@ -1,7 +1,7 @@
 """What the sample platform says of an image: `"svn": ["1"]`, a text that anybody can write.
 
-Such a set may only be of the profile `test` (`guest_owner.kbs.references`): registering one is how
-an owner says that a KBS is for tests.
+Such a set must have the profile `test` (`guest_owner.kbs.references`). By registering one, an owner
+declares that a KBS is for tests.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Verifiers whose tokens the owner takes, and what is demanded of what they say.
+"""Verifiers whose tokens the owner accepts, and what those tokens must say.
 
     version = 1
     service = "azure-attestation"         # or "intel-trust-authority": the form of its tokens
@@ -26,10 +26,10 @@
     tee_tcb_svn = "05010200000000000000000000000000"   # lowest versions of the module
     tcb_status = ["UpToDate"]             # of the machine, in Intel's words
 
-Only what a token shows can be demanded here. It does not show whether CXL was open, mitigations,
-the state of the platform (SNP), machine and quoting enclave (TDX, but for `tcb_status`), nor an
-event log. The keys by which the issuer signs are registered with it (`key_set` beside this);
-nothing is ever fetched.
+Only what a token shows can be demanded here. On SNP it shows neither whether CXL was open, nor
+mitigations, nor the state of the platform; on TDX, apart from `tcb_status`, neither the machine nor
+the quoting enclave; and never an event log. The keys by which the issuer signs are registered with
+it (`key_set` beside this); nothing is ever fetched.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ _PERMISSIONS = frozenset(("smt",))
 
 
 class Service(StrEnum):
-    """Services by the form of their tokens."""
+    """Attestation services, by the form of their tokens."""
 
     AZURE = "azure-attestation"
     INTEL = "intel-trust-authority"
@@ -102,10 +102,10 @@ class TdxDemands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerTerms:
-    """The file: who issues, in which form, and what is demanded; without keys.
+    """The file's content: who issues, in which form, and what is demanded; without keys.
 
     Attributes:
-        platforms: those that are taken from this issuer, with what is demanded of each.
+        platforms: those accepted from this issuer, with what is demanded of each.
     """
 
     service: Service

@@ -1,11 +1,11 @@
 """Appraisal of a token that a registered issuer signed: what it says against what is registered.
 
-Pure. The steps go on where `signature` ends (1 to 4); all of them MUST, each failing one becomes a
+Pure. The steps continue those of `signature` (1 to 4); all of them MUST; each failing one becomes a
 claim with the name in brackets:
 
     5. It was issued, is valid by now and has not expired, and is not older than the owner wants
        [`passport.time`, `passport.expired`, `passport.age`].
-    6. It is for whom the owner says, or for nobody in particular [`passport.audience`].
+    6. Its audience is the one that the owner names; without one, it has none [`passport.audience`].
     7. It has the form of the issuer's service, and is about a platform that the owner takes from
        this issuer [`passport.version`, `passport.claims`, `passport.nonce`, `passport.platform`].
     8. Its runtime data is the guest's key and nothing else, and the report data binds that
@@ -14,8 +14,8 @@ claim with the name in brackets:
    10. Image, document, domain and firmware are as registered and demanded: `snp` and `tdx` beside
        this, in the words of the platform's own verifier.
 
-The issuer answers for what it was shown; nothing of it comes here. A token is worth as much as the
-key in it: it can be shown by anyone, what is released for it can be read by that key alone.
+The issuer answers for the evidence that it was shown, which does not come here. A token is worth as
+much as the key in it: anyone can show the token, but only that key can read what is released.
 """
 
 import time
@@ -45,7 +45,7 @@ SKEW_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class AppraisedPassport:
-    """A token that passed every step: what it says, and for which key."""
+    """A token that passed every step: what it says, and for which guest's key."""
 
     evidence: AppraisedEvidence
     tee_pubkey: PublicJwk
@@ -114,7 +114,7 @@ def _check_audience(values: Mapping[str, JsonValue], issuer: Issuer, claims: Cla
 
 
 def _read(signed: SignedClaims, claims: ClaimList) -> Statement:
-    """Make step 7, and of step 8 what can be read only so."""
+    """Make step 7, and the part of step 8 that depends on the service's form."""
     platforms = signed.issuer.terms.platforms
     try:
         statement = read_statement(signed.issuer.terms.service, signed.claims)

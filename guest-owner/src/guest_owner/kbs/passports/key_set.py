@@ -1,8 +1,8 @@
 """The keys by which an issuer signs, from a JWK Set (RFC 7517) that the owner has fetched.
 
-RSA keys only, by number (`n`, `e`) or in a certificate (`x5c`), as each of the services publishes
-them. A certificate's dates and chain are not looked at: the owner vouches for the set. What a set
-has beside its keys is ignored, as the RFC says; what is stored is the keys alone.
+RSA keys only, as numbers (`n`, `e`) or in a certificate (`x5c`), which is how each of the services
+publishes them. A certificate's dates and chain are not checked: the owner vouches for the set.
+Whatever else is in a set is ignored, as the RFC says; only the keys are stored.
 """
 
 import base64
@@ -49,7 +49,7 @@ _MALFORMED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerKey:
-    """One key; `algorithm` if the set says for which one it is, else None."""
+    """One key; `algorithm` is None if the set does not say which one the key is for."""
 
     kid: str
     public_key: RSAPublicKey
@@ -111,7 +111,7 @@ def _parse_certificate(value: Mapping[str, JsonValue]) -> RSAPublicKey:
         raise FormatError("issuer.keys.x5c", "a key has neither numbers nor a certificate")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what the library only warns of is malformed, too
+            warnings.simplefilter("error")  # what the library only warns of is malformed
             certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
             public_key = certificate.public_key()
     except _MALFORMED as error:

@@ -5,13 +5,13 @@ The steps, all of them MUST, with the reason of a failure in brackets:
     1. It is a compact JWS of bounded size, of strict JSON [`passport.form`, `passport.header.…`,
        `passport.claims.…`].
     2. Its claim `iss` names a registered issuer [`passport.issuer`].
-    3. Its header asks for nothing that would have to be understood, and names an algorithm and a
-       key that the owner registered for this issuer, for each other [`passport.header`,
+    3. Its header has no member unknown here, and names an algorithm and a key that the owner
+       registered for this issuer and that belong together [`passport.header`,
        `passport.algorithm`, `passport.key`].
     4. The signature verifies with that key [`passport.signature`].
 
-The header only chooses among registered keys: a key, a certificate or an address in it is never
-used. What the claims say is `judge` beside this.
+The header only selects among registered keys: a key, a certificate or an address in it is never
+used. `judge` beside this appraises the claims.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,14 +33,14 @@ _HEADER_MEMBERS = frozenset(("alg", "jku", "kid", "typ"))
 
 @dataclass(frozen=True, slots=True)
 class SignedClaims:
-    """What a registered issuer has said."""
+    """The claims that a registered issuer has signed."""
 
     issuer: Issuer
     claims: Mapping[str, JsonValue]
 
 
 def name_issuer(token: str) -> str | None:
-    """Return whom a token names as its issuer, nothing verified; None if that cannot be read."""
+    """Return the issuer that a token names, unverified; None if it cannot be read."""
     try:
         issuer = _read(token.split(".")[1], "passport.claims").get("iss")
     except (CcinitError, IndexError):

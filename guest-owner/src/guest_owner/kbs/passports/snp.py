@@ -3,7 +3,7 @@
 The names are those of `guest_owner.kbs.verifiers.snp` and `snp_platform`, where they are explained:
 `snp.measurement`, `initdata.digest`, `snp.policy.debug`, `snp.policy.migrate_ma`,
 `snp.policy.allowed`, `snp.vmpl`, `snp.tcb.reported`, `snp.id_key`, `snp.author_key`,
-`snp.family_id`, `snp.image_id`, `snp.guest_svn`. What the token does not show holds nowhere.
+`snp.family_id`, `snp.image_id`, `snp.guest_svn`. A value that the token does not show fails.
 """
 
 from ccinit.formats.evidence.tee import Tee
@@ -44,7 +44,7 @@ def judge_snp(
 
 
 def _check_launch(about: SnpStatement, block: IdBlock, claims: ClaimList) -> None:
-    """A signed launch is signed by a registered key; an unsigned one says nothing about itself."""
+    """Check who signed the launch; an unsigned launch must say nothing about itself."""
     signed = check_id_key(about.id_key_digest, block, claims)
     author = about.author_key_digest
     claims.compare(

@@ -11,8 +11,8 @@ Runtime data is the canonical text that `ccinit.formats.kbs.passport` makes, an 
 guest's key and nothing else; both services repeat it as an object. A token about an Azure VM
 (`azurevm`: type `AzureGuest`) is refused: it shows no PCR 4, 8, 9 and 11, so neither image nor pod.
 
-A claim that is not there is None in a statement, and whoever judges it lets nothing pass for it;
-one of another type is a FormatError. Values are those of the platform's own report.
+A missing claim is None in a statement, and every judge of it refuses None; a claim of another type
+is a FormatError. Values are those of the platform's own report.
 """
 
 import hashlib
@@ -75,13 +75,13 @@ class TdxStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One token.
+    """What one token states.
 
     Attributes:
         about: what it says about the platform.
-        tee_pubkey: the key that it was issued for.
+        tee_pubkey: the guest's key, for which it was issued.
         bound: the report data that binds this key.
-        policies: of the service, which it has applied.
+        policies: those that the service has applied.
     """
 
     about: SnpStatement | TdxStatement
@@ -100,7 +100,7 @@ def read_statement(service: Service, claims: Claims) -> Statement:
 
     Raises:
         FormatError: `passport.…`, `jwk.…`.
-        VerificationError: `passport.platform`, one that no token tells enough about.
+        VerificationError: `passport.platform`, a platform that tokens do not say enough about.
     """
     match service:
         case Service.AZURE:

@@ -3,8 +3,8 @@
 The names are those of `guest_owner.kbs.verifiers.tdx` and `tdx_platform`, where they are explained:
 `td.mrtd`, `rtmr.1`, `rtmr.2`, `initdata.digest`, `td.mrowner`, `td.mrownerconfig`,
 `td.mrsignerseam`, `td.seam_attributes`, `td.mrseam`, `td.tee_tcb_svn`, `td.debug`, `td.attributes`,
-`td.xfam`; `pck.tcb_status` is the issuer's word about machine and quoting enclave. What the token
-does not show holds nowhere. RTMR 0 and 3 are not judged: that takes an event log.
+`td.xfam`; `pck.tcb_status` is the issuer's word about machine and quoting enclave. A value that the
+token does not show fails. RTMR 0 and 3 are not judged: that takes an event log.
 """
 
 from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT

@@ -1,29 +1,30 @@
 """Appraisal of `az-snp-vtpm` and `az-tdx-vtpm` evidence: a paravisor's vTPM, and what it runs on.
 
-Azure's guests see no SEV-SNP and no TDX, but the TPM of a paravisor below them. The hardware
-vouches for the paravisor and for a text of its claims, the text has the TPM's attestation key, and
-that key quotes the registers. (Azure documentation, "Guest attestation for confidential VMs".)
+Azure's guests see neither SEV-SNP nor TDX, but the TPM of a paravisor below them. The hardware
+vouches for the paravisor and for a text of its claims; the text has the TPM's attestation key; that
+key quotes the registers. (Azure documentation, "Guest attestation for confidential VMs".)
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
-     1. The paravisor's report is one, of the platform's hardware [`hcl.…`, `hcl.report_type`].
+     1. The paravisor's report is well-formed and of the right hardware [`hcl.…`,
+        `hcl.report_type`].
      2. The hardware's report is genuine. SNP: steps 1 to 4 of `snp` with the VCEK that came along
         [`snp.…`]. TDX: steps 1 to 5 of `tdx` with the quote that came along, which is one of the
         paravisor's TD report [`pck.…`, `qe.…`, `quote.vendor`, `quote.signature`, `hcl.hardware`].
      3. Its report data begins with the SHA-256 of the claims [`hcl.claims`]; the other half is the
         paravisor's.
      4. The claims have the expected report data as the guest's user data [`hcl.user_data`].
-     5. The key in the claims signed the TPM's quote [`ak.signature`]; it is as steps 4 to 7 of
-        `tpm` say [`quote.report_data`, `quote.selection`, `quote.pcr_digest`, `tpm2.…`].
+     5. The key in the claims signed the TPM's quote [`ak.signature`], which passes steps 4 to 7 of
+        `tpm` [`quote.report_data`, `quote.selection`, `quote.pcr_digest`, `tpm2.…`].
      6. Requirements are registered, and the paravisor is one of theirs [`paravisor.requirements`,
         `paravisor.measurement`].
-     7. The hardware is as the owner demands: `snp_platform`, VMPL 0; `tdx_platform`, and nobody
-        else's domain [`snp.…`; `pck.…`, `qe.…`, `td.…`].
+     7. The hardware is as the owner demands. SNP: `snp_platform`, and VMPL 0. TDX: `tdx_platform`,
+        and step 15 of `tdx` [`snp.…`; `pck.…`, `qe.…`, `td.…`].
      8. The registers are those of a registered image and document: steps 8 to 11 of `tpm`
         [`pcr.…`, `initdata.digest`]. An image's registers are the same on every TPM.
 
 Steps 1 to 5 make the registers authentic; the others judge them. HOSTDATA, MRCONFIGID and the RTMRs
-are not judged: nobody here reads them, and the paravisor answers for what it launched.
+are not judged: the guest does not use them, and the paravisor answers for what it launched.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,16 +1,16 @@
 """Appraisal of evidence that devices beside the platform gave: RCAR's `additional_evidence`.
 
-A JSON text, an object of evidence by the device's name. The platform's own evidence covers the text
-as it is, so none of it can be exchanged or left out afterwards; each device's covers nonce and key.
+This is a JSON text, an object of evidence by device name. The platform's own evidence covers the
+exact text, so no part can be exchanged or left out later; each device's covers nonce and key.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
     1. The text has the form [`rcar.additional_evidence…`].
-    2. Every device in it is one that a rule of the owner's policy names [`device.NAME`]; what a
-       device says that no rule names is not looked at.
-    3. `sampledevice`: its evidence has the form and carries the device digest, whole
-       [`sampledevice.report_data`]. That is all there is: nothing is signed, any version is as
-       good as any other.
+    2. Every device in it is one that a rule of the owner's policy names [`device.NAME`]; evidence
+       of any other device is not parsed.
+    3. `sampledevice`: its evidence has the form and carries the whole device digest
+       [`sampledevice.report_data`]. There is no more to check: nothing is signed, and any version
+       is as good as any other.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ JudgeDevice = Callable[[JsonValue, bytes, ClaimList], Mapping[str, JsonValue]]
 
 @dataclass(frozen=True, slots=True)
 class JudgedDevices:
-    """Every device that may vouch, whether or not what it said holds, and all claims."""
+    """Every device that a rule names, whether or not its evidence holds, and all claims."""
 
     devices: tuple[AppraisedDevice, ...]
     claims: ClaimList

@@ -1,7 +1,7 @@
 """Is the initdata document that evidence is bound to on the owner's list?
 
-The step that all platforms share, with one claim, `initdata.digest`. What the platform holds, and
-that it is the digest of the document that came along, is for each verifier to check before.
+The step that all platforms share, with one claim, `initdata.digest`. Before it, each verifier has
+to check that the platform holds the digest of the document that came along.
 """
 
 from collections.abc import Callable, Collection

@@ -1,6 +1,6 @@
-"""Who stands between the hardware and the guest: a paravisor of Azure's, or an SVSM.
+"""The layer between the hardware and the guest: Azure's paravisor, or an SVSM.
 
-Such a one owns the guest's TPM, so what the TPM quotes is worth as much as it is. The step that the
+It owns the guest's TPM, so a quote is worth as much as that layer is. This is the step that the
 verifiers of both share, with the claims `paravisor.requirements` and `paravisor.measurement`.
 """
 
@@ -12,7 +12,7 @@ from guest_owner.kbs.requirements import ParavisorRequirements, Requirements
 def check_paravisor(
     tee: Tee, measurement: bytes, requirements: tuple[Requirements, ...], claims: ClaimList
 ) -> ParavisorRequirements | None:
-    """Hold a paravisor against the registered ones; return what is demanded besides.
+    """Compare a paravisor with the registered ones; return what else is demanded.
 
     Args:
         tee: the platform that it makes.

@@ -1,7 +1,7 @@
 """Appraisal of `sample` evidence, which proves nothing: for a KBS without anybody's secrets.
 
-It is refused unless the owner registered a reference set for the platform, which can only be one of
-the profile `test`; a rule of the policy for `prod` releases nothing to it. Format: Trustee,
+It is refused unless the owner registered a reference set for the platform, which must have the
+profile `test`; so a policy rule for `prod` releases nothing to it. Format: Trustee,
 `deps/verifier/src/sample` (`{"svn": TEXT, "report_data": BASE64}`).
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:

@@ -8,17 +8,18 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
     1. The request is one that this KBS made: its secrets open [`se.request`].
     2. The measurement is the HMAC by that request's key over a registered image's header, this
        guest's id, its user data, the request's nonce and the additional data [`se.measurement`].
-    3. The machines that unpacked image and request are registered ones: additional data are exactly
-       their two hashes [`se.additional`, `se.image_host_key`, `se.attestation_host_key`].
+    3. The machines that unpacked the image and the request are registered: the additional data are
+       exactly their two hashes [`se.additional`, `se.image_host_key`,
+       `se.attestation_host_key`].
     4. User data are the expected report data, whole, and a digest [`se.user_data`,
        `se.report_data`].
     5. That digest is the initdata document's SHA-384, which is on the owner's list [`se.initdata`,
        `initdata.digest`].
 
-Steps 1 to 4 make the evidence authentic: an HMAC is checked for each registered image, and one of
-an image that is not registered cannot be told from one of nobody's. The image's tags that came
-along with the evidence are not looked at. The header covers the image, its command line and the
-flags that let a host dump the guest.
+Steps 1 to 4 make the evidence authentic. The HMAC is checked for each registered image; one for an
+unregistered image cannot be told from garbage. The image's tags that come along with the evidence
+are ignored. The header covers the image, its command line and the flags that let a host dump the
+guest.
 """
 
 import hashlib

@@ -20,9 +20,8 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
      8. The guest's kernel spoke, at VMPL 0 [`snp.vmpl`].
      9. The platform is as the owner demands: `guest_owner.kbs.verifiers.snp_platform`.
 
-Steps 1 to 5 make the report authentic; the others judge it. All are made even after one fails.
-What is not judged, because no value of it is worse than another: the report's own id and the
-processor's stepping.
+Steps 1 to 5 make the report authentic; the others judge it. All are made even after one fails. The
+report's own id and the processor's stepping are not judged: no value is worse than another.
 """
 
 from dataclasses import replace
@@ -187,7 +186,7 @@ def check_vmpl(report: SnpReport, claims: ClaimList) -> None:
 def check_measurement(
     measurement: bytes | None, sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
-    """Make step 6; None is what nobody has measured. Return the set with no other value in it."""
+    """Make step 6, which fails for None; return the matching set with only the matching value."""
     listed = [known for known in sets if isinstance(known.measured, SnpMeasurements)]
     found = _find_image(measurement, sets)
     names = tuple(f"a measurement of {known.name}" for known in listed)
@@ -197,7 +196,7 @@ def check_measurement(
 
 
 def _find_image(measurement: bytes | None, sets: tuple[ReferenceSet, ...]) -> ReferenceSet | None:
-    """Return the set that has this measurement, and with it nothing else: one guest's image."""
+    """Return the set that has this measurement, reduced to it: this one guest's image."""
     if measurement is None:
         return None
     for known in sets:

@@ -5,7 +5,7 @@ an ARK signs itself and an ASK (or ASVK), which signs the VCEK of one chip (or t
 provider) at one firmware version. All signatures are RSASSA-PSS with SHA-384 under keys of 4096
 bits; the endorsement key is on P-384, and its version stands in extensions of its certificate.
 
-Dates are not looked at: a key is retired by demanding newer firmware than it stands for.
+Dates are not checked: to retire a key, an owner demands newer firmware than it stands for.
 """
 
 from collections.abc import Iterable

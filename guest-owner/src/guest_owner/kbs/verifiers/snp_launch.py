@@ -1,7 +1,7 @@
-"""What a signed launch of SEV-SNP says about itself, held against the owner's demands.
+"""What a signed launch of SEV-SNP says about itself, compared with the owner's demands.
 
-Step 9.7 of `snp_platform` beside this, as far as it is the same for a report and for a token about
-one. None is what a token does not show; it holds nowhere.
+The part of step 9.7 of `snp_platform` that is the same for a report and for a token about one. None
+stands for what a token does not show, and fails every comparison.
 """
 
 from guest_owner.kbs.appraisal import ClaimList, list_known
@@ -30,7 +30,7 @@ def check_signed_values(
     image_id: bytes | None,
     guest_svn: int | None,
 ) -> None:
-    """Compare what only whoever signed the launch could say, as `check_id_key` found."""
+    """Compare the values that only the signer of a launch can set, as `check_id_key` found."""
     for name, value in (("family_id", family_id), ("image_id", image_id)):
         claims.compare(
             f"snp.{name}",

@@ -1,4 +1,4 @@
-"""What an owner demands of SEV-SNP itself, held against a report: step 9 of `snp` beside this.
+"""What an owner demands of SEV-SNP itself, compared with a report: step 9 of `snp` beside this.
 
 9.1  Requirements are registered, and name the processor; and the provider, if the key is a
      provider's and not the chip's [`snp.requirements`, `snp.product`, `snp.csp_id`]. The chip is
@@ -14,7 +14,7 @@
      their order [`snp.tcb.reported`, `snp.tcb.committed`, `snp.tcb.current`,
      `snp.tcb.launch`, `snp.firmware`].
 9.6  Mitigations are in place [`snp.mitigations.launch`, `snp.mitigations.current`].
-9.7  A signed launch is signed by a registered key; an unsigned one says nothing about itself
+9.7  A signed launch is signed by a registered key; an unsigned one must say nothing about itself
      [`snp.id_key`, `snp.author_key`, `snp.family_id`, `snp.image_id`, `snp.guest_svn`].
 9.8  No migration agent belongs to the guest [`snp.report_id_ma`].
 """
@@ -99,7 +99,7 @@ def _check_policy(report: SnpReport, claims: ClaimList) -> None:
 
 
 def _check_order(report: SnpReport, claims: ClaimList) -> None:
-    # Step 9.5; firmware reports no more than it has committed to, nor commits to more than it is.
+    # Step 9.5; firmware reports no version above the committed, nor commits above the current.
     claims.compare(
         "snp.tcb.committed",
         f"at least {report.reported_tcb}",
@@ -133,7 +133,7 @@ def _check_agent(report: SnpReport, claims: ClaimList) -> None:
 def _check_machine(
     report: SnpReport, key: EndorsementKey | None, demanded: SnpRequirements, claims: ClaimList
 ) -> None:
-    # Step 9.1; the processor is looked for with its floor.
+    # Step 9.1; this finds the processor together with its floor.
     claims.compare(
         "snp.revoked",
         f"none of {len(demanded.revoked_chips)} revoked chips",

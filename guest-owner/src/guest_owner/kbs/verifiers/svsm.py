@@ -1,20 +1,20 @@
 """Appraisal of `svsm` evidence: the vTPM of an SVSM, and the SEV-SNP guest that both are in.
 
-The SVSM and firmware are what is measured at launch; the vTPM is the SVSM's, and its registers have
-what firmware started. Formats: `ccinit.formats.evidence.svsm`; requests: `svsm_requests`.
+The launch measurement covers the SVSM and the firmware; the vTPM is the SVSM's, and its registers
+have what the firmware started. Formats: `ccinit.formats.evidence.svsm`; requests: `svsm_requests`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
      1. The request is one that this KBS made: its secrets open [`svsm.request`].
      2. The manifest is the endorsement key that the request's credential was made for, of the
         default template [`svsm.manifest`, `svsm.ek`].
-     3. The attestation key is the one that it was made for: restricted to sign, and fixed to its
-        TPM; and the one that is said to have quoted [`svsm.ak`, `svsm.ak_public`].
+     3. The attestation key is the one that the credential was made for, a restricted signing key
+        fixed to its TPM; and the one that is said to have quoted [`svsm.ak`, `svsm.ak_public`].
      4. The guest knows what the credential held, so both keys are in one TPM [`svsm.credential`].
      5. A secure processor made the report: steps 1 to 4 of `snp` [`snp.…`].
      6. Its report data are the SHA-512 of the expected report data and the manifest
-        [`snp.report_data`], and it is one of VMPL 0 [`snp.vmpl`]: no guest of the SVSM has another.
-     7. The attestation key signed the quote [`ak.signature`]; it is as steps 4 to 7 of `tpm` say
+        [`snp.report_data`], and it is from VMPL 0 [`snp.vmpl`], which no guest of the SVSM runs at.
+     7. The attestation key signed the quote [`ak.signature`], which passes steps 4 to 7 of `tpm`
         [`quote.report_data`, `quote.selection`, `quote.pcr_digest`, `tpm2.…`].
      8. Requirements are registered, and the launch is one of theirs [`paravisor.requirements`,
         `paravisor.measurement`]: an SVSM that is trusted with a TPM.
@@ -22,8 +22,8 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
     10. The registers are those of a registered image and document: steps 8 to 11 of `tpm`
         [`pcr.…`, `initdata.digest`].
 
-Steps 1 to 7 make the registers authentic, if the SVSM is a good one, which is step 8. HOSTDATA is
-not judged: the document is in PCR 8.
+Steps 1 to 7 make the registers authentic, provided that the SVSM is good, which is step 8. HOSTDATA
+is not judged: the document is in PCR 8.
 """
 
 import hashlib

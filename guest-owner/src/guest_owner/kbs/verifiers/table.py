@@ -1,8 +1,8 @@
 """Which verifier judges the evidence of which platform.
 
-The KBS, `guest-owner unseal` and whatever else judges evidence come through here, so that a
-platform is accepted by all of them or by none. There is no default: a name that is not in the
-table has no verifier.
+The KBS, `guest-owner unseal` and whatever else judges evidence come through here, so that all of
+them accept a platform or none does. There is no default: a name that is not in the table has no
+verifier.
 """
 
 from collections.abc import Callable, Mapping
@@ -79,13 +79,13 @@ def verify_attestation(
 ) -> AppraisedEvidence:
     """Judge the evidence of one RCAR handshake: for its nonce, its key and its initdata.
 
-    Whether the nonce is fresh is for whoever sent it to say.
+    Whether the nonce is fresh, only its sender can say.
 
     Args:
         tee: the platform.
         attestation: untrusted.
         references: everything that is trusted.
-        devices: those beside the platform that may vouch for a guest, too; another one's evidence
+        devices: those beside the platform that may vouch for a guest, too; evidence of any other
             is refused.
 
     Raises:

@@ -7,10 +7,10 @@ certificates (`pck`), what is demanded of the platform (`tdx_platform`) and regi
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
-     1. The quote is one: version 4 or 5, ECDSA on P-256, a trust domain, by Intel's quoting enclave
-        [`tdx_quote.…`, `tdx_report.…`, `quote.vendor`].
-     2. The PCK certificate chains to a registered root of Intel's, now, and says which platform it
-        belongs to [`pck.chain`, `pck.extension`].
+     1. The quote is well-formed: version 4 or 5, ECDSA on P-256, of a trust domain, by Intel's
+        quoting enclave [`tdx_quote.…`, `tdx_report.…`, `quote.vendor`].
+     2. The PCK certificate chains to a registered root of Intel's at the present time, and says
+        which platform it belongs to [`pck.chain`, `pck.extension`].
      3. The PCK signed the quoting enclave's report [`qe.signature`].
      4. That report binds the attestation key: SHA-256 over key and authentication data
         [`qe.report_data`].
@@ -20,9 +20,9 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
         `guest_owner.kbs.verifiers.tdx_platform` [`td.requirements`, `pck.…`, `qe.…`, `td.…`].
     11. MRTD, RTMR 1 and RTMR 2 equal *one* registered reference set [`td.mrtd`, `rtmr.1`,
         `rtmr.2`].
-    12. RTMR 0 is what the event log makes of it, by events of firmware's configuration only;
-        RTMR 3 likewise, by events of the guest's own only, none of which says that debug was
-        opened [`event_log.…`, `rtmr.0`, `rtmr.3`].
+    12. Replaying the event log gives RTMR 0, by events of firmware's configuration only, and
+        RTMR 3, by events of the guest's own only, none of which says that debug was opened
+        [`event_log.…`, `rtmr.0`, `rtmr.3`].
     13. MRCONFIGID is the SHA-384 of the initdata document [`td.mrconfigid`].
     14. That document is on the owner's list [`initdata.digest`].
     15. MROWNER, MROWNERCONFIG and MRSERVICETD are zero: the host built and serves the domain as
@@ -162,7 +162,7 @@ def check_unused(body: TdReportBody, claims: ClaimList) -> None:
 def closest_image(
     values: Sequence[bytes | None], sets: tuple[ReferenceSet, ...]
 ) -> ReferenceSet | None:
-    """Return the set with the fewest differences, so that the log shows no more than these.
+    """Return the set with the fewest differences, so that the log shows only these.
 
     Args: values: MRTD, RTMR 1 and RTMR 2.
     """

@@ -1,14 +1,14 @@
 """Steps 7 to 10 of judging TDX evidence: the machine, its enclaves and module, the domain.
 
- 7. Requirements are registered, and the platform is one of their machines, at their versions or
-    above, and none that they revoke [`td.requirements`, `pck.fmspc`, `pck.ppid`, `pck.cpu_svn`,
+ 7. Requirements are registered; the platform is one of their machines, at least at their versions,
+    and not one that they revoke [`td.requirements`, `pck.fmspc`, `pck.ppid`, `pck.cpu_svn`,
     `pck.pce_svn`].
- 8. So is the quoting enclave: signer, product, attributes, version [`qe.mrsigner`, `qe.product`,
-    `qe.attributes`, `qe.isv_svn`].
+ 8. The quoting enclave is as required: signer, product, attributes, version [`qe.mrsigner`,
+    `qe.product`, `qe.attributes`, `qe.isv_svn`].
  9. The TDX module is Intel's and a registered one, at the registered version or above
     [`td.mrsignerseam`, `td.seam_attributes`, `td.mrseam`, `td.tee_tcb_svn`].
-10. The domain has the registered attributes and features, which are never those of a debuggable one
-    [`td.debug`, `td.attributes`, `td.xfam`].
+10. The domain has the registered attributes and features, and is never debuggable [`td.debug`,
+    `td.attributes`, `td.xfam`].
 
 What is demanded is `guest_owner.kbs.tdx_requirements`.
 """

@@ -1,12 +1,13 @@
 """The run-time measurement registers of a TDX quote, and the event log that explains them.
 
-RTMR 1 and 2 (boot loaders and kernel; command line and initrd) have to equal what was predicted,
-log or no log; the log only says which event is the first that differs. RTMR 0 (firmware's
+RTMR 1 and 2 (boot loaders and kernel; command line and initrd) have to equal the prediction, with
+or without a log; the log only tells which event is the first that differs. RTMR 0 (firmware's
 configuration: memory map, ACPI, boot variables) differs from machine to machine, and RTMR 3 (the
-guest's own events) from moment to moment: these two have to be exactly what the log makes of them,
-and the log may hold nothing there that does not belong there. RTMR 3 is also what PCR 15 is to a
-TPM: a domain whose debug was opened is refused from then on. Type numbers of RTMR 0's events
-are not measured; they are believed because RTMR 1 and 2 say which program passed the log on.
+guest's own events) from moment to moment. These two have to be exactly what replaying the log
+gives, and their part of the log may hold nothing that does not belong there. RTMR 3 also plays the
+part of a TPM's PCR 15: a domain whose debug was opened is refused from then on. Type numbers of
+RTMR 0's events are not measured; they are believed because RTMR 1 and 2 say which program passed
+the log on.
 
 TCG PC Client Platform Firmware Profile 1.06, table 27 (event types); TDX Virtual Firmware Design
 Guide, section 8 (which register); UEFI 2.10, section 38.4.1 (log numbers are register + 1).
@@ -21,7 +22,7 @@ from guest_owner.kbs.measurements.tdx import PREDICTED_RTMRS, PredictedEvent, Td
 
 _SHA384 = Algorithm.SHA384
 _SEPARATOR = 0x4
-# Two values are as good as each other; any other one says that firmware failed (table 27).
+# Both values of a separator are fine; any other one says that firmware failed (table 27).
 _GOOD_SEPARATORS = frozenset((_SHA384.hash(bytes(4)), _SHA384.hash(b"\xff" * 4)))
 _CONFIGURATION_KINDS = frozenset(
     (
@@ -81,7 +82,7 @@ def _check_replayed(
 ) -> None:
     got = body.rtmrs[index]
     if log is None:
-        # Nothing to judge it by; a register that was never extended needs no log.
+        # There is no log to judge by, which is fine for a register that was never extended.
         unused = index == 3 and got == ZERO_MEASUREMENT
         claims.compare(f"rtmr.{index}", "an event log", got.hex(), holds=unused)
         return

@@ -21,9 +21,9 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
     11. PCR 12, 13 and 15 are zero: no command line, extension image or credential was added, and
         debug was never opened [`pcr.12`, `pcr.13`, `pcr.15`].
 
-Steps 1 to 7 make the registers authentic; 8 to 11 judge them. PCR 14 is the guest's event log and
-changes as it runs. All steps are made even after one fails, because the owner who looks for the
-reason wants the whole list; the outcome is decided by all of them together.
+Steps 1 to 7 make the registers authentic; 8 to 11 judge them. PCR 14, the guest's event log,
+changes as the guest runs and is not judged. All steps are made even after one fails, because an
+owner in search of the reason wants the whole list; evidence is accepted only if all of them hold.
 """
 
 import hashlib

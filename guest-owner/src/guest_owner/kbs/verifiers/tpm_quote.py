@@ -1,9 +1,9 @@
-"""Quotes of TPMs against what the owner registered: the steps that every vTPM's verifier makes.
+"""TPM quotes against what the owner registered: the steps that the verifiers of all vTPMs share.
 
-Which key may quote is the platform's own question (`tpm`: a registered one; `azure`: one that the
-hardware vouches for). Claims: `quote.signature`, `quote.report_data`, `quote.selection`,
-`quote.pcr_digest`, `pcr.…`, `initdata.digest`, `tpm2.…`; what each means is said in `tpm` beside
-this. Formats: `ccinit.formats.tcg.tpm2` (TPM 2.0 Library, part 2).
+Which key may quote depends on the platform (`tpm`: a registered one; `azure`: one that the hardware
+vouches for). Claims: `quote.signature`, `quote.report_data`, `quote.selection`, `quote.pcr_digest`,
+`pcr.…`, `initdata.digest`, `tpm2.…`; `tpm` beside this says what each means. Formats:
+`ccinit.formats.tcg.tpm2` (TPM 2.0 Library, part 2).
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def parse_attestation_key(public_der: bytes) -> RSAPublicKey:
 
 
 def read_signature(encoded: bytes, claims: ClaimList) -> bytes:
-    """Make step 1: return the bare signature, which is empty if `encoded` is none."""
+    """Make step 1: return the bare signature, empty if `encoded` is malformed."""
     try:
         return parse_tpmt_signature(encoded).signature
     except FormatError as error:
@@ -62,7 +62,7 @@ def read_signature(encoded: bytes, claims: ClaimList) -> bytes:
 def check_signature(
     name: str, public_der: bytes, signature: bytes, message: bytes, claims: ClaimList
 ) -> None:
-    """Make step 3 as claim `name`, with a key about which the caller makes a claim of its own."""
+    """Make step 3 as claim `name`; whether `key` may quote is a claim of the caller's."""
     holds, got = True, "verifies"
     try:
         key = parse_attestation_key(public_der)
@@ -99,7 +99,7 @@ def check_quote(message: bytes, pcrs: Pcrs, report_data: bytes, claims: ClaimLis
 def check_registers(
     pcrs: Pcrs, initdata_digest: bytes | None, references: References, claims: ClaimList
 ) -> tuple[ReferenceSet | None, RegisteredInitdata | None]:
-    """Make steps 8 to 11; return what the registers are those of, as far as it is registered."""
+    """Make steps 8 to 11; return the image and the document, as far as they are registered."""
     reference = _check_boot(pcrs, references.sets, claims)
     initdata = _check_initdata(pcrs, initdata_digest, references.initdata, claims)
     _check_unused(pcrs, claims)
@@ -132,7 +132,7 @@ def _check_boot(
         if closest is None or measured is None:
             claims.compare(f"pcr.{index}", NOTHING, pcrs[index].hex(), holds=False)
             continue
-        # TpmMeasurements have zero only as PCR 11 of direct boot: equal to it means not zero.
+        # In TpmMeasurements only PCR 11 of direct boot is zero, so equality implies "not zero".
         claims.compare(
             f"pcr.{index}",
             f"{measured.pcr[index].hex()} ({closest.name})",

@@ -1,7 +1,7 @@
-"""Which certificates can speak for a platform, whoever signed them: what is looked at on the way.
+"""Which certificates, whoever signed them, could be part of a platform's chains.
 
-A verifier passes over what is no link of its platform's chains. Registered by mistake (a web
-server's certificate, another vendor's root) it would only be missed when a guest is refused.
+A verifier ignores all others. So if one is registered by mistake (a web server's certificate,
+another vendor's root), the mistake would show only when a guest is refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
