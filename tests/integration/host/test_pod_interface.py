@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ccinit.errors import ConfigError
+from host_runtime.network.netlink import open_netlink
 from host_runtime.programs.process import python_environment
 from tests.integration.host.pod_network import Network, pod_network
 from tests.integration.net.namespaces import ip
@@ -102,3 +104,10 @@ def test_mtu_that_no_guest_takes_is_refused(pod: str) -> None:
         assert find(pod).startswith(f"network.mtu: eth0 has {mtu}; ")
     ip("link set eth0 mtu 65521", pod)
     assert find(pod) == ETH0
+
+
+def test_refusal_has_the_kernels_words() -> None:
+    """`ENOENT` would not say that a module is missing."""
+    with pytest.raises(ConfigError) as caught, open_netlink() as netlink:
+        netlink.tc("add", "ccinit-none", index=1, handle=0xFFFF_0000)
+    assert str(caught.value) == "network.netlink: Specified qdisc kind is unknown"

@@ -1,6 +1,5 @@
 """A netlink socket in the network namespace of this process, with errors of ours."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,7 @@ def open_netlink() -> Iterator[Any]:
     from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # noqa: PLC0415
 
     try:
-        with IPRoute() as netlink:
+        with IPRoute(ext_ack=True) as netlink:  # in words, what is missing or wrong
             yield netlink
     except NetlinkError as error:
-        raise ConfigError("network.netlink", os.strerror(int(error.code))) from error
+        raise ConfigError("network.netlink", str(error.args[1])) from error
