@@ -5,6 +5,7 @@ sent is counted. Guests that answer are
 `tests/vm/test_containerd_guests.py`'s. Needs root.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,22 @@ def test_interface_that_somebody_else_directs_is_refused(engine: Engine, network
 def test_interface_without_a_way_out_is_refused(engine: Engine, network: Network) -> None:
     ip("route del default", network.pod)
     assert engine.refused("create", "--bundle", bundle(engine, network), "a") == "network.gateway"
+
+
+def test_resolver_file_is_looked_at_before_the_guest_runs(
+    engine: Engine, network: Network, tmp_path: Path
+) -> None:
+    """A pipe is not waited for, and `create` says so; a host without the file has no nameserver."""
+    config = json.loads(Path(bundle(engine, network), "config.json").read_text())
+    pipe = tmp_path / "resolv.conf"
+    os.mkfifo(pipe)
+    config["mounts"] = [{"destination": "/etc/resolv.conf", "source": str(pipe)}]
+    words = ("create", "--bundle", str(engine.bundle(config)), "a")
+    assert engine.refused(*words) == "bundle.resolver"
+    assert network.is_answered()
+    pipe.unlink()
+    engine.done(*words)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
 
 
 def test_where_there_is_no_interface_qemu_has_a_network_of_its_own(engine: Engine) -> None:

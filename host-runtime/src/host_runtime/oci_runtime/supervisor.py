@@ -6,6 +6,7 @@ Killed, it takes QEMU with it.
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, assert_never
@@ -79,13 +80,14 @@ def _supervise(container: Container, creator: Creator) -> int:
         descriptors=tuple(plan.descriptors),
         lock=container.hold_machine(),
     )
+    offer = _plan_offer(config, plan.resolver_file)
     with pod_log(container) as say:
         with boot_guest(config, say) as guest:
             creator.await_record()
             host = GuestHost(
                 guest,
                 wishes,
-                offer=_plan_offer(config, plan.resolver_file),
+                offer=offer,
                 grace_seconds=plan.stop_grace_seconds,
                 sealed_log=SealedLog(
                     path=Path(plan.sealed_log),
@@ -118,7 +120,9 @@ def _plan_offer(config: GuestConfig, resolver_file: str) -> NetworkOffer | None:
         case UserNetwork():
             return plan_offer(config.network)
         case PodInterface():
-            document = read_regular(Path(resolver_file), MAX_RESOLVER_BYTES, "bundle.resolver")
+            document = b""
+            with suppress(FileNotFoundError):  # a host may have none: nobody answers for names
+                document = read_regular(Path(resolver_file), MAX_RESOLVER_BYTES, "bundle.resolver")
             return plan_offer(config.network, parse_nameservers(document.decode(errors="replace")))
         case _:
             assert_never(config.network)
