@@ -10,11 +10,12 @@ MAX_RESOLVER_BYTES: Final = 64 << 10
 MAX_NAMESERVERS: Final = 3  # MAXNS of resolv.conf(5), and of `offer_network`
 
 
-def parse_nameservers(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+def parse_nameservers(text: str, version: int) -> tuple[IPv4Address | IPv6Address, ...]:
     """Return the nameservers of a resolver file, in order, as far as they can be offered.
 
-    One on a loopback is the namespace's own, where the guest is not; one with a zone
-    (`fe80::1%eth0`) is an address for nobody else. Lines that are no nameserver have no effect.
+    A guest has an address of one version of IP, and reaches nobody by the other. One on a loopback
+    is the namespace's own, where the guest is not; one with a zone (`fe80::1%eth0`) is an address
+    for nobody else. Lines that are no nameserver have no effect.
     """
     found: list[IPv4Address | IPv6Address] = []
     for line in text.splitlines():
@@ -25,7 +26,7 @@ def parse_nameservers(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
             address = ip_address(words[1])
         except ValueError:
             continue
-        if _is_offered(address):
+        if address.version == version and _is_offered(address):
             found.append(address)
     return tuple(found[:MAX_NAMESERVERS])
 

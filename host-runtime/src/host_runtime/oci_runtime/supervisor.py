@@ -119,11 +119,12 @@ def _plan_offer(config: GuestConfig, resolver_file: str) -> NetworkOffer | None:
             return None
         case UserNetwork():
             return plan_offer(config.network)
-        case PodInterface():
+        case PodInterface(address=address):
             document = b""
             with suppress(FileNotFoundError):  # a host may have none: nobody answers for names
                 document = read_regular(Path(resolver_file), MAX_RESOLVER_BYTES, "bundle.resolver")
-            return plan_offer(config.network, parse_nameservers(document.decode(errors="replace")))
+            text = document.decode(errors="replace")
+            return plan_offer(config.network, parse_nameservers(text, address.version))
         case _:
             assert_never(config.network)
 
