@@ -43,7 +43,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "update": "a guest's resources are fixed when it boots",
     "pause": _UNTRIED,
     "resume": _UNTRIED,
-    "events": "the host learns no statistics of a guest",
+    "events": "the host learns no statistics of containers",
     "checkpoint": _NO_COPY,
     "restore": _NO_COPY,
     "run": "engines call `create` and `start`; by hand, `host-runtime boot` stays until the end",
