@@ -195,9 +195,9 @@ _TABLE = (
         name="rotate",
         role=Role.ADMIN,
         result=(Field("files", Uint(16)),),
-        purpose="Attest anew, and replace the contents of secret files that may rotate with what "
-        "the KBS holds now. Containers whose files have changed get the signal that the manifest "
-        "names.",
+        purpose="Attest anew, and put new files with what the KBS holds now in the place of secret "
+        "files that may rotate. Containers whose files have changed get the signal that the "
+        "manifest names.",
     ),
     Method(
         name="open_debug",
