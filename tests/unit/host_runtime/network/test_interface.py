@@ -1,12 +1,23 @@
 """Which interface of a namespace a guest takes over, from what rtnetlink tells."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import pytest
 
 from ccinit.errors import ConfigError
-from host_runtime.network.interface import DefaultRoute, Link, PodInterface, choose_interface
+from host_runtime.network import interface
+from host_runtime.network.interface import (
+    DefaultRoute,
+    Link,
+    PodInterface,
+    choose_interface,
+    find_interface,
+    has_interface,
+)
 
 MAC = "02:00:00:00:00:01"
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -106,3 +117,73 @@ def test_nothing_to_take_over_is_refused(
     with pytest.raises(ConfigError) as caught:
         choose_interface(links, routes)
     assert caught.value.reason == reason
+
+
+def test_refusal_names_the_links_that_have_an_address() -> None:
+    with pytest.raises(ConfigError, match="eth2, eth3: no default route"):
+        choose_interface((link(1), link(2, "10.1.0.5/16"), link(3, "10.2.0.5/16")), [])
+
+
+class Message(dict[str, Any]):
+    """One of rtnetlink's, as pyroute2 gives it."""
+
+    def get_attr(self, name: str) -> Any:
+        return dict(self["attrs"]).get(name)
+
+
+class Netlink:
+    """A namespace of a loopback, and of `eth0` with a peer's, a link-local and a global address."""
+
+    scopes = (253, 0)  # RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
+
+    def get_addr(self, *, family: int) -> Iterator[Message]:
+        if family == V4:
+            flags = ("IFA_FLAGS", 0x80)  # IFA_F_PERMANENT
+            loopback = [flags, ("IFA_ADDRESS", "10.9.9.9")]
+            yield Message(index=1, scope=0, prefixlen=32, attrs=loopback)
+            of_link = [flags, ("IFA_ADDRESS", "169.254.0.9")]
+            yield Message(index=2, scope=self.scopes[0], prefixlen=16, attrs=of_link)
+            of_peer = [flags, ("IFA_ADDRESS", "10.1.0.1"), ("IFA_LOCAL", "10.1.0.5")]
+            yield Message(index=2, scope=self.scopes[1], prefixlen=32, attrs=of_peer)
+
+    def get_links(self) -> Iterator[Message]:
+        for index, name, flags, kind in ((1, "lo", 0x49, 772), (2, "eth0", 0x1043, 1)):
+            attrs = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", MAC), ("IFLA_MTU", 1500)]
+            yield Message(index=index, flags=flags, ifi_type=kind, attrs=attrs)
+
+    def get_routes(self, *, family: int) -> Iterator[Message]:
+        if family == V4:
+            unicast = {"dst_len": 0, "type": 1, "table": 254}
+            yield Message(**unicast, attrs=[("RTA_OIF", 2)])
+            by_gateway = [("RTA_OIF", 2), ("RTA_GATEWAY", "10.1.0.1")]
+            yield Message(**unicast, attrs=by_gateway)
+
+
+@pytest.fixture
+def namespace(monkeypatch: pytest.MonkeyPatch) -> Netlink:
+    made = Netlink()
+
+    @contextmanager
+    def open_netlink() -> Iterator[Netlink]:
+        yield made
+
+    monkeypatch.setattr(interface, "open_netlink", open_netlink)
+    return made
+
+
+@pytest.mark.usefixtures("namespace")
+def test_own_end_of_a_point_to_point_link_is_taken_not_the_peers() -> None:
+    assert find_interface() == PodInterface(
+        index=2,
+        name="eth0",
+        mac=MAC,
+        mtu=1500,
+        address=ip_interface("10.1.0.5/32"),
+        gateway=ip_address("10.1.0.1"),
+    )
+
+
+def test_address_of_a_loopback_or_of_a_link_alone_makes_no_interface(namespace: Netlink) -> None:
+    assert has_interface()
+    namespace.scopes = (253, 253)
+    assert not has_interface()

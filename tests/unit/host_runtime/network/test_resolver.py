@@ -15,10 +15,10 @@ def test_nameservers_are_offered_in_order_up_to_three() -> None:
 
 def test_address_that_is_the_namespaces_own_is_left_out() -> None:
     usable = "nameserver 10.96.0.10\nnameserver fd00::10\n"
-    for address in ("127.0.0.11", "127.0.0.53", "0.0.0.0"):
+    for address in ("127.0.0.11", "127.0.0.53", "0.0.0.0", "224.0.0.1"):
         found = parse_nameservers(f"nameserver {address}\n{usable}", 4)
         assert found == (ip_address("10.96.0.10"),)
-    for address in ("::1", "::", "fe80::1", "fe80::1%eth0"):
+    for address in ("::1", "::", "fe80::1", "fe80::1%eth0", "ff02::1"):
         found = parse_nameservers(f"nameserver {address}\n{usable}", 6)
         assert found == (ip_address("fd00::10"),)
 
@@ -30,6 +30,10 @@ def test_nameserver_of_the_other_version_takes_no_place() -> None:
     )
     assert [str(one) for one in parse_nameservers(text, 4)] == ["10.89.0.1", "10.89.0.2"]
     assert [str(one) for one in parse_nameservers(text, 6)] == ["fd09::1", "fd09::2"]
+
+
+def test_link_local_address_of_a_clouds_resolver_is_offered() -> None:
+    assert parse_nameservers("nameserver 169.254.169.253\n", 4) == (ip_address("169.254.169.253"),)
 
 
 def test_what_is_no_nameserver_has_no_effect() -> None:
