@@ -1,24 +1,22 @@
 """PULL's own part: several images at once, what they leave mounted, and what they leave behind."""
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import PhaseTime, Teardown
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
-from ccinit.agent.phases.images import Pulled, prepare_first, pull
+from ccinit.agent.phases.images import prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.encoding import wire
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
-from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.volume import (
     Luks2Volume,
     PersistentVolume,
@@ -26,22 +24,15 @@ from ccinit.formats.pod.volume import (
     ScratchVolume,
     Volume,
 )
-from ccinit.kernel.event_loop import Event, EventLoop, sleep
-from ccinit.pull.messages.fetch import AUTH_PIPE, PulledBlobs, PullRequest
-from ccinit.pull.reception import Begin
-from ccinit.pull.verdict import Decide
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.pull.messages.fetch import AUTH_PIPE
+from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.documents.guest import FULL_POD
-from tests.fakes.images.registry import make_image
-from tests.fakes.images.tars import Entry, make_tar
-from tests.unit.ccinit.pull.image_children import REQUEST, Children, Mounts
+from tests.unit.ccinit.agent.phases.pod_images import AUTH, KEYS, TARS, Pod, Reception
+from tests.unit.ccinit.pull.image_children import POLICY, Mounts
 
-TARS: Mapping[str, list[bytes]] = {
-    name: [make_tar(Entry(f"{name}-{number}", b"x")) for number in range(2)]
-    for name in ("web", "other")
-}
-ENDING_SECONDS = 0.05
 CLIENT_KEY = ResourceUri("ccinit", "demo", "file-client-key")
 RULE = RegistryRule(
     prefix="registry.example:5000",
@@ -52,12 +43,14 @@ RULE = RegistryRule(
     blocked=False,
     mirrors=(),
 )
+PLAIN = Location(
+    text="mirror.example", access=Access(ca_pem="", certificate_pem="", key=None, proxy="")
+)
 SHARED = """[[secret]]
 container = "main"
 uri = "kbs:///ccinit/demo/file-auth"
 file = "/run/secrets/auth.json"
 """
-AUTH = ResourceUri("ccinit", "shop", "file-auth")
 SCRATCH = ScratchVolume(name="scratch", size_bytes=1 << 30, profile=ScratchProfile.AEAD_RAM)
 OWN = PersistentVolume(name="data", size_bytes=1 << 30, key=AUTH)
 LUKS2 = Luks2Volume(name="data", size_bytes=1 << 30, key=AUTH, is_sealed=False)
@@ -69,116 +62,6 @@ def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
     monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
     monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
     return mounts
-
-
-class Reception:
-    """Notes what the registry's child is given."""
-
-    def __init__(self) -> None:
-        self.secrets: Mapping[str, Secret] = {}
-
-    def give(self, secrets: Mapping[str, Secret]) -> None:
-        self.secrets = secrets
-
-
-class Pod:
-    """A manifest with two images, whose children are played.
-
-    `other` waits until the children of `web` are being ended, which takes a while, and fails then
-    if `failure` is set.
-    """
-
-    def __init__(self, store: Path) -> None:
-        self.store = store
-        self.is_ending = Event()
-        self.failure: CcinitError | None = None
-        self.events: list[str] = []
-        self.teardown = Teardown()
-        self.phase_time = PhaseTime()
-        self.images = {name: make_image(tars) for name, tars in TARS.items()}
-        self.auth: Secret | None = None
-        self.started: list[tuple[str, ...]] = []
-        self.received: dict[str, Reception] = {}
-        self.requests: dict[str, PullRequest] = {}
-
-    def children(  # as ImageChildren
-        self,
-        _guest: object,
-        image: Image,
-        _directory: str,
-        reception: "Reception",
-        *_more: object,
-        **_limits: object,
-    ) -> "Played":
-        self.received[image.name] = reception
-        return Played(self, image.name)
-
-    def reception(  # as prepare_reception
-        self, _children: object, image: Image, credentials: Collection[str]
-    ) -> AbstractAsyncContextManager["Reception"]:
-        self.started.append((image.name, *credentials))
-        return nullcontext(Reception())
-
-    def world(self, *volumes: Volume) -> tuple[Any, Any, Attested]:
-        """Return as much of guest, configuration and grants as PULL looks at."""
-        images = [
-            Image(
-                name=name,
-                reference=f"r.example/a@{image.digest}",
-                policy=None,
-                auth=AUTH if self.auth is not None else None,
-                ca_pem="",
-            )
-            for name, image in self.images.items()
-        ]
-        guest: Any = SimpleNamespace(
-            children=None,
-            teardown=self.teardown,
-            event=self.events.append,
-            service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
-            phase_time=self.phase_time,
-        )
-        limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
-        configured: Any = SimpleNamespace(
-            config=SimpleNamespace(limits=limits),
-            manifest=SimpleNamespace(images=images, registries=(), secrets=(), volumes=volumes),
-            measurement=SimpleNamespace(note=lambda _event: None),
-        )
-        grants: dict[KbsUri, Grant] = {}
-        if self.auth is not None:
-            grants[AUTH] = Grant(secret=self.auth, create=False)
-        return guest, configured, Attested(grants=grants)
-
-    def pull(self, waiting: Any = None) -> Pulled:
-        unlocked = Unlocked(volumes={}, store=str(self.store))
-        return EventLoop().run(pull(*self.world(), unlocked, waiting))
-
-    def tear_down(self) -> tuple[tuple[str, CcinitError], ...]:
-        return EventLoop().run(self.teardown.run())
-
-
-class Played(Children):
-    def __init__(self, pod: Pod, name: str) -> None:
-        super().__init__(pod.store / f"image-{name}")
-        self.pod, self.name = pod, name
-        self.tars = TARS[name]
-        self.find(pod.images[name])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_details: object) -> None:
-        if self.name == "web":
-            self.pod.is_ending.set()
-            await sleep(ENDING_SECONDS)
-
-    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
-        self.pod.requests[self.name] = request
-        if self.name == "other":
-            await self.pod.is_ending.wait()
-            if self.pod.failure is not None:
-                raise self.pod.failure
-        return await super().fetch(request, decide, begin)
 
 
 @pytest.fixture
@@ -211,6 +94,52 @@ def test_images_are_mounted_until_the_guest_ends(pod: Pod, mounts: Mounts) -> No
     assert len(points) == 4
     assert pod.tear_down() == ()
     assert mounts.mounted == []
+
+
+@pytest.mark.usefixtures("mounts")
+def test_image_with_a_policy_is_judged_by_the_released_one_and_its_keys(pod: Pod) -> None:
+    pod.policy = ResourceUri("ccinit", "demo", "image-policy")
+    pod.pull()
+    assert {name: one.with_signatures for name, one in pod.requests.items()} == {
+        "web": True,
+        "other": False,
+    }
+    assert pod.judged == {"web": replace(POLICY, keys=KEYS)}
+
+
+@pytest.mark.usefixtures("mounts")
+def test_pull_is_measured_and_told_to_the_owner(pod: Pod) -> None:
+    pulled = pod.pull().images
+    assert set(pod.noted) == {
+        image_pulled(f"r.example/a@{pod.images[name].digest}", image.manifest)
+        for name, image in pulled.items()
+    }
+    assert len(pod.noted) == 2
+    assert pod.image_bytes == {name: image.file_bytes for name, image in pulled.items()}
+    assert {event.partition(",")[0] for event in pod.events} == {
+        f"image {name}: manifest {image.manifest}" for name, image in pulled.items()
+    }
+
+
+@pytest.mark.usefixtures("mounts")
+def test_images_in_memory_are_compressed_and_come_one_at_a_time(pod: Pod) -> None:
+    pod.pull()
+    assert (pod.forms, max(pod.at_once)) == ({LayerForm.INDEX}, 2)
+    pod.tear_down()
+    pod.in_memory, pod.forms, pod.at_once = True, set(), []
+    pod.store /= "again"
+    pod.store.mkdir()
+    pod.pull()
+    assert (pod.forms, max(pod.at_once)) == ({LayerForm.COMPRESSED}, 1)
+    assert pod.events[-1].startswith("images take ")
+
+
+@pytest.mark.usefixtures("mounts")
+def test_registry_child_is_told_the_rule_of_its_image(pod: Pod) -> None:
+    rule = replace(RULE, prefix="r.example", location=PLAIN)
+    pod.registries = (replace(rule, prefix="r.example/other"), rule)
+    pod.pull()
+    assert [one.registry for one in pod.requests.values()] == [rule, rule]
 
 
 def test_image_that_fails_while_another_ones_children_end_leaves_no_mount(
