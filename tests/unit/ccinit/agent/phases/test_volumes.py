@@ -1,4 +1,4 @@
-"""Keys of disks that were opened to find out which of them is the volume."""
+"""Which disk is which volume, and the keys of disks that were opened to find out."""
 
 import errno
 import os
@@ -17,12 +17,14 @@ from ccinit.errors import (
     KernelError,
     VerificationError,
 )
+from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from ccinit.formats.pod.volume import Luks2Volume, PersistentVolume
+from ccinit.formats.pod.volume import Luks2Volume, PersistentVolume, VerityVolume
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
 from ccinit.unlock.volume import VolumeRequest
+from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
@@ -33,9 +35,16 @@ if TYPE_CHECKING:
 
 OPENS = None
 FOREIGN = FormatError("luks2.magic", "no header")
+UNSEALED = VerificationError("luks2.seal", "another seal")
 DEAD = ChildError("child.ended", "luks2: signal 11")
 KEY = ResourceUri("ccinit", "shop", "volume-key-data")
 VOLUME = PersistentVolume(name="data", size_bytes=8192, key=KEY)
+LUKS2 = Luks2Volume(name="data", size_bytes=8192, key=KEY, is_sealed=False)
+MODEL = VerityVolume(
+    name="model",
+    size_bytes=8192,
+    verity=VerityParameters(root_hash=RootHash(bytes(32)), salt=Salt(bytes(32)), data_blocks=2),
+)
 
 
 class FakeChildren:
@@ -57,6 +66,7 @@ class FakeChildren:
     [
         pytest.param([OPENS], "", [64], id="one"),
         pytest.param([FOREIGN, OPENS, FOREIGN], "", [64], id="one among others"),
+        pytest.param([UNSEALED, OPENS], "", [64], id="one after somebody else's"),
         pytest.param([FOREIGN, FOREIGN], "luks2.magic", [], id="none"),
         pytest.param([OPENS, FOREIGN, OPENS], "volume.ambiguous", [0, 0], id="two"),
         pytest.param([OPENS, DEAD], "child.ended", [0], id="one, and a child that dies"),
@@ -99,10 +109,9 @@ def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
 ) -> None:
     monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
     disk = cast("BlockDevice", SimpleNamespace(name="vda", size_bytes=8192, holders=()))
-    volume = Luks2Volume(name="data", size_bytes=8192, key=KEY, is_sealed=False)
     guest: Any = SimpleNamespace(children=FakeChildren([OPENS]), teardown=Teardown())
     configured: Any = SimpleNamespace(
-        initdata=None, disks=(disk,), manifest=SimpleNamespace(name="shop", volumes=(volume,))
+        initdata=None, disks=(disk,), manifest=SimpleNamespace(name="shop", volumes=(LUKS2,))
     )
     grant = SimpleNamespace(secret=Secret(b"released"))
     attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
@@ -139,6 +148,71 @@ def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
     )
     EventLoop().run(opening)
     assert asked == [granted and not counted]
+
+
+def test_disk_that_has_a_role_is_no_candidate_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, list[str]]] = []
+
+    def select_verity(name: str, disks: "Sequence[BlockDevice]", _verity: object) -> "BlockDevice":
+        tried.append((name, [disk.name for disk in disks]))
+        return disks[0]
+
+    def select_volume(
+        _control: object, requests: "Sequence[VolumeRequest]", key: Secret
+    ) -> VolumeRequest:
+        assert key.reveal() == b"released"
+        tried.append((requests[0].name, [request.disk.name for request in requests]))
+        return requests[0]
+
+    monkeypatch.setattr(volumes, "select_verity_disk", select_verity)
+    monkeypatch.setattr(volumes, "select_volume_disk", select_volume)
+    names = ("initdata", "root", "tools", "vda", "vdb", "vdc")
+    disks = [
+        SimpleNamespace(name=name, size_bytes=8192, holders=("dm-0",) if name == "root" else ())
+        for name in names
+    ]
+    declared = (VOLUME, replace(VOLUME, name="more"), MODEL)
+    manifest = SimpleNamespace(name="shop", volumes=declared)
+    configured: Any = SimpleNamespace(initdata=disks[0], disks=tuple(disks), manifest=manifest)
+    grant = SimpleNamespace(secret=Secret(b"released"), create=False)
+    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
+    nothing, tools = cast("Any", None), cast("Any", disks[2])
+    finding = volumes.find_volumes(nothing, nothing, configured, attested, apart=tools)
+    found = EventLoop().run(finding)
+    assert tried == [
+        ("model", ["vda", "vdb", "vdc"]),
+        ("data", ["vdb", "vdc"]),
+        ("more", ["vdc"]),
+    ]
+    assert [(one.volume.name, one.disk.name) for one in found] == [
+        ("model", "vda"),
+        ("data", "vdb"),
+        ("more", "vdc"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["luks2", "verity"])
+def test_volume_made_elsewhere_is_opened_by_what_pins_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[object, ...]] = []
+    for name in ("activate_luks2", "activate_verity", "activate_volume"):
+        monkeypatch.setattr(volumes, name, lambda *given, name=name: opened.append((name, *given)))
+    key = Secret(bytes(64))
+    disk: Any = SimpleNamespace(name="vda")
+    found = (
+        FoundLuks2Volume(volume=LUKS2, disk=disk, key=key)
+        if kind == "luks2"
+        else FoundVolume(volume=MODEL, disk=disk)
+    )
+    nothing: Any = None
+    opening = volumes.open_volume(nothing, found, "shop", nothing, "/at", nothing, may_create=False)
+    EventLoop().run(opening)
+    if kind == "luks2":
+        assert opened == [("activate_luks2", None, "data", disk, key, "/at")]
+        assert len(key) == 0  # wiped
+    else:
+        assert opened == [("activate_verity", None, "model", disk, MODEL.verity, "/at")]
 
 
 def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
