@@ -120,9 +120,7 @@ class _Puller:
                     self._guest.event(f"image {image.name}: {error}")
                     raise
 
-        at_once = (
-            1 if self._unlocked.in_memory else AT_ONCE
-        )  # in memory, no more than one image's tars
+        at_once = 1 if self._unlocked.in_memory else AT_ONCE  # the tars of one are enough in memory
         async with TaskGroup() as group:
             for number in range(at_once):
                 group.start(pull_left(), f"pull {number}")

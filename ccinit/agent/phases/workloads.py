@@ -120,14 +120,14 @@ class Workloads:
 
 
 def _read_variable(secret: PodSecret, content: Secret) -> str:
-    """Return a secret as what a variable can hold.
+    """Return a secret in a form that an environment variable can hold.
 
     Raises:
         FormatError: `run.env`, it is no text.
     """
     try:
         return content.reveal().decode()
-    except UnicodeDecodeError:  # which holds the secret, so nothing may be raised from it
+    except UnicodeDecodeError:  # contains the secret, so do not chain it
         detail = f"{secret.env}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
     raise FormatError("run.env", detail)
 

@@ -190,9 +190,7 @@ class OwnerService:
         params = METHODS[name].params
         if not are_valid(params, tuple(getattr(call, field.name) for field in params)):
             raise ChildError("child.protocol", f"parameters that {name} does not have")
-        if (
-            caller.streams >= MAX_CALLS
-        ):  # the child counts a call for longer, until it has told its client of the end
+        if caller.streams >= MAX_CALLS:  # the child counts longer: it tells its client of the end
             raise ChildError("child.protocol", f"{name} beside {caller.streams} calls")
         try:
             caller.require(name, printable(getattr(call, "container", "")))
