@@ -1,1 +1,1 @@
-"""The guest's one way to the network: TLS 1.3 to a pinned root, and HTTP under caps."""
+"""The guest's only way to the network: TLS 1.3 to a pinned root, and HTTP under caps."""

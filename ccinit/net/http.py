@@ -1,9 +1,9 @@
 """HTTP/1.1 over TLS, under caps: the only client in the guest.
 
-RFC 9110 and 9112 as httpx speaks them, narrowed: https (but for `ccinit.net.metadata`), no redirect
-is followed, no proxy or other setting comes from the environment, no cookie is kept, no content
-coding is undone, and a reply is bounded in headers, body, silence and total time. A body that ends
-early is an error. What a status means is left to the callers in `ccinit.attest` and `ccinit.pull`.
+RFC 9110 and 9112 as httpx implements them, narrowed: only https (except for `ccinit.net.metadata`),
+no redirects, no proxy or other setting from the environment, no cookies, no content codings. A
+reply is bounded in headers, body, silence and total time, and a body that ends early is an error.
+The callers in `ccinit.attest` and `ccinit.pull` decide what a status means.
 """
 
 import email.utils
@@ -25,28 +25,32 @@ Headers = tuple[tuple[str, str], ...]
 KEPT_HEADERS: Final = frozenset(
     ("content-type", "link", "location", "retry-after", "set-cookie", "www-authenticate")
 )
-"""Those that somebody reads."""
+"""The headers that a caller reads."""
 
-_MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
+_MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply other than the download
 _LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
-_STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only 101 gets here, never asked for
+_STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only an unsolicited 101 gets here
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 4
-"""A registry, its token service, and the store that it redirects each layer to, take turns: with
-fewer connections each of them would shake hands again for every layer."""
+"""For a registry, its token service, and the store that it redirects layers to, in turns.
+
+With fewer connections, each of them would need a new handshake for every layer.
+"""
 _IDLE_SECONDS = 30.0
-"""NAT and load balancers forget a connection that is silent, some after a minute, and tell nobody:
-the next request on it would wait in vain."""
+"""NAT and load balancers silently drop idle connections, some after a minute.
+
+The next request on such a connection would wait in vain.
+"""
 _REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
 
 
 @frozen
 class HttpLimits:
-    """What one request may cost.
+    """Limits of one request.
 
     Attributes:
-        wait_seconds: the longest silence, connecting and each read or write.
+        wait_seconds: the longest silence: while connecting, and in each read or write.
         total_seconds: the whole request, from the first packet to the last.
         max_header_bytes: names and values together; `exchange` has a cap of its own, 100 KiB.
         max_body_bytes: of the reply.
@@ -87,9 +91,10 @@ class HttpReply:
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long the server wants to be left alone, if it says so; the caller has a limit.
+        """Return how long the server asks to wait, if it does; the caller has to cap it.
 
-        Seconds or a date (RFC 9110 section 10.2.3), which counts from the reply's own.
+        The header has seconds or a date (RFC 9110 section 10.2.3), which counts from the reply's
+        date.
         """
         text = self.header("retry-after") or ""
         if text.isascii() and text.isdigit():
@@ -109,7 +114,7 @@ class HttpClient:
         Args:
             context: see `pinned_context`.
             dial: how to reach a host and port.
-            plain_host: the one host that is spoken to without TLS; see `ccinit.net.metadata`.
+            plain_host: the one host to speak to without TLS; see `ccinit.net.metadata`.
         """
         self._deadline = Deadline()
         self._plain_host = plain_host
@@ -161,13 +166,13 @@ class HttpClient:
         limits: HttpLimits,
         offset: int = 0,
     ) -> HttpReply:
-        """Download into `sink`, from byte `offset` on; only a successful body goes there.
+        """Download into `sink`, from byte `offset` on; only the body of a success goes there.
 
-        A reply with another status than 200 (or 206, if an offset is asked for) is returned with
+        A reply with a status other than 200 (or 206, if an offset is asked for) is returned with
         its body, at most 64 KiB. `limits.max_body_bytes` counts the bytes of this reply.
 
         Raises:
-            PeerError: `net.range`, the service answers with another part; other `net.…`.
+            PeerError: `net.range`, the service sends a different part; other `net.…`.
             LimitExceededError: `net.headers` or `net.body`.
         """
         if offset:
@@ -191,7 +196,7 @@ class HttpClient:
         self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
         parsed = _parse_url(url, self._plain_host)
         target = name_target(_host_of(parsed), parsed.port or 443)
-        # httpx would make it, too, but with a look at the name behind `xn--`: see `_host_of`.
+        # httpx would set it, too, but would decode an `xn--` name for that: see `_host_of`.
         headers = (("Host", parsed.netloc.decode("ascii")), *headers)
         try:
             with self._client.stream(method, parsed, headers=headers, content=body) as response:
@@ -201,7 +206,7 @@ class HttpClient:
             raise self._protocol_error(target) from error
 
     def _protocol_error(self, target: str) -> PeerError:
-        """Say how a reply broke off: unanswered, in its middle, or against the protocol."""
+        """Return how a reply failed: none came, it was cut off, or it breaks the protocol."""
         if self._deadline.ended and not self._deadline.received_bytes:
             return PeerError("net.closed", f"{target}: closed without an answer")
         if self._deadline.ended:
@@ -210,14 +215,14 @@ class HttpClient:
 
 
 class _NoCookies(http.cookiejar.CookieJar):
-    """Reads no cookie: the library's reader stumbles over dates, and imports modules to say so."""
+    """Reads no cookies: the library's reader fails on some dates, and imports modules to say so."""
 
     def extract_cookies(self, response: object, request: object) -> None:
         """Keep nothing of what a service sets."""
 
 
 class _PinnedTransport(httpx.BaseTransport):
-    """httpx's own transport reads the environment's certificates; this one takes a context."""
+    """Takes a TLS context; httpx's own transport reads certificates that the environment names."""
 
     def __init__(self, context: ssl.SSLContext, backend: DeadlineBackend) -> None:
         self._pool = httpcore.ConnectionPool(
@@ -268,7 +273,7 @@ class _BodyStream(httpx.SyncByteStream):
 def parse_http_date(text: str | None) -> int | None:
     """Return an IMF-fixdate (RFC 9110 section 5.6.7) in seconds since 1970, or None.
 
-    A leap second has the number of the second behind it, as POSIX counts (XBD, section 4.19).
+    A leap second counts as the second after it, as in POSIX (XBD, section 4.19).
     """
     if text is None or len(text) != 29 or not text.isascii() or not text.endswith(" GMT"):
         return None
@@ -281,9 +286,9 @@ def parse_http_date(text: str | None) -> int | None:
     try:
         seconds = email.utils.mktime_tz(fields)
         written = email.utils.formatdate(seconds, usegmt=True)
-    except (ValueError, OverflowError):  # hours are not counted: the year may become 10000
+    except (ValueError, OverflowError):  # an hour that is out of range can carry into year 10000
         return None
-    # Only the one spelling: it must be what we would write for that second.
+    # Accept only the canonical spelling: what we would write for that second.
     return seconds if written == text else None
 
 
@@ -305,10 +310,10 @@ def _parse_url(url: str, plain_host: str) -> httpx.URL:
 
 
 def _host_of(url: httpx.URL) -> str:
-    """Return the host as it is looked up.
+    """Return the host in the form in which it is resolved.
 
-    `url.host` would undo IDNA, which not every name survives, with a codec that Python loads when
-    it is first used: a child cannot any more.
+    `url.host` would decode IDNA, which fails for some names, with a codec that Python loads on
+    first use, when a child can no longer read files.
     """
     return url.raw_host.decode("ascii")
 
@@ -321,8 +326,8 @@ def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
         raise LimitExceededError("net.headers", f"more than {limits.max_header_bytes} bytes")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise PeerError("net.encoding", "the reply has a content coding that was not asked for")
-    # Without either, the end of the connection would be the end of the body. With both, whoever is
-    # on the way may have read another end (RFC 9112 section 6.3).
+    # With neither, the body would end with the connection. With both, an intermediary may have seen
+    # a different end (RFC 9112 section 6.3).
     framings = ("content-length" in response.headers) + ("transfer-encoding" in response.headers)
     if framings > 1 or (not framings and response.status_code not in (204, 304)):
         raise PeerError("net.unframed", "the reply does not say in one way where it ends")
@@ -350,22 +355,22 @@ def _read_body(response: httpx.Response, sink: Callable[[bytes], None], max_byte
 
 
 def _is_long(response: httpx.Response) -> bool:
-    """Say whether a body of known length is worth a connection."""
+    """Whether a body of known length is so long that losing the connection is worth it."""
     if "transfer-encoding" in response.headers:
         return False
     return int(response.headers["content-length"]) >= _LONG_BODY_BYTES
 
 
 def _read_long_body(response: httpx.Response, sink: Callable[[bytes], None]) -> None:
-    """Read a body from its connection, past the library, which copies each byte three times more.
+    """Read a body directly from its connection: the library would copy each byte three more times.
 
-    It has read the head, whose length is within the cap (`_check_head`), and with it the beginning
-    of the body, which is its first piece. The rest it will never see, so the connection is closed
-    with the reply, and a handshake is the price.
+    The library has read the head, whose length is within the cap (`_check_head`), and with it the
+    beginning of the body, which is its first piece. It never sees the rest, so the connection is
+    closed with the reply, at the price of another handshake.
     """
     connection: httpcore.NetworkStream = response.extensions["network_stream"]
     left = int(response.headers["content-length"])
-    pieces = response.iter_raw()  # to be kept: with it the connection would be closed
+    pieces = response.iter_raw()  # keep it: dropping it closes the connection
     data = next(pieces)
     while True:
         left -= len(data)

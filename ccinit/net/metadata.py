@@ -1,7 +1,7 @@
 """A client for a cloud's metadata service: plain HTTP, to one host and no other.
 
-The service is part of the host that the guest distrusts, so TLS would prove nothing. Whoever asks
-it believes what it says only as far as somebody else has signed it.
+The service is part of the host that the guest distrusts, so TLS would prove nothing. Callers trust
+only what a third party has signed.
 """
 
 import ssl
@@ -11,11 +11,11 @@ from ccinit.net.stream import Dial, dial_tcp
 
 
 def metadata_client(host: str, *, dial: Dial = dial_tcp) -> HttpClient:
-    """Return a client that speaks plain HTTP with `host`, and with others not at all.
+    """Return a client that speaks plain HTTP to `host`, and does not speak to others.
 
     Args:
-        host: as it stands in URLs, an address as a rule.
+        host: as written in URLs, usually an address.
         dial: how to reach a host and port.
     """
-    # It has no roots: a connection to anyone else would fail at the first certificate.
+    # It has no roots: a connection to any other host fails at the first certificate.
     return HttpClient(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), dial=dial, plain_host=host)

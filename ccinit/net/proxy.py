@@ -1,7 +1,7 @@
 """Connections through an HTTP proxy: CONNECT (RFC 9110 section 9.3.6), and nothing else.
 
-The proxy carries bytes of a TLS connection that ends elsewhere; it learns a host's name and port.
-It is reached in clear, needs no password, and resolves the name.
+The proxy carries a TLS connection that ends elsewhere, and learns the host's name and port. It is
+reached without TLS, needs no password, and resolves the name.
 """
 
 import socket
@@ -40,7 +40,7 @@ def dial_through(proxy: str, dial: Dial = dial_tcp) -> Dial:
 
 
 def _read_head(connection: socket.socket, end: float) -> bytes:
-    """Read to the end of the reply's head, and no byte of what follows."""
+    """Read to the end of the reply's head, and not a byte further."""
     head = bytearray()
     while not head.endswith(_END):
         left = end - boottime()
@@ -55,7 +55,7 @@ def _read_head(connection: socket.socket, end: float) -> bytes:
 
 
 def _check_status(head: bytes, proxy: str, target: str) -> None:
-    """Raises: PeerError: `net.unreachable`, the proxy has not reached the target; `net.proxy`."""
+    """Raises: PeerError: `net.unreachable`, the proxy did not reach the target; `net.proxy`."""
     version, _blank, rest = head.partition(b" ")
     is_http, status = version.startswith(b"HTTP/1."), rest[:3].decode("ascii", "replace")
     if is_http and status.startswith("2"):

@@ -1,12 +1,12 @@
-"""Byte streams for the HTTP client: sockets that obey one deadline for everything they do.
+"""Byte streams for the HTTP client: sockets with one deadline for all their operations.
 
-A timeout for each read does not end a peer that sends one byte in each of them, so every operation
-gets what is left of a total. httpcore asks its network backend for a connection and then calls it
-with timeouts of its own, which are ignored here in favour of the deadline's. Failures become
-`PeerError` at once; HTTP is left to `ccinit.net.http`.
+A timeout per read does not stop a peer that sends one byte each time, so every operation gets what
+is left of a total. httpcore asks its network backend for a connection and then passes timeouts of
+its own, which are ignored here in favour of the deadline. Failures become `PeerError` at once; HTTP
+is left to `ccinit.net.http`.
 """
 
-# ruff: noqa: ARG002 - httpcore's interfaces have parameters that the deadline replaces
+# ruff: noqa: ARG002 - the deadline replaces parameters of httpcore's interfaces
 
 import select
 import socket
@@ -21,7 +21,7 @@ from ccinit.net.tls import is_cut_off, tls_error
 
 Dial = Callable[[str, int, float], socket.socket]
 
-_WRITE_BYTES = 16 * 1024  # one TLS record: the longest that a write can go without a look
+_WRITE_BYTES = 16 * 1024  # one TLS record: how much a write sends before the deadline is checked
 
 
 class Deadline:
@@ -29,7 +29,7 @@ class Deadline:
 
     Attributes:
         received_bytes: of the reply so far.
-        ended: the peer has closed its side.
+        ended: whether the peer has closed its side.
     """
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of the total is left."""
+        """Whether the total time is used up."""
         return boottime() >= self._end
 
     def left(self, target: str) -> float:
-        """Seconds that the next operation may take.
+        """Return the seconds that the next operation may take.
 
         Raises:
-            PeerError: `net.deadline`, none are left.
+            PeerError: `net.deadline`, there are none left.
         """
         seconds = self._end - boottime()
         if seconds <= 0:
@@ -63,19 +63,19 @@ class Deadline:
 
 
 def name_target(host: str, port: int) -> str:
-    """Return `host:port`, an IPv6 address in brackets: what errors tell, and proxies are told."""
+    """Return `host:port`, an IPv6 address in brackets, for errors and for proxies."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
     """Connect by TCP to the first of the host's addresses that answers.
 
-    Each address gets its share of the time that is left: whoever answers for the name can neither
-    stretch the time by many addresses nor use it up by one that is silent.
+    Each address gets a share of the time left: whoever answers for the name can neither extend the
+    time by many addresses nor use it up by a silent one.
 
     Raises:
-        OSError: what the first address said, or that there is none. Those of a family that the
-            guest has no route for come last, and would only say that.
+        OSError: the first address's failure, or that there is no address. Addresses of a family
+            that the guest has no route for are tried last, as they could only fail with that.
     """
     end = boottime() + timeout_seconds
     addresses = _resolve(host, port)
@@ -94,7 +94,7 @@ def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # a label that is empty or too long
+    except UnicodeError as error:  # an empty or overlong label
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
     return [(family, address) for family, _type, _protocol, _name, address in found]
 
@@ -107,9 +107,9 @@ def _connect(
     try:
         connection.settimeout(timeout_seconds)
         connection.connect(target)
-        # A handshake's end, a request's head and its body are small writes one after the other;
-        # Nagle's algorithm holds each back until the peer has confirmed the last, which it puts off
-        # for 40 ms.
+        # The end of a handshake, a request's head and its body are small consecutive writes;
+        # Nagle's algorithm would hold each back until the peer acknowledges the one before, which
+        # it delays by 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         connection.close()
@@ -133,7 +133,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Reach `host`; the other parameters are httpcore's and have no effect."""
+        """Connect to `host`; the other parameters are httpcore's and have no effect."""
         target = name_target(host, port)
         try:
             connection = self._dial(host, port, self._deadline.left(target))
@@ -142,7 +142,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         return _SocketStream(connection, self._deadline, target)
 
     def sleep(self, seconds: float) -> None:
-        """Refuse: httpcore sleeps only between attempts of its own, which are off."""
+        """Refuse: httpcore sleeps only between its own retries, which are disabled."""
         raise RuntimeError("the client never waits between attempts")
 
 
@@ -160,7 +160,7 @@ class _SocketStream(httpcore.NetworkStream):
         return data
 
     def _wait_for_data(self, max_bytes: int) -> bytes:
-        """Wait for some, then take what else is there: TLS gives one record of 16 KiB at a time."""
+        """Wait for data, then take what else is there: TLS returns one 16 KiB record at a time."""
         failure, self._failure = self._failure, None
         try:
             if failure is not None:
@@ -177,7 +177,7 @@ class _SocketStream(httpcore.NetworkStream):
             except (BlockingIOError, ssl.SSLWantReadError):
                 break
             except OSError as error:
-                self._failure = error  # after what came before it
+                self._failure = error  # raised after the data before it
                 break
             parts.append(data)
             size += len(data)
@@ -204,7 +204,7 @@ class _SocketStream(httpcore.NetworkStream):
         try:
             self._socket.settimeout(self._deadline.left(self._target))
             secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
-        except PeerError:  # no time is left; httpcore closes only what this returns
+        except PeerError:  # no time left; httpcore closes only what this returns
             self.close()
             raise
         except (OSError, ValueError) as error:
@@ -225,12 +225,12 @@ class _SocketStream(httpcore.NetworkStream):
 def _peer_error(
     error: OSError, target: str, deadline: Deadline, *, connecting: bool = False
 ) -> PeerError:
-    """Say what a failed socket call means; never with the peer's text."""
+    """Return what a failed socket call means; never includes the peer's text."""
     if isinstance(error, TimeoutError) and deadline.is_over:
         return PeerError("net.deadline", f"{target}: the total time is over")
     if isinstance(error, TimeoutError):
         return PeerError("net.timeout", f"{target}: no answer in time")
-    # A reset, or an end without TLS's own close: both mean that the rest was cut off.
+    # A reset, or an end without close_notify: both mean that the reply was cut off.
     if deadline.received_bytes and (isinstance(error, ConnectionError) or is_cut_off(error)):
         return PeerError("net.truncated", f"{target}: ended within a reply")
     if isinstance(error, ssl.SSLError):

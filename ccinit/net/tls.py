@@ -1,9 +1,9 @@
-"""TLS towards a service whose root certificates are given, not found.
+"""TLS client contexts that trust only the roots they are given.
 
-TLS 1.3 only (RFC 8446), server names checked as in RFC 6125 without common names, keys and hashes
-of at least 112 bits. There is no list of public roots in the image and none is read. Until the
-clock is set no date can be checked: `check_time=False` leaves the dates, and only the dates, out.
-Sockets and HTTP are left to `ccinit.net.stream` and `ccinit.net.http`.
+TLS 1.3 only (RFC 8446); server names checked as in RFC 6125, without common names; keys and hashes
+of at least 112 bits. The image has no list of public roots, and none is read. Until the clock is
+set, dates cannot be checked: `check_time=False` skips the dates and nothing else. Sockets and HTTP
+are left to `ccinit.net.stream` and `ccinit.net.http`.
 """
 
 import os
@@ -14,7 +14,7 @@ from ccinit.kernel.memory_file import open_memory_file
 
 _MAX_ROOTS_PEM_BYTES = 256 * 1024
 
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, for which the ssl module has no name
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _CERTIFICATE_REASONS = {
@@ -48,7 +48,7 @@ def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
 
 
 def client_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
-    """Return the same where the given certificates need not be authorities."""
+    """Return such a context that also accepts given certificates which are no authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     narrow(context)
     context.hostname_checks_common_name = False
@@ -59,11 +59,12 @@ def client_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
 
 
 def narrow(context: ssl.SSLContext) -> None:
-    """Leave of TLS what the guest speaks, as client and as server."""
+    """Restrict a context to the TLS that the guest speaks, as client and as server."""
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Level 2: RSA of 2048 bits, no SHA-1; for the certificates too. TLS 1.3 keeps its own suites.
+    # Level 2: RSA of at least 2048 bits and no SHA-1, for certificates, too. TLS 1.3 keeps its own
+    # suites.
     context.set_ciphers("DEFAULT:@SECLEVEL=2")
-    # Python turns this on: then an end without close_notify would look like the end of a body.
+    # Python sets this; it would make an end without close_notify look like the end of a body.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.options |= ssl.OP_NO_TICKET
 
@@ -83,17 +84,17 @@ def load_roots(context: ssl.SSLContext, roots_pem: str) -> None:
 
 
 def present_certificate(context: ssl.SSLContext, pem: bytes, reason: str) -> None:
-    """Let a client or server show a certificate.
+    """Give a client or server its certificate.
 
     Args:
         context: of either.
-        pem: the certificate, what leads to its root, and its key. The ssl module takes them by a
-            path only; the file is in memory, and overwritten before it goes.
+        pem: the certificate, the chain to its root, and its key. The ssl module takes them only by
+            path; the file is in memory, and overwritten before it is closed.
         reason: of a refusal.
 
     Raises:
         ConfigError: with `reason`, not a certificate with its key.
-        KernelError: no descriptor to be had.
+        KernelError: no free descriptor.
     """
 
     def refuse_password() -> str:
@@ -102,7 +103,7 @@ def present_certificate(context: ssl.SSLContext, pem: bytes, reason: str) -> Non
     descriptor = open_memory_file("identity", pem)
     try:
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=refuse_password)
-    except (OSError, ValueError) as error:  # ssl.SSLError is one of the first
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(reason, "not a certificate with its key") from error
     finally:
         os.pwrite(descriptor, bytes(len(pem)), 0)
@@ -112,7 +113,7 @@ def present_certificate(context: ssl.SSLContext, pem: bytes, reason: str) -> Non
 def tls_error(error: ssl.SSLError, target: str) -> PeerError:
     """Return what a failed handshake or record means, by OpenSSL's reason and no other text.
 
-    `net.identity_expired` is the peer's word about the certificate that it was shown.
+    `net.identity_expired` is the peer's claim about the certificate that it was shown.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = _CERTIFICATE_REASONS.get(error.verify_code, "net.certificate")
@@ -125,9 +126,8 @@ def tls_error(error: ssl.SSLError, target: str) -> PeerError:
 
 
 def is_cut_off(error: OSError) -> bool:
-    """Whether the peer's bytes have ended without TLS's own end.
+    """Whether the peer's bytes ended without close_notify.
 
-    Python 3.11.2, by which others than the guest may run this, has no class for what OpenSSL 3 says
-    then.
+    Python 3.11.2, which may run this outside the guest, has no class for OpenSSL 3's error.
     """
     return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", None) == _CUT_OFF

@@ -1,11 +1,12 @@
-"""Whether a TLS identity is one that a pod can show to its owner: by a handshake with itself.
+"""Checks, by a handshake with itself, that a pod can show a TLS identity to its owner.
 
-The server is the one of the owner plane. Its client, which nobody hears, knows what such a client
-has to know: the name, and certificates that the chain must lead to. So what is refused here would
-be refused out there, by the same library, and no certificate is parsed by code of ours. The root of
-the owner's clients need not be known to the guest: a chain may end at a certificate that it brings
-along itself, of an authority or not (X509_V_FLAG_PARTIAL_CHAIN). One that it does not bring along
-has to be a root, for whoever trusts only what is above it would not find the way.
+The server is that of the owner plane. A client in the same process knows what the owner's clients
+have to know: the name, and the certificates that the chain must lead to. So an identity that is
+refused here would be refused by those, too, by the same library, and no code of ours parses a
+certificate. The guest need not know the root of the owner's clients: a chain may end at a
+certificate that it includes itself, an authority or not (X509_V_FLAG_PARTIAL_CHAIN). If the chain
+does not include the certificate that it ends at, that has to be a root: a client that trusts only
+something above it could not complete the chain.
 """
 
 import calendar
@@ -39,7 +40,7 @@ _REASONS: Final = {
 def verify_identity(
     identity: Secret, expected: ExpectedIdentity, *, check_time: bool
 ) -> VerifiedIdentity:
-    """Return what is to be known of an identity that is the expected one.
+    """Return the facts about an identity, once it is verified to be the expected one.
 
     Args:
         identity: the data of the resource.
@@ -70,7 +71,7 @@ def verify_identity(
 def parse_asn1_time(text: object) -> int:
     """Return seconds since 1970 of a time as OpenSSL prints it: `Nov 26 12:51:36 2026 GMT`.
 
-    Not `ssl.cert_time_to_seconds`: it imports when it is called, and a child cannot then.
+    `ssl.cert_time_to_seconds` imports a module when called, which a child can no longer do.
 
     Raises:
         FormatError: `tls_identity.form`.
@@ -80,7 +81,7 @@ def parse_asn1_time(text: object) -> int:
         hour, minute, second = map(int, clock.split(":"))
         date = (int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second)
         return calendar.timegm(date)
-    except ValueError as error:  # the year 0 is one, too
+    except ValueError as error:  # for the year 0, too
         raise FormatError("tls_identity.form", "a date that is none") from error
 
 
@@ -101,9 +102,9 @@ def _trust(context: ssl.SSLContext, top_der: bytes) -> None:
 
 
 def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) -> dict[str, object]:
-    """Return what OpenSSL says of the server's certificate, once the client takes it.
+    """Return OpenSSL's description of the server's certificate, once the client has accepted it.
 
-    In TLS 1.3 that is when it has the server's one flight; what it would send then is dropped.
+    In TLS 1.3 that is after the server's one flight; what the client would then send is dropped.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname=pod)
@@ -113,7 +114,7 @@ def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) ->
         server.feed(outgoing.read())
     try:
         server.shake_hands()
-    except PeerError as error:  # it was offered all that our clients speak
+    except PeerError as error:  # the client has offered all that the owner's clients speak
         raise VerificationError("tls_identity.key", f"of no use to TLS: {error.detail}") from error
     incoming.write(server.take())
     try:

@@ -1,9 +1,10 @@
-"""TLS as the server, with certificates on both sides, over bytes instead of a socket.
+"""The server side of TLS with certificates on both sides, over bytes instead of a socket.
 
-TLS 1.3 only (RFC 8446), a client certificate under the given roots required, its dates checked
-against the clock that the KBS has set. No tickets: every connection is authenticated anew. The key
-exchange is the newest that both sides have: with OpenSSL 3.5 X25519MLKEM768 (IANA group 0x11EC),
-which is preferred over everything else. Sockets and deadlines are left to the caller.
+TLS 1.3 only (RFC 8446). A client certificate under the given roots is required, and its dates are
+checked against the clock that the KBS has set. There are no tickets: every connection is
+authenticated anew. The key exchange is the newest that both sides have: with OpenSSL 3.5,
+X25519MLKEM768 (IANA group 0x11EC) is preferred over everything else. Sockets and deadlines are left
+to the caller.
 """
 
 import ssl
@@ -19,7 +20,7 @@ _RECORD_BYTES: Final = 16 * 1024
 
 
 def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
-    """Return a context that shows `identity` and takes clients under the given roots.
+    """Return a context that shows `identity` and accepts clients under the given roots.
 
     Args:
         identity: PEM, private key and chain.
@@ -27,7 +28,7 @@ def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
 
     Raises:
         ConfigError: `net.roots`, `net.identity`: not PEM, or key and certificate do not match.
-        KernelError: no descriptor to be had.
+        KernelError: no free descriptor.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     narrow(context)
@@ -47,7 +48,7 @@ class ServerConnection:
         self._hello = b""
 
     def feed(self, data: bytes) -> None:
-        """Take ciphertext from the client; none at all is its end of file."""
+        """Take ciphertext from the client; empty bytes are its end of file."""
         if data:
             self._incoming.write(data)
         else:
@@ -58,7 +59,7 @@ class ServerConnection:
         return self._outgoing.read()
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake; return whether it is done.
+        """Continue the handshake; return whether it is done.
 
         Raises:
             PeerError: `net.certificate…`, `net.closed`, `net.tls`; `take` has the alert.
@@ -77,10 +78,10 @@ class ServerConnection:
         return done
 
     def read(self) -> bytes | None:
-        """Return plaintext, or None if there is none yet; none at all is the client's end.
+        """Return plaintext, or None if there is none yet; empty bytes are the client's end.
 
         Raises:
-            PeerError: `net.closed`, cut off without TLS's own end; `net.tls`.
+            PeerError: `net.closed`, ended without close_notify; `net.tls`.
         """
         try:
             return self._tls.read(_RECORD_BYTES)
@@ -92,24 +93,24 @@ class ServerConnection:
             raise tls_error(error, _PEER) from error
 
     def write(self, data: bytes) -> None:
-        """Encrypt `data`; `take` has it."""
+        """Encrypt `data`; `take` returns the ciphertext."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._tls.write(rest) :]
 
     def close(self) -> None:
-        """Say TLS's own end; `take` has it."""
+        """Send close_notify; `take` returns it."""
         try:
             self._tls.unwrap()
         except (ssl.SSLError, OSError):
-            return  # it waits for the client's, which nobody needs
+            return  # OpenSSL wants the client's close_notify, which is not needed
 
     @property
     def group(self) -> int:
         """IANA number of the negotiated key exchange.
 
         Raises:
-            FormatError: `tls.hello`, our own library said something else than TLS 1.3.
+            FormatError: `tls.hello`, our own library did not send a TLS 1.3 hello.
         """
         return selected_group(self._hello)
 
