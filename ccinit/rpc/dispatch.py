@@ -1,8 +1,8 @@
 """One request in, one reply of fixed size out.
 
-The order of the checks is the order of what they cost and of what they tell: unknown method or
-wrong parameters (`BADREQ`) before the phase (`NOT_NOW`) before the service runs. Nothing of a
-refused request is kept or echoed except its msgid.
+Checks are ordered by what they cost and what they reveal: first method and parameters (`BADREQ`),
+then the phase (`NOT_NOW`), then the service runs. Nothing of a refused request is kept or echoed
+except its msgid.
 """
 
 import socket
@@ -19,7 +19,7 @@ from ccinit.values import frozen
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
-    """The service does not carry out a call; `error` is all that the host learns."""
+    """The service refuses a call; `error` is all that the host learns."""
 
     def __init__(self, error: RpcError) -> None:
         super().__init__(error.name)
@@ -35,21 +35,21 @@ class HostService(Protocol):
         ...
 
     async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Carry out `method`; its result must be of the method's schema.
+        """Carry out `method`; the result must match the method's schema.
 
         Raises:
-            Refusal: it is not carried out, and nothing has changed.
+            Refusal: the call is refused, and nothing has changed.
         """
         ...
 
     def take_over(self, connection: socket.socket) -> None:
-        """Take a connection whose last call hands it over, for good."""
+        """Take ownership of a connection that its last call has handed over."""
         ...
 
 
 @frozen(kw_only=False)
 class Answer:
-    """Bytes of a reply, and whether the connection is handed over behind them."""
+    """The bytes of a reply, and whether the connection is handed over after them."""
 
     data: bytes
     hands_over: bool = False

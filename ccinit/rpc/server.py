@@ -1,8 +1,8 @@
-"""Bytes between the vsock and the dispatcher, under the host plane's limits.
+"""Moves bytes between vsock and dispatcher, under the host plane's limits.
 
-The peer is hostile. It gets four connections, ten seconds to finish a request that it has begun and
-ten to take a reply that it has asked for; whoever breaks the framing loses the connection without a
-word. Peers other than the host (CID 2), workloads of this guest included, are closed unread.
+The peer is hostile. It gets four connections, ten seconds to finish a request that it has begun,
+and ten to take a reply; if it breaks the framing, the connection is closed without a word. Peers
+other than the host (CID 2), workloads of this guest included, are closed unread.
 """
 
 import socket
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 4096
 
 @frozen
 class RpcLimits:
-    """What one peer may cost."""
+    """Limits of one peer."""
 
     connections: int = 4
     request_seconds: float = 10.0
@@ -73,14 +73,14 @@ async def _serve_connection(
             async with deadline(limits.reply_seconds, "rpc.reply"):
                 await _send(connection, reply.data)
             if reply.hands_over:
-                if not reader.unfinished:  # bytes before our reply were meant for nobody
+                if not reader.unfinished:  # bytes sent before our reply belong to no stream
                     service.take_over(connection.dup())
                 return
-            begun = boottime()  # of what follows it
+            begun = boottime()  # for a request whose beginning came along
 
 
 async def _receive(connection: socket.socket, reader: RequestReader, end: float) -> bytes:
-    """Wait for bytes: until `end` for those of a request that has begun."""
+    """Wait for bytes; once a request has begun, only until `end`."""
     if not reader.unfinished:
         await readable(connection.fileno())
         return connection.recv(_CHUNK_BYTES)
