@@ -1,16 +1,16 @@
 """The guest's log: one object that never blocks, never fails and never says more than it may.
 
-Scope: what may enter the sealed stream in which state (DESIGN section 5, "Any failure"), cutting
-and capping of entries (R93), room for the guest's own last words when workloads fill the ring
-(R91), and batches, which hide from the host how much is written when. Left to others: ciphers
-(`ccinit.seal.stream`), the evidence (its bytes are given), reading pipes and /dev/kmsg, and the
-time for the next batch or signature (PID 1's loop).
+Scope: what may enter the sealed stream in which state (DESIGN section 5, "Any failure"); cutting
+and capping of entries (R93); room for the guest's final entries when workloads fill the ring (R91);
+and batches, which hide from the host how much is written when. Left to others: ciphers
+(`ccinit.seal.stream`), the evidence (its bytes are given), reading pipes and /dev/kmsg, and when
+the next batch or signature is due (PID 1's loop).
 
-    DISCARDING   no owner key yet: everything is counted and thrown away
+    DISCARDING   no owner key yet: everything is counted and discarded
     UNBOUND      the key is known, the evidence is not: public codes wait
     PUBLIC       before attestation the key may be the host's: public codes only
     PRIVATE      the owner's shared key is mixed in: everything
-    ENDED        closed: everything is thrown away
+    ENDED        closed: everything is discarded
 
 Payloads are bytes and stay bytes: nothing here decodes, trims or interprets them.
 """
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MAX_REPORT_BYTES: Final = 60 << 10
 _MAX_WAITING_CODES: Final = 64
 
-# what streams leave to the guest's events, and events to the end (report, END, signatures)
+# room that containers' output leaves for events, and events for the end (report, END, signatures)
 _CLOSING_RESERVE: Final = SizeClass.LARGE.wire_bytes + 16 * SizeClass.SMALL.wire_bytes
 _EVENT_RESERVE: Final = 128 << 10
 _ENDING_BYTES: Final = 2 * SizeClass.SMALL.wire_bytes  # END and its signature
@@ -54,8 +54,10 @@ _BULK_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNT
 _ENTRY_KINDS: Final = _BULK_KINDS | {Kind.EVENT}
 
 OWN_SOURCE: Final = "ccinit"
-"""Of events that the guest itself is the cause of. Others bring about theirs as often as they like,
-so those have no part in the room that is kept for its own."""
+"""Source of events that the guest itself causes.
+
+Events that others can cause as often as they like get no part of the room reserved for these.
+"""
 
 
 class LogState(IntEnum):
@@ -73,8 +75,8 @@ class SealedLog:
 
     Attributes:
         ring: sealed bytes for RPC `collect`.
-        recent: clear entries for the owner plane.
-        dropped: entries thrown away so far.
+        recent: entries in clear for the owner plane.
+        dropped: entries discarded so far.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class SealedLog:
         self._waiting: list[tuple[int, bytes]] = []
 
     def arrange(self, *, capacity: int, batch_bytes: int = 0) -> None:
-        """Take the owner's sizes, before the stream begins.
+        """Set the owner's sizes, before the stream begins.
 
         Args:
             capacity: bytes of the ring.
@@ -112,14 +114,14 @@ class SealedLog:
         self._batch_bytes = batch_bytes
 
     def open(self, owner_key: bytes, boot_id: BootId) -> bytes:
-        """Begin the stream; return the Ed25519 public key that evidence has to report.
+        """Begin the stream; return the Ed25519 public key that the evidence has to carry.
 
         Raises:
             FormatError: `seal.owner_key`; the log stays as it was.
         """
         if self.state is not LogState.DISCARDING:
             raise RuntimeError("the log is open")
-        # ciphers are loaded when there is a key to use them with, not when PID 1 starts
+        # load ciphers only once there is a key to use, not when PID 1 starts
         from ccinit.seal.stream import open_stream  # noqa: PLC0415
 
         self._stream = open_stream(owner_key, boot_id)
@@ -130,7 +132,7 @@ class SealedLog:
         return self._stream.public_key
 
     def bind(self, evidence: bytes) -> None:
-        """Write record 1; empty evidence says that none could be had.
+        """Write record 1; empty evidence says that none could be obtained.
 
         Raises:
             LimitExceededError: `seal.evidence`.
@@ -151,7 +153,7 @@ class SealedLog:
         """Bind the rest of the stream to the owner's shared key; from here on texts are logged.
 
         Raises:
-            FormatError: `seal.psk`, it is too short to keep anybody out.
+            FormatError: `seal.psk`, it is too short to be secure.
         """
         stream = self._stream
         if self.state is not LogState.PUBLIC or stream is None:
@@ -163,7 +165,7 @@ class SealedLog:
         self.state = LogState.PRIVATE
 
     def public_event(self, phase: Phase, code: Code) -> bool:
-        """Log two numbers that the host is told too; allowed from the moment a stream exists."""
+        """Log two numbers that the host learns anyway; allowed as soon as a stream exists."""
         data = bytes((phase, code))
         now = self._clock()
         self._remember(Kind.CODE, "", data, now)
@@ -176,12 +178,12 @@ class SealedLog:
         return False
 
     def append(self, kind: Kind, source: str, payload: bytes) -> bool:
-        """Log `payload` if the state allows it and there is room; else count it as dropped.
+        """Log `payload` if the state allows it and there is room, else count it as dropped.
 
         Args:
             kind: EVENT, STDOUT, STDERR, KERNEL or RUNTIME.
             source: container name or part of the guest, at most 63 bytes.
-            payload: any bytes; cut over as many entries and records as it takes.
+            payload: any bytes; split into as many entries and records as it takes.
 
         Returns:
             Whether all of it was sealed.
@@ -200,7 +202,7 @@ class SealedLog:
         return sealed
 
     def sign(self) -> None:
-        """Sign what is there, so that the owner need not wait for the 64th record."""
+        """Sign the stream so far, so that the owner need not wait for the 64th record."""
         stream = self._stream
         if stream is None or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
             return
@@ -208,11 +210,11 @@ class SealedLog:
             self._sign(stream)
 
     def release_batch(self) -> None:
-        """Show readers the next batch, filled up if less was written.
+        """Show readers the next batch, padded if less was written.
 
-        Nothing is shown before the evidence is there, nor while readers leave a quarter of the ring
-        unread; else every call shows as many bytes. Neither depends on what the pod writes, and the
-        rest of the ring has room for the filling.
+        Nothing is shown before the evidence is written, nor while a quarter of the ring is unread;
+        otherwise every call shows the same number of bytes. Neither condition depends on what the
+        pod writes, and the rest of the ring has room for the padding.
         """
         behind = self.ring.unread >= self.ring.capacity // 4
         if behind or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
@@ -223,9 +225,8 @@ class SealedLog:
     def close(self, report: bytes = b"") -> None:
         """End the stream and forget its keys; `report` says why, and is kept only if allowed.
 
-        What is left comes at once, in whole batches.
-
-        Before the log is private the report is dropped like every text. Safe in every state.
+        Whatever is left is shown at once, in whole batches. Before the log is private, the report
+        is dropped like every text. May be called in any state.
         """
         stream = self._stream
         if stream is not None and self.state is not LogState.ENDED:
@@ -247,7 +248,7 @@ class SealedLog:
         if stream is None:
             raise RuntimeError("the log is not open")
         pieces = tuple(plan_pieces(len(data), source))
-        # a signature may be due before each of them
+        # a signature may be due before each piece
         needed = sum(piece.size_class.wire_bytes for piece in pieces)
         needed += SizeClass.SMALL.wire_bytes * (len(pieces) // (SIGNED_AT_LEAST_EVERY - 1) + 1)
         if self.ring.room < needed + _reserve(kind, source) + self._batch_bytes:
@@ -267,7 +268,7 @@ class SealedLog:
         return True
 
     def _fill(self, count: int) -> None:
-        """Write `count` bytes of which the owner learns that the guest lives."""
+        """Write `count` bytes of padding, from which the owner learns that the guest lives."""
         stream = self._stream
         if stream is None or count <= 0:
             return

@@ -1,12 +1,11 @@
-"""The last records in clear, for the owner plane's `logs` and `events`; memory of the guest only.
+"""Recent entries in clear, for the owner plane's `logs` and `events`; in guest memory only.
 
-Scope: a bounded store with a cursor that counts entries. What one source writes of one kind (a
-container's standard output, the guest's events, …) is a share. When the store is full, the largest
-share loses its oldest entry: whoever writes without pause pushes out their own lines, and a share
-that is no larger than its part of the whole loses nothing.
+Scope: a bounded store with a cursor that counts entries. The entries of one source and kind (a
+container's standard output, the guest's events, …) form a share. When the store is full, the
+largest share loses its oldest entry: a source that writes without pause evicts its own lines, and a
+share of no more than its fair part loses nothing.
 
-Left to others: who may read it (`ccinit.agent`), and everything that leaves the guest
-(`ccinit.seal.stream`).
+Left to others: who may read it (`ccinit.agent`), and what leaves the guest (`ccinit.seal.stream`).
 """
 
 from bisect import bisect_left
@@ -19,13 +18,13 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event
 from ccinit.values import frozen
 
-_ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free
+_ENTRY_OVERHEAD: Final = 256  # Python objects around the data: a million empty lines are not free
 _SEQUENCE, _SIZE = attrgetter("sequence"), attrgetter("size")
 
 
 @frozen
 class Entry:
-    """One thing that was logged; `sequence` counts from 0 and never skips."""
+    """One logged entry; `sequence` counts from 0 without gaps."""
 
     sequence: int
     boottime_us: int
@@ -35,7 +34,7 @@ class Entry:
 
 
 class _Share:
-    """The entries of one kind and source, oldest first, and the bytes that they are counted as."""
+    """The entries of one kind and source, oldest first, and the bytes that they count for."""
 
     __slots__ = ("entries", "key", "size")
 
@@ -49,19 +48,19 @@ class RecentEntries:
     """The newest entries of each share; all of their data fit into `capacity` bytes.
 
     Attributes:
-        changed: set with every entry; who follows clears it before waiting.
+        changed: set with every entry; a follower clears it before waiting.
     """
 
     def __init__(self, capacity: int) -> None:
         """Args: capacity: bytes of data and of a fixed allowance per entry."""
         self.changed: Final = Event()
         self._capacity = capacity
-        self._entries: Final[deque[Entry]] = deque()  # by number; not more than allowances fit
+        self._entries: Final[deque[Entry]] = deque()  # in order; bounded by the allowance per entry
         self._shares: dict[tuple[Kind, str], _Share] = {}
         self._size = 0
 
     def append(self, entry: Entry) -> None:
-        """Keep `entry`, and drop the oldest of whoever has most until all fits."""
+        """Keep `entry`, and drop the oldest entries of the largest share until all fits."""
         self._entries.append(entry)
         key = (entry.kind, entry.source)
         share = self._shares.get(key)
@@ -78,7 +77,7 @@ class RecentEntries:
     def _forget_one(self) -> None:
         share = max(self._shares.values(), key=_SIZE)
         gone = share.entries.popleft()
-        if gone is self._entries[0]:  # whoever floods is mostly alone, and this moves no other
+        if gone is self._entries[0]:  # the usual case in a flood, and the cheap one
             self._entries.popleft()
         else:
             del self._entries[self._place(gone.sequence)]
@@ -93,14 +92,14 @@ class RecentEntries:
 
     @property
     def following(self) -> int:
-        """The number behind the newest entry."""
+        """The number of the next entry."""
         return self._entries[-1].sequence + 1 if self._entries else 0
 
     def since(self, sequence: int, max_bytes: int) -> tuple[Entry, ...]:
-        """Return entries from number `sequence` on, oldest first: one, and what fits with it.
+        """Return entries from number `sequence` on, oldest first: at least one, and what else fits.
 
         Args:
-            sequence: of the first; if it is forgotten, the oldest behind it comes instead.
+            sequence: of the first; if it was dropped, the next one that is kept comes instead.
             max_bytes: of data and of the allowance per entry.
         """
         found: list[Entry] = []

@@ -1,4 +1,4 @@
-"""The ratchet: records in, ciphertext out, and no way back for whoever takes the guest later.
+"""The ratchet: records in, ciphertext out; compromising the guest later reveals no earlier record.
 
 Scope: the sender's side of `ccinit.formats.sealed_log` (the layout is documented there): the
 sealed seed, one key per record, the chain of tags, the Ed25519 signatures and the pre-shared key
@@ -8,15 +8,15 @@ the bytes wait (`ccinit.seal.ring`), the evidence itself (the caller of `evidenc
 The order is enforced: record 1 is the evidence, a signature never comes later than the format
 allows, and nothing follows `end_records`. Breaking it is `RuntimeError`, a bug of the caller.
 
-Keys are overwritten when they are left; OpenSSL wipes its own copies. CPython gives no stronger
-promise.
+Keys are overwritten after use, and OpenSSL wipes its own copies. CPython cannot promise more.
 """
 
 import os
 from typing import TYPE_CHECKING, Final
 
-# The library's own extension, not the modules around it: those load RSA, padding schemes and every
-# block cipher's class, 1 MB of PID 1 for what is not used. The wheel is locked by its digest.
+# The library's extension module, not the Python modules around it: those load RSA, padding schemes
+# and a class for every block cipher, 1 MB of PID 1 that is not used. The wheel is locked by its
+# digest.
 from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives import hashes
 
@@ -53,7 +53,7 @@ _CHAIN_KINDS: Final = frozenset({Kind.EVIDENCE, Kind.SIGNATURE, Kind.MIX, Kind.E
 
 
 def open_stream(owner_key: bytes, boot_id: BootId) -> "SealedStream":
-    """Begin a stream that only the holder of `owner_key`'s private half can read.
+    """Begin a stream that only the holder of `owner_key`'s private key can read.
 
     Args:
         owner_key: ML-KEM-768 ‖ X25519 public key, 1216 bytes, from measured configuration.
@@ -68,7 +68,7 @@ def open_stream(owner_key: bytes, boot_id: BootId) -> "SealedStream":
     seed = Secret(os.urandom(SEED_BYTES))
     try:
         sealed = suite.encrypt(seed.reveal(), public_key, info=hpke_info(boot_id))
-    except ValueError as error:  # an X25519 half of low order gives no shared secret
+    except ValueError as error:  # an X25519 point of low order gives no shared secret
         seed.wipe()
         raise FormatError("seal.owner_key", "the key agrees on nothing") from error
     header = Header(boot_id=boot_id, sealed_seed=sealed)
@@ -100,13 +100,13 @@ class SealedStream:
         seed.wipe()
         self._index = 1
         self._tag = header_tag(self.header)
-        self._transcript = hashes.Hash(hashes.SHA256())  # the ciphers' own: five times hashlib's
+        self._transcript = hashes.Hash(hashes.SHA256())  # OpenSSL's: five times hashlib's speed
         self._transcript.update(self.header)
         self._unsigned = 0
 
     @property
     def ended(self) -> bool:
-        """Whether the last record was made and the keys are gone."""
+        """Whether the last record was made and the keys are wiped."""
         return self._signing_key is None
 
     @property
@@ -115,7 +115,7 @@ class SealedStream:
         return self._unsigned >= SIGNED_AT_LEAST_EVERY - 1
 
     def evidence_records(self, evidence: bytes, *, boottime_us: int, dropped: int) -> bytes:
-        """Make record 1 (and its continuation): the public key, and evidence that reports it."""
+        """Make record 1 (and its continuation): the public key, and the evidence that binds it."""
         if self._index != 1:
             raise RuntimeError("the evidence is record 1")
         entry = self.public_key + evidence
@@ -135,7 +135,7 @@ class SealedStream:
         )
 
     def record(self, record: Record, size_class: SizeClass) -> bytes:
-        """Seal one record of a kind that is not the stream's own business."""
+        """Seal one record of a kind that the stream does not make itself."""
         if record.kind in _CHAIN_KINDS:
             raise RuntimeError("out of the stream's order")
         self._require_turn()
@@ -154,7 +154,7 @@ class SealedStream:
         return sealed
 
     def mix_record(self, psk: Secret, *, boottime_us: int, dropped: int) -> bytes:
-        """Mark, then make, the step after which the owner's shared key is needed to go on."""
+        """Write the mark, then mix: later records cannot be read without the owner's shared key."""
         self._require_turn()
         sealed = self._seal_own(Kind.MIX, boottime_us, dropped)
         material = self._key + psk.reveal()
@@ -163,7 +163,7 @@ class SealedStream:
         return sealed
 
     def end_records(self, *, boottime_us: int, dropped: int) -> bytes:
-        """Make the two last records, and forget the keys."""
+        """Make the last two records, and wipe the keys."""
         self._require_turn()
         sealed = self._seal_own(Kind.END, boottime_us, dropped)
         sealed += self.signature_record(boottime_us=boottime_us, dropped=dropped)
@@ -176,7 +176,7 @@ class SealedStream:
             raise RuntimeError("out of the stream's order")
 
     def _seal_own(self, kind: Kind, boottime_us: int, dropped: int, data: bytes = b"") -> bytes:
-        """Seal a record of the stream's own, which has no source and is small."""
+        """Seal a record that the stream itself makes, which has no source and is small."""
         record = Record(boottime_us=boottime_us, kind=kind, source="", dropped=dropped, data=data)
         return self._seal(record, SizeClass.SMALL)
 
