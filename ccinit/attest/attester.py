@@ -1,7 +1,7 @@
-"""What an Attester is: something that makes Evidence over report data.
+"""The Attester (RFC 9334): it makes Evidence over report data.
 
-One implementation for each platform; they do not know each other, and there is no fallback from one
-to another. Which one a guest has is found by `ccinit.attest.detect`.
+Each platform has one implementation; they do not know each other, and there is no fallback from one
+to another. `ccinit.attest.detect` finds out which one a guest has.
 """
 
 from typing import Protocol
@@ -16,5 +16,5 @@ class Attester(Protocol):
     def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return evidence that carries `report_data` unchanged (TPM: 1 to 64 bytes; SNP: 64).
 
-        It is the JSON that Trustee's verifier of the platform reads.
+        It is the JSON that Trustee's verifier for the platform reads.
         """

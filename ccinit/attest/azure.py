@@ -1,16 +1,16 @@
 """The Attester of Azure's confidential VMs: the paravisor's vTPM, and the hardware behind it.
 
-The guest sees neither SNP nor TDX, but a TPM of the paravisor below it. That TPM's attestation key
-is named in a report in its non-volatile memory, which the hardware signs, so the quote leads to the
-hardware (Azure documentation, "Guest attestation for confidential VMs"):
+The guest sees neither SNP nor TDX, but a TPM of the paravisor below it. A report in that TPM's NV
+memory, signed by the hardware, names its attestation key, so a quote chains to the hardware (Azure
+documentation, "Guest attestation for confidential VMs"):
 
-    1. the report data goes into an index of ours; the paravisor then renews its report;
-    2. the report is read until it shows them;
+    1. the report data is written to an NV index of ours; the paravisor then renews its report;
+    2. the report is read until it carries that data;
     3. a quote over all SHA-256 PCRs carries the same bytes;
     4. the endorsement (VCEK, or a TDX quote over the TD report) comes from Azure's metadata
-       service, which is the host: it is believed for its signatures only.
+       service, which belongs to the host: only its vendor signature counts.
 
-Step 4 needs a network, which the process with the TPM does not have: it asks.
+Step 4 needs a network, which the process with the TPM does not have; it asks PID 1.
 """
 
 import time
@@ -45,10 +45,10 @@ _MAX_RENEWALS: Final = 40
 
 
 def identify_paravisor(device: Carrier) -> Tee | None:
-    """Return whose vTPM this is; None if it holds no paravisor's report.
+    """Return which platform's vTPM this is; None if it holds no paravisor's report.
 
     Raises:
-        FormatError: `hcl.…`, there is a report that cannot be read: no platform then.
+        FormatError: `hcl.…`, there is a report but it cannot be parsed: no platform then.
         PeerError: the TPM's refusal.
     """
     tpm = TpmCommands(device)
@@ -79,7 +79,7 @@ class AzureAttester:
 
         Raises:
             PeerError: `attest.stale`, or as `quote_all_pcrs`.
-            VerificationError: `attest.hardware`, the report is another platform's.
+            VerificationError: `attest.hardware`, the report is of another platform.
         """
         encoded, report = self._renew_report(report_data)
         quoted = quote_all_pcrs(self._tpm, AK_HANDLE, report_data)

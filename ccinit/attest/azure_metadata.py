@@ -1,10 +1,10 @@
 """Endorsements of an Azure VM's hardware report, from the VM's metadata service.
 
 Azure Instance Metadata Service: `GET metadata/THIM/amd/certification` has the VCEK of this host's
-processor, `POST acc/tdquote` turns a TD report into a quote. The service is the host's; what it
-gives is believed by the verifier, for the vendor's signature on it. Errors here mean only that the
-guest cannot attest. It wants to be asked again, after a second or more, while it is updated (410),
-was asked too often (429) or failed.
+processor, `POST acc/tdquote` turns a TD report into a quote. The service is the host's; the
+verifier trusts what it returns only for the vendor's signature. An error here means only that the
+guest cannot attest. While the service is being updated (410), throttles (429) or fails, it is to be
+asked again after a second or more.
 """
 
 import time
@@ -32,7 +32,7 @@ HOST: Final = "169.254.169.254"
 _HEADERS: Final[Headers] = (("metadata", "true"),)
 _LIMITS: Final = HttpLimits(total_seconds=30.0, max_body_bytes=4 * MAX_ENDORSEMENT_BYTES)
 _UPDATED: Final = 410
-_MAX_ATTEMPTS, _FIRST_DELAY_SECONDS = 5, 1.0  # 15 seconds; the child that asks has a minute
+_MAX_ATTEMPTS, _FIRST_DELAY_SECONDS = 5, 1.0  # 15 seconds in all; the child that asks has a minute
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
@@ -47,7 +47,7 @@ def fetch_endorsement(
     *,
     sleep: Sleep = time.sleep,
 ) -> bytes:
-    """Return what the evidence of `tee`, one of the two, has beside a hardware report.
+    """Return what the evidence of `tee`, one of Azure's two, needs beyond a hardware report.
 
     Raises:
         PeerError, FormatError: as `fetch_vcek` and `fetch_td_quote`.
@@ -110,7 +110,7 @@ def _ask(
 def _request(
     transport: HttpTransport, method: str, url: str, body: bytes, sleep: Sleep
 ) -> HttpReply:
-    """Return the first reply that asking again would not change, or the last."""
+    """Return the first reply that is not worth a retry, or else the last."""
     headers = (*_HEADERS, ("content-type", "application/json")) if body else _HEADERS
     delay = _FIRST_DELAY_SECONDS
     for _retry in range(_MAX_ATTEMPTS - 1):

@@ -1,8 +1,9 @@
-"""The Attester of Arm CCA: the token of the realm, as the monitor makes it.
+"""The Attester of Arm CCA: the realm's token, as the realm management monitor makes it.
 
-Where it comes from is the platform's (`ccinit.kernel.tsm`). It is passed on whole; what is read of
-it is the challenge, to see that it is the token that was asked for, and what the host bound the
-realm to. There is no register of the event log: Linux does not offer a realm's to programs.
+The token comes through `ccinit.kernel.tsm` and is passed on whole. Only two fields are read here:
+the challenge, to check that this is the requested token, and what the host bound the realm to.
+There is no register for the event log: Linux does not expose a realm's measurement registers to
+programs.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,14 @@ from ccinit.formats.evidence.cca_token import RealmClaims, encode_cca_evidence, 
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 
 TokenSource = Callable[[bytes], bytes]
-"""Gives the token over a challenge of 64 bytes."""
+"""Returns the token over a challenge of 64 bytes."""
 
 
 class CcaAttester:
     """Makes `cca` evidence."""
 
     def __init__(self, source: TokenSource) -> None:
-        """Args: source: see there."""
+        """Args: source: returns the token over a challenge."""
         self._source = source
 
     def collect_evidence(self, report_data: ReportData) -> JsonValue:
@@ -35,7 +36,7 @@ class CcaAttester:
         return encode_cca_evidence(token)
 
     def read_personalization(self) -> bytes:
-        """Return the 64 bytes that the host gave the realm when it made it.
+        """Return the personalization value: 64 bytes that the host set when it created the realm.
 
         Raises:
             PeerError, FormatError: as `collect_evidence`.

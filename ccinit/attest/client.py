@@ -1,13 +1,13 @@
 """Attest to the owner's KBS and fetch what it releases.
 
-Drives `ccinit.attest.exchange` over `ccinit.net`, keeps the one session, opens replies with its key
-and compares them with what was asked for. The paths are those of Trustee's KBS, `/kbs/v0/…`.
-Evidence is made by someone else: in the guest the process that speaks with the KBS has no TPM.
-Setting the clock from a reply's date is left to PID 1.
+Drives `ccinit.attest.exchange` over `ccinit.net`, keeps the one session, decrypts replies with its
+key and compares them with what was asked for. The paths are those of Trustee's KBS, `/kbs/v0/…`.
+Another process makes the evidence: in the guest, the one that speaks to the KBS has no TPM. Setting
+the clock from a reply's date is left to PID 1.
 
-A session is renewed, always with a new key, before the KBS's own word ends it, and once more for
-each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
-A handshake whose session may have ended in its midst is likewise made once more.
+A session is renewed, always with a new key, before the lifetime that the KBS gave it ends, and once
+more per call if the KBS says that it has ended earlier. Resources fetched by then are kept. A
+handshake whose session may have expired midway is repeated once, too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +47,10 @@ R = TypeVar("R")
 
 PATH: Final = "/kbs/v0"
 _REFUSAL_BYTES: Final = 64 * 1024
-_PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encryption
+_PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins without encryption
 
-# Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
-# refuses (certificate, version, framing) will not become right by asking again.
+# No part of a reply has arrived, so the request may be sent again. Whatever else `net` refuses
+# (certificate, version, framing) a retry cannot cure.
 _RETRYABLE: Final = frozenset(
     ("net.closed", "net.deadline", "net.dns", "net.resolver", "net.timeout", "net.unreachable")
 )
@@ -62,7 +62,7 @@ class AttestationResult:
 
     Attributes:
         token: the KBS's encoded attestation result; opaque here, and a credential.
-        date: of the KBS's last reply, seconds since 1970, or None; no other service's.
+        date: of the KBS's last reply, seconds since 1970, or None; never another service's.
     """
 
     token: str = field(repr=False)
@@ -86,7 +86,7 @@ class Resource:
 
 @frozen
 class EnvelopedResource:
-    """A released resource that is what was asked for; `date` and `tee_pubkey` as in Resource."""
+    """A released resource, verified to be the one asked for; other attributes as in Resource."""
 
     envelope: Envelope
     date: int | None
@@ -95,7 +95,7 @@ class EnvelopedResource:
 
 @frozen
 class _Session:
-    """An attested session; `ends_at` on the clock of `Waiting`, None if nothing says when."""
+    """An attested session; `ends_at` is on `Waiting`'s clock, or None if its end is unknown."""
 
     key: TeeKey
     ends_at: float | None
@@ -127,12 +127,12 @@ class KbsClient:
             tee: the platform.
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
-            parameters: what a request has to say of the platform.
-            devices: what else vouches for this guest.
-            passport: who appraises this guest; None leaves that to the KBS, by a handshake.
+            parameters: what a request has to tell of the platform.
+            devices: vouch for this guest, too.
+            passport: the service that appraises this guest; None leaves that to the KBS.
             key_algorithm: the kind of key that each handshake offers, and its replies must use.
-            limits: patience.
-            waiting: where time comes from.
+            limits: time limits, delays and sizes.
+            waiting: provides clock and sleep.
         """
         self._url = url.rstrip("/") + PATH
         self._transport = transport
@@ -153,7 +153,7 @@ class KbsClient:
         self._retry_after: float | None = None
 
     def attest(self) -> AttestationResult:
-        """Make one handshake, with a new key, trying again while that can help.
+        """Make one handshake, with a new key, retrying while that can help.
 
         Raises:
             KbsRefusedError: `kbs.…`, final.
@@ -167,16 +167,17 @@ class KbsClient:
     def get_resource(self, uri: KbsUri, *, post: bytes = b"") -> Resource:
         """Fetch and decrypt one resource, or what a plugin of the KBS makes for this guest.
 
-        Attests first if there is no session, or hardly anything left of one.
-        A session that ends in between is renewed once, with a new key.
+        Attests first if there is no session, or only one that is about to end. A session that ends
+        meanwhile is renewed once, with a new key.
 
         Args:
-            uri: what.
-            post: a body for a plugin, which it may get more than once; without one it is a GET.
+            uri: names the resource.
+            post: a body for a plugin, which may get it more than once; empty for a GET.
 
         Raises:
             KbsRefusedError: `kbs.…`, final.
-            PeerError: `kbs.unencrypted`, a plugin whose replies anyone on the way can read.
+            PeerError: `kbs.unencrypted`, a plugin whose replies are not encrypted to the session
+                key.
             VerificationError: `jwe.decrypt`.
             FormatError: `jwe.…`, `jwk.…` or `rcar.…`.
             PeerError, DeadlineError: as `attest`.
@@ -193,7 +194,7 @@ class KbsClient:
         return self._fetch(uri, post, patience)
 
     def get_envelope(self, uri: ResourceUri, kind: EnvelopeKind) -> EnvelopedResource:
-        """Fetch a resource whose body has to say that it is `uri` and `kind`.
+        """Fetch a resource in an envelope that has to name `uri` and `kind`.
 
         Raises:
             VerificationError: `envelope.uri`, `envelope.kind`.
@@ -208,9 +209,9 @@ class KbsClient:
         )
 
     def _patience(self) -> Patience:
-        """Of one call: its own back-off, and what the calls before it have left of the time.
+        """Return one call's patience: its own back-off, within the time that earlier calls left.
 
-        Else whoever waits for all of them would have to end this, and knows no reason.
+        Otherwise the caller's own deadline would end this, without a reason.
         """
         left_seconds = self._ends_at - self._waiting.now()
         return Patience(replace(self._limits, total_seconds=left_seconds), self._waiting)
@@ -233,7 +234,7 @@ class KbsClient:
         return self._persist(patience, lambda: self._handshake(patience))
 
     def _persist(self, patience: Patience, attempt: Callable[[], R]) -> R:
-        """Make attempts until one succeeds, cannot be helped by another, or time is over."""
+        """Make attempts until one succeeds, a retry cannot help, or the time is up."""
         while True:
             try:
                 return attempt()
@@ -243,7 +244,7 @@ class KbsClient:
                 patience.wait_after(error, self._retry_after)
 
     def _handshake(self, patience: Patience) -> AttestationResult:
-        # The old session ends here, whether or not the new one comes about.
+        # The old session ends here, whether or not the handshake succeeds.
         key = generate_tee_key(self._key_algorithm)
         self._session, self._cookie = None, ""
         began = self._waiting.now()
@@ -260,7 +261,7 @@ class KbsClient:
         body = exchange.encode_attestation(evidence, self._init_data)
         reply = self._send("POST", "/attest", patience, body)
         token = exchange.receive_token(reply.status, reply.body).token
-        # Counted from before the first request, so rather too short than too long.
+        # Counted from before the first request, to err on the short side.
         life = usable_seconds(cookie.seconds, token_seconds(token, reply.date))
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
         return AttestationResult(token=token, date=reply.date)
@@ -314,11 +315,11 @@ class KbsClient:
 
 
 def ask_time(url: str, transport: HttpTransport) -> int:
-    """Return what time it is by the KBS, in seconds since 1970; whatever else it replies.
+    """Return the KBS's time in seconds since 1970, whatever else it replies.
 
     Args:
         url: as for `KbsClient`.
-        transport: likewise.
+        transport: as for `KbsClient`.
 
     Raises:
         PeerError: `kbs.date`; `net.…`.

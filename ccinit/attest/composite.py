@@ -1,9 +1,9 @@
-"""Evidence of devices beside the platform's own: RCAR's `additional_evidence`.
+"""Evidence of devices in addition to the platform's own: RCAR's `additional_evidence`.
 
-A device attests first, over a digest of nonce and key; what all of them said becomes one text, and
-the platform's evidence covers that text. So a device's evidence cannot be moved to another guest,
-and none can be left out afterwards. A production image has no device Attester: then the text is
-empty, which the platform's evidence covers as well.
+Devices attest first, over a digest of nonce and key. Their evidence becomes one text, which the
+platform's evidence covers. So a device's evidence cannot be moved to another guest, and none can be
+left out afterwards. A production image has no device Attester: the text is then empty, and the
+platform's evidence covers that as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class DeviceAttester(Protocol):
 
 
 def _known_devices() -> Mapping[str, Callable[[], DeviceAttester]]:
-    """Return makers of Attesters; only images of the `test` profile hold the one that there is."""
+    """Return constructors of device Attesters; the only one is in images of the `test` profile."""
     try:
         from ccinit.attest.sample_device import SampleDevice  # noqa: PLC0415  # not always there
     except ModuleNotFoundError:
@@ -34,15 +34,15 @@ def _known_devices() -> Mapping[str, Callable[[], DeviceAttester]]:
     return {SampleDevice.name: SampleDevice}
 
 
-# Made with the module, while a child can still read files.
+# Evaluated at import, while a child can still read files.
 _KNOWN: Final = _known_devices()
 
 
 def make_device_attesters(names: Sequence[str]) -> tuple[DeviceAttester, ...]:
-    """Return the Attesters of devices that were found.
+    """Return the Attesters of the named devices.
 
     Raises:
-        ConfigError: `attest.device`, there is none for one of them.
+        ConfigError: `attest.device`, a device without an Attester.
     """
     for name in names:
         if name not in _KNOWN:
@@ -56,7 +56,7 @@ def collect_additional_evidence(devices: Sequence[DeviceAttester], digest: bytes
     Raises:
         ConfigError: `attest.device`, two devices under one name.
         LimitExceededError: `rcar.additional_evidence`.
-        CcinitError: a device's own.
+        CcinitError: what a device's Attester raises.
     """
     evidence: dict[str, JsonValue] = {}
     for device in devices:

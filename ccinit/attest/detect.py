@@ -1,9 +1,9 @@
 """Which platform this guest runs on: exactly one, or an error that names what was found.
 
-One table. Platforms that have no Attester here are still known by name, so that a guest on one of
-them says so instead of quoting a vTPM that happens to be there too. What proves nothing is found in
-`test` images only (`ccinit.attest.simulated`), if the host asks for it. There is no fallback: a
-guest that cannot tell what vouches for it asks for no key.
+One table decides. It also names platforms without an Attester here, so that a guest on one of them
+says so instead of quoting a vTPM that happens to be there, too. Simulated platforms, which prove
+nothing, are found only in `test` images (`ccinit.attest.simulated`), if the host asks for one.
+There is no fallback: a guest that cannot tell what vouches for it asks for no key.
 """
 
 import os
@@ -20,14 +20,16 @@ from ccinit.values import frozen, replace
 _MAX_TEXT = 256
 REGISTER = "register"
 PANIC_LISTENER = "/proc/sys/kernel/hyperv_record_panic_msg"
-"""There if the kernel writes registers of a panic where its host reads them: it does for one that
-presents itself as Hyper-V and asks for that (drivers/hv/hv_common.c), whatever drivers are loaded.
+"""Exists if the kernel, on a panic, writes registers where the host can read them.
+
+It does so for a host that presents itself as Hyper-V and asks for it, whatever drivers are loaded
+(drivers/hv/hv_common.c).
 """
 
 
 @frozen
 class Node:
-    """A file that PID 1 opens for a child, which then has it by name and by nothing else."""
+    """A file that PID 1 opens for a child, which gets only a named descriptor."""
 
     name: str
     path: str
@@ -39,12 +41,12 @@ class Platform:
     """What was found: its name, and how it makes evidence.
 
     Attributes:
-        asked: what else it may turn out to be when its device is asked.
+        asked: what else it may turn out to be once its device is asked.
         nodes: files that a child needs for it.
-        open_report: where the request is made by PID 1, and a child only reads the report.
-        register: the file through which the register of the event log is extended; None where the
-            guest may extend none.
-        devices: names of what else vouches for this guest; see `ccinit.attest.composite`.
+        open_report: requests a report in PID 1, where a child only reads it; else None.
+        register: the file through which the event log's register is extended; None if the guest may
+            extend none.
+        devices: names of other devices that vouch for this guest; see `ccinit.attest.composite`.
     """
 
     tee: Tee
@@ -62,10 +64,10 @@ class Signs(Protocol):
         """Whether a path exists."""
 
     def read(self, path: str) -> str:
-        """The text of a small file, "" if there is none."""
+        """Return the text of a small file, "" if there is none."""
 
     def tsm_provider(self) -> str:
-        """The driver that makes reports through configfs-tsm, "" if there is none."""
+        """Return the driver that makes reports through configfs-tsm, "" if there is none."""
 
 
 class KernelSigns:
@@ -90,13 +92,13 @@ class KernelSigns:
 
 @frozen
 class ByReport:
-    """Evidence is a report of configfs-tsm: PID 1 asks for it, and a child only reads it.
+    """Evidence is a report of configfs-tsm: PID 1 requests it, and a child only reads it.
 
     Attributes:
         provider: its driver's name there, which is a sign of the platform, too.
-        files: what a child needs beside the report.
-        extras: what it takes, too, where the kernel has it.
-        register: the file of the event log's register, where the kernel has it.
+        files: other files that a child needs.
+        extras: files that a child gets if the kernel has them.
+        register: the file of the event log's register, if the kernel has it.
     """
 
     provider: str
@@ -105,7 +107,7 @@ class ByReport:
     register: str = ""
 
     def reach(self, tee: Tee, signs: Signs, provider: str) -> Platform | None:
-        """Return the platform if this is its provider."""
+        """Return the platform if `provider` is its driver."""
         if self.provider != provider:
             return None
         if not _are_all_there(self.files, signs):
@@ -124,25 +126,25 @@ class ByReport:
 
 @frozen
 class ByFiles:
-    """Evidence is in files, all of which are there."""
+    """Evidence is in files, all of which have to exist."""
 
     files: tuple[Node, ...]
 
     def reach(self, tee: Tee, signs: Signs, _provider: str) -> Platform | None:
-        """Return the platform if they are."""
+        """Return the platform if all its files exist."""
         return Platform(tee=tee, nodes=self.files) if _are_all_there(self.files, signs) else None
 
 
 @frozen
 class ByDevice:
-    """Evidence is asked of a device by a child.
+    """A child asks a device for evidence.
 
     Attributes:
-        name: by which its Attester knows it.
+        name: the descriptor's name, which its Attester knows.
         paths: its nodes, the best first.
-        has_register: the register of the event log is reached through it.
-        beside: the driver in configfs-tsm whose reports vouch for it.
-        open_report: how PID 1 asks for such a report.
+        has_register: whether the event log's register is reached through it.
+        beside: the driver in configfs-tsm whose reports vouch for the device.
+        open_report: requests such a report in PID 1.
     """
 
     name: str
@@ -152,7 +154,7 @@ class ByDevice:
     open_report: OpenReport | None = None
 
     def reach(self, tee: Tee, signs: Signs, provider: str) -> Platform | None:
-        """Return the platform if there is a node, and what vouches for it."""
+        """Return the platform if a node exists, and also what vouches for it."""
         path = next(filter(signs.exists, self.paths), None)
         if path is None or self.beside not in ("", provider):
             return None
@@ -170,18 +172,18 @@ def _are_all_there(nodes: tuple[Node, ...], signs: Signs) -> bool:
 
 @frozen
 class Row:
-    """One platform: how it shows itself, and what comes of it.
+    """One platform: how to recognise it, and how it comes to evidence.
 
     Attributes:
         name: in errors.
-        paths: one of them exists; the kernel makes them when a driver has found its platform.
+        paths: any of them is a sign; the kernel creates it when a driver has found its platform.
         flag: a file that holds `1`.
-        comprises: names of rows whose signs it shows, too; it stands in their place.
+        comprises: names of rows whose signs this platform shows, too, and which it replaces.
         tee: its verifier, if there is an Attester.
-        asked: other platforms that look the same; which one it is, its device has to say.
+        asked: other platforms that look the same; the device has to say which one it is.
         ways: to evidence, the best first.
-        unreachable: why none of them is open.
-        refusal: why there is no Attester.
+        unreachable: says why none of the ways works.
+        refusal: says why there is no Attester.
     """
 
     name: str
@@ -203,7 +205,7 @@ class Row:
         )
 
 
-# Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
+# Nodes of the first chip: the resource-managed one does not interfere with the kernel's own use.
 _FIRST_TPM = ("/dev/tpmrm0", "/dev/tpm0")
 
 TABLE = (
@@ -232,7 +234,7 @@ TABLE = (
         ),
         unreachable="quotes need configfs-tsm and the tdx_guest driver of Linux 6.7 or later",
     ),
-    # SEV and SEV-ES: the secrets that the firmware handed on, by the driver efi_secret.
+    # SEV and SEV-ES: the secrets that the firmware passed on, through the driver efi_secret.
     Row(
         name="sev",
         paths=(SECRETS,),
@@ -259,7 +261,7 @@ TABLE = (
         ways=(ByReport(provider=tsm.CCA_GUEST),),
         unreachable="tokens need configfs-tsm and the arm_cca_guest driver of Linux 6.13 or later",
     ),
-    # Its device is no sign: a host has it, too.
+    # Its device is not a sign: a host has it, too.
     Row(
         name="se",
         flag="/sys/firmware/uv/prot_virt_guest",
@@ -325,14 +327,15 @@ def detect_platform(signs: Signs | None = None) -> Platform:
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
     platform = replace(_reach(found[0], signs, provider), devices=devices)
-    # Where it may be Azure's, a paravisor stands between, which whoever registers it trusts.
+    # If it may be Azure's, a paravisor stands between guest and host; whoever registers it trusts
+    # that.
     if not platform.asked and signs.exists(PANIC_LISTENER):
         raise ConfigError("attest.unsupported", f"{names[0]}: its host would be told of panics")
     return platform
 
 
 def _find_simulated(signs: Signs) -> Platform | None:
-    """Return the stand-in; only images of the `test` profile hold its package."""
+    """Return a simulated platform; only images of the `test` profile hold that package."""
     try:
         from ccinit.attest.simulated.machine import find_simulated  # noqa: PLC0415  # not always there
     except ModuleNotFoundError:
@@ -342,7 +345,7 @@ def _find_simulated(signs: Signs) -> Platform | None:
 
 
 def _find_devices(signs: Signs) -> tuple[str, ...]:
-    """Return the names of devices beside the platform; a production image knows none."""
+    """Return the names of other devices that vouch; a production image knows none."""
     try:
         from ccinit.attest.sample_device import find_sample_device  # noqa: PLC0415  # likewise
     except ModuleNotFoundError:

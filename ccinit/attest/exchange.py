@@ -1,11 +1,11 @@
 """The RCAR handshake as a state machine without a socket.
 
-Theory of operation. One `Exchange` is one handshake with one key. It says which request comes next
-and takes the reply; bytes in, bytes out. Two rules:
+Theory of operation. One `Exchange` is one handshake with one key. It makes the next request and
+takes the reply; bytes in, bytes out. Two rules:
 
  1. Every move is a row of `_MOVES`, made by `_move` and nowhere else.
  2. A reply that cannot be accepted, for whatever cause, moves to FAILED, which has no row: a failed
-    exchange answers no more questions, and a new handshake is a new `Exchange` with a new key.
+    exchange can do nothing more, and a new handshake is a new `Exchange` with a new key.
 
     START --request--> REQUESTED --challenge--> CHALLENGED --devices--> BOUND --evidence-->
     SUBMITTED --token--> ATTESTED
@@ -64,7 +64,7 @@ class Event(Enum):
 
 
 MAX_HANDSHAKES: Final = 16 * 1024
-"""Of one client: more than its back-off leaves room for in a day, the longest deadline."""
+"""Of one client: more than its back-off permits in a day, the longest deadline."""
 
 _MOVES: Final = {
     (State.START, Event.REQUEST): State.REQUESTED,
@@ -78,7 +78,7 @@ _MOVES: Final = {
 
 
 class UsedNonces:
-    """The nonces of one client's handshakes, by digest: one may be a request of 48 KiB."""
+    """The nonces of one client's handshakes, as digests: a nonce can be a request of 48 KiB."""
 
     def __init__(self, max_handshakes: int = MAX_HANDSHAKES) -> None:
         self._digests = set[bytes]()
@@ -117,9 +117,9 @@ class Exchange:
 
         Args:
             tee: the platform.
-            key: of this handshake alone.
-            used_nonces: those of earlier handshakes, none of which may come again.
-            parameters: what the request has to say of the platform.
+            key: for this handshake alone.
+            used_nonces: of earlier handshakes; none may be repeated.
+            parameters: what the request has to tell of the platform.
         """
         self._tee = tee
         self._key = key
@@ -170,9 +170,9 @@ class Exchange:
         return device_digest(self._nonce, self._key.public_jwk, report_hash(self._tee))
 
     def bind_devices(self, additional_evidence: str) -> ReportData:
-        """Take the text of the devices' evidence; return what the primary evidence has to carry.
+        """Take the text of the devices' evidence; return the report data of the primary evidence.
 
-        The text is sent as it is hashed here.
+        The text is sent exactly as it is hashed here.
         """
         self._move(Event.DEVICES)
         self._additional_evidence = additional_evidence

@@ -1,11 +1,11 @@
-"""Opening what a KBS released: flattened JWE for the one key that the session has offered.
+"""Decrypting what a KBS released: flattened JWE for the one key that the session offered.
 
 RFC 7516 section 7.2.2 and 5.2, RFC 7518 sections 4.3, 4.6 and 5.3, RFC 3394. The key decides the
-algorithm: ECDH-ES+A256KW on its own curve, or RSA-OAEP-256, with A256GCM, and nothing else.
-Everything that the header chooses is compared with that before the first decryption; from there on
-each failure is the same error, so that a sender learns nothing from which one it was. The
-additional data is the `protected` text as received. The key is `ccinit.attest.tee_key`; whether the
-plaintext is the resource that was asked for is `ccinit.formats.kbs.envelope`.
+algorithm: ECDH-ES+A256KW on its own curve, or RSA-OAEP-256, with A256GCM, and nothing else. Every
+choice in the header is compared with that before the first decryption. From there on, all failures
+are the same error, so that a sender cannot learn which step failed. The additional data is the
+`protected` text as received. Keys are in `ccinit.attest.tee_key`; `ccinit.formats.kbs.envelope`
+checks that the plaintext is the resource that was asked for.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ _MEMBERS = frozenset(("protected", "encrypted_key", "iv", "ciphertext", "tag"))
 
 @frozen
 class Jwe:
-    """A JWE whose algorithms are the pinned ones; nothing in it is trusted yet.
+    """A JWE with the pinned algorithms; nothing in it is trusted yet.
 
     Attributes:
         additional_data: ASCII bytes of the `protected` text.
@@ -50,9 +50,9 @@ class Jwe:
 
 
 def parse_jwe(data: bytes, recipient: PublicJwk) -> Jwe:
-    """Read a flattened JWE and refuse every choice but the one of the `recipient`'s key.
+    """Parse a flattened JWE and refuse every choice but that of the `recipient`'s key.
 
-    `aad`, `header` and `unprotected` are refused as unknown members, `zip`, `crit`, `jku`, `apu`
+    `aad`, `header` and `unprotected` are refused as unknown members; `zip`, `crit`, `jku`, `apu`
     and all others as unknown members of the header.
 
     Raises:
@@ -90,7 +90,7 @@ def decrypt_jwe(data: bytes, key: TeeKey) -> Secret:
 
     Raises:
         FormatError: the text or its choices, see `parse_jwe`.
-        VerificationError: `jwe.decrypt`, whatever did not fit.
+        VerificationError: `jwe.decrypt`, for every cause.
     """
     jwe = parse_jwe(data, key.public_jwk)
     with _decrypt_key(jwe, key) as content_key:
@@ -122,7 +122,7 @@ def unwrap_key(wrapping_key: bytes, wrapped: bytes) -> Secret:
     try:
         return Secret(aes_key_unwrap(wrapping_key, wrapped))
     except (InvalidUnwrap, ValueError):
-        # Neither cause nor context: the chain would tell which step it was.
+        # Neither cause nor context: the exception chain would reveal the step.
         raise undecryptable() from None
 
 

@@ -1,9 +1,9 @@
-"""Secrets of the launch in a KBS's place: SEV and SEV-ES, which sign no report for a guest.
+"""Launch secrets in place of a KBS: for SEV and SEV-ES, which sign no report for a guest.
 
-The owner judged this launch before its first instruction and gave it all that the pod needs. So the
-secrets are asked for what a KBS's replies are asked for: each is an envelope for exactly the URI
-and the kind that the measured manifest names. None may be missing, none may be left over, for the
-guest could not say whose idea that was, and nothing can be fetched later.
+The owner judged this launch before its first instruction and supplied all that the pod needs. So
+these secrets have to pass the same checks as a KBS's replies: each is an envelope for exactly the
+URI and kind that the measured manifest names. None may be missing, since nothing can be fetched
+later, and none may be left over, since the guest could not say where it comes from.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from ccinit.formats.kbs.resource_uri import KbsUri
 
 
 class LaunchSecrets:
-    """The envelopes of one launch, each of which is taken once."""
+    """The envelopes of one launch; each is taken once."""
 
     def __init__(self, entries: Iterable[bytes]) -> None:
-        """Read every entry.
+        """Parse every entry.
 
         Raises:
             FormatError: `envelope.…`, `launch_secret.duplicate`.
@@ -30,7 +30,7 @@ class LaunchSecrets:
             self._envelopes[str(envelope.uri)] = envelope
 
     def take(self, uri: KbsUri, kind: EnvelopeKind) -> Envelope:
-        """Return the envelope of a resource, which was not taken yet.
+        """Return the envelope of a resource that was not taken yet.
 
         Raises:
             VerificationError: `launch_secret.absent`, `envelope.kind`.
@@ -45,7 +45,7 @@ class LaunchSecrets:
         return envelope
 
     def end(self) -> None:
-        """See that everything was taken.
+        """Check that every envelope was taken.
 
         Raises:
             VerificationError: `launch_secret.unwanted`.

@@ -1,9 +1,9 @@
 """RATS' passport model: another service appraises the guest, and its token is shown to the KBS.
 
-A Verifier that the owner's KBS trusts, Azure Attestation or Intel Trust Authority, is given
-evidence that binds this session's key, and returns a token that names the key. Which service, under
-which root, is measured configuration; the KBS decides whose tokens it takes. The token is opaque.
-Fetching resources with it, and the attempts, are `ccinit.attest.client`'s.
+A Verifier that the owner's KBS trusts, such as Azure Attestation or Intel Trust Authority, gets
+evidence that binds this session's key, and returns a token that names the key. Measured
+configuration says which service, under which root; the KBS decides whose tokens it accepts. The
+token is opaque here. `ccinit.attest.client` fetches resources with it, and does the retries.
 """
 
 from typing import Final, assert_never
@@ -43,14 +43,14 @@ _PLATFORMS: Final = {
 
 @frozen
 class Passport:
-    """A token for one key, and its life in seconds, None if it does not say; a credential."""
+    """A token for one key, and its lifetime in seconds or None if unknown; a credential."""
 
     token: str = field(repr=False)
     seconds: float | None
 
 
 class PassportSource:
-    """One service, asked about one guest."""
+    """One service that appraises this guest."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class PassportSource:
             evidence_for: makes the evidence that carries the given report data.
 
         Raises:
-            ConfigError: `attest.passport`, a platform that the service is not asked about.
+            ConfigError: `attest.passport`, the service does not appraise this platform.
         """
         if tee not in _PLATFORMS[config.service]:
             raise ConfigError("attest.passport", f"{config.service} is not asked about {tee}")
@@ -82,8 +82,8 @@ class PassportSource:
         """Have the guest appraised, with evidence that binds `key`.
 
         Raises:
-            KbsRefusedError: `passport.refused`, or `passport.busy` to be tried again.
-            FormatError: `passport.…`, `rcar.…`, or of evidence in another form.
+            KbsRefusedError: `passport.refused`, or `passport.busy`, which permits a retry.
+            FormatError: `passport.…`, `rcar.…`; or the evidence cannot be converted.
             PeerError: `net.…`.
         """
         runtime_data = encode_runtime_data(key)

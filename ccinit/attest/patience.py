@@ -1,8 +1,8 @@
-"""How long to go on asking a KBS: jittered back-off under one total deadline.
+"""How long to keep asking a KBS: jittered back-off under one total deadline.
 
-The delays are the guest's own: a host that drops packets can make it wait, never make it hammer,
-and a `Retry-After` counts only up to a cap. Clock and sleep are parameters, so that the plan is
-tested without waiting.
+The guest chooses the delays: a host that drops packets can make it wait but not flood the KBS, and
+a `Retry-After` counts only up to a cap. Clock and sleep are parameters, so that tests need not
+wait.
 """
 
 import os
@@ -17,12 +17,12 @@ from ccinit.values import frozen
 
 @frozen
 class AttestLimits:
-    """Patience towards a KBS.
+    """Limits of one client of a KBS.
 
     Attributes:
-        total_seconds: for all calls of one client, from its making on.
+        total_seconds: for all calls, from the client's creation on.
         request_seconds: one request, connecting included.
-        first_delay_seconds: before the second attempt; doubles from then on.
+        first_delay_seconds: before the second attempt; doubles each time.
         max_delay_seconds: the longest delay of our own.
         max_retry_after_seconds: the longest delay that the KBS may ask for.
         max_resource_bytes: one encrypted resource.
@@ -46,7 +46,7 @@ def random_fraction() -> float:
 
 @frozen
 class Waiting:
-    """Where time comes from."""
+    """The clock, the sleep and the jitter to use."""
 
     now: Callable[[], float] = boottime
     sleep: Callable[[float], None] = time.sleep
@@ -65,7 +65,7 @@ class Patience:
 
     @property
     def request_seconds(self) -> float:
-        """What the next request may take."""
+        """Return the seconds that the next request may take."""
         return min(self._limits.request_seconds, max(self._end - self._waiting.now(), 0.0))
 
     def wait_after(self, error: CcinitError, retry_after: float | None) -> None:
@@ -78,7 +78,7 @@ class Patience:
         Raises:
             DeadlineError: `kbs.unreachable`, no time is left for another attempt.
         """
-        # Between half and all of the delay: guests that start together do not stay together.
+        # Between half of the delay and all of it, so that guests that start together drift apart.
         seconds = self._delay * (0.5 + self._waiting.fraction() / 2)
         self._delay = min(2 * self._delay, self._limits.max_delay_seconds)
         if retry_after is not None:

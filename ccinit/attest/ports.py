@@ -1,4 +1,4 @@
-"""What attestation needs from outside: someone who makes evidence, and a way to send requests."""
+"""What attestation needs from outside: a maker of evidence, and a way to send requests."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,7 +10,7 @@ from ccinit.net.http import Headers, HttpLimits, HttpReply
 EvidenceFor = Callable[[ReportData, bytes], JsonValue]
 """Makes the evidence that carries the given report data, in answer to a verifier's request.
 
-The request is empty but on the platforms that need one: `ccinit.formats.evidence.tee`.
+The request is empty except on platforms that need one: see `ccinit.formats.evidence.tee`.
 """
 
 

@@ -1,10 +1,10 @@
-"""What a KBS's refusal means: its reason, and whether to stop, to try again or to attest again.
+"""What a KBS's refusal means: its reason, and whether to stop, to retry or to attest again.
 
-A KBS says why in the `type` of its error body; the status alone does not tell a denied resource
-from an absent one (Trustee answers 401 to nearly everything). But a status that says that the KBS
-itself is in trouble (a full disk, a file that somebody is editing) is no judgement, whatever type
-comes with it. A reply that is not such a body is judged by its status. The texts that people read
-go to the owner's log only.
+A KBS gives the cause in the `type` of its error body; the status alone does not distinguish a
+denied resource from an absent one (Trustee answers 401 to nearly everything). But a status that
+says that the KBS itself is in trouble (a full disk, a file being edited) is no judgement, whatever
+type comes with it. A reply without such a body is judged by its status. The human-readable texts go
+only to the owner's log.
 """
 
 from enum import Enum, auto
@@ -26,14 +26,14 @@ class Remedy(Enum):
 
 
 class KbsRefusedError(PeerError):
-    """The KBS said no; `remedy` is what may be done about it."""
+    """The KBS refused; `remedy` is what the guest may do about it."""
 
     def __init__(self, reason: str, detail: str, remedy: Remedy) -> None:
         super().__init__(reason, detail)
         self.remedy = remedy
 
     def about(self, uri: KbsUri) -> "KbsRefusedError":
-        """Return the same refusal with the resource that it is about, which no KBS repeats."""
+        """Return the same refusal, naming the resource that it is about, as a KBS does not."""
         return KbsRefusedError(self.reason, f"{uri}: {self.detail}", self.remedy)
 
 
@@ -56,17 +56,17 @@ _VARIANTS: Final = {
     "TokenVerifierError": ("kbs.token_verifier_error", Remedy.ATTEST_AGAIN),
 }
 
-# Trustee has one variant for every failed handshake and tells this one apart in its text only.
+# Trustee has one error variant for all failed handshakes; only the text distinguishes this one.
 _VERSION_TEXT: Final = "KBS Client Protocol Version Mismatch"
-# And all that it says of `attest`, with no cause: the evidence was judged, or the session is gone
-# (Trustee was restarted, or a replica answers that did not begin it).
+# And this is all that it says when `attest` fails, for either cause: the evidence was rejected, or
+# the session is unknown (Trustee was restarted, or another replica began it).
 _UNEXPLAINED_TEXT: Final = "RCAR handshake Attest failed"
 
 _TRANSIENT_STATUSES: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 def refusal(status: int, body: bytes) -> KbsRefusedError:
-    """Return what a reply other than 200 means; reading it never fails."""
+    """Return what a reply other than 200 means; never fails, whatever the body."""
     if 300 <= status < 400:
         return KbsRefusedError("kbs.redirect", f"status {status}, not followed", Remedy.STOP)
     try:
@@ -85,7 +85,7 @@ def refusal(status: int, body: bytes) -> KbsRefusedError:
 
 
 def is_transient(status: int) -> bool:
-    """Whether the same request may be answered later."""
+    """Whether the same request may succeed later."""
     return status in _TRANSIENT_STATUSES
 
 

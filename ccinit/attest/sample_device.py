@@ -1,7 +1,7 @@
 """Trustee's `sampledevice`, in images of the `test` profile and nowhere else.
 
-A device beside the platform whose evidence repeats what it was asked to say, so that composite
-evidence can be tried without such a device. Like `ccinit.attest.simulated` it is listed in
+An additional device whose evidence just echoes its challenge, so that composite evidence can be
+tried without hardware. Like `ccinit.attest.simulated`, it is listed in
 rootfs-builder/mkosi/test-only.list, and the host asks for it in the machine's SMBIOS.
 """
 

@@ -1,10 +1,10 @@
 """The Attester of IBM Secure Execution: the ultravisor's measurement, in answer to a request.
 
-There is no evidence without a request: its maker, the verifier, has the key of the measurement.
-The user data are the report data and the digest of the initdata document. Nothing that the host
-sets at launch holds that digest and no register does; it is the measured image that says it, and
-the ultravisor measures what it says together with the image. It is said anew each time, so a guest
-that was broken into can say another; who keeps registers is better off there.
+There is no evidence without a request: the verifier that made it has the measurement's key. The
+user data are the report data and the digest of the initdata document. Neither a launch field nor a
+register holds that digest: the measured image states it, and the ultravisor measures this statement
+together with the image. It is stated anew each time, so a compromised guest could state another
+one; platforms with registers are stronger in this.
 """
 
 from typing import Protocol

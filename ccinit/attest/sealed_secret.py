@@ -20,7 +20,7 @@ _ALLOWED: Final = _NEEDED | {"alg", "kid", "use", "key_ops"}
 
 
 def verify_sealed_secret(sealed: SealedSecret, key: bytes) -> None:
-    """Return if `key`, a JWK (RFC 7517), has signed it.
+    """Verify that `key`, a JWK (RFC 7517), has signed it.
 
     Raises:
         FormatError: `sealed_secret.key`, not a public key on P-256 for ES256.

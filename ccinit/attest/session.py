@@ -1,10 +1,9 @@
 """How long a session with a KBS lasts, as far as the guest can tell.
 
-A session ends with its cookie or with its token, whichever is first (Trustee checks both again at
-every request). Both ends are read against the KBS's own `Date`, so that no clock of the guest takes
-part, and only to attest again in time: what is not said is simply not known, and a session that
-ends earlier than it said is told by the KBS's refusal. A token stays opaque otherwise; its
-signature is for the KBS.
+A session ends when its cookie or its token expires, whichever is first (Trustee checks both at
+every request). Both times are compared with the KBS's own `Date`, so the guest's clock plays no
+part. They only help to attest again in time: they may be missing, and if a session ends earlier,
+the KBS's refusal tells. Otherwise a token stays opaque; its signature is for the KBS to check.
 """
 
 from collections.abc import Mapping
@@ -22,13 +21,13 @@ _COOKIE_CHARACTERS: Final = frozenset(
 )
 _MAX_COOKIE_BYTES: Final = 128
 _MAX_CLAIMS_BYTES: Final = 256 * 1024
-# What is left for a request that begins just in time; of a short life, at most half.
+# Time reserved for a request that begins at the last moment; at most half of a short lifetime.
 _RESERVE_SECONDS: Final = 10.0
 
 
 @frozen
 class SessionCookie:
-    """The session's credential and its life in seconds, None if it does not say."""
+    """The session's credential and its lifetime in seconds, None if unknown."""
 
     value: str = field(repr=False)
     seconds: float | None
@@ -59,7 +58,7 @@ def parse_session_cookie(reply: HttpReply) -> SessionCookie:
 
 
 def token_seconds(token: str, date: int | None) -> float | None:
-    """Return how long a token has to live at `date`; None if that cannot be read."""
+    """Return a token's remaining lifetime at `date`; None if it cannot be read."""
     try:
         payload = decode_base64url(token.split(".")[1], "kbs.token")
         claims = parse_json(payload, "kbs.token", _MAX_CLAIMS_BYTES)
@@ -70,7 +69,7 @@ def token_seconds(token: str, date: int | None) -> float | None:
 
 
 def usable_seconds(*lives: float | None) -> float | None:
-    """Return how long something that ends with the shortest of `lives` may be used."""
+    """Return for how long to use something that expires with the shortest of `lives`."""
     known = [seconds for seconds in lives if seconds is not None]
     if not known:
         return None
@@ -87,7 +86,7 @@ def _expires(attributes: list[str]) -> int | None:
 
 
 def _seconds_until(end: int | None, date: int | None) -> float | None:
-    """A life that is over before it begins says only that two clocks differ."""
+    """Return the time from `date` to `end`; None if that is not positive: two clocks differ."""
     if end is None or date is None or end <= date:
         return None
     return float(end - date)

@@ -1,8 +1,8 @@
 """The Attester of SEV-SNP: a report of the secure processor, and the certificates it came with.
 
-Where the report comes from is the platform's (`ccinit.kernel.tsm`, `ccinit.kernel.sev_guest`); here
-it is read, held against what was asked for, and passed on with the certificate chain. A host that
-has no certificates leaves it to the verifier to know them.
+The report comes through `ccinit.kernel.tsm` or `ccinit.kernel.sev_guest`; here it is compared with
+what was asked for, and passed on with the certificate chain. If the host supplies no certificates,
+the verifier has to find them.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 from ccinit.kernel.tsm import TsmReport
 
 ReportSource = Callable[[bytes], TsmReport]
-"""Gives the report over its argument, and the certificate table, which may be empty."""
+"""Returns the report over its argument, and the certificate table, which may be empty."""
 
 
 class SnpAttester:
     """Makes `snp` evidence."""
 
     def __init__(self, source: ReportSource) -> None:
-        """Args: source: gives the report over 64 bytes of report data."""
+        """Args: source: returns the report over 64 bytes of report data."""
         self._source = source
 
     def collect_evidence(self, report_data: ReportData) -> JsonValue:

@@ -1,14 +1,14 @@
 """The Attester of a vTPM that an SVSM runs below the guest, at VMPL 0 of SEV-SNP.
 
-The TPM is transient: its seeds are new in each boot, so no key of it can be registered. What leads
-to the hardware instead:
+The TPM is ephemeral: its seeds are new in each boot, so none of its keys can be registered.
+Instead, this chain leads to the hardware:
 
-    1. the processor's report, which the SVSM asks for, has the vTPM's endorsement key;
+    1. the processor's report, which the SVSM requests, names the vTPM's endorsement key;
     2. a credential that the verifier made for that key and the attestation key opens only in the
        TPM that has both;
     3. the attestation key quotes the registers.
 
-Both keys are primary keys of fixed templates: every process that has the TPM finds the same ones.
+Both are primary keys of fixed templates, so every process that has the TPM derives the same ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,12 +33,12 @@ from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 from ccinit.kernel.tsm import TsmReport
 
 ServiceSource = Callable[[], TsmReport]
-"""Gives the vTPM's report over the report data that it was asked for."""
+"""Returns the report about the vTPM, over the report data that was requested."""
 
 
 @contextmanager
 def _primary_key(tpm: TpmCommands, template: bytes) -> Iterator[PrimaryKey]:
-    """Make a key from the TPM's seed for the block: the same one each time."""
+    """Derive a key from the TPM's seed for the block: the same one each time."""
     key = tpm.create_primary(template)
     try:
         yield key

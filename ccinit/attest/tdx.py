@@ -1,9 +1,9 @@
 """The Attester of TDX: a quote, with the log of what was measured into the registers it covers.
 
-Where the quote comes from is the platform's (`ccinit.kernel.tsm`): the guest's report goes to the
-host, whose quoting enclave signs it. So the quote is untrusted here; it is only held against what
-was asked for, and judged by the verifier. What the *guest* wants to know about itself it must not
-read from a quote: that is in the module's own report (`ccinit.kernel.tdx_guest`).
+The quote comes through `ccinit.kernel.tsm`: the guest's report goes to the host, whose quoting
+enclave signs it. So the quote is untrusted here: it is only compared with what was asked for, and
+the verifier judges it. What the *guest* wants to know about itself must not come from a quote but
+from the TDX module's own report (`ccinit.kernel.tdx_guest`).
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
 
 QuoteSource = Callable[[bytes], bytes]
-"""Gives the quote over 64 bytes of report data."""
+"""Returns the quote over 64 bytes of report data."""
 
 
 class TdxAttester:
     """Makes `tdx` evidence."""
 
     def __init__(self, source: QuoteSource, event_log: bytes | None) -> None:
-        """Args: source: gives the quote; event_log: what `join_event_logs` returned."""
+        """Args: source: returns the quote; event_log: what `join_event_logs` returned."""
         self._source = source
         self._event_log = event_log
 
@@ -45,11 +45,11 @@ def join_event_logs(firmware: bytes | None, own: bytes) -> bytes | None:
     """Return one log of firmware's events and the guest's own; None if there are neither.
 
     Args:
-        firmware: the memory that ACPI table CCEL points to, which is larger than the log in it.
+        firmware: the memory that the ACPI table CCEL points to, which is larger than the log.
         own: records of the guest's events, without a header.
 
     Raises:
-        FormatError: `event_log.…`: firmware's is none.
+        FormatError: `event_log.…`: the firmware's log is malformed.
     """
     if firmware is not None:
         records = parse_event_log(firmware, Algorithm.SHA384, end_marker=True).records

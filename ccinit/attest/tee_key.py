@@ -1,8 +1,8 @@
-"""The guest's ephemeral key: what the owner encrypts a released secret to.
+"""The guest's ephemeral key, to which the KBS encrypts released secrets.
 
-One key for one handshake, of the kind that measured configuration names. It lives in the process
-that speaks with the KBS and ends with it; it is never written, exported or used again. What it
-decrypts is `ccinit.attest.jwe`.
+Each handshake has a key of its own, of the kind that measured configuration names. It lives in the
+process that speaks to the KBS and ends with it; it is never written, exported or reused.
+`ccinit.attest.jwe` decrypts with it.
 """
 
 from typing import Self, TypeAlias, assert_never
@@ -28,7 +28,7 @@ _CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
 
 
 def undecryptable() -> VerificationError:
-    """Return the one error of every step of a decryption: which one failed is nobody's to learn."""
+    """Return the one error of every decryption step, so that nobody can tell which one failed."""
     return VerificationError("jwe.decrypt", "the reply does not decrypt")
 
 
@@ -60,7 +60,7 @@ class EcTeeKey:
     def agree(self, peer: EcPublicJwk) -> Secret:
         """Return the x-coordinate of the shared point, 32 or 66 bytes (SEC 1, section 3.3.1).
 
-        `peer` is on the curve that its type has checked, and the curves have no small subgroups;
+        The type of `peer` ensures that it is on its curve, and the curves have no small subgroups;
         a peer on the other curve is a bug of ours.
         """
         if peer.curve != self.public_jwk.curve:
@@ -97,7 +97,7 @@ class RsaTeeKey:
         """Return the plaintext of an RSA-OAEP-256 ciphertext.
 
         Raises:
-            VerificationError: `jwe.decrypt`, whatever did not fit.
+            VerificationError: `jwe.decrypt`, for every cause.
         """
         padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
         try:

@@ -1,8 +1,8 @@
 """The Attester of a vTPM: a quote by a provisioned attestation key over all SHA-256 PCRs.
 
-The key is the platform's, at a persistent handle with empty authorization; it is registered with
-the owner's KBS by its public part. Here only its kind is checked, to fail early and by name. The
-steps of judging a quote are the verifier's.
+The platform provisions the key, at a persistent handle with empty authorization, and its public
+part is registered with the owner's KBS. Only its kind is checked here, to fail early and with a
+clear reason. The verifier judges the quote.
 """
 
 from ccinit.attest.tpm_quote import quote_all_pcrs
@@ -28,7 +28,7 @@ class TpmAttester:
         """Return a quote over all 24 PCRs, and the values that it covers.
 
         Raises:
-            VerificationError: `attest.key`, the key at the handle is no attestation key.
+            VerificationError: `attest.key`, the key at the handle is not an attestation key.
             PeerError: as `quote_all_pcrs`.
         """
         public = self._tpm.read_public(self._ak_handle)

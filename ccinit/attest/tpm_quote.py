@@ -1,8 +1,8 @@
-"""Quoting a TPM at rest: all SHA-256 registers, and a quote that covers just these values.
+"""A consistent quote of a TPM: all SHA-256 PCRs, and a quote that covers exactly these values.
 
-Register values and their quote are separate commands, and the kernel may extend in between (IMA:
-PCR 10). So values are read, quoted, and compared until both are of one moment. Whether key and
-values are good is the verifier's question.
+Reading PCRs and quoting them are separate commands, and the kernel may extend in between (IMA: PCR
+10). So values are read and quoted until the two match. Whether key and values are good is for the
+verifier to decide.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS, Quote, parse_tpms_attest
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.values import frozen
 
-# Extends are rare and come in bursts; a register that changes in each of these is not at rest.
+# Extends are rare and come in bursts; if every round sees a change, the PCRs are not stable.
 _MAX_ROUNDS = 8
 
 
@@ -28,7 +28,7 @@ def quote_all_pcrs(tpm: TpmCommands, key_handle: int, extra_data: bytes) -> Quot
     """Return a quote over all 24 registers that carries `extra_data`, 1 to 64 bytes.
 
     Raises:
-        PeerError: `attest.quote`, another quote than was asked for; `attest.unstable`; or the TPM's
+        PeerError: `attest.quote`, not the quote that was asked for; `attest.unstable`; or the TPM's
             refusal.
         FormatError: `tpm2.…`.
     """

@@ -1,5 +1,5 @@
-"""Stand-ins for platforms, in images of the `test` profile and nowhere else.
+"""Simulated platforms, in images of the `test` profile and nowhere else.
 
-The package is listed in rootfs-builder/mkosi/test-only.list: a production root does not hold it,
-and there is no switch besides that. Whoever asks for it does without where it is not there.
+The package is listed in rootfs-builder/mkosi/test-only.list: a production root does not contain it,
+and there is no other switch. Code that imports it does without if it is absent.
 """

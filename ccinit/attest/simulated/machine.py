@@ -1,8 +1,8 @@
-"""How a host asks for a stand-in, and what a guest on that machine then finds.
+"""How a host asks for a simulated platform, and what a guest on that machine then finds.
 
-The machine's serial number says which platform it is to be, and what a real host gives at launch.
-What a driver of the kernel would show are files in memory; their contents are made by one module
-for each platform.
+The machine's serial number says which platform to simulate, and the field that a real host sets at
+launch. Memory files stand in for what a kernel driver would show; one module for each platform
+makes their contents.
 """
 
 import os
@@ -19,7 +19,7 @@ from ccinit.kernel.tsm import OpenReport
 SERIAL_NUMBER = "/sys/class/dmi/id/product_serial"
 
 MakeFiles = Callable[[bytes, bytes], Mapping[str, bytes]]
-"""Takes the launch field and 64 bytes of report data; returns contents by the names of files."""
+"""Takes the launch field and 64 bytes of report data; returns contents by file name."""
 
 SIMULATIONS: Mapping[Tee, MakeFiles] = {
     Tee.SNP: snp.make_files,
@@ -29,7 +29,7 @@ SIMULATIONS: Mapping[Tee, MakeFiles] = {
 
 
 def serial_number(tee: Tee, launch_field: bytes = b"") -> str:
-    """Return what tells a machine to simulate, and what its host binds at launch."""
+    """Return the serial number that asks for a simulated platform with this launch field."""
     return f"ccinit-{tee}-sim:{launch_field.hex()}"
 
 

@@ -1,8 +1,8 @@
-"""The sample platform of Confidential Containers: evidence that anybody can write down.
+"""The sample platform of Confidential Containers: evidence that anybody can forge.
 
-Nothing is measured, nothing is signed, and nothing holds the initdata digest: the document that a
-request carries is the sender's word for it, which the owner's verifier says, too. It exists so that
-everything around a platform can be tried where there is none.
+Nothing is measured or signed, and nothing binds the initdata digest: the document in a request is
+only the sender's claim, as the owner's verifier says, too. It exists so that everything around a
+platform can be tried without one.
 """
 
 from collections.abc import Mapping

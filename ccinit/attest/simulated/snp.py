@@ -1,7 +1,7 @@
-"""The stand-in for SEV-SNP; what the host gives at launch is HOSTDATA.
+"""Simulated SEV-SNP; the launch field is HOSTDATA.
 
-Reports have the real format and are really signed, by a key that anybody can read below. They prove
-nothing; their measurement belongs to no image, and the chain to no vendor (tests/vectors/snp_sim).
+Reports have the real format and a valid signature, by a key that anybody can read below. They prove
+nothing: their measurement is of no image, and the chain is of no vendor (tests/vectors/snp_sim).
 """
 
 import base64

@@ -1,10 +1,10 @@
-"""The stand-in for TDX; what the host gives at launch is MRCONFIGID.
+"""Simulated TDX; the launch field is MRCONFIGID.
 
-Quotes have the real format (version 4) and are really signed, by an attestation key that anybody
-can read below, under a chain of no vendor's (tests/vectors/tdx_sim). They prove nothing; firmware's
-event log and the registers that follow from it are constants and belong to no image. As on Linux
-before 6.16, there is no register that the guest may extend. Layouts are those that
-`ccinit.formats.evidence.tdx_quote` and `ccinit.formats.evidence.tdx_report` read.
+Quotes have the real format (version 4) and a valid signature, by an attestation key that anybody
+can read below, under a chain of no vendor (tests/vectors/tdx_sim). They prove nothing: the
+firmware's event log and the registers that follow from it are constants, and of no image. As on
+Linux before 6.16, there is no register that the guest may extend. Layouts are those that
+`ccinit.formats.evidence.tdx_quote` and `ccinit.formats.evidence.tdx_report` parse.
 """
 
 import base64
