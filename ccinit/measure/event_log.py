@@ -1,17 +1,16 @@
 """The guest's own event log: what is measured while it runs, and the register that proves it.
 
-Theory of operation. An event is *announced* before the thing happens that it tells of: it stands in
-the log's memory as pending (that is the write-ahead rule of CoCo's event log; the file that CoCo
-keeps for it is of no use here, where the log's process ends with the boot). Then a child extends
-the register with every pending digest, and only when the register is seen to hold them all the
-events are *settled* and become records. A child that ended half-way is repeated with the same
-request: where it had come to is told by the register, whose value after each digest is known, so no
-event is measured twice. While anything is pending the register may hold more than the records say,
-so no evidence is to be made before that is settled. A register with any other value was extended by
-somebody else; that is final, because the log would prove nothing any more: whoever has the
-extending done ends the guest (`ccinit.agent.platform.measurement`).
+Theory of operation. An event is *announced* before what it reports happens, and is then pending in
+memory. (This is the write-ahead rule of CoCo's event log; the file that CoCo writes for it would be
+useless here, where the log's process ends with the boot.) Then a child extends the register with
+every pending digest, and only once the register is seen to hold them all are the events *settled*
+and become records. If a child ends half-way, another gets the same request: the register's value
+after each digest is known, so it shows how far the first one came, and no event is measured twice.
+While events are pending, the register may hold more than the records say, so no evidence may be
+made. A register with any other value was extended by somebody else. That is final, because the log
+would no longer prove anything: `ccinit.agent.platform.measurement` ends the guest.
 
-Which events there are, and who does the extending, is decided by `ccinit.agent`.
+`ccinit.agent` decides which events there are, and has the register extended.
 """
 
 from collections.abc import Sequence
@@ -23,12 +22,12 @@ from ccinit.measure.register import MeasurementRegister
 from ccinit.values import frozen
 
 MAX_LOG_BYTES = 64 * 1024
-"""What evidence has room for, beside firmware's own log."""
+"""What evidence has room for, in addition to the firmware's log."""
 
 
 @frozen
 class Extension:
-    """Digests to extend a register with, and its value before the first of them."""
+    """Digests to extend into a register, and its value before the first of them."""
 
     before: bytes
     digests: tuple[bytes, ...]
@@ -47,21 +46,21 @@ class EventLog:
 
     @property
     def value(self) -> bytes:
-        """What the register holds after the settled events."""
+        """The register's value after the settled events."""
         return self._value
 
     @property
     def is_pending(self) -> bool:
-        """Whether events are announced and not settled: the register may hold some of them."""
+        """Whether events are announced but not settled: the register may hold some of them."""
         return bool(self._pending)
 
     @property
     def records(self) -> bytes:
-        """The settled events as records of the TCG's log form, without a header."""
+        """The settled events as records of the TCG event log format, without a header."""
         return bytes(self._records)
 
     def announce(self, events: Sequence[AaelEvent]) -> Extension:
-        """Make events pending; return what the register is to be extended with.
+        """Make events pending; return what to extend into the register.
 
         Raises:
             LimitExceededError: `event_log.full`.
@@ -74,10 +73,10 @@ class EventLog:
         return Extension(before=self._value, digests=digests)
 
     def settle(self, value: bytes) -> None:
-        """Make the pending events records, now that the register was read.
+        """Turn the pending events into records; `value` was read from the register.
 
         Raises:
-            VerificationError: `event_log.register`, it does not hold them.
+            VerificationError: `event_log.register`, the register does not hold exactly these.
         """
         digests = (event.digest(self._algorithm) for event in self._pending)
         expected = replay(digests, self._algorithm, self._value)
@@ -97,7 +96,7 @@ class EventLog:
 def extend_register(
     register: MeasurementRegister, extension: Extension, algorithm: Algorithm
 ) -> bytes:
-    """Extend with those digests that are not in the register yet; return its value, read back.
+    """Extend the register with the digests that it does not hold yet; return its value, read back.
 
     Raises:
         VerificationError: `event_log.register`: it holds something else.

@@ -1,11 +1,10 @@
-"""Binding the initdata document to the platform, once in the life of a boot.
+"""Binding the initdata document to the platform, once per boot.
 
-On a TPM the document's digest is *extended* by the guest. A verifier expects exactly one extend
-from zero, so a register that was touched before makes the boot worthless, and a register that does
-not read back as expected is not a register. On SNP, TDX and CCA the host set a field at launch,
-and the digest is *compared* with it; a field of zeros is one that nobody set. Reading and hashing
-the document is left to `ccinit.formats.initdata.document`, which platform does what to
-`ccinit.formats.evidence.tee`.
+On a TPM the guest *extends* the document's digest. A verifier expects exactly one extend from zero,
+so if the register was used before, the boot is worthless, and the register has to read back as
+expected. On SNP, TDX and CCA the host sets a field at launch, and the digest is *compared* with it;
+a field of zeros was never set. `ccinit.formats.initdata.document` reads and hashes the document;
+`ccinit.formats.evidence.tee` says which platform does what.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ def bind_initdata(register: MeasurementRegister, digest: bytes) -> bytes:
     The steps, all of them MUST:
 
      1. the digest is a SHA-256 [`config.digest`];
-     2. the register is zero: nothing was extended in this boot [`config.register_used`];
+     2. the register is zero: nothing was extended into it in this boot [`config.register_used`];
      3. it is extended once;
      4. it reads back as SHA-256(zero || digest) [`config.mismatch`].
 

@@ -1,8 +1,8 @@
-"""One name for the platform's runtime measurement registers.
+"""A common interface to the platforms' runtime measurement registers.
 
-A register changes only by `new = H(old || digest)`. Here is which one of a platform the event log
-belongs to; what else goes where is decided by `ccinit.agent` and `ccinit.measure.initdata`. The
-registers themselves are the children's: `tpm_pcr`, and `ccinit.kernel` for TDX.
+A register changes only by `new = H(old || digest)`. This module says which register each platform
+uses for the event log; `ccinit.agent` and `ccinit.measure.initdata` decide what else goes where.
+Children access the registers: by `tpm_pcr`, and by `ccinit.kernel` for TDX.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ccinit.values import frozen
 class Pcr(IntEnum):
     """The PCRs of the SHA-256 bank that the guest extends, and no others.
 
-    16 and 23 can be reset by the guest itself, 17 to 22 belong to dynamic launch.
+    16 and 23 can be reset by the guest itself; 17 to 22 belong to dynamic launch.
     """
 
     INITDATA = 8
@@ -61,7 +61,7 @@ EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     # Records of a confidential VM count from 1 (UEFI 2.10, section 38.4.1). Linux has it from 6.16.
     Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384),
 }
-"""Platforms that are not here have no register that the guest may extend: SNP, for one."""
+"""Platforms that are not listed, such as SNP, have no register that the guest may extend."""
 
 DEBUG_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     Tee.TPM: _PCR_15,
@@ -69,5 +69,7 @@ DEBUG_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     Tee.AZ_TDX_VTPM: _PCR_15,
     Tee.SVSM: _PCR_15,
 }
-"""The register that says that debug was opened, and nothing else. TDX has none to spare: there it
-is an event among the others, in RTMR 3."""
+"""The register that shows only whether debug was opened.
+
+TDX has none to spare: there it is an event among the others, in RTMR 3.
+"""
