@@ -1,15 +1,15 @@
-"""The wall clock: none until the owner's KBS has said what time it is.
+"""The wall clock: none until the owner's KBS has told the time.
 
-The host's clocks are the host's to set, so nothing reads them. The first trusted time is the `Date`
-of a KBS reply over the pinned TLS; it is never before the image was locked, which is a constant in
-the measured image. Later replies set the clock forward, never back: a host can stop the guest, its
-clocks with it, and nothing in the guest tells it so; and a reply can be late, and never early.
+The host can set its clocks as it likes, so the guest never reads them. The first trusted time is
+the `Date` of a KBS reply over pinned TLS; it must not be before the time of the image's lock file,
+a constant in the measured image. Later replies set the clock forward, never back: a host can pause
+the guest along with its clocks, unnoticed from inside, and a reply can arrive late but never early.
 """
 
 from ccinit.errors import VerificationError
 from ccinit.kernel.clock import realtime, set_realtime
 
-_LATEST = 4_102_444_800  # 2100-01-01: beyond it, a Date is a mistake and not a time
+_LATEST = 4_102_444_800  # 2100-01-01: a Date beyond it must be a mistake
 
 
 def read_build_time(path: str = "/usr/lib/ccinit/build_time") -> int:
@@ -19,7 +19,7 @@ def read_build_time(path: str = "/usr/lib/ccinit/build_time") -> int:
 
 
 def verify_time(seconds: int, floor: int) -> int:
-    """Return `seconds` if it can be now.
+    """Return `seconds` if that is a plausible time.
 
     Raises:
         VerificationError: `clock.floor` or `clock.ceiling`.
@@ -42,7 +42,7 @@ def set_clock(seconds: int, floor: int) -> None:
 
 
 def advance_clock(seconds: int) -> int:
-    """Set a clock that ATTEST has set forward to `seconds`; return by how many, 0 if by none.
+    """Set a clock that ATTEST has already set forward to `seconds`; return by how many, or 0.
 
     Raises:
         VerificationError: `clock.ceiling`.

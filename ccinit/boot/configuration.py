@@ -1,8 +1,8 @@
-"""The host's initdata disk, read and parsed; both in children without any rights.
+"""Reading and parsing the host's initdata disk, each in a child without any rights.
 
-Two steps, because between them PID 1 binds the document's digest into the platform's register:
-reading and inflating come first, parsing only after the binding. The bytes that are hashed are the
-bytes that are parsed; the disk is read once.
+There are two steps because PID 1 binds the document's digest to the platform in between: reading
+and inflating come first, parsing only after the binding. The disk is read once, so the bytes that
+are hashed are the bytes that are parsed.
 """
 
 import os
@@ -30,7 +30,7 @@ class ReadInitdata:
 
 @frozen
 class InitdataDocument:
-    """The document's exact bytes and which of the disks it came from."""
+    """The document's exact bytes, and the index of its disk."""
 
     disk: int
     document: bytes
@@ -53,7 +53,7 @@ class Configuration:
 
 
 def read_initdata(disks: tuple[int, ...]) -> InitdataDocument:
-    """Find the one disk with the magic and inflate what it holds.
+    """Find the one disk with the initdata magic and inflate its content.
 
     Args:
         disks: descriptors open for reading.
@@ -89,7 +89,7 @@ def parse_configuration(document: bytes) -> Configuration:
 
 
 def _read(fd: int, length: int, offset: int) -> bytes:
-    """Read exactly `length` bytes, or what there is; a failing disk is an error at every offset."""
+    """Read `length` bytes, or as many as there are; a read error is an error at every offset."""
     pieces = bytearray()
     while len(pieces) < length:
         try:

@@ -1,6 +1,6 @@
-"""The guest's own directories below /run, and what lies in them for everyone in the guest to read.
+"""The guest's own directories below /run, and the files in them that everyone may read.
 
-PID 1's umask hides everything that is not said here.
+PID 1's umask hides everything else.
 """
 
 import os
@@ -11,7 +11,7 @@ RUN = "/run/ccinit"
 
 
 def make_directory(path: str, mode: int) -> str:
-    """Make a directory that is not there yet, with exactly `mode`; return its path.
+    """Make a directory if it does not exist, with exactly `mode`; return its path.
 
     Raises:
         KernelError: `kernel.mkdir`.

@@ -1,11 +1,11 @@
-"""Which disk is what: by content and size, in a fixed order, and nothing may be left over.
+"""Disk roles: by content and size, in a fixed order, and no disk may be left over.
 
-The host chooses how many disks there are, their order, names, serial numbers and contents. A role
-follows from what a disk proves: the initdata magic (then its digest), the verity root, a persistent
-volume's authentication. What proves nothing can only be scratch, whose content is never read, and
-must match the declared scratch disks by size, one for one.
+The host chooses how many disks there are, their order, names, serial numbers and contents. A disk's
+role follows from what its content proves: the initdata magic (then its digest), the verity root, a
+persistent volume's authentication. A disk that proves nothing can only be scratch, whose content is
+never read; these must match the declared scratch disks by size, one for one.
 
-Pure: the proofs are made by others and come in as arguments.
+Pure: the proofs come in as arguments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from ccinit.kernel.block import BlockDevice
 
 
 def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
-    """Return the disk that the kernel already uses: the root's, opened by stage 0.
+    """Return the disk that the kernel already uses: the root's, which stage 0 opened.
 
     Raises:
         VerificationError: `disk.ambiguous`, more than one is in use.
@@ -30,7 +30,7 @@ def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
 def select_candidates(
     disks: Sequence[BlockDevice], taken: Sequence[BlockDevice | None], size_bytes: int
 ) -> tuple[BlockDevice, ...]:
-    """Return the disks without a role so far that have the size of a declared volume."""
+    """Return the disks that have no role so far and the size of a declared volume."""
     return tuple(disk for disk in disks if disk not in taken and disk.size_bytes == size_bytes)
 
 
@@ -42,7 +42,7 @@ def assign_scratch(
     volumes: Mapping[str, BlockDevice],
     scratch: Sequence[ScratchVolume],
 ) -> tuple[tuple[ScratchVolume, BlockDevice], ...]:
-    """Give the remaining disks to the declared scratch disks and refuse any other outcome.
+    """Match the remaining disks with the declared scratch disks, and refuse any other outcome.
 
     Args:
         disks: all that exist.
@@ -52,10 +52,10 @@ def assign_scratch(
         scratch: declared scratch disks.
 
     Returns:
-        The declared scratch disks with the disks that they are, in the order declared.
+        The declared scratch disks with their disks, in the order declared.
 
     Raises:
-        VerificationError: `disk.serial`, two disks say they are the same one; `disk.ambiguous`, a
+        VerificationError: `disk.serial`, two disks claim to be the same one; `disk.ambiguous`, a
             disk with two roles; `disk.missing`, no disk of a declared size; `disk.surplus`, a disk
             without a role; `disk.read_only`, a scratch disk that cannot be written.
     """
@@ -71,7 +71,7 @@ def assign_scratch(
 
 
 def _take(remaining: list[BlockDevice], wanted: ScratchVolume) -> BlockDevice:
-    # Two of one size may be exchanged: neither content means anything.
+    # Two of the same size are interchangeable: their content means nothing.
     for disk in remaining:
         if disk.size_bytes == wanted.size_bytes:
             if disk.read_only:

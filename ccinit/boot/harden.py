@@ -1,10 +1,9 @@
-"""Kernel settings of a running guest, as one table, and their writing.
+"""Kernel settings of a running guest: one table, and the code that writes them.
 
-The measured command line has closed what only it can close (consoles, lockdown, module signatures),
-and says what profiles differ in: `prod` does not go on behind an oops, `test` seals its text. These
-are the rest. Each row says which way out of the guest or into the kernel it shuts, or what a
-container must not use up. Module loading is already off: stage 0 does that when the last module is
-in.
+The measured command line has settled what only it can (consoles, lockdown, module signatures), and
+where profiles differ: `prod` does not continue after an oops, `test` seals the oops's text. These
+are the rest. Each row says which way out of the guest or into the kernel it closes, or what a
+container must not use up. Stage 0 has already disabled module loading.
 """
 
 import resource
@@ -18,12 +17,12 @@ _MOST_LONG = (1 << 63) - 1
 _MOST_PIDS = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
 _MAPPINGS = 1 << 20
-"""What desktop and server distributions set by now; Elasticsearch refuses to run below 2^18."""
+"""As distributions set it nowadays; Elasticsearch refuses to run below 2^18."""
 OPEN_FILES = 4096
-"""What the kernel lets PID 1 have (INR_OPEN_MAX) and does not give it: it starts with a quarter.
+"""The most that the kernel allows PID 1 (INR_OPEN_MAX); it starts with a quarter of that.
 
-The probes of the largest manifest and the streams of the owner may take some 1 700 at once, and a
-probe that finds no descriptor is a container that does not answer.
+The probes of the largest manifest and the owner's streams may take some 1 700 at once, and a probe
+without a descriptor would count as a container that does not answer.
 """
 
 
@@ -56,24 +55,25 @@ SETTINGS = (
     Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
     Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
     Setting("fs.protected_regular", "2", "no file races in sticky directories"),
-    # Who opens a file on which another has a lease waits for 45 seconds, PID 1 as well: where it
-    # erases a secret, say. A container can have one on each file of its own user's that it can
-    # read, those that all containers see included. Programs that ask for leases can do without.
+    # Opening a file on which another process has a lease blocks for 45 seconds, even PID 1, which
+    # may be erasing a secret. A container can take a lease on every file that its user owns and can
+    # read, even on those that all containers see. Programs that use leases can do without.
     Setting("fs.leases-enable", "0", "nobody keeps others from opening a file"),
-    # Of every link, and of those to come: what was offered was verified; a neighbour's word is not.
+    # For every link, and future ones: the offer was verified, a neighbour's redirect is not.
     Setting("net.ipv4.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_ra", "0", "addresses and routes are those of the offer"),
-    # Tunnels are narrower than the links before them, and the ICMP that would say so is often
-    # dropped. Evidence is the first of what a guest sends that is larger than a packet.
+    # A tunnel's MTU is smaller than that of the link before it, and the ICMP message that would say
+    # so is often dropped. Evidence is the first thing a guest sends that exceeds a packet.
     Setting("net.ipv4.tcp_mtu_probing", "1", "TCP of both families finds narrower ways by itself"),
-    # A small number is no office: PID 1 has taken its own ports before any container runs, and who
-    # may have the others the containers of a pod agree on among themselves, as they do elsewhere.
-    # Sockets for pings (ping_group_range), which engines open with these, stay closed: they are
-    # kernel code that nothing else reaches, and few need it.
+    # Low ports carry no authority here: PID 1 binds its own before any container runs, and the
+    # pod's containers share the others as they do elsewhere. Ping sockets (ping_group_range), which
+    # engines allow together with these, stay disabled: few need them, and they would expose kernel
+    # code that is otherwise unreachable.
     Setting("net.ipv4.ip_unprivileged_port_start", "0", "plain users serve where images say"),
-    # The kernel counts these for the whole guest, or for a user in PID 1 and all containers. One of
-    # these within its own limits could take all; what it takes is its own memory besides.
+    # The kernel counts these for the whole guest, or per user across PID 1 and all containers. A
+    # container within its own limits could use up the default; what it takes is also charged to its
+    # own memory.
     Setting("fs.aio-max-nr", str(_MOST_LONG), "containers can begin asynchronous I/O"),
     Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
     Setting("fs.file-max", str(_MOST_LONG), "PID 1's children can open files"),
@@ -82,8 +82,8 @@ SETTINGS = (
     Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
     Setting("kernel.pty.max", str(_MOST_INT), "the owner can open a terminal anywhere"),
     Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
-    # Of one process; each mapping is its own container's memory. Elsewhere whoever has the machine
-    # sets it for programs that ask for more than the kernel's default, and here nobody else could.
+    # Per process; each mapping is charged to its container. Elsewhere the machine's administrator
+    # raises this for programs that need more than the kernel's default; here nobody else could.
     Setting("vm.max_map_count", str(_MAPPINGS), "search engines and large heaps start"),
 )
 
@@ -92,7 +92,7 @@ def harden(settings: tuple[Setting, ...] = SETTINGS) -> None:
     """Write every setting and the limits of PID 1 itself.
 
     Raises:
-        KernelError: the kernel refused one; the boot ends there.
+        KernelError: the kernel refused one; the boot must end.
     """
     for setting in settings:
         write_sysctl(setting.name, setting.value)

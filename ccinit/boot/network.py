@@ -1,15 +1,15 @@
 """The host's network offer, validated and turned into a plan.
 
-The host decides where packets go anyway, so an offer needs no trust, but it must not reach anything
-else: addresses are plain unicast, the gateway is on the link, nothing touches loopback, and no text
-is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.2).
+The host controls where packets go anyway, so an offer need not be trusted; but it must not affect
+anything else: addresses are plain unicast, the gateway is on the link, nothing touches loopback,
+and no text is accepted. IPv4 addresses come in IPv4-mapped form (RFC 4291, section 2.5.5.2).
 
-A gateway lies in the offered subnet. Two kinds need not: a link-local one of IPv6, which is where
-its routers are (RFC 4861, section 4.2), and any for an address that is a subnet of its own (/32,
-/128), as clouds and cluster networks give them: there is no neighbour that it could be.
+The gateway lies in the offered subnet, with two exceptions: an IPv6 gateway may be link-local, as
+routers' addresses are (RFC 4861, section 4.2), and an address that is a subnet of its own (/32,
+/128), as clouds and cluster networks assign them, may have any gateway, since it has no neighbours.
 
-Addresses stay bytes in network order. The library's `ipaddress` is no part of PID 1: it would hold
-0.2 MB of it for the life of the guest, for one offer.
+Addresses stay bytes in network order. PID 1 does not load `ipaddress`, which would occupy 0.2 MB
+for the life of the guest, for the sake of one offer.
 """
 
 import socket
@@ -19,8 +19,10 @@ from ccinit.errors import FormatError, VerificationError
 
 MIN_MTU = 1280  # RFC 8200, section 5
 MAX_MTU = 65_535
-"""The longest packet of IPv4, and the kernel's own cap (ETH_MAX_MTU). Clouds have up to 9001,
-switches 9216, networks within one machine 65 520; a link's driver refuses what is too much for it.
+"""The longest IPv4 packet, and the kernel's own cap (ETH_MAX_MTU).
+
+Clouds use up to 9001, switches 9216, networks within one machine 65 520; a link's driver refuses an
+MTU that it cannot carry.
 """
 _MAC_BYTES = 6
 _MULTICAST_BIT = 1
@@ -32,14 +34,14 @@ _V4_LINK_LOCAL = b"\xa9\xfe"  # 169.254/16, RFC 3927
 _V6_LINK_LOCAL = b"\xfe\x80" + bytes(6)  # fe80::/64, RFC 4291, section 2.5.6
 _LINK_LOCAL = {_V4_BYTES: _V4_LINK_LOCAL, _V6_BYTES: _V6_LINK_LOCAL}
 _V4_LONGEST, _V6_LONGEST = 8 * _V4_BYTES, 8 * _V6_BYTES
-_POINT_TO_POINT_BITS = 1  # /31 and /127: two hosts, and no address of the subnet's own
+_POINT_TO_POINT_BITS = 1  # /31 and /127: two hosts, no subnet address
 
 
 def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     """Validate an offer.
 
     Raises:
-        FormatError: a field has another length.
+        FormatError: a field has the wrong length.
         VerificationError: `net.mac`, `net.address`, `net.prefix`, `net.gateway`, `net.mtu` or
             `net.dns`.
     """
@@ -50,8 +52,8 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
         raise VerificationError("net.prefix", f"/{offer.prefix} is not within /8../{longest}")
     on_link = _verify_gateway(address, gateway, offer.prefix)
     _verify_host(address, offer.prefix, "net.address")
-    # The first address of a subnet of IPv6 is its routers' (RFC 4291, section 2.6.1), and the last
-    # one is like any other.
+    # The first address of an IPv6 subnet is the routers' anycast address (RFC 4291, section 2.6.1);
+    # the last one is ordinary.
     if len(gateway) == _V4_BYTES and not on_link:
         _verify_host(gateway, offer.prefix, "net.gateway")
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
@@ -63,14 +65,14 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
         gateway=_text(gateway),
         gateway_on_link=on_link,
         mtu=offer.mtu,
-        # Clouds have theirs at 169.254.… behind the gateway. A link-local one of IPv6 is behind no
-        # gateway, and its address is none without the name of a link.
+        # Clouds have name servers at 169.254.… behind the gateway. A link-local IPv6 address cannot
+        # be behind a gateway, and is incomplete without a link's name.
         dns=tuple(_text(_unicast(one, "net.dns", link_local=(_V4_BYTES,))) for one in offer.dns),
     )
 
 
 def _verify_gateway(address: bytes, gateway: bytes, prefix: int) -> bool:
-    """Check that the gateway is another machine on the link; return if it is in no subnet."""
+    """Check that the gateway is another machine on the link; return whether it is off-subnet."""
     host_bits = 8 * len(address) - prefix
     ours, theirs = int.from_bytes(address), int.from_bytes(gateway)
     has_subnet = host_bits > 0
@@ -83,9 +85,9 @@ def _verify_gateway(address: bytes, gateway: bytes, prefix: int) -> bool:
 
 
 def _verify_host(address: bytes, prefix: int, reason: str) -> None:
-    """Check that an address is neither its subnet's own nor the subnet's broadcast address.
+    """Check that an address is neither its subnet's own nor its broadcast address.
 
-    A subnet of two or of one has neither (RFC 3021, RFC 6164).
+    Subnets of one or two addresses have neither (RFC 3021, RFC 6164).
     """
     host_bits = 8 * len(address) - prefix
     last = (1 << host_bits) - 1
@@ -102,12 +104,12 @@ def _mac(raw: bytes) -> str:
 
 
 def _unicast(raw: bytes, reason: str, *, link_local: tuple[int, ...] = ()) -> bytes:
-    """Return the 4 or 16 bytes of an address that a machine may have.
+    """Return the 4 or 16 bytes of an address that a host may have.
 
     Args:
         raw: 16 bytes.
         reason: of a refusal.
-        link_local: lengths of addresses that may be of the link alone.
+        link_local: lengths of addresses that may be link-local.
     """
     if len(raw) != _V6_BYTES:
         raise FormatError(reason, f"{len(raw)} bytes")
@@ -121,7 +123,7 @@ def _unicast(raw: bytes, reason: str, *, link_local: tuple[int, ...] = ()) -> by
 
 
 def _is_unicast_v4(address: bytes) -> bool:
-    """Neither this host (0/8, 127/8; RFC 1122, section 3.2.1.3) nor link-local nor many."""
+    """Not this host (0/8, 127/8; RFC 1122, section 3.2.1.3), link-local, multicast or reserved."""
     return (
         0 < address[0] <= _V4_LAST_UNICAST
         and address[0] != _V4_LOOPBACK

@@ -1,6 +1,6 @@
 """What the host offers as the pod's network, and the plan that `network` makes of it.
 
-Apart from the validation: the host plane takes offers long before one is looked at.
+Kept apart from the validation, because the host plane accepts offers long before one is validated.
 """
 
 from ccinit.values import frozen
@@ -8,7 +8,7 @@ from ccinit.values import frozen
 
 @frozen
 class NetworkOffer:
-    """What the host sent; nothing of it is checked yet but the lengths."""
+    """What the host sent; only the fields' lengths are checked so far."""
 
     mac: bytes
     address: bytes
@@ -23,7 +23,7 @@ class NetworkPlan:
     """A validated offer in the text forms that netlink and resolv.conf take.
 
     Attributes:
-        gateway_on_link: the gateway is in no subnet of the link, and on it all the same.
+        gateway_on_link: the gateway is on the link although it is in no subnet of the link.
     """
 
     mac: str

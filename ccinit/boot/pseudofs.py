@@ -1,10 +1,10 @@
-"""What PID 1 mounts first, as a table, and the mounting of it.
+"""What PID 1 mounts first: one table, and the code that mounts it.
 
-/proc, /sys and /dev come from stage 0. Every mount is nosuid,noexec, and nodev but for /dev/pts;
-/run is the exception to noexec, because crun runs containers from bundles below it.
+/proc, /sys and /dev come from stage 0. Every mount is nosuid, and nodev except for /dev/pts, and
+noexec except for /run, because crun runs containers from bundles below it.
 
-PID 1 moves itself and each child into a cgroup. `favordynmods` lets that happen at once: without it
-every move waits for a grace period of RCU, some 15 ms however fast the machine is. The price is a
+PID 1 moves itself and each child into a cgroup. `favordynmods` makes that immediate: without it,
+every move waits for an RCU grace period, some 15 ms however fast the machine is. The price is a
 lock that every fork and exit then takes.
 """
 
@@ -20,7 +20,7 @@ class MountSpec:
     """One mount: the arguments of mount(2).
 
     Attributes:
-        of_a_driver: there is no mount point, and no mount, where its driver is not loaded.
+        of_a_driver: depends on a driver; without that there is no mount point, and no mount.
     """
 
     fstype: str
@@ -39,14 +39,14 @@ PSEUDO_FILESYSTEMS = (
     MountSpec(fstype="tmpfs", target="/dev/shm", data="mode=0700,size=1m"),  # noqa: S108
     MountSpec(fstype="cgroup2", target="/sys/fs/cgroup",
               data="nsdelegate,memory_recursiveprot,favordynmods"),
-    # Reports of SEV-SNP and TDX are asked for there: stage 0 loads it where one of them is.
+    # SEV-SNP and TDX reports are requested there: stage 0 loads the driver on these platforms.
     MountSpec(fstype="configfs", target="/sys/kernel/config", of_a_driver=True),
     MountSpec(fstype="securityfs", target="/sys/kernel/security"),
 )  # fmt: skip
 
 
 def mount_all(specs: tuple[MountSpec, ...] = PSEUDO_FILESYSTEMS) -> None:
-    """Mount each in order, making mount points in /dev where devtmpfs has none.
+    """Mount each in order, making mount points in /dev that devtmpfs lacks.
 
     Raises:
         KernelError: the kernel refused one.
