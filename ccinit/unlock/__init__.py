@@ -1,7 +1,8 @@
-"""From keys to mounted disks: scratch of this boot, and the volumes that the owner brings.
+"""From keys to mounted disks: scratch for this boot, and the volumes that the owner provides.
 
-Tables are made by ioctl from constants: dm-crypt, as a rule with authentication on dm-integrity
-(`scratch`, `volume`), and dm-verity (`verity_volume`). Nothing on the host's disk decides anything
-but the header of a LUKS2 volume, which is read once (`luks2`). Which disk has which role is left to
-`ccinit.boot.disks`; fetching keys to `attest`; running `mkfs` in a child to the caller.
+Device-mapper tables are built from constants and loaded by ioctl: dm-crypt, usually with
+authentication on dm-integrity (`scratch`, `volume`), and dm-verity (`verity_volume`). Nothing on
+the host's disk influences them except the header of a LUKS2 volume, which is read once (`luks2`).
+`ccinit.boot.disks` assigns disks their roles, `attest` fetches keys, and the caller runs `mkfs` in
+a child.
 """

@@ -1,17 +1,17 @@
-"""ext4 on a device whose blocks cannot be read before they were written.
+"""ext4 on a device whose blocks cannot be read before they are written.
 
-A block without a valid tag reads as an error, so nothing may read what it has not written: no
-resize inode, inode tables left to be initialised when used, no discard (it would show the host what
-is free). mke2fs changes parts of the first 64 KiB, and of each block with a backup superblock,
-through the page cache: so these are written as zeros before. Scratch has no backups. A volume has
-them, because Linux grows no file system without (`ccinit.unlock.growth`), and its group descriptors
-lie with their groups (`meta_bg`), because those of new groups have to lie somewhere.
+Reading a block without a valid tag is an error, so nothing may be read that was not written before:
+no resize inode, inode tables initialised only on use, no discard (which would also show the host
+what is free). mke2fs modifies parts of the first 64 KiB, and of each block with a backup
+superblock, through the page cache, so these are zeroed first. Scratch has no backups. A volume has
+them, because Linux grows no file system without them (`ccinit.unlock.growth`), and its group
+descriptors lie with their groups (`meta_bg`), so that there is room for those of new groups.
 
-Linux reads the blocks of a group's inode table ahead, up to one behind those in use whenever these
-are full (`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and 7.3): so this is off, else
-a disk that keeps everything would be reported as one that does not.
+Inode table read-ahead is off: Linux may read one block beyond those in use whenever these are full
+(`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and 7.3), and a good disk would be
+reported as faulty.
 
-`mkfs.ext4` runs in a child of its own; starting it, with which rights, is `agent`'s.
+`mkfs.ext4` runs in a child of its own, which `agent` starts and limits.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,8 +23,10 @@ from ccinit.kernel.mount import MountFlag, UmountFlag, mount, sync_file_system, 
 from ccinit.unlock.profile import BLOCK_BYTES
 
 FormatDevice = Callable[[str, tuple[str, ...]], Awaitable[None]]
-"""Runs mkfs.ext4 in a child: the device that it may write, its arguments (which name the device
-too). Raises `ChildError` if it did not end with 0."""
+"""Runs mkfs.ext4 in a child, given the device that it may write, and arguments, which name it, too.
+
+Raises `ChildError` unless it ends with 0.
+"""
 
 LOST_WRITE = "volume.lost_write"
 START_BYTES = 64 * 1024
@@ -41,7 +43,7 @@ def plan_mkfs(node: str, *, journal: bool) -> tuple[str, ...]:
 
     Args:
         node: the device.
-        journal: for volumes that outlive the boot; scratch does not need to survive a crash.
+        journal: for volumes that outlive the boot; scratch need not survive a crash.
     """
     if journal:
         features: tuple[str, ...] = (
@@ -58,7 +60,7 @@ def plan_mkfs(node: str, *, journal: bool) -> tuple[str, ...]:
 
 
 async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) -> None:
-    """Make a file system on a device that nothing was written to yet.
+    """Make a file system on a device to which nothing was written yet.
 
     Raises:
         KernelError: the first bytes could not be written.
@@ -74,7 +76,7 @@ async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) 
 def find_backups(block_count: int) -> tuple[int, ...]:
     """Return the blocks that hold backups of a file system's superblock (`sparse_super`).
 
-    They are the first ones of group 1 and of the groups whose numbers are powers of 3, 5 and 7.
+    These are the first blocks of group 1 and of groups whose numbers are powers of 3, 5 and 7.
     """
     groups = {1}
     for base in (3, 5, 7):
@@ -88,9 +90,9 @@ def find_backups(block_count: int) -> tuple[int, ...]:
 
 
 def read_superblock(node: str) -> Ext4Superblock:
-    """Read what a device's superblock says; its size is the newest once it is or was mounted.
+    """Read a device's superblock; its size is current only after a mount.
 
-    Mounting replays the journal, and waits for what it has replayed.
+    Mounting replays the journal, and waits until that is written.
 
     Raises:
         KernelError: the device cannot be read.
@@ -100,7 +102,7 @@ def read_superblock(node: str) -> Ext4Superblock:
 
 
 def mount_ext4(node: str, target: str) -> None:
-    """Mount the file system; its lazy initialisation thread and inodes' read-ahead stay off.
+    """Mount the file system with lazy initialisation and inode read-ahead off.
 
     Raises:
         KernelError: the kernel refused.
@@ -109,7 +111,7 @@ def mount_ext4(node: str, target: str) -> None:
 
 
 def unmount(target: str) -> None:
-    """Unmount; EBUSY while anything uses it.
+    """Unmount; fails with EBUSY while anything uses it.
 
     Raises:
         KernelError: the kernel refused.
@@ -118,9 +120,9 @@ def unmount(target: str) -> None:
 
 
 def unmount_kept(target: str) -> None:
-    """Unmount what shall be there in another boot, and say if a write to it was ever lost.
+    """Unmount a file system that outlives this boot, and report if a write to it was ever lost.
 
-    Unmounting alone succeeds on a disk that takes nothing any more.
+    Unmounting alone succeeds even if the disk no longer accepts writes.
 
     Raises:
         VerificationError: `LOST_WRITE`; it is unmounted.

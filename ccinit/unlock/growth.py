@@ -1,26 +1,26 @@
-"""A volume whose disk has become larger: its file system follows, from a size the owner has named.
+"""Growing a volume's file system after its disk has grown from a size that the owner names.
 
-Disks are the host's, so a larger one is no reason to do anything. The manifest names the size that
-the disk must have, and in `grown_from_bytes` the earlier ones: a file system of another size than
-these is refused. Only what the owner's key authenticates counts here. dm-integrity's own superblock
-is the host's to write, and says no more than how to open what is to be looked at.
+The host owns the disks, so a larger disk alone changes nothing. The manifest names the size that
+the disk must have, and in `grown_from_bytes` earlier sizes; a file system of any other size is
+refused. Only data that the owner's key authenticates counts here. The host can write dm-integrity's
+superblock, so that only tells how to open the disk for a look.
 
-Where blocks lie does not depend on the size of the disk: the runs of tags and data in turn go on
-where they ended, the last of them up to its full length.
+Where blocks lie does not depend on the size of the disk: its alternating runs of tags and data
+continue where they ended, after the last run has reached its full length.
 
-The kernel enlarges ext4 while it is mounted, in transactions of its journal, so after a crash the
-file system has its old size, the new one, or one between that ends with a group. All of them open,
-and the next boot goes on. The kernel *reads* some blocks that nobody has written (Linux 6.12,
-`fs/ext4/resize.c`), which here are errors: the last block of what it grows to, the descriptors of
-each 64th group, and for their checksums the bitmaps of groups that are not initialised, which it
-puts at the beginning of the first of up to 16 groups. So the first blocks of every new group and
-the last block of each step are written before, as long as the file system is not mounted.
+The kernel grows ext4 while it is mounted, in transactions of its journal, so after a crash the file
+system has its old size, the new one, or one in between at the end of a group. All of these open,
+and the next boot continues. The kernel *reads* some blocks that were never written (Linux 6.12,
+`fs/ext4/resize.c`), which are errors here: the last block of the new size, the descriptors of every
+64th group, and, for their checksums, the bitmaps of uninitialised groups, which it puts at the
+beginning of the first of up to 16 groups. So the first blocks of every new group and the last block
+of each step are written beforehand, while the file system is not mounted.
 
-It writes the new groups' inode tables while it grows: 2 MiB for each 128 MiB as a rule. PID 1 waits
-for that, so it goes in steps, between which other tasks run.
+While it grows, the kernel writes the new groups' inode tables, usually 2 MiB for each 128 MiB. PID
+1 has to wait for that, so growing takes place in steps, between which other tasks run.
 
-Linux does not enlarge a file system in which it has found errors, as it does when the disk fails in
-the middle of growing. Such a one is not made larger, but its data can be had: it opens as it is.
+Linux does not grow a file system in which it has found errors, as it does if the disk fails in the
+middle of growing. Such a file system stays as it is, but opens, so that its data remain accessible.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from ccinit.unlock.profile import BLOCK_BYTES
 from ccinit.values import frozen
 
 _HEAD_BLOCKS = 64
-"""Bitmaps of 16 groups, two blocks each, behind a superblock and descriptors."""
+"""Bitmaps of 16 groups, two blocks each, after a superblock and descriptors."""
 
 _STEP_BLOCKS = 16 * GROUP_BLOCKS
 
@@ -46,10 +46,10 @@ Extent = tuple[int, int]
 
 @frozen
 class Growth:
-    """What is to be done.
+    """The growth to carry out.
 
     Attributes:
-        old_blocks: of 4096 bytes; what lies behind them is nobody's.
+        old_blocks: of 4096 bytes; nothing beyond them is in use.
         new_blocks: of the device.
     """
 
@@ -57,13 +57,13 @@ class Growth:
     new_blocks: int
 
     def steps(self) -> Iterator[int]:
-        """Sizes to grow to, one after the other: whole groups, but for the last."""
+        """Yield the sizes to grow to in turn: whole groups, except for the last."""
         first = self.old_blocks // _STEP_BLOCKS * _STEP_BLOCKS + _STEP_BLOCKS
         yield from range(first, self.new_blocks, _STEP_BLOCKS)
         yield self.new_blocks
 
     def unwritten(self) -> Iterator[tuple[Extent, ...]]:
-        """What the kernel will read before it writes it, in as many parts as there are steps."""
+        """Yield the extents that the kernel will read before writing them, for each step."""
         start = self.old_blocks
         for end in self.steps():
             first_group = -(-start // GROUP_BLOCKS) * GROUP_BLOCKS
@@ -80,8 +80,8 @@ def plan_growth(
 ) -> Growth | None:
     """Return how a volume's file system grows; None if it fills its device or has errors.
 
-    A rest of the device that is too small for a group of its own is left unused by whoever makes or
-    enlarges a file system.
+    A remainder of the device that is too small for a group of its own stays unused, both in a new
+    file system and in a grown one.
 
     Args:
         name: of the volume.
@@ -90,9 +90,9 @@ def plan_growth(
         former_blocks: of the devices that the earlier disks had.
 
     Raises:
-        VerificationError: `volume.size`, it is neither as large as its device nor as one of the
-            earlier ones, nor between them as growing leaves it; `volume.growth`, it was made by a
-            version that could not grow.
+        VerificationError: `volume.size`, it is neither as large as its device or an earlier one,
+            nor of a size in between that an interrupted growth leaves; `volume.growth`, the version
+            that made it did not support growing.
     """
     count = found.block_count
     if count == device_blocks:
@@ -122,7 +122,7 @@ def _whole_groups(blocks: int) -> int:
 
 
 def verify_can_grow(name: str, found: Ext4Superblock) -> None:
-    """Accept a file system that Linux enlarges.
+    """Accept a file system that Linux can grow.
 
     Raises:
         VerificationError: `volume.growth`.
@@ -134,7 +134,7 @@ def verify_can_grow(name: str, found: Ext4Superblock) -> None:
 
 
 async def mount_volume(name: str, node: str, target: str, former_blocks: tuple[int, ...]) -> None:
-    """Mount a volume's file system, and let it grow to the size of its device if it shall.
+    """Mount a volume's file system, and grow it to the size of its device if the manifest says so.
 
     Args:
         name: of the volume.
@@ -143,7 +143,7 @@ async def mount_volume(name: str, node: str, target: str, former_blocks: tuple[i
         former_blocks: of the devices that the earlier disks had.
 
     Raises:
-        VerificationError: as for `plan_growth`; nothing is changed then.
+        VerificationError: as for `plan_growth`; nothing has changed.
         FormatError: `ext4.superblock`.
         KernelError: the kernel refused; the file system opens, in its old size or a larger one.
     """

@@ -1,9 +1,9 @@
 """dm-integrity computed beforehand: sizes, superblock and tables (kernel documentation
 device-mapper/dm-integrity, layout of `drivers/md/dm-integrity.c` in Linux 6.12).
 
-The kernel takes most of a superblock's fields on trust, and persistent volumes keep theirs on the
-host's disk. So nothing is read from it: what it must say follows from the disk's size, and the
-kernel's own view of the active device is compared with that, field by field.
+The kernel trusts most of a superblock's fields, and persistent volumes keep theirs on the host's
+disk. So nothing is taken from it: its expected content follows from the disk's size, and the
+kernel's view of the active device is compared with that, field by field.
 
 Here tags are always 32 bytes per block of 4096, there is no integrity hash (dm-crypt above checks
 the tags), no recalculation and no bitmap.
@@ -32,7 +32,7 @@ _SECTION_SECTORS = _SECTION_ENTRIES * BLOCK_SECTORS + 8
 _INTERLEAVE_LOG2 = 15
 _INTERLEAVE_SECTORS = 1 << _INTERLEAVE_LOG2
 _BUFFER_SECTORS = 128
-# 32768 sectors for each bit of a bitmap that is not used; more only beyond a pebibyte.
+# The unused bitmap has 32768 sectors per bit; more only beyond a pebibyte.
 _BITMAP_BLOCKS_LOG2 = 15 - 3
 _RUN_PADDING_BYTES = SECTOR_BYTES << 8
 
@@ -57,13 +57,13 @@ class IntegrityLayout:
 
     @property
     def journal_sectors(self) -> int:
-        """The journal's size as the kernel rounds it."""
+        """The journal's size as rounded by the kernel."""
         return self.journal_sections * _SECTION_SECTORS
 
     def to_superblock(self) -> bytes:
-        """Return the 4096 bytes that the kernel writes when it formats a disk that holds its tags.
+        """Return the 4096 bytes that the kernel writes when it formats a disk with tags of its own.
 
-        Those of a disk whose tags are in memory are in memory, too, and never read.
+        If the tags are in memory, so is the superblock, and it is never read.
         """
         block = _SUPERBLOCK.pack(
             _MAGIC,
@@ -93,10 +93,10 @@ class IntegrityLayout:
         )
 
     def to_active_tables(self, disk_number: str) -> tuple[str, str]:
-        """Return the table as a kernel must report it once the device is active, in both its forms.
+        """Return the two forms in which kernels report the table of the active device.
 
-        That of Linux 6.12 names the journal's size always; that of 7.3 with the rest of the
-        journal, and only where the journal is used.
+        Linux 6.12 always gives the journal's size; 7.3 gives it along with the other journal
+        fields, and only if the journal is used.
         """
         journal = [f"journal_sectors:{self.journal_sectors}"]
         buffers = [
@@ -118,7 +118,7 @@ class IntegrityLayout:
 def plan_memory_layout(disk_bytes: int, meta_node: str, meta_number: str) -> IntegrityLayout:
     """Plan tags in memory: the disk holds nothing but ciphertext, block n at n * 4096.
 
-    The journal of mode `D` is not used, but the kernel allocates one: the smallest is asked for.
+    Mode `D` does not use a journal, but the kernel allocates one, so the smallest is requested.
     """
     return IntegrityLayout(
         mode="D",
@@ -132,7 +132,7 @@ def plan_memory_layout(disk_bytes: int, meta_node: str, meta_number: str) -> Int
 def count_meta_bytes(disk_bytes: int) -> int:
     """Return the bytes of metadata beside a disk: superblock, smallest journal, tags.
 
-    Memory is taken as blocks are first written; this is the most it can become.
+    Memory is allocated when blocks are first written; this is the maximum.
     """
     tags_bytes = disk_bytes // BLOCK_BYTES * AEAD.tag_bytes
     buffer_bytes = _BUFFER_SECTORS * SECTOR_BYTES
@@ -145,8 +145,9 @@ def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
 
     Args:
         disk_bytes: of the whole disk.
-        journal_bytes: at least this much is written twice, so that a crash loses nothing; 0 writes
-            in place, through a journal that the kernel allocates and does not use.
+        journal_bytes: the least size of the journal, through which data is written twice so that a
+            crash loses nothing; with 0 it is written in place, and the kernel's journal stays
+            unused.
 
     Raises:
         ConfigError: `disk.size`, too small for its own metadata.

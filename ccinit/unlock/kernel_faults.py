@@ -1,9 +1,9 @@
-"""What the kernel's log says about a disk that does not keep what it was given.
+"""The kernel's log messages about a disk that does not keep what was written to it.
 
-Two kinds: a block that is not what was written (dm-crypt, dm-verity), and a write that was
-acknowledged to nobody and is lost (buffer cache, ext4). Forms of Linux 6.12. Each of these lines is
-rate-limited by the kernel, ten in five seconds for all disks together: that there is one proves a
-fault, how many there are proves nothing.
+There are two kinds: a block that differs from what was written (dm-crypt, dm-verity), and a write
+that was lost before it was acknowledged (buffer cache, ext4). The formats are those of Linux 6.12.
+The kernel limits each of these messages to ten in five seconds for all disks together: one message
+proves a fault, but their number means nothing.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ from ccinit.values import frozen
 
 
 class FaultKind(StrEnum):
-    """What happened, as reasons of errors have it."""
+    """What happened, as an error's reason."""
 
     INTEGRITY = "integrity"
     LOST_WRITE = "lost_write"
@@ -39,12 +39,13 @@ _FORMS = (
     (FaultKind.LOST_WRITE, "EXT4-fs warning (device ", "): ext4_end_bio:"),
     (FaultKind.LOST_WRITE, "EXT4-fs (", "): failed to convert unwritten extents to "),
     (FaultKind.LOST_WRITE, "EXT4-fs (", "): Delayed block allocation failed for inode "),
-    # Of its own structures, or by its journal, which has two ways to say so. It takes no change
-    # from here on, and says no more: the first of these lines is the last.
+    # About ext4's own structures, or from its journal, which has two forms of the message. From
+    # then on the file system accepts no changes and logs nothing more: the first of these lines is
+    # the last.
     (FaultKind.LOST_WRITE, "EXT4-fs error (device ", "): "),
     (FaultKind.LOST_WRITE, "EXT4-fs error (device ", ") in "),
 )
-_STRAY = "trusted_key: "  # what dm-crypt inherits from a header of the keys that it can use
+_STRAY = "trusted_key: "  # a prefix that dm-crypt inherits from a header about trusted keys
 _BUFFER = "Buffer I/O error"
 _LOST = ", lost "
 
@@ -55,7 +56,7 @@ def parse_disk_fault(text: bytes) -> DiskFault | None:
     for kind, before, after in _FORMS:
         if line.startswith(before):
             device, found, rest = line.removeprefix(before).partition(after)
-            # A buffer that could not be *read* has its own cause, and its own line.
+            # A buffer that could not be *read* has another cause, and a line of its own.
             is_lost = not line.startswith(_BUFFER) or _LOST in rest
             if found and is_lost and _is_device(device):
                 return DiskFault(kind=kind, device=device)

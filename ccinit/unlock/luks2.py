@@ -1,12 +1,13 @@
 """LUKS2 volumes that were made elsewhere: opened from a copy of their header, by our own tables.
 
-The disk's header is read once, into memory of the guest. A child without any right takes that copy
-apart (`luks2_job`) and finds the volume key; from then on nothing on the disk says how it is
-decrypted: the dm-crypt table is made of constants, by the code that makes those of scratch. So it
-does not matter what the host writes over the header after it was read.
+The disk's header is read once, into the guest's memory. A child without any rights parses that copy
+(`luks2_job`) and finds the volume key. From then on nothing on the disk determines how it is
+decrypted: the dm-crypt table consists of constants, built by the same code as for scratch. So it
+does not matter if the host overwrites the header after it was read.
 
-Content is encrypted and not authenticated, as the makers of such volumes have it: the host can turn
-blocks into noise and put back old ones. Volumes that the guest makes itself (`volume`) can do more.
+Content is encrypted but not authenticated, as is usual for such volumes: the host can corrupt
+blocks and restore old ones. Volumes that the guest makes itself (`volume`) are protected against
+more.
 """
 
 import hashlib
@@ -36,10 +37,10 @@ from ccinit.unlock.volume_key import derive_seal_key, verify_released
 from ccinit.values import frozen
 
 HEADER_FD = "header"
-"""The copy, in memory."""
+"""The copy of the header, in memory."""
 
 RELEASED_PIPE = "released"
-"""What the KBS released, the passphrase of the volume."""
+"""The passphrase of the volume, as the KBS released it."""
 
 VOLUME_KEY_FD = "volume-key"
 """Where the job puts the volume key."""
@@ -49,7 +50,7 @@ _HASH_BYTES = hashlib.sha256().digest_size
 
 @frozen
 class Luks2Request:
-    """Which volume the header must be of; `sealed` asks for the owner's seal."""
+    """The volume that the header must belong to; `sealed` requires the owner's seal."""
 
     pod: str
     name: str
@@ -62,7 +63,7 @@ class Luks2Reply:
 
 
 class Luks2Channel(Protocol):
-    """What the job has of the outside."""
+    """The job's connection to the outside."""
 
     @property
     def fds(self) -> Mapping[str, int]:
@@ -127,8 +128,8 @@ def _derive(parameters: Pbkdf2, secret: bytes, length: int) -> bytes:
 
 
 def _decrypt_area(area: bytes, key: bytes) -> bytes:
-    """Undo `aes-xts-plain64` over sectors of 512 bytes, the first of which has the number 0."""
-    # PID 1 loads this module, too, and has no use for the library's classes of ciphers
+    """Decrypt `aes-xts-plain64` over sectors of 512 bytes, numbered from 0."""
+    # PID 1 loads this module, too, but does not need the library's cipher classes
     from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415
     from cryptography.hazmat.primitives.ciphers.algorithms import AES  # noqa: PLC0415
     from cryptography.hazmat.primitives.ciphers.modes import XTS  # noqa: PLC0415
@@ -160,10 +161,10 @@ def _diffuse(data: bytes) -> bytes:
 
 
 def receive_volume_key(fd: int) -> Secret:
-    """Return the key that the job has put into its pipe, which is not waited for.
+    """Return the key that the job has written to its pipe; does not wait for it.
 
     Raises:
-        FormatError: `luks2.volume_key`, the job put something else there, or nothing.
+        FormatError: `luks2.volume_key`, the job wrote something else there, or nothing.
     """
     os.set_blocking(fd, False)
     try:
@@ -182,7 +183,7 @@ def activate_luks2(
 
     Raises:
         KernelError: the kernel refused a step; everything before it is undone.
-        VerificationError: `crypt.table`, the kernel's view is another one.
+        VerificationError: `crypt.table`, the kernel's view differs.
     """
     with ExitStack() as undo:
         stack = activate_crypt(control, name, disk, volume_key, start_bytes=PAYLOAD_OFFSET)

@@ -1,12 +1,12 @@
 """The disk ciphers, each as one constant, and the text of their dm-crypt tables.
 
-The kernel checks nothing that matters here: it takes an 80-byte key as AES-192, a tag that leaves
-one byte for the MAC, and a cipher mode that repeats nonces. So cipher, key length and tag length
-are never given separately, and never from outside.
+The kernel accepts unsafe combinations: an 80-byte key as AES-192, a tag that leaves one byte for
+the MAC, a cipher mode that repeats nonces. So cipher, key length and tag length are never given
+separately, and never come from outside.
 
 `AEAD`: AES-256-XTS encrypts, HMAC-SHA256 authenticates sector number, IV and ciphertext. The IV is
 random, so that the host cannot tell whether a rewritten block changed. `CRYPT`: AES-256-XTS alone,
-for scratch whose owner has chosen it; nothing else may be without tags.
+for scratch whose owner has chosen it and for LUKS2 volumes.
 """
 
 from ccinit.errors import ConfigError
@@ -22,7 +22,7 @@ BLOCK_SECTORS = BLOCK_BYTES // SECTOR_BYTES
 
 @frozen
 class AeadProfile:
-    """A cipher with the only lengths that are right for it.
+    """A cipher with the only key and tag lengths that are right for it.
 
     Attributes:
         key_bytes: encryption key (AES-256-XTS, 64), then authentication key (HMAC-SHA256, 32).
@@ -91,7 +91,7 @@ def plan_aead_target(disk_bytes: int, integrity_node: str, key_description: str)
 
 
 def check_size(disk_bytes: int) -> int:
-    """Return the size if a disk of it can be used.
+    """Return the size if a disk of that size can be used.
 
     Raises:
         ConfigError: `disk.size`.

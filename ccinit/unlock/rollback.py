@@ -1,28 +1,27 @@
 """The rollback anchor of a persistent volume: one number in the volume, one with the KBS.
 
-Theory of operation. The KBS holds k, the volume holds v, in a file of the guest's own that the
-volume's tags authenticate. Both grow by one when the volume is opened and by one when it is closed;
-the volume's first, and what is in it has reached the disk before the KBS is told. So after a crash
-between the two, v is k + 1; nothing else that the guest does leaves v and k apart.
+Theory of operation. The KBS holds k; the volume holds v, in a file of the guest's own that the
+volume's tags authenticate. Both are advanced by one when the volume is opened, and again when it is
+closed: v first, and the volume has reached the disk before the KBS is told. So after a crash
+between the two steps, v is k + 1; nothing else that the guest does leaves v and k different.
 
     open    v = k or v = k + 1, else refused; v becomes k + 1, then k does
     close   v becomes k + 1; unmounted, flushed; then k becomes v
 
-A volume without the file has v = 0, which only a KBS that has never counted accepts: so a blank
-disk in the place of a volume that was used is refused even under the grant to create one.
+A volume without the file has v = 0, which is accepted only while the KBS's counter has never
+advanced. So a blank disk in place of a used volume is refused even under the grant to create one.
 
-A volume that its pod has filled up must still take a number, or nobody could open it again to make
-room. So a second file holds the place of the next number from the first one on: what is written
-over it takes no block and no inode. It is renamed over the file that counts, and another takes its
-place while nobody but the guest uses the volume, so that the room which the old one leaves is ours.
+A volume that its pod has filled must still accept a number, or nobody could open it again to free
+space. So from the first number on, a second file reserves space for the next: overwriting it needs
+no new block or inode. It is then renamed over the counter, and a new spare is made while only the
+guest uses the volume, so that it gets the space which the old file leaves.
 
 PID 1 reads the file itself: at most 32 bytes, which the tags have authenticated under the owner's
-key, and which have to be decimal digits.
+key, and which must be decimal digits.
 
-What is accepted although it is old, as long as the KBS was not told of a newer close: every state
-since the last opening that it was told of. And only a *whole* old disk is recognised: the blocks of
-the file themselves are protected like all others, and a host that puts back old blocks everywhere
-but there is not noticed.
+Limits. Until the KBS is told of a newer close, every state since the last opening that it was told
+of is accepted. And only a *whole* old disk is detected: the counter's blocks are protected like all
+others, so a host that restores old blocks everywhere else goes unnoticed.
 """
 
 import errno
@@ -39,7 +38,7 @@ _MAX_FILE_BYTES = 32
 
 
 def verify_counter(name: str, found: int, anchored: int) -> None:
-    """Accept a volume that is not older than the KBS knows.
+    """Accept a volume that is no older than the KBS's counter says.
 
     Args:
         name: of the volume.
@@ -48,7 +47,7 @@ def verify_counter(name: str, found: int, anchored: int) -> None:
 
     Raises:
         VerificationError: `volume.rollback`, an old state of the disk; `volume.counter_ahead`, the
-            KBS has forgotten what it was told.
+            KBS has lost an advance that it was told of.
     """
     if found < anchored:
         raise VerificationError(
@@ -61,10 +60,10 @@ def verify_counter(name: str, found: int, anchored: int) -> None:
 
 
 def read_counter(directory: str) -> int:
-    """Return the number in a volume's own directory, 0 without one.
+    """Return the number in the guest's own directory on a volume, 0 if there is none.
 
     Raises:
-        VerificationError: `volume.counter`, there is something else.
+        VerificationError: `volume.counter`, something else is there.
         KernelError: it cannot be read.
     """
     path = f"{directory}/{FILE}"
@@ -87,10 +86,10 @@ def read_counter(directory: str) -> int:
 
 
 def write_counter(directory: str, counter: int) -> None:
-    """Replace the number; on return it is on the disk, whatever happens then.
+    """Replace the number; on return it is safely on the disk.
 
     Raises:
-        KernelError: it is not; the old one may be.
+        KernelError: it may not be; the old one may still be there.
     """
     path, spare, content = f"{directory}/{FILE}", f"{directory}/{SPARE}", b"%d\n" % counter
     try:
@@ -103,12 +102,12 @@ def write_counter(directory: str, counter: int) -> None:
             os.close(fd)
     except OSError as error:
         raise kernel_error(error, "write", FILE) from error
-    with suppress(OSError):  # the number is written; the next one would need room, no more
+    with suppress(OSError):  # the number is written; at worst the next one needs free space
         _write_and_sync(spare, content)
 
 
 def _write_and_sync(path: str, data: bytes) -> None:
-    """Write over what is there, whose blocks are kept: without O_TRUNC none has to be found."""
+    """Overwrite in place: without O_TRUNC the file keeps its blocks, and needs no free one."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if os.write(fd, data) != len(data):

@@ -1,16 +1,16 @@
 """Scratch: a disk of this boot only, encrypted under a key that is born here and dies here.
 
-The key never leaves the kernel and this process, and never comes from outside: whoever could inject
-one could read the disk. What was on the disk before does not matter; it is never read.
+The key never leaves the kernel and this process, and never comes from outside: anybody who could
+inject one could read the disk. Earlier content of the disk does not matter; it is never read.
 
-How blocks are protected is the manifest's choice (`ScratchProfile`), so it is measured:
+The manifest, which is measured, chooses how blocks are protected (`ScratchProfile`):
 
     aead-ram    tags in guest memory (a `brd` device): the host's disk holds nothing but ciphertext,
-                and a block that the host puts back from earlier is refused. The price is memory,
-                8 MiB for each GiB written, which the owner caps by a budget.
-    aead-disk   tags on the disk, for scratch that is too large for that. A block that comes back
-                together with its old tag is not noticed. The host can write the superblock: it is
-                zeroed, read back, and what the kernel made of it is compared with our constants.
+                and an old block that the host puts back is refused. The price is memory, 8 MiB for
+                each GiB written, which the owner caps by a budget.
+    aead-disk   tags on the disk, for scratch that is too large for that. An old block that the host
+                puts back with its old tag goes unnoticed. The host can write the superblock: so it
+                is zeroed and read back, and what the kernel makes of it is compared with constants.
     crypt       no tags.
 """
 
@@ -37,7 +37,7 @@ from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
 from ccinit.values import frozen
 
 RAM_DEVICES = 4
-"""As many as stage 0 lets brd make (`rd_nr=4`); one for each disk whose tags are in memory."""
+"""As many as stage 0 has brd make (`rd_nr=4`); one for each disk whose tags are in memory."""
 
 RAM_DEVICE_BYTES = 16 << 30
 _RAM_MAJOR = 1
@@ -51,7 +51,7 @@ class ScratchPlan:
         name: of the volume in the manifest.
         target: an existing directory to mount it at.
         layout: where its tags are; None if it has none.
-        meta_bytes: the most memory its tags can take.
+        meta_bytes: the most memory that its tags can take.
     """
 
     name: str
@@ -98,10 +98,10 @@ def plan_scratch(
 
 
 def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:
-    """Accept plans whose tags leave half of the memory to the pod, were every block written.
+    """Accept plans that leave half of the memory to the pod even once every block is written.
 
-    The host decides how much memory there is, and brd takes a page when a tag is written: without
-    one the kernel waits, and kills the pod to get it.
+    The host decides how much memory the guest has. brd allocates a page when a tag is written; if
+    there is none, the kernel waits, and kills the pod to free one.
 
     Raises:
         ConfigError: `scratch.memory`.
@@ -140,7 +140,7 @@ def _plan_one(request: ScratchRequest, ram_indexes: Iterator[int]) -> ScratchPla
 async def activate_scratch(
     control: DmControl, plan: ScratchPlan, format_device: FormatDevice
 ) -> DiskStack:
-    """Make the disk and mount its fresh file system; `close` of the result takes all of it down.
+    """Activate the disk and mount a fresh file system; `close` of the result undoes all of it.
 
     Args:
         control: device-mapper, open until the result is closed.
@@ -175,10 +175,10 @@ def _activate(control: DmControl, plan: ScratchPlan) -> DiskStack:
 
 
 def _clear_superblock(node: str) -> None:
-    """Zero it: that is what makes the kernel format instead of reading.
+    """Zero the superblock, so that the kernel formats the disk instead of reading it.
 
-    On the host's disk the zeros may not stay; then the kernel would take over what it finds. This
-    check only finds a host that is careless, `verify_active` the one that is quick.
+    The host may change the zeros, and the kernel would then use what it finds. Reading back catches
+    only a careless host; `verify_active` catches one that changes them just in time.
     """
     write_direct(node, 0, bytes(SUPERBLOCK_BYTES))
     if any(read_direct(node, 0, SUPERBLOCK_BYTES)):

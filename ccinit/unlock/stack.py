@@ -1,8 +1,8 @@
-"""Activating dm-crypt, as a rule over dm-integrity, and taking it down: common to all disks.
+"""Activating dm-crypt, usually over dm-integrity, and taking it down: common to all disks.
 
-Each step is registered for undoing as soon as it is done, so a failure half-way leaves nothing
-behind, and an error while undoing is not hidden. The order down is that of `close`: hold I/O and
-wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
+The undoing of each step is registered as soon as the step is done, so a failure half-way leaves
+nothing behind, and an error while undoing is not hidden. `close` works in this order: suspend I/O
+and wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
 """
 
 import os
@@ -34,14 +34,14 @@ class DiskStack:
     undo: ExitStack
 
     def push(self, step: Callable[[], None]) -> None:
-        """Register a step that `close` takes before the ones so far."""
+        """Register a step that `close` takes before the earlier ones."""
         self.undo.callback(step)
 
     def close(self) -> None:
         """Undo in reverse; calling it again does nothing.
 
         Raises:
-            KernelError: a step failed; the others were taken all the same.
+            KernelError: a step failed; the others were taken nevertheless.
         """
         self.undo.close()
 
@@ -49,7 +49,7 @@ class DiskStack:
 def activate_stack(
     control: DmControl, name: str, disk: BlockDevice, layout: IntegrityLayout, key: Secret
 ) -> DiskStack:
-    """Activate both devices over `disk` and verify that they are what was planned.
+    """Activate both devices over `disk` and verify that they are as planned.
 
     The control node must stay open until the stack is closed.
 
@@ -58,11 +58,11 @@ def activate_stack(
         name: unique among active stacks.
         disk: the host's disk.
         layout: from `plan_memory_layout` or `plan_disk_layout`.
-        key: 96 bytes; wiped by its owner, the kernel's copy lives until `close`.
+        key: 96 bytes; the caller wipes it, the kernel's copy lives until `close`.
 
     Raises:
         KernelError: the kernel refused a step; everything before it is undone.
-        VerificationError: `integrity.…`, the kernel's view is another one.
+        VerificationError: `integrity.…`, the kernel's view differs.
     """
     if len(key) != AEAD.key_bytes:
         raise RuntimeError(f"a disk key of {len(key)} bytes")
@@ -82,7 +82,7 @@ def activate_stack(
 def shortened(
     control: DmControl, name: str, disk: BlockDevice, size_bytes: int
 ) -> Iterator[BlockDevice]:
-    """Show the beginning of a disk as a disk of its own.
+    """Present the beginning of a disk as a disk of its own.
 
     Raises:
         KernelError: the kernel refused a step; everything before it is undone.
@@ -130,7 +130,7 @@ def activate_crypt(
 
 
 def _describe(name: str) -> str:
-    """The key's description while the table is loaded; the kernel wants a prefix with a colon."""
+    """Return the key's description for loading the table; it needs a prefix with a colon."""
     return f"ccinit:{name}"
 
 

@@ -1,7 +1,7 @@
-"""Read-only volumes: erofs on a disk whose every block follows from a root hash in the manifest.
+"""Read-only volumes: erofs on a disk whose blocks a root hash in the manifest authenticates.
 
-Nothing is decrypted, and nothing is read from a superblock of dm-verity: hash, salt and size are
-measured configuration. A block that the host changed reads as EIO.
+Nothing is encrypted, and no dm-verity superblock is read: hash, salt and size are measured
+configuration. Reading a block that the host has changed fails with EIO.
 """
 
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ _MOUNT_FLAGS = MountFlag.RDONLY | MountFlag.NODEV | MountFlag.NOSUID
 def select_verity_disk(
     name: str, disks: tuple[BlockDevice, ...], parameters: VerityParameters
 ) -> BlockDevice:
-    """Return the first of the disks whose hash tree has the root; which of two does not matter.
+    """Return the first disk whose hash tree has the root; if there are several, any will do.
 
     Raises:
         VerificationError: `verity.root`, none has it; `volume.missing`, there are no disks.

@@ -1,17 +1,17 @@
 """Persistent volumes: the owner's data on the host's disk, under a key that the KBS releases.
 
-dm-integrity keeps tags and a journal on the disk itself, so a crash loses nothing that was synced;
-the host can still put back an *older* state of the whole disk, which no guest alone can notice.
-There is no header that says how to decrypt: cipher, layout and sizes are constants, and what the
-kernel found on the disk is compared with them before and after it is opened.
+dm-integrity keeps tags and a journal on the disk itself, so a crash loses nothing that was synced.
+The host can still restore an *older* state of the whole disk, which no guest can notice by itself.
+No header says how to decrypt: cipher, layout and sizes are constants, and what the kernel finds on
+the disk is compared with them before and after it is opened.
 
-A blank disk is formatted only under a grant that came with the key. Otherwise a host could make the
-owner's data disappear behind a fresh file system. A creation that was cut off leaves a disk that is
-neither blank nor a volume, and is refused: the host must offer a blank one again.
+A blank disk is formatted only under a grant that came with the key; otherwise a host could replace
+the owner's data by a fresh file system. An interrupted creation leaves a disk that is neither blank
+nor a volume, and is refused: the host has to offer a blank one again.
 
-A disk that was smaller may have the superblock of that size, if the owner has named it. It is then
-looked at as the disk that it was, so that nothing is changed that is not the volume, or that could
-not grow; opening it makes the kernel write the new size.
+A disk that was smaller may still have the superblock for an earlier size that the owner has named.
+It is then first opened in that size, so that nothing is changed on a disk that is not the volume or
+could not grow; opening it in full makes the kernel write the new size.
 """
 
 import errno
@@ -32,7 +32,7 @@ from ccinit.unlock.volume_key import derive_encryption_key
 from ccinit.values import frozen
 
 JOURNAL_BYTES = 8 << 20
-"""Held in guest memory too while the volume is open."""
+"""Also held in guest memory while the volume is open."""
 
 _WRONG_DISK = ("volume.blank", "volume.unlock")
 
@@ -42,11 +42,11 @@ class VolumeRequest:
     """One persistent volume to open.
 
     Attributes:
-        pod: name of the pod and
-        name: name of the volume; both go into the key.
+        pod: name of the pod, from which the key is derived, and
+        name: name of the volume, likewise.
         target: an existing directory to mount it at.
         may_create: the key came with the grant to format a blank disk.
-        former_bytes: sizes that the disk may have had, each smaller than it is.
+        former_bytes: sizes that the disk may have had, each smaller than its current size.
     """
 
     pod: str
@@ -62,9 +62,9 @@ def select_volume_disk(
     requests: Sequence[VolumeRequest],
     released: Secret,
 ) -> VolumeRequest:
-    """Return the one request, of those that differ in their disk only, whose disk is the volume.
+    """Of requests that differ only in their disks, return the one whose disk is the volume.
 
-    That is the disk which authenticates. Only if there is none, and under the grant, it is the one
+    That is the disk which authenticates. Only if there is none, and under the grant, is it the one
     blank disk.
 
     Args:
@@ -75,7 +75,7 @@ def select_volume_disk(
     Raises:
         VerificationError: `volume.ambiguous`; else the reason why the last disk was refused, or
             `volume.missing` without any.
-        KernelError: the kernel refused a step for another reason than the disk's content.
+        KernelError: the kernel refused a step for a reason other than the disk's content.
     """
     refusal = VerificationError("volume.missing", "no disk has the declared size")
     opened, blank = [], []
@@ -126,7 +126,7 @@ async def activate_volume(
 
     Raises:
         VerificationError: `volume.key`; `volume.blank`, a blank disk without the grant;
-            `volume.unlock`, foreign data, another layout or another key, not told apart;
+            `volume.unlock`, foreign data, another layout or another key, which look the same;
             `volume.size`, `volume.growth`, as `plan_growth` has them; `disk.changed`;
             `integrity.…`, the kernel's view is another one.
         FormatError: `ext4.superblock`.
@@ -167,7 +167,7 @@ def _plan(disk_bytes: int) -> IntegrityLayout:
 
 
 def _find_size(request: VolumeRequest) -> int | None:
-    """Return the size for which the disk was laid out; None if it is blank and may be formatted.
+    """Return the size that the disk was formatted for; None if it is blank and may be formatted.
 
     Raises:
         VerificationError: `volume.blank` or `volume.unlock`.
@@ -190,7 +190,7 @@ def _find_size(request: VolumeRequest) -> int | None:
 def _read_authenticated(
     control: DmControl, request: VolumeRequest, size_bytes: int, key: Secret
 ) -> bytes:
-    """Open the disk in the size for which it was laid out, and read what every volume starts with.
+    """Open the disk in the size that it was formatted for, and read the beginning of the volume.
 
     Raises:
         VerificationError: `volume.unlock`.
@@ -207,10 +207,10 @@ def _read_authenticated(
 
 
 def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
-    """Activate; what the kernel says about the *content* of the disk is the one refusal.
+    """Activate; everything that the kernel refuses about the disk's *content* is one error.
 
-    A device that is active and not as planned is another: no key decides over its table, and its
-    superblock was the planned one just before.
+    An active device that is not as planned is a different error: its table does not depend on a
+    key, and its superblock was the planned one a moment before.
     """
     try:
         return activate_stack(control, name, disk, _plan(disk.size_bytes), key)
@@ -221,7 +221,7 @@ def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> 
 
 
 def _verify_key(stack: DiskStack, name: str) -> bytes:
-    """Read what every volume has written first: only its own key authenticates it."""
+    """Read what was written to every volume first: only the volume's own key authenticates it."""
     try:
         return read_direct(stack.node, 0, START_BYTES)
     except KernelError as error:

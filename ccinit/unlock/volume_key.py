@@ -1,8 +1,8 @@
 """From what the KBS releases to the keys of one volume.
 
-HKDF-SHA256 (RFC 5869) ties the disk key to pod and volume, so that one resource put under two names
-gives two keys. What looks like a mistake instead of a key is refused: a wrong length, one byte
-repeated, or text.
+HKDF-SHA256 (RFC 5869) binds the disk key to pod and volume, so that one resource stored under two
+names gives two keys. Values that look like mistakes are refused: a wrong length, one repeated byte,
+or text.
 """
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -43,7 +43,7 @@ def _derive(content: bytes, info: bytes, length: int) -> Secret:
 
 
 def verify_released(released: Secret) -> Secret:
-    """Return what the KBS released if it can be a key.
+    """Return what the KBS released if it is plausible as a key.
 
     Raises:
         VerificationError: `volume.key`.
@@ -53,7 +53,7 @@ def verify_released(released: Secret) -> Secret:
         raise VerificationError("volume.key", f"{len(content)} bytes, expected {RELEASED_BYTES}")
     if len(set(content)) == 1:
         raise VerificationError("volume.key", "one byte repeated")
-    # 64 random bytes are all below 128 once in 2^64 times.
+    # 64 random bytes are all below 128 only once in 2^64 times.
     if content.isascii():
         raise VerificationError("volume.key", "text instead of random bytes")
     return released
