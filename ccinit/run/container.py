@@ -1,6 +1,6 @@
-"""A container's life as a table, and when it starts again (R75).
+"""A container's life as a table, and when it is restarted (R75).
 
-Scope: pure decisions. Left to others: doing it (`ccinit.run.supervisor`).
+Scope: pure decisions. `ccinit.run.supervisor` carries them out.
 
     state     event      next      meaning
     PENDING   CREATE     CREATED   crun has made it; its program does not run yet
@@ -21,7 +21,7 @@ from ccinit.values import frozen
 
 FIRST_DELAY_SECONDS: Final = 1.0
 LONGEST_DELAY_SECONDS: Final = 60.0
-STABLE_SECONDS: Final = 600.0  # after as long a run, a failure is a new one
+STABLE_SECONDS: Final = 600.0  # after a run this long, a failure starts a new series
 
 
 class ContainerState(StrEnum):
@@ -52,7 +52,7 @@ FINAL_STATES: Final = frozenset(
 
 _S = ContainerState
 _E = ContainerEvent
-# (state, event) to the next state: without another start, and with one
+# (state, event) to the next state: without a restart, and with one
 TRANSITIONS: Final[dict[tuple[ContainerState, ContainerEvent], tuple[_S, _S]]] = {
     (_S.PENDING, _E.CREATE): (_S.CREATED, _S.CREATED),
     (_S.RETRYING, _E.CREATE): (_S.CREATED, _S.CREATED),
@@ -71,7 +71,7 @@ TRANSITIONS: Final[dict[tuple[ContainerState, ContainerEvent], tuple[_S, _S]]] =
 
 @frozen
 class Life:
-    """State of one container, and what its restart policy has to remember.
+    """The state of one container, and what its restart policy has to remember.
 
     Attributes:
         delay_seconds: how long to wait before the next start, if the state is RETRYING.
@@ -84,7 +84,7 @@ class Life:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the state is final."""
         return self.state in FINAL_STATES
 
 
@@ -116,7 +116,7 @@ def next_life(
 
 
 def next_delay(last_seconds: float, ran_seconds: float) -> float:
-    """Return the back-off before another start: doubling, bounded, reset by a long run."""
+    """Return the back-off before a restart: doubling, bounded, reset by a long run."""
     if last_seconds == 0 or ran_seconds >= STABLE_SECONDS:
         return FIRST_DELAY_SECONDS
     return min(last_seconds * 2, LONGEST_DELAY_SECONDS)

@@ -1,14 +1,14 @@
 """Driving `crun`: one short-lived program per operation, none while a container runs.
 
 Scope: create, start, delete and exec by the command line of crun 1.21, and the bundle it reads.
-After `create` the container's first process is a child of PID 1, owned through a pidfd like every
-other, and so is a program that `exec` added; so they are signalled, awaited and counted without
-`crun`. Left to others: the spec (`ccinit.run.spec`), when to do what (`ccinit.run.supervisor`).
+After `create`, the container's first process is a child of PID 1, owned through a pidfd like every
+other; so is a program that `exec` adds. Thus they are signalled, awaited and counted without
+`crun`. Left to others: the spec (`ccinit.run.spec`), when to do what (`ccinit.run.supervisor`). The
+caller must be PID 1 or a subreaper; /proc and a cgroup2 tree at /sys/fs/cgroup must be mounted.
 
-The caller must be PID 1 or a subreaper, /proc and a cgroup2 tree at /sys/fs/cgroup must be mounted.
-What `crun` writes goes to the guest's log; its last line is also what a failure says, so to the
-owner again and never to the host. Bundle and state lie on a tmpfs: the spec holds secrets given as
-variables.
+`crun`'s output goes to the guest's log, and its last line becomes the detail of an error: both are
+for the owner, never for the host. Bundle and state lie on a tmpfs, because the spec contains
+secrets that are given as variables.
 """
 
 import os
@@ -28,22 +28,22 @@ from ccinit.values import frozen
 
 PROGRAM: Final = ("/usr/bin/crun",)
 OPERATION_SECONDS: Final = 60.0  # 0.1 s under emulation; this ends a hang
-INTERRUPTED_SECONDS: Final = 10.0  # for one that nobody waits for any more
+INTERRUPTED_SECONDS: Final = 10.0  # for an operation that nobody waits for any more
 MAX_PID_BYTES: Final = 16
-_LAST_BYTES: Final = 240  # of what crun said: the names in it are an image's
+_LAST_BYTES: Final = 240  # of crun's output, which may quote names from an image
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin"}
 _LOG_FD: Final = 3
-_numbers: Final = count()  # one file for each exec: several may be on their way
+_numbers: Final = count()  # a file for each exec: several may be under way
 
 
 @frozen
 class Crun:
-    """How `crun` is called.
+    """How to call `crun`.
 
     Attributes:
         state_dir: on a tmpfs; holds crun's own state, the bundles and pid files. Exists.
         log: takes what crun says about itself.
-        program: the command, with what has to precede its options.
+        program: the command, and the arguments that precede the operation's.
     """
 
     state_dir: str
@@ -58,12 +58,12 @@ class Crun:
         Args:
             name: of the container; a DNS label.
             spec: `config.json` as a value.
-            stdout: writing end for the container; the caller closes its copy afterwards.
+            stdout: write end for the container; the caller closes its copy afterwards.
             stderr: likewise.
 
         Raises:
             ChildError: `crun.create`; nothing is left behind.
-            FormatError: `crun.pid`, it does not say who the process is; likewise.
+            FormatError: `crun.pid`, crun wrote no valid pid; likewise.
             DeadlineError: `crun.deadline`.
             KernelError: the kernel refused.
         """
@@ -86,17 +86,17 @@ class Crun:
         await self._run(("start", name), {})
 
     async def delete(self, name: str) -> None:
-        """Kill what is left of a container and forget it; one that is not there is fine.
+        """Kill what is left of a container and forget it; a missing one is not an error.
 
-        crun ends every process of its cgroup: where a PID namespace is shared, nobody else does.
+        crun kills every process of its cgroup: in a shared PID namespace, nothing else would.
         """
         try:
             await self._run(("delete", "--force", name), {})
         finally:
-            self._remove_bundle(name)  # there are secrets in it
+            self._remove_bundle(name)  # it contains secrets
 
     async def clear(self, name: str) -> None:
-        """Delete what a step that failed has left; only the log learns if that fails, too."""
+        """Delete what a failed step has left behind; if that fails, too, only log it."""
         try:
             await self.delete(name)
         except CcinitError as error:
@@ -133,7 +133,7 @@ class Crun:
             process: as for `exec`, with `terminal` true.
 
         Returns:
-            The program, and the terminal's other end, which is the caller's.
+            The program, and the terminal's master end, which the caller has to close.
         """
         path = f"{self.state_dir}/console-{next(_numbers)}"
         with listen_for_terminal(path) as listener:
@@ -142,7 +142,7 @@ class Crun:
                 return running, receive_terminal(listener)
             except BaseException:
                 running.kill()
-                running.disown()  # not waited for: it may hang, and who waits be interrupted
+                running.disown()  # do not wait: it may hang, and the wait be interrupted
                 raise
 
     async def _exec(
@@ -173,7 +173,7 @@ class Crun:
         return (*self.program, "--cgroup-manager=cgroupfs", f"--root={self.state_dir}/crun")
 
     async def _run(self, arguments: tuple[str, ...], fds: Mapping[int, int]) -> None:
-        """Run one operation to its end; what it says goes to the log."""
+        """Run one operation to its end, and log its output."""
         (pipe,) = open_outputs(1)
         words = _LastWords(self.log)
         command = (*self._command(), f"--log=/proc/self/fd/{_LOG_FD}", *arguments)
@@ -184,7 +184,7 @@ class Crun:
             finally:
                 os.close(pipe.writer)
             await self._attend(process, pipe.reader, words)
-            # a container that waits for its start holds the pipe too: no end of file to wait for
+            # a container that waits for its start holds the pipe, too, so no end of file will come
             drain(pipe.reader, words)
         finally:
             os.close(pipe.reader)
@@ -193,9 +193,9 @@ class Crun:
             raise ChildError(f"crun.{arguments[0]}", detail)
 
     async def _attend(self, process: Process, reader: int, sink: OutputSink) -> None:
-        """Wait for the operation's end; whoever is interrupted, or refused that wait, waits again.
+        """Wait for the operation's end; if interrupted, or if the wait fails, wait again.
 
-        What a crun has begun that is killed in the middle, nobody could find and end.
+        If crun were killed half-way, nobody could find and end what it had begun.
         """
         async with TaskGroup() as group:
             talking = group.start(pump(reader, sink), "crun log")
@@ -241,7 +241,7 @@ async def _wait(process: Process, seconds: float) -> None:
 
 
 def _end_started(pid_path: str) -> None:
-    """Kill the program of an `exec` that has failed, also to own it, or was cut short."""
+    """Kill the program of an `exec` that failed, could not be owned, or was interrupted."""
     try:
         program = adopt(_read_pid(pid_path))
     except CcinitError:
@@ -251,7 +251,7 @@ def _end_started(pid_path: str) -> None:
 
 
 class _LastWords:
-    """A sink that passes everything on and keeps the end of it."""
+    """A sink that passes everything on and keeps the last bytes."""
 
     def __init__(self, sink: OutputSink) -> None:
         self._sink = sink
@@ -263,7 +263,7 @@ class _LastWords:
 
     @property
     def text(self) -> str:
-        """The last line, behind a colon; printable, and empty if nothing was said."""
+        """Return the last line after a colon; printable, and empty if there was no output."""
         lines = self._end.decode(errors="replace").splitlines()
         line = "".join(letter for letter in lines[-1] if letter.isprintable()) if lines else ""
         return f": {line}" if line else ""

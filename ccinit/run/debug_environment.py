@@ -1,9 +1,9 @@
 """The debug environment: programs of the tools volume, in the guest's own namespaces, as root.
 
-A container of `crun` like those of the pod, because that is how this guest starts programs with
-streams and terminals; but for its root file system it shares everything with PID 1: processes,
-network, devices, PID 1's capabilities. What it cannot see from its own root is below /proc/1/root.
-Whether it may exist at all is decided before (`ccinit.agent.phases.debug`).
+It is a `crun` container like those of the pod, because that is how this guest starts programs with
+streams and terminals. But it shares everything except the root file system with PID 1: processes,
+network, devices, PID 1's capabilities. The guest's own root is visible below /proc/1/root.
+`ccinit.agent.phases.debug` decides beforehand whether the environment may exist.
 """
 
 import os
@@ -18,7 +18,7 @@ from ccinit.kernel.process import Process
 from ccinit.run.crun import Crun
 from ccinit.run.spec import DEFAULT_PATH, OCI_VERSION, plan_exec
 
-NAME: Final = "debug.tools"  # no container of a pod can have a dot
+NAME: Final = "debug.tools"  # no container's name can have a dot
 CGROUP_PATH: Final = "/debug"
 _HOLDER: Final = ("/bin/sh", "-c", "while sleep 3600; do :; done")  # keeps the container there
 _GONE_SECONDS: Final = 5.0
@@ -45,7 +45,7 @@ _KERNEL_LOG: Final = {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11,
 def plan_debug_spec(
     root_path: str, cgroup_path: str, capabilities: tuple[str, ...]
 ) -> dict[str, object]:
-    """Return `config.json` of the environment as a value; `root_path` is the mounted volume."""
+    """Return the environment's `config.json` as a value; `root_path` is the mounted volume."""
     return {
         "ociVersion": OCI_VERSION,
         "root": {"path": root_path, "readonly": True},
@@ -115,10 +115,10 @@ class DebugEnvironment:
         return await self._crun.exec_on_terminal(NAME, process)
 
     async def close(self) -> None:
-        """Kill every program of the environment, and wait until the last one is gone.
+        """Kill every program of the environment, and wait until all are gone.
 
         Raises:
-            ChildError: `run.debug`, one does not go.
+            ChildError: `run.debug`, one does not end.
             KernelError: the kernel refused.
         """
         self._cgroup.kill()
@@ -135,7 +135,7 @@ class DebugEnvironment:
 async def open_environment(
     crun: Crun, root_path: str, cgroup_path: str = CGROUP_PATH
 ) -> DebugEnvironment:
-    """Start the environment over the volume that is mounted at `root_path`.
+    """Start the environment on the volume that is mounted at `root_path`.
 
     Args:
         crun: has a state directory of its own.
@@ -147,7 +147,7 @@ async def open_environment(
         KernelError: the kernel refused.
     """
     spec = plan_debug_spec(root_path, cgroup_path, read_own_capabilities())
-    null = open_path(os.devnull, os.O_RDWR)  # the holder has nothing to say
+    null = open_path(os.devnull, os.O_RDWR)  # the holder needs no streams
     try:
         holder = await crun.create(NAME, spec, stdout=null, stderr=null)
     finally:

@@ -9,9 +9,9 @@ whether its host may know the number (`agent`, by `[allow]` of the manifest).
         was ended by signal N                     128 + N, as shells have it
         has no such number                        none: see `choose_exit_code`
 
-So the code is that of the container whose end ended the pod, unless that one ended well behind
-another that had failed: 0 says that nothing failed. What counts of a container is its last run:
-failures that its restart policy has made good are none.
+So the code is that of the container whose end ended the pod, unless that one ended well after
+another had failed: 0 means that nothing failed. Only a container's last run counts: failures that a
+restart has made good do not.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class ContainerEnd:
 
     Attributes:
         state: of its life.
-        status: how its program ended last; None if that could not be seen.
+        status: how its program last ended; None if that is unknown.
     """
 
     state: ContainerState
@@ -45,8 +45,8 @@ def choose_exit_code(ends: Iterable[ContainerEnd]) -> int | None:
 
     Returns:
         None if a container was stopped or has not ended, since then the pod did not end by itself;
-        and if the one that decides ended in a way that has no number: unseen, or with 0 though it
-        had failed (ended for not answering its probe).
+        and if the deciding container's end has no number: it is unknown, or 0 despite a failure
+        (the container was ended for failing its probe).
     """
     code: int | None = 0
     for end in ends:

@@ -1,8 +1,9 @@
 """One file of a running container, opened from outside as its program would see it.
 
-Scope: the way in (the root of the container's first process, volumes and secrets included, never
-out of it: openat2) and what may be opened: regular files, found so after they are open. Left to
-others: who may ask (`ccinit.agent`), moving the bytes (the owner plane's child).
+Scope: path resolution (within the root of the container's first process, volumes and secrets
+included, and never out of it, by openat2), and what may be opened: only regular files, as checked
+after opening. Left to others: who may ask (`ccinit.agent`), moving the bytes (the owner plane's
+child).
 """
 
 import errno
@@ -15,7 +16,7 @@ from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.run.users import Identity
 
-_SAFE = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whatever it is, opening it waits for nobody
+_SAFE = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whatever the file is, opening it never blocks
 _MODE_BITS = 0o777
 
 
@@ -23,9 +24,9 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
     """Open a file of the container whose first process is `pid`; return a descriptor.
 
     Args:
-        pid: a process that was not collected, so that the number is still its own.
-        path: as the container names it.
-        into: whether to write: a file that is there is emptied, else one is made.
+        pid: a process that was not reaped, so that the number is still its own.
+        path: as the container sees it.
+        into: whether to write: an existing file is truncated, a missing one is made.
         mode: permission bits of a new file.
         owner: of a new file.
 
@@ -47,7 +48,7 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
 
 
 def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
-    """Look at a file that was opened, before a byte of it changes."""
+    """Check an opened file before a byte of it changes."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
@@ -58,7 +59,7 @@ def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
 
 
 def _make(root: int, path: str, mode: int, owner: Identity) -> bool:
-    """Make the file if it is not there; return whether it was made."""
+    """Make the file if it is missing; return whether it was made."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
     try:
         descriptor = open_in_root(root, path, flags, mode=0o600)
@@ -69,7 +70,7 @@ def _make(root: int, path: str, mode: int, owner: Identity) -> bool:
     try:
         os.fchown(descriptor, owner.uid, owner.gid)
         os.fchmod(descriptor, mode & _MODE_BITS)
-    except OSError as error:  # a disk that fails just now makes its file system read-only
+    except OSError as error:  # a disk that has just failed makes its file system read-only
         raise kernel_error(error, "fchown", path) from error
     finally:
         os.close(descriptor)

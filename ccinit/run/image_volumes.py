@@ -1,13 +1,13 @@
-"""Directories that an image declares as `Volumes`: writable, also below a read-only root (R70).
+"""Directories that an image declares as `Volumes`: writable even below a read-only root (R70).
 
-Scope: finding or making them in the container's root, and the binds that show them. Each is bound
-onto itself out of the writable layer, so that it lies on scratch, begins with what the image has
-there, with its owners, and lives as long as the container. A place where the pod manifest mounts a
-volume is the manifest's, with all that is below it. Left to others: the mounts, these before those
-of the manifest (`crun`, by `ccinit.run.spec`).
+Scope: finding or making them in the container's root, and the bind mounts that show them. Each is
+bound onto itself out of the writable layer, so it lies on scratch, starts with the image's content
+and owners, and lives as long as the container. A place where the pod manifest mounts a volume
+belongs to the manifest, with everything below it. Left to others: the mounts, before those of the
+manifest (`crun`, by `ccinit.run.spec`).
 
-The paths are hostile, and so is the root: every step is resolved inside it, and what is bound is
-where the path leads there, not what it is called.
+The paths are hostile, and so is the root: every step is resolved inside it, and the bind mount uses
+the resolved path.
 """
 
 import errno
@@ -28,16 +28,16 @@ _LOOK = os.O_PATH | os.O_DIRECTORY
 def prepare_image_volumes(
     root_fd: int, root: str, volumes: Iterable[str], taken: Iterable[str]
 ) -> tuple[BindMount, ...]:
-    """Return the binds for `volumes`; directories that are missing are made.
+    """Return the bind mounts for `volumes`, making missing directories.
 
     Args:
         root_fd: the container's root, open.
         root: its path, absolute and without symbolic links.
         volumes: absolute paths in the container, as the image's config has them.
-        taken: where something else is mounted.
+        taken: paths where something else is mounted.
 
     Raises:
-        FormatError: `run.image_volume`: no directory, the root itself, or a place of the kernel's.
+        FormatError: `run.image_volume`: not a directory, the root itself, or a kernel file system.
         KernelError: the kernel refused.
     """
     occupied = set(taken)
@@ -50,7 +50,7 @@ def prepare_image_volumes(
 
 
 def _settle(root_fd: int, root: str, volume: str) -> str:
-    """Return where `volume` is once its symbolic links are followed; make what is missing."""
+    """Return the path of `volume` with symbolic links resolved, making what is missing."""
     place = ""
     for name in filter(None, volume.split("/")):
         place = _step(root_fd, root, place, name)

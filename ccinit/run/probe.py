@@ -1,8 +1,7 @@
-"""Asking a container, again and again, whether it works.
+"""Probing a container repeatedly for whether it works.
 
-Scope: one question, the rhythm of many, and when answers add up to a verdict. Left to others:
-starting a program in the container (given), and what follows from a verdict
-(`ccinit.run.supervisor`).
+Scope: one probe, the rhythm of many, and when the answers add up to a verdict. Left to others:
+starting a program in the container (given), and acting on a verdict (`ccinit.run.supervisor`).
 """
 
 import os
@@ -17,7 +16,7 @@ from ccinit.kernel.process import Process
 from ccinit.run.stdio import open_outputs, pump
 
 Ask: TypeAlias = Callable[[Probe], Awaitable[bool]]
-"""Asks once; never raises for what a container does."""
+"""Probes once; never raises for what a container does."""
 
 
 class Execute(Protocol):
@@ -30,7 +29,7 @@ class Execute(Protocol):
 
 
 def asking(execute: Execute, address: str, say: Callable[[str], None]) -> Ask:
-    """Return what asks the container that `execute` reaches; it says why a question failed."""
+    """Return a function that probes the container behind `execute`, and says why it failed."""
 
     async def ask(probe: Probe) -> bool:
         try:
@@ -45,9 +44,9 @@ def asking(execute: Execute, address: str, say: Callable[[str], None]) -> Ask:
 
 
 async def _run(execute: Execute, probe: Probe) -> bool:
-    """Run a probe's program on pipes of its own: crun gives what it gets to the container's user.
+    """Run a probe's program on pipes of its own: crun chowns its streams to the container's user.
 
-    So never /dev/null, which the container could then close to every child of the guest.
+    With /dev/null as a stream, the container could then close that to every child of the guest.
     """
     nothing, output = open_outputs(2)
     os.close(nothing.writer)
@@ -69,7 +68,7 @@ async def _run(execute: Execute, probe: Probe) -> bool:
 
 
 def _forget(_data: bytes) -> None:
-    """What a probe says is nobody's business."""
+    """Discard the probe's output."""
 
 
 async def _succeeds(program: Process, seconds: float) -> bool:
@@ -78,20 +77,20 @@ async def _succeeds(program: Process, seconds: float) -> bool:
             return (await program.wait()).is_success()
         return False
     finally:
-        # not waited for: what hangs in the kernel must not keep the next question from being asked
+        # do not wait: a process that hangs in the kernel must not hold up the next probe
         program.kill()
         program.disown()
 
 
 async def wait_for_yes(probe: Probe, ask: Ask) -> None:
-    """Return when the answer is yes for the first time."""
+    """Wait for the first positive answer."""
     await sleep(probe.delay_seconds)
     while not await ask(probe):
         await sleep(probe.period_seconds)
 
 
 async def wait_for_no(probe: Probe, ask: Ask) -> None:
-    """Return when as many answers in a row as the probe allows were no."""
+    """Wait until as many answers in a row as the probe allows were negative."""
     await sleep(probe.delay_seconds)
     failures = 0
     while True:

@@ -1,14 +1,14 @@
-"""A container's root: read-only image layers with a writable one on scratch above.
+"""A container's root: read-only image layers below a writable one on scratch.
 
-Scope: the mount and the directories it needs, first as data, then carried out; and a look at the
-image before anything is mounted into it (R72). Left to others: mounting the layers (`ccinit.pull`),
-the mounts inside (`crun`, by `ccinit.run.spec`).
+Scope: the mount and the directories it needs, first planned as data, then carried out; and a check
+of the image before anything is mounted into it (R72). Left to others: mounting the layers
+(`ccinit.pull`), the mounts inside (`crun`, by `ccinit.run.spec`).
 
-The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags where it makes the mount the
-container's, read-only or not. So neither is what protects: device nodes of an image are refused by
-the device list of the container's cgroup, and no container may gain privileges; nor are a file's
-capabilities ignored: who lacks them cannot execute it. The overlay is writable also under a
-container whose root is read-only, because `crun` makes missing mount points in it.
+The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags when it makes the mount the
+container's root, read-only or not. So the protection lies elsewhere: the container's cgroup denies
+devices, and no container may gain privileges. Nor are file capabilities ignored: a process that
+lacks them cannot execute such a file. The overlay is writable even if the container's root is
+read-only, because `crun` makes missing mount points in it.
 """
 
 import errno
@@ -24,7 +24,8 @@ from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
 from ccinit.values import frozen
 
-# kernel defaults differ by build; these switch off what lets a layer point outside itself
+# kernel defaults differ by build; these disable features by which a layer could point outside
+# itself
 _FIXED_OPTIONS: Final = (
     ("redirect_dir", "nofollow"),
     ("metacopy", "off"),
@@ -70,12 +71,12 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
 
     Args:
         lowers: mounted layers, top first.
-        scratch: a directory of this container alone; made here.
-        target: where the root appears; made here.
+        scratch: a directory for this container alone; made here.
+        target: where to mount the root; made here.
 
     Raises:
         ConfigError: `run.rootfs`: no layer, one twice, or a path that overlayfs would misread.
-        LimitExceededError: `run.rootfs`: a path that is longer than the kernel takes.
+        LimitExceededError: `run.rootfs`: a path longer than the kernel accepts.
     """
     upper, work = f"{scratch}/upper", f"{scratch}/work"
     if not lowers or len(set(lowers)) != len(lowers):
@@ -99,13 +100,13 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
 
 
 def activate_rootfs(steps: tuple[RootStep, ...]) -> None:
-    """Carry out a plan; nothing stays mounted if a step fails, because mounting is the last."""
+    """Carry out a plan; if a step fails, nothing is mounted, because mounting is the last step."""
     for step in steps:
         step.execute()
 
 
 def deactivate_rootfs(target: str) -> None:
-    """Unmount a root; what its container wrote goes with the scratch volume."""
+    """Unmount a root; what its container wrote is lost with the scratch volume."""
     umount2(target, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
 
 
@@ -114,7 +115,7 @@ def check_mount_points(root_fd: int) -> None:
 
     Raises:
         FormatError: `run.mount_point`.
-        KernelError: the kernel refused for another reason than that.
+        KernelError: the kernel refused for another reason.
     """
     for place in KERNEL_PLACES:
         try:

@@ -1,14 +1,15 @@
 """The system calls of a workload: what it may call, what it is refused, and why (R73).
 
 Scope: the profile of every container, in the form of the OCI runtime spec (config-linux.md,
-"Seccomp"), with what its manifest changes. Left to others: which names a manifest may use
-(`ccinit.formats.pod.seccomp`), loading the filter (`crun` with libseccomp); the guest's own
+"Seccomp"), with the changes that its manifest asks for. Left to others: which names a manifest may
+use (`ccinit.formats.pod.seccomp`), loading the filter (`crun` with libseccomp). The guest's own
 children have much smaller filters of their own.
 
-Three answers: listed calls are allowed; calls that a workload must not have get EPERM, socket
-families EAFNOSUPPORT, as if the kernel lacked them; everything else, so every call that a later
-kernel adds, gets ENOSYS, on which C libraries fall back to older calls. 32-bit calls, and
-`socketcall` with them, end the process: only one architecture is named.
+There are three answers. Listed calls are allowed. Calls that a workload must not have fail with
+EPERM, and socket families with EAFNOSUPPORT, as if the kernel lacked them. Everything else,
+including every call that a later kernel adds, fails with ENOSYS, on which C libraries fall back to
+older calls. 32-bit calls, `socketcall` among them, kill the process: the profile names only one
+architecture.
 """
 
 from collections.abc import Iterable, Sequence
@@ -147,16 +148,16 @@ REFUSED_UNASKED: Final[tuple[tuple[str, str], ...]] = (
         "fanotify_init fanotify_mark name_to_handle_at",
     ),
 )
-"""Reasons, and calls that fail with EPERM unless the manifest allows them."""
+"""By reason, the calls that fail with EPERM unless the manifest allows them."""
 
 MAX_ATTRIBUTE_BYTES: Final = 4096
-"""Of an extended attribute: what fits into a block of ext4, so into a scratch disk.
+"""Of an extended attribute: what fits into a block of ext4, and so on a scratch disk.
 
-On a tmpfs the kernel takes 64 KiB. Those of an ACL stay in memory that it counts for nobody, 128 of
-it for each file; the file itself is counted, with one.
+On a tmpfs the kernel accepts 64 KiB. ACLs of that size stay in memory that no cgroup is charged
+for: 128 KiB per file, whereas the file itself is charged with 1 KiB.
 """
 
-# execution domains that exist, and the "tell me" value; others switch on emulations
+# existing execution domains, and the value that only queries; others enable emulations
 _PERSONALITIES: Final = (0x0, 0x8, 0x40000, 0x20000, 0x20008, 0xFFFF_FFFF)
 
 
@@ -179,7 +180,7 @@ def workload_seccomp(changes: Seccomp) -> dict[str, object]:
     }
     unasked = {name for names in allowed for name in names} | filtered.keys()
     added = [name for name in changes.allow if name not in unasked]
-    # a call that was not to be had anyway keeps its answer: ENOSYS makes libraries fall back
+    # a call that is not allowed anyway keeps its answer: ENOSYS makes libraries fall back
     denied = [name for name in changes.deny if name in unasked]
     rules = [
         *_plain_rules([*_without(allowed, denied), added], _ALLOW),
@@ -203,15 +204,15 @@ def _without(groups: Iterable[Iterable[str]], names: Iterable[str]) -> list[list
 def _plain_rules(
     groups: Iterable[Sequence[str]], action: str, errno: int | None = None
 ) -> list[Rule]:
-    """Return a rule for each group that is not empty: crun refuses one without a name."""
+    """Return a rule for each non-empty group: crun refuses a rule without names."""
     return [_rule(" ".join(group), action, errno=errno) for group in groups if group]
 
 
 def _socket_rules() -> list[Rule]:
-    """Name the families that pass, so that AF_VSOCK and AF_ALG are among those that do not.
+    """List the allowed families, which AF_VSOCK and AF_ALG are not among.
 
-    The kernel reads 32 bits of the family and the filter compares 64: a rule that only named what
-    is refused would let 2^32 + 40 through as AF_VSOCK.
+    The kernel reads 32 bits of the family but the filter compares 64: a list of refused families
+    would let 2^32 + 40 pass as AF_VSOCK.
     """
     rules = [
         _rule("socket", _ALLOW, (0, _EQUAL, allowed, 0)) for allowed in (AF_UNIX, AF_INET, AF_INET6)
@@ -241,8 +242,8 @@ def _clone_rules() -> list[Rule]:
 
 
 def _attribute_rules(name: str) -> list[Rule]:
-    """Allow small values, and answer large ones as the kernel does what is too large for it."""
-    size = 3  # the argument's place: path or descriptor, name, value, size
+    """Allow small values, and refuse large ones as the kernel refuses any beyond its limit."""
+    size = 3  # the argument's index: path or descriptor, name, value, size
     return [
         _rule(name, _ALLOW, (size, _AT_MOST, MAX_ATTRIBUTE_BYTES, 0)),
         _rule(name, _ERRNO, (size, _GREATER, MAX_ATTRIBUTE_BYTES, 0), errno=E2BIG),

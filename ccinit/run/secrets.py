@@ -1,7 +1,7 @@
 """Secrets as files: on a tmpfs of the guest, owned by the container's user, bound read-only.
 
-A file that may be replaced while the container runs cannot be a mount point: a mount keeps the file
-that it was made of. So its directory is bound, and a new file is renamed over the old one.
+A file that may be replaced while the container runs cannot be bind-mounted itself: the mount would
+keep showing the old file. So its directory is bound, and a new file is renamed over the old one.
 
 Scope: writing, replacing and erasing them. Left to others: fetching (`ccinit.attest`), the bind
 mount (`ccinit.run.spec`), the tmpfs itself (`ccinit.boot`; a guest has no swap).
@@ -24,7 +24,7 @@ _FRESH: Final = "fresh"
 
 @frozen
 class SecretFile:
-    """One secret of one container; `mode` are permission bits, `path` is inside the container.
+    """One secret of one container; `mode` has permission bits, `path` is inside the container.
 
     Attributes:
         rotates: it may be replaced later.
@@ -37,7 +37,7 @@ class SecretFile:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Its directory and its name there."""
+        """Return its directory and its name there."""
         directory, _, name = self.path.rpartition("/")
         return directory, name
 
@@ -47,8 +47,9 @@ def write_secrets(
 ) -> tuple[BindMount, ...]:
     """Write `files` into the new directory `directory`; return the mounts that show them.
 
-    The names there are numbers: a path from a manifest never names a file of the guest. Only in
-    directories that are bound whole are they what the container sees, the last part of a path.
+    The files are named by numbers, so that a manifest's path never names a file of the guest. Only
+    in directories that are bound as a whole do they have the names that the container sees: the
+    last part of the path.
 
     Raises:
         LimitExceededError: `run.secret`.
@@ -88,17 +89,17 @@ def replace_secrets(
     files: tuple[SecretFile, ...],
     identity: Identity,
 ) -> None:
-    """Replace files that rotate, each at once: whoever opens it has all of one content.
+    """Replace files that rotate, each atomically: a reader gets either the old or the new content.
 
     Args:
-        directory: of `write_secrets`.
-        written: what that was given.
+        directory: as for `write_secrets`.
+        written: the files given to that.
         files: with the new content.
-        identity: whose they are.
+        identity: the files' owner.
 
     Raises:
         LimitExceededError: `run.secret`.
-        KernelError: the kernel refused; files that were not replaced have their old content.
+        KernelError: the kernel refused; files not yet replaced keep their old content.
     """
     _check_size(files)
     folders = _folders(written)
@@ -110,7 +111,7 @@ def replace_secrets(
             os.rename(fresh, f"{directory}/{folders[place]}/{name}")
     except OSError as error:
         with suppress(OSError):
-            _erase(fresh)  # it would be in the way of every later one
+            _erase(fresh)  # else it would be in the way of every later attempt
         raise kernel_error(error, "write_secret", directory) from error
 
 
@@ -120,16 +121,16 @@ def _check_size(files: tuple[SecretFile, ...]) -> None:
 
 
 def _folders(files: tuple[SecretFile, ...]) -> dict[str, str]:
-    """Return the name here of each directory that is bound whole."""
+    """Return the local name of each directory that is bound as a whole."""
     places = dict.fromkeys(file.place[0] for file in files if file.rotates)
     return {place: f"directory-{number}" for number, place in enumerate(places)}
 
 
 def erase_secrets(directory: str) -> None:
-    """Overwrite and remove what `write_secrets` wrote; a directory that is not there is fine.
+    """Overwrite and remove what `write_secrets` wrote; a missing directory is not an error.
 
     Raises:
-        KernelError: one could not be, the first of them; every other one is.
+        KernelError: the first failure; all other files are erased.
     """
     failures: list[KernelError] = []
     try:

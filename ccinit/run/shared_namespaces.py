@@ -1,12 +1,13 @@
-"""What the containers of a pod have in common, if the manifest says so.
+"""What the containers of a pod share, if the manifest says so.
 
-Scope: the IPC namespace with its /dev/shm, and the files by which crun finds namespaces. Left to
-others: the first process of a shared PID namespace (`ccinit.agent.phases.pod_namespaces`), the spec
-(`ccinit.run.spec`).
+Scope: the IPC namespace with its /dev/shm, and the files through which crun joins namespaces. Left
+to others: the first process of a shared PID namespace (`ccinit.agent.phases.pod_namespaces`), the
+spec (`ccinit.run.spec`).
 
-What is in an IPC namespace outlives the container that made it, in the memory of the whole pod; a
-container that starts again and again would fill that. So everything is bounded here where the
-kernel's own bounds are none: segments, semaphores, and messages. POSIX queues it bounds (256).
+Objects in a shared IPC namespace outlive the container that made them, in the memory of the whole
+pod, which a container that restarts again and again would fill. So segments, semaphores and
+messages, for which the kernel's defaults are practically unlimited, are bounded here; POSIX queues
+it bounds itself (256).
 """
 
 from typing import Final
@@ -24,14 +25,14 @@ from ccinit.values import frozen
 
 _PAGE: Final = 4096
 _SEMAPHORES: Final = "32000 32000 500 1024"  # SEMMSL SEMMNS SEMOPM SEMMNI, proc(5); 64 bytes each
-_FILE_BYTES: Final = 16 << 10  # as for each of a container's own; see `ccinit.run.spec`
-_QUEUE_BYTES: Final = 1 << 20  # of 16 384 messages of a byte, the most that one holds
+_FILE_BYTES: Final = 16 << 10  # as for a container's own /dev/shm; see `ccinit.run.spec`
+_QUEUE_BYTES: Final = 1 << 20  # of 16 384 one-byte messages, the most that a queue holds
 _LEAST_QUEUES: Final = 16
 
 
 @frozen
 class SharedNamespaces:
-    """Paths of what a container shares with others; empty where it has its own.
+    """Paths of what a container shares with others; empty if it has its own.
 
     Attributes:
         ipc: file of the IPC namespace.
@@ -70,7 +71,7 @@ def open_shared_ipc(ipc: str, shm: str, shm_bytes: int) -> None:
 
 
 def close_shared_ipc(ipc: str, shm: str) -> None:
-    """Undo `open_shared_ipc`; no container is left.
+    """Undo `open_shared_ipc`, once no container is left.
 
     Raises:
         KernelError: the kernel refused.

@@ -1,14 +1,14 @@
 """The runtime spec of one container: a pure function of image, manifest and resolved identity.
 
 Scope: `config.json` of the OCI runtime spec 1.0.2 (config.md, config-linux.md) as far as this guest
-uses it, and the rules for what of an image's config counts: environment and working directory do
-(R70), labels and annotations do not. Left to others: the root file system (`ccinit.run.rootfs`),
-the image's volumes (`ccinit.run.image_volumes`), identity (`ccinit.run.users`), what `crun` makes
-of it.
+uses it, and which parts of an image's config count: environment and working directory do (R70),
+labels and annotations do not. Left to others: the root file system (`ccinit.run.rootfs`), the
+image's volumes (`ccinit.run.image_volumes`), identity (`ccinit.run.users`), what `crun` makes of
+it.
 
-Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces (but for pid and
-ipc where the pod shares them), the guest's own network, no capability but what the manifest gives,
-no way to gain one, fresh /dev, /proc and /sys, and limits.
+Every container has the same shape: its own pid, mount, ipc, uts and cgroup namespaces (except for
+pid and ipc if the pod shares them), the guest's network, only the capabilities that the manifest
+gives and no way to gain others, fresh /dev, /proc and /sys, and limits.
 """
 
 import os
@@ -33,22 +33,22 @@ MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 CPU_PERIOD_US: Final = 100_000
 DEFAULT_PIDS: Final = 4096  # processes and threads, where the manifest does not say
 _SOFT_FILES: Final = 1024  # beyond it select(2) breaks
-_MOST_FILES: Final = 524_288  # servers ask for more
+_MOST_FILES: Final = 524_288  # servers raise their soft limit
 _PAGE: Final = 4096
-_MOST_PIDS: Final = 1 << 22  # more there cannot be
+_MOST_PIDS: Final = 1 << 22  # the kernel's maximum
 _MOST_LONG: Final = (1 << 63) - 1
-TERMINAL_KIND: Final = "TERM=xterm"  # what engines say; without it editors and pagers do not run
-MAX_TERMINALS: Final = 256  # of a container; each is some 40 KiB of the kernel's that nobody counts
+TERMINAL_KIND: Final = "TERM=xterm"  # as engines set it; without it editors and pagers do not run
+MAX_TERMINALS: Final = 256  # of a container; each takes some 40 KiB of unaccounted kernel memory
 
 MASKED_PATHS: Final = (
     "/proc/acpi",
     "/proc/asound",
-    "/proc/dynamic_debug",  # user 0 can have the kernel say more in its log, faster than it is read
+    "/proc/dynamic_debug",  # uid 0 could make the kernel log faster than it is read
     "/proc/interrupts",  # other tenants of the CPU: timing of the guest's own keys
     "/proc/kcore",
     "/proc/keys",
     "/proc/kmsg",
-    "/proc/kpagecgroup",  # these three: which page of memory is whose; readable to any user 0
+    "/proc/kpagecgroup",  # these three show which page belongs to whom, to any uid 0
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
@@ -56,7 +56,7 @@ MASKED_PATHS: Final = (
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",  # power readings tell what other code computes
+    "/sys/devices/virtual/powercap",  # power readings reveal what other code computes
     "/sys/firmware",  # tables written by the host
     "/sys/fs/selinux",
     "/sys/kernel/debug",
@@ -71,7 +71,7 @@ READONLY_PATHS: Final = (
 SHM: Final = "/dev/shm"  # noqa: S108
 _SHARED_SHM_OPTIONS: Final = "bind private nosuid noexec nodev rw"
 
-# A file there may have 8 KiB of ACLs, which nobody counts either: a file for 16 KiB of /dev/shm.
+# A file there may have 8 KiB of unaccounted ACLs, too: allow one file per 16 KiB of /dev/shm.
 _DEV_OPTIONS: Final = "nosuid noexec strictatime mode=755 size=64k nr_inodes=1024"
 _SHM_OPTIONS: Final = "nosuid noexec nodev mode=1777 size=64m nr_inodes=4096"
 _DEVPTS_OPTIONS: Final = "nosuid noexec newinstance ptmxmode=0666 mode=0620"
@@ -97,15 +97,16 @@ class BindMount:
 
 @frozen
 class SpecInput:
-    """All that decides how one container runs.
+    """Everything that determines how one container runs.
 
     Attributes:
         root_path: mounted root file system.
         cgroup_path: absolute within the cgroup tree.
-        binds: volumes, secret files, the pod's /etc files; any order.
-        image_volumes: directories of the root that the image declares; `binds` go over them.
+        binds: volumes, secret files, the pod's /etc files; in any order.
+        image_volumes: directories of the root that the image declares; `binds` are mounted over
+            them.
         secret_env: secrets that the manifest gives as variables.
-        shared: namespaces that it has in common with others.
+        shared: namespaces that it shares with others.
     """
 
     container: Container
@@ -147,10 +148,10 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
 
 
 def plan_arguments(container: Container, image: ImageConfig) -> tuple[str, ...]:
-    """Return the command: the manifest's, or else entrypoint and command of the image.
+    """Return the command: the manifest's, or else the image's entrypoint and command.
 
     Raises:
-        ConfigError: `run.args`, neither says what to run.
+        ConfigError: `run.args`, neither names a command.
         FormatError: `run.args`, an argument with NUL.
         LimitExceededError: `run.args`.
     """
@@ -168,10 +169,10 @@ def plan_arguments(container: Container, image: ImageConfig) -> tuple[str, ...]:
 def plan_exec(
     spec: dict[str, object], arguments: tuple[str, ...], terminal: tuple[int, int] | None = None
 ) -> dict[str, object]:
-    """Return the `process` of a further program in the container that `spec` describes.
+    """Return the `process` of another program in the container that `spec` describes.
 
-    It has the same user, environment, limits and rights; only the command differs, and that it may
-    have a `terminal` of so many rows and columns, whose kind TERM says unless the container does.
+    It has the same user, environment, limits and rights; only the command differs. It may have a
+    `terminal` of the given rows and columns; TERM is then set unless the container sets it.
 
     Raises:
         ConfigError: `run.args`.
@@ -191,9 +192,9 @@ def plan_exec(
 def plan_environment(given: SpecInput) -> tuple[str, ...]:
     """Return `NAME=value` texts: image, then defaults, manifest, secrets.
 
-    The defaults are what every engine gives: PATH, HOME and HOSTNAME. A later value replaces an
-    earlier one of the same name, in its place. Nothing of it ever reaches a program of the guest;
-    so LD_PRELOAD and the like concern the container only.
+    The defaults are those of every engine: PATH, HOME and HOSTNAME. A later value replaces an
+    earlier one of the same name, in its position. None of this ever reaches a program of the guest,
+    so LD_PRELOAD and the like affect only the container.
 
     Raises:
         FormatError: `run.env`: no `=`, an empty name, or control characters where none belong.
@@ -218,7 +219,7 @@ def plan_environment(given: SpecInput) -> tuple[str, ...]:
 
 
 def _set_variable(variables: dict[str, str], name: str, value: str) -> None:
-    # a line break in a name would be a second variable to whoever prints an environment
+    # a line break in a name would look like a second variable when an environment is printed
     if not name or not name.isprintable() or "=" in name or "\0" in value:
         raise FormatError("run.env", f"{name[:80]!r} is not a variable")
     variables[name] = value
@@ -228,7 +229,7 @@ def plan_cwd(container: Container, image: ImageConfig) -> str:
     """Return the working directory; symbolic links in it are resolved in the container's root.
 
     Raises:
-        FormatError: `run.cwd`: not absolute, or climbing.
+        FormatError: `run.cwd`: not absolute, or with `..`.
     """
     cwd = container.cwd or image.working_dir or "/"
     if not cwd.startswith("/") or ".." in cwd.split("/") or "\0" in cwd:
@@ -255,8 +256,8 @@ def _process(given: SpecInput) -> dict[str, object]:
         "rlimits": [
             {"type": "RLIMIT_NOFILE", "soft": _SOFT_FILES, "hard": _MOST_FILES},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-            # Counted by user in all containers together. What one may have of processes is `pids`,
-            # and the rest is its own memory.
+            # The kernel counts these per user over all containers. A container's processes are
+            # limited by `pids`, and the rest by its memory.
             {"type": "RLIMIT_NPROC", "soft": _MOST_PIDS, "hard": _MOST_PIDS},
             {"type": "RLIMIT_SIGPENDING", "soft": _MOST_LONG, "hard": _MOST_LONG},
             {"type": "RLIMIT_MSGQUEUE", "soft": _MOST_LONG, "hard": _MOST_LONG},
@@ -265,14 +266,14 @@ def _process(given: SpecInput) -> dict[str, object]:
 
 
 def _capabilities(container: Container) -> dict[str, object]:
-    """Return the same few in every set: ambient ones reach programs of users other than root."""
+    """Return the same few in every set: ambient ones also reach programs of non-root users."""
     names = [f"CAP_{capability}" for capability in container.capabilities]
     sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
     return dict.fromkeys(sets, names)
 
 
 def _namespaces(shared: SharedNamespaces) -> list[dict[str, str]]:
-    """Name no network: the pod shares the guest's, where the owner port is bound first."""
+    """List no network namespace: the pod shares the guest's, where PID 1 has bound its ports."""
     paths = {"pid": shared.process, "mount": "", "ipc": shared.ipc, "uts": "", "cgroup": ""}
     return [
         {"type": name, "path": path} if path else {"type": name} for name, path in paths.items()
@@ -280,10 +281,10 @@ def _namespaces(shared: SharedNamespaces) -> list[dict[str, str]]:
 
 
 def _mounts(given: SpecInput) -> list[dict[str, object]]:
-    """List the kernel's own, then the image's volumes, then what the manifest puts over both.
+    """List the kernel file systems, then the image's volumes, then the manifest's mounts.
 
-    In this order, because a mount hides what was mounted below its place before, and a volume of
-    the image is found by its path in the root: below another mount it would not be there.
+    In this order, because a mount hides earlier mounts below it, and an image's volume is found by
+    its path in the root, which a mount above would hide.
     """
     mounts: list[dict[str, object]] = []
     for target, kind, source, options in _KERNEL_MOUNTS:
@@ -296,7 +297,7 @@ def _mounts(given: SpecInput) -> list[dict[str, object]]:
 
 
 def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:
-    """Yield them parents first, each at a place of its own."""
+    """Yield them parents first, each with a target of its own."""
     before = ""
     for bind in sorted(binds, key=lambda bind: bind.target.split("/")):
         _check_place(bind.target)
@@ -313,7 +314,7 @@ def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:
 
 
 def _check_place(target: str) -> None:
-    """Keep the kernel's own mounts visible and whole."""
+    """Refuse a target that would hide or change a kernel file system."""
     parts = target.split("/")
     if not target.startswith("/") or not all(parts[1:]) or {".", ".."} & set(parts):
         raise ConfigError("run.mount", f"{target[:80]!r} is not a normal absolute path")
@@ -326,8 +327,8 @@ def _resources(wanted: Resources) -> dict[str, object]:
         # crun adds the harmless devices of its own /dev to what is allowed
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": wanted.pids or DEFAULT_PIDS},
-        # half a container is worse than none: the restart policy takes over, whether it is this
-        # container's limit that was reached or the pod's
+        # half a container is worse than none: the restart policy takes over, whether the
+        # container's limit was reached or the pod's
         "unified": {"memory.oom.group": "1"},
     }
     if wanted.memory_bytes:  # else the pod's own limit

@@ -1,11 +1,11 @@
-"""What a container or a program of the guest writes, from its pipe to a sink (R93).
+"""Output of a container or of one of the guest's programs, from its pipe to a sink (R93).
 
 Scope: pipes, and a task that moves bytes as they come. Left to others: cutting, capping, counting
 and sealing (`ccinit.seal.log`, behind `OutputSink`).
 
-The sink never blocks, so a pipe is always drained and no workload waits for whoever collects logs.
-What a workload writes in small pieces is gathered for a moment: each read costs PID 1 a turn, which
-no container is charged for, and a record.
+The sink never blocks, so pipes are always drained, and no workload waits for a log collector. Small
+writes are gathered for a moment: each read costs a record, and time of PID 1, which no container is
+charged for.
 """
 
 import os
@@ -19,17 +19,17 @@ from ccinit.kernel.pipes import Pipe, open_pipes
 CHUNK_BYTES: Final = 64 << 10
 _SMALL_BYTES: Final = 4 << 10
 _PAUSE_SECONDS: Final = 0.01
-"""After a small read. Packets (O_DIRECT, pipe(2)) come one in each: at most a hundred a second."""
+"""After a small read. A read returns one packet (O_DIRECT, pipe(2)): at most a hundred a second."""
 
 OutputSink: TypeAlias = Callable[[bytes], object]
-"""Takes some bytes of one stream, whatever it returns; must not raise or wait."""
+"""Takes some bytes of one stream; its result is ignored. Must not raise or wait."""
 
 
 def open_outputs(count: int) -> tuple[Pipe, ...]:
-    """Make pipes whose writing ends are for a child; reading them does not block.
+    """Make pipes whose write ends are for a child; the read ends do not block.
 
     Raises:
-        KernelError: no descriptors to be had.
+        KernelError: no free descriptors.
     """
     pipes = open_pipes(count)
     for pipe in pipes:
@@ -49,9 +49,9 @@ async def pump(reader: int, sink: OutputSink) -> None:
 
 
 def drain(reader: int, sink: OutputSink) -> int | None:
-    """Move one chunk and return its bytes: 0 if the last writer is gone, None if nothing is there.
+    """Move one chunk and return its size: 0 if the last writer is gone, None if nothing is there.
 
-    One chunk at a time: a container that writes without pause must not keep PID 1 from the rest.
+    One chunk at a time: a container that writes without pause must not starve PID 1's other tasks.
     """
     try:
         data = os.read(reader, CHUNK_BYTES)

@@ -16,8 +16,8 @@ _NUMBERS = {
 def parse_stop_signal(text: str) -> int:
     """Return the signal's number: a name with or without SIG, or a number.
 
-    Those for real time have names as in `RTMIN+3` and `RTMAX-3`. Builders keep a name as the author
-    has spelled it and engines read it in any case, so this does.
+    Real-time signals have names like `RTMIN+3` and `RTMAX-3`. Builders keep the author's spelling
+    and engines ignore case, and so does this.
 
     Raises:
         FormatError: `run.stop_signal`.
@@ -25,7 +25,7 @@ def parse_stop_signal(text: str) -> int:
     if not text:
         return signal.SIGTERM
     number = None
-    if text.isascii():  # some letters of other alphabets have an ASCII one as their capital
+    if text.isascii():  # the upper case of some non-ASCII letters is ASCII
         if text.isdigit() and len(text) < 3:
             number = int(text)
         else:

@@ -1,4 +1,4 @@
-"""Keeping one container alive as its manifest says, until it is done or the pod ends.
+"""Keeping one container running as its manifest says, until it is done or the pod ends.
 
 Scope: preparing a container once (root, secrets, spec), then attempts (create, start, wait,
 delete) with the pauses between them. Left to others: what the parts do (the modules of this room),
@@ -6,7 +6,7 @@ the order of containers (`agent`, by `ccinit.formats.pod.order`), layers, volume
 (given).
 
 The writable layer lives as long as the supervisor: a restarted program finds what it wrote, and a
-crash loop fills no disk with layers.
+crash loop does not fill the disk with layers.
 """
 
 import errno
@@ -43,8 +43,8 @@ from ccinit.run.user_files import AskUserChild, find_identity
 from ccinit.run.users import Identity
 from ccinit.run.workload import Prepared, Sinks, Workload
 
-_DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
-_CONDEMNED_SECONDS: Final = 10.0  # for a program that does not answer to end in order
+_DRAIN_SECONDS: Final = 2.0  # for what is left in the pipes after the last process
+_CONDEMNED_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
 
 
 class Supervisor:
@@ -52,10 +52,10 @@ class Supervisor:
 
     Attributes:
         life: its state and restarts.
-        last_status: how its program ended last; None before, or if it could not be started.
-        oom_kills: how many of its processes were killed for memory, each time all that it had
+        last_status: how its program last ended; None before, or if it could not be started.
+        oom_kills: how many of its processes were OOM-killed, each time all of them
             (`memory.oom.group`).
-        up: set once it runs and is ready, or once it is clear that it never will be.
+        up: set once it runs and is ready, or once it is clear that it never will.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Supervisor:
 
     @property
     def stop_grace_seconds(self) -> int | None:
-        """How long the manifest gives it to end in order; None if it does not say."""
+        """The time that the manifest gives it to stop; None if it does not say."""
         return self._workload.container.stop_grace_seconds
 
     @property
@@ -95,7 +95,7 @@ class Supervisor:
         """Supervise until the state is final; return the life.
 
         Raises:
-            CcinitError: the container could not be prepared at all, or not be cleared away.
+            CcinitError: the container could not be prepared, or not cleared away.
         """
         try:
             with ExitStack() as undo:
@@ -124,10 +124,10 @@ class Supervisor:
     async def exec(
         self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int
     ) -> Process:
-        """Start a further program in the container.
+        """Start another program in the container.
 
         Args:
-            arguments: absolute path of the program, and what it is told.
+            arguments: absolute path of the program, and its arguments.
             stdin: descriptor for the program; the caller keeps its own copy.
             stdout: likewise.
             stderr: likewise.
@@ -144,7 +144,7 @@ class Supervisor:
     async def exec_on_terminal(
         self, arguments: tuple[str, ...], *, rows: int, columns: int
     ) -> tuple[Process, int]:
-        """Start a further program on a terminal of its own; return both. See `exec`."""
+        """Start another program on a terminal of its own; return both. See `exec`."""
         self._require_running()
         process = plan_exec(self._require_prepared().spec, arguments, terminal=(rows, columns))
         return await self._crun.exec_on_terminal(self._name, process)
@@ -159,7 +159,7 @@ class Supervisor:
         self._require_running().kill(number)
 
     def replace_secrets(self, files: tuple[SecretFile, ...]) -> None:
-        """Replace secret files that rotate; a program that is started later finds the new ones.
+        """Replace secret files that rotate; a program started later finds the new ones.
 
         Raises:
             ConfigError: `run.exec`, the container is not prepared.
@@ -187,7 +187,7 @@ class Supervisor:
     def _require_running(self) -> Process:
         if self.life.state is not ContainerState.RUNNING or self._process is None:
             raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
-        # Its probes may take some time to end, while its number is another process's.
+        # Its probes may take some time to end, when its pid may already be another process's.
         if self._process.status is not None:
             raise ConfigError("run.exec", f"{self._name} has ended")
         return self._process
@@ -222,9 +222,9 @@ class Supervisor:
         return Prepared(spec=spec, identity=identity)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:
-        """Take one step of clearing away; if it fails, it is told, and the others follow.
+        """Take one step of the clean-up; log its failure, and let the other steps follow.
 
-        Those fail for it, too (a directory that is not empty), so the first failure is the reason.
+        One failure can cause others (a directory is not empty), so the first is kept as the reason.
         """
         try:
             step(path)
@@ -268,7 +268,7 @@ class Supervisor:
             os.close(err.reader)
 
     async def _attend(self, process: Process, out: int, err: int) -> ExitStatus:
-        """Start the created container, pass on its output, wait for its end, forget it."""
+        """Start the created container, pass on its output, wait for its end, delete it."""
         async with TaskGroup() as group:
             pumps = (
                 group.start(pump(out, self._sinks.stdout), f"{self._name} stdout"),
@@ -288,9 +288,9 @@ class Supervisor:
     async def _live(self, process: Process) -> None:
         """Start the created container and wait for its end, asking its probes meanwhile."""
         self._move(ContainerEvent.CREATE)
-        if not self._stopping.is_set():  # or nobody would tell the program to end
+        if not self._stopping.is_set():  # else nothing would tell the program to end
             await self._crun.start(self._name)
-        # Again: what it was sent before it could listen, the kernel has dropped.
+        # Again: the kernel dropped a signal sent before the program could handle it.
         if self._stopping.is_set():
             return
         self._move(ContainerEvent.START)
@@ -300,7 +300,7 @@ class Supervisor:
             probes.cancel()
 
     async def _bury(self, process: Process) -> ExitStatus:
-        """End whatever is left of the container; how its program ended is known before."""
+        """End whatever is left of the container, after noting how its program ended."""
         process.kill()
         status = await process.wait()
         self._process = self._uncleared = None
@@ -313,10 +313,10 @@ class Supervisor:
         return status
 
     def _count_oom_kills(self) -> None:
-        """Keep what the kernel has counted in the cgroup, which `crun delete` removes."""
+        """Save the kernel's count from the cgroup, which `crun delete` will remove."""
         try:
             kills = self.cgroup.oom_kills()
-        except KernelError as error:  # it has to be deleted all the same
+        except KernelError as error:  # it has to be deleted nevertheless
             if error.errno != errno.ENOENT:  # else it has none
                 self._sinks.event(f"{self._name}: {error}")
             return
@@ -325,7 +325,7 @@ class Supervisor:
             self._sinks.event(f"{self._name}: out of memory, {kills} processes were killed")
 
     def _start_probes(self, group: TaskGroup, process: Process) -> None:
-        """Begin to ask what the manifest wants to know; who is not asked is up at once."""
+        """Start the manifest's probes; a container without a readiness probe is up at once."""
         container = self._workload.container
         if container.ready is None:
             self.up.set()
@@ -341,7 +341,7 @@ class Supervisor:
         self.up.set()
 
     async def _condemn(self, probe: Probe, process: Process) -> None:
-        """End a program that does not answer any more; that is a failure, however it ends."""
+        """End a program that fails its probe; that counts as a failure, however it ends."""
         await wait_for_no(probe, self._ask)
         self._sinks.event(f"{self._name}: does not answer, and is ended")
         self._condemned = True
@@ -355,7 +355,7 @@ class Supervisor:
         if pause.is_over:
             return
         self._move(ContainerEvent.STOP)
-        # Whoever follows its output is waiting for an entry to see that it was the last.
+        # Followers of its output need one more entry, to see that there will be no more.
         self._sinks.event(f"{self._name}: stopped, and not started again")
 
     def _move(self, event: ContainerEvent, *, ran_seconds: float = 0.0) -> None:
@@ -368,7 +368,7 @@ class Supervisor:
 async def _look_into(
     root: str, workload: Workload, ask: AskUserChild
 ) -> tuple[Identity, tuple[BindMount, ...]]:
-    """Return who runs, and the binds of the image's own volumes."""
+    """Return the user to run as, and the bind mounts of the image's own volumes."""
     root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root_fd)

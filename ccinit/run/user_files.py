@@ -1,8 +1,8 @@
-"""The files that say who an image's users are: opened in its root, and read by a child.
+"""The files that list an image's users: opened in its root, and read by a child.
 
-Scope: opening them, which follows links inside the image's root only, and what the child `user` may
-answer. Left to others: their content, which PID 1 does not look at (`ccinit.run.users`); starting
-the child (`agent`).
+Scope: opening them, following links only inside the image's root, and checking what the child
+`user` answers. Left to others: their content, which PID 1 does not parse (`ccinit.run.users`);
+starting the child (`agent`).
 """
 
 import errno
@@ -36,7 +36,7 @@ _NO_FILES: Final = UserFiles(passwd=b"", group=b"")
 async def find_identity(root_fd: int, user: str, ask: AskUserChild) -> Identity:
     """Resolve the `User` field against the files below `root_fd`, the open root of an image.
 
-    Where there is neither file the field says all, and no child is started.
+    If neither file exists, the field alone decides, and no child is started.
 
     Raises:
         FormatError: `run.user`, `run.group`; `run.user_file`, not a regular file.
@@ -60,7 +60,7 @@ async def find_identity(root_fd: int, user: str, ask: AskUserChild) -> Identity:
 
 
 def _open(root_fd: int, path: str) -> int | None:
-    # O_NONBLOCK: a fifo in that place must not stop PID 1 before fstat() has seen it
+    # O_NONBLOCK: a FIFO there must not block PID 1 before fstat() can refuse it
     flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK
     try:
         return open_in_root(root_fd, path, flags)

@@ -1,10 +1,10 @@
 """Who a container runs as: the `User` field, resolved against the image's own files (R69).
 
-Scope: `user`, `uid`, `user:group`, `uid:gid` and mixtures (image-spec, config.md, "User"), read
-with the image's /etc/passwd and /etc/group, which are hostile: so the child `user` does it, which
-gets both by fd and reads no more than a bounded part of them. A user or group that is not there is
-an error, never root. Left to others: opening the files and starting the child
-(`ccinit.run.user_files`), putting the identity on a process (`crun`, by `ccinit.run.spec`).
+Scope: `user`, `uid`, `user:group`, `uid:gid` and mixtures (image-spec, config.md, "User"), resolved
+with the image's /etc/passwd and /etc/group. These are hostile, so the child `user` reads them: it
+gets both by fd, and caps their size. An unknown user or group is an error, never root. Left to
+others: opening the files and starting the child (`ccinit.run.user_files`), applying the identity to
+a process (`crun`, by `ccinit.run.spec`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ _MAX_DIGITS: Final = 10
 
 @frozen
 class UserRequest:
-    """Whose identity is wanted: the `User` field."""
+    """The `User` field to resolve."""
 
     user: str
 
@@ -58,7 +58,7 @@ class _User:
 
 
 class UserChannel(Protocol):
-    """What the job has of the outside."""
+    """The job's connection to the outside."""
 
     @property
     def fds(self) -> Mapping[str, int]:
@@ -80,7 +80,7 @@ def user_job(request: UserRequest, channel: UserChannel) -> Identity:
 def resolve_user(text: str, files: UserFiles) -> Identity:
     """Resolve the `User` field `text`; empty means root.
 
-    Without a group, the primary and further groups are those of the image's files; with one, it is
+    Without a group, the image's files give the primary and supplementary groups; with one, it is
     the only group.
 
     Raises:
@@ -144,7 +144,7 @@ def _parse_number(text: str, reason: str) -> int | None:
 
 
 def _users(passwd: bytes) -> Iterator[_User]:
-    """Yield the lines that the C library reads: comment, home and shell may be left out."""
+    """Yield the lines that the C library would accept: comment, home and shell may be missing."""
     for name, _, uid_text, gid_text, _, home in _rows(passwd, needed=4, read=6):
         uid, gid = _row_id(uid_text), _row_id(gid_text)
         if uid is not None and gid is not None:
@@ -159,7 +159,7 @@ def _groups(group: bytes) -> Iterator[tuple[str, int, frozenset[str]]]:
 
 
 def _rows(data: bytes, needed: int, read: int) -> Iterator[list[str]]:
-    """Yield the first `read` columns of lines with `needed` ones; those left out are empty."""
+    """Yield the first `read` columns of lines with at least `needed`; missing ones are empty."""
     for line in data.decode("utf-8", "replace").split("\n"):
         columns = line.split(":")
         if len(columns) >= needed and columns[0] and not line.startswith("#"):
@@ -175,7 +175,7 @@ def _row_id(text: str) -> int | None:
 def _read_bounded(fds: Mapping[str, int], path: str) -> bytes:
     if path not in fds:
         return b""
-    # refused by the kernel if the host has changed a block of it
+    # fails if the host has changed a block of it
     data = read_to_end(fds[path], MAX_FILE_BYTES, "read", path)
     if len(data) > MAX_FILE_BYTES:
         raise LimitExceededError("run.user_file", f"{path} is larger than {MAX_FILE_BYTES} bytes")

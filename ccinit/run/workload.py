@@ -1,4 +1,4 @@
-"""One container as its supervisor is given it, with all that others have fetched for it."""
+"""One container as its supervisor gets it, with everything that others have fetched for it."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from ccinit.run.users import Identity
 from ccinit.values import field, frozen
 
 EventSink: TypeAlias = Callable[[str], None]
-"""Takes one line for the guest's owner; must not raise or wait."""
+"""Takes one line for the owner's log; must not raise or wait."""
 
 
 @frozen
@@ -24,10 +24,10 @@ class Workload:
         lowers: mounted image layers, top first.
         scratch: a directory that does not exist yet, on a scratch volume.
         run_dir: a directory that does not exist yet, on a tmpfs.
-        address: the pod's, where its name leads.
+        address: the pod's, to which its name resolves.
         cgroup_path: absolute within the cgroup tree.
         binds: volumes and the pod's /etc files.
-        shared: namespaces that it has in common with others.
+        shared: namespaces that it shares with others.
     """
 
     container: Container
@@ -46,7 +46,7 @@ class Workload:
 
 @frozen
 class Prepared:
-    """What is found out of a container once, for every start of it: its user, and its spec."""
+    """What is determined once for all starts of a container: its user, and its spec."""
 
     identity: Identity
     spec: dict[str, object]
@@ -54,7 +54,7 @@ class Prepared:
 
 @frozen
 class Sinks:
-    """Where output and the guest's own remarks go."""
+    """Where output and the guest's own events go."""
 
     stdout: OutputSink
     stderr: OutputSink
