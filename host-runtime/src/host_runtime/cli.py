@@ -1,7 +1,7 @@
 """The command `host-runtime`: boot a guest, and call its host plane.
 
-Thin: arguments to values, values to JSON lines. Everything it does can be done from Python with
-`host_runtime.launch.launcher` and `host_runtime.plane.rpc_client`.
+A thin layer: arguments to values, values to JSON lines. Everything it does can be done from Python
+with `host_runtime.launch.launcher` and `host_runtime.plane.rpc_client`.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:
-    """Lead every connection of a TCP port to the owner plane, until interrupted."""
+    """Carry every connection of a TCP port to the owner plane, until interrupted."""
     host, port = options.listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:

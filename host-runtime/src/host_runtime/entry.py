@@ -1,4 +1,4 @@
-"""The console script `host-runtime`: nothing but how it begins."""
+"""The entry point of the console script `host-runtime`, and nothing else."""
 
 from collections.abc import Callable
 

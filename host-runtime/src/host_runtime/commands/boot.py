@@ -68,7 +68,7 @@ OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"
 SEABIOS: Final = "usr/share/seabios/bios-256k.bin"
 
-GUEST_CID: Final = whole_number(3, 0xFFFF_FFFE)  # what is below, and the last, are not for guests
+GUEST_CID: Final = whole_number(3, 0xFFFF_FFFE)  # lower ones and the last are not for guests
 _MEMORY_MIB: Final = whole_number(1, 1 << 24)
 _VCPUS: Final = whole_number(1, 4096)  # QEMU's limit for q35
 _YEAR_SECONDS: Final = 365 * 86400.0
@@ -86,7 +86,7 @@ def add_boot(commands: Subparsers) -> None:
 
 
 def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what can be said of a boot, on a command line or in the options of the OCI runtime."""
+    """Add the options of a boot, which the OCI runtime's `boot` entries take as well."""
     add = parser.add_argument
     add("folder", type=Path, help="new folder for logs and everything the host sees")
     add(
@@ -204,7 +204,7 @@ def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
 
 
 def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason, int | None]:
-    """Boot a guest; return it with the way it ended, and its pod's exit code if it told that."""
+    """Boot a guest; return it with how it ended, and its pod's exit code if the guest told it."""
     try:
         with boot_guest(config, _say) as guest:
             where = f"`host-runtime state --guest {options.folder}` asks where it is"
@@ -240,7 +240,7 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def plan_boot(options: argparse.Namespace) -> GuestConfig:
-    """Return the guest that the options of `boot` describe; what it needs on the disk is made.
+    """Return the guest that the options of `boot` describe; make what it needs on the disk.
 
     Raises:
         ConfigError: with a reason below `boot`, `tools`, `tee`, `launch`, `cpu_model` or
@@ -275,7 +275,7 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
 
 
 def _require_consistent(options: argparse.Namespace) -> None:
-    """Refuse what contradicts itself, and what would be ignored."""
+    """Refuse contradictory options, and those that would be ignored."""
     if (options.uki is None) == (options.kernel is None):
         raise ConfigError("boot.what", "name either --uki or --kernel")
     if options.kernel is not None and options.initrd is None:

@@ -1,7 +1,7 @@
-"""The files and folders that a boot is given, looked at before anything is made or started.
+"""Checks of the files and folders that a boot is given, before anything is made or started.
 
-What QEMU finds out by itself it tells in its own options' names, after the vTPM and the vsock
-device are up.
+QEMU would find these mistakes, too, but only once the vTPM and the vsock device are up, and would
+report them in terms of its own options.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ from host_runtime.machine.qemu import Disk
 _READ_ONLY: Final = ":ro"
 _MAX_SERIAL: Final = 20  # virtio-blk's
 _FLOCK: Final = "hhqqi4x"  # struct flock of x86-64: type, whence, start, length, process
-_BYTE_OF_WRITERS: Final = 101  # locked by who writes; QEMU's block/file-posix.c
-_BYTE_OF_SOLE_USERS: Final = 201  # locked by who has nobody else write
+_BYTE_OF_WRITERS: Final = 101  # locked by a QEMU that writes; QEMU's block/file-posix.c
+_BYTE_OF_SOLE_USERS: Final = 201  # locked by a QEMU that lets nobody else write
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISBLK, "a block device"),
@@ -61,7 +61,7 @@ def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
 
 
 def _is_locked(descriptor: int, byte: int) -> bool:
-    """Whether another QEMU has that byte of an image locked, which it finds out in this way."""
+    """Whether another QEMU has that byte of an image locked; QEMU itself checks in the same way."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
@@ -72,9 +72,9 @@ def _is_locked(descriptor: int, byte: int) -> bool:
 
 @contextmanager
 def _opened(path: Path, reason: str, flags: int, kinds: Kinds) -> Iterator[int]:
-    """Give a descriptor of what can be opened and is of one of the kinds."""
+    """Yield a descriptor of a path that can be opened and is of one of the kinds."""
     try:
-        # Before: what is a pipe or a device is not waited for, and told as what it is.
+        # First, so that the error names a pipe or a device as such, without opening it.
         _require_kind(path, reason, path.stat(), kinds)
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -98,8 +98,8 @@ def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
     """Return the disks that are named as `PATH` or `PATH:ro`.
 
     Raises:
-        ConfigError: `boot.disk`: none, none that can be opened as it is to be, one file twice, or
-            a disk of a guest that runs.
+        ConfigError: `boot.disk`: no disk, one that cannot be opened as asked, one named twice, or
+            a disk of a running guest.
     """
     disks: list[Disk] = []
     seen: dict[tuple[int, ...], Path] = {}
@@ -113,18 +113,18 @@ def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
             kind = "device" if is_device else "file"
             same = f"{path} and {other} are the same {kind}" if other != path else f"{path}: twice"
             raise ConfigError("boot.disk", f"{same}: a {kind} is one disk")
-        # A guest refuses two disks of one serial number: files of one name have others here.
+        # A guest refuses two disks with one serial number: files of one name get different ones.
         serial = f"{number}-{path.stem}"[:_MAX_SERIAL]
         disks.append(Disk(path=path, serial=serial, is_read_only=is_read_only, is_device=is_device))
     return tuple(disks)
 
 
 def require_new_folder(folder: Path) -> None:
-    """Refuse a guest's folder that has something in it, or in which others may put something.
+    """Refuse a guest's folder that is not empty, or that others may write to.
 
     Raises:
         ConfigError: `boot.folder`.
-        OSError: with the name of the folder, it is none or cannot be read.
+        OSError: with the folder's name, it is no folder or cannot be read.
     """
     if not folder.exists():
         return
@@ -135,7 +135,7 @@ def require_new_folder(folder: Path) -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make a guest's folder, and be the only boot that uses it.
+    """Make a guest's folder and claim it for this boot alone.
 
     Raises:
         ConfigError: `boot.folder`: another has begun since `require_new_folder`.

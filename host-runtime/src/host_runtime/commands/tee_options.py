@@ -1,8 +1,8 @@
-"""The options of `host-runtime boot` that choose a TEE: arguments to values, and what is refused.
+"""The options of `host-runtime boot` that choose a TEE: arguments to values, and refusals.
 
-Firmware is the operator's input and measured. One that would boot whatever it is given is refused
-here as in the prediction (`measured_boot.sev.launch`): the owner would turn such a guest away, and
-only say that a digest is unknown.
+Firmware is the operator's input, and measured. Firmware that would boot whatever it is given is
+refused here, as in the prediction (`measured_boot.sev.launch`): the owner would refuse such a guest
+anyway, and only say that a digest is unknown.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def choose_firmware(
 
 
 def require_host(tee: SnpGuest | TdxGuest | None, accelerator: Accelerator, tools: Tools) -> None:
-    """Refuse to start a confidential guest where nothing encrypts it.
+    """Refuse to start a confidential guest where nothing would encrypt it.
 
     Raises:
         ConfigError: `tee.hardware`: no KVM; `tee.emulator`: this QEMU is too old.
@@ -158,7 +158,7 @@ def _choose_identity(options: argparse.Namespace) -> IdentityBlock | None:
 
 
 def _require_consistent(options: argparse.Namespace, kind: TeeKind | None) -> None:
-    """Refuse what would be ignored: a guest that looks protected and is not."""
+    """Refuse options that would be ignored: the guest would look protected without being so."""
     is_confidential = kind in {TeeKind.SNP, TeeKind.TDX}
     if not is_confidential and (options.firmware or options.initdata):
         raise ConfigError("tee.options", "--firmware and --initdata go with --tee snp or tdx")
@@ -188,7 +188,7 @@ def _parse_policy(text: str) -> int:
 
 
 def _read_document(options: argparse.Namespace) -> bytes:
-    """Return the document; the digest of anything else would stop the guest without a word."""
+    """Return the document; with the digest of anything else the guest would silently stop."""
     path = _named(options.initdata, "--initdata")
     with reading(path, MAX_DOCUMENT_BYTES) as document:
         parse_initdata(document)

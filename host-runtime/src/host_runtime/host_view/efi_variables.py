@@ -1,6 +1,6 @@
-"""Reads the variables out of OVMF's variable flash (UEFI PI 1.8 volume 3; EDK II's layout).
+"""Reads the variables in OVMF's variable flash (UEFI PI 1.8 volume 3; EDK II's layout).
 
-Only for looking at what a guest left there: deleted and superseded entries are read too, because
+This is for inspecting what a guest left there, so deleted and superseded entries are read, too:
 their bytes stay in the flash. Nothing is written.
 """
 

@@ -1,9 +1,9 @@
-"""What a firmware build itself prints and stores, recorded once, removed by exact comparison.
+"""What a firmware build itself prints and stores: recorded once, removed by exact comparison.
 
-Firmware and boot stub print before the guest's kernel runs, into the same devices. Their text is
-public, but must not hide anything: only output that *begins with* a recorded text, byte for byte,
-loses it. A record is a JSON file named by the SHA-256 of the firmware's code; another machine
-layout (memory size, devices) can make another text, so there may be several for one sink.
+Firmware and boot stub print to the same devices as the guest, before its kernel runs. Their text is
+public, but must not serve to hide anything: it is removed only where output *begins with* a
+recorded text, byte for byte. A record is a JSON file named by the SHA-256 of the firmware's code.
+Since the text depends on the machine's layout (memory size, devices), a sink may have several.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ class FirmwareRecord:
         return content
 
     def longest_text(self, sink: str) -> int:
-        """Return how much of a sink's beginning `remove_text` may look at, in bytes."""
+        """Return how many bytes of a sink's beginning `remove_text` needs at most."""
         return max(map(len, self.texts.get(sink, ())), default=0)
 
     def with_boot(self, contents: Mapping[str, bytes], variables: frozenset[str]) -> Self:
-        """Return a record that knows one more boot's output, taken from an empty guest."""
+        """Return the record plus the output of one more boot, of an empty guest."""
         texts = dict(self.texts)
         for sink, content in contents.items():
             known = texts.get(sink, ())

@@ -1,9 +1,9 @@
-"""Puts the byte streams of a packet capture together again (libpcap file format, RFC 9293 ports).
+"""Reassembles the byte streams of a packet capture (libpcap file format, RFC 9293 ports).
 
-Only as far as a search needs: per direction of each TCP or UDP conversation, payloads in order of
-arrival, repeated TCP segments once. What is not IPv4, TCP or UDP is one stream of whole frames, to
-which goes what stands in the others beside fixed headers and payload: options, and what is behind
-the packet's end, where drivers have leaked memory.
+Only as far as a search needs: for each direction of a TCP or UDP conversation, the payloads in
+order of arrival, with retransmitted TCP segments once. Frames that are not IPv4, TCP or UDP go
+whole into one further stream. So does what other frames hold besides fixed headers and payload:
+options, and the bytes behind the packet's end, where drivers have been known to leak memory.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _OTHER: Final = b"frames"
 def read_frames(file: BinaryIO) -> Iterator[bytes]:
     """Yield a capture file's Ethernet frames, one in memory at a time.
 
-    A cut last one (killed QEMU) is left out.
+    A truncated last frame (of a killed QEMU) is left out.
 
     Raises:
         FormatError: `pcap.magic`: not a little-endian microsecond capture.
@@ -50,7 +50,7 @@ def read_frames(file: BinaryIO) -> Iterator[bytes]:
 def count_bytes(frames: Iterable[bytes], source_mac: bytes) -> int:
     """Return how many bytes `source_mac` sent in Ethernet headers and payloads.
 
-    Payload is what `join_streams` gives, but a segment counts as often as it was sent.
+    Payload is as in `join_streams`, except that a segment counts as often as it was sent.
     """
     return sum(
         _ETHERNET_BYTES + len(_dissect(frame).payload)
@@ -70,7 +70,7 @@ def join_streams(frames: Iterable[bytes], source_mac: bytes) -> Mapping[Conversa
         other = streams.setdefault(_OTHER, bytearray())
         other += frame[:_ETHERNET_BYTES] + part.beside
         if part.sequence is not None:
-            digest = hashlib.sha256(part.payload).digest()  # the same place can be sent differently
+            digest = hashlib.sha256(part.payload).digest()  # a retransmission may differ
             key = (part.conversation, part.sequence, digest)
             if key in seen:
                 continue
@@ -84,8 +84,8 @@ class _Part:
     """One frame's part of a stream.
 
     Attributes:
-        sequence: of a TCP segment.
-        beside: options, and what is behind the packet.
+        sequence: sequence number of a TCP segment, else None.
+        beside: options, and bytes behind the packet's end.
     """
 
     conversation: Conversation

@@ -1,8 +1,7 @@
-"""Finds planted secrets ("canaries") in what the host saw, in the forms that software gives bytes.
+"""Finds planted secrets ("canaries") in what the host saw, in the encodings that software uses.
 
-Pure: it takes pieces of bytes from anywhere. A canary should have 16 random bytes or more, else a
-short form of it is found by chance. Where the pieces come from is `host_runtime.host_view.sinks`'
-business.
+Pure: it takes pieces of bytes from anywhere; `host_runtime.host_view.sinks` provides them. A canary
+should have 16 random bytes or more, or else a short form of it would be found by chance.
 """
 
 import base64
@@ -18,7 +17,7 @@ OVERLAP_BYTES: Final = 3 * MAX_CANARY_BYTES  # percent encoding is the longest f
 
 
 class Encoding(StrEnum):
-    """The forms that are searched for."""
+    """The encodings that are searched for."""
 
     RAW = "raw"
     HEX_LOWER = "hex-lower"
@@ -42,7 +41,7 @@ _BASE64URL = (Encoding.BASE64URL_0, Encoding.BASE64URL_1, Encoding.BASE64URL_2)
 
 
 class Searchable(Protocol):
-    """What has a name and pieces of bytes; see `host_runtime.host_view.sinks.Sink`."""
+    """Something with a name and pieces of bytes; see `host_runtime.host_view.sinks.Sink`."""
 
     @property
     def name(self) -> str:
@@ -64,8 +63,8 @@ class Hit:
 def encode_canary(canary: bytes) -> Mapping[Encoding, bytes]:
     """Return every form of `canary` that is searched for.
 
-    In base64 a form holds only the characters that the canary alone decides, for each of the three
-    positions that its first byte can have; raw and UTF-16 treat each byte as one character.
+    Base64 has three forms, by the position of the canary's first byte; each holds only the
+    characters that depend on the canary alone. Raw and UTF-16 treat each byte as one character.
 
     Raises:
         ValueError: the canary has fewer than 8 or more than 128 bytes.

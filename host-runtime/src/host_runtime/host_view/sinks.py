@@ -1,10 +1,10 @@
 """Everything that the host can see of a guest, as searchable sinks.
 
 One sink per way out: console-like devices, the panic device, EFI variables and ACPI's error records
-(where pstore writes), vsock, network, disks. `bytes_seen` counts what the *guest* put there: the
-firmware's own recorded output is left out, the host's own bytes are not counted. It reads piece by
-piece, since a guest may have written more than fits into memory. Recording is done by QEMU and the
-vsock device, searching by `host_runtime.host_view.search`.
+(where pstore writes), vsock, network, disks. `bytes_seen` counts what the *guest* put there, not
+the firmware's recorded output nor the host's own bytes. Content is read piece by piece, since a
+guest may have written more than fits into memory. QEMU and the vsock device record;
+`host_runtime.host_view.search` searches.
 """
 
 import json
@@ -124,7 +124,7 @@ class VariableSink:
         flash = self.after.read_bytes()
         try:
             after = parse_variable_store(flash)
-        except FormatError:  # the guest can write the flash itself: then all of it is the guest's
+        except FormatError:  # a guest can write raw flash: then count all of it as the guest's
             return (EfiVariable(vendor="", name="", value=flash),)
         return tuple(variable for variable in after if variable not in before)
 
@@ -133,8 +133,8 @@ class VariableSink:
 class ErrorRecordSink:
     """The store of ACPI's error records (QEMU's docs/specs/acpi_erst.rst): slots behind a header.
 
-    A kernel's own records are compressed there, so the search finds no text in them; that there are
-    any is what counts.
+    The kernel compresses its records, so the search finds no text in them; what counts is whether
+    there are any.
     """
 
     store: Path
@@ -191,7 +191,7 @@ class NetworkSink:
     name: str = "network"
 
     def bytes_seen(self) -> int:
-        """See `Sink`; payload, and whole packets where there is no payload to tell apart."""
+        """See `Sink`; payload, and whole packets where no payload can be told apart."""
         if not _is_there(self.capture):
             return 0
         with self.capture.open("rb") as file:
@@ -215,7 +215,7 @@ class DiskSink:
     name: str = "disks"
 
     def bytes_seen(self) -> int:
-        """See `Sink`; what takes room on the host's disk."""
+        """See `Sink`; only what is allocated on the host's disk."""
         return sum(end - start for image in self.images for start, end in _extents(image))
 
     def pieces(self) -> Iterator[bytes]:
@@ -227,10 +227,10 @@ class DiskSink:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file; pathlib's `exists` hides every error from Python 3.14 on.
+    """Whether there is a file. Not by pathlib's `exists`: from Python 3.14 on it hides every error.
 
     Raises:
-        OSError: that cannot be told, and what nobody can read is not empty.
+        OSError: it cannot be told; an unreadable sink must not count as empty.
     """
     try:
         path.stat()
@@ -246,7 +246,7 @@ def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 
 
 def _parse_event(line: bytes) -> object:
-    """Return an event; None if its line was cut, for which a disk without room is enough."""
+    """Return an event; None if its line is truncated, as on a full disk."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
@@ -254,7 +254,7 @@ def _parse_event(line: bytes) -> object:
 
 
 def _is_panic(event: object) -> bool:
-    """Whether an event is a guest's panic; what was cut may have been one."""
+    """Whether an event is a guest's panic; a truncated one counts, since it may have been."""
     return event is None or (isinstance(event, dict) and event.get("event") in _PANIC_EVENTS)
 
 

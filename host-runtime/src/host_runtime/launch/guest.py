@@ -1,7 +1,7 @@
-"""A guest that runs: ways to it, what it says first, how it ends.
+"""A running guest: how to connect to it, its hello, and how it ends.
 
-Made by `host_runtime.launch.launcher`, which also ends whatever is left of it. Calls to its host
-plane are `host_runtime.plane.rpc_client`'s.
+`host_runtime.launch.launcher` makes it, and ends whatever is left of it. Calls to its host plane
+are in `host_runtime.plane.rpc_client`.
 """
 
 import math
@@ -23,8 +23,8 @@ from host_runtime.programs.process import OwnedProcess
 _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
-_LISTEN_SECONDS: Final = 5.0  # at a time: logs are looked at meanwhile
-_END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
+_LISTEN_SECONDS: Final = 5.0  # at a time: logs are bounded in between
+_END_SECONDS: Final = 60.0  # between its last event and its end QEMU closes its disks
 
 
 Progress = Callable[[str], None]
@@ -39,8 +39,8 @@ class EndReason(StrEnum):
     PANIC = "guest-panic"
     QUIT = "host-qmp-quit"
     SIGNAL = "host-signal"
-    CRASHED = "crashed"  # QEMU ended without a word
-    GIVEN_UP = "internal-error"  # KVM cannot run it on; QEMU stands still, and never ends
+    CRASHED = "crashed"  # QEMU ended without saying why
+    GIVEN_UP = "internal-error"  # KVM cannot go on; QEMU stands still and never ends
     OTHER = "other"
 
 
@@ -57,7 +57,7 @@ class Guest:
         progress: Progress,
         helpers: Sequence[OwnedProcess] = (),
     ) -> None:
-        """Args: helpers: what runs for this guest beside QEMU; words of theirs are bounded, too."""
+        """Args: helpers: what runs for this guest beside QEMU; their logs are bounded, too."""
         self.files = files
         self.link = link
         self.started_at = time.monotonic()
@@ -132,7 +132,7 @@ class Guest:
         """Check that the guest ended, and that QEMU said how.
 
         Raises:
-            ChildError: `guest.crashed`: it did not; the text holds QEMU's exit code and last words.
+            ChildError: `guest.crashed`: QEMU did not; the text holds its exit code and last words.
         """
         if self._end is EndReason.CRASHED:
             code, words = self._qemu.exit_code(), self._qemu.log_tail()
@@ -164,11 +164,11 @@ class Guest:
     def _listen_to_qemu(self, seconds: float) -> None:
         """Take events for `seconds`, or until one says that the guest has ended.
 
-        The clock is asked before each of them: a guest that makes many gets no time by it.
+        The clock is read before each event, so a guest cannot gain time by causing many.
         """
         deadline = time.monotonic() + seconds
         while self._end is None and (left := deadline - time.monotonic()) > 0:
-            for program in self._programs:  # a guest can make it complain without end
+            for program in self._programs:  # a guest can make each complain without end
                 program.bound_log()
             with suppress(DeadlineError):
                 self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
@@ -187,15 +187,15 @@ class Guest:
     def _note_stop(self) -> None:
         """Tell a machine that somebody paused from one that KVM has given up.
 
-        QEMU says nothing else of the latter. A guest under SEV-SNP ends so when firmware or early
-        kernel asks for its termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
+        QEMU has no other event for the latter. A guest under SEV-SNP ends like this when firmware
+        or early kernel requests termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
         """
-        with suppress(PeerError, DeadlineError):  # QEMU is ending: what it says next counts
+        with suppress(PeerError, DeadlineError):  # QEMU is ending: its next event counts
             if self._qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
                 self._end = EndReason.GIVEN_UP
 
     def _note_disk_error(self, disk: str, reason: str) -> None:
-        if disk not in self._failed_disks:  # once: it may be each block that it writes
+        if disk not in self._failed_disks:  # once: every block that it writes may fail
             self._failed_disks.add(disk)
             self._say(f"{disk}: {reason}: the guest gets I/O errors")
 
@@ -208,6 +208,6 @@ def _end_reason(reason: object) -> EndReason:
 
 
 def _word(value: object) -> str:
-    """Return what QEMU says as text for people, whatever it is: it may be what a guest made it."""
+    """Return a value from QEMU as printable text; a guest may have had a hand in it."""
     text = str(value)
     return text if text.isprintable() else ascii(text)

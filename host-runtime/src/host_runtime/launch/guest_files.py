@@ -1,6 +1,6 @@
-"""The folder of one boot: names of its files, and the sinks that they are.
+"""The folder of one boot: names of its files, and the same files as sinks.
 
-Who fills them: QEMU and the processes that `host_runtime.launch.launcher` starts.
+QEMU and the processes that `host_runtime.launch.launcher` starts fill them.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Boots one guest and ends it: vTPM, vsock device and QEMU started in order, ended in reverse.
+"""Boots one guest and ends it: starts vTPM, vsock device and QEMU in order, ends them in reverse.
 
 Whatever happens, the processes that were started here are ended by their own pids and reaped, and
-the sockets' folder is removed. Output of the guest goes to `SinkFiles`, output of the processes to
-logs beside them. How a machine is described is `host_runtime.machine.qemu`'s business, what can be
-done with a guest that runs `host_runtime.launch.guest`'s.
+the sockets' folder is removed. The guest's output goes to `SinkFiles`, the processes' to logs
+beside them. `host_runtime.machine.qemu` describes the machine, and `host_runtime.launch.guest` what
+can be done with a running guest.
 """
 
 import os
@@ -54,7 +54,7 @@ _START_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.1
 _QUIT_SECONDS: Final = 5.0
 
-# What `boot_guest` gives is told together with it: a caller needs no second import for its types.
+# Re-exported with `boot_guest`, so that callers need no second import for its types.
 __all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
 
 
@@ -67,19 +67,19 @@ class VsockKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestConfig:
-    """One guest as its launcher's user sees it.
+    """One guest, as the caller describes it.
 
     Attributes:
         folder: a folder for this boot's logs and sinks; made if missing, must be empty.
         firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
-        network: how it is connected; an interface is one of the caller's network namespace.
+        network: how it is connected; an interface is in the caller's network namespace.
         serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
-        kbs: where the guest's vsock connections to its KBS are carried to; None carries none.
+        kbs: where to carry the guest's vsock connections to its KBS; None carries none.
         tpm: a vTPM made by `host_runtime.machine.swtpm.manufacture_tpm`.
-        keeps_output: what the guest writes to consoles, vsock and network goes to files, which
-            have no limit but the guest's zeal; else it is discarded, and nobody can search it.
-        descriptors: QEMU inherits them: disks may be named by them, as below /proc/self/fd.
-        lock: a locked descriptor, which QEMU and the vTPM inherit: it lasts as long as they do.
+        keeps_output: whether what the guest writes to consoles, vsock and network goes to files,
+            whose size only the guest limits; otherwise it is discarded and cannot be searched.
+        descriptors: QEMU inherits them, so disks may be named by them, as in /proc/self/fd.
+        lock: a locked descriptor that QEMU and the vTPM inherit, so it is held while they live.
     """
 
     tools: Tools
@@ -104,7 +104,7 @@ class GuestConfig:
 
 @contextmanager
 def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterator[Guest]:
-    """Start a guest, give it to the caller, and end whatever is left of it afterwards.
+    """Start a guest, yield it, and end whatever is left of it afterwards.
 
     Raises:
         ChildError: a process did not start; the text holds the end of its output.
@@ -145,7 +145,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
 ) -> tuple[VsockLink, tuple[OwnedProcess, ...]]:
-    """Start what a guest has beside QEMU; return the way to it, and the processes."""
+    """Start what a guest needs beside QEMU; return its vsock link, and the processes."""
     helpers = []
     if config.tpm is not None:
         say("starting the vTPM")
@@ -172,7 +172,7 @@ def _start_devices(
 def plan_launch(config: GuestConfig) -> tuple[str, ...]:
     """Return the whole command that would start this guest's QEMU; nothing is made or started.
 
-    Paths of sockets, which are made anew for each boot, are below the guest's folder here.
+    Sockets are shown below the guest's folder; a real boot makes new paths for them.
     """
     program = config.tools.command("qemu-system-x86_64")
     files = GuestFiles(folder=config.folder.absolute())
@@ -246,7 +246,7 @@ def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
             os.close(writer)
         try:
             is_ready = bool(ready.read(1))
-        except BaseException:  # interrupted, and nobody else knows of the child yet
+        except BaseException:  # interrupted while nobody else knows of the child
             child.stop()
             raise
     if not is_ready:  # closed without a word: the process has ended
@@ -279,7 +279,7 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
 
 
 def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
-    """Start the processors. A launch under SEV-SNP is only finished, and measured, here.
+    """Start the processors; under SEV-SNP this is what finishes, and measures, the launch.
 
     Raises:
         ChildError: `process.ended`: QEMU gave up; the text holds the end of its output.
@@ -292,7 +292,7 @@ def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
 
 
 def _let_speak(qemu: OwnedProcess) -> None:
-    """Raise QEMU's own words, which say more, if it has ended or is about to."""
+    """If QEMU has ended or is about to, raise its own words, which say more."""
     with suppress(DeadlineError):
         qemu.wait(_QUIT_SECONDS)
     qemu.require_running()
@@ -300,9 +300,9 @@ def _let_speak(qemu: OwnedProcess) -> None:
 
 @contextmanager
 def words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
-    """Let QEMU's error about the vTPM have swtpm's words: QEMU repeats only their number.
+    """Add swtpm's words to QEMU's error about the vTPM, which has only their number.
 
-    For any other it would be the wrong trace: swtpm tells of each QEMU that has left it.
+    To other errors they would be misleading: swtpm complains whenever a QEMU has left it.
     """
     try:
         yield
@@ -315,4 +315,4 @@ def words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
 
 
 def _say_nothing(_text: str) -> None:
-    """Where nobody is told."""
+    """Report progress to nobody."""

@@ -1,8 +1,8 @@
 """Chooses what runs a guest's instructions: KVM only where it has been seen to work.
 
-A `/dev/kvm` that opens proves nothing: nested or paravirtual hosts offer one on which firmware
-never comes up. So a boot sector that says one byte is run first (about a second), and the answer is
-kept for this boot of the host, in the user's cache folder.
+That `/dev/kvm` opens proves nothing: on some nested or paravirtual hosts firmware never comes up on
+it. So a boot sector that outputs one byte is tried first, which takes about a second; the answer is
+kept in the user's cache folder for this boot of the host.
 """
 
 import json
@@ -91,7 +91,7 @@ def _default_cache() -> Path | None:
     folder = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(folder) if folder else Path.home() / ".cache") / "ccinit" / "accelerator.json"
-    except RuntimeError:  # so Python tells that this user has no home
+    except RuntimeError:  # Python's way to say that this user has no home
         return None
 
 

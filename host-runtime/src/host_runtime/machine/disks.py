@@ -1,7 +1,6 @@
 """Raw disk images: sparse files whose size is a whole number of 4096-byte blocks.
 
-What is on a disk is the guest's or the caller's business; `host_runtime.host_view.sinks` searches
-them.
+Their content is the guest's or the caller's business; `host_runtime.host_view.sinks` searches it.
 """
 
 import os
@@ -14,7 +13,7 @@ BLOCK_BYTES: Final = 4096
 
 
 def create_sparse_disk(path: Path, size_bytes: int) -> Path:
-    """Make a new disk image that takes no room until it is written; return its path.
+    """Make a new disk image that takes up no space until it is written to; return its path.
 
     Raises:
         ConfigError: `disk.size`: the size is not a positive number of 4096-byte blocks.

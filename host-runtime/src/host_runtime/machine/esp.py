@@ -1,7 +1,7 @@
 """An EFI system partition as a whole disk: a FAT file system that holds one UKI, no partitions.
 
-OVMF boots the removable-media path of such a disk (UEFI 2.10, section 3.5.1). Same UKI, same bytes:
-file system id, label and every time are fixed. How a UKI is made is left to `measured_boot`.
+OVMF boots the removable-media path of such a disk (UEFI 2.10, section 3.5.1). The same UKI gives
+the same bytes: file system id, label and all times are fixed. `measured_boot` makes the UKI.
 """
 
 import os
@@ -35,15 +35,15 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
         os.truncate(image, size_mib * _MIB)
         _fill(tools, uki, image)
     except BaseException:
-        image.unlink()  # half of one would end the next try as one that is there
+        image.unlink()  # half an image would make the next try fail, as it "exists"
         raise
     return image
 
 
 def _reserve(image: Path, size_bytes: int) -> None:
-    """Take the room for what is written, at once: mkfs.fat and mtools do not say that it is short.
+    """Allocate the space to be written now, since mkfs.fat and mtools do not report a full disk.
 
-    The file system begins with what it is made of, and is filled from its beginning.
+    The file system's own structures come first, and files fill it from its start.
     """
     try:
         with image.open("r+b") as file:

@@ -1,8 +1,8 @@
-"""A virtual machine as a value, and the QEMU arguments that make it. Pure: plans, runs nothing.
+"""A virtual machine as a value, and the QEMU arguments that make it. Pure: it starts nothing.
 
-One machine type for all tests and demos: q35, no defaults, no display; every console-like device
-that a guest could leak through is there, and ends in a file or nowhere (`SinkFiles`). Written for
-QEMU >= 10. Starting it is left to `host_runtime.launch.launcher`.
+There is one machine type: q35, no defaults, no display. Every console-like device that a guest
+could leak through is present, and ends in a file or nowhere (`SinkFiles`). Written for QEMU >= 10.
+`host_runtime.launch.launcher` starts it.
 """
 
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class UserNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapNetwork:
-    """A tap device that QEMU makes in the network namespace it is in; nothing is behind it yet."""
+    """A tap device that QEMU makes in its own network namespace, as yet connected to nothing."""
 
     mac: str
     name: str
@@ -208,7 +208,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
         *(() if config.tee is None else ("-object", plan_tee_object(config.tee))),
-        "-no-reboot",  # a guest ends by a reset, whatever its reason
+        "-no-reboot",  # a guest always ends by a reset, whatever the reason
         *(
             ("-smbios", f"type=1,serial={_quote(config.serial_number)}")
             if config.serial_number

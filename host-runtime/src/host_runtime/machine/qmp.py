@@ -1,8 +1,8 @@
-"""QEMU's machine protocol: commands out, events in and onto a file (QEMU's qmp-spec).
+"""QEMU's machine protocol: commands out, events in and to a file (QEMU's qmp-spec).
 
-Blocking, with a deadline on every call. A guest can cause as many events as it likes (each byte to
-a panic device is one), so the file ends after its first MiB. What an event means for a guest is
-left to `host_runtime.launch.guest`.
+Blocking, with a deadline on every call. A guest can cause as many events as it likes (each byte
+written to a panic device is one), so the file ends after its first MiB. `host_runtime.launch.guest`
+interprets the events.
 """
 
 import json
@@ -112,7 +112,7 @@ class QmpClient:
         return message
 
     def _record(self, line: bytes) -> None:
-        # A disk without room, which its output may have filled, is no reason to end the guest.
+        # A full disk, perhaps filled by the guest's own output, is no reason to end the guest.
         with suppress(OSError), self._event_log.open("ab") as log:
             if log.tell() < _MAX_LOG_BYTES:
                 log.write(line + b"\n")

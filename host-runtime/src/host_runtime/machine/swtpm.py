@@ -2,7 +2,7 @@
 
 The attestation key (AK) is what Trustee's `tpm` evidence expects a platform to have provisioned: a
 restricted RSA-2048 signing key (RSASSA, SHA-256) at the persistent handle 0x81010002 with empty
-authorisation. This vTPM belongs to the host: it shows the chain of attestation, it protects
+authorisation. This vTPM belongs to the host: it demonstrates the chain of attestation, but protects
 nothing. Quotes are the guest's business, their verification the guest owner's.
 """
 
@@ -28,7 +28,7 @@ _STATE_FILE: Final = "tpm2-00.permall"  # as swtpm names it
 _START_SECONDS: Final = 10.0
 _FILES: Final = (".ctx", ".pub", ".der")  # arguments that name files, below the vTPM's folder
 
-# The TPM keeps three objects loaded at most and swtpm has no resource manager: flush after each.
+# A TPM loads three objects at most, and swtpm has no resource manager: flush after each.
 _FLUSH: Final = ("tpm2_flushcontext", "--transient-object")
 _PROVISIONING: Final = (
     ("tpm2_createek", "-G", "rsa", "-c", "ek.ctx", "-u", "ek.pub"),
@@ -63,7 +63,7 @@ class VirtualTpm:
         return path.read_bytes()
 
     def require_whole(self) -> None:
-        """Check that the AK's TPM is there: without its state swtpm would begin another one.
+        """Check that the TPM's state is there: without it swtpm would begin a new, empty TPM.
 
         Raises:
             ConfigError: `tpm.folder`.
@@ -88,7 +88,7 @@ class VirtualTpm:
 
         Raises:
             ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM;
-                `tpm.lock`: nobody could tell.
+                `tpm.lock`: it cannot be told.
             ChildError: swtpm ended at once; the text holds what it printed.
         """
         self.require_whole()
@@ -98,7 +98,7 @@ class VirtualTpm:
         try:
             child = _start_swtpm(tools, self.folder, options, log, inherited)
         finally:
-            os.close(own_lock)  # swtpm has it too, and keeps the lock as long as it lives
+            os.close(own_lock)  # swtpm inherited it, and keeps the lock while it lives
         try:
             wait_for_path(control_socket, child, _START_SECONDS)
         except BaseException:
@@ -125,7 +125,7 @@ class VirtualTpm:
 def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
     """Make a new vTPM in `folder`, which must not exist, and its AK (1 to 3 seconds).
 
-    It gets its name when it is whole: whoever is killed meanwhile leaves no half of one there.
+    The folder gets its name only once it is complete, so a killed process leaves no half-made vTPM.
 
     Raises:
         FileExistsError: `folder` is there already.

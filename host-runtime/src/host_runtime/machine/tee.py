@@ -1,8 +1,8 @@
 """A confidential guest as a value, and the QEMU object that makes it one. Pure.
 
-What the owner verifies later is chosen here by the host: the digest of the initdata document, the
-policy, for AMD an identity block. A wrong choice shows in the evidence, so nothing of it is trusted
-by the guest. Not run on hardware yet: the arguments are checked against QEMU's own lists.
+The host chooses here what the owner verifies later: the digest of the initdata document, the
+policy, for AMD an identity block. A wrong choice shows in the evidence, so the guest trusts none of
+it. Not yet run on hardware; the arguments are checked against QEMU's own lists.
 
 Specification: QEMU 10, `qapi/qom.json` (SevSnpGuestProperties; from 10.1 TdxGuestProperties); AMD
 SEV-SNP Firmware ABI 56860, section 4.3 (guest policy) and 8.18 (identity block); Intel TDX Module
@@ -35,7 +35,7 @@ _QUOTE_SERVICE_PORT: Final = "4050"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityBlock:
-    """What a launch is compared with by the security processor, signed by the owner.
+    """What the security processor compares a launch with, signed by the owner.
 
     Attributes:
         block: 96 bytes.

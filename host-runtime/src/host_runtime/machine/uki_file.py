@@ -1,7 +1,7 @@
-"""Whether a file is what firmware boots as a unified kernel image, and what it is instead.
+"""Whether a file is a unified kernel image that firmware can boot and, if not, what it is.
 
-Firmware that finds no such program says so to nobody: the guest would only never say hello. What is
-in the sections is the guest's and its owner's business.
+Firmware that finds no such program tells nobody: the guest would just never say hello. The content
+of the sections is the guest's and its owner's business.
 
 Specification: UAPI group, Unified Kernel Image; Linux, x86 boot protocol (`HdrS`).
 """

@@ -1,8 +1,9 @@
 """The command `ccinit-runtime`: podman and others call it as they call runc, and get a guest.
 
-Theory of operation. To an engine a container is one process of this host, here called its life: the
-guest is its child, or another life's. To this runtime it is a folder as well, whose locks say who
-lives (`container_store`), and a record, from which its status follows (`container_state`).
+Theory of operation. To an engine a container is one process of this host, here called its *life*;
+the guest's QEMU is a child of that process, or of another container's life. To this runtime a
+container is also a folder, whose locks say what is alive (`container_store`), and a record, from
+which its status follows (`container_state`).
 
     create       what is asked for    `bundle`, `pod_part`, `pod_member`
                  what is given        `operator_config`, `guest_choice`, `container_disks`

@@ -1,9 +1,9 @@
 """What an OCI bundle says, as far as a guest can honour it. Pure.
 
-The pod is the one of the measured document, so the bundle's process, root, mounts and resources
-have no effect (but for the OOM score, which is for the host's process that is the container);
-engines always send them. What would be missed silently and matters to whoever asked
-for it (a terminal, hooks, devices, another machine) is refused.
+The measured document defines the pod, so the bundle's process, root, mounts and resources, which
+engines always send, have no effect (except the OOM score, which applies to the host's process that
+is the container). Whatever the caller would miss, and would not be told of (a terminal, hooks,
+devices, another machine), is refused.
 
 Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`.
 """
@@ -31,13 +31,13 @@ class Bundle:
 
     Attributes:
         annotations: all of them; `guest_choice` knows which are ours.
-        network_namespace: path of the one that the guest's network leaves through, "" for a new
-            and empty one, None for the runtime's own.
+        network_namespace: path of the namespace for the guest's network, "" for a new and empty
+            one, None for the runtime's own.
         resolver_file: path of what the engine would mount as /etc/resolv.conf, or the host's own.
-        part: which part of a pod it is, if of one.
-        oom_score_adj: how soon the host's kernel ends it where memory is short, -1000 to 1000;
-            None is that of whoever creates it.
-        resources: `linux.resources`, to tell an `update` of something from one of nothing.
+        part: which part of a pod it is, if any.
+        oom_score_adj: how soon the host's kernel kills it when memory runs short, -1000 to 1000;
+            None leaves the caller's.
+        resources: `linux.resources`, to tell whether an `update` changes anything.
     """
 
     annotations: Mapping[str, str]
@@ -75,9 +75,9 @@ def parse_bundle(data: bytes) -> Bundle:
 
 
 def changes_resources(asked: bytes, given: Mapping[str, Any]) -> bool:
-    """Whether resources, as `update` is told them, are others than those of a container's bundle.
+    """Whether the resources given to `update` differ from those of a container's bundle.
 
-    What is not named, or empty, asks for nothing.
+    One that is absent or empty asks for no change.
 
     Raises:
         LimitExceededError, FormatError: as `parse_bundle`.
@@ -161,7 +161,7 @@ def _resolver_file(mounts: list[Any]) -> str:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the kernel can be given it: without NUL, and Unicode, as not all of JSON is."""
+    """Whether the kernel accepts it as a path: no NUL and no lone surrogate, which JSON allows."""
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -34,7 +34,7 @@ from measured_boot.command_line.errors import describe_error, run_command
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
 _RUN: Final = "/run"
-_NOT_FOR_OTHERS: Final = 0o022  # to write: folders above --root, too, whatever umask engines have
+_NOT_FOR_OTHERS: Final = 0o022  # umask: whatever the engine's, others may not write to our folders
 
 _UNTRIED: Final = "nobody has tried how a pod behaves after its machine was paused"
 _NO_COPY: Final = "a guest's memory cannot be saved: only the guest has its keys"
@@ -93,7 +93,7 @@ def _kill(options: argparse.Namespace, runtime: Runtime) -> None:
 
 
 def _ps(options: argparse.Namespace, runtime: Runtime) -> None:
-    """Print the processes of this host that are the container; none of the guest's is known."""
+    """Print the host's processes that are the container; those in the guest are unknown."""
     found = runtime.processes(options.id)
     if options.format == "json":
         print(json.dumps(found))
@@ -106,7 +106,7 @@ def _delete(options: argparse.Namespace, runtime: Runtime) -> None:
 
 
 def _update(options: argparse.Namespace, runtime: Runtime) -> None:
-    """Take what changes nothing: Docker and podman call this for a restart policy of theirs."""
+    """Accept an update that changes nothing: Docker and podman make one for a restart policy."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-r", "--resources", type=Path)
     parser.add_argument("id", nargs="?")
@@ -131,7 +131,7 @@ def _refuse(options: argparse.Namespace, _runtime: Runtime) -> Never:
 
 
 def _read_operator_config(path: Path) -> OperatorConfig:
-    """Read the operator's file; whatever is wrong with it begins with its name."""
+    """Read the operator's file; every error in it begins with its name."""
     try:
         document = read_regular(path, MAX_CONFIG_BYTES, "runtime.file")
     except FileNotFoundError as error:
@@ -146,7 +146,7 @@ def _read_operator_config(path: Path) -> OperatorConfig:
 
 
 def _log(options: argparse.Namespace, text: str) -> None:
-    """Leave an error where the engine looks for it, if anywhere: one line, one object."""
+    """Log an error where the engine looks for it, if it named a file: one JSON object, one line."""
     if options.log is None:
         return
     now = datetime.now(UTC).isoformat()
@@ -168,13 +168,13 @@ def _signal(text: str) -> int:
 
 
 def _default_root() -> Path:
-    """Return a folder that may be written to: `/run` is not for root of a user namespace."""
+    """Return a folder that is writable: `/run` is not for the root of a user namespace."""
     of_user = None if os.access(_RUN, os.W_OK) else os.environ.get("XDG_RUNTIME_DIR")
     return Path(of_user or _RUN) / PROGRAM
 
 
 class _UsageError(Exception):
-    """What stands on the command line is none of ours: perhaps of an engine newer than this."""
+    """The command line has something that we do not know, perhaps from a newer engine."""
 
     def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
         super().__init__(message)
@@ -187,7 +187,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; what is wrong with it is in the engine's log, too."""
+    """Read the command line; its errors go to the engine's log, too."""
     try:
         return _parser().parse_args(arguments)
     except _UsageError as error:

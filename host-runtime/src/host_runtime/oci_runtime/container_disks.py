@@ -1,7 +1,7 @@
-"""The disks of one container, and the words of `host-runtime boot` that its guest is booted with.
+"""The disks of one container, and the arguments of `host-runtime boot` for its guest.
 
-Scratch disks are as the document declares them: new for each container, sparse, and without a name,
-so that they are gone with the last who has them open, whatever ends first.
+Scratch disks are as the document declares them: new for each container, sparse, and unlinked, so
+that they vanish with the last process that has them open, whichever ends first.
 """
 
 import os
@@ -24,7 +24,7 @@ _BOUND_AT_LAUNCH: Final = (TeeKind.SNP, TeeKind.TDX)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerFiles:
-    """Names of what is made in a container's folder before its guest boots."""
+    """Names of the files made in a container's folder before its guest boots."""
 
     folder: Path
 
@@ -49,8 +49,8 @@ class MadeDisks:
     """What boots a container's guest.
 
     Attributes:
-        words: of `host-runtime boot`; some disks are named by descriptors.
-        descriptors: those, which QEMU has to inherit.
+        words: arguments of `host-runtime boot`; some name disks by descriptors.
+        descriptors: these descriptors, which QEMU has to inherit.
     """
 
     words: tuple[str, ...]
@@ -59,7 +59,7 @@ class MadeDisks:
 
 @contextmanager
 def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Iterator[MadeDisks]:
-    """Make a container's disks and open those that it chose; what is open is so for the caller.
+    """Make a container's disks and open those that it chose; they stay open for the caller.
 
     Raises:
         ConfigError: `annotation.folder`, `annotation.file`: as `opened_inside`.

@@ -1,7 +1,8 @@
-"""Waits for the end of a container from outside, and learns its exit status.
+"""Waits, from another process, for the end of a container, and learns its exit status.
 
-What is waited for is the lock of its life, which the kernel lets go of with that process; the
-status is in a file that is open by then, so a container that is removed at once tells it, too.
+It waits for the lock of the container's life, which the kernel releases when that process ends. The
+status is in a file that is opened beforehand, so it can be read even if the container is removed at
+once.
 """
 
 import fcntl
@@ -26,17 +27,17 @@ class ContainerEnd:
     end: int
 
     def wait(self) -> int:
-        """Wait for it; return the exit status, 137 of a life that could not leave one."""
-        fcntl.flock(self.life, fcntl.LOCK_SH)  # as those who look: nobody takes this for a life
+        """Wait for it; return the exit status, or 137 if the life could not leave one."""
+        fcntl.flock(self.life, fcntl.LOCK_SH)  # shared, as observers do, unlike a life
         return int(os.pread(self.end, _STATUS_BYTES, 0) or KILLED)
 
 
 @contextmanager
 def container_end(container: Container) -> Iterator[ContainerEnd]:
-    """Give the end of a container that lives.
+    """Yield the end of a container that is alive.
 
     Raises:
-        ConfigError: `sandbox.state`: it does not live any more.
+        ConfigError: `sandbox.state`: it is not alive any more.
     """
     try:
         end = os.open(container.folder / END, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""One container's record, and the status that follows from it and from whoever lives. Pure.
+"""One container's record, and the status that follows from it and from what is alive. Pure.
 
 Specification: OCI runtime-spec 1.2, `runtime.md` (State, Lifecycle); ids as runc takes them.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final
 from ccinit.errors import ConfigError, FormatError
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
 
-# A first character that is none of punctuation: such names are the store's own.
+# The first character is no punctuation: such names are the store's own.
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]{0,199}")
 
 
@@ -28,15 +28,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRecord:
-    """What is written down of a container.
+    """What is recorded of a container.
 
     Attributes:
         bundle: absolute path.
         created: RFC 3339.
-        pid: of the process that is its life, a guest's or a member's; 0 while it is being created.
+        pid: of its life, which has a guest or is a member; 0 while it is being created.
         is_started: whether `start` was called.
-        sandbox: id of the container whose guest this one is in, or is; "" outside of pods.
-        member: name of the pod's container that this one stands for, "" if it is a guest's.
+        sandbox: id of the sandbox whose guest this one runs in, or which it is; "" outside of pods.
+        member: name of the pod's container that this one stands for, "" if it has a guest.
         resources: those of its bundle, which have no effect.
     """
 
@@ -77,8 +77,8 @@ def status_of(record: ContainerRecord, *, is_alive: bool, is_busy: bool) -> Stat
 
     Args:
         record: of the container.
-        is_alive: whether its process lives.
-        is_busy: whether a command works on it: one that has no process yet may get one.
+        is_alive: whether its process is alive.
+        is_busy: whether a command is working on it: one without a process may still get one.
     """
     if is_alive and record.pid:
         return Status.RUNNING if record.is_started else Status.CREATED
@@ -110,7 +110,7 @@ def parse_record(data: bytes | str) -> ContainerRecord:
     """Read a record that `encode_record` wrote.
 
     Raises:
-        FormatError: `container.record`: somebody else did, or a newer version.
+        FormatError: `container.record`: something else, or a newer version, wrote it.
     """
     try:
         return ContainerRecord(**json.loads(data))

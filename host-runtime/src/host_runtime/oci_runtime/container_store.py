@@ -1,11 +1,14 @@
-"""Containers as folders below one root: made, locked, written and removed so that no step tears.
+"""Containers as folders below one root; each step of making and removing them is atomic.
 
-A folder gets its container's name once its record is in it, and loses it before it is emptied; so
-whatever has a name is whole. A command locks the folder that it changes; the process that is the
-container's life locks a file in it, by which everyone sees that it lives; QEMU and its vTPM have
-another one locked, since they end a little later than a life that is killed. The kernel lets go of
-all with whoever held them, so neither a killed process, a pid used again nor a host that was
-switched off looks like a guest.
+A folder gets its container's name once its record is in it, and loses the name before it is
+emptied, so whatever has a name is complete. There are three locks:
+
+* a command locks the folder that it changes;
+* the container's life locks a file in it, which shows everyone that the life is there;
+* QEMU and its vTPM lock another file, since they end a little later than a life that is killed.
+
+The kernel releases a lock when the last process that holds it ends. So neither a killed process,
+nor a reused pid, nor a host that was switched off looks like a guest.
 """
 
 import errno
@@ -55,12 +58,12 @@ _ABANDONED_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container's folder. Only who has it from `ContainerStore.lock` or `new` changes it."""
+    """A container's folder. Only a caller of `ContainerStore.lock` or `new` may change it."""
 
     folder: Path
 
     def record(self) -> ContainerRecord:
-        """Return what is written down.
+        """Return the container's record.
 
         Raises:
             FormatError: `container.record`.
@@ -68,16 +71,16 @@ class Container:
         return parse_record((self.folder / _RECORD).read_bytes())
 
     def write(self, record: ContainerRecord) -> None:
-        """Replace the record: whoever reads meanwhile finds the old one or the new one."""
+        """Replace the record atomically: readers find the old one or the new one."""
         write_whole(self.folder / _RECORD, encode_record(record).encode(), FILE_MODE)
 
     def look(self, *, is_busy: bool = False) -> tuple[ContainerRecord, Status]:
         """Return the record and the status that belongs to it; see `status_of`."""
-        record = self.record()  # first: a life is there before it is written down
+        record = self.record()  # first: a life begins before it is recorded
         return record, status_of(record, is_alive=self.is_alive(), is_busy=is_busy)
 
     def hold_life(self) -> None:
-        """Make this process the container's life, until it ends.
+        """Make this process the container's life, until the process ends.
 
         Raises:
             ConfigError: `container.life`: it has one; `container.unknown`: it was removed.
@@ -88,12 +91,12 @@ class Container:
         (self.folder / END).touch(FILE_MODE)
 
     def note_end(self, status: int) -> None:
-        """Leave the exit status of this process, its life, to whoever watches for the end."""
+        """Leave the exit status of this process, the life, for those that wait for its end."""
         with (self.folder / END).open("r+") as file:
             file.write(str(status))
 
     def hold_member(self, name: str, bundle: str) -> int:
-        """Be the only one that stands for a container of this pod, until this process ends.
+        """Claim, until this process ends, to be the one that stands for a container of this pod.
 
         Raises:
             ConfigError: `container.life`: another does.
@@ -104,7 +107,7 @@ class Container:
         return descriptor
 
     def member_bundles(self) -> tuple[Path, ...]:
-        """Return the bundles of those that stand, or stood last, for the containers of this pod."""
+        """Return the bundles of the current, or last, members of this pod."""
         found = []
         for path in self.folder.glob(f"{_MEMBER}*"):
             with suppress(FileNotFoundError):  # another command has removed the container meanwhile
@@ -113,19 +116,19 @@ class Container:
 
     @contextmanager
     def without_life(self) -> Iterator[None]:
-        """Keep the container without a life: one that a killed `create` left may be about to begin.
+        """Keep the container lifeless: a life left by a killed `create` may be about to begin.
 
         Raises:
             ConfigError: `container.life`: it has one.
         """
-        descriptor = self._hold(LIFE, fcntl.LOCK_SH)  # as those who look: nobody takes it for one
+        descriptor = self._hold(LIFE, fcntl.LOCK_SH)  # shared, as observers do, unlike a life
         try:
             yield
         finally:
             os.close(descriptor)
 
     def hold_machine(self) -> int:
-        """Return a locked descriptor: who inherits it is part of the machine, until it ends.
+        """Return a locked descriptor: every process that inherits it is part of the machine.
 
         Raises:
             ConfigError: `container.life`: there is one.
@@ -133,11 +136,11 @@ class Container:
         return self._hold(_MACHINE)
 
     def is_alive(self) -> bool:
-        """Whether the process that is the container's life lives."""
+        """Whether the container has a life."""
         return self._life() is not None
 
     def has_machine(self) -> bool:
-        """Whether the machine is there, with its life or without: its disks are in use."""
+        """Whether the machine is there, with a life or without: if so, its disks are in use."""
         try:
             descriptor = os.open(self.folder / _MACHINE, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -148,7 +151,7 @@ class Container:
             os.close(descriptor)
 
     def send(self, number: int) -> bool:
-        """Send a signal to the process that is the container's life; return whether it lives."""
+        """Send a signal to the container's life; return whether there is one."""
         pid = self._life()
         if not pid:
             return False
@@ -176,13 +179,13 @@ class Container:
                     "container.life", f"{self.folder}: another process has its {name}"
                 )
             time.sleep(_RETRY_SECONDS)
-        if not _is_at(descriptor, self.folder / name):  # the next of that name has another
+        if not _is_at(descriptor, self.folder / name):  # replaced: we hold the wrong file
             os.close(descriptor)
             raise _unknown(self.folder.name)
         return descriptor
 
     def _life(self) -> int | None:
-        """Return the pid of the container's life (0: not written yet), None if it has none."""
+        """Return the pid of the container's life (0: not written yet), or None without one."""
         try:
             descriptor = os.open(self.folder / LIFE, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -206,7 +209,7 @@ class ContainerStore:
         """Make a container, locked; it is removed again if the caller fails.
 
         Raises:
-            ConfigError: `container.exists`; `container.root`: others may write in the store.
+            ConfigError: `container.exists`; `container.root`: others may write to the store.
         """
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._require_own()
@@ -225,7 +228,7 @@ class ContainerStore:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Container]:
-        """Give a container to one command at a time.
+        """Yield a container, to one command at a time.
 
         Raises:
             ConfigError: `container.unknown`; `container.root`, as in `new`.
@@ -246,7 +249,7 @@ class ContainerStore:
             os.close(descriptor)
 
     def look(self, name: str) -> tuple[ContainerRecord, Status]:
-        """Return a container's record and status; nobody waits for it.
+        """Return a container's record and status, without waiting for its lock.
 
         Raises:
             ConfigError: `container.unknown`; `container.root`, as in `new`.
@@ -279,16 +282,16 @@ class ContainerStore:
         return tuple(found)
 
     def remove(self, container: Container) -> None:
-        """Remove a container with all that is in its folder, and what killed ones left.
+        """Remove a container with all that is in its folder, and what killed commands left.
 
-        Nothing is made for it: a disk that is full is one reason to remove containers.
+        This creates no file: a full disk is one reason to remove containers.
         """
         shutil.rmtree(container.folder.rename(self.root / f"{_GONE}{secrets.token_hex(8)}"))
         for folder in (*self.root.glob(f"{_GONE}*"), *self.root.glob(f"{_NEW}*")):
             _remove_abandoned(folder)
 
     def _begin(self, folder: Path, record: ContainerRecord) -> Container:
-        """Make a container of a new folder, which goes if that fails: on a full disk, say."""
+        """Make a container in a new folder, which is removed if that fails, as on a full disk."""
         try:
             Container(folder=folder).write(record)
             return Container(folder=folder.rename(self.root / record.id))
@@ -300,7 +303,7 @@ class ContainerStore:
             raise
 
     def _require_own(self) -> None:
-        """Refuse a store in which another user could put a container: we signal whom it names."""
+        """Refuse a store in which another user could put a container: it names whom we signal."""
         status = self.root.stat()
         is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if is_shared or status.st_uid not in {0, os.geteuid()}:

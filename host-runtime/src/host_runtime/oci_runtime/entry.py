@@ -1,4 +1,4 @@
-"""The console script `ccinit-runtime`: nothing but how it begins."""
+"""The entry point of the console script `ccinit-runtime`, and nothing else."""
 
 from collections.abc import Callable
 

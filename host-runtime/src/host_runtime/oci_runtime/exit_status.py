@@ -1,8 +1,8 @@
-"""What the end of a guest is as a container's exit status. Pure.
+"""The end of a guest as a container's exit status. Pure.
 
-A guest says what its pod has returned only if the measured manifest lets the host know
-(`exit_code_to_host`). Otherwise 0 is an orderly end and nothing more: it was stopped, or its main
-containers have ended.
+A guest tells its pod's exit code only if the measured manifest lets the host know it
+(`exit_code_to_host`). Otherwise 0 means no more than an orderly end: the pod was stopped, or its
+main containers have ended.
 """
 
 from typing import Final
@@ -21,10 +21,10 @@ _ORDERLY: Final = frozenset({Code.OK, Code.WORKLOAD_EXIT})
 
 
 def exit_status(end: EndReason, last: GuestState | None, pod_exit_code: int | None = None) -> int:
-    """Return the status for a guest that ended so, having said `last`.
+    """Return the status for a guest that ended like this, after the state `last`.
 
-    It is the pod's, if the pod ended by itself and the guest told how; 0 for another orderly end;
-    else the code's number. Codes fit: none is above 255, and 1 is none of them.
+    It is the pod's exit code if the pod ended by itself and the guest told it; 0 for any other
+    orderly end; else the number of the guest's code, which is never 1 nor above 255.
     """
     if end is not EndReason.RESET or last is None or last.phase < Phase.STOP:
         return HOST_FAILURE

@@ -1,7 +1,7 @@
 """Which guest a bundle asks for: its annotations over the operator's defaults. Pure.
 
-An annotation of ours that is unknown, that the operator does not allow, or that goes beyond what is
-allowed refuses the bundle: a guest that differs from what was asked for would be found late.
+The bundle is refused if one of our annotations is unknown, is not allowed by the operator, or
+exceeds what is allowed: that a guest differs from what was asked for would be noticed late.
 """
 
 import re
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenDisk:
-    """A disk besides those that are made for the container."""
+    """A disk that exists already, unlike those that are made for the container."""
 
     path: Path
     is_read_only: bool
@@ -52,7 +52,7 @@ class GuestChoice:
     """One guest, as chosen.
 
     Attributes:
-        document: the initdata document, or where it lies.
+        document: the initdata document, or its path.
     """
 
     image: BootImage
@@ -91,7 +91,7 @@ def choose_guest(annotations: Mapping[str, str], config: OperatorConfig) -> Gues
 def read_scratch_sizes(document: bytes) -> tuple[int, ...]:
     """Return the bytes of each scratch disk that the document's pod declares.
 
-    Read as the guest reads it, so that what it would stop for is refused with words.
+    It is read with the guest's parsers, so that what would stop a guest is refused with a reason.
 
     Raises:
         FormatError: `initdata.…`, `ccinit.…`, `pod.…`, `aa.…` or `cdh.…`.
@@ -167,9 +167,9 @@ def _read_disks(text: str, allow: Allowance) -> tuple[ChosenDisk, ...]:
 
 
 def _allowed_path(text: str, name: Choice, allow: Allowance) -> Path:
-    """Return the path, if it is written plainly and below an allowed folder.
+    """Return the path, if it is normalised and below an allowed folder.
 
-    Where it leads is looked at once it is open (`opened_file`): a link could lead elsewhere.
+    Links may still lead elsewhere; `opened_file` checks that once the file is open.
     """
     path = Path(text)
     if not _PATH.fullmatch(text) or ".." in path.parts:

@@ -1,7 +1,7 @@
-"""The host of one running guest: offers a network, carries wishes, collects the log, watches.
+"""The host of one running guest: offers a network, passes on wishes, collects the log, watches.
 
-Everything that comes from the guest is a hostile guest's: what is written because of it (lines of
-the container's log, bytes of the sealed log) has a limit.
+The guest may be hostile, so whatever is written on its account (lines of the container's log, bytes
+of the sealed log) has a limit.
 """
 
 import threading
@@ -29,17 +29,17 @@ _JOIN_SECONDS: Final = 5.0
 
 
 class GuestHost:
-    """What the host does beside waiting for a guest's end.
+    """What the host does for a guest beside waiting for its end.
 
     Attributes:
         last: the last state that the guest told, if any.
-        pod_exit_code: what its pod has returned, if the manifest lets the host know.
+        pod_exit_code: the pod's exit code, if the manifest lets the host know.
 
     Args:
-        offer: what it is offered as its network, if it has one.
+        offer: the network to offer to the guest, if it has one.
         grace_seconds: how long containers may take to stop.
         sealed_log: of this boot.
-        say: told what happens to the guest.
+        say: gets a line about each thing that happens to the guest.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class GuestHost:
         self._over = threading.Event()
 
     def accompany(self) -> EndReason:
-        """Be the guest's host until it ends; return how it did.
+        """Be the guest's host until it ends; return how it ended.
 
         Raises:
             OSError: as `start_thread`.
@@ -92,7 +92,7 @@ class GuestHost:
                     self._over.wait(_LOOK_SECONDS)
                     continue
                 if not self._note(state):
-                    self._over.wait(_LOOK_SECONDS / 2)  # of a guest that says much of nothing
+                    self._over.wait(_LOOK_SECONDS / 2)  # slows down a guest that changes a lot
                 if state.phase >= Phase.STOP and not is_answered:
                     is_answered = self._ask_exit_code(client)
 
@@ -108,9 +108,9 @@ class GuestHost:
         return True
 
     def _note(self, state: GuestState) -> bool:
-        """Take a state for the last one, and tell it, if it is news.
+        """Note a state as the last one, and report it if it is new.
 
-        Phases only grow, and a code stays: so a guest that says otherwise fills no log.
+        Only a later phase or a first code counts, so that a lying guest cannot fill the log.
         """
         last = self.last
         if last is not None and last.code is not Code.OK:
@@ -160,9 +160,9 @@ class GuestHost:
     def _try(
         self, client: GuestClient, call: Callable[[GuestClient], None], last_phase: Phase
     ) -> bool:
-        """Make a call; return whether nothing is left of the wish: it was taken, or is too late.
+        """Make a call; return whether the wish is settled: it was accepted, or is too late.
 
-        A refusal of `start` (DENIED) is that of a pod that starts by itself.
+        `start` is refused (DENIED) by a pod that starts by itself.
         """
         try:
             call(client)

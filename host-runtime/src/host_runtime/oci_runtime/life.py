@@ -1,7 +1,7 @@
-"""What every process that is a container's life does: tells who creates it, holds the lock, ends.
+"""What every container's life does: reports to its creator, holds the lock, ends.
 
-`ccinit-runtime create` starts it and leaves it to whoever reaps for the container (conmon, a shim).
-Its standard error is the container's log.
+`ccinit-runtime create` starts this process and leaves it to whatever reaps for the container
+(conmon, a shim). Its standard error is the container's log.
 """
 
 import argparse
@@ -30,10 +30,10 @@ class Creator:
         self._connection = connection
 
     def await_record(self) -> None:
-        """Tell that the container lives; return once that is written down.
+        """Report that the container is alive; return once that is recorded.
 
         Raises:
-            ChildError: `create.ended`: nobody has.
+            ChildError: `create.ended`: the creator ended first.
         """
         self._tell({READY: True})
         if not self._connection.recv(len(GO)):
@@ -41,7 +41,7 @@ class Creator:
         self._connection.close()
 
     def refuse(self, error: CcinitError | OSError) -> None:
-        """Tell why there is no life, in the container's log, too."""
+        """Report why there will be no life, in the container's log, too."""
         reason = error.reason if isinstance(error, CcinitError) else "host.call"
         detail = error.detail if isinstance(error, CcinitError) else describe_error(error)
         with suppress(OSError):  # it was told that the guest runs, or is gone
@@ -81,9 +81,9 @@ def live(
 
 
 def _take_oom_score(value: int | None) -> None:
-    """Take what the bundle says of the container's process, and so of QEMU, which inherits it.
+    """Set the bundle's OOM score for the container's process, and so for QEMU, which inherits it.
 
-    A lower one than before is for those with CAP_SYS_RESOURCE: others do without, and are told.
+    Lowering it takes CAP_SYS_RESOURCE: without that, say so and go on.
     """
     if value is None:
         return
@@ -94,5 +94,5 @@ def _take_oom_score(value: int | None) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line of the container's log; nobody has to read it."""
+    """Write a line to the container's log, whether or not anybody reads it."""
     tell("ccinit-runtime", text)

@@ -26,8 +26,8 @@ def started_life(
 ) -> Iterator[int]:
     """Start a container's life, a program of ours; it is ended if the caller fails.
 
-    It inherits `descriptors`. If this process is killed meanwhile, it ends itself: it goes on only
-    once it is told that the caller has done its part. `oom_score_adj` is the bundle's.
+    It inherits `descriptors`. It goes on only once it is told that the caller has done its part, so
+    if this process is killed before that, it ends by itself. `oom_score_adj` is the bundle's.
 
     Raises:
         ChildError: it does not begin, with its reason; `process.ended`: it has ended meanwhile.
@@ -37,7 +37,7 @@ def started_life(
     if oom_score_adj is not None:
         command = (*command, f"--oom-score-adj={oom_score_adj}")
     named = {name: os.environ.get(name) for name in _FOLDERS}
-    # Engines name folders that nobody has made.
+    # Engines may name folders that do not exist yet.
     inherited = {name: path for name, path in named.items() if path and Path(path).is_dir()}
     with ours:
         with its:

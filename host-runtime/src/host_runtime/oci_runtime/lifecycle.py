@@ -59,9 +59,9 @@ class Runtime:
     def create(
         self, name: str, bundle: Path, config: OperatorConfig, *, pid_file: Path | None = None
     ) -> None:
-        """Boot the guest that a bundle asks for, or stand for a container that one runs.
+        """Boot the guest that a bundle asks for, or stand for a container of a running guest.
 
-        It runs when this returns.
+        The life is running when this returns.
 
         Raises:
             ConfigError, FormatError, LimitExceededError: as `parse_bundle`, `choose_guest`,
@@ -122,10 +122,10 @@ class Runtime:
                 _write_down(container, record.with_process(pid), pid_file)
 
     def _require_one_guest(self, annotations: Mapping[str, str]) -> None:
-        """Refuse a container of podman's pod whose infra container is a guest, by the default one.
+        """Refuse a container in a podman pod whose infra container is a guest.
 
-        Whoever asks for a pod would have two guests of one document. An infra container that
-        another runtime runs lends its network, as any container may.
+        Whoever asked for a pod would get two guests of one document. An infra container of another
+        runtime is fine: it only lends its network, as any container may.
         """
         infra = annotations.get(INFRA_ID)
         if infra is None:
@@ -159,7 +159,7 @@ class Runtime:
     def _new(self, record: ContainerRecord) -> Iterator[Container]:
         """Make a guest's container; if the caller fails, its machine has ended when this returns.
 
-        Whoever tries again wants its disks and vTPM.
+        Otherwise a second try would find the disks and the vTPM in use.
         """
         with self.store.new(record) as container:
             try:
@@ -170,7 +170,7 @@ class Runtime:
 
     @contextmanager
     def _locked_sandbox(self, name: str) -> Iterator[Container]:
-        """Give the container of a sandbox whose guest runs.
+        """Yield, locked, the container of a sandbox whose guest runs.
 
         Raises:
             ConfigError: `sandbox.state`.
@@ -196,7 +196,7 @@ class Runtime:
                 raise ConfigError("container.state", f"cannot start a {status} container")
             if record.member:  # it runs already, or will once its sandbox is started
                 is_told = self._guest_of(record).is_alive()
-            else:  # before it is written down: twice does no harm
+            else:  # before it is recorded: to start twice does no harm
                 is_told = container.send(START_SIGNAL)
             if not is_told:
                 raise _not_running(name)
@@ -213,8 +213,8 @@ class Runtime:
     def processes(self, name: str) -> tuple[int, ...]:
         """Return the processes of this host that are a container: one, or none once it has ended.
 
-        containerd asks after a restart of its own, and takes a container without any for a leaving
-        of a crash, which it removes.
+        containerd asks after a restart of its own; a container without any process it takes for a
+        remnant of a crash, and removes it.
 
         Raises:
             ConfigError: `container.unknown`.
@@ -223,9 +223,9 @@ class Runtime:
         return (record.pid,) if status in _UP else ()
 
     def is_changed_by(self, name: str, resources: bytes) -> bool:
-        """Whether resources are others than those that a container was created with.
+        """Whether resources differ from those that a container was created with.
 
-        Its bundle may say something else by now: podman writes into it what it asks for.
+        The bundle does not tell any more: podman writes into it what it asks `update` for.
 
         Raises:
             ConfigError: `container.unknown`.
@@ -235,12 +235,12 @@ class Runtime:
         return changes_resources(resources, record.resources)
 
     def kill(self, name: str, number: int, *, is_for_all: bool = False) -> None:
-        """Ask a guest for its end, or end it: also by any container of its pod that is started.
+        """Ask a guest to end, or end it; any started container of its pod will do.
 
         Args:
             name: of the container.
             number: of the signal.
-            is_for_all: whether whatever is left is to be ended, which may be nothing.
+            is_for_all: whether to end whatever is left, if anything.
 
         Raises:
             ConfigError: `container.unknown`, `container.state`; `container.signal`: a guest cannot
@@ -252,7 +252,7 @@ class Runtime:
             told = choose(number, record.annotations)
             if status in _UP and self._target(container, record).send(told):
                 return
-            # What stands for a container may hang, and outlive its guest so.
+            # A member's process may hang, and so outlive its guest.
             if told == signal.SIGKILL and record.member and container.send(told):
                 return
             is_over = is_for_all and told == signal.SIGKILL and not container.is_alive()
@@ -260,14 +260,14 @@ class Runtime:
                 raise _not_running(name)
 
     def delete(self, name: str, *, is_forced: bool) -> None:
-        """Remove what a container has on this host, but for its sealed log.
+        """Remove what a container has on this host, except its sealed log.
 
-        A sandbox is removed after the containers of its pod. Forced, it takes them with it:
-        containerd 2 forgets them if their shim is killed.
+        A sandbox is removed after the containers of its pod. If forced, it takes them with it,
+        since containerd 2 forgets them if their shim is killed.
 
         Raises:
             ConfigError: `container.unknown` (not if forced); `container.state`; `container.life`:
-                it has begun to live.
+                its life has begun meanwhile.
             FormatError: `container.record` (not if forced).
             DeadlineError: `container.runs`: its machine does not end.
         """
@@ -288,12 +288,12 @@ class Runtime:
                 self.delete(member, is_forced=True)
 
     def _await_members(self, name: str) -> None:
-        """Wait a while for an engine to be rid of the containers of a pod whose guest has ended.
+        """Give an engine time to remove the containers of a pod whose guest has ended.
 
-        They end a moment after their sandbox. containerd 2 tells a shim to end when the sandbox
-        is deleted, and never again; one that has containers by then stays for good. A shim forgets
-        a container once our command for its deletion has ended, and containerd removes its bundle
-        after that: so it has none any more when no bundle is left.
+        They end a moment after their sandbox. containerd 2 tells a shim only once to end, when the
+        sandbox is deleted; a shim that still has containers then stays for good. A shim forgets a
+        container once our `delete` of it has ended, and only then containerd removes its bundle. So
+        when no bundle is left, the shim has no container any more.
         """
         _record, status = self.store.look(name)
         if status is not Status.STOPPED:
@@ -307,7 +307,7 @@ class Runtime:
         return any(path.exists() for path in bundles) or bool(self.store.members(name))
 
     def _require_end(self, container: Container, *, is_forced: bool) -> None:
-        """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""
+        """Wait until nothing of it is left, since a new start will want its disks and vTPM."""
         target = container
         try:
             record, status = container.look()
@@ -324,10 +324,10 @@ class Runtime:
         _end(container, target)
 
     def _target(self, container: Container, record: ContainerRecord) -> Container:
-        """Return whose life is told what is told to a container that is up.
+        """Return the container whose life gets the signals for a container that is up.
 
-        One of a pod that is started runs in the guest, which can be told only as a whole; before,
-        it is no more than a process of the host.
+        A started container of a pod runs in the guest, which can only be signalled as a whole;
+        before its start it is merely a process of the host.
         """
         return self._guest_of(record) if record.member and record.is_started else container
 

@@ -1,7 +1,7 @@
 """Puts this process into a network namespace: the engine's, or a new and empty one.
 
-The guest's user network is QEMU's, whose connections leave from where QEMU runs; so the engine's
-rules for the container hold for the guest. `setns(2)`, `unshare(2)`; Python has them from 3.12 on.
+QEMU's user network connects from the namespace that QEMU runs in; so in the engine's, the engine's
+rules for the container apply to the guest. `setns(2)`, `unshare(2)`; in Python from 3.12 on.
 """
 
 import ctypes
@@ -19,9 +19,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_network_namespace(path: str | None) -> bool:
-    """Enter the namespace at `path`, a new one for "", none for None; return whether it is another.
+    """Enter the namespace at `path`, or a new one if it is ""; None changes nothing.
 
-    A path may lead to the namespace that this process is in: Docker names the host's own.
+    Returns whether this process has changed its namespace: `path` may name the one that it is in,
+    since Docker names the host's own.
 
     Raises:
         ConfigError: `bundle.network`.

@@ -1,8 +1,8 @@
-"""Files by what was opened, not by what their names lead to by then.
+"""Opening files without a race between the check of a path and its use.
 
-Whoever may write below an allowed folder can put a link in a file's place at any time. So a file is
-opened first, without an effect on it (O_PATH), and looked at afterwards; whoever inherits the
-descriptor opens the very same file by it. `open(2)`, `proc(5)`.
+Anybody who can write below an allowed folder can replace a file by a link at any time. So a file is
+first opened with O_PATH, which does not touch it, and then checked by its descriptor. A process
+that inherits the descriptor reopens the very same file through it. `open(2)`, `proc(5)`.
 """
 
 import os
@@ -20,11 +20,12 @@ _DESCRIPTOR: Final = re.compile(r"/proc/self/fd/([0-9]{1,9})")
 
 @contextmanager
 def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
-    """Give a descriptor (O_PATH) of a regular file that lies below one of `folders`.
+    """Yield a descriptor (O_PATH) of a regular file that lies below one of `folders`.
 
     Raises:
-        ConfigError: `annotation.folder`: it lies elsewhere; `annotation.file`: it is no such file.
-        OSError: there is none.
+        ConfigError: `annotation.folder`: it lies elsewhere; `annotation.file`: it is not a regular
+            file.
+        OSError: it does not exist.
     """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -35,10 +36,10 @@ def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
 
 
 def open_regular(path: Path, reason: str) -> int:
-    """Return a descriptor to read a regular file by; a pipe is not waited for, no device touched.
+    """Open a regular file for reading, without waiting for a pipe or touching a device.
 
     Raises:
-        ConfigError: `reason`, it is no such file.
+        ConfigError: `reason`, it is not a regular file.
         OSError: with its name, it cannot be opened.
     """
     try:
@@ -54,7 +55,7 @@ def open_regular(path: Path, reason: str) -> int:
 
 
 def read_regular(path: Path, max_bytes: int, reason: str) -> bytes:
-    """Return a regular file's content, and one byte more than `max_bytes` if there is more.
+    """Return a regular file's content, at most one byte more than `max_bytes`.
 
     Raises:
         ConfigError, OSError: as `open_regular`.
@@ -67,12 +68,12 @@ def read_regular(path: Path, max_bytes: int, reason: str) -> bytes:
 
 
 def descriptor_path(descriptor: int) -> Path:
-    """Return the name of what is open for whoever has the descriptor, here or inherited."""
+    """Return the path by which a process that has the descriptor reaches the open file."""
     return Path(f"/proc/self/fd/{descriptor}")
 
 
 def name_descriptors(text: str) -> str:
-    """Return a text of QEMU's with the names of files where it has those of our descriptors."""
+    """Return a text of QEMU's with file names in place of our descriptors' paths."""
 
     def name(found: re.Match[str]) -> str:
         try:

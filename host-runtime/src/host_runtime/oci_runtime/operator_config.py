@@ -1,7 +1,7 @@
 """The operator's file: which images there are, and what a bundle may choose. Pure, strict.
 
-An image is the options of `host-runtime boot` that boot it, so what was tried by hand is what runs;
-the options that this runtime gives itself are not for the file.
+An image is the options of `host-runtime boot` that boot it, so that what was tried by hand is what
+runs. The file may not contain the options that this runtime passes itself.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _MAX_VCPUS: Final = 4096
 _MAX_BYTES: Final = 1 << 50
 _ALL_LOGS_BYTES: Final = 16 << 30
 _MAX_WORDS: Final = 64
-# Given by the runtime for each container, or of no use to it.
+# Options that the runtime passes for each container, or has no use for.
 _NOT_FOR_THE_FILE: Final = (
     *("memory", "vcpus", "disk", "initdata", "discard_output", "hello_seconds", "seconds"),
     *("print", "vsock", "cid"),
@@ -33,7 +33,7 @@ _NOT_FOR_THE_FILE: Final = (
 
 
 class Choice(StrEnum):
-    """What a bundle may choose by the annotation `org.ccinit.…` of that name."""
+    """What a bundle may choose, by the annotation `org.ccinit.…` of the same name."""
 
     INITDATA = "initdata"
     INITDATA_FILE = "initdata_file"
@@ -72,10 +72,10 @@ class Allowance:
     """What bundles may choose, and how much of it.
 
     Attributes:
-        folders: files that annotations name lie below one of these.
+        folders: files that annotations name must lie below one of these.
         scratch_bytes: of all scratch disks of one guest together, chosen or not.
-        sealed_log_bytes: of one boot; what comes after is left in the guest.
-        all_sealed_logs_bytes: of all boots together; the oldest that are over go.
+        sealed_log_bytes: of one boot; what exceeds it is left in the guest.
+        all_sealed_logs_bytes: of all boots together; beyond it, the oldest finished ones go.
     """
 
     choices: frozenset[Choice]
@@ -92,8 +92,8 @@ class OperatorConfig:
     """The whole file.
 
     Attributes:
-        log_folder: where sealed logs lie.
-        scratch_folder: on whose file system scratch disks lie, nameless.
+        log_folder: where sealed logs are.
+        scratch_folder: scratch disks are on its file system, unlinked.
     """
 
     images: tuple[BootImage, ...]
@@ -207,7 +207,7 @@ def _absolute(text: str, reason: str) -> Path:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as an error of ours; argparse would end the program."""
+    """Raises an error of ours, where argparse would end the program."""
 
     def error(self, message: str) -> Never:
         raise ConfigError("runtime.image.boot", message)

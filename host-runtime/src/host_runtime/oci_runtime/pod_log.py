@@ -1,7 +1,7 @@
-"""What a pod's host has to say of its guest, for each container of the pod.
+"""What a pod's host reports about its guest, in the log of each container of the pod.
 
-An engine throws the output of a sandbox away and keeps that of containers. So the guest's life
-writes its lines, of which there are few, into a file, and each container's copies them.
+An engine discards the output of a sandbox and keeps that of containers. So the guest's life writes
+its few lines into a file, too, and each container's life copies them from there.
 """
 
 import os
@@ -21,7 +21,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @contextmanager
 def pod_log(container: Container) -> Iterator[Progress]:
-    """Give what says a line in a guest's own log and to the containers of its pod."""
+    """Yield a function that writes a line to a guest's own log and for its pod's containers."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(container.folder / _FILE, flags, 0o600)
 
@@ -38,7 +38,7 @@ def pod_log(container: Container) -> Iterator[Progress]:
 
 @contextmanager
 def copied_pod_log(container: Container) -> Iterator[None]:
-    """Copy what is said of a guest into this process's log, until the caller is done."""
+    """Copy the lines about a guest into this process's log, until the caller is done."""
     over = threading.Event()
     with (container.folder / _FILE).open(encoding="utf-8", errors="replace") as said:
         copying = threading.Thread(target=_copy, args=(said, over))

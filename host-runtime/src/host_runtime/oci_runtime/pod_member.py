@@ -16,8 +16,8 @@ def require_member(name: str, document: bytes) -> None:
     """Require that a container of this name is a main one of the document's pod.
 
     Raises:
-        ConfigError: `sandbox.container`: there is none, or it is an init container, which the guest
-            has run and ended by the time that a host would wait for it.
+        ConfigError: `sandbox.container`: there is none, or it is an init container, which has long
+            ended in the guest when the host would wait for it.
         FormatError: `initdata.…`, `ccinit.…`, `pod.…`, `aa.…` or `cdh.…`.
     """
     _config, manifest = parse_guest_files(parse_initdata(document))
@@ -34,7 +34,7 @@ def require_member(name: str, document: bytes) -> None:
 
 
 def require_same_guest(annotations: Mapping[str, str], of_sandbox: Mapping[str, str]) -> None:
-    """Require that a container asks for no other guest than its sandbox has booted.
+    """Require that a container asks for the very guest that its sandbox has booted.
 
     containerd passes a pod's annotations on to each of its bundles.
 

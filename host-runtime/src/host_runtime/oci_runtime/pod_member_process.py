@@ -1,6 +1,6 @@
-"""The process that is a pod's container for an engine: it waits, and ends with the pod's guest.
+"""The process that stands for a pod's container: it waits, and ends with the pod's guest.
 
-The container itself runs in the guest, where the host reaches nothing.
+The container itself runs in the guest, out of the host's reach.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Which part of a CRI pod a bundle is, by the annotations of containerd's CRI. Pure.
 
-A pod is one bundle for its sandbox, which here is the guest, and one for each container that it
-names: its members (`pod_member`), each of which is a process that waits (`pod_member_process`).
+A pod has one bundle for its sandbox, which here is the guest, and one for each of its containers.
+These are its members (`pod_member`), each a process that waits (`pod_member_process`).
 Annotations: containerd 1.7, `pkg/cri/annotations`.
 """
 
@@ -34,7 +34,7 @@ class PodPart:
 
 
 def read_pod_part(annotations: Mapping[str, str]) -> PodPart | None:
-    """Return the part that a bundle with these annotations is, None if it is none of a pod.
+    """Return the part that a bundle with these annotations is; None if it is not part of a pod.
 
     Raises:
         ConfigError: `bundle.kubernetes`: the annotations are those of CRI-O, or not containerd's.

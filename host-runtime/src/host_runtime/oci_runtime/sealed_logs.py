@@ -1,8 +1,8 @@
 """Sealed logs of all boots in one folder: each bounded, and all of them together.
 
-A Pod that is restarted over and over leaves one each time. Beyond the bound whole logs of boots
-that are over go, the oldest first: half of one could not be unsealed. Whoever writes one has it
-locked, so no log goes that is being written.
+A Pod that is restarted over and over leaves a log each time. Beyond the bound, whole logs of
+finished boots are removed, the oldest first, since part of a log could not be unsealed. A log is
+locked while it is being written, and so is not removed.
 """
 
 import fcntl
@@ -45,14 +45,14 @@ class SealedLog:
 
     @contextmanager
     def opened(self, say: Progress) -> Iterator[Keep]:
-        """Give what writes the log; it is this process's until the caller is done.
+        """Yield a function that writes the log, which is this process's until the caller is done.
 
         Raises:
             OSError: it cannot be made.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with _locked(self.path.parent):
-            # Nobody else's to read or write, whatever umask the engine has.
+            # Nobody else may read or write it, whatever umask the engine has.
             descriptor = os.open(self.path, flags, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         written = room = 0
@@ -75,7 +75,7 @@ class SealedLog:
             yield keep
 
     def _make_room(self, wanted_bytes: int, say: Progress) -> bool:
-        """Drop logs until so many bytes more are within the bound; return whether they are."""
+        """Remove logs until this many more bytes fit the bound; return whether they do."""
         with _locked(self.path.parent):
             logs = sorted(_list_logs(self.path.parent))
             total = wanted_bytes + sum(size for _, _, size in logs)
@@ -99,7 +99,7 @@ def _list_logs(folder: Path) -> Iterator[tuple[str, Path, int]]:
 
 
 def _is_over(path: Path) -> bool:
-    """Whether nobody writes a log, as far as this process may know."""
+    """Whether nobody is writing a log, as far as this process can tell."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -115,7 +115,7 @@ def _is_over(path: Path) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make or drop logs."""
+    """Let only one process at a time make or remove logs."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -125,7 +125,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write_all(output: BinaryIO, data: bytes) -> None:
-    """Write without a buffer: what finds no room now is not tried once more when it is closed."""
+    """Write unbuffered, so that a write that fails on a full disk is not repeated at the close."""
     rest = memoryview(data)
     while rest:
         rest = rest[output.write(rest) :]

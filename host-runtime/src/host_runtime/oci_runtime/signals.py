@@ -1,7 +1,7 @@
 """What a signal for a container tells its guest: an orderly end, or the end at once. Pure.
 
-Engines stop a container by the signal of its image, which says how one of its programs wants to be
-stopped; a guest has one way. Annotation: OCI image-spec 1.1, `conversion.md`.
+Engines stop a container with its image's stop signal, which is how one program wants to be stopped;
+a guest knows only one way. Annotation: OCI image-spec 1.1, `conversion.md`.
 """
 
 import signal
@@ -12,7 +12,7 @@ from ccinit.errors import ConfigError
 from host_runtime.oci_runtime.wishes import STOP_SIGNAL
 
 STOP_ANNOTATION: Final = "org.opencontainers.image.stopSignal"
-_NOTHING: Final = 0  # looks whether a process is there
+_NOTHING: Final = 0  # only checks whether a process is there
 _TOLD: Final = {
     signal.SIGTERM: STOP_SIGNAL,
     signal.SIGINT: STOP_SIGNAL,
@@ -31,7 +31,7 @@ _NUMBERS: Final = {
 def parse_signal(text: str) -> int:
     """Return the number of a signal that is given by number or name, with or without SIG.
 
-    Those for real time have names as in `SIGRTMIN+3`, by which systemd is stopped.
+    Real-time signals have names like `SIGRTMIN+3`, which stops systemd.
 
     Raises:
         ValueError: there is none.
@@ -46,7 +46,7 @@ def parse_signal(text: str) -> int:
 
 
 def choose_signal(number: int, annotations: Mapping[str, str]) -> int:
-    """Return the signal for a container's life that stands for `number`, sent to the container.
+    """Translate signal `number`, sent to a container, into the signal for its life.
 
     Raises:
         ConfigError: `container.signal`: a guest cannot be told this one.
@@ -62,10 +62,10 @@ def choose_signal(number: int, annotations: Mapping[str, str]) -> int:
 
 
 def choose_member_signal(number: int, _annotations: Mapping[str, str]) -> int:
-    """Return the signal for a guest's life that stands for `number`, sent to a pod's container.
+    """Translate signal `number`, sent to a pod's container, into the signal for its guest's life.
 
-    The CRI has no call for signals: what is neither KILL nor nothing is the STOPSIGNAL of the image
-    that an engine has for the container, whose bundle does not say it.
+    The CRI has no call for signals, so any but KILL and 0 is the STOPSIGNAL of the engine's image
+    for the container, which the bundle does not state.
     """
     return number if number in {signal.SIGKILL, _NOTHING} else STOP_SIGNAL
 

@@ -1,6 +1,6 @@
-"""What the host wishes of a running guest, as signals to the process that is its life.
+"""What the host wants of a running guest, as signals to the guest's life.
 
-`ccinit-runtime start` and `kill` send them, and so may an engine that goes straight to the pid.
+`ccinit-runtime start` and `kill` send them, and so may an engine that signals the pid directly.
 """
 
 import signal
@@ -13,9 +13,9 @@ _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Wishes:
-    """What was wished so far; nothing is taken back.
+    """What has been asked for so far; no wish is withdrawn.
 
-    Handlers of signals set these events in the main thread, which must not be at one meanwhile.
+    Signal handlers set these events in the main thread, which must not be using one meanwhile.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class Wishes:
         self.changed = threading.Event()
 
     def take_signals(self) -> None:
-        """Take them as signals from now on."""
+        """Receive wishes as signals from now on."""
         signal.signal(START_SIGNAL, lambda *_: self._note(self.start))
         for number in _STOPPING:
             signal.signal(number, lambda *_: self._note(self.stop))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def end(self) -> None:
-        """Take no more, and wake whoever waits for one."""
+        """Receive no more, and wake whatever waits for one."""
         for number in (START_SIGNAL, *_STOPPING):
             signal.signal(number, signal.SIG_IGN)
         self.changed.set()

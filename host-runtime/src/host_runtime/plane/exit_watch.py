@@ -1,8 +1,8 @@
-"""Asks a guest for its pod's exit code in time: it answers while it ends, and never before.
+"""Asks a guest for its pod's exit code, which it tells only while it is ending.
 
-The end lasts two seconds and what the pod's teardown takes, so somebody has to be there when it
-begins: a thread that follows the guest's states, beside whoever waits for QEMU. It keeps one of the
-guest's few connections.
+The end lasts two seconds plus the pod's teardown, so a thread follows the guest's states in order
+to ask as soon as the end begins, while others wait for QEMU. It occupies one of the guest's few
+connections.
 """
 
 import threading
@@ -14,7 +14,7 @@ from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, Phase
 from host_runtime.plane.rpc_client import CallRefusedError, GuestClient
 from host_runtime.programs.thread_start import start_thread
 
-_PACE_SECONDS: Final = 0.1  # a guest whose state changes all the time takes no more of ours
+_PACE_SECONDS: Final = 0.1  # slows down a guest whose state changes all the time
 _RETRY_SECONDS: Final = 0.5
 _LAST_SECONDS: Final = 5.0
 
@@ -31,7 +31,7 @@ class ExitWatch:
         self.code: int | None = None
         self._connect = connect
         self._is_over = threading.Event()
-        # Not waited for at the program's end: it may be waiting for a guest that says nothing.
+        # A daemon thread: at the program's end it may still wait for a silent guest.
         self._thread = threading.Thread(target=self._follow, name="exit watch", daemon=True)
 
     def start(self) -> None:
@@ -43,7 +43,7 @@ class ExitWatch:
         start_thread(self._thread)
 
     def finish(self) -> int | None:
-        """Return `code`, of a guest that has ended."""
+        """Return `code`, once the guest has ended."""
         self._is_over.set()
         self._thread.join(_LAST_SECONDS)
         return self.code

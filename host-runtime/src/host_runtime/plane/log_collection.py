@@ -1,7 +1,7 @@
 """Collecting a guest's sealed log into a file, which holds one stream without a gap.
 
-Who unseals it needs every byte in its place: so one command at a time adds to a file, where the
-file ends, and not beyond its limit.
+To be unsealed, every byte has to be in its place. So only one command at a time adds to a file,
+where the file ends, and not beyond its limit.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ class LogCollection:
     follow: bool = False
 
     def run(self, client: GuestClient) -> int:
-        """Append what the guest has; return the cursor behind it.
+        """Append what the guest has; return the cursor after it.
 
         Raises:
-            ConfigError: `collect.busy`, another one adds to the file.
-            PeerError: `collect.gap`, the guest has no longer what follows in the file;
+            ConfigError: `collect.busy`, another command is adding to the file.
+            PeerError: `collect.gap`, the guest no longer has what comes next in the file;
                 `collect.limit`, the file would become too large; the client's.
             OSError: with the name of the file.
         """
@@ -51,7 +51,7 @@ class LogCollection:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        """Hold the file, alone; one that was made for nothing is removed."""
+        """Hold the file's lock; a new file that stayed empty is removed."""
         is_new = not self.output.exists()
         with self.output.open("ab") as output:
             _require_alone(output, self.output)
@@ -63,7 +63,7 @@ class LogCollection:
                 raise
 
     def _append(self, client: GuestClient, output: BinaryIO) -> int:
-        # Where it ends now that it is held: another may have added to it since it was opened.
+        # Only under the lock: another command may have added to the file since it was opened.
         size = output.seek(0, os.SEEK_END) if output.seekable() else 0  # a pipe has no end
         cursor = size if self.cursor is None else self.cursor
         wait_ms = _FOLLOW_MS if self.follow else 0
@@ -89,7 +89,7 @@ class LogCollection:
 
 
 def _require_alone(output: BinaryIO, path: Path) -> None:
-    """Refuse a file that another `collect` adds to: what both wrote could not be unsealed."""
+    """Refuse a file that another `collect` is adding to: the mixture could not be unsealed."""
     try:
         fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -28,7 +28,7 @@ from ccinit.formats.planes.msgpack_rpc import Reply, ReplyReader, encode_request
 
 _CALL_SECONDS: Final = 15.0  # a guest under emulation may take seconds to be scheduled
 _MSGID_MASK: Final = 0xFFFFFFFF
-_PACE_SECONDS: Final = 0.1  # a guest that has nothing, at once and for ever, takes no more of ours
+_PACE_SECONDS: Final = 0.1  # slows down a guest that forever says at once that it has nothing
 
 
 class CallRefusedError(PeerError):
@@ -58,7 +58,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
-    """Where the guest is: all that every guest tells its host. `sequence` counts changes."""
+    """Where the guest is, which is all that a guest always tells. `sequence` counts changes."""
 
     phase: Phase
     code: Code
@@ -185,7 +185,7 @@ class GuestClient:
         Args:
             cursor: everything before it has arrived.
             wait_ms: how long the guest is to wait for bytes before it says that there are none.
-            follow: go on to the end of the stream, or stop where there is nothing more for now.
+            follow: whether to go on to the stream's end instead of stopping when there is no more.
 
         Raises:
             FormatError: `rpc.cursor`: the guest's next cursor is not behind its bytes.

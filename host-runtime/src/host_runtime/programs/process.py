@@ -90,9 +90,9 @@ class OwnedProcess:
             return f"cannot read {self._log}: {error.strerror}"
 
     def bound_log(self) -> None:
-        """Cut the child's output off once it is long: what it prints may be another's to choose.
+        """Truncate the child's output when it gets long: others may control what it prints.
 
-        If that cannot be done, the child goes on, and the next call tries again.
+        If that fails, the child goes on, and the next call tries again.
         """
         with suppress(OSError):
             length = self._log.stat().st_size
@@ -125,14 +125,14 @@ class OwnedProcess:
 
 
 def end_of_log(path: Path) -> str:
-    """Return the end of a log, which may be long: no more of it is read; "" if it has no words."""
+    """Return the end of a log, without reading all of it; "" if there are no words."""
     with path.open("rb") as log:
         log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
         return log.read(_LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: float = 60.0) -> bytes:
-    """Run a short program to its end, or to ours, and return what it printed.
+    """Run a short program, which never outlives this process, and return what it printed.
 
     Raises:
         ChildError: `process.failed`: it ended with another code than 0.
@@ -163,7 +163,7 @@ def python_command(module: str) -> tuple[str, ...]:
 
 
 def python_environment() -> Mapping[str, str]:
-    """Return the environment in which our own modules are found as they were here."""
+    """Return the environment in which our own modules are found as in this process."""
     return {"PYTHONPATH": ":".join(sys.path), "LC_ALL": "C.UTF-8"}
 
 
@@ -183,14 +183,14 @@ def wait_for_path(path: Path, process: OwnedProcess, seconds: float) -> None:
 
 
 def _program_name(command: Sequence[str]) -> str:
-    """Return what a command runs: of a tools tree it begins with the loader, which is told."""
+    """Return the program's name; a command of a tools tree names it after its loader."""
     if "--argv0" in command:
         return command[list(command).index("--argv0") + 1]
     return Path(command[0]).name
 
 
 def _die_with(parent: int) -> None:
-    """Get SIGTERM when `parent` dies, also between fork and exec; or end, if it is dead by now."""
+    """Get SIGTERM when `parent` dies, even between fork and exec; end if it is dead already."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until exec it is the parent's handler
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:

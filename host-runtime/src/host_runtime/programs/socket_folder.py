@@ -1,8 +1,8 @@
 """A short-lived private folder for Unix sockets: their paths must stay below 108 bytes.
 
-Whoever uses one holds a lock on it, which the kernel lets go if the process is killed: so the next
-to make one removes what killed ones left. Only folders of this user, under a name that a folder
-gets after its lock.
+A process that uses one holds a lock on it, which the kernel releases if the process is killed. So
+whoever makes the next one removes what killed processes left. Only folders of this user are
+removed, and a folder is locked before it gets its name.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _LOCKED: Final = "ccinit-run-"
 
 @contextmanager
 def open_socket_folder() -> Iterator[Path]:
-    """Give a new folder that only this user can enter; it is removed with all that is in it.
+    """Yield a new folder that only this user can enter; it is removed with its content.
 
     Raises:
         ConfigError: `sockets.folder`: others could put a folder of theirs in its place.
@@ -43,10 +43,10 @@ def open_socket_folder() -> Iterator[Path]:
 
 
 def _runtime_folder() -> Path | None:
-    """Return XDG_RUNTIME_DIR, if it is there and this user's.
+    """Return XDG_RUNTIME_DIR, if it exists and is this user's.
 
-    It may be another's, whom root has become root from: who could put sockets of their own there.
-    And it is gone once that user has logged out, while what they started goes on.
+    After `su` or `sudo` it may belong to the previous user, who could put sockets there, and it
+    disappears once that user has logged out, while what they started goes on.
     """
     folder = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     if not folder.is_absolute() or not folder.is_dir():
@@ -55,7 +55,7 @@ def _runtime_folder() -> Path | None:
 
 
 def _require_kept(parent: Path) -> None:
-    """Refuse a folder in which others may rename what is this user's."""
+    """Refuse a folder in which other users may rename our files."""
     status = parent.stat()
     if status.st_mode & stat.S_ISVTX:
         return

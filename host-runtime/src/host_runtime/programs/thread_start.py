@@ -1,4 +1,4 @@
-"""Starts threads, of which a system may have none left: that is its failure, and may pass."""
+"""Starts threads; if the system has none left, that is an OSError, which may pass."""
 
 import errno
 import threading

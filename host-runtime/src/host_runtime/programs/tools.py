@@ -1,8 +1,8 @@
 """Runs programs of a tools tree (a Debian root directory) without chroot and without root rights.
 
-The tree's own dynamic loader is started by path, with the tree's libraries and nothing of the
-host's; programs get no `LD_LIBRARY_PATH`, so what they start is not affected. Without a tree the
-host's installed programs are used. What to run is left to the modules that run it.
+The tree's own dynamic loader is started by path, with the tree's libraries and none of the host's.
+Programs get no `LD_LIBRARY_PATH`, so what they start is not affected. Without a tree the host's
+installed programs are used. What to run is left to the modules that run it.
 """
 
 import os

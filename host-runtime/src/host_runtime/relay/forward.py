@@ -20,7 +20,7 @@ def forward_command(host: str, port: int) -> tuple[str, ...]:
 
 
 class _Way:
-    """One direction: at most one piece is held, and what comes next waits in its source."""
+    """One direction: at most one piece is held; what comes next waits in its source."""
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
@@ -41,14 +41,14 @@ class _Way:
 def forward(inside: socket.socket, outside: socket.socket) -> None:
     """Copy both ways until both sides have ended; a half-close is passed on.
 
-    Neither way waits for the other: a side that takes nothing for now may still be heard. Behind a
-    half-close that lasts for as long as something moves now and then.
+    Neither way waits for the other: a side that reads nothing for now may still send. After a
+    half-close, that goes on as long as something moves now and then.
     """
     ways = (_Way(inside, outside), _Way(outside, inside))
     for stream in (inside, outside):
         stream.settimeout(0)
     while not all(way.is_over for way in ways):
-        # A new one each turn: what is waited for depends on who holds a piece.
+        # A new one each turn: what to wait for depends on which direction holds a piece.
         with selectors.PollSelector() as selector:
             for to, other in (ways, ways[::-1]):
                 events = selectors.EVENT_WRITE if to.piece else 0
@@ -75,8 +75,8 @@ def forward(inside: socket.socket, outside: socket.socket) -> None:
 def main() -> int:
     """Forward standard input (a socket, as QEMU gives it) to the address in the arguments.
 
-    If nobody answers there the connection is closed, as a network would. QEMU makes it this
-    program's standard error as well, so words about it would be the server's to the guest.
+    If nobody answers there, the connection is closed, as a network would do. QEMU makes it standard
+    error as well, so an error message would reach the guest as if from the server.
     """
     host, port = sys.argv[1], int(sys.argv[2])
     with socket.socket(fileno=0) as inside:

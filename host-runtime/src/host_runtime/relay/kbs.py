@@ -1,9 +1,9 @@
 """Carries a guest's connections to the Key Broker Service: vsock on one side, TCP on the other.
 
-For guests without a network card (`kbs.transport = "vsock"`). The relay is the host's and sees what
-any router sees: TLS between guest and KBS, which ends in neither of its sockets. One connection of
-the guest is one TCP connection, copied in a thread of its own; beyond the cap, and while the KBS
-does not answer, a guest's connection is closed at once, and the guest tries again later.
+For guests without a network card (`kbs.transport = "vsock"`). The relay belongs to the host and
+sees what any router sees: TLS that ends in the guest and in the KBS. Each connection of the guest
+becomes one TCP connection, copied by a thread of its own. Beyond the cap, and while the KBS does
+not answer, the guest's connection is closed at once, and the guest tries again later.
 """
 
 import argparse
@@ -90,8 +90,8 @@ def serve(listener: socket.socket, address: KbsAddress, guest_cid: int | None = 
     Args:
         listener: where the guest connects to.
         address: where the KBS is.
-        guest_cid: whose connections are relayed, all others' being closed; None on a listener that
-            nobody but the guest can reach.
+        guest_cid: only connections of this guest are relayed, others are closed; None on a
+            listener that only the guest can reach.
     """
     free = threading.BoundedSemaphore(_CONNECTIONS)
     complaints = _Complaints()
@@ -123,7 +123,7 @@ def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") ->
 
 
 class _Complaints:
-    """What is wrong, said once until it is something else: a guest asks as often as it likes."""
+    """Reports a fault once, until there is another: a guest may cause it as often as it likes."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -1,4 +1,4 @@
-"""Takes the connections of a listening socket, through moments when none can be taken or served."""
+"""Accepts connections on a listening socket, and survives moments when that is impossible."""
 
 import errno
 import socket
@@ -16,8 +16,8 @@ _OVER: Final = frozenset((errno.EBADF, errno.EINVAL))  # closed, shut down
 def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iterator[socket.socket]:
     """Yield connections until the listener is shut down or closed.
 
-    Whatever else fails (no descriptors or memory are left, a client is gone already) may be over in
-    a moment: it is told once, and tried again.
+    Any other failure (no descriptors or memory are left, a client is gone already) may pass in a
+    moment: it is reported once, and tried again.
     """
     told = ""
     while True:
@@ -36,7 +36,7 @@ def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iter
 
 
 def serve_apart(serve: Callable[..., object], *arguments: object) -> None:
-    """Serve a connection in a thread of its own, which nobody waits for.
+    """Serve a connection in a daemon thread of its own.
 
     Raises:
         OSError: EAGAIN, no thread can be had: this connection is lost, the next may be served.

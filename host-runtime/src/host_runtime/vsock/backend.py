@@ -63,7 +63,7 @@ class Ring:
 
 
 class RingObserver(Protocol):
-    """Who wants to know that a ring's kick descriptor comes or goes, or that a ring is lost."""
+    """Is told when a ring's kick descriptor comes or goes, and when a ring is lost."""
 
     def add_kick(self, descriptor: int, ring: Ring) -> None:
         """Watch `descriptor`: it becomes readable when the ring has news."""
@@ -72,11 +72,11 @@ class RingObserver(Protocol):
         """Stop watching `descriptor`, which is closed next."""
 
     def lose_ring(self) -> None:
-        """A ring is broken or begins anew: what was under way is lost."""
+        """A ring is broken or starts over: what was under way is lost."""
 
 
 class VhostUserBackend:
-    """The device's side of one vhost-user connection; `broken` counts rings that were."""
+    """The device's side of one vhost-user connection; `broken` counts broken rings."""
 
     def __init__(self, *, guest_cid: int, observer: RingObserver) -> None:
         self.rings = tuple(map(Ring, RINGS))
@@ -86,7 +86,7 @@ class VhostUserBackend:
         self._memory: GuestMemory | None = None
 
     def handle(self, message: Message) -> bytes | None:
-        """Carry out one message; return the reply, if one is due. Takes the descriptors over.
+        """Carry out one message; return the reply, if one is due. Takes over its descriptors.
 
         Raises:
             FormatError: the message is malformed or unknown; the connection must end.
@@ -198,7 +198,7 @@ class VhostUserBackend:
                 raise FormatError("vhost.descriptor", "expected exactly one descriptor")
             descriptor = message.descriptors[0]
         if message.request == Request.SET_VRING_ERR:
-            return  # a broken ring is told to the log, not to QEMU, which would ignore it
+            return  # a broken ring is only logged: QEMU would ignore the report
         unused.discard(descriptor if descriptor is not None else -1)
         if message.request == Request.SET_VRING_CALL:
             ring.call = _replace(ring.call, descriptor)
@@ -211,10 +211,10 @@ class VhostUserBackend:
         self._start(ring)
 
     def _set_base(self, ring: Ring, value: int) -> None:
-        """Go on where the ring was stopped, or begin anew.
+        """Continue where the ring was stopped, or start over.
 
-        QEMU stops rings in the same way for a guest that resets its device and for a machine that
-        is paused. Only the latter goes on at the same place, and its connections with it.
+        QEMU stops rings in the same way if a guest resets its device and if the machine is paused.
+        Only after a pause do the ring, and the connections, continue where they were.
         """
         if value != ring.next_index:
             self._observer.lose_ring()
@@ -240,8 +240,8 @@ class VhostUserBackend:
     def _pause(self, ring: Ring) -> None:
         """Leave a ring's buffers and its connections alone until it starts again.
 
-        The protocol has no side effects of a disabled ring, and lets a network card discard what
-        is sent meanwhile; a stream would have a hole there, so what is sent waits in the ring.
+        By the protocol a disabled ring must have no side effects, and a network card may discard
+        what is sent meanwhile. That would tear a hole into a stream, so here it waits in the ring.
         """
         if ring.queue is not None:
             ring.next_index = ring.queue.last_available

@@ -1,12 +1,11 @@
 """A record of every byte that crosses the vsock device, both ways: one of the host's sinks.
 
 Each record is a little-endian head (connection number u32, stream u8, length u32) and the bytes.
-Streams are put together again by `read_capture`, because text split over two packets, with another
-connection's packet between, would else not be found. Searching is `host_runtime.host_view.search`'s
-business.
+`read_capture` reassembles the streams; otherwise a text split over two packets, with another
+connection's packet in between, would not be found. `host_runtime.host_view.search` searches.
 
-A capture that finds no room ends, and the guest's vsock goes on: the file is then called
-`….incomplete`, and nobody takes it for what the host saw.
+On a full disk the capture ends while the guest's vsock goes on. The file is then called
+`….incomplete`, so that nobody takes it for all that the host saw.
 """
 
 import logging
@@ -47,7 +46,7 @@ class CaptureWriter:
             self._waiting += data
 
     def flush(self) -> None:
-        """Hand what was written to the kernel, so that a killed device loses nothing."""
+        """Hand what was written to the kernel, so that nothing is lost if the device is killed."""
         if self._file is None:
             return
         try:
@@ -83,7 +82,7 @@ class CaptureWriter:
 
 
 def incomplete_path(path: Path) -> Path:
-    """Return what a capture is called that could not be written to its end."""
+    """Return the name of a capture that could not be written to its end."""
     return path.with_name(f"{path.name}.incomplete")
 
 
@@ -112,7 +111,7 @@ def open_capture(path: Path) -> BinaryIO:
 
 
 def read_capture(path: Path) -> Mapping[tuple[int, Stream], bytes]:
-    """Return each connection's streams, whole. A cut last record (killed device) counts too.
+    """Return each connection's whole streams; a truncated last record (killed device) counts.
 
     Raises:
         FormatError: `capture.incomplete`; `capture.stream`: the file is no capture.

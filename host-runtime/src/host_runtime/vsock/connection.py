@@ -1,10 +1,10 @@
 """One vsock connection as a state machine without I/O (virtio 1.2, 5.10.6.3 to 5.10.6.6).
 
 Theory of operation. The guest's packets go in through `receive`; packets for the guest come out of
-`next_packet`, only when the guest has a buffer for one. A connection does not queue packets, it
+`next_packet`, only when the guest has a buffer for one. A connection does not queue packets but
 remembers what it still has to say (a response, a reset, a shutdown, its credit), so a guest that
-asks much and takes nothing cannot make it grow. Bytes in both directions wait in two buffers under
-the credit of either side:
+asks much and reads nothing cannot make it grow. Bytes in both directions wait in two buffers, each
+limited by a side's credit:
 
     local end ──from_local──▶ next_packet ──▶ guest       at most the guest's credit in flight
     local end ◀──to_local──── receive     ◀── guest       at most ours; more is a reset
@@ -15,9 +15,9 @@ the credit of either side:
     REQUESTED  RST            OPEN        RST           RST            end
     OPEN       RST            RST         OPEN          OPEN or end    end
 
-"end" with undelivered bytes is DRAINING: forgotten by the table, until the local end took them.
-All connections of a guest are `host_runtime.vsock.connections`' business, sockets
-`host_runtime.vsock.endpoints`'.
+"end" with undelivered bytes is DRAINING: the table forgets the connection, which remains until the
+local end has taken them. `host_runtime.vsock.connections` has all connections of a guest,
+`host_runtime.vsock.endpoints` the sockets.
 """
 
 from collections import deque
@@ -61,7 +61,7 @@ class Phase(StrEnum):
 
 
 class Connection:
-    """One stream between a local end and a guest's port; see the module's text."""
+    """One stream between a local end and a guest's port; see the module's docstring."""
 
     def __init__(
         self, *, guest_cid: int, local_port: int, guest_port: int, number: int, phase: Phase
@@ -84,7 +84,7 @@ class Connection:
         self._guest_buffer = self._guest_forwarded = 0
 
     def guest_credit(self) -> int:
-        """How many bytes the guest is still willing to take; a lying guest gives 0, not less."""
+        """How many bytes the guest is still willing to take; 0, and not less, if it lies."""
         in_flight = (self._sent - self._guest_forwarded) & _COUNTER_MASK
         return max(0, self._guest_buffer - in_flight)
 
@@ -191,7 +191,7 @@ class Connection:
                 self._credit_owed = True
             case (Phase.OPEN, Operation.SHUTDOWN):
                 self.guest_ended |= Shutdown(header.flags & BOTH_WAYS)
-                # Linux's close() waits for a reset; what it sent before is ours already.
+                # Linux's close() waits for a reset; we have what it sent before.
                 return self.guest_ended != BOTH_WAYS
             case _:
                 return False

@@ -1,8 +1,8 @@
-"""All vsock connections of one guest: who a packet is for, whose turn it is to send.
+"""All vsock connections of one guest: which one a packet is for, and whose turn it is to send.
 
 Without I/O. Everything that a guest can make grow is bounded by `VsockLimits`: connections, their
-buffers, and resets for packets that belong to none. One connection's states are
-`host_runtime.vsock.connection`'s business, sockets `host_runtime.vsock.endpoints`'.
+buffers, and resets for packets that belong to none. `host_runtime.vsock.connection` has the states
+of one connection, `host_runtime.vsock.endpoints` the sockets.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from host_runtime.vsock.connection import Connection, Phase, VsockLimits
 from host_runtime.vsock.packets import HOST_CID, TYPE_STREAM, Operation, PacketHeader
 
 _FIRST_LOCAL_PORT: Final = 1 << 30  # above what the guest's programs listen for on the host
-_LAST_NUMBER: Final = 0xFFFF_FFFF  # of a capture's records; a guest can get there within a week
+_LAST_NUMBER: Final = 0xFFFF_FFFF  # in a capture's records; a guest can reach it within a week
 
 
 class ConnectionTable:
@@ -79,7 +79,7 @@ class ConnectionTable:
         return connection, header, payload
 
     def update(self, connection: Connection) -> None:
-        """Put `connection` where its state belongs; call after each change from outside."""
+        """File `connection` by its new state; call this after each change from outside."""
         key = (connection.local_port, connection.guest_port)
         if connection.phase in (Phase.DRAINING, Phase.CLOSED):
             if self._connections.get(key) is connection:

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class VsockDevice:
-    """Serves one vhost-user connection until it ends; an observer of its own backend's rings."""
+    """Serves one vhost-user connection until it ends; observes the rings of its own backend."""
 
     def __init__(
         self, *, control: socket.socket, path: Path, guest_cid: int, capture: CaptureWriter

@@ -2,8 +2,8 @@
 
 A client connects to PATH, writes `CONNECT <port>` and a newline, and reads `OK <port>` and a
 newline once the guest has accepted; a refusal is a closed socket. A guest's connection to port P of
-the host goes to the Unix socket PATH_P. A client that ends its half before it was answered has
-given up. The state of a connection is `host_runtime.vsock.connections`' business.
+the host goes to the Unix socket PATH_P. A client that ends its half before it is answered has given
+up. `host_runtime.vsock.connections` has the states of connections.
 """
 
 import logging
@@ -76,10 +76,10 @@ class Endpoints:
             self._drop(end)
 
     def accept(self) -> None:
-        """Take one client from the listening socket, or none for a moment if that cannot be done.
+        """Accept one client from the listening socket, or pause accepting if that fails.
 
-        A client that waits keeps the socket ready, so whoever asked again at once would do nothing
-        else until a descriptor is free.
+        A waiting client keeps the socket ready, so without the pause the loop would spin until a
+        descriptor is free.
         """
         try:
             stream, _ = self._listener.accept()
@@ -97,13 +97,13 @@ class Endpoints:
         self._watch(end, _READ)
 
     def pause_seconds(self) -> float | None:
-        """Return after how long `resume` has something to do; None: it has nothing."""
+        """Return in how many seconds to call `resume`; None if accepting is not paused."""
         if self._paused_until is None:
             return None
         return max(0.0, self._paused_until - time.monotonic())
 
     def resume(self) -> None:
-        """Take clients again, if that was put off and it is time."""
+        """Accept clients again, if that was paused and it is time."""
         if self.pause_seconds() == 0:
             self._paused_until = None
             self._selector.register(self._listener, _READ, self)
@@ -220,7 +220,7 @@ class Endpoints:
         self._refresh(end, connection)
 
     def _complain(self, text: str) -> None:
-        """Log what is wrong, each once: a guest asks as often as it likes."""
+        """Log each fault once: a guest may cause it as often as it likes."""
         if text not in self._told:
             self._told.add(text)
             _log.warning("%s", text)

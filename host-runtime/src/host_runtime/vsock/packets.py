@@ -1,7 +1,7 @@
 """The header of a virtio-vsock packet: bytes to values and back (virtio 1.2, section 5.10.6).
 
-Pure. Which packet is legal when is the business of `host_runtime.vsock.connections`; where the
-bytes lie in guest memory that of `host_runtime.vsock.virtqueue`.
+Pure. `host_runtime.vsock.connections` decides which packet is legal when;
+`host_runtime.vsock.virtqueue` knows where the bytes are in guest memory.
 """
 
 import struct

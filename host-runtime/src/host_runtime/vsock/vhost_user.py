@@ -1,8 +1,8 @@
 """vhost-user messages: codec without I/O (QEMU's vhost-user protocol description).
 
-A reader says how many bytes it wants next and is fed exactly those, because the kernel merges
-messages of a stream but hands out their descriptors once: reading across a message's start would
-lose track of whose they are. What a message does is left to `host_runtime.vsock.backend`.
+A reader says how many bytes it wants next and is fed exactly those. The kernel merges messages of a
+stream but hands out their descriptors only once, so after a read across a message's start nobody
+could tell whose they are. `host_runtime.vsock.backend` carries out the messages.
 """
 
 import struct

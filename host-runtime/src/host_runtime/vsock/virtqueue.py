@@ -79,8 +79,8 @@ class Virtqueue:
         self._memory = memory
         self._size = size
         self._descriptors = memory.user_bytes(layout.descriptors, 16 * size)
-        # A cast view loads and stores each index as one 16-bit access. `struct` with "<H" goes byte
-        # by byte, and would now and then see half of an update made by another CPU.
+        # A cast view loads and stores each index with one 16-bit access. `struct` with "<H" goes
+        # byte by byte, and would now and then see half of another CPU's update.
         self._available = memory.user_bytes(layout.available, 4 + 2 * size).cast("H")
         used = memory.user_bytes(layout.used, 4 + 8 * size)
         self._used_index = used[:4].cast("H")
