@@ -1,6 +1,6 @@
 """The command `measured-boot`: predict the registers of an image, and find where a boot differs.
 
-Thin: files to values, values to text. From Python, use `measured_boot.prediction` and
+A thin layer: files to values, values to text. From Python, use `measured_boot.prediction` and
 `measured_boot.published.reference_values`.
 """
 

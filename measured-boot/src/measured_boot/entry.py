@@ -1,4 +1,4 @@
-"""The console script `measured-boot`: nothing but how it begins."""
+"""The entry point of the console script `measured-boot`, and nothing else."""
 
 from collections.abc import Callable
 

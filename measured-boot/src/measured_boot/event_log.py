@@ -1,9 +1,9 @@
 """Say which event of a firmware's log is the first that differs from a prediction.
 
-Reading the log is `ccinit.formats.tcg.event_log`'s. Linux shows that of a TPM as
+`ccinit.formats.tcg.event_log` parses the log. Linux shows that of a TPM as
 `/sys/kernel/security/tpm0/binary_bios_measurements`, that of a confidential VM as
-`/sys/firmware/acpi/tables/data/CCEL`. A log proves nothing by itself: only its replay against a
-quoted register does, and registers are what verifiers compare (`guest_owner.kbs`).
+`/sys/firmware/acpi/tables/data/CCEL`. A log proves nothing by itself; it has to be replayed and
+compared with a quoted register. Verifiers compare registers (`guest_owner.kbs`).
 
 Specification: UEFI 2.10, section 38.4.1 (in a CC log, register 1 is RTMR 0).
 """
@@ -63,8 +63,8 @@ def read_firmware_log(data: bytes) -> FirmwareLog:
     """Read a TPM's log, or that of a confidential VM, which has SHA-384 digests only.
 
     Raises:
-        FormatError: with a reason below `event_log`; `event_log.bank`: it is a TPM's, and has no
-            digests of the bank that predictions are about.
+        FormatError: with a reason below `event_log`; `event_log.bank`: it is a TPM's log without
+            digests of the bank that predictions are for.
     """
     try:
         log = parse_event_log(data, Algorithm.SHA256)

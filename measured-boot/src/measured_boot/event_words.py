@@ -1,7 +1,6 @@
 """Say in words what a logged event is about, as far as its type and data tell.
 
-The data of an event need not be what was measured, so the words are a hint for people and nothing
-is decided by them.
+The data of an event need not be what was measured, so the words are only a hint for people.
 
 Specification: TCG PC Client Platform Firmware Profile 1.06, section 10.4 (event types) and 10.5
 (their data).

@@ -1,8 +1,8 @@
-"""The chain of one image on one platform: who looks at what, and where that shows. Pure.
+"""The chain of one image on one platform: who measures what, and where it shows. Pure.
 
-The steps of a boot are the predicted events, by their program; what a platform measures before the
-first instruction comes in front of them, and what the guest checks itself after them. How steps
-look is `measured_boot.explanation_drawing`'s and the command's part.
+The steps of a boot are the predicted events, grouped by program. Before them comes what a platform
+measures before the first instruction, after them what the guest itself checks.
+`measured_boot.explanation_drawing` and the command present the steps.
 """
 
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ class Step:
     Attributes:
         who: the program, or the processor.
         action: `measures`, `checks`, `opens`, `extends`, `compares` or `refuses`.
-        what: is looked at.
-        where: it shows: a register, or what it is checked against.
+        what: the thing that is measured or checked.
+        where: the register in which it shows, or what it is checked against.
         digest: hex, of what is measured; empty where there is none to predict.
     """
 

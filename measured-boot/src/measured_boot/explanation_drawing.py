@@ -1,7 +1,7 @@
 """Draw the chain of an image as text or as an SVG.
 
-The drawing has no digests, so that it is the same for every image of a kind and can stand in
-documents (`docs/measured-boot-*.svg`).
+The drawing has no digests, so it is the same for every image of a kind, and documents can include
+it (`docs/measured-boot-*.svg`).
 
 Specification: SVG 1.1, sections 9 (shapes) and 10 (text).
 """

@@ -1,7 +1,7 @@
 """Read what is booted: a UKI, the three files of a direct boot, or the report of a built image.
 
-The report (`ccinit-prod.json`, written by `rootfs_builder.guest_image.report`) lies beside the
-files that it names, with the digest of each; a file that is not the one it names is refused.
+The report (`ccinit-prod.json`, written by `rootfs_builder.guest_image.report`) is beside the files
+that it names, with the digest of each; a file with another digest is refused.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class ImageFiles:
         """Return what is booted.
 
         Args:
-            boot: the path that is wanted of a report, which has both; None takes the UKI.
+            boot: which path to take of a report, which has both; None takes the UKI.
 
         Raises:
             ConfigError: `predict.what`: half of a direct boot, or not ASCII.
@@ -95,7 +95,7 @@ def read_report(report: Path) -> dict[str, Any]:
     """Return the report of a built image.
 
     Raises:
-        FormatError: `image_report.json`: it is none, or of a format that is not known;
+        FormatError: `image_report.json`: it is no report, or of an unknown format;
             `file.length`.
     """
     try:

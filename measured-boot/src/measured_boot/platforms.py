@@ -1,13 +1,13 @@
 """Names for the combinations of firmware, stub, boot path and QEMU whose measurements are known.
 
-A prediction is a statement about programs that are not in the image. So each combination has a name
-here, and anything else is refused: a wrong reference value is found by nobody until a guest is
-turned away, or let in.
+A prediction depends on programs that are not in the image. So each known combination has a name
+here, and anything else is refused: nobody notices a wrong reference value until a guest is refused,
+or wrongly accepted.
 
 Platforms with a TPM were booted and agreed bit for bit; `tests/vectors/measured_boot` has the
 record of each, and its `record.py` makes a new one. Those of AMD and Intel are computed by the
-specification and compared with other programs (`is_compared` is False): no such hardware was at
-hand.
+specification and compared only with other programs (`is_compared` is False): no such hardware was
+at hand.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ccinit.errors import ConfigError
 
 
 class Technology(StrEnum):
-    """What keeps the registers."""
+    """What holds the registers."""
 
     TPM = "tpm"
     SEV = "sev"
@@ -29,7 +29,7 @@ class Technology(StrEnum):
 
 
 class Boot(StrEnum):
-    """How firmware comes by the kernel."""
+    """How firmware gets the kernel."""
 
     UKI = "uki"
     DIRECT = "direct"
@@ -42,7 +42,7 @@ class FirmwareBuild:
     Attributes:
         version: that it measures itself into PCR 0.
         sha256: of the file with its code, hex.
-        mrtd: hex: what building a domain of TDX from it measures; None if none is built from it.
+        mrtd: hex, MRTD of a trust domain built from it; None if it is not for TDX.
     """
 
     version: str

@@ -1,8 +1,8 @@
 """From what is booted to the registers it will leave: picks the platform and its recipe.
 
 `predict` is for a TPM, `predict_launch` for the registers of AMD's and Intel's processors. Pure:
-files are read by the caller (`measured_boot.image_files`). What to do with the result is
-`measured_boot.published.reference_values`'s and `measured_boot.published.measurements`'s part.
+the caller reads files (`measured_boot.image_files`). `measured_boot.published.reference_values` and
+`measured_boot.published.measurements` put the result to use.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ class Prediction(BootEvents, ABC):
     """What a boot will leave in the registers of its platform.
 
     Attributes:
-        inputs: what of the host's machine they depend on, for the record.
+        inputs: the properties of the host's machine that they depend on, for the record.
     """
 
     inputs: Mapping[str, str | int] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Prediction(BootEvents, ABC):
     @property
     @abstractmethod
     def named_registers(self) -> Mapping[str, bytes]:
-        """The predicted registers by their names; one that stays zero has none."""
+        """The predicted registers by name, without those that stay zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class TpmPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What of the host a launch is measured with.
+    """The properties of the host that enter into a launch measurement.
 
     Attributes:
         firmware: the file.
@@ -103,8 +103,8 @@ class Machine:
         memory_mib: for the record only: no predicted register depends on it.
         cpu_model: QEMU's name; None where the technology does not measure it.
         guest_features: SEV_FEATURES of SEV-SNP.
-        svsm: the file of an SVSM that is loaded below firmware; None without one.
-        variables_bytes: size of firmware's variables, between both; 0 without an SVSM.
+        svsm: the file of an SVSM that is loaded below the firmware; None without one.
+        variables_bytes: size of the firmware's variables, between both; 0 without an SVSM.
     """
 
     firmware: bytes
@@ -173,9 +173,9 @@ def predict_launch(
 def predict_launch_of(
     what: UkiBoot | DirectKernelBoot, boot: BootEvents, machine: Machine | None
 ) -> LaunchPrediction:
-    """Return the prediction for one launch of a boot whose events are there already.
+    """Return the prediction for one launch of a boot whose events are already known.
 
-    Hashing an image takes most of the time, and its launches differ by machine only.
+    Hashing an image takes most of the time, and launches of an image differ only by machine.
 
     Args:
         what: is booted.

@@ -1,6 +1,5 @@
-"""How all our commands take arguments and files, begin, end, and say what failed.
+"""How all our commands take arguments and files, begin, end, and report failures.
 
-Nothing in here is about measured boot, nor knows anything that is. It is here because this is the
-one project that host, owner and builder all stand on, and the guest, which has no commands, must
-not hold it.
+Nothing in here is about measured boot or depends on it. It is in this project because host, owner
+and builder all build on this one, while the guest, which has no commands, must not contain it.
 """

@@ -1,4 +1,4 @@
-"""Numbers as they stand on a command line: in range, or wrong usage before anything is done."""
+"""Numbers on a command line: in range, or else wrong usage, reported before anything is done."""
 
 import argparse
 import re

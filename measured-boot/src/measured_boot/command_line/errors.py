@@ -19,9 +19,10 @@ EXIT_STATUS: Final = (
 
 
 def describe_error(error: CcinitError | OSError) -> str:
-    """Return what failed and why, followed by the reason to search for if there is one.
+    """Return what failed and why, followed by the reason to search for, if there is one.
 
-    What others wrote may be in it: nothing that a terminal would act on is, but ends of lines.
+    It may quote text of others, so everything that a terminal would act on is escaped, except line
+    breaks.
     """
     if isinstance(error, CcinitError):
         text = f"{error.detail} [{error.reason}]"
@@ -40,12 +41,12 @@ def describe_error(error: CcinitError | OSError) -> str:
 def run_command(program: str, command: Callable[[], int]) -> int:
     """Run a command and return its exit status; if it fails, say why on standard error.
 
-    A status other than 0 also says that the output did not get where it should; only a reader that
-    goes away (`| head`) needs no words. A stream that whoever started us has closed is a null one;
-    what a terminal's encoding lacks, in a file's name perhaps, is printed escaped.
+    The status is not 0 either if output could not be written; only a reader that goes away
+    (`| head`) needs no message. A standard stream that was closed when we started becomes
+    /dev/null. Characters that a terminal's encoding lacks, as in a file's name, are escaped.
 
     Raises:
-        SystemExit: of the command's parser, once the help that it printed is where it should be.
+        SystemExit: of the command's parser, once the help that it printed has been written.
     """
     _name_output()
     _open_missing_streams()
@@ -80,7 +81,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
 
 
 def tell(program: str, text: str) -> None:
-    """Say how far a program is, on standard error; a reader that has gone away does not end it."""
+    """Report a program's progress on standard error; a reader that is gone does not end it."""
     try:
         print(f"{program}: {text}", file=sys.stderr, flush=True)
     except OSError:  # nor does it change the exit status, when Python writes what is left
@@ -94,7 +95,7 @@ def _open_missing_streams() -> None:
 
 
 def _name_output() -> None:
-    """Have a write to standard output that fails say so, whoever prints and however much."""
+    """Make a failed write to standard output say what failed, whoever prints and however much."""
     stream = sys.stdout
     if isinstance(stream, io.TextIOWrapper) and isinstance(
         stream.buffer, io.BufferedWriter | io.FileIO
@@ -122,7 +123,7 @@ def _print_anything() -> None:
 
 
 def _give_up_output() -> None:
-    """Write what is left; if that cannot be, have nobody try again when the process ends."""
+    """Write what is left; if that fails, prevent another try when the process ends."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,8 +1,9 @@
 """Read and write the files that a command line names.
 
-Read: capped, and named where their content is wrong. Written: whole or not at all, and on the disk
-before the name leads there: keys are among them, and what others then rely on. The owner's commands
-read so, too, and write by `guest_owner.kbs.files`: several files at once, and none through a link.
+Reading is capped, and errors in the content name the file. A file is written whole or not at all,
+and flushed before it is renamed into place, since keys are among these files, and others rely on
+them. The owner's commands read in the same way, but write with `guest_owner.kbs.files`: several
+files at once, and none through a link.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 def read_capped(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file, which may as well be a device or a pipe.
+    """Return the content of a file, a device or a pipe.
 
-    One that says that it is larger is not read; none takes more memory than it has content.
+    A file that is too large by its own size is not read; none takes more memory than its content.
 
     Raises:
         LimitExceededError: `file.length`, there are more than `max_bytes`.
@@ -63,7 +64,7 @@ def read_text_capped(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
 
 @contextmanager
 def reading(path: Path, max_bytes: int) -> Iterator[bytes]:
-    """Give the content of a file to whoever parses it; their complaints begin with its name.
+    """Yield the content of a file; errors raised while parsing it begin with the file's name.
 
     Raises:
         LimitExceededError, OSError: as `read_capped`.
@@ -75,7 +76,7 @@ def reading(path: Path, max_bytes: int) -> Iterator[bytes]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let complaints about content begin with the name of the file that it came from."""
+    """Make errors about content begin with the name of the file that it came from."""
     try:
         yield
     except FormatError as error:
@@ -84,7 +85,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def naming_place(place: Path) -> Iterator[None]:
-    """Let errors that name no file name `place`: so tells a write that it found no room.
+    """Add the name `place` to errors that name no file, such as those of writes to a full disk.
 
     Raises:
         OSError: always with a name.
@@ -98,7 +99,7 @@ def naming_place(place: Path) -> Iterator[None]:
 
 
 def require_apart(written: Iterable[Path | None], read: Iterable[Path | None]) -> None:
-    """Refuse to replace what is read, and to write one file twice; None is none.
+    """Refuse to overwrite an input, and to write one file twice; None stands for no file.
 
     Raises:
         ConfigError: `file.twice`.
@@ -113,9 +114,9 @@ def require_apart(written: Iterable[Path | None], read: Iterable[Path | None]) -
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file that has its old content, or none, until it has all of the new.
+    """Write a file atomically: it has its old content, or none, until it has all of the new.
 
-    A link stays one, and a device or a pipe is written to as it is.
+    A link is followed and kept; a device or a pipe is written to directly.
 
     Args:
         path: where; its folder has to be there.

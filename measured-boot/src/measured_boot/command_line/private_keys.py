@@ -1,4 +1,4 @@
-"""Private keys in PEM that a command is given: of the kind that it needs, without a passphrase."""
+"""Private keys given to a command in PEM: of the kind that it needs, without a passphrase."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from ccinit.errors import ConfigError
 
 
 def ed25519_key(pem: bytes, path: Path, reason: str) -> Ed25519PrivateKey:
-    """Return the Ed25519 key that is the content of the file `path`.
+    """Return the Ed25519 key in the content of the file `path`.
 
     Raises:
-        ConfigError: with `reason`, it is none.
+        ConfigError: with `reason`, it is no such key.
     """
     key = _private_key(pem, path, reason)
     if not isinstance(key, Ed25519PrivateKey):
@@ -24,10 +24,10 @@ def ed25519_key(pem: bytes, path: Path, reason: str) -> Ed25519PrivateKey:
 
 
 def elliptic_curve_key(pem: bytes, path: Path, reason: str) -> EllipticCurvePrivateKey:
-    """Return the key on an elliptic curve, whichever, that is the content of the file `path`.
+    """Return the elliptic-curve key, on any curve, in the content of the file `path`.
 
     Raises:
-        ConfigError: with `reason`, it is none.
+        ConfigError: with `reason`, it is no such key.
     """
     key = _private_key(pem, path, reason)
     if not isinstance(key, EllipticCurvePrivateKey):

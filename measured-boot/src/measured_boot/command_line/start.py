@@ -1,7 +1,7 @@
-"""How a command begins: an interrupt ends it in one line while its libraries load, too.
+"""How a command begins: even while its libraries load, an interrupt ends it with a single line.
 
-As long as they do, nothing has to be unwound, and an exception would not always get through (Python
-prints and forgets one that meets a callback of its import system): so the process leaves at once.
+During the imports nothing has to be unwound, and an exception would not always get through (Python
+prints and drops one that hits a callback of its import system). So the process exits at once.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-INTERRUPTED: Final = 130  # as shells tell a SIGINT
+INTERRUPTED: Final = 130  # as shells report SIGINT
 
 
 def start(program: str, load: Callable[[], Callable[[], int]]) -> int:
     """Return the exit status of a command.
 
     Args:
-        program: its name, which the line begins with.
+        program: its name, with which the line begins.
         load: imports the command and returns its main function.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

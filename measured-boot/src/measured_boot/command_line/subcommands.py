@@ -1,4 +1,4 @@
-"""Commands of a command: each says what it does in the list of them and in its own help.
+"""Subcommands: each says what it does, in the list of commands and in its own help.
 
 Each sets `func`, a function from the parsed arguments to an exit status, as argparse's manual does.
 """
@@ -18,7 +18,7 @@ def add_command(commands: Subparsers, name: str, summary: str) -> argparse.Argum
 
 
 def explain_form(parser: argparse.ArgumentParser, *modules: ModuleType) -> None:
-    """Have `--help` show the form of a file as it is told where the file is read."""
+    """Make `--help` show a file's format as the docstring of the code that reads it has it."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(module.__doc__ or "" for module in modules)
 

@@ -1,4 +1,4 @@
-"""TCP addresses as they stand on a command line: HOST:PORT, an IPv6 host in brackets."""
+"""TCP addresses on a command line: HOST:PORT, an IPv6 host in brackets."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ _MAX_PORT: Final = 0xFFFF
 
 
 def parse_port(text: str) -> int | None:
-    """Return a port, 0 included; None if the text is none."""
+    """Return a port, 0 included; None if the text is not a port."""
     if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
         return None
     return int(text) if int(text) <= _MAX_PORT else None

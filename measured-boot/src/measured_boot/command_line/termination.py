@@ -1,6 +1,6 @@
-"""Ends a command in order when it is told to end: SIGTERM and SIGHUP as an exception, once.
+"""Orderly termination: SIGTERM and SIGHUP become an exception, once.
 
-For commands that have something to take back: a guest's sockets, a grant, a terminal's settings.
+For commands that have something to undo: a guest's sockets, a grant, a terminal's settings.
 """
 
 import signal
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from typing import Final, Never
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
-_STATUS_BASE: Final = 128  # as shells tell a signal
+_STATUS_BASE: Final = 128  # as shells report a signal
 
 
 @contextmanager
 def orderly_termination() -> Iterator[None]:
     """Raise `SystemExit` (143 or 129) where the program is, at the first such signal.
 
-    Those that follow are ignored, since they would only disturb what is being ended; so is a SIGHUP
-    that was ignored before (`nohup`).
+    Later ones are ignored, since they would only disturb the clean-up; so is SIGHUP if it was
+    ignored before (`nohup`).
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]

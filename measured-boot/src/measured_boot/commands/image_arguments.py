@@ -1,4 +1,4 @@
-"""The arguments by which `predict`, `replay` and `explain` are given an image and a platform."""
+"""The arguments that give `predict`, `replay` and `explain` an image and a platform."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ IMAGE_HELP: Final = "a UKI, with --initrd a kernel, or a built image's .json"
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Add what goes with the argument `image` of a command."""
+    """Add the options that accompany a command's argument `image`."""
     add = parser.add_argument
     add("--initrd", type=Path, metavar="FILE", help="direct boot: the initrd that QEMU is given")
     add("--command-line", type=Path, metavar="FILE", help="direct boot: holds QEMU's `-append`")

@@ -1,6 +1,6 @@
 """The command `measured-boot predict`: its arguments, and what it prints.
 
-With --json and --output it gives the file that a guest's owner registers
+With --json and --output it writes the file that a guest's owner registers
 (`measured_boot.published.reference_values`).
 """
 
@@ -150,7 +150,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
-    """Refuse what the platform does not measure: who gives it expects another result."""
+    """Refuse options for what the platform does not measure: they promise an effect that is not."""
     technology = Technology.TPM if platform is None else platform.technology
     if options.events and technology is not Technology.TPM:
         raise ConfigError("predict.what", "--events are those of a TPM: `explain` has them all")
@@ -171,7 +171,7 @@ def _predict_registers(options: argparse.Namespace) -> tuple[bytes, Iterator[str
     with naming(options.image):
         prediction = predict(what, options.platform)
     boot = prediction.platform.boot
-    path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
+    path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner may keep both for one image
     name = options.image.stem.lower() + path if options.name is None else options.name
     profile = None if options.profile is None else Profile(options.profile)
     values = reference_values(prediction, name, profile)

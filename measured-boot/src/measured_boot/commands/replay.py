@@ -1,7 +1,7 @@
-"""The command `measured-boot replay`: what a log leads to, and where a boot went another way.
+"""The command `measured-boot replay`: what a log leads to, and where a boot differed.
 
-Without options it prints the registers. With a quote's registers it says whether the log is the one
-that led there; with an image, which event is the first that the prediction does not have.
+Without options it prints the registers. With a quote's registers it says whether the log leads to
+them; with an image, which event is the first that differs from the prediction.
 
 Specification: TCG PC Client Platform TPM Profile, table "PCR Initial and Reset Values".
 """
@@ -52,10 +52,10 @@ def parse_quote(data: bytes) -> Mapping[str, bytes]:
 
     `{"4": HEX}`, `{"pcr4": HEX}`, `{"rtmr1": HEX}` and the same below a member `pcr` or `registers`
     are read, so that reference values and predictions can be compared, too. Members that name no
-    register are passed over.
+    register are ignored.
 
     Raises:
-        FormatError: `quote.form`; no register at all is one, too.
+        FormatError: `quote.form`, also if there is no register at all.
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise LimitExceededError("quote.form", f"more than {MAX_QUOTE_BYTES} bytes")

@@ -1,7 +1,7 @@
-"""The command `measured-boot unverified`: values for platforms that nobody has compared them on.
+"""The command `measured-boot unverified`: values that nobody has compared with a real platform.
 
-They are computed by the specification from inputs that say everything, and marked, so that no
-program takes them for reference values.
+They are computed by the specification, from inputs that leave nothing open, and are marked so that
+no program takes them for reference values.
 """
 
 import argparse

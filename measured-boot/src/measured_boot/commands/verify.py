@@ -1,6 +1,6 @@
-"""The command `measured-boot verify`: whether a folder is what a builder signed, no more, no less.
+"""The command `measured-boot verify`: whether a folder is exactly what a builder signed.
 
-It says nothing of how the builder came by the files: build them again to know, or trust the key.
+It does not say how the builder made the files: to know, build them again, or trust the key.
 
 Specification: in-toto Statement 1 (subjects); DSSE 1.0.
 """
@@ -60,7 +60,7 @@ def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
         detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists if names)
         raise VerificationError("provenance.files", f"{folder}: {detail}")
     for name, digest in subjects.items():  # 4
-        if not (folder / name).is_file():  # a pipe would not end, a device neither
+        if not (folder / name).is_file():  # reading a pipe or a device might never end
             raise VerificationError("provenance.files", f"{folder / name} is no file")
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:

@@ -1,8 +1,7 @@
 """Write `newc` cpio archives, the form in which the kernel takes an initramfs.
 
-The bytes depend on the entries alone: owner 0:0, time 0, inode numbers in entry order, so two
-builds of one tree are identical. Which files belong into an archive, and its compression, are
-decided by the caller.
+The bytes depend on the entries alone: owner 0:0, time 0, inode numbers in entry order. So two
+builds of one tree are identical. The caller chooses the files and the compression.
 
 Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (magic 070701).
 """

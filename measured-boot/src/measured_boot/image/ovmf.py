@@ -1,8 +1,8 @@
 """Read the table at the end of an OVMF file, which says where firmware keeps what a launch needs.
 
-The table lies in front of the reset vector and is read backwards: each entry is its content, its
-length with the 18 bytes of this header, and its GUID. What the entries mean is for
-`measured_boot.sev.firmware` and `measured_boot.tdx.firmware` to say.
+The table is before the reset vector and is read backwards: each entry is its content, its length
+including the 18 bytes of this header, and its GUID. `measured_boot.sev.firmware` and
+`measured_boot.tdx.firmware` interpret the entries.
 
 Specification: EDK2, `OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm` (GUIDed structure).
 """
@@ -55,7 +55,7 @@ def require_inside(data: bytes, offset: int, size: int, reason: str) -> None:
 
 
 def read_offset_from_end(content: bytes, data: bytes, reason: str) -> int:
-    """Return where in the file an entry points to that counts from the file's end.
+    """Return the file offset that an entry gives as a distance from the file's end.
 
     Raises:
         FormatError: the entry holds no such number.

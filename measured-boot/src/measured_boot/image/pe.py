@@ -1,8 +1,8 @@
-"""Read PE/COFF images as UEFI firmware does, and compute the hash that it measures them by.
+"""Read PE/COFF images as UEFI firmware does, and compute the hash that it measures.
 
 Headers, section table, Authenticode hash. Only what firmware itself would load is accepted, and
-every offset is checked against the file before it is used. What the sections of a UKI mean is
-`measured_boot.tpm.stub`'s business; nothing here verifies a signature.
+every offset is checked against the file before use. `measured_boot.tpm.stub` interprets the
+sections of a UKI; nothing here verifies a signature.
 
 Specification: Microsoft, PE Format; Windows Authenticode Portable Executable Signature Format; and
 for the places where firmware differs (no padding to 8 bytes), EDK2's `MeasureBootPeCoff.c`.
@@ -210,7 +210,7 @@ def _section_name(name: bytes) -> str:
 
 
 def _require_orderly(sections: list[PeSection]) -> None:
-    """Refuse what could be read in two ways: one name or one byte in two sections."""
+    """Refuse ambiguous images: two sections with the same name, or overlapping in the file."""
     if len({section.name for section in sections}) != len(sections):
         raise FormatError("pe.section.twice", "two sections have one name")
     end = 0

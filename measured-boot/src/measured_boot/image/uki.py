@@ -1,8 +1,8 @@
-"""Say how a unified kernel image is put together.
+"""Plan how ukify assembles a unified kernel image.
 
-A UKI is the stub with sections: what firmware loads and measures as one file. Beside kernel, initrd
-and command line it has only the two sections that ukify cannot be kept from adding, with contents
-that say nothing of a build's circumstances. Running the command is the caller's part.
+A UKI is the stub plus sections, which firmware loads and measures as one file. Beside kernel,
+initrd and command line it has only the two sections that ukify always adds, with contents that do
+not depend on the circumstances of the build. The caller runs the command.
 
 Specification: UAPI group, Unified Kernel Image; ukify(1).
 """

@@ -1,8 +1,8 @@
 """Put a dm-verity hash tree behind a root image, so that one file is the whole disk.
 
-The layout is the one the guest opens from its command line: data, then the tree, no superblock and
-no partition table. The tree itself is `ccinit.formats.disk.verity`, which the guest shares;
-activating it is the guest's part (`ccinit.init.stage0`).
+The layout is the one that the guest opens by its command line: data, then the tree, no superblock
+and no partition table. The tree itself is `ccinit.formats.disk.verity`, which the guest shares; the
+guest activates it (`ccinit.init.stage0`).
 """
 
 import hashlib

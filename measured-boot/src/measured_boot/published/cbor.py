@@ -1,4 +1,4 @@
-"""Write CBOR, as much of it as a CoRIM needs: one encoding for one value.
+"""Write CBOR, as much of it as a CoRIM needs, with one encoding for each value.
 
 Specification: RFC 8949, sections 3.1 (major types) and 4.2.1 (deterministic encoding).
 """

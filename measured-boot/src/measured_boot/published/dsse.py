@@ -1,6 +1,6 @@
 """Sign and verify a payload in a DSSE envelope with an Ed25519 key.
 
-What the payload says is the caller's part (`rootfs_builder.publication.provenance`).
+The caller decides what the payload says (`rootfs_builder.publication.provenance`).
 
 Specification: Dead Simple Signing Envelope 1.0, `protocol.md` and `envelope.md`; RFC 8032.
 """
@@ -41,7 +41,7 @@ def verify_envelope(data: bytes, payload_type: str, key: Ed25519PublicKey) -> by
     """Return the payload of an envelope that this key has signed.
 
     Steps: (1) form and size; (2) the payload's type is the expected one; (3) one signature, over
-    type and payload, verifies. The key's name in the envelope is a hint and not looked at.
+    type and payload, verifies. The key's name in the envelope is only a hint, and ignored.
 
     Raises:
         FormatError: `dsse.form`.

@@ -3,10 +3,10 @@
     {"version": 1, "platform", "technology", "boot", "profile", "compared": bool,
      "inputs": {…}, "registers": {NAME: HEX}}
 
-`compared` is false where no real boot has had these registers yet: a policy has to say that it
-accepts that. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `mrtd`, `rtmr1`,
-`rtmr2`; `svsm_launch_digest`, which says nothing without the PCRs beside it. A register that the
-boot leaves zero is not named: nobody may match it.
+`compared` is false where no real boot has shown these registers yet; a policy that accepts that has
+to say so. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `mrtd`, `rtmr1`,
+`rtmr2`; `svsm_launch_digest`, which means nothing without the PCRs beside it. A register that the
+boot leaves at zero is not named, so that nobody matches it.
 """
 
 from typing import Any, Final

@@ -7,10 +7,10 @@
      "events": {"1": [{"digest", "subject"}], "2": […]}}
     {"version": 1, "name", "profile", "platform": "snp-svsm", "measurement": [HEX], "pcr": {…}}
 
-Under SEV an image has one launch digest for each number and model of processors. Reading and
-enforcing it is the owner's part (`guest_owner.kbs.references`), which refuses the last: the launch
-digest of an SVSM is no image's and would let any in. It belongs into the owner's requirements, as
-that of a `paravisor`; what the SVSM's TPM will hold is registered as a TPM's.
+Under SEV an image has one launch digest for each number and model of processors. The owner's side
+(`guest_owner.kbs.references`) reads and enforces these files, and refuses the last form: the launch
+digest of an SVSM is that of no image, and would let in any. It belongs in the owner's requirements,
+as that of a `paravisor`; what the SVSM's TPM will hold is registered as a TPM's.
 """
 
 import json
@@ -69,8 +69,8 @@ class ReferenceValues:
 def profile_of(command_line: str) -> Profile:
     """Return the profile of an image by its measured command line.
 
-    A file's name can be wrong; the line is what the guest runs with. Only `prod` images end with
-    the first oops.
+    A file's name can be wrong, but the guest runs with this line. Only `prod` images end at the
+    first oops.
     """
     return Profile.PROD if _PROD_WORD in command_line.split(" ") else Profile.TEST
 

@@ -1,8 +1,8 @@
 """Write predictions as the message that registers reference values with Trustee.
 
-Names are those that Trustee's own appraisal policy asks for. That policy checks less than a guest
-of this project needs (`docs/trustee-policy`): these values are for owners who combine them with a
-policy of their own. Values of `test` images have no place in it, and a register that stays zero is
+The names are those that Trustee's own appraisal policy asks for. That policy checks less than a
+guest of this project needs (`docs/trustee-policy`), so these values are for owners who combine them
+with a policy of their own. Values of `test` images are refused, and a register that stays zero is
 never written: zero is what every boot without a UKI has.
 
 Specification: Confidential Containers Trustee, `rvps` (message 0.1.0, extractor "sample") and

@@ -3,10 +3,11 @@
 SEV-SNP chains one record for each page in the order in which QEMU adds them: firmware, the special
 pages that firmware lists, one save area for each processor. SEV and SEV-ES hash what is encrypted:
 firmware, the table of kernel hashes, and for SEV-ES the save areas. The digest therefore depends on
-firmware, number and model of processors and features; a table of values is published, never one.
+firmware, features, and number and model of processors, so a table of values is published, never a
+single one.
 
-A guest without kernel hashes is measured as its firmware only: whatever that boots is not covered,
-so `hashes` is not optional here.
+Without kernel hashes only a guest's firmware is measured, whatever it then boots. So `hashes` is
+not optional here.
 
 Specification: AMD SEV-SNP Firmware ABI 56860, section 8.17.2 (SNP_LAUNCH_UPDATE, PAGE_INFO);
 SEV API 55766, section 6.3 (LAUNCH_UPDATE_DATA) and 6.4 (LAUNCH_UPDATE_VMSA); QEMU 10,
@@ -110,7 +111,7 @@ def snp_launch_digest(
 
     Raises:
         ConfigError: `launch.firmware`: not built for SEV-SNP; `launch.kernel_hashes`: it takes no
-            hashes, so its guests would boot whatever they are given; `launch.reset_address`.
+            hashes, so it would boot whatever it is given; `launch.reset_address`.
     """
     hash_area = require_snp(firmware)
     launch = SnpLaunch()

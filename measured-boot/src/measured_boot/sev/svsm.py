@@ -1,11 +1,12 @@
 """The launch digest of a guest under SEV-SNP that begins in an SVSM, loaded by QEMU as a file.
 
-Measured are firmware, the SVSM, the pages that the SVSM lists, and one save area for each processor
-with the SVSM's entry. The SVSM lies below firmware's variables, which are not measured, so their
-size decides its address. Whatever firmware boots is not measured either: that shows in the vTPM
-that the SVSM gives the guest, and a digest without its PCRs says nothing of an image.
+The launch measures the firmware, the SVSM, the pages that the SVSM lists, and one save area for
+each processor, with the SVSM's entry. The SVSM is loaded below the firmware's variables, which are
+not measured, but whose size decides its address. What the firmware boots is not measured either: it
+shows in the vTPM that the SVSM gives the guest. So without PCRs the digest says nothing about an
+image.
 
-An SVSM in an IGVM file is measured as that file says, by other code; there is nothing here for it.
+An SVSM in an IGVM file is measured as that file says; this module does not support it.
 
 Specification: as `measured_boot.sev.launch`; COCONUT-SVSM, `stage1/svsm.h` and `stage1.S` (table,
 "SVSM Info"), and its QEMU, branch `svsm-v8.0.0`, `target/i386/sev.c` (order, entry).

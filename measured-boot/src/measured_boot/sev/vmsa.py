@@ -1,7 +1,7 @@
 """The save area with which a processor of a guest begins, one page, measured by SEV-ES and SEV-SNP.
 
-QEMU under KVM: the state of a reset, but for the entry point, which firmware names for all
-processors other than the first. Under an SVSM all processors begin in the SVSM, in protected mode
+With QEMU under KVM it is the state after a reset, except for the entry point, which firmware names
+for all processors but the first. Under an SVSM all processors begin in the SVSM, in protected mode
 with flat segments.
 
 Specification: AMD64 Architecture Programmer's Manual 24593, volume 2, table B-4 (offsets) and

@@ -1,8 +1,8 @@
 """MRTD: the measurement of how a trust domain was built from its firmware.
 
-One SHA-384 over a record for each page that is added, and for each 256 bytes of a measured page a
-record and these bytes. The host chooses the order; Linux measures each page right after it was
-added. Never compared with a quote of real hardware here: see `measured_boot.platforms`.
+It is one SHA-384 over a record for each page that is added and, for each 256 bytes of a measured
+page, a record and these bytes. The host chooses the order; Linux measures each page right after
+adding it. Never compared with a quote of real hardware: see `measured_boot.platforms`.
 
 Specification: Intel TDX Module Base Architecture 348549, section 12.2 (measurement of a domain);
 ABI 348551, TDH.MEM.PAGE.ADD and TDH.MR.EXTEND; Linux, `arch/x86/kvm/vmx/tdx.c`

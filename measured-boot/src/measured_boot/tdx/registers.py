@@ -1,8 +1,8 @@
 """RTMR 1 and 2: the registers of TDX that a boot extends, from the events of a TPM's registers.
 
-Firmware measures the same events under TDX as into a TPM and folds registers together: PCR 2 to 6
-into RTMR 1, PCR 8 to 15 into RTMR 2. PCR 1 and 7, in RTMR 0, depend on memory, devices and the
-version of QEMU: replay its log (`measured_boot.event_log`), nothing of it is predicted. RTMR 3
+Under TDX firmware measures the same events as into a TPM, but merges registers: PCR 2 to 6 into
+RTMR 1, PCR 8 to 15 into RTMR 2. PCR 1 and 7, in RTMR 0, depend on memory, devices and the version
+of QEMU, so RTMR 0 is not predicted: replay its log instead (`measured_boot.event_log`). RTMR 3
 belongs to the guest.
 
 Specification: UEFI 2.10, section 38.4.1 (mapping); EDK2, `OvmfPkg/TdxDxe` and

@@ -1,9 +1,9 @@
 """What a direct boot measures: QEMU gives kernel, initrd and command line to OVMF.
 
-From QEMU 10 and OVMF 2025.02 on, firmware gets the kernel as the file is. Older pairs measure a
-copy whose boot header QEMU has filled in, which depends on the guest's memory: not predicted here.
-There is no UKI, so PCR 11 stays zero; one that is given in the kernel's place would measure its own
-sections, line and initrd, and is refused.
+From QEMU 10 and OVMF 2025.02 on, firmware gets the kernel's file unchanged. Older pairs measure a
+copy whose boot header QEMU has filled in, which depends on the guest's memory; that is not
+predicted here. There is no UKI, so PCR 11 stays zero. A UKI in the kernel's place is refused, since
+it would measure its own sections, command line and initrd.
 
 Specification: QEMU, `hw/i386/x86-common.c` (named blobs `etc/boot/…`); EDK2,
 `OvmfPkg/QemuKernelLoaderFsDxe` and `GenericQemuLoadImageLib`.

@@ -1,7 +1,7 @@
 """The command line of a direct boot: what QEMU is given, and what the kernel is given.
 
-Apart from the measurements of such a boot (`measured_boot.tpm.direct_boot`), since an image depends
-on it and not on them.
+Separate from the measurements of such a boot (`measured_boot.tpm.direct_boot`), since images depend
+on this line but not on those.
 
 Specification: EDK2 2025.02, `OvmfPkg/Library/GenericQemuLoadImageLib`.
 """

@@ -1,9 +1,9 @@
 """Registers of a TPM as they follow from events: one hash chain for each register.
 
 A TPM's registers are those of its SHA-256 bank; the same events in SHA-384 make the registers of
-TDX (`measured_boot.tdx.registers`), so an event carries both digests. Which events a boot has is
-for `measured_boot.tpm.stub` and `measured_boot.tpm.direct_boot` to say, and what firmware has
-logged for `measured_boot.event_log`.
+TDX (`measured_boot.tdx.registers`), so an event carries both digests. `measured_boot.tpm.stub` and
+`measured_boot.tpm.direct_boot` predict the events of a boot, `measured_boot.event_log` has those
+that firmware logged.
 
 Specification: TCG PC Client Platform Firmware Profile 1.06, sections 3.2 and 10; UEFI-independent
 event types in its table 27.

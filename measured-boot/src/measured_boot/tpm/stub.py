@@ -1,10 +1,10 @@
 """What systemd-stub 257 makes of a UKI: the sections it measures, the initrd it hands over.
 
-The stub measures its sections into PCR 11, wraps some of them in small archives behind the initrd,
-and lets firmware load the kernel, which is measured once more as a program of its own. Versions
-before and after differ; which one is in a file is told by `stub_version`, which ones are known by
-`measured_boot.platforms`. Whatever lies beside the UKI on its partition (addons, credentials,
-extensions) shows in PCR 12 and 13, which have to be zero, and in PCR 9.
+The stub measures its sections into PCR 11, wraps some of them in small archives after the initrd,
+and lets firmware load the kernel, which is thereby measured again, as a program of its own. Earlier
+and later versions differ: `stub_version` tells which one is in a file, `measured_boot.platforms`
+which ones are known. Whatever is beside the UKI on its partition (addons, credentials, extensions)
+shows in PCR 12 and 13, which have to be zero, and in PCR 9.
 
 Specification: systemd-stub(7); UAPI group, Unified Kernel Image and TPM2 PCR registry; and for the
 order of sections and the form of archives the stub's behaviour (`tests/vectors/measured_boot`).
@@ -31,7 +31,7 @@ _MEASURED: Final = (
     *(".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".uname", ".sbat"),
     ".pcrpkey",
 )
-# A host's hardware, or its choice of a profile, decides what is done with these.
+# The effect of these depends on the host's hardware, or on its choice of a profile.
 _UNPREDICTABLE: Final = (".dtb", ".dtbauto", ".efifw", ".hwids", ".profile")
 _ARCHIVED: Final = (
     (".pcrsig", "tpm2-pcr-signature.json"),

@@ -2,8 +2,8 @@
 
 The monitor measures what the host asks for, in the order of its calls: parameters, ranges of
 memory, pages of content, processors. Which calls a host makes depends on its QEMU, on memory layout
-and on a generated device tree, so the calls are the input here and nothing is guessed. No realm was
-compared with a result: it is in no reference value and no policy.
+and on a generated device tree; so the calls are the input here, and nothing is guessed. No result
+was compared with a real realm, so none is used in reference values or policies.
 
 Specification: Arm, Realm Management Monitor DEN0137 1.0-rel0, sections B4.3.9.4 (RMI_REALM_CREATE,
 initialization of RIM), B4.3.12.4 (RMI_REC_CREATE, extension of RIM), and the same of

@@ -1,4 +1,4 @@
-"""Read the list of calls that built a realm, and follow it.
+"""Read the list of calls that built a realm, and compute its measurement from them.
 
     {"version": 1,
      "realm": {"algorithm": "sha256" | "sha512", "flags", "s2sz", "sve_vl", "num_bps", "num_wps",

@@ -1,9 +1,9 @@
 """Read the header of an image for IBM Secure Execution: what a verifier of its evidence is given.
 
 The digests in it cover encrypted pages, their addresses and their tweaks; the tag authenticates the
-header, and evidence names an image by it. The keys are random unless given, so the header of a
-finished image is the input and nothing is predicted. No such machine was at hand: unverified, in no
-reference value and no policy.
+header, and evidence names an image by it. The keys are random unless given, so the input is the
+header of a finished image, and nothing is predicted. No such machine was at hand, so the result is
+unverified, and not used in reference values or policies.
 
 Specification: s390-tools, `genprotimg` (`pv_hdr_def.h`); numbers are big-endian.
 """
@@ -27,7 +27,7 @@ _TAG_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecureExecutionHeader:
-    """What of a header names its image.
+    """The fields of a header that identify its image.
 
     Attributes:
         host_key_hashes: SHA-256 of each host key that can start it.
