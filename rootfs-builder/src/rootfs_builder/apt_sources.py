@@ -1,9 +1,9 @@
 """Find the package archives that the host uses, and address another release of them.
 
-A build must work behind whatever mirror its host uses, so no address stands in any file here: the
-addresses come from the host's own apt configuration, with the keyring that it names. Only the main
-and the security archive of Debian are kept; vendors' archives and `deb-src` lines are not.
-Fetching is left to apt, mmdebstrap and mkosi.
+A build must work behind whatever mirror its host uses, so no file here contains an address: the
+addresses come from the host's own apt configuration, with the keyring that it names. Only Debian's
+main and security archives are kept; vendors' archives and `deb-src` lines are not. Fetching is left
+to apt, mmdebstrap and mkosi.
 
 Specification: sources.list(5), both the one-line and the deb822 form; apt-transport-mirror(1).
 """
@@ -24,7 +24,7 @@ _RELEASES: Final = frozenset(
     {"bullseye", "bookworm", "trixie", "forky", "duke", "sid"}
     | {"stable", "oldstable", "oldoldstable", "testing", "unstable"}
 )
-# Settings of the host's apt that a build behind the same mirror needs too.
+# Settings of the host's apt that a build behind the same mirror needs, too.
 _KEPT_SETTINGS: Final = (
     "Acquire::http::Proxy",
     "Acquire::https::Proxy",
@@ -56,8 +56,8 @@ class AptSource:
 def read_host_sources(directory: Path = Path("/etc/apt")) -> tuple[AptSource, ...]:
     """Return all archives that the host's apt reads, in apt's order.
 
-    A file of mirrors, as Debian's cloud images have it, stands for the first of them: the file is
-    the host's, and what is built from these addresses does not see it.
+    A mirror list file, as in Debian's cloud images, is replaced by its first mirror, since the file
+    is the host's and is not visible where these addresses are used.
 
     Raises:
         ConfigError: `apt.sources`.
@@ -87,7 +87,7 @@ def parse_one_line(text: str) -> tuple[AptSource, ...]:
     """Return the binary archives of a one-line sources file.
 
     Raises:
-        ConfigError: `apt.sources`: a line is none that apt would take.
+        ConfigError: `apt.sources`: apt would not accept a line.
     """
     sources = []
     for line in text.splitlines():

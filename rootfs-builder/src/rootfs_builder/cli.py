@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    os.umask(0o022)  # modes of caches and trees must not depend on who builds
+    os.umask(0o022)  # modes of caches and trees must not depend on the user's umask
     return run_chosen(_parser(), arguments)
 
 

@@ -1,7 +1,7 @@
-"""Read just enough of ELF files to know what a program needs, and drop what none needs.
+"""Read just enough of ELF files to know what a program needs, and drop what no program needs.
 
-Only 64-bit little-endian files are understood: the guest is x86-64. Which files belong into an
-image is decided by the caller.
+Only 64-bit little-endian files are understood: the guest is x86-64. The caller decides which files
+belong in an image.
 
 Specification: System V ABI, generic part, chapters 4 and 5.
 """

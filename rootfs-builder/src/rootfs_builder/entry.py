@@ -1,4 +1,4 @@
-"""The console script `rootfs-builder`: nothing but how it begins."""
+"""The entry point of the console script `rootfs-builder`, and nothing else."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Let one process at a time build: others wait, and then find the work done."""
+"""Let one process at a time build: others wait, and then find the work done already."""
 
 import fcntl
 from collections.abc import Iterator

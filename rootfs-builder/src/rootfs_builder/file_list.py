@@ -1,8 +1,7 @@
 """Read the lists that say what is in an image, and why.
 
 One entry a line: a name, options, then `# ` and the reason. An entry without a reason is an error,
-so that nothing enters an image that nobody can explain. What an entry *means* is its reader's
-business.
+so that nothing enters an image that nobody can explain. What an entry *means* is up to its reader.
 """
 
 from dataclasses import dataclass

@@ -14,13 +14,13 @@ _SECRET_MODE: Final = 0o600
 def make_key_once(path: Path, lock: Path, progress: Progress, make: Callable[[], bytes]) -> None:
     """Write a key to `path`, readable by its owner only, if nothing is there.
 
-    Of two that make it at the same time one would go on with a key that the other replaces.
+    Without the lock, two processes could both make one, and one go on with a key that is replaced.
 
     Args:
         path: where it is to be; folders above it are made.
         lock: file that is held meanwhile; it stays, empty.
-        progress: where to say that somebody else is at it.
-        make: gives the file's content.
+        progress: where to say that another process is making it.
+        make: returns the file's content.
     """
     with exclusive(lock, progress):
         if not path.exists():

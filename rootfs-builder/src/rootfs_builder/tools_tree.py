@@ -1,9 +1,9 @@
 """The tools tree: a Debian root with every program that building and testing run.
 
-The host may be any Debian-like system; what runs on it is as little as possible. mmdebstrap makes
-the tree from the archives that the host's apt names, and commands run inside it in a mount
-namespace of their own, so that the host keeps neither packages nor mounts. Needs root. What is *in*
-the guest image comes from a locked package set instead (`rootfs_builder.packages.quarry`).
+The host may be any Debian-like system, and as little as possible runs on it directly. mmdebstrap
+makes the tree from the archives that the host's apt names. Commands run inside it in a mount
+namespace of their own, so that neither packages nor mounts are left on the host. Needs root. What
+is *in* the guest image comes from a locked package set instead (`rootfs_builder.packages.quarry`).
 """
 
 import hashlib
@@ -148,15 +148,15 @@ class ToolsTree:
 
 
 def tools_key(packages: Sequence[str]) -> str:
-    """Return what decides whether an existing tree still serves."""
+    """Return a key that decides whether an existing tree is still good."""
     return hashlib.sha256("\n".join([RELEASE, *sorted(packages)]).encode()).hexdigest()
 
 
 def build_tools_tree(path: Path, package_list: Path, progress: Progress) -> ToolsTree:
-    """Return the tools tree at `path`, made first if absent or made from another list.
+    """Return the tools tree at `path`, first making it if absent or made from another list.
 
-    Two builds at the same time wait for each other; an interrupted one leaves no tree. Its hundreds
-    of megabytes are not flushed to the disk: if power is lost just then, remove the tree.
+    Concurrent builds wait for each other; an interrupted one leaves no tree. Its hundreds of
+    megabytes are not flushed to the disk: if power is lost just then, remove the tree.
 
     Raises:
         ConfigError: not root, no archives in the host's apt configuration, or mmdebstrap failed.
@@ -182,7 +182,7 @@ def build_tools_tree(path: Path, package_list: Path, progress: Progress) -> Tool
 
 
 def open_tools_tree(path: Path, package_list: Path) -> ToolsTree:
-    """Return a tree that somebody else keeps; it is never made or replaced here.
+    """Return a tree that somebody else maintains; it is never made or replaced here.
 
     Raises:
         ConfigError: `tools.other`, there is none, or it was made from another list.
@@ -266,7 +266,7 @@ def _read_key(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Delete a tree, unless something is mounted in it: that would be deleted, too."""
+    """Delete a tree, unless something is mounted in it, whose content would be deleted, too."""
     escaped = str(path.resolve()).replace(" ", "\\040")
     inside = f" {escaped}/"
     if inside in Path("/proc/self/mountinfo").read_text():

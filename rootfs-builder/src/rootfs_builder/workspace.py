@@ -21,9 +21,9 @@ DEBUG_TOOLS_LIST: Final = "debug-tools.list"
 class Workspace:
     """The repository, or a project beside it, with a `build` folder.
 
-    Nothing is written outside of `build` but downloads, which projects share with the repository.
-    `build` and the folders in it may be links to another disk: paths here are where they lead, so
-    that they mean the same to programs in the tools tree, which sees no links of the host.
+    Nothing is written outside of `build` except downloads, which projects share with the
+    repository. `build` and the folders in it may be links to another disk: paths here are resolved,
+    so that they mean the same in the tools tree, where the host's links are not visible.
     """
 
     repository: Path
@@ -36,7 +36,7 @@ class Workspace:
 
     @property
     def surroundings(self) -> Path:
-        """A folder that holds both repository and project, so that includes lead somewhere.
+        """A folder that contains both repository and project, so that includes resolve.
 
         Raises:
             ConfigError: `project.place`, there is only `/`.
@@ -87,7 +87,7 @@ class Workspace:
     def quarry(self) -> Path:
         """The package set that images are made of, and its record.
 
-        Not where `mkosi build` puts its result by itself: nobody has compared that with a lock.
+        Not where a plain `mkosi build` puts its result, which nobody has compared with a lock.
         """
         return (self.build / "quarry").resolve()
 

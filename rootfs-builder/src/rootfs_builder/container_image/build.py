@@ -113,7 +113,7 @@ def _require_directory(path: Path) -> None:
 
 
 def _require_no_link_hidden(root: Path, above: Path) -> None:
-    """Refuse a directory in a link's place: above Debian's /bin it would hide all programs."""
+    """Refuse a directory in a link's place: one over Debian's link /bin would hide all programs."""
     for path in sorted(above.rglob("*")):
         below = root / path.relative_to(above)
         if path.is_dir() and not path.is_symlink() and below.is_symlink():

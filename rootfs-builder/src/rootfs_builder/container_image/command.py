@@ -249,7 +249,7 @@ def run_build(arguments: argparse.Namespace) -> int:
 
 
 def _require_unicode(word: str) -> None:
-    """Refuse what the image's config, which is JSON, cannot hold: no guest would take the image."""
+    """Refuse text that the image's config, as JSON, cannot hold: guests would refuse the image."""
     try:
         word.encode()
     except UnicodeEncodeError as error:
@@ -259,7 +259,7 @@ def _require_unicode(word: str) -> None:
 def run_encrypt(arguments: argparse.Namespace) -> int:
     """Encrypt an image, keep its keys, register them if asked to; prints the new reference.
 
-    The KBS comes before the target: an image whose key was refused is not pushed.
+    The KBS comes before the target, so that no image is pushed whose key was refused.
     """
     require_target(arguments.target)
     private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
@@ -319,7 +319,7 @@ def _repository(arguments: argparse.Namespace) -> str:
 
 
 def _open_kbs(arguments: argparse.Namespace) -> KbsAdmin | None:
-    """Return who registers the keys, if that is asked for."""
+    """Return the KBS administrator that registers the keys, if asked to."""
     if arguments.kbs is None:
         return None
     if arguments.kbs_ca is None or arguments.kbs_admin_key is None:

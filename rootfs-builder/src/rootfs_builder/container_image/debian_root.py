@@ -1,8 +1,8 @@
 """The root of a container image from Debian packages, none of which is executed.
 
 apt resolves and verifies the packages in the tools tree, dpkg-deb unpacks them. What their
-maintainer scripts would do is left out but for two things that no program does without: the users
-of base-passwd, and the bundle of ca-certificates.
+maintainer scripts would do is left out, except for two things that programs cannot do without: the
+users of base-passwd, and the bundle of ca-certificates.
 """
 
 import os
@@ -23,9 +23,9 @@ FOUNDATION: Final = ("base-files", "base-passwd")
 def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -> tuple[Path, ...]:
     """Return the files of `packages` and all they depend on, sorted by name.
 
-    Also of what no package names because every system has it (`FOUNDATION`). apt gets an empty
-    status file, so that what the tools tree happens to hold does not count; two builds at the same
-    time wait for each other.
+    This includes what no package depends on because every system has it (`FOUNDATION`). apt gets an
+    empty status file, so that packages in the tools tree do not count. Concurrent builds wait for
+    each other.
 
     Args:
         tools: runs apt.
@@ -55,7 +55,7 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
         status.write_text("")
         try:
             apt("install", "--download-only", *packages)
-        except ConfigError:  # no lists yet, or the archive has moved on since they were fetched
+        except ConfigError:  # no lists yet, or the archive has changed since they were fetched
             apt("update")
             apt("install", "--download-only", *packages)
         plan = apt("install", "--simulate", *packages)
@@ -80,7 +80,7 @@ def extract_packages(tools: ToolsTree, files: Iterable[Path], root: Path) -> Non
 
 
 def settle_users(root: Path, more_users: str = "", more_groups: str = "") -> None:
-    """Write `etc/passwd` and `etc/group` as base-passwd would, if it is there, with more lines."""
+    """Write `etc/passwd` and `etc/group` as base-passwd, if there, would; add some lines."""
     for name, master, more in (
         ("passwd", "passwd.master", more_users),
         ("group", "group.master", more_groups),

@@ -1,9 +1,9 @@
 """The demo's container image, made of Debian packages; tests build, pull and run it, too.
 
 A small network service, run by Debian's python3 as its own user: it answers HTTP, reads a secret
-file, counts on a volume and prints a line for each request. Its three layers have the three
-compressions that image-spec v1.1 names; the uppermost takes away what the ones below brought, by
-whiteouts of both kinds. apt resolves and verifies the packages in the tools tree, nothing of them
+file, keeps a counter on a volume and prints a line for each request. Its three layers have the
+three compressions that image-spec v1.1 names; the uppermost removes files of the lower ones, by
+whiteouts of both kinds. apt resolves and verifies the packages in the tools tree, but none of them
 is executed. The same packages give the same image, bit for bit.
 """
 
@@ -125,7 +125,7 @@ def build_demo_image(
         tools: runs apt, dpkg-deb and zstd.
         packages: folder that keeps downloaded packages for the next time.
         layout: the OCI layout directory to write; it must not exist.
-        progress: told what takes time.
+        progress: where to say what takes time.
 
     Raises:
         ConfigError: a tool failed; `image.exists`.
@@ -169,7 +169,7 @@ def _service_entries(root: Path) -> Iterator[TarSource]:
 
 
 def _removal_entries() -> Iterator[TarSource]:
-    """The third layer: a file, a directory, and a directory's old content are taken away."""
+    """The third layer, which removes a file, a directory, and a directory's old content."""
     yield TarSource(path="etc/.wh.debian_version")
     yield TarSource(path="usr/share/.wh.doc")
     yield TarSource(path="usr/share/lintian", content=None, mode=0o755)

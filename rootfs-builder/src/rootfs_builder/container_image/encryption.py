@@ -1,7 +1,7 @@
-"""Encrypt the layers of an image that is there already; its config and its digests' order stay.
+"""Encrypt the layers of an existing image; its config and the order of its layers stay.
 
-The manifest's annotations and other members are kept, each layer's too. Sign after encrypting: a
-signature is over the manifest, and this makes another one.
+Annotations and other members of the manifest and of each layer's descriptor are kept. Sign after
+encrypting, since a signature covers the manifest, and this makes a new one.
 """
 
 import json
@@ -36,7 +36,7 @@ def encrypt_image(
     data = read_blob(image.layout, image.digest)
     if not isinstance(parse_image_document(data), Manifest):
         raise ConfigError("encrypt.manifest", "an index of images: name one of them")
-    manifest = json.loads(data)  # once more, for the members that mean nothing to a guest
+    manifest = json.loads(data)  # again, to keep the members that mean nothing to a guest
     if manifest.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE:
         raise ConfigError("encrypt.manifest", "expected OCI's manifest, not Docker's")
     config = manifest["config"]

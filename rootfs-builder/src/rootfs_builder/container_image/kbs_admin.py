@@ -1,8 +1,8 @@
-"""Put a resource into a KBS over its administration interface, as Trustee's has it.
+"""Put a resource into a KBS over Trustee's administration interface.
 
 `POST /kbs/v0/resource/REPOSITORY/TYPE/TAG` with the body as it will be sent to guests, and a JWT
-(RFC 7519, EdDSA) that says `role: admin`. The status is looked at: anything but success is an
-error, so that nobody pushes an image whose key is nowhere.
+(RFC 7519, EdDSA) that says `role: admin`. Any status but success is an error, so that nobody pushes
+an image whose key no KBS has.
 """
 
 import http.client
@@ -79,8 +79,8 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
         raise ConfigError("kbs.url", f"expected https://host[:port] without a path, found {url!r}")
     private = ed25519_key(read_capped(key, MAX_KEY_BYTES), key, "kbs.admin_key")
     read_capped(ca, MAX_KEY_BYTES)  # names the file if it cannot be read, which ssl does not
-    # Not `create_default_context`: Python 3.13 refuses there what guests take, a root without key
-    # usage as `openssl req -x509` makes it, and takes what they refuse, the server's own one.
+    # Not `create_default_context`: that of Python 3.13 refuses what guests accept, a root without
+    # key usage as `openssl req -x509` makes it, and accepts what they refuse, the server's own one.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     try:
         context.load_verify_locations(ca)
@@ -90,7 +90,7 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
 
 
 def _is_origin(url: str) -> bool:
-    """Whether it is a server's name or address and at most a port."""
+    """Whether it is a server's name or address, with or without a port."""
     try:
         target = urlsplit(url)
         port = target.port

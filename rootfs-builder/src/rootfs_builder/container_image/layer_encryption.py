@@ -1,8 +1,9 @@
-"""Encrypt a layer as ocicrypt does; what its descriptor then says is `ccinit.formats`' to read.
+"""Encrypt a layer as ocicrypt does; `ccinit.formats` reads the annotations of its descriptor.
 
-Compressed first, then encrypted: AES-256-CTR under a fresh key, HMAC-SHA256 over the ciphertext
-under the same key. The key is wrapped once for each recipient: as JWE to a public key, which skopeo
-and podman open too, or as CoCo packet with a key that a KBS will have. Packets are always A256GCM.
+A layer is compressed first, then encrypted: AES-256-CTR under a fresh key, HMAC-SHA256 over the
+ciphertext under the same key. The key is wrapped once for each recipient: as a JWE to a public key,
+which skopeo and podman open, too, or as a CoCo packet under a key that a KBS will have. Packets are
+always A256GCM.
 """
 
 import base64
@@ -46,7 +47,7 @@ _MIN_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicKeyRecipient:
-    """Whoever has the private key: RSA from 2048 bits, or on P-256, P-384 or P-521."""
+    """The holder of a private key: RSA from 2048 bits, or on P-256, P-384 or P-521."""
 
     key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -160,7 +161,7 @@ def _encrypt_key(
     """Header parameters and encrypted key; the algorithms are ocicrypt's own choices."""
     public = recipient.key
     if isinstance(public, rsa.RSAPublicKey):
-        # SHA-1 is no weakness in OAEP, and the one hash that every reader of ocicrypt has.
+        # In OAEP SHA-1 is no weakness, and it is the one hash that all ocicrypt readers support.
         sha1 = hashes.SHA1()  # noqa: S303
         oaep = padding.OAEP(mgf=padding.MGF1(sha1), algorithm=sha1, label=None)
         return {"alg": KeyAlgorithm.RSA_OAEP.value}, public.encrypt(content_key, oaep)

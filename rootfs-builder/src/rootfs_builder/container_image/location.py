@@ -1,8 +1,7 @@
 """Where a container image is taken from and put: an OCI layout, or a registry through skopeo.
 
-`oci:DIRECTORY` or `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, as skopeo writes them. What
-comes from a registry is copied into a layout first; nothing is changed on the way out, so that a
-digest stays what it was.
+`oci:DIRECTORY` or `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, as skopeo writes them. An image
+from a registry is copied into a layout first; pushing changes nothing, so digests stay the same.
 """
 
 import hashlib
@@ -46,7 +45,7 @@ class Registries:
     auth_file: Path | None = None
 
     def copy(self, source: str, target: str, folder: Path, side: str, *options: str) -> None:
-        """Run `skopeo copy`; `folder` is seen inside, `side` (`src-`, `dest-`) is the registry's.
+        """Run `skopeo copy`, which sees `folder`; the registry is on `side` (`src-` or `dest-`).
 
         Raises:
             ConfigError: `tools.skopeo`.
@@ -71,10 +70,10 @@ class Registries:
 
     @contextmanager
     def _reach(self, side: str) -> Iterator[tuple[tuple[str, ...], tuple[Path, ...]]]:
-        """Give skopeo's options for one side, and the folders that it has to see.
+        """Yield skopeo's options for one side, and the folders that it has to see.
 
-        skopeo takes every `*.crt` of a folder, and clients' keys that lie beside them, so the
-        authority is put into one alone.
+        skopeo takes every `*.crt` in a folder, and clients' keys beside them, so the authority gets
+        a folder of its own.
         """
         words = [f"--{side}creds={self.credential}"] if self.credential else []
         with TemporaryDirectory(prefix="ccinit-registry-") as name:
@@ -89,13 +88,13 @@ class Registries:
 
 
 def read_image(location: str, registries: Registries, work: Path, *options: str) -> ContainerImage:
-    """Return the image at `location`; one of a registry is put below `work`, as OCI has it.
+    """Return the image at `location`; one from a registry is copied to a layout below `work`.
 
     Args:
         location: one of the two forms.
         registries: how they are reached.
         work: a folder for the layout.
-        options: of skopeo's; `--preserve-digests` refuses what would have to be converted.
+        options: for skopeo; with `--preserve-digests` it refuses what would have to be converted.
 
     Raises:
         ConfigError: `image.location`, `layout.…`, `tools.skopeo`.
@@ -140,7 +139,7 @@ def write_image_to(image: ContainerImage, location: str, registries: Registries)
 
 
 def require_target(location: str) -> None:
-    """Refuse a location that nothing could be put to: before minutes of work, not after.
+    """Refuse a location that nothing could be written to, before minutes of work and not after.
 
     Raises:
         ConfigError: `image.location`, `image.exists`.

@@ -1,6 +1,6 @@
 """Layers and OCI layouts (image-spec image-layout.md): equal input gives equal bytes.
 
-What is in an image and how its layers are compressed is `build`'s business.
+`build` beside this decides what is in an image and how its layers are compressed.
 """
 
 import errno
@@ -84,8 +84,8 @@ def encode_json(value: Mapping[str, object]) -> bytes:
 def tar_tree(root: Path, owner: int | None = None) -> bytes:
     """Return a tar of a directory: sorted, numeric owners, times no later than `EPOCH`.
 
-    Its own mode says who may look into it here, not in the image: `mktemp -d` makes one that would
-    keep every user of a container but root from all programs.
+    The directory's own mode is not used, since it is about access on this machine: that of `mktemp
+    -d` would keep every user of a container but root from all programs.
 
     Args:
         root: the directory; it becomes the root of the layer.
@@ -128,7 +128,7 @@ def tar_tree(root: Path, owner: int | None = None) -> bytes:
 
 
 def _require_no_capabilities(path: Path) -> None:
-    """Refuse what the layer would lack: `tarfile` writes bytes by a record that guests refuse."""
+    """Refuse capabilities: `tarfile` would store them in a record that guests refuse."""
     try:
         os.getxattr(path, "security.capability", follow_symlinks=False)
     except OSError as error:
@@ -220,7 +220,7 @@ def write_image(
 
 
 def require_absent(layout: Path) -> None:
-    """Refuse a place where something is already.
+    """Refuse a path where something exists already.
 
     Raises:
         ConfigError: `image.exists`.
@@ -231,11 +231,11 @@ def require_absent(layout: Path) -> None:
 
 @contextmanager
 def placing(layout: Path) -> Iterator[Path]:
-    """Give a folder that becomes `layout` once it is complete, and is gone if it does not get so.
+    """Yield a folder that becomes `layout` if the block succeeds, and is removed otherwise.
 
     Raises:
         ConfigError: `image.exists`.
-        OSError: always with a name, `layout` for a write that found no room.
+        OSError: always with a name, that of `layout` for a write on a full disk.
     """
     require_absent(layout)
     layout.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def placing(layout: Path) -> Iterator[Path]:
 
 
 def copy_layout(image: ContainerImage, layout: Path) -> None:
-    """Copy an image, if all of it is there and unchanged.
+    """Copy an image, provided that all of it is there and unchanged.
 
     Raises:
         ConfigError: `image.exists`, `layout.blob`.
@@ -279,7 +279,7 @@ def _damaged(layout: Path, digest: object) -> ConfigError:
 
 
 def _find_blob(layout: Path, digest: object) -> Path | None:
-    """Return where a blob is; None if it is not there, or this names none."""
+    """Return the path of a blob; None if it is missing, or the digest is not one."""
     try:
         path = layout / "blobs" / "sha256" / parse_digest(str(digest)).hex
     except FormatError:

@@ -1,12 +1,12 @@
-"""What the owner needs of an image besides the image: keys, policy, and a piece of `pod.toml`.
+"""What the owner needs besides the image itself: keys, policy, and a piece of `pod.toml`.
 
     DIRECTORY/keys/REPOSITORY/TYPE/TAG     content of a resource, 32 bytes, mode 0600
     DIRECTORY/keys.lock                    empty; held by whoever makes a key
     DIRECTORY/policy.json                  who has to have signed the image
     DIRECTORY/image.toml                   the `[[image]]` table for pod.toml
 
-A key is made once: a file that is there is used again, so that a rebuilt image needs no new
-resource. `register` gives the keys to a KBS, alone or in the envelope that names their use.
+A key is made once: an existing file is used again, so that a rebuilt image needs no new resource.
+`register_keys` gives the keys to a KBS, bare or in the envelope that names their use.
 """
 
 import json
@@ -47,7 +47,7 @@ def register_keys(admin: KbsAdmin, keys: Sequence[KbsRecipient], *, envelope: bo
     """Give the keys to a KBS.
 
     Raises:
-        PeerError: `kbs.…`; keys before the one that was refused are there.
+        PeerError: `kbs.…`; the keys before the refused one are stored.
     """
     for key in keys:
         body = key.key

@@ -1,4 +1,4 @@
-"""Sign an image as cosign does in its classic form, and say so to containers-policy.json.
+"""Sign an image as cosign does in its classic form, and demand that in containers-policy.json.
 
 The payload is "simple signing" JSON: the manifest's digest and the repository it belongs to. It is
 the one layer of an image of its own, tagged `sha256-HEX.sig`, with the signature (ECDSA on P-256,
@@ -74,7 +74,7 @@ def signature_tag(digest: str) -> str:
 
 
 def signature_policy(repository: str, key: ec.EllipticCurvePublicKey) -> Mapping[str, object]:
-    """Return a containers-policy.json that takes this repository's signed images only."""
+    """Return a containers-policy.json that accepts only signed images of this repository."""
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     requirement = {
         "type": "sigstoreSigned",

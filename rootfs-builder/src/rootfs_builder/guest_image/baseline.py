@@ -1,7 +1,7 @@
-"""What no guest holds, whoever lists it: ways in, ways out, and rights that modes give.
+"""What no guest may contain, whoever lists it: ways in, ways out, and privileges by file mode.
 
-The lists of an image say what is in it; this says what may not be, for our lists and for those that
-a project adds. A build checks what it has planned, and a test checks what was published.
+The lists of an image say what is in it; this says what may not be, in our lists or in those that a
+project adds. A build checks what it has planned, and a test checks what was published.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Build the image of a profile: every published file, from what the other modules make.
 
-Two boot paths are served. `uki`: one EFI file that holds the root (carrier `ram`). `direct`:
-kernel, initrd and command line given to OVMF by QEMU, the root on a disk (carrier `disk`).
-Each has its own expected command line in its own initrd. Predicting what a boot measures is
-`measured_boot`'s part.
+There are two boot paths. `uki` is one EFI file that holds the root (carrier `ram`). `direct` is
+kernel, initrd and command line, which QEMU gives to OVMF, and the root on a disk (carrier `disk`).
+Each has its own expected command line in its own initrd. `measured_boot` predicts what a boot
+measures.
 """
 
 import shutil
@@ -46,7 +46,7 @@ from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace
 PROFILES: Final = ("prod", "test")
 _COMPILER: Final = "rootfs_builder.guest_image.module_compiler"
 _MIB: Final = 1 << 20
-# A build fails of which a part is larger.
+# A build fails if one of its parts is larger.
 MAX_ROOT_BYTES: Final = 27 * _MIB
 MAX_STAGE0_BYTES: Final = 6 * _MIB
 MAX_UKI_BYTES: Final = 45 * _MIB
@@ -63,7 +63,7 @@ class ImageBuild:
     """One call of the builder.
 
     Attributes:
-        packages: where they come from, and which will do.
+        packages: where packages come from, and which are acceptable.
         output: folder for published files.
     """
 
@@ -89,7 +89,7 @@ class ImageBuild:
         self.packages.progress.say(text)
 
     def _require_budget(self, what: str, size: int, limit: int) -> None:
-        if self.workspace.project is None:  # a project's image is as large as its owner wants
+        if self.workspace.project is None:  # a project's owner may make it as large as they like
             require_budget(what, size, limit)
 
     def _bring_up_to_date(self, profile: str, lock: PackageLock) -> Path:
@@ -204,8 +204,8 @@ class ImageBuild:
     def _publish(self, partial: Path, profile: str) -> None:
         """Move finished files in place; the report comes last, since it vouches for the others.
 
-        They are not flushed to the disk: what a loss of power leaves of them is not what the report
-        says, so the next build makes them again.
+        They are not flushed to the disk: after a loss of power they would not match the report, and
+        the next build would make them again.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         report = self.output / f"ccinit-{profile}.json"
@@ -255,7 +255,7 @@ def write_parts(
 def digest_image_inputs(workspace: Workspace, profile: str) -> str:
     """Return one digest over everything that decides the result.
 
-    Of the builder's own code that is what this module imports, and what it starts.
+    That includes the builder's own code, as far as this module imports or starts it.
     """
     files = {
         workspace.repository / "mkosi.conf",

@@ -1,7 +1,7 @@
-"""Read an initrd member by member, as the kernel does: archives behind each other, plain or zstd.
+"""Read an initrd member by member, as the kernel does: concatenated archives, plain or zstd.
 
-For comparing what we have made; anything that `measured_boot.image.cpio` would not write is
-refused.
+It serves to compare what we have made, and refuses anything that `measured_boot.image.cpio` would
+not write.
 
 Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (magic 070701).
 """
@@ -99,7 +99,7 @@ def _aligned(length: int) -> int:
 
 
 def _unpack(data: bytes) -> bytes:
-    """Unpack one frame; like the kernel, ignore the padding behind it."""
+    """Unpack one frame; like the kernel, ignore the padding after it."""
     reader = zstandard.ZstdDecompressor().decompressobj()
     unpacked = bytearray()
     try:

@@ -3,9 +3,9 @@
     ccinit-debug-tools.verity    erofs in whole blocks, then its hash tree; no superblock
     ccinit-debug-tools.json      root_hash, salt, data_blocks, size_bytes: what opens it
 
-It is a verity volume as docs/storage.md has them. The owner names its root hash in a debug grant;
-a guest without such a grant never looks at it. The bytes depend on the list and the packages alone,
-and are the same for both profiles.
+It is a verity volume as in docs/storage.md. The owner names its root hash in a debug grant; a guest
+without such a grant never opens it. The bytes depend only on the list and the packages, and are the
+same for both profiles.
 """
 
 import json
@@ -80,7 +80,7 @@ class DebugToolsBuild:
 
     @property
     def _record(self) -> Path:
-        """What was built of which inputs; not published, so that the description is just that."""
+        """What was built from which inputs; not published, to keep the description free of it."""
         return self.packages.workspace.staging / "debug-tools.record.json"
 
     def _read_current(self, inputs: str) -> tuple[str, ...] | None:

@@ -1,9 +1,9 @@
 """Say in words where two builds of an image differ first.
 
-Builds of the same inputs are the same bytes. If they are not, the first byte that differs in a
-compressed file says nothing; so each published file is opened layer by layer (UKI section, cpio
-member, file of the erofs, hash tree) down to what differs inside. Files that others are made of
-come first, so that a cause is named before its effects.
+Builds of the same inputs have to be the same bytes. If they are not, the first differing byte of a
+compressed file tells nothing. So each published file is opened layer by layer (UKI section, cpio
+member, file of the erofs, hash tree) down to what differs inside. Files that go into others come
+first, so that a cause is named before its effects.
 """
 
 import json
@@ -111,7 +111,7 @@ def _explain_erofs(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:
             return f"erofs file {path}: {_explain_inode(path, one[path], two[path])}"
     fields = read_superblock(first), read_superblock(second)
     for name, value in fields[0].items():
-        # A sum follows from whatever differs behind it.
+        # A checksum only follows from what differs after it.
         if name != "checksum" and value != fields[1][name]:
             return f"erofs superblock, {name}: {value!r} and {fields[1][name]!r}"
     return f"the same files in another erofs layout: {explain_bytes(first, second)}"

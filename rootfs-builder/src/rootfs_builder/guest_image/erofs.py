@@ -1,7 +1,7 @@
 """Make the root's file system image.
 
-The bytes depend on the tree and the version of mkfs.erofs alone, which is the locked one: one
-worker, fixed identity and dates, owner root. Verity is `measured_boot.image.verity`'s part.
+The bytes depend only on the tree and the version of mkfs.erofs, which the lock fixes: one worker,
+fixed identity and dates, owner root. `measured_boot.image.verity` adds the hash tree.
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
 """Find, without running anything, which modules a set of modules can import.
 
-Standard library only, because it runs inside the guest's own interpreter too: the host's may be too
-old to parse the guest's sources. Imports by computed name are not seen; the lists under
+It uses the standard library only, because it also runs in the guest's own interpreter: the host's
+may be too old to parse the guest's sources. Imports by computed name are not seen; the lists under
 `rootfs-builder/mkosi/` name those.
 
-A module of the standard library is followed as deep as asked for: imports inside its functions are
-often for use by hand (`pdb`, `doctest`), so excluded names end the search where it would run wild.
+Whether imports inside functions of the standard library count is the caller's choice. They are
+often for interactive use (`pdb`, `doctest`), so excluded names keep the search from running wild.
 """
 
 import ast
@@ -122,7 +122,7 @@ def _import_statements(node: ast.AST, *, nested: bool) -> Iterator[ast.Import | 
 
 
 def _never_runs_in_an_import(test: ast.expr) -> bool:
-    """Tell `if TYPE_CHECKING:` and `if __name__ == "__main__":`."""
+    """Recognise `if TYPE_CHECKING:` and `if __name__ == "__main__":`."""
     match test:
         case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
             return True

@@ -1,7 +1,7 @@
 """Whether a kernel has the functions that its command line keeps from starting.
 
-Of a name in `initcall_blacklist=` that it lacks the kernel says nothing: what was meant starts. A
-newer kernel may have given a driver's function another name, so the builder looks.
+The kernel silently ignores an unknown name in `initcall_blacklist=`, and the driver in question
+starts. Since a newer kernel may have renamed a driver's function, the builder checks.
 
 Specification: Linux `Documentation/arch/x86/boot.rst` (`payload_offset`, `payload_length`);
 `Documentation/bpf/btf.rst`: a kernel with type information has the name of each function among its
@@ -38,7 +38,7 @@ def require_functions(
 ) -> None:
     """Refuse a command line that leaves out a function which this kernel does not have.
 
-    A driver that is known here and not built in has no such function, and need not have one.
+    A known driver that is not built in has no such function, and needs none.
 
     Args:
         kernel: as it is booted, a bzImage.

@@ -1,7 +1,7 @@
 """Turn the list of wanted kernel modules into files in load order.
 
-Names in lists, `modules.dep` and file names differ in `-` and `_`; they compare equal here. Loading
-is stage 0's part; the list with its reasons is `rootfs-builder/mkosi/modules.list`.
+Lists, `modules.dep` and file names disagree about `-` and `_`, which compare equal here. Stage 0
+loads the modules; the list with its reasons is `rootfs-builder/mkosi/modules.list`.
 
 Specification: modules.dep(5); modules.builtin has one path per line.
 """
@@ -67,8 +67,8 @@ class ModuleFile:
     def decompress(self, data: bytes) -> bytes:
         """Return the module itself, with its signature, from the file as shipped.
 
-        The kernel could do that too, but its xz reader is slow, and the archive as a whole is
-        compressed anyway: under emulation a boot becomes 7 % shorter, and the archive no larger.
+        The kernel could do that, too, but its xz reader is slow, and the archive as a whole is
+        compressed anyway. Under emulation this makes a boot 7 % shorter, and the archive no larger.
         """
         return lzma.decompress(data) if self.path.endswith(_COMPRESSED) else data
 
@@ -91,7 +91,7 @@ def plan_modules(
 ) -> tuple[ModuleFile, ...]:
     """Return the files to load, each after what it depends on, each once.
 
-    Of a name that is several, divided by `|`, the first one counts that this kernel has.
+    A name may be several alternatives, divided by `|`: the first that this kernel has counts.
 
     Raises:
         ConfigError: a wanted module is neither a file nor built in, or is built in and was to be
@@ -130,7 +130,7 @@ def plan_modules(
 def plan_orders(
     wanted: Iterable[Listed], modules_dep: str, modules_builtin: str
 ) -> Mapping[str, tuple[ModuleGroup, ...]]:
-    """Return what each guest loads, under "", and what one on a platform loads besides.
+    """Return what every guest loads, under "", and what one on each platform loads in addition.
 
     Raises:
         ConfigError: as for `plan_modules`.
@@ -151,10 +151,10 @@ def plan_orders(
 
 
 def group_modules(modules: Sequence[ModuleFile], modules_dep: str) -> tuple[ModuleGroup, ...]:
-    """Part modules in load order into groups that need nothing of each other.
+    """Divide modules in load order into groups that do not depend on each other.
 
-    The group of the first module comes first, of the others large ones before small ones, so that
-    processors that take one after the other end at about the same time.
+    The first module's group comes first, then large groups before small ones, so that processors
+    that take one after the other finish at about the same time.
     """
     dependencies = parse_dependencies(modules_dep)
     groups: list[ModuleGroup] = []
@@ -180,7 +180,7 @@ def require_left_out(modules_builtin: str, command_line: str) -> None:
 
 
 def functions_left_out(command_line: str) -> frozenset[str]:
-    """Return the functions that a kernel's line has it not start."""
+    """Return the functions that a command line keeps the kernel from starting."""
     lists = (word.partition(INITCALL_BLACKLIST) for word in command_line.split())
     return frozenset(
         name for before, _, names in lists if not before for name in names.split(",") if name
@@ -193,7 +193,7 @@ def names_of_modules(listing: str) -> frozenset[str]:
 
 
 def encode_order(groups: Iterable[ModuleGroup]) -> str:
-    """Return the load order as stage 0 reads it: a module a line, groups with an empty one between.
+    """Return the load order as stage 0 reads it: a module a line, an empty line between groups.
 
     A line is the file's name and the parameters.
     """

@@ -1,8 +1,8 @@
 """The part of the build that runs inside the guest's interpreter: find modules, compile them.
 
-Started as `python3.13 -I -S FILE` in the tree that the image is made of, so that bytecode comes
-from exactly the interpreter that will load it. Takes a job and gives a result, both JSON, by
-standard input and output. The side that starts it is `rootfs_builder.guest_image.python_modules`.
+It is started as `python3.13 -I -S FILE` in the tree that the image is made of, so that bytecode
+comes from exactly the interpreter that will load it. It reads a job from standard input and writes
+a result to standard output, both JSON. `rootfs_builder.guest_image.python_modules` starts it.
 """
 
 import ast
@@ -28,7 +28,7 @@ def main() -> None:
     """Do the job of standard input.
 
     Raises:
-        SystemExit: with one line for who started this, if a file cannot be read or written.
+        SystemExit: with one line for the caller, if a file cannot be read or written.
     """
     job = json.load(sys.stdin)
     try:
@@ -73,10 +73,10 @@ def compile_job(job: dict[str, Any]) -> list[dict[str, str]]:
 def compile_module(source: bytes, shown_as: str) -> bytes:
     """Return the bytecode file of a module (PEP 552), which is never compared with a source.
 
-    Docstrings are left out: nobody in a guest reads them, and PID 1 would hold half a megabyte of
-    them. Assertions stay, which `optimize=2` would take too: libraries check with them. Of a place
-    in the source its line stays, which the report of an error names. Its column goes, which only a
-    printed traceback would show: a tenth of the bytes.
+    Docstrings are dropped: nobody in a guest reads them, and PID 1 would hold half a megabyte of
+    them. Assertions, which `optimize=2` would drop as well, stay: libraries check with them. Line
+    numbers stay, since error reports name them. Columns, which only a printed traceback would show,
+    are dropped: they are a tenth of the bytes.
 
     Args:
         source: text of the module.

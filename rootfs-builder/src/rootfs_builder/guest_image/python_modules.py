@@ -1,9 +1,9 @@
 """Choose and compile the guest's Python modules, for the root and for stage 0.
 
-What is in the guest is the import closure of our own code over the standard library and the locked
-wheels, plus listed names that are imported in ways no scan sees, minus listed names that no guest
-should hold. Below `replaced/` lie modules that take the place of some. Modules come as bytecode
-without source: smallest, and no date can make it stale.
+The guest gets the import closure of our own code over the standard library and the locked wheels,
+plus listed names that are imported in ways no scan sees, minus listed names that no guest should
+have. Modules below `replaced/` take the place of others. All are bytecode without source, which is
+smallest, and which no date can make stale.
 """
 
 import json
@@ -190,7 +190,7 @@ def _require_imports(
     """Refuse a set of modules in which one misses another that was excluded.
 
     Another version of the interpreter may import more than the one that the lists are for, and a
-    guest without that module is reset without a word.
+    guest that lacks a module resets without any message.
     """
     names = ",".join(module.name for module in modules)
     command = ("python3.13", "-I", "-S", "-B", "-c", _TRY, ":".join(paths), names, *entries)

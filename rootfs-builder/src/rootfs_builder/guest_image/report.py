@@ -1,7 +1,7 @@
-"""Describe a built image in one JSON file: what is in it, what it was made of, what it must say.
+"""Describe a built image in one JSON file: its content, its origin, its command lines.
 
 Predictors of measurements, tests and verifiers read it, so its keys are stable. `format` changes if
-one of them changes its meaning.
+the meaning of a key changes.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 def read_current(report: Path, inputs: str) -> dict[str, Any] | None:
     """Return the report if it describes an intact image of these inputs.
 
-    One that is cut, or of another version, describes none: what it is about is built anew.
+    A truncated report, or one of another version, describes none; the image is then built anew.
     """
     try:
         content = read_report(report)

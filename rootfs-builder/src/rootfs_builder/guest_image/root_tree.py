@@ -1,8 +1,8 @@
 """Compose the guest's root: listed programs, their libraries, Python modules, a handful of texts.
 
-The tree is additive. It starts empty, every file has one owner in this module, and what no rule
-puts there is not there; so there is nothing to remove and nothing to forget. The result is a plan
-in memory; `write_tree` lays it out for mkfs.erofs (`rootfs_builder.guest_image.erofs`).
+The tree is additive: it starts empty, each file is put there by one rule in this module, and
+nothing else is there, so nothing has to be removed, or could be forgotten. The result is a plan in
+memory; `write_tree` writes it out for mkfs.erofs (`rootfs_builder.guest_image.erofs`).
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _TEXTS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeEntry:
-    """One file or link of a tree; folders follow from the paths, but for empty ones.
+    """One file or link of a tree; folders, except empty ones, follow from the paths.
 
     Attributes:
         data: content; for links unused.
@@ -78,7 +78,7 @@ def plan_root(
         quarry: where programs and libraries come from.
         programs: target path, and as option the path in the quarry if it is another.
         modules: all Python files.
-        built: the earliest time that a guest may believe.
+        built: the earliest time that a guest may accept.
         files: listed as programs are, but not executable.
     """
     entries = take_listed(quarry, programs, executable=True)
@@ -117,7 +117,7 @@ def members_of(tree: RootTree) -> Iterable[Member]:
 
 
 def build_id(entries: Mapping[str, TreeEntry]) -> str:
-    """Return 32 hex digits that stand for a tree: what a guest's `hello` says it is."""
+    """Return 32 hex digits that identify a tree: the build id in a guest's `hello`."""
     digest = hashlib.sha256()
     for path, entry in sorted(entries.items()):
         content = hashlib.sha256(entry.data).hexdigest()

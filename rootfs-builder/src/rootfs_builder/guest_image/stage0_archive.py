@@ -1,8 +1,7 @@
 """Make the initrd: the interpreter, stage 0's modules, kernel modules, and what to expect.
 
-The parts that a boot path adds are the expected command line and, for carrier `ram`, the root
-image; everything else is common and compressed once. What stage 0 does with them is
-`ccinit.init.stage0`'s part.
+A boot path adds the expected command line and, for carrier `ram`, the root image; everything else
+is common and compressed once. `ccinit.init.stage0` makes use of it.
 
 Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst`: an initramfs may
 consist of several archives, each compressed or not; later files join earlier ones.
@@ -29,10 +28,10 @@ ZSTD_COMMAND: Final = ("zstd", "-19", "--single-thread", "--no-check", "--quiet"
 EXPECTED_LINE: Final = "ccinit.cmdline"
 ROOT_IMAGE: Final = "root.erofs"
 _MOUNT_POINTS: Final = ("dev", "proc", "sys")
-# One argument is all that a `#!` line can pass on, so both flags stand in it. No path is searched
-# that the kernel's start of PID 1 could have brought along. The kernel still tests its ciphers when
-# it starts PID 1, and on one processor those threads would take half of the time; a module that
-# needs a cipher waits for its test all the same.
+# A `#!` line can pass on only one argument, so both flags are in it. No path is searched that could
+# have come with the kernel's start of PID 1. The kernel is still testing its ciphers when it starts
+# PID 1, and on one processor those threads would take half of the time; a module that needs a
+# cipher waits for its test all the same.
 _INIT: Final = f"""#!/usr/bin/python3.13 -IS
 import sys
 
@@ -63,8 +62,8 @@ def encode_stage0(
     """
     entries = [directory(path) for path in (*_MOUNT_POINTS, "modules", *folders_of(interpreter))]
     entries.append(character_device("dev/null", 1, 3, 0o666))
-    # Python starts by asking for a few random bytes, and is content with these where the kernel has
-    # no seed yet; without them it ends, and with it the guest, before it could say RANDOM.
+    # Python asks for a few random bytes at its start, and makes do with these if the kernel has no
+    # seed yet. Without them it would end, and the guest with it, before it could report RANDOM.
     entries.append(character_device("dev/urandom", 1, 9, 0o444))
     entries.append(regular_file("init", _INIT.encode(), 0o755))
     for module, data in contents.items():
@@ -88,8 +87,8 @@ def compress(quarry: Quarry, archive: bytes) -> bytes:
 def compression_key(quarry: Quarry, archive: bytes) -> str:
     """Return what decides the bytes that `compress` gives, as hex digits for a file name.
 
-    Another zstd packs the same archive otherwise, so the package set counts, too: whoever has kept
-    a packed archive would else publish bytes that nobody else can make.
+    Another zstd compresses the same archive differently, so the package set counts, too: otherwise,
+    a builder with an older cached archive would publish bytes that nobody else can reproduce.
     """
     packages = [(package.name, package.version, package.sha256) for package in quarry.packages]
     digest = hashlib.sha256(repr((ZSTD_COMMAND, packages)).encode())

@@ -1,7 +1,7 @@
-"""Whether an image can be made of a package set: told before minutes go into making it.
+"""Whether an image can be made of a package set: checked before minutes go into making it.
 
-A renewed lock brings a kernel and a boot stub that nobody here chose. What an image cannot do with
-is looked for as soon as the lock is renewed, and again before an image is made.
+A renewed lock brings a kernel and a boot stub that nobody here chose. What no image could use is
+found as soon as the lock is renewed, and again before an image is made.
 """
 
 from collections.abc import Mapping

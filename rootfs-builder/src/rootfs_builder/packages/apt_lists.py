@@ -1,4 +1,4 @@
-"""Read apt's package lists: which versions there were besides the ones that were taken.
+"""Read apt's package lists: which versions were available besides those that were taken.
 
 Specification: Debian repository format, "Packages" indices; sources of apt name their files
 `…_dists_SUITE_COMPONENT_binary-ARCH_Packages`.

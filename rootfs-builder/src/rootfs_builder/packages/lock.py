@@ -1,8 +1,8 @@
 """The lock file of Debian packages: which versions, with which content, an image is made of.
 
-A distribution's archive moves: a security update replaces the version of yesterday. The lock says
-what an image was made of, pins apt to it, and lets a release refuse anything else. Downloading and
-verifying signatures are apt's part.
+A distribution's archive changes: a security update replaces yesterday's version. The lock says what
+an image was made of, pins apt to it, and lets a release refuse anything else. apt downloads, and
+verifies signatures.
 """
 
 from collections.abc import Callable, Iterable
@@ -88,8 +88,8 @@ def encode_apt_pins(lock: PackageLock) -> str:
 def encode_release_pin(release: str) -> str:
     """Return apt preferences that take the point release's version wherever it has one.
 
-    A version of a point release stays in the archive until the next; what -security and -updates
-    have besides is replaced at any time, and whoever builds from the lock then gets another.
+    A point release's version stays in the archive until the next one; those in -security and
+    -updates are replaced at any time, and a later build from the lock would then get another.
     """
     return f"Package: *\nPin: release n={release}\nPin-Priority: 990\n"
 
@@ -124,7 +124,7 @@ def describe_differences(
 def find_replaced_content(
     locked: Iterable[LockedPackage], used: Iterable[LockedPackage]
 ) -> tuple[str, ...]:
-    """Return packages whose version is the locked one but whose content is not."""
+    """Return packages that have the locked version but other content."""
     old = {(package.name, package.version): package.sha256 for package in locked}
     return tuple(
         package.name

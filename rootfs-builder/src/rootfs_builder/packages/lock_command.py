@@ -34,15 +34,15 @@ def renew_package_lock(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Write a lock of what the archive offers now; return what changed, and what was passed over.
 
-    If nothing changed, the file stays as it is, its date included. What became older is
-    marked: mkosi's apt takes lists of any age, so an archive may answer with those of last year.
-    Passed over are newer versions of other suites than the point release.
+    If nothing changed, the file stays as it is, date included. Older versions than before are
+    marked: mkosi's apt accepts lists of any age, so an archive could serve last year's. "Passed
+    over" are newer versions in suites other than the point release.
 
     Args:
         workspace: the repository.
         tools: where mkosi runs.
         progress: where to say what takes time.
-        newest: whether nothing is passed over.
+        newest: whether to take newer versions instead of passing them over.
 
     Raises:
         ConfigError: mkosi failed.

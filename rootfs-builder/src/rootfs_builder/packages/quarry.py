@@ -1,8 +1,8 @@
-"""The quarry: a Debian root made by mkosi from locked packages, of which the image takes parts.
+"""The quarry: a Debian root, made by mkosi from locked packages, from which images take parts.
 
-mkosi resolves, verifies and unpacks; both profiles use one and the same result. The quarry also
-runs the tools whose output reaches the image (interpreter, mkfs.erofs, zstd, ukify), so that the
-lock pins them too. Nothing of it is in an image unless listed (`guest_image.root_tree`).
+mkosi resolves, verifies and unpacks; both profiles use the same result. The quarry also provides
+the tools whose output reaches the image (interpreter, mkfs.erofs, zstd, ukify), so that the lock
+pins them, too. Nothing of it is in an image unless listed (`guest_image.root_tree`).
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class Quarry:
         return self.find(path).read_bytes()
 
     def find(self, path: str) -> Path:
-        """Return where on the host a file of the tree is, links followed inside the tree.
+        """Return a file's path on the host, following links inside the tree.
 
         Raises:
             ConfigError: there is no such file.
@@ -99,9 +99,9 @@ def build_quarry(
     offline: bool = False,
     newest: bool = False,
 ) -> Quarry:
-    """Return the quarry for this mkosi.conf and lock, made first unless it is there already.
+    """Return the quarry for this mkosi.conf and lock, making it unless it is there already.
 
-    Without a lock it is always made anew: of whatever the archive offers now.
+    Without a lock it is always made anew, from what the archive offers now.
 
     Args:
         workspace: the repository.
@@ -185,8 +185,8 @@ def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None
 def _copy_keyring(keyring: Path, folder: Path) -> str:
     """Copy a keyring under a name that no other has, and return the name.
 
-    Two folders of the host may each have a `mirror.gpg`. apt tells binary keyrings from armored
-    ones by the suffix, so the name keeps its end.
+    Two folders of the host may each have a `mirror.gpg`. The name keeps its suffix, by which apt
+    tells binary keyrings from armored ones.
     """
     name = f"{hashlib.sha256(bytes(keyring)).hexdigest()[:16]}-{keyring.name}"
     shutil.copyfile(keyring, folder / name)
@@ -239,8 +239,8 @@ def _mkosi(
         outer = next(one for one in mounts if place.is_relative_to(one))
         return mounts[outer] / place.relative_to(outer)
 
-    # Given here and not only in mkosi.conf: a project's own file may say something else, and what
-    # it includes names folders of the repository. Its archives come besides the host's.
+    # Given here and not only in mkosi.conf: a project's own file may say something else, and the
+    # one that it includes names folders of the repository. Its archives are added to the host's.
     sandboxes = [workspace.mkosi / "sandbox"]
     if workspace.project and (own := workspace.project / "mkosi.sandbox").is_dir():
         sandboxes.append(own)
@@ -270,7 +270,7 @@ class _Record:
 
 
 def _read_record(path: Path) -> _Record | None:
-    """Return a quarry's record; None if it is cut, or another version's: it is made anew."""
+    """Return a quarry's record; None, which means to make it anew, if truncated or outdated."""
     try:
         with Fields(json.loads(path.read_text()), "quarry.record") as fields:
             return _Record(
@@ -295,7 +295,7 @@ def _parse_packages(value: object) -> tuple[LockedPackage, ...]:
 
 
 def _serves(record: _Record, workspace: Workspace, lock: PackageLock) -> bool:
-    """Whether a quarry was made for this lock, or happens to be what it asks for."""
+    """Whether a quarry was made for this lock, or happens to match it."""
     if record.configuration != _digest_configuration(workspace):
         return False
     return record.lock == _digest_lock(lock) or record.packages == lock.packages

@@ -1,7 +1,7 @@
 """Open the quarry, and judge whether it is what the lock says.
 
-An ordinary build goes on with newer packages and says which; a release does not. Nobody goes on
-with a package that has the locked version and other content.
+An ordinary build goes on with newer packages, and says which; a release does not. No build goes on
+with a package that has the locked version but other content.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class PackageSource:
     progress: Progress
 
     def open(self, lock: PackageLock) -> tuple[Quarry, tuple[str, ...]]:
-        """Return the quarry and how it differs from the lock.
+        """Return the quarry, and how it differs from the lock.
 
         Raises:
             ConfigError: `quarry.…`; `lock.content`, a package of the locked version is another;

@@ -1,9 +1,9 @@
 """Fetch the guest's Python packages and open them.
 
 pip downloads exactly the files whose hashes the requirement file gives, for the guest's interpreter
-and not the host's; what has been downloaded once is not asked for again. Nothing is *installed*: a
-wheel is a zip archive, and of its files only importable ones are taken. Choosing among them is
-`rootfs_builder.guest_image.python_modules`'s part.
+and not the host's, and downloads nothing twice. Nothing is *installed*: a wheel is a zip archive,
+and only its importable files are taken. `rootfs_builder.guest_image.python_modules` chooses among
+them.
 
 Specification: PEP 427 (wheels), pip's requirement file format.
 """
@@ -117,11 +117,11 @@ def download_command(requirements: Path, destination: Path) -> tuple[str, ...]:
 def fetch_wheels(
     requirements_file: Path, cache: Path, *, offline: bool = False
 ) -> tuple[Path, ...]:
-    """Return the wheel of each locked package, in the file's order, downloaded where missing.
+    """Return the wheel of each locked package, in the file's order, downloading missing ones.
 
     Raises:
-        ConfigError: pip failed, or a package's wheel did not come, or was not in the cache of an
-            offline build.
+        ConfigError: pip failed, or did not deliver a package's wheel, or an offline build does not
+            have it in its cache.
     """
     requirements = read_requirements(requirements_file)
     wheels = _find(requirements, cache)

@@ -1,4 +1,4 @@
-"""The builder's signing key: one file, made on first use, never among published files."""
+"""The builder's signing key: one file, made on first use, and never published."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def open_builder_key(path: Path, progress: Progress) -> Ed25519PrivateKey:
     Raises:
         ConfigError: `builder_key.form`: the file holds something else.
     """
-    if not path.exists():  # a key that was given may lie where nothing can be written
+    if not path.exists():  # an existing key may be where we cannot write
         make_key_once(path, path.with_name(f"{path.name}.lock"), progress, _make)
     return ed25519_key(read_capped(path, MAX_KEY_BYTES), path, "builder_key.form")
 

@@ -1,7 +1,7 @@
 """State what published files were made of and by whom, for `measured_boot.published.dsse` to sign.
 
-Nothing of the building machine is in it: no path, name or time, so that a second builder states the
-same and differs by key only.
+It contains nothing about the building machine (no path, name or time), so that a second builder
+states the same and differs only by key.
 
 Specification: in-toto Statement 1; SLSA Provenance 1.0 (buildDefinition, runDetails).
 """

@@ -9,8 +9,8 @@
     builder.pub           the builder's public key
     provenance.dsse.json  the builder's signed statement about all of it
 
-The volume with tools for debugging (`guest_image.debug_tools`) is summed and signed with them. All
-but the last two are the same bytes for every builder of the same inputs.
+The volume with tools for debugging (`guest_image.debug_tools`) is included in the sums and the
+signature. All but the last two are the same bytes for every builder of the same inputs.
 """
 
 import hashlib
@@ -139,7 +139,7 @@ def _read_image(path: Path) -> PublishedImage:
 
 
 def _predict_all(what: UkiBoot | DirectKernelBoot, boot: Boot) -> tuple[Prediction, ...]:
-    """Return the predictions that need nothing of a host's machine."""
+    """Return the predictions that do not depend on the host's machine."""
     launches = (
         predict_launch(what, platform.name)
         for platform in PLATFORMS
@@ -195,9 +195,9 @@ def _encode_production_values(images: tuple[PublishedImage, ...]) -> Mapping[str
 def _list_materials(
     images: tuple[PublishedImage, ...], lock: PackageLock, wheels: tuple[Requirement, ...]
 ) -> Materials:
-    """Return what the reports name, with the digests of what is as locked.
+    """Return what the reports name, with digests where that is what the locks have.
 
-    One image may be older than the locks: it is not said to be made of what they have now.
+    An image may be older than the locks; then nothing claims that it was made of what they have.
     """
     digests = {(package.name, package.version): package.sha256 for package in lock.packages}
     used = {row for image in images for row in image.report["packages"].items()}
@@ -217,9 +217,9 @@ def _list_materials(
 
 
 def _write_changed(path: Path, data: bytes) -> None:
-    """Replace a file at once, and only if its content is another.
+    """Replace a file atomically, and only if its content changes.
 
-    It is not flushed: what a loss of power leaves of it is another content for the next build.
+    It is not flushed: if a loss of power damages it, the next build finds other content.
     """
     if path.is_file() and path.read_bytes() == data:
         return

@@ -1,8 +1,8 @@
 """Write the bill of materials of built images: every Debian package and wheel, in SPDX.
 
-The packages are the whole set that the build took files from and ran tools of; what of their files
-is in an image is in `rootfs-builder/mkosi` and the import closure. The bytes depend on the inputs
-alone: the date is the lock's, the name a digest.
+The packages are the whole set from which the build took files or ran tools; which of their files
+are in an image follows from `rootfs-builder/mkosi` and the import closure. The bytes depend only on
+the inputs: the date is the lock's, the name a digest.
 
 Specification: SPDX 2.3, clauses 6 (document), 7 (package) and 11 (relationships); package URLs by
 purl-spec.
@@ -47,7 +47,7 @@ class Materials:
 def encode_sbom(materials: Materials) -> bytes:
     """Return the document as JSON."""
     rows = [*map(_describe_deb, materials.packages), *map(_describe_wheel, materials.wheels)]
-    # Not the inputs alone: an ordinary build of one lock may have got other packages.
+    # Not only the inputs: an ordinary build may have got other packages than the locked ones.
     content = json.dumps([dict(materials.inputs), rows], sort_keys=True)
     document: dict[str, Any] = {
         "spdxVersion": "SPDX-2.3",
@@ -98,7 +98,7 @@ def _describe_wheel(wheel: Requirement) -> dict[str, Any]:
 def _describe(
     kind: str, name: str, version: str, digests: Iterable[str], url: str
 ) -> dict[str, Any]:
-    # The version, too: images that were built of two locks have two of one name.
+    # With the version: images built from two locks may have two packages of one name.
     identity = _NO_IDENTITY.sub(lambda match: f".{ord(match[0]):x}.", f"{name}@{version}")
     return {
         "SPDXID": f"SPDXRef-{kind}-{identity}",
