@@ -233,7 +233,7 @@ def test_process_with_the_pid_of_one_that_is_gone_is_not_touched(engine: Engine)
         other.kill()
 
 
-def pod_bundle(engine: Engine, sandbox: str, member: str = "") -> str:
+def pod_bundle(engine: Engine, sandbox: str, member: str = "", oom: int | None = None) -> str:
     annotations = {
         INITDATA: DOCUMENT,
         CONTAINER_TYPE: "container" if member else "sandbox",
@@ -243,15 +243,41 @@ def pod_bundle(engine: Engine, sandbox: str, member: str = "") -> str:
         annotations[CONTAINER_NAME] = member
     config = podman_config(**annotations)
     config["linux"]["namespaces"] = [{"type": "network"}]
+    if oom is not None:
+        config["process"]["oomScoreAdj"] = oom
     return str(engine.bundle(config))
 
 
-def create_part(engine: Engine, name: str, sandbox: str, member: str = "") -> int:
+def create_part(
+    engine: Engine, name: str, sandbox: str, member: str = "", oom: int | None = None
+) -> int:
     """Create a part of a pod; return the id of its process."""
     pid_file = engine.folder / f"{name}.pid"
-    bundle = pod_bundle(engine, sandbox, member)
+    bundle = pod_bundle(engine, sandbox, member, oom)
     engine.done("create", "--bundle", bundle, "--pid-file", str(pid_file), name)
     return int(pid_file.read_text())
+
+
+def oom_scores_of_guest(guest: int) -> set[int]:
+    """Of the host process that is a guest, and of its machine's."""
+    pids = (guest, *children_of(guest))
+    return {int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in pids}
+
+
+def test_guest_of_a_pod_has_the_lowest_oom_score_of_its_containers(engine: Engine) -> None:
+    """That of the sandbox is for a process that only waits, -998 of containerd's."""
+    guest = create_part(engine, "s", "s", oom=400)
+    assert oom_scores_of_guest(guest) == {400}
+    waits = create_part(engine, "a", "s", "web", oom=700)
+    assert oom_scores_of_guest(guest) == oom_scores_of_guest(waits) == {700}
+    engine.done("kill", "a", "KILL")
+    reap(waits)
+    engine.done("delete", "a")
+    waits = create_part(engine, "a", "s", "web", oom=900)
+    assert oom_scores_of_guest(waits) == {900}
+    assert oom_scores_of_guest(guest) == {700}
+    assert end(guest, lambda: engine.done("kill", "s", "KILL")) == -signal.SIGKILL
+    reap(waits)
 
 
 def test_container_of_a_pod_is_its_guest_once_it_is_started(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from ccinit.errors import CcinitError, ChildError
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE
+from host_runtime.oci_runtime.oom_score import take_oom_score
 from host_runtime.oci_runtime.opened_file import name_descriptors
 from measured_boot.command_line.errors import describe_error, tell
 
@@ -88,7 +89,7 @@ def _take_oom_score(value: int | None) -> None:
     if value is None:
         return
     try:
-        Path("/proc/self/oom_score_adj").write_text(str(value))
+        take_oom_score(value)
     except OSError as error:
         say(f"the bundle's OOM score {value} is not taken: {error.strerror}")
 

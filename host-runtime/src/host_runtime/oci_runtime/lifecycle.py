@@ -32,7 +32,9 @@ from host_runtime.oci_runtime.container_state import (
 )
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container, ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
+from host_runtime.oci_runtime.life import say
 from host_runtime.oci_runtime.life_start import started_life
+from host_runtime.oci_runtime.oom_score import give_oom_score
 from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
@@ -154,6 +156,8 @@ class Runtime:
                 ) as pid,
             ):
                 _write_down(container, record.with_process(pid), pid_file)
+            if asked.oom_score_adj is not None:
+                _give_oom_score(sandbox, asked.oom_score_adj)
 
     @contextmanager
     def _new(self, record: ContainerRecord) -> Iterator[Container]:
@@ -360,6 +364,13 @@ def _write_down(container: Container, record: ContainerRecord, pid_file: Path | 
     container.write(record)
     if pid_file is not None:
         write_whole(pid_file, str(record.pid).encode(), FILE_MODE)
+
+
+def _give_oom_score(sandbox: Container, value: int) -> None:
+    try:
+        give_oom_score(sandbox, value)
+    except OSError as error:
+        say(f"the guest does not take the OOM score {value}: {error.strerror}")
 
 
 def _not_running(name: str) -> ConfigError:
