@@ -20,6 +20,7 @@ from ccinit.formats.pod.probe import START_SECONDS
 from ccinit.formats.pod.volume import _MAX_FORMER_SIZES
 from ccinit.init import sequence
 from ccinit.owner.connection import ConnectionLimits
+from ccinit.pull.layers.decompress import _MAX_RATIO
 from ccinit.pull.registry.sources import _MIRROR
 from ccinit.rpc.server import RpcLimits
 from ccinit.run.container import LONGEST_DELAY_SECONDS, STABLE_SECONDS
@@ -83,7 +84,10 @@ FIGURES = {
         f"waits for up to {word(exclusion.WAIT_SECONDS)} seconds",
         f"turns over by itself after {mib(KBS.audit_file_bytes)}",
         f"keeps {KBS.audit_file_bytes * KBS.audit_older_files >> 30} GiB of guests",
+        f"{mib(KBS.audit_file_bytes * (KBS.surplus_older_files + 1))} of what single pods add",
+        f"add beyond {mib(KBS.pod_day_bytes)} in a day",
         f"{mib(KBS.stranger_file_bytes * (KBS.stranger_older_files + 1))} of strangers",
+        f"unpacks to more than {_MAX_RATIO} times its size",
         f"more than {mib(MAX_ROOT_BYTES)} of root",
         f"{mib(MAX_STAGE0_BYTES)} of stage 0, {mib(MAX_UKI_BYTES)} of UKI",
     ],
