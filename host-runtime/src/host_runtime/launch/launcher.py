@@ -36,8 +36,8 @@ from host_runtime.machine.qemu import (
 from host_runtime.machine.qmp import QmpClient
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.machine.tee import SnpGuest, TdxGuest
-from host_runtime.network.interface import PodInterface
-from host_runtime.network.tap import TAP_NAME, joined
+from host_runtime.network.interface import TAP_NAME, PodInterface
+from host_runtime.network.tap import joined
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
 from host_runtime.programs.process import (
     OwnedProcess,

@@ -23,6 +23,8 @@ from typing import Any, Final
 from ccinit.errors import ConfigError
 from host_runtime.network.netlink import open_netlink
 
+TAP_NAME: Final = "ccinit0"  # of a guest's tap; a namespace has one
+
 _LOOPBACK_FLAG: Final = 0x8  # IFF_LOOPBACK, <linux/if.h>
 _ETHERNET: Final = 1  # ARPHRD_ETHER, <linux/if_arp.h>
 _GLOBAL_SCOPE: Final = 0  # RT_SCOPE_UNIVERSE, <linux/rtnetlink.h>
@@ -103,8 +105,11 @@ def choose_interface(links: Sequence[Link], routes: Iterable[DefaultRoute]) -> P
 
     Raises:
         ConfigError: `network.interface`, none has an address, or it is no Ethernet;
-            `network.gateway`, there is no default route by a gateway; `network.mtu`.
+            `network.gateway`, there is no default route by a gateway; `network.mtu`;
+            `network.taken`, another guest has it.
     """
+    if any(link.name == TAP_NAME for link in links):
+        raise ConfigError("network.taken", f"a guest has it already: there is {TAP_NAME}")
     if not any(link.addresses for link in links):
         raise ConfigError("network.interface", "no interface here has an address to take over")
     by_index = {link.index: link for link in links}

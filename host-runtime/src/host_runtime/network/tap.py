@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccinit.errors import ConfigError
-from host_runtime.network.interface import PodInterface
+from host_runtime.network.interface import TAP_NAME, PodInterface
 from host_runtime.network.netlink import open_netlink
 
-TAP_NAME: Final = "ccinit0"
 _INGRESS: Final = 0xFFFF_0000  # the only handle that a qdisc `ingress` can have
 _PRIORITY: Final = 0xCC1  # of our filters, by which they are known
 _ALL_PROTOCOLS: Final = 0x0003  # ETH_P_ALL

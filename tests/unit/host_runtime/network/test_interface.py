@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from ccinit.errors import ConfigError
 from host_runtime.network import interface
 from host_runtime.network.interface import (
+    TAP_NAME,
     DefaultRoute,
     Link,
     PodInterface,
@@ -98,6 +100,12 @@ def test_address_that_is_a_subnet_of_its_own_has_a_gateway_beside_it() -> None:
             [route(2, "10.1.0.1")],
             "network.interface",
             id="no-ethernet",
+        ),
+        pytest.param(
+            (link(2, "10.1.0.5/16"), replace(link(3), name=TAP_NAME)),
+            [route(2, "10.1.0.1")],
+            "network.taken",
+            id="another-guests",
         ),
         *(
             pytest.param(
