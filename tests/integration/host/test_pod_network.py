@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from host_runtime.programs.process import python_environment
 from tests.fakes.documents.oci_bundles import (
     INITDATA,
     encode_annotation,
@@ -34,6 +36,34 @@ from tests.integration.host.pod_network import (
 from tests.integration.host.silent_machine import silent_operator
 from tests.integration.net.namespaces import ip
 
+_SUCCESSION = """
+import subprocess
+from contextlib import ExitStack
+from host_runtime.network.interface import find_interface
+from host_runtime.network.tap import joined
+
+def tap(what):
+    subprocess.run(("ip", "tuntap", what, "ccinit0", "mode", "tap"), check=True)
+
+def tell():
+    command = ("tc", "filter", "show", "dev", "eth0", "ingress")
+    shown = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    print("ccinit0" if "ccinit0" in shown else "given-back")
+
+interface = find_interface()
+first, second = ExitStack(), ExitStack()
+tap("add")
+first.enter_context(joined(interface))
+tell()
+tap("del")
+tap("add")
+second.enter_context(joined(interface))
+tell()
+first.close()
+tell()
+second.close()
+tell()
+"""
 ADDRESS, GATEWAY = "10.88.0.5", "10.88.0.1"
 SECONDS = 10.0
 
@@ -159,6 +189,20 @@ def test_host_keeps_its_interface_if_a_bundle_names_its_namespace(
     engine.entering = ()  # to whom it is a pod's
     create(engine, network, "b")
     assert not network.is_answered()
+
+
+def test_end_of_a_guest_leaves_its_successor_the_interface(network: Network) -> None:
+    """The tap goes with QEMU, before the guest's host process has ended."""
+    command = ("nsenter", f"--net={network.pod}", sys.executable, "-c", _SUCCESSION)
+    told = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **python_environment()},
+    ).stdout
+    assert told.split() == ["ccinit0", "ccinit0", "ccinit0", "given-back"]
+    assert network.filters("eth0") == []
 
 
 def sent_to_guest(network: Network) -> int:

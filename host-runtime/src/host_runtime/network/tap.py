@@ -46,7 +46,9 @@ def joined(interface: PodInterface) -> Iterator[None]:
         yield
     finally:
         with suppress(ConfigError), open_netlink() as netlink:  # the engine may have removed it
-            netlink.tc("del", "ingress", index=interface.index)
+            # Our tap may have gone already, and the next guest have the interface.
+            if netlink.link_lookup(ifname=TAP_NAME) in ([], [tap]):
+                netlink.tc("del", "ingress", index=interface.index)
 
 
 def _silence(name: str) -> None:
