@@ -1,7 +1,10 @@
 """What ATTEST asks for."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from ccinit.agent.jobs.messages.kbs import Wanted
-from ccinit.agent.phases.attestation import plan_resources
+from ccinit.agent.phases.attestation import plan_resources, want
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
@@ -31,3 +34,16 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
     assert all(one.identity is None for one in wanted)
     assert [str(one.uri).rpartition("/")[2] for one in wanted if one.is_policy] == ["file-policy"]
     assert wanted[3].kind is EnvelopeKind.FILE
+
+
+def test_secret_is_wanted_with_what_was_sealed_into_it_and_not_into_another() -> None:
+    uri, other = (parse_resource_uri(f"kbs:///ccinit/demo/file-{name}") for name in ("a", "b"))
+    sealed: Any = object()
+    secrets = [
+        SimpleNamespace(uri=uri, sealed=sealed),
+        SimpleNamespace(uri=uri, sealed=None),
+        SimpleNamespace(uri=other, sealed=object()),
+    ]
+    manifest: Any = SimpleNamespace(images=(), secrets=secrets)
+    (wanted,) = want(manifest, {uri: EnvelopeKind.FILE})
+    assert list(wanted.sealed) == [sealed]
