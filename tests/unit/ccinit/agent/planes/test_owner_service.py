@@ -328,8 +328,9 @@ def test_debug_that_comes_too_late_is_not_denied(bench: Bench) -> None:
 
 def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench) -> None:
     boundary = Boundary()
-    bench.service.debug = cast("Any", boundary)
     bench.greet(Role.ADMIN)
+    assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.NOT_NOW, "owner.debug")
+    bench.service.debug = cast("Any", boundary)
     assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.NOT_NOW, "owner.debug")
     boundary.opened = SimpleNamespace(environment=bench.debug)
     bench.greet(Role.EXEC)

@@ -11,13 +11,14 @@ from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.planes.owner_streams import attend, follow_entries
 from ccinit.errors import ChildError, KernelError
-from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role
+from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role, Stream
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, readable
 from ccinit.kernel.task import sleep
-from ccinit.owner.messages import Attach, Exec, Greeting, Logs
+from ccinit.owner.messages import Attach, Copy, Exec, Flow, Greeting, Logs
 from ccinit.seal.recent import Entry, RecentEntries
+from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Container:
         return await self.exec()
 
 
-def make_service(container: Container) -> OwnerService:
+def make_service(container: object) -> OwnerService:
     service = OwnerService.__new__(OwnerService)
     service.guest = cast(
         "Guest",
@@ -125,6 +126,82 @@ def test_program_that_cannot_be_started_leaves_no_descriptor_behind(
         EventLoop().run(start(cast("Any", container), Caller(lambda _: None, b""), call))
     assert count_descriptors() == before
     assert container.asked == 1
+
+
+class Starts:
+    """Starts what it is asked for: the program has said something, and could be told something."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, object] = {}
+        self.stdin = -1
+
+    async def exec(self, args: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Any:
+        assert args == ("/bin/sh",)
+        os.write(stdout, b"out")
+        os.write(stderr, b"err")
+        self.stdin = os.dup(stdin)
+
+    async def exec_on_terminal(self, args: tuple[str, ...], *, rows: int, columns: int) -> Any:
+        assert args == ("/bin/sh",)
+        self.options = {"rows": rows, "columns": columns}
+        return None, 77
+
+    def open_file(self, path: str, **options: object) -> int:
+        self.options = {"path": path, **options}
+        return 78
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> tuple[Starts, Any]:
+    """A container, and a caller whose programs nobody attends."""
+    monkeypatch.setattr(owner_service, "attend", lambda _program, *, end: end)
+    return Starts(), SimpleNamespace(start=lambda end, _name: os.close(end))
+
+
+def test_program_has_the_other_end_of_each_of_its_callers_pipes(starts: tuple[Starts, Any]) -> None:
+    container, caller = starts
+    before = count_descriptors()
+    answer: Any = EventLoop().run(OwnerService.exec(make_service(container), caller, EXEC))
+    assert [(port.flow, port.fd) for port in answer.value.ports] == [
+        (Flow.INPUT, Stream.INPUT),
+        (Flow.OUTPUT, Stream.OUTPUT),
+        (Flow.OUTPUT, Stream.ERROR),
+        (Flow.END, 0),
+    ]
+    stdin, stdout, stderr, end = answer.fds
+    assert (os.read(stdout, 9), os.read(stderr, 9), os.read(end, 9)) == (b"out", b"err", b"")
+    os.write(stdin, b"in")
+    assert os.read(container.stdin, 9) == b"in"
+    for fd in (*answer.fds, container.stdin):
+        os.close(fd)
+    assert count_descriptors() == before
+
+
+def test_program_on_a_terminal_is_told_its_size(starts: tuple[Starts, Any]) -> None:
+    container, caller = starts
+    call = replace(EXEC, tty=True, rows=24, columns=80)
+    answer: Any = EventLoop().run(OwnerService.exec(make_service(container), caller, call))
+    assert container.options == {"rows": 24, "columns": 80}
+    assert answer.fds[:3] == (77, 77, 77)
+    os.close(answer.fds[3])
+
+
+@pytest.mark.parametrize(
+    ("into", "flow", "stream"),
+    [(True, Flow.INPUT, Stream.INPUT), (False, Flow.OUTPUT, Stream.OUTPUT)],
+)
+def test_file_is_opened_for_the_way_that_its_bytes_go(
+    starts: tuple[Starts, Any],
+    into: bool,  # noqa: FBT001
+    flow: Flow,
+    stream: Stream,
+) -> None:
+    container, caller = starts
+    call = Copy(container="web", path="/etc/motd", into=into, mode=0o640)
+    answer: Any = EventLoop().run(OwnerService.copy(make_service(container), caller, call))
+    assert container.options == {"path": "/etc/motd", "into": into, "mode": 0o640}
+    assert [(port.flow, port.fd) for port in answer.value.ports] == [(flow, stream)]
+    assert answer.fds == (78,)
 
 
 class Program:
