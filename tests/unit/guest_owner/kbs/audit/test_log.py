@@ -13,6 +13,7 @@ from guest_owner.kbs.audit.log import (
     AuditRecord,
     Decision,
     Event,
+    change_record,
     read_audit,
 )
 from tests.fakes.machine.disk_log import log_disk
@@ -38,6 +39,21 @@ def test_append_then_read_gives_the_records_in_order(tmp_path: Path) -> None:
     assert "claims" not in second
     assert str(first["time"]) <= str(second["time"])
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_commands_change_has_files_of_its_own_and_is_read_with_the_rest(
+    tmp_path: Path,
+) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append(RECORD)
+    who = {"user": "root", "registered": "reference image-2", "replaced": "reference image-1"}
+    log.append(change_record("register", Decision.ACCEPTED, "by hand", **who))
+    ours = (tmp_path / "audit-local.jsonl").read_bytes()
+    assert (ours.count(b"\n"), b'"user":"root"' in ours) == (1, True)
+    changed = list(read_audit(tmp_path / "audit.jsonl"))[1]
+    assert changed.items() >= {**who, "request": "register", "reason": "by hand"}.items()
+    by_call = change_record("register", Decision.ACCEPTED, administrator="boss")
+    assert by_call.administrator == "boss"
 
 
 def test_append_keeps_one_record_a_line_whatever_a_peer_sends(tmp_path: Path) -> None:
@@ -140,7 +156,7 @@ def test_record_whose_file_may_be_lost_is_refused_and_in_no_log(
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}', b"[" * 100_000]
+    "line", [b"{", b"[]", b"5", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}', b"[" * 100_000]
 )
 def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "audit.jsonl"
@@ -170,7 +186,15 @@ def test_accepted_registers_are_hex_by_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", ["x", ["x"], [{"name": "pcr.9", "expected": "a", "got": "b"}], [{"name": 1}]]
+    "claims",
+    [
+        "x",
+        {},
+        ["x"],
+        [{"name": "pcr.9", "expected": "a", "got": "b"}],
+        [{"name": "pcr.9", "expected": "a", "got": "b", "holds": "no"}],
+        [{"name": 1, "expected": "a", "got": "b", "holds": True}],
+    ],
 )
 def test_decode_claims_refuses_what_no_appraisal_wrote(claims: object) -> None:
     good = {"name": "pcr.9", "expected": "a", "got": "b", "holds": True}
