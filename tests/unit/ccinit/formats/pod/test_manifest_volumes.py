@@ -9,10 +9,12 @@ from ccinit.formats.encoding import wire
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
 from ccinit.formats.pod.volume import (
+    MIN_JOURNALED_BYTES,
     Luks2Volume,
     MadeElsewhere,
     PersistentVolume,
     RollbackAnchor,
+    ScratchProfile,
     ScratchVolume,
     TmpfsVolume,
     VerityVolume,
@@ -40,6 +42,26 @@ def persistent(text: str) -> PersistentVolume:
     """Return the one volume in the guest's own format."""
     (volume,) = select_kind(parse_pod_manifest(text).volumes, PersistentVolume)
     return volume
+
+
+@pytest.mark.parametrize("profile", ScratchProfile)
+def test_scratch_volume_has_the_profile_that_it_names(profile: ScratchProfile) -> None:
+    text = FULL_POD.replace('kind = "scratch"', f'kind = "scratch"\nprofile = "{profile}"')
+    (scratch,) = select_kind(parse_pod_manifest(text).volumes, ScratchVolume)
+    assert scratch.profile is profile
+
+
+@pytest.mark.parametrize("key", ["root_hash", "salt", "data_blocks"])
+def test_what_pins_a_verity_volume_pins_no_other(key: str) -> None:
+    value = "2032" if key == "data_blocks" else f'"{"ab" * 32}"'
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(FULL_POD.replace('"persistent"', f'"persistent"\n{key} = {value}'))
+    assert caught.value.reason == f"pod.volume.{key}"
+
+
+def test_smallest_volume_of_the_guests_own_format_is_taken() -> None:
+    text = FULL_POD.replace("67108864", str(MIN_JOURNALED_BYTES))
+    assert persistent(text).size_bytes == MIN_JOURNALED_BYTES
 
 
 def test_persistent_volume_has_the_guests_own_format_unless_it_says_another() -> None:
