@@ -78,6 +78,7 @@ class Children:
         self.has_asked_for_keys = Event()
         self.firsts: list[int] = []
         self.kept: tuple[StoredLayer, ...] = ()
+        self.kept_records = 0
         self.files: TarFiles | None = None
         self.verified: VerifiedLayers | None = None
         self.order: list[str] = []
@@ -152,6 +153,7 @@ class Children:
         self.order.append("verify")
         assert request.image.pinned == self.pinned
         self.kept, self.files = kept, tars
+        self.kept_records = request.kept_records
         words = append_tars(tars, self.tars[len(kept) :], len(kept))
         self.fds = {SOURCE: words.fd}
         self.verified = self.verified or layers_job(request, self)

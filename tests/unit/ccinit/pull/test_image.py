@@ -243,6 +243,8 @@ def test_layers_that_two_images_share_are_made_once(
     assert upper.verified is not None
     assert alone.verified is not None
     assert upper.verified.layers == alone.verified.layers[1:]
+    # An image's records are counted over all of its layers, whoever has verified them.
+    assert (alone.kept_records, upper.kept_records) == (0, alone.verified.layers[0].records)
     assert again.order == ["fetch", "inspect", "unpack", "verify", "walk"]
 
 

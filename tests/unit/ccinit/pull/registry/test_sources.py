@@ -1,0 +1,151 @@
+"""Which of an image's sources is believed, and what each of them is told."""
+
+import base64
+import json
+import ssl
+from typing import Any, Self
+
+import pytest
+
+from ccinit.errors import PeerError
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.registries import Access, Location, RegistryRule
+from ccinit.net.stream import dial_tcp
+from ccinit.pull.messages.fetch import AUTH_PIPE, PullLimits, PullRequest, SourceFailed
+from ccinit.pull.registry import sources
+from ccinit.pull.registry.sources import open_source
+from ccinit.secret import Secret
+from tests.fakes.images.registry import FakeHttp, make_image, reply
+from tests.fakes.network.tls_server import make_authority
+
+NO_CHECK_TIME = 0x200000
+IMAGE, OTHER = make_image([b"tar"]), make_image([b"another"])
+ROOT = make_authority()
+AUTH = json.dumps(
+    {"auths": {"two.example": {"auth": base64.b64encode(b"user:password").decode()}}}
+).encode()
+
+
+def location(text: str) -> Location:
+    return Location(text=text, access=Access(ca_pem="", certificate_pem="", key=None, proxy=""))
+
+
+REQUEST = PullRequest(
+    reference=f"r.example/app@{IMAGE.digest}",
+    ca_pem=ROOT.pem,
+    limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
+    encryption=ImageEncryption.ALLOWED,
+    has_auth=True,
+    registry=RegistryRule(
+        prefix="r.example",
+        location=location(""),
+        blocked=False,
+        mirrors=(location("one.example"), location("two.example")),
+    ),
+)
+
+
+class Client(FakeHttp):
+    """One source's client, which may be closed."""
+
+    is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """Clients of the sources in the order in which they are made, and the child's channel."""
+
+    def __init__(self) -> None:
+        self.clients = [Client(IMAGE), Client(IMAGE), Client(IMAGE)]
+        self.contexts: list[ssl.SSLContext] = []
+        self.failed: list[SourceFailed] = []
+
+    def client(self, context: ssl.SSLContext, *, dial: object) -> Client:
+        assert dial is dial_tcp
+        self.contexts.append(context)
+        return self.clients[len(self.contexts) - 1]
+
+    def notify(self, notice: Any, /) -> None:
+        self.failed.append(notice)
+
+    def read_secret(self, name: str, /) -> Secret:
+        assert name == AUTH_PIPE
+        return Secret(AUTH)
+
+    def hosts(self) -> list[set[str]]:
+        """Which hosts each client was sent to."""
+        return [{url.split("/")[2] for url, _ in one.seen} for one in self.clients]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(sources, "HttpClient", made.client)
+    return made
+
+
+def test_first_mirror_that_has_the_manifest_is_the_source(world: World) -> None:
+    with open_source(REQUEST, world):
+        assert not world.clients[0].is_closed
+    assert world.hosts() == [{"one.example"}, set(), set()]
+    assert world.failed == []
+    assert world.clients[0].is_closed
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (reply(200, OTHER.manifest, content_type=OTHER.content_type), "digest"),
+        (reply(404), "registry."),
+        (PeerError("net.truncated", "gone"), "net.truncated"),
+    ],
+    ids=["another manifest", "none", "broken"],
+)
+def test_mirror_that_deceives_or_fails_is_closed_told_of_and_passed_over(
+    world: World, step: object, reason: str
+) -> None:
+    world.clients[0].script(f"/manifests/{IMAGE.digest}", step)
+    with open_source(REQUEST, world):
+        assert [one.is_closed for one in world.clients] == [True, False, False]
+    assert world.hosts() == [{"one.example"}, {"two.example"}, set()]
+    (failed,) = world.failed
+    assert failed.reference.startswith("one.example/")
+    assert reason in failed.error
+
+
+def test_source_learns_only_the_credentials_under_its_own_name(world: World) -> None:
+    for mirror in world.clients[:2]:
+        challenge = reply(401, www_authenticate='Basic realm="images"')
+        mirror.script(f"/manifests/{IMAGE.digest}", challenge)
+    with open_source(REQUEST, world):
+        pass
+    told = ["authorization" in str(headers) for one in world.clients for _, headers in one.seen]
+    assert told == [False, False, True]
+
+
+def test_registry_itself_is_asked_last_and_every_source_is_held_against_the_clock(
+    world: World,
+) -> None:
+    for mirror in world.clients[:2]:
+        mirror.script(f"/manifests/{IMAGE.digest}", reply(404))
+    with open_source(REQUEST, world):
+        assert world.hosts()[2] == set()  # nobody has to be asked twice what the pull asks anyway
+        assert [one.is_closed for one in world.clients] == [True, True, False]
+    assert len(world.failed) == 2
+    assert [one.verify_flags & NO_CHECK_TIME for one in world.contexts] == [0, 0, 0]
+
+
+def test_failure_that_is_no_sources_ends_the_pull_and_closes_the_client(world: World) -> None:
+    world.clients[0].script(f"/manifests/{IMAGE.digest}", MemoryError())
+    with pytest.raises(MemoryError), open_source(REQUEST, world):
+        pass
+    assert world.clients[0].is_closed
+    assert world.failed == []
