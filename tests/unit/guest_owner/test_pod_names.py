@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.errors import FormatError
+from guest_owner.pod_names import read_pod_name
+from tests.fakes.documents.coco import document_of
 from tests.unit.guest_owner.command_line import error_of, run, write
 
 _TOOLS = b'{"root_hash": "%s", "salt": "%s", "data_blocks": 2, "size_bytes": 12288}'
@@ -56,3 +59,24 @@ def test_name_that_no_pod_can_have_is_refused(
     assert not [path for path in state.rglob("*") if "hop" in path.name]
     assert status_with("shop") == (1 if "--connect" in command else 0)
     assert "pod]" not in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        ('version = 2\nname = "shop"', "pod.version"),
+        ('version = 0\nname = "shop"', "pod.version"),
+        ('name = "shop"', "pod.version"),
+        ("version = 1", "pod.name"),
+        ('version = 1\nname = "Shop"', "pod.name"),
+        ("version", "pod.toml"),
+    ],
+)
+def test_document_of_no_pod_that_is_known_has_no_name(pod: str, reason: str) -> None:
+    def read(pod_toml: str) -> str:
+        return read_pod_name(document_of({"ccinit.toml": "", "pod.toml": pod_toml}))
+
+    assert read('version = 1\nname = "shop"\nof_a_later_version = true') == "shop"
+    with pytest.raises(FormatError) as refused:
+        read(pod)
+    assert refused.value.reason.startswith(reason)
