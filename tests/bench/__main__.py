@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("bench: needs root, for mounts and chroot", file=sys.stderr)
         return 1
-    # Being ended is an end like any other: what was started stops, what was made goes.
+    # Clean up on a signal as at any other end: stop what was started, remove what was made.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     names = options.only or [*GROUPS]

@@ -1,8 +1,8 @@
 """The smallest guest that says something in Python: a yardstick for boots on this machine.
 
-The guest's kernel and the guest's interpreter in an initrd, and a PID 1 that writes one line to the
-serial port: no modules, no root, no command line to check. Whatever boots Python on this machine
-takes as long as this one; how much longer ours takes is ours.
+The guest's kernel and interpreter in an initrd, with a PID 1 that writes one line to the serial
+port: no modules, no root, no command line to check. Nothing that boots Python on this machine can
+be faster, so whatever our guest takes beyond this is our own.
 """
 
 import time

@@ -1,9 +1,9 @@
 """The guest's own root on this machine: same interpreter, same modules, same wheels, no guest.
 
-The published root is extracted, not mounted, so that nothing has to be taken down again; its
-programs run by chroot. A program of ours takes the place of `ccinit`'s `__main__` in a folder of
-its own that shares everything else, and is started exactly as PID 1 is: as bytecode, so that no
-compiler's time and memory are counted.
+The published root is extracted, not mounted, so that nothing has to be unmounted; its programs run
+by chroot. A program of ours replaces `ccinit`'s `__main__`, in a folder of its own that shares
+everything else. It is started exactly as PID 1 is, from bytecode, so that the compiler's time and
+memory do not count.
 """
 
 import hashlib
@@ -104,12 +104,12 @@ def open_guest_root(bench: Bench) -> GuestRoot:
 
 @dataclass(frozen=True, slots=True)
 class ReadyProgram:
-    """A program that has come as far as its first line, and waits for a line from us."""
+    """A program that has printed its first line, and waits for a line from us."""
 
     process: subprocess.Popen[bytes]
 
     def go(self) -> str:
-        """Have it go on; return its next line, by which it says that it is done."""
+        """Let it go on; return its next line, which says that it is done."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("started without pipes")

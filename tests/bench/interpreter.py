@@ -1,8 +1,8 @@
-"""One start of an interpreter: how long until it answers, and what memory it then holds.
+"""One start of an interpreter: how long until it answers, and how much memory it then holds.
 
-An answer is the first bytes on a socket that the process was given. Its memory is PSS (proc(5),
-smaps_rollup): pages that nobody else has mapped count whole, and nobody else runs this root's
-interpreter, so it is what the process costs a guest.
+An answer is the first bytes on a socket that the process was given. Memory is PSS (proc(5),
+smaps_rollup), in which unshared pages count whole. Nobody else runs this root's interpreter, so
+this is what the process costs a guest.
 """
 
 import socket
@@ -39,7 +39,7 @@ def start_bare(root: GuestRoot) -> Start:
 
 
 def start_loader(root: GuestRoot) -> Start:
-    """Start the dynamic loader, which prints its version: what any program's start costs here."""
+    """Start the dynamic loader, which prints its version: the cost of starting any program here."""
     loader = "/lib64/ld-linux-x86-64.so.2"
     return _start(lambda _fd: ("chroot", str(root.path), loader, "--version"), b"", 1)
 

@@ -1,9 +1,9 @@
 """Guests that mark their boot: ours with either carrier, mkosi's with systemd, one with busybox.
 
-All have the guest's kernel, begin with the same two lines of shell, are given to QEMU without
-firmware in between, and have the words of the guest's command line that concern the kernel. What is
-changed of ours: the first lines in front of stage 0, the last ones in place of CONFIG, and the
-words that would close the serial port that marks are written to.
+All have the guest's kernel and those words of its command line that concern the kernel, begin with
+the same two lines of shell, and are booted by QEMU without firmware. Changes to ours: these lines
+come before stage 0, others take the place of CONFIG, and the words are left out that would close
+the serial port to which marks are written.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Marks of a boot: lines on the serial port, and when they came.
 
-A guest that is measured writes `bench NAME NUMBER…` there and nothing else does. The host looks
-every few milliseconds, so all guests are timed by one clock, whatever they are made of.
+Only the measured guest writes there, lines such as `bench NAME NUMBER…`. The host looks every few
+milliseconds, so one clock times all guests, whatever they are made of.
 """
 
 import time

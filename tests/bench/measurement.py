@@ -1,8 +1,8 @@
-"""How a ratio is measured: in turns, in one run, so that what the machine does hits every side.
+"""How a ratio is measured: sides take turns in one run, so that disturbances hit all of them.
 
 Nothing here knows what is measured. A side is a function that does the work once and returns what
 it saw; the rounds go A B A B …, after one round that does not count. A ratio compares medians; its
-spread is that of the ratios of the single rounds, in which both sides met the same machine.
+spread is over the ratios of the single rounds, in which both sides met the same conditions.
 """
 
 import os
@@ -28,11 +28,11 @@ class Row:
 
     Attributes:
         unit: of `ours`, `peer` and `floor`, which are medians.
-        floor: what no implementation can go below here; None if nobody knows.
+        floor: what no implementation can go below here; None if unknown.
         ratio: `ours / peer`; less is better in every row.
-        goal: the ratio that is wanted; the row's module says why.
+        goal: the target ratio; the row's module says why.
         runs: rounds that counted.
-        spread: largest less smallest ratio of a round, as a part of `ratio`.
+        spread: largest minus smallest ratio of a round, as a fraction of `ratio`.
     """
 
     name: str
@@ -122,7 +122,7 @@ def compare(
 
 
 def describe_machine() -> dict[str, object]:
-    """Return what a reader has to know of the machine, and nothing that names it."""
+    """Return what a reader has to know about the machine, and nothing that identifies it."""
     release = os.uname()
     return {
         "cpu": _field(Path("/proc/cpuinfo"), "model name"),

@@ -1,7 +1,7 @@
-"""The floor of a pull: one process with two threads that does what nobody can leave out.
+"""The floor of a pull: one process with two threads that does only the unavoidable.
 
-Download from the same registry over TLS, SHA-256 of the blob and of the tar, and between the two
-the compression undone. Nothing is written, and nothing is read of the tar.
+That is the download from the same registry over TLS, SHA-256 of the blob, decompression, and
+SHA-256 of the tar. Nothing is written, and the tar is not parsed.
 """
 
 import hashlib

@@ -1,11 +1,11 @@
 """Every way to pull one image: ours, skopeo with umoci, podman, and the floor.
 
 All pull the same digest from the same registry over TLS on loopback, onto the same disk, each into
-nothing; a pull is over when the image's files can be read. Ours is the agent's PULL from the
+an empty store; a pull is over when the image's files can be read. Ours is the agent's PULL from the
 published root: PID 1, its children under their restrictions, every digest checked, the kernel's
-tree compared with the tar. As in a guest PID 1 is there before the pull begins and after it is
-over; so is the floor's process. The children that receive the image have been started when the
-guest began to attest, the others are started within the pull, as the peers are.
+tree compared with the tar. As in a guest, PID 1 exists before the pull begins and after it is over;
+so does the floor's process. The children that receive the image are started when the guest begins
+to attest; the others are started within the pull, as the peers are.
 """
 
 import os
@@ -114,7 +114,7 @@ class Pull:
 
     @_from_nothing
     def floor(self, _folder: Path) -> None:
-        """Only what nobody can leave out."""
+        """Only the unavoidable."""
         host, _slash, rest = self.reference.partition("/")
         repository, _at, digest = rest.partition("@")
         pull_to_nowhere(
@@ -164,7 +164,7 @@ def measure_memory(bench: Bench, side: Side, resident: str = "") -> Peak:
 def _folder(bench: Bench) -> Iterator[Path]:
     folder = bench.work.resolve() / "pull"
     folder.mkdir()
-    os.sync()  # what the one before left to be written is not this one's load
+    os.sync()  # the dirty pages of the side before must not burden this one
     try:
         yield folder
     finally:

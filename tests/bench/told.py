@@ -1,4 +1,4 @@
-"""What parties of the demo say while they set a scene for the benchmarks."""
+"""What the demo's parties say while they set up the benchmarks."""
 
 from tests.bench.measurement import Bench
 from tests.demo.show import Show

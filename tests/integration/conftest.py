@@ -1,4 +1,4 @@
-"""What these tests stand on: root, a machine that stays clean, registries and keys for images."""
+"""What these tests need: root, a machine that stays clean, registries and keys for images."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""What tests would leave if they failed, or were killed: on a machine, and in their process."""
+"""What failed or killed tests could leave behind, on the machine and in their process."""
 
 import os
 import signal

@@ -48,7 +48,7 @@ def make_guest(loop: EventLoop) -> Guest:
 
 
 def configured(url: str, ca_pem: str, document: bytes) -> Configured:
-    """Return as much of a configuration as ATTEST looks at: a KBS, and a pod without secrets."""
+    """Return the part of a configuration that ATTEST uses: a KBS, and a pod without secrets."""
     kbs = KbsConfig(
         url=url,
         ca_pem=ca_pem,

@@ -36,7 +36,7 @@ async def listen(guest: EarlyGuest, connection: socket.socket) -> None:
 
 
 def never() -> Awaitable[None]:
-    """Wait for what does not come."""
+    """Wait for ever."""
     return Event().wait()
 
 

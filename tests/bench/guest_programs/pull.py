@@ -2,15 +2,15 @@
 
 Arguments: the image's reference, the file with the registry's authority, and, if it is encrypted,
 the file with the key that a KBS would release. The image's tars, indexes and mounts go below
-/tmp/store. It prints a line when it has come as far as a PID 1 that is about to pull, waits for
-one, pulls, and prints the bytes of all files of the image.
+/tmp/store. It prints a line when it is where a PID 1 is that is about to pull, waits for a line,
+pulls, and prints the number of bytes in all files of the image.
 
-As in the guest the children that receive the image load their code during ATTEST and UNLOCK, and
-have no longer for it: what is not ready by then is waited for in the pull.
+As in the guest, the children that receive the image load their code during ATTEST and UNLOCK, and
+have no longer for it: the pull has to wait for those that are not ready by then.
 
 Not as in the guest: no cgroups around the children, and /tmp is the machine's disk, not an
-encrypted one. ATTEST is a pause, shorter than the phase is with a KBS on loopback (its own row has
-it), and of UNLOCK only mkfs.ext4 is run.
+encrypted one. ATTEST is a pause, shorter than the phase with a KBS on loopback (which has a row of
+its own), and of UNLOCK only mkfs.ext4 is run.
 """
 
 import os
@@ -60,7 +60,7 @@ def make_guest(loop: EventLoop) -> Guest:
 
 
 def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:
-    """Return as much of a configuration as PULL looks at: limits, and one image."""
+    """Return the part of a configuration that PULL uses: limits, and one image."""
     image = Image(
         name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem, keys=keys
     )

@@ -1,7 +1,7 @@
-"""Seal entries as PID 1 does, or encrypt as many bytes with AES-GCM and do nothing else.
+"""Seal entries as PID 1 does, or only encrypt as many bytes with AES-GCM.
 
-Arguments: `log` or `cipher`, bytes of one entry, how many. Prints microseconds of the processor for
-each entry: nothing here waits, and a busy machine must not count.
+Arguments: `log` or `cipher`, bytes of one entry, how many. Prints microseconds of processor time
+for each entry: nothing here waits, and a busy machine must not distort the figure.
 """
 
 # ruff: noqa: E402  # the first import changes what the others load
@@ -27,7 +27,7 @@ SOURCE = "container"
 
 
 def open_log() -> SealedLog:
-    """Return a log that takes everything, to a key that nobody has."""
+    """Return a log that takes everything, encrypted to a key that nobody has."""
     halves = (MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
     log = SealedLog()
     log.open(b"".join(key.public_key().public_bytes_raw() for key in halves), BootId(bytes(16)))
@@ -37,7 +37,7 @@ def open_log() -> SealedLog:
 
 
 def seal_into(log: SealedLog, entry: bytes) -> Callable[[], None]:
-    """Return a step that seals one entry; the host takes what there is as it comes."""
+    """Return a step that seals one entry; the host collects at once what there is."""
 
     def step() -> None:
         if not log.append(Kind.STDOUT, SOURCE, entry):

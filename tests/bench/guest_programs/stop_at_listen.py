@@ -1,4 +1,4 @@
-"""PID 1 of a guest as it is, but that it stops behind LISTEN and says when, on the serial port.
+"""A guest's real PID 1, except that it stops after LISTEN and says when, on the serial port.
 
 Put in place of `__main__` into a copy of the published root. Lines: `bench pid1 NOW EXECUTED` and
 `bench listen NOW TOTAL AVAILABLE`; times in microseconds since the kernel began (CLOCK_BOOTTIME),

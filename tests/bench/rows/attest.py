@@ -7,8 +7,9 @@ audit log on disk; the TPM is simulated in this process. The peer is what none o
 without: a fresh interpreter that imports the modules of both children, then three small requests
 on one TLS connection to the same KBS.
 
-Goal: 1.5. The peer's interpreter is one where ours are two, since whoever speaks with the network
-holds no TPM; and it neither gives up rights nor signs, verifies, agrees on keys or decrypts.
+Goal: 1.5. The peer has one interpreter where we have two, since the child that speaks with the
+network has no access to the TPM; nor does the peer drop rights, sign, verify, agree on keys or
+decrypt.
 """
 
 import hashlib

@@ -12,14 +12,20 @@ The peer is a yardstick, not a rival: it does none of the work. As it scales wit
 accelerator, the ratios can be compared between machines where milliseconds cannot. A phase that is
 over before the host's next `wait` is counted with the one before it (RANDOM usually with NET).
 
-Goals, as parts of that yardstick. Direct boot to hello 2.5: the kernel's share is equal, then come
-some thirty modules, verity, and PID 1's imports. Through firmware to hello 6: OVMF and the stub,
-TPM measurements included, take as long as three bare boots. Phases 1 each, since each starts a few
-interpreters, which is what most of the yardstick is, NET half of it. ATTEST 2, for two handshakes
-with pinned TLS and the evidence. PULL 4, for four children and 150 MB that are inflated, hashed
-twice and encrypted, in emulation if there is no KVM. The whole boot is their sum. Memory of PID 1
-at RUN 4: ciphers come in with the first key (DESIGN section 9: 19.6 MB against 7), and half as
-much again for everything that was imported on the way.
+Goals, as multiples of that yardstick:
+
+* direct boot to hello 2.5: the kernel's share is equal; then come some thirty modules, verity, and
+  PID 1's imports;
+* through firmware to hello 6: OVMF and the stub, TPM measurements included, take as long as three
+  bare boots;
+* phases 1 each, since each starts a few interpreters, which is most of the yardstick; NET half of
+  that;
+* ATTEST 2, for two handshakes with pinned TLS and the evidence;
+* PULL 4, for four children and 150 MB that are inflated, hashed twice and encrypted, in emulation
+  if there is no KVM;
+* the whole boot: their sum;
+* memory of PID 1 at RUN 4: ciphers are loaded with the first key (DESIGN section 9: 19.6 MB against
+  7), and half as much again is for everything else that was imported by then.
 """
 
 import shutil

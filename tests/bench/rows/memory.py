@@ -1,8 +1,8 @@
 """What a guest takes of its memory at LISTEN, for both carriers, against a busybox initrd.
 
-Taken is MemTotal less MemAvailable (proc(5)), so page cache that the kernel could give back at once
-is not counted; what carrier `ram` keeps of its root is, since nothing can give it back. The busybox
-guest has the same kernel with the same words and loads no module; it does nothing else.
+Memory taken is MemTotal minus MemAvailable (proc(5)). So page cache that the kernel could free at
+once does not count, while the root that carrier `ram` keeps in memory does. The busybox guest has
+the same kernel with the same words, loads no module and does nothing else.
 
 Goals: 25 MB above it with carrier `disk`, 45 MB with `ram`, whose root of some 24 MB stays in
 memory. As a ratio that depends on what the kernel itself takes, which the busybox guest shows.
@@ -56,7 +56,7 @@ def _side(config: GuestConfig) -> Side[float]:
 
 
 def _taken_mb(config: GuestConfig, last: str, position: int) -> float:
-    """Return what a guest says that it has, less what is available, from a mark's numbers."""
+    """Return a guest's total memory minus what is available, from a mark's numbers."""
     try:
         total, available = boot_until(config, last)[last].numbers[position : position + 2]
     finally:

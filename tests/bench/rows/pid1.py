@@ -5,8 +5,8 @@ up to LISTEN and answers a hello over a socket pair; the peer writes one byte. T
 start is the dynamic loader printing its version. In a guest, under emulation, everything takes
 longer; the boot's rows show it.
 
-Goals. Start: 5. Of an interpreter's start little can be saved, so this is the budget of our own
-imports: four times as much again as Python takes for itself. Memory: 1.7. DESIGN section 9 measured
+Goals. Start: 5. Little of an interpreter's start can be saved, so this is the budget for our own
+imports: four times what Python takes for itself. Memory: 1.7. DESIGN section 9 measured
 7 MB for a bare interpreter and 11.6 MB with what a host plane needs (sockets, selectors, ctypes,
 msgpack, dataclasses, enum); PID 1 should not hold more before it has a key.
 """

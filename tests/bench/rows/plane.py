@@ -1,12 +1,12 @@
 """A guest with two containers that write: PID 1's memory, and a program through the owner plane.
 
-One boot as the demo's, with a second container that writes ten lines each second. Memory is what
-PID 1 logs of itself when it listens and when the pod begins to run, against a bare interpreter
-natively. Its goals are sizes, 13 MB and 22 MB, as parts of that interpreter's.
+One boot like the demo's, with a second container that writes ten lines each second. Memory is what
+PID 1 logs of itself when it listens and when the pod begins to run, compared with a bare
+interpreter run natively. The goals are sizes, 13 MB and 22 MB, as multiples of that interpreter's.
 
-A round trip is a call on one open connection. Ours runs a program that does nothing in a container,
-from the request to its exit status; the peer is a call for which nothing is started. Goal: 8.
-`crun` joins the container's namespaces and cgroup, and two programs start that the peer has not.
+A round trip is a call on one open connection. Ours runs, in a container, a program that does
+nothing, from the request to its exit status; the peer is a call for which nothing is started. Goal:
+8. `crun` joins the container's namespaces and cgroup, and starts two programs more than the peer.
 """
 
 import time

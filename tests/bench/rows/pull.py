@@ -4,12 +4,13 @@ The image in one gzip layer, in one zstd layer (which this umoci does not know),
 and encrypted to a key: time, processor time, and memory of all processes together (`usage`). How
 each side works is in `pull_sides`, the floor in `pull_floor`.
 
-Our memory has two rows against the limit of 64 MB: with PID 1, which is resident and as large when
-nothing is pulled, and of the pull's own processes. Against the peers PID 1 counts.
+Our memory has two rows against the limit of 64 MB: one with PID 1, which is resident and just as
+large without a pull, and one of the pull's own processes. Against the peers PID 1 counts.
 
 Goals: five times as fast as skopeo with umoci, three times as fast as podman. An index
 over the tar replaces the extraction of every file, which is most of what the peers do. What remains
-(TLS, inflate, SHA-256 over blob and tar, writing) the peers do too, so processor time can win less.
+(TLS, inflate, SHA-256 over blob and tar, writing) the peers do, too, so less processor time can be
+saved.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,13 +1,14 @@
 """The sealed log: the processor's microseconds for an entry, against AES-GCM of the same records.
 
-Both run natively, from the published root, and encrypt the same records. Lines each second are a
-million by the first row's number, megabytes each second 64 000 by the second's. Ours besides plans
-and encodes the records, takes a key for each from a ratchet (two HMACs), hashes the whole stream,
-signs every 64th record, and keeps what it wrote for the host and for the owner plane.
+Both run natively, from the published root, and encrypt the same records. Lines per second are a
+million divided by the first row's number, megabytes per second 64 000 divided by the second's. Ours
+also plans and encodes the records, takes a key for each from a ratchet (two HMACs), hashes the
+whole stream, signs every 64th record, and keeps what it wrote for the host and the owner plane.
 
-Goal: 15 for both. The cipher, with AES in the processor, is the least of it: the SHA-256 of the
-stream alone takes six times as long as a large record's, and around a small one's single call stand
-a dozen of the interpreter's. It leaves 50 000 lines each second on a slow machine.
+Goal: 15 for both. With AES in the processor, the cipher is the smallest part: the SHA-256 of the
+stream alone takes six times as long as encrypting a large record, and a small record's one call of
+the cipher comes with a dozen calls in the interpreter. This leaves 50 000 lines per second on a
+slow machine.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
-"""What is published, by size, against mkosi's smallest system with systemd, compressed as it is.
+"""Sizes of published files against mkosi's smallest system with systemd, compressed as it is.
 
-Goals are the budgets that the builder holds the image to, as parts of the peer: root 27 MiB, the
-initrd of stage 0 6 MiB, UKI 45 MiB. The UKI's peer is the kernel with that system as its initrd.
+Goals are the budgets that the builder enforces, as fractions of the peer: root 27 MiB, the initrd
+of stage 0 6 MiB, UKI 45 MiB. The UKI's peer is the kernel with that system as its initrd.
 """
 
 from pathlib import Path

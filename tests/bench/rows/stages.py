@@ -11,10 +11,11 @@ listens to the host, the peer's where its first ordinary service runs.
     PID 1      to LISTEN
     user space both of these
 
-Goals, as parts of the peer's same stage, and for stage 0 and PID 1 of its whole user space. User
-space a quarter: the promise. Stage 0 three fifths of that, PID 1 the rest: stage 0 starts an
-interpreter and loads some thirty modules, PID 1 starts another and imports what a host plane needs.
-Firmware and kernel 1.1: files of both are of like size, and what a host sees of them is not ours.
+Goals, as fractions of the same stage of the peer, and for stage 0 and PID 1 of its whole user
+space. User space: a quarter, which is the promise. Stage 0 three fifths of that, PID 1 the rest:
+stage 0 starts an interpreter and loads some thirty modules, PID 1 starts another and imports what a
+host plane needs. Firmware and kernel 1.1: the files of both are of similar size, and what takes
+time there is not ours.
 """
 
 import shutil
@@ -94,10 +95,10 @@ def split_peer(marks: Mapping[str, Mark]) -> Sample:
 
 
 class _GuestClock:
-    """When the host saw what the guest dates, from a first and a last mark that both have dated.
+    """Converts the guest's times to the host's, by a first and a last mark that both have timed.
 
-    A guest measures its clock against the machine's timer, which a busy host serves late; so that
-    clock can go wrong, but it goes evenly.
+    A guest calibrates its clock by the machine's timer, which a busy host serves late. So the clock
+    may be too fast or too slow, but it runs evenly.
     """
 
     def __init__(self, start: Mark, last_ms: float, last_s: float) -> None:

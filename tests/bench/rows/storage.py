@@ -4,13 +4,13 @@ One boot of the test guest measures all sides in turns; it has the guest's kerne
 QEMU's. What the disk itself does with the same file system is the floor of every row.
 
 Goals. Plain encryption over the disk: 3, which leaves AES two thirds of the time under emulation.
-Integrity over plain encryption: 3; it adds an HMAC over every block and a random IV to an AES that
-is done in both. From raw to mounted over mkfs.ext4 on the disk itself: 3, because there is no wipe
-pass, which would make it hundreds; and one second as time, under emulation, too. Memory for tags
-over what they are long: 1.2, for the pages of the tree that brd keeps them in.
+Integrity over plain encryption: 3; it adds an HMAC over every block and a random IV to the AES that
+both do. From raw to mounted over mkfs.ext4 on the disk itself: 3, because there is no wipe pass,
+which would make it hundreds; and one second in absolute terms, under emulation, too. Memory for
+tags over their length: 1.2, for the pages of the tree in which brd keeps them.
 
-The cipher, below any file system, against no tags at all and against the others that dm-crypt
-authenticates with: 3, as for integrity; within that, decision 11 chose by other things than time.
+The cipher, below any file system, against no tags at all and against dm-crypt's other authenticated
+ciphers: 3, as for integrity; within that, decision 11 chose by other criteria than time.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The peer of the boot's rows: a system of mkosi's with systemd, on the guest's own kernel.
+"""The peer of the boot rows: an mkosi system with systemd, on the guest's own kernel.
 
 Built once, from the tools tree, with the versions that the guest's lock names where it names any.
 """

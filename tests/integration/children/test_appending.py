@@ -1,6 +1,6 @@
-"""What the child that decompresses has appended to a tar, it cannot change any more.
+"""The child that decompresses cannot change what it has appended to a tar.
 
-The next child has hashed it by then, and reads it no second time.
+The next child has hashed it by then, and does not read it again.
 """
 
 import os

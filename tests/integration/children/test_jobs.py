@@ -1,4 +1,4 @@
-"""What a job of a child gets and gives.
+"""What a child's job is given, and what it returns.
 
 Needs root, for the change of user, and a kernel with Landlock (ABI 6) and seccomp.
 """

@@ -1,4 +1,4 @@
-"""What a child cannot do.
+"""What a child of PID 1 cannot do.
 
 Needs root, for the change of user, and a kernel with Landlock (ABI 6) and seccomp.
 """

@@ -1,4 +1,4 @@
-"""Files that are none of what a command wants, and every command with its places for files.
+"""Files that no command wants, and every command line with its places for files.
 
 `{bad}` is one of `make_bad_files`, `{new}` is not there yet, other names are `make_good_files`'.
 """

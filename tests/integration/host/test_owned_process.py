@@ -1,4 +1,4 @@
-"""A child that is the launcher's: it does not outlive it, however early that dies."""
+"""A child of the launcher does not outlive it, however early the launcher dies."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""What stage 0 imports is there, whatever the lists exclude: tried in a real interpreter."""
+"""Stage 0's imports succeed, whatever the lists exclude: tried in a real interpreter."""
 
 import os
 from pathlib import Path

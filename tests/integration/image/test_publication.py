@@ -1,4 +1,4 @@
-"""What lies beside the built images, checked with other programs' eyes.
+"""What is published beside the built images, checked with independent programs.
 
 Builds the images first if they are not up to date. Needs root and the tools tree (build/tools).
 """

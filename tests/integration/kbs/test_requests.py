@@ -1,4 +1,4 @@
-"""What is no request of a guest: other paths, odd names, hostile bodies and connections."""
+"""Requests that no guest makes: other paths, odd names, hostile bodies and connections."""
 
 import http.client
 import json

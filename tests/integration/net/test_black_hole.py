@@ -1,4 +1,4 @@
-"""What is larger than a way takes, and no word of it: TCP finds out by itself."""
+"""A path that silently drops large packets: TCP finds out by itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What connections have from the socket that they were made to."""
+"""What connections inherit from their listening socket."""
 
 import socket
 import time

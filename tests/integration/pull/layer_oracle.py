@@ -1,4 +1,4 @@
-"""One way to hold layers against umoci: the same tars through the whole pull, and unpacked."""
+"""Compares layers with umoci: the same tars go through our whole pull, and are unpacked by it."""
 
 import gzip
 import hashlib

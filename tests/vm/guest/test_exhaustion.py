@@ -1,4 +1,4 @@
-"""What a container's own limits let it have of things that the kernel counts for all."""
+"""A container's own limits on resources that the kernel counts for all together."""
 
 import ctypes
 import errno

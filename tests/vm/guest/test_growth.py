@@ -1,4 +1,4 @@
-"""Persistent volumes on disks that have become larger: from the sizes that are named, and no other.
+"""Persistent volumes on disks that have grown: from the sizes that are named, and no others.
 
 The write log and the cuts are those of `test_crash`: here what is logged is the growing itself.
 """

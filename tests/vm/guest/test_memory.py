@@ -1,4 +1,4 @@
-"""Memory running out: whoever takes it all is killed, and the process that PID 1 would be lives."""
+"""Memory runs out: the process that takes it is killed, and the one in PID 1's place lives."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The vsock device's process without a descriptor left: it neither ends nor works for nothing."""
+"""The vsock device's process without a descriptor left: it neither ends nor spins."""
 
 import os
 import resource

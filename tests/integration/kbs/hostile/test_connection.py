@@ -1,4 +1,4 @@
-"""A hostile network, or another server, in the place of the KBS: real TLS, or what is none.
+"""A hostile network, or another server, in place of the KBS: with real TLS, or without.
 
 Names carry the rows of the table of bad inputs.
 """

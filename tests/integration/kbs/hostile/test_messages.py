@@ -1,4 +1,4 @@
-"""A KBS that is the pinned one and says what it must not: guest and TLS are real.
+"""The pinned KBS itself sends what it must not: guest and TLS are real.
 
 Names carry the rows of the table of bad inputs.
 """
