@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End as an exception does, so that every process that was started is ended, too."""
+    """End by an exception, so that every process that was started is ended, too."""
     print(f"\ndemo: ended by {signal.Signals(number).name}", file=sys.stderr, flush=True)
     sys.exit(128 + number)
 

@@ -1,11 +1,11 @@
 """The host attacks: guests that are not what the owner registered, and what became of them.
 
-Each attack is judged by who stopped it (the guest itself, or the owner's verifier), by
-the claims that the KBS's audit log names, and by what was released to it, which has to be nothing.
-The registers that the audit log shows must be those that the *forged* image leads to: so it was
-booted as it is, and no broken file ended the attack early. What stage 0 stops leaves no record, so
-another guest takes the same way as it should be, and has to come as far as the verifier. How the
-forgeries are made is `tests.demo.forge`.
+Each attack is judged by who stopped it (the guest itself, or the owner's verifier), by the claims
+that the KBS's audit log names, and by what was released to it, which has to be nothing. The
+registers in the audit log must be those that the *forged* image leads to. This shows that the
+forgery was really booted, and that no broken file ended the attack early. What stage 0 stops leaves
+no record, so an untampered guest goes the same way as a control, and has to reach the verifier.
+`tests.demo.forge` makes the forgeries.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
-"""What an attacking host makes of the parts it holds: each forgery is whole and consistent.
+"""What an attacking host makes of the parts that it has: complete and consistent forgeries.
 
 A host has the published image, the initdata document, its own firmware's variables, and every tool
 that the builder has. So a forged UKI comes from the same linker, a forged root from the same
-mkfs.erofs, and no checksum betrays any of them: only measurement can. Booting them and judging the
-outcome is `tests.demo.attacks`.
+mkfs.erofs, and no checksum betrays any of them: only measurement can. `tests.demo.attacks` boots
+them and judges the outcome.
 """
 
 import json

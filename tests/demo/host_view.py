@@ -1,4 +1,4 @@
-"""What a host that writes everything down has got in the end, and whether any of it is a secret."""
+"""What a host that records everything has in the end, and whether any of it is a secret."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class HostView:
         return tuple(name for name in BUSY if not self.sinks.get(name))
 
     def complaints(self) -> tuple[str, ...]:
-        """Return what the host should not have got."""
+        """Return what the host should not have seen."""
         loud = [
             f"{self.sinks[name]} bytes came out of {name}"
             for name in CONSOLES
@@ -50,7 +50,7 @@ class HostView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What is no sink, to be searched all the same: a control, or what the owner has."""
+    """Content to search that is not a sink: a control, or what the owner has."""
 
     contents: tuple[bytes, ...]
     name: str = "owner"
@@ -80,7 +80,7 @@ def absent_records(files: GuestFiles) -> tuple[str, ...]:
 
 
 def require_recorded(files: GuestFiles) -> None:
-    """Show that what a guest says is written down: an absent record would hold no canary either.
+    """Check that a guest's output is recorded: a missing record would contain no canary either.
 
     Raises:
         DemoError: a record is not there, or the serial port's has not even the firmware's words.

@@ -1,9 +1,9 @@
 """What vouches for the demo's guests: a vTPM of this host, or a platform that a guest simulates.
 
-None of it protects anything here. The vTPM measures the production image; simulations are in the
-`test` image only (`ccinit.attest.simulated`), what they measure is constant, and what they show is
-everything behind the processor: the launch field that the guest compares, evidence in its real
-format, the vendor's chain, and the verifier.
+None of it protects anything here. The vTPM measures the production image. Simulations exist only in
+the `test` image (`ccinit.attest.simulated`) and measure constants. They exercise everything beyond
+the processor: the launch field that the guest compares, evidence in its real format, the vendor's
+chain, and the verifier.
 """
 
 from collections.abc import Mapping

@@ -26,8 +26,8 @@ TLS_IDENTITY_URI = "kbs:///ccinit/demo/tls-identity"
 class Canaries:
     """Texts that stand for everything the host must not see come out of a guest.
 
-    The secret and the log line it never sees at all. The others are words of the initdata and of
-    the image, which the host carries to the guest: public, and still no guest may repeat them.
+    The host never sees the secret and the log line at all. The others are words of the initdata and
+    of the image, which the host carries to the guest: public, but still no guest may repeat them.
 
     Attributes:
         comment: in both texts of the initdata.

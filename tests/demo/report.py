@@ -1,4 +1,4 @@
-"""`build/demo/report.json`: what a run of the demo found out, under stable keys."""
+"""`build/demo/report.json`: the results of a run of the demo, under stable keys."""
 
 import json
 from collections.abc import Mapping, Sequence

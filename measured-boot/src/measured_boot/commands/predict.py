@@ -150,7 +150,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
-    """Refuse options for what the platform does not measure: they promise an effect that is not."""
+    """Refuse options for what the platform does not measure, since they would have no effect."""
     technology = Technology.TPM if platform is None else platform.technology
     if options.events and technology is not Technology.TPM:
         raise ConfigError("predict.what", "--events are those of a TPM: `explain` has them all")
