@@ -1,8 +1,8 @@
-"""A blob that is wrong until its last byte agreed: digest and size, from a stream.
+"""Verifying a blob's digest and size from a stream; nothing is valid before the last byte.
 
-The digest is known before the first byte, so a stream that is longer is refused at once; that one
-is shorter or different shows at the end only. Whoever feeds a verifier keeps nothing of what it
-made from the stream unless `finish` returned.
+Size and digest are known beforehand, so a stream that is too long is refused at once; one that is
+too short or different shows only at the end. The caller must discard whatever it made from the
+stream unless `finish` returns.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from ccinit.formats.oci.image import Descriptor
 
 
 class BlobVerifier:
-    """Follows one stream of bytes that must be the blob of a descriptor."""
+    """Checks one stream of bytes against a descriptor."""
 
     def __init__(self, expected: Descriptor) -> None:
         """Args: expected: what the stream must be."""
@@ -30,7 +30,7 @@ class BlobVerifier:
         """Take the next bytes.
 
         Raises:
-            VerificationError: `pull.blob_size`, there are more than announced.
+            VerificationError: `pull.blob_size`, more than the descriptor says.
         """
         self.received_bytes += len(data)
         if self.missing_bytes < 0:

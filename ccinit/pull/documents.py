@@ -1,8 +1,8 @@
 """From the pinned digest to an image's manifest and config: each document names the next.
 
-The `registry` child checks what it downloads so that it stops early; children that have no network
-check the same bytes again, and only their results count. Fetching is `registry.fetch`'s, the
-documents' grammar `formats.oci.image`'s.
+The `registry` child checks what it downloads in order to stop early; children without a network
+check the same bytes again, and only their results count. `registry.fetch` fetches the documents,
+and `formats.oci.image` parses them.
 """
 
 from ccinit.errors import FormatError, VerificationError
@@ -20,7 +20,7 @@ from ccinit.pull.blob import verify_blob
 
 
 def verify_pinned(data: bytes, pinned: Digest, content_type: str | None) -> Manifest | Descriptor:
-    """Return the manifest that `pinned` names, or the one that an index names for this platform.
+    """Return the manifest that `pinned` names, or the index's descriptor for this platform.
 
     Raises:
         VerificationError: `pull.manifest_digest`.
@@ -59,7 +59,7 @@ def verify_documents(documents: tuple[bytes, ...], pinned: Digest) -> Manifest:
 
     Raises:
         VerificationError: `pull.…`, a digest does not fit.
-        FormatError: `manifest.…`, or `pull.documents`: the chain has another length.
+        FormatError: `manifest.…`, or `pull.documents`: the chain has the wrong length.
     """
     if not documents:
         raise FormatError("pull.documents", "no manifest")
@@ -76,7 +76,7 @@ def verify_documents(documents: tuple[bytes, ...], pinned: Digest) -> Manifest:
 def verify_image(
     documents: tuple[bytes, ...], config: bytes, pinned: Digest, demanded: ImageEncryption
 ) -> tuple[Manifest, ImageConfig]:
-    """Return what an image consists of, from its pinned digest to its config.
+    """Verify an image from its pinned digest to its config; return manifest and config.
 
     Raises:
         VerificationError: `pull.…`, a digest does not fit; `pull.encryption`.
@@ -89,8 +89,8 @@ def verify_image(
 def verify_encryption(manifest: Manifest, demanded: ImageEncryption) -> Manifest:
     """Return the manifest if its layers are encrypted as the pod manifest demands.
 
-    Encryption is no integrity: whoever makes a manifest can mix layers of both kinds. So an owner
-    who means all of them can say so.
+    Encryption is not integrity: the maker of a manifest can mix encrypted and plain layers. So an
+    owner can demand that all be encrypted.
 
     Raises:
         VerificationError: `pull.encryption`.

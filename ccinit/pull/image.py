@@ -9,10 +9,10 @@
                 (mount)       MountedLayers    read-only, file-backed
                 ──tree──────▶ PulledImage      what the kernel shows is what the tars say
 
-The children up to `layers` work at the same time (`reception`). From there on each step takes the
-type that the one before returns; children of one step are gone before the next step starts, and
-their files are PID 1's from then on: no child can change what another step has checked. Who starts
-a child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
+The children up to `layers` work at the same time (`reception`). From there on, each step takes the
+type that the one before returns. The children of a step are dead before the next one starts, and
+their files then belong to PID 1, so no child can change what another step has checked. `agent`
+starts the children and limits their rights; `run` overlays the layers.
 """
 
 import errno
@@ -45,18 +45,18 @@ _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
 @frozen
 class Owners:
-    """User ids of those that read files of this pull and leave others."""
+    """User ids of the children that read files of this pull and write others."""
 
     index: int
     compress: int
 
 
 class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
-    """The children of a pull; each call starts one in the image's directory and buries it."""
+    """The children of a pull; each call starts one in the image's directory and reaps it."""
 
     @property
     def owners(self) -> Owners:
-        """Their user ids."""
+        """The children's user ids."""
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         """Run `signature.judge.signature_job`."""
@@ -70,7 +70,7 @@ class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
 
 @frozen
 class IndexedLayers:
-    """Received layers with a file system for each that is not mounted already."""
+    """Received layers, with a file system for each that is not mounted already."""
 
     received: Received
     files: tuple[LayerFiles, ...]
@@ -84,7 +84,7 @@ class MountedLayers:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Of those that are its own."""
+        """The mount points of the layers that are this image's own."""
         return tuple(files.mount_point for files in self.indexed.files)
 
 
@@ -96,7 +96,7 @@ class PulledImage:
         manifest: digest of the manifest in use.
         layers: bottom first.
         own: those of them that this pull has mounted.
-        file_bytes: content of all files of all layers.
+        file_bytes: total size of the files of all layers.
     """
 
     manifest: Digest
@@ -119,8 +119,8 @@ async def pull_image(
         request: with `with_signatures` if there is a policy.
         directory: for its files, PID 1's own.
         children: who does the work.
-        store: the pod's layers, to which this image's are added in its form.
-        policy: which signatures it needs; None if its digest in the manifest is enough.
+        store: the pod's layers, to which this image's are added, in the store's form.
+        policy: which signatures the image needs; None if its digest in the manifest is enough.
 
     Raises:
         CcinitError: of any family; nothing stays mounted, the files stay for the caller to remove.
@@ -186,9 +186,9 @@ def mount_layers(indexed: IndexedLayers) -> MountedLayers:
 
 
 def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
-    """Return the image if what the kernel shows is what our pass over the tars said.
+    """Return the image if the kernel shows what our pass over the tars found.
 
-    The layers that it has from others were compared when they were made.
+    Layers that it shares with earlier images were compared when those were pulled.
 
     Args:
         mounted: its own layers.
@@ -212,7 +212,7 @@ def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
 
 
 def unmount_layers(layers: Sequence[LayerFiles]) -> None:
-    """Unmount layers, the last first; one that is busy goes with its last user.
+    """Unmount layers, the last first; a busy one is detached, and goes with its last user.
 
     Raises:
         KernelError: the kernel refused one; the others are unmounted.

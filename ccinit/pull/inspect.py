@@ -1,8 +1,8 @@
 """The job of the `inspect` child: what an image consists of, before any layer is fetched.
 
-It comes between the `registry` child and whatever is decided by an image's documents: which layers
-are there already, which are encrypted and what can open them. So they are hashed here, without a
-network, and their grammar is not PID 1's.
+Decisions depend on an image's documents: which layers are already there, which are encrypted, and
+what can open them. So this child, which has no network, hashes and parses them after the `registry`
+child, and PID 1 need not.
 """
 
 from ccinit.pull.documents import verify_image

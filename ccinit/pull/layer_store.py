@@ -1,10 +1,10 @@
 """The layers of one pod: each is pulled, verified and indexed once, for all images that have it.
 
-Key is the chain id (image-spec config.md, "Layer ChainID"): what a layer looks like depends on the
-layers below it, so two images share a layer only if they share all below it. The first image that
-needs a layer claims it, others wait until it is mounted and compared with its tar. Claims are made
-whole, so an image only ever waits for one that has claimed before it: nobody waits in a circle. An
-image that fails ends the pod, and with it whoever waits.
+The key is the chain id (image-spec config.md, "Layer ChainID"): how a layer looks depends on those
+below it, so two images share a layer only if they share all layers below it. The first image that
+needs a layer claims it; others wait until it is mounted and compared with its tar. An image claims
+all its layers at once, so it only ever waits for images that claimed earlier, and there is no
+deadlock. An image that fails ends the pod, and with it those that wait.
 """
 
 import os
@@ -24,7 +24,7 @@ class LayerFiles:
     """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths.
 
     Attributes:
-        is_compressed: the index has the content, too; what stands for the tar is its outline.
+        is_compressed: the index has the content, too, and an outline takes the place of the tar.
     """
 
     tar: str
@@ -34,7 +34,7 @@ class LayerFiles:
 
 
 def name_layer(directory: str, position: int, form: LayerForm) -> LayerFiles:
-    """Return the names of what a layer becomes in its image's directory."""
+    """Return the paths of a layer's files in its image's directory."""
     is_compressed = form is LayerForm.COMPRESSED
     tar = outline_file(position) if is_compressed else layer_file(position)
     root = os.path.join(directory, f"layer-{position}")
@@ -48,14 +48,14 @@ def name_layer(directory: str, position: int, form: LayerForm) -> LayerFiles:
 
 @frozen
 class StoredLayer:
-    """A layer that is mounted, and what our pass over its tar has said of it."""
+    """A mounted layer, and what our pass over its tar found."""
 
     files: LayerFiles
     passed: PassedLayer
 
 
 class Claim:
-    """What one image gets from others, and owes them; bottom first."""
+    """The layers that one image gets from others, and those that it owes them; bottom first."""
 
     def __init__(
         self, others: Sequence[Promise[StoredLayer]], own: Sequence[Promise[StoredLayer]]
@@ -64,11 +64,11 @@ class Claim:
         self._own = own
 
     async def wait(self) -> tuple[StoredLayer, ...]:
-        """Return the layers that others make, when all are there."""
+        """Wait for the layers that others make, and return them."""
         return tuple([await promise.value() for promise in self._others])
 
     def fulfil(self, layers: Sequence[StoredLayer]) -> None:
-        """Give the others the layers above those."""
+        """Hand the layers above those to the images that wait for them."""
         for promise, layer in zip(self._own, layers, strict=True):
             promise.keep(layer)
 
@@ -77,7 +77,7 @@ class LayerStore:
     """All layers of the pod by chain id.
 
     Attributes:
-        form: what each becomes.
+        form: what each layer is turned into.
     """
 
     def __init__(self, form: LayerForm = LayerForm.INDEX) -> None:
@@ -85,7 +85,7 @@ class LayerStore:
         self._promised: dict[Digest, Promise[StoredLayer]] = {}
 
     def claim(self, diff_ids: Sequence[Digest]) -> Claim:
-        """Claim what nobody has claimed of an image's layers; the diff_ids must be verified."""
+        """Claim those of an image's layers that are unclaimed; the diff_ids must be verified."""
         others: list[Promise[StoredLayer]] = []
         own: list[Promise[StoredLayer]] = []
         for chain_id in chain_ids(diff_ids):
@@ -99,7 +99,7 @@ class LayerStore:
 
 
 def claim_alone(diff_ids: Sequence[Digest]) -> Claim:
-    """Claim an image's layers for itself; nobody else gets them."""
+    """Claim all of an image's layers for it alone, without sharing them."""
     return LayerStore().claim(diff_ids)
 
 

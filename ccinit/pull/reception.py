@@ -1,4 +1,4 @@
-"""From the registry to verified tars: what PID 1 does between children that work at the same time.
+"""From the registry to verified tars: how PID 1 runs children that work at the same time.
 
     registry ──blobs──▶ unpack ──tars──▶ layers
     registry ──blobs──▶ file, then file ──decrypt──▶ unpack ──tars──▶ layers      if encrypted
@@ -10,9 +10,9 @@
 4. layers go from child to child, each at work on what the one before it has passed on;
 5. all children have ended, and no tar has grown since it was verified.
 
-Bytes never go back: blobs go by pipe, tars by files that `unpack` can only append to (`tar_files`).
-Each child asks nothing of the one before but bytes, and the last one, which has neither network nor
-decompressors, hashes them. Nothing is indexed before it has ended well.
+Bytes flow in one direction: blobs through pipes, tars through files that `unpack` can only append
+to (`tar_files`). Each child gets only bytes from the one before, and the last one, which has
+neither a network nor decompressors, hashes them. Nothing is indexed before it has succeeded.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -59,7 +59,7 @@ Begin = Callable[[FoundImage], Awaitable[Sending]]
 
 
 class ReceivingChildren(DecryptChildren, Protocol):
-    """Those of a pull that pass layers on; each call starts one and buries it."""
+    """The children of a pull that pass layers on; each call starts one and reaps it."""
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         """Run `registry.fetch.registry_job`.
@@ -94,7 +94,7 @@ class Received:
     claim: Claim
 
     def share(self, files: Sequence[LayerFiles]) -> None:
-        """Give other images the layers that are verified, now that their files are mounted."""
+        """Hand the verified layers to other images, now that their files are mounted."""
         self.claim.fulfil(
             [
                 StoredLayer(files=one, passed=passed)
@@ -174,7 +174,7 @@ class _Reception:
             encryption=self._request.encryption,
         )
         inspected = await self._children.inspect(image)
-        # Whoever encrypts an image has its layers opened by its own keys, not by another image.
+        # An encrypted image's layers are always decrypted with its own keys, never shared.
         claim_layers = claim_alone if inspected.encrypted else self._store.claim
         claim = claim_layers(inspected.diff_ids)
         kept = await claim.wait()
@@ -213,7 +213,7 @@ class _Reception:
         return await self._children.verify(request, plan.kept, plan.tars)
 
     async def keep(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
-        """Run one part. If it fails for its neighbour's end, the neighbour has the reason."""
+        """Run one part; if it fails because a neighbour ended, the neighbour has the reason."""
         try:
             return await part()
         except ChildError as error:

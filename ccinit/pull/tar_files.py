@@ -2,10 +2,10 @@
 
     unpack ──appends──▶ layer-N.tar ──is read while it grows──▶ layers
 
-A decompressor that has been taken over can add to a tar, and never change what it has in it: its fd
-is for appending alone, and its system calls cannot make it another (`APPENDER` in `agent`). What
-`layers` hashes is therefore what stays. What may have been added behind that, or between the end of
-a tar and its completion, shows in the size, which is compared when both children are dead.
+A compromised decompressor can append to a tar but never change what is already in it: its fd is
+append-only, and its system calls cannot change that (`APPENDER` in `agent`). So what `layers`
+hashes stays as it is. Anything appended after that, even between the end of a tar and its
+completion, shows in the size, which is compared once both children are dead.
 """
 
 import os
@@ -29,8 +29,8 @@ class TarFiles:
 
         Args:
             directory: of the image, PID 1's own and empty.
-            positions: of the layers that come, among all of the image.
-            form: what becomes of them.
+            positions: of the layers to come, among all of the image.
+            form: what they are turned into.
         """
         self._directory = directory
         self._positions = positions
@@ -48,7 +48,7 @@ class TarFiles:
         return (self._open(layer_file, position, os.O_WRONLY | os.O_APPEND),)
 
     def open_to_verify(self, position: int) -> tuple[int, ...]:
-        """Return it for the child `layers`, and the file for its outline if there is to be one.
+        """Return the tar for the child `layers`, and a file for its outline if there will be one.
 
         Raises as `open_to_append`.
         """
@@ -62,11 +62,11 @@ class TarFiles:
             raise
 
     def verify_sizes(self, layers: Sequence[PassedLayer]) -> None:
-        """Say that the tars have been verified and both children are dead.
+        """Check the tars' sizes once they are verified and both children are dead.
 
         Raises:
-            ChildError: `child.protocol`, not a layer for each tar; `pull.stream`, one is not what
-                the child `layers` has left.
+            ChildError: `child.protocol`, not one layer per tar; `pull.stream`, a tar does not have
+                the size that the child `layers` reported.
             KernelError: the kernel refused.
         """
         if len(layers) != len(self._positions):

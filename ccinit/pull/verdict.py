@@ -1,8 +1,8 @@
 """What the owner's policy has accepted of an image, as PID 1 remembers it.
 
-The `registry` child asks before it downloads layers, and could lie afterwards about what it asked
-for. So the answer comes from another child, and the documents that the pull ends with must be those
-that were accepted, byte for byte.
+The `registry` child asks before it downloads layers, but could then continue with another image. So
+another child answers, and the documents that the pull ends with must be those that were accepted,
+byte for byte.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ Judge: TypeAlias = Callable[[SignatureRequest], Awaitable[AcceptedImage]]
 
 
 class Verdict:
-    """One image's; without a policy its digest in the manifest is all that is needed."""
+    """The verdict on one image; without a policy, its digest in the manifest suffices."""
 
     def __init__(self, reference: str, policy: SignaturePolicy | None, judge: Judge) -> None:
         """Args: reference: as the owner wrote it; judge: runs `signature.judge.signature_job`."""
@@ -45,7 +45,7 @@ class Verdict:
         return accepted
 
     def verify_documents(self, documents: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Return the documents that a pull ended with if they are the accepted ones.
+        """Return the documents that a pull ended with, if they are the accepted ones.
 
         Raises:
             VerificationError: `signature.documents`.

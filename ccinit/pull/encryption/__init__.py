@@ -1,1 +1,1 @@
-"""Encrypted layers: keys are opened one by one, bytes decrypted by a child without a network."""
+"""Encrypted layers: keys are unwrapped one by one; a child without a network decrypts."""

@@ -1,11 +1,10 @@
 """The job of the `decrypt` child: from ciphertext to compressed layers (AES-256-CTR, HMAC-SHA256).
 
-It has the layer keys of one image and no network. Each layer is read twice: the HMAC is drained to
-the last byte and compared before the first byte is decrypted, because CTR lets whoever changes the
-ciphertext choose what the decompressor gets. The file cannot change in between: its writer is gone,
-and it has no name. Memory is bounded by the chunk. What comes out goes to the child that
-decompresses, which has no keys; that the tar is the right one says its diff_id, to the `layers`
-child.
+It has the layer keys of one image and no network. Each layer is read twice: the HMAC over the whole
+layer is compared before the first byte is decrypted, because with CTR anybody who can change the
+ciphertext chooses what the decompressor gets. The file cannot change in between: its writer is
+gone, and it has no name. Memory is bounded by the chunk size. The output goes to the child that
+decompresses, which has no keys; the `layers` child checks the tar by its diff_id.
 """
 
 import hmac
@@ -24,7 +23,7 @@ from ccinit.secret import Secret
 
 
 class DecryptChannel(Protocol):
-    """What the job has of the outside: a file with the layers, a pipe, and their keys."""
+    """The job's connection to the outside: a file with the layers, a pipe, and their keys."""
 
     @property
     def fds(self) -> Mapping[str, int]:
@@ -38,7 +37,7 @@ def decrypt_job(request: DecryptRequest, channel: DecryptChannel) -> DecryptRepl
     """Decrypt each layer that is encrypted, and pass all of them on.
 
     Raises:
-        VerificationError: `enc.hmac`, the ciphertext is not what was encrypted.
+        VerificationError: `enc.hmac`, the ciphertext was changed.
         ChildError: `pull.neighbour`, `pull.stream`.
     """
     file = channel.fds[SOURCE]

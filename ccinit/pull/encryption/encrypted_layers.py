@@ -4,8 +4,8 @@
               ──(keys)───▶ LayerKey each    KBS and `unwrap` children, `agent`'s composition
     ciphertext ──decrypt─▶ layers           HMAC first; layer keys of this image and nothing else
 
-Keys are opened while the layers are downloaded. No child that has a key has a network, and the one
-that speaks with the registry has no key.
+Keys are unwrapped while the layers are downloaded. No child with a key has a network, and the child
+that speaks to the registry has no key.
 """
 
 from typing import Protocol
@@ -19,9 +19,9 @@ class DecryptChildren(Protocol):
     """The children that only an encrypted image needs."""
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        """Get the keys of the image's encrypted layers, in their order, or raise.
+        """Return the keys of the image's encrypted layers, in their order, or raise.
 
-        Keys of the KBS open their wraps, each in a run of `unwrap.unwrap_job` of its own.
+        The KBS's keys unwrap them, each in a run of `unwrap.unwrap_job` of its own.
         """
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:

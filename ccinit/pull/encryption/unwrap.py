@@ -1,9 +1,9 @@
-"""The job of the `unwrap` child: what one key of the KBS opens of an image's wrapped layer keys.
+"""The job of the `unwrap` child: unwrap an image's layer keys with one key of the KBS.
 
-One key comes by pipe, for this job only. A key for packets is 32 bytes; any other is a private key
-(PKCS #8 or the older forms, PEM or DER, without a password) for JWE and CMS. A wrap may be for
-somebody else: JWE names no recipient, so the key is tried on each. That it does not fit is no
-error here; a layer that no key opens is one to whoever asked.
+The one key comes by pipe, for this job only. A key for packets is 32 bytes; any other is a private
+key (PKCS #8 or the older forms, PEM or DER, without a password) for JWE and CMS. A wrap may be
+meant for somebody else: JWE names no recipient, so the key is tried on each. A wrap that it does
+not open is no error here; a layer that no key opens is one for the caller.
 """
 
 from collections.abc import Mapping
@@ -52,14 +52,14 @@ _OAEP_HASHES = {KeyAlgorithm.RSA_OAEP: hashes.SHA1, KeyAlgorithm.RSA_OAEP_256: h
 
 
 class UnwrapChannel(Protocol):
-    """What the job has of the outside: the key."""
+    """The job's connection to the outside: the key."""
 
     def read_secret(self, name: str, /) -> Secret:
         """Read the pipe `name`."""
 
 
 def unwrap_job(request: UnwrapRequest, channel: UnwrapChannel) -> UnwrapReply:
-    """Open what the key opens.
+    """Unwrap the layer keys that the key opens.
 
     Raises:
         FormatError: `enc.…`: the key, a wrap, or what was in one is malformed.
@@ -117,7 +117,8 @@ def open_packet(packet: KeyPacket, key: bytes) -> bytes:
     """Return the private options in a CoCo packet.
 
     Raises:
-        VerificationError: `enc.packet.decrypt`; A256CTR has no tag, a wrong key shows later.
+        VerificationError: `enc.packet.decrypt`; with A256CTR, which has no tag, a wrong key shows
+            only later.
     """
     if packet.cipher is PacketCipher.CTR:
         decryptor = Cipher(algorithms.AES(key), modes.CTR(packet.iv)).decryptor()
@@ -174,7 +175,7 @@ def _decrypt_oaep(
 
 
 def _agree(private: ec.EllipticCurvePrivateKey, peer: EphemeralKey) -> bytes | None:
-    """The shared x-coordinate; None for a key on another curve."""
+    """Return the shared x-coordinate; None for a key on another curve."""
     curve = _CURVES.get(peer.curve)
     if curve is None or private.curve.name != curve.name:
         return None
@@ -191,7 +192,7 @@ def open_enveloped(message: EnvelopedData, private: PrivateKey) -> bytes | None:
         return None
     for encrypted_key in message.encrypted_keys:
         try:
-            # With a wrong key OpenSSL makes up a random one: then the tag does not fit.
+            # With a wrong key OpenSSL returns a random one, with which the tag does not match.
             content_key = private.decrypt(encrypted_key, padding.PKCS1v15())
             if len(content_key) == message.key_bytes:
                 return AESGCM(content_key).decrypt(message.nonce, message.ciphertext, None)

@@ -1,9 +1,9 @@
-"""Compressed layers, for pods without a scratch disk: what PID 1 does about the memory they take.
+"""Compressed layers, for pods without a scratch disk, with as little memory as possible.
 
-All tars of the image are on a tmpfs, hashed and passed. One layer after the other, the smallest
-first, goes through a pipe into mkfs.erofs and is cut down on the way (`feed`); then its tar is
-removed. So the most that the image ever takes is all of its tars and the compressed form of one.
-What comes out is mounted and compared, content included, as an index is (`image`).
+All tars of the image are on a tmpfs, hashed and checked. One layer after the other, the smallest
+first, is piped into mkfs.erofs, and its tar is freed on the way (`feed`) and then removed. So the
+image never takes more than all of its tars and the compressed form of one. The result is mounted
+and compared as an index is, content included (`image`).
 """
 
 import os
@@ -20,31 +20,31 @@ from ccinit.pull.messages.tars import layer_file, outline_file
 
 
 class CompressingChildren(Protocol):
-    """Those that compress; each call starts them in the image's directory and buries them."""
+    """The children that compress; each call starts them in the image's directory and reaps them."""
 
     async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
         """Run `index.MKFS_EROFS` behind `feed.feed_job`.
 
-        Raise `ChildError` unless both succeed and mkfs.erofs has said nothing: without room it
-        complains, goes on and exits with 0.
+        Raise `ChildError` unless both succeed without output of mkfs.erofs: out of space, it prints
+        an error, goes on and exits with 0.
         """
 
 
 async def compress_layers(
     directory: str, positions: Sequence[int], children: CompressingChildren, uid: int
 ) -> tuple[LayerFiles, ...]:
-    """Compress the layers whose tars and outlines are in `directory`; the tars go.
+    """Compress the layers whose tars and outlines are in `directory`, and remove the tars.
 
     Args:
         directory: of the image, on a tmpfs.
         positions: of the layers, bottom first.
         children: who does the work.
-        uid: whom mkfs.erofs runs as. It may add files, and touch no other.
+        uid: the user that mkfs.erofs runs as. It may add files, but not touch others.
 
     Raises:
         LimitExceededError: `pull.enospc`.
         ChildError: `pull.index`, or a child did not do its work.
-        VerificationError: `pull.file`, what it has left is no plain file.
+        VerificationError: `pull.file`, its output is not a plain file.
         KernelError: the kernel refused.
     """
     names = [name(position) for position in positions for name in (layer_file, outline_file)]

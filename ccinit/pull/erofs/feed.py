@@ -1,9 +1,9 @@
-"""The job that gives a tar in memory to mkfs.erofs, and its memory back while it is read.
+"""The job that pipes a tar in memory to mkfs.erofs, freeing its memory as it is read.
 
-mkfs.erofs keeps the content of all files in its output (at 1 TiB, cut off in the end) before it
-compresses the first one. From a pipe behind this child, that copy grows as the tar shrinks, so a
-layer is in memory once and not twice. The tar is a file on a tmpfs, by fd; it was checked before,
-and what is made of it is compared with that check, so nothing here is believed.
+mkfs.erofs first copies the content of all files into its output (at offset 1 TiB, truncated at the
+end) and then compresses. As it reads from this child's pipe, that copy grows while the tar shrinks,
+so a layer is in memory once, not twice. The tar is a file on a tmpfs, by fd. It was checked before,
+and the result is compared with that check, so nothing here has to be trusted.
 """
 
 import mmap
@@ -20,7 +20,7 @@ _WINDOW_BYTES = 1 << 20
 
 
 class FeedChannel(Protocol):
-    """What the job has of the outside: a file and a pipe, by their names."""
+    """The job's connection to the outside: a file and a pipe, by name."""
 
     @property
     def fds(self) -> Mapping[str, int]:
@@ -28,10 +28,10 @@ class FeedChannel(Protocol):
 
 
 def feed_job(_request: FeedRequest, channel: FeedChannel) -> FedTar:
-    """Write the file into the pipe from its beginning; of what is written a hole remains.
+    """Write the file into the pipe from its beginning, punching holes where it was written.
 
     Raises:
-        ChildError: `pull.neighbour`, nobody reads any more.
+        ChildError: `pull.neighbour`, the reader is gone.
         KernelError: the kernel refused.
     """
     tar, sink = channel.fds[SOURCE], channel.fds[SINK]

@@ -1,7 +1,7 @@
-"""How an image's files change hands between the children of a pull.
+"""How an image's files change owners between the children of a pull.
 
-Each child has a user of its own. What one has checked is PID 1's own from then on: whoever comes
-next may read it, and nobody can change it any more.
+Each child has a user of its own. Once one has checked a file, PID 1 takes it over: later children
+may read it, and none can change it any more.
 """
 
 import os
@@ -17,10 +17,10 @@ _SEALED_MODE, _LENT_MODE = 0o400, 0o440
 
 
 def seal(directory: str, names: Sequence[str]) -> None:
-    """Make a directory and files in it PID 1's alone, which nobody writes to.
+    """Give a directory and files in it to PID 1, readable by it alone and writable by nobody.
 
     Raises:
-        VerificationError: `pull.file`, one is no plain file, or has a second name.
+        VerificationError: `pull.file`, one is not a plain file, or has a second name.
         KernelError: the kernel refused.
     """
     _change_directory(directory, os.geteuid(), _PRIVATE_MODE)
@@ -34,7 +34,7 @@ def lend(directory: str, names: Sequence[str], uid: int) -> None:
 
 
 def share_directory(directory: str, uid: int) -> None:
-    """Let a user add files to a directory of PID 1's; it can neither list nor replace others.
+    """Let a user add files to a directory of PID 1; it can neither list nor replace others.
 
     Raises:
         KernelError: the kernel refused.

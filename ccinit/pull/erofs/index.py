@@ -1,16 +1,16 @@
-"""erofs out of a layer's tar: how the program that makes it is called.
+"""From a layer's tar to erofs: how to call the program that makes it.
 
-`mkfs.erofs --tar=i` (erofs-utils 1.8) writes the metadata of a file system of 512-byte blocks whose
-files lie in the tar, as a second device. It runs as a child of its own, on a tar that our pass has
-checked and completed. What it makes is compared with that pass afterwards (`walk`), so nothing here
-depends on its reading the tar as we do.
+`mkfs.erofs --tar=i` (erofs-utils 1.8) writes the metadata of a file system with 512-byte blocks
+whose file content lies in the tar, as a second device. It runs as a child of its own, on a tar that
+our pass has checked and completed. The result is compared with that pass afterwards (`walk`), so
+nothing depends on its reading the tar as we do.
 
-The index of a small layer is shorter than a page, and Linux 7.3 mounts no such file (EIO, "cannot
-read erofs superblock"; 6.12 and 6.18 do). So each is made to end with a page.
+The index of a small layer is shorter than a page, and Linux 7.3 does not mount such a file (EIO,
+"cannot read erofs superblock"; 6.12 and 6.18 do). So each index is padded to a full page.
 
-Where tars lie in memory, `mkfs.erofs --tar=f` makes a whole file system instead, compressed by lz4,
-which takes least time. Its tar comes by standard input. It has no threads: with one worker it was
-seen to crash on a busy machine (version 1.8.6).
+If tars are in memory, `mkfs.erofs --tar=f` makes a complete file system instead, compressed with
+lz4, which is the fastest. It reads the tar from standard input. It runs without threads: with one
+worker it was seen to crash on a busy machine (version 1.8.6).
 """
 
 import os
@@ -51,7 +51,7 @@ def index_arguments(tar: str, index: str) -> tuple[str, ...]:
 
 
 def end_with_page(index: str) -> None:
-    """Fill up the last page of an index that nobody else can change any more; takes no room.
+    """Pad an index that nobody else can change any more to a full page; takes no space.
 
     Raises:
         KernelError: the kernel refused.

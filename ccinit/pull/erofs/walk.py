@@ -1,19 +1,19 @@
-"""The job that walks mounted layers and says what the kernel shows of them.
+"""The job that walks mounted layers and reports what the kernel shows of them.
 
-An erofs index is made by another program from a tar that an image's author wrote. Before anything
-runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
-over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): at the
-offset that the pass saw, in one piece; and reads in the index that this is in the tar, and not in
-the index itself, of which the kernel does not tell. The bytes of the tar are covered by the
-diff_id. Of a compressed layer, which has no tar, the content is read and hashed. Whoever walks for
-a part of the listing only passes through the other directories, for what is below them, and for
-first names.
+Another program makes an erofs index from a tar that an image's author wrote. Before anything runs,
+the mounted tree is listed in the form of `listing`, and must give the same digest as our pass over
+the tar. For the content of files, the walk asks the kernel where it lies (FS_IOC_FIEMAP): it must
+be at the offset that the pass saw, in one extent. That this is in the tar and not in the index
+itself, which the kernel does not tell, the walk reads from the index. The diff_id covers the bytes
+of the tar. A compressed layer has no tar, so its content is read and hashed. A walker of one part
+of the listing still passes through all other directories, to reach those below and to see first
+names.
 
 The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
-CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
-that would make more of these rights. It starts in the layer's root and follows no link. Where an
-index gives one directory two names, the kernel has it below whichever was looked up last, by this
-walker or another: so after each step up the walker compares where it is with where it was.
+CAP_SYS_ADMIN), and nothing else; its seccomp filter lacks the system calls that could exploit these
+rights. It starts in the layer's root and follows no link. If an index gives one directory two
+names, the kernel shows it below whichever was looked up last, by this walker or another: so after
+each step up, the walker checks that it is where it was before.
 """
 
 import fcntl
@@ -57,8 +57,8 @@ def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
     """List each mounted layer.
 
     Raises:
-        FormatError, VerificationError: `tree.…`: something is there that no layer may hold;
-            `erofs.…`, the index is another than one over a tar.
+        FormatError, VerificationError: `tree.…`: the tree has something that no layer may hold;
+            `erofs.…`, it is not an index over a tar.
         LimitExceededError: `tree.records`.
         KernelError: the tree cannot be read.
     """
@@ -99,7 +99,7 @@ class _Level:
 
 
 class _Index:
-    """Says that content is in the tar."""
+    """Checks that content lies in the tar."""
 
     def __init__(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -114,14 +114,14 @@ class _Index:
 
 
 class _Walk:
-    """One walk of the tree below the working directory, which goes along."""
+    """One walk of the tree below the working directory, which it changes."""
 
     def __init__(self, top: os.stat_result, index: _Index | None, parts: Sequence[int]) -> None:
         self._top = top
         self._index = index  # None if the layer is compressed
         self._parts = parts
         self._listing = Listing()
-        # Where an inode was first seen, as prefix and name: whole paths could take too much.
+        # Where an inode was first seen, as prefix and name: full paths could take too much memory.
         self._first: dict[int, tuple[bytes, bytes]] = {}
         self._digests: dict[int, Digest] = {}
 
@@ -152,7 +152,7 @@ class _Walk:
         return _Level(status, path + b"/" if path else b"", part, iter(names), inodes)
 
     def _visit(self, level: _Level, name: bytes) -> bool:
-        """List this name, or pass it by; return whether it is a directory's."""
+        """List this name, or skip it; return whether it is a directory."""
         if level.inodes is None:
             return self._record(level.part, level.prefix, name)
         inode = level.inodes[name]
@@ -204,7 +204,7 @@ class _Walk:
 
 
 def _enter(directory: bytes) -> os.stat_result:
-    """Go there, whatever it is by now not along a link; return what it is."""
+    """Enter a directory without following a link, whatever it is by now; return its status."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchdir(fd)
@@ -214,14 +214,14 @@ def _enter(directory: bytes) -> os.stat_result:
 
 
 def _return(level: _Level) -> None:
-    """Go up to this directory, from one that was entered from it."""
+    """Go back up to this directory, from one that was entered from it."""
     os.chdir(b"..")
     if not os.path.samestat(os.stat(b"."), level.status):
         raise VerificationError("tree.parent", f"below {level.prefix[:80]!r} is what has two names")
 
 
 def _inodes() -> dict[bytes, int | None]:
-    """The inodes in the working directory by name, None for a directory's."""
+    """Return the inodes in the working directory by name, None for a directory."""
     with os.scandir(b".") as entries:
         return {
             entry.name: None if entry.is_dir(follow_symlinks=False) else entry.inode()
@@ -240,7 +240,7 @@ def _attributes(status: os.stat_result, xattrs: Xattrs) -> Attributes:
 
 
 def _xattrs(of: int | bytes) -> Xattrs:
-    """The extended attributes of an open file, or of what is no link."""
+    """Return the extended attributes of an open file, or of a path that is not a link."""
     names = os.listxattr(of)
     if not names:
         return ()
@@ -255,7 +255,7 @@ def _digest(fd: int) -> Digest:
 
 
 def _offset_in_tar(fd: int, size: int, path: bytes) -> int:
-    """Where the one extent of a file begins in the layer's tar."""
+    """Return where the only extent of a file begins in the layer's tar."""
     buffer = bytearray(_ASK)
     fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
     _start, _length, _flags, mapped, *_rest = _FIEMAP.unpack_from(buffer)

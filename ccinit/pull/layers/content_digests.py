@@ -1,4 +1,4 @@
-"""The digests of a layer's files while its tar comes, for layers of which no tar will be left."""
+"""Digests of a layer's files, taken while its tar arrives, for layers whose tar will be removed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from ccinit.formats.oci.tar import TarEntry
 
 
 class ContentDigests:
-    """SHA-256 of each content that is not empty, by its offset in the tar."""
+    """SHA-256 of each non-empty file content, by its offset in the tar."""
 
     def __init__(self) -> None:
         self._found: dict[int, Digest] = {}
         self._hash = hashlib.sha256()
-        self._offset = 0  # of the content that comes now, 0 if none does
+        self._offset = 0  # of the current content, 0 if there is none
 
     def begin(self, entry: TarEntry) -> None:
-        """Take note of the next entry; the one before has all of its content."""
+        """Begin the next entry; the content of the one before is complete."""
         self._end()
         if entry.size:
             self._hash = hashlib.sha256()
@@ -27,7 +27,7 @@ class ContentDigests:
         self._hash.update(data)
 
     def finish(self) -> Mapping[int, Digest]:
-        """Return all of them; the archive is over."""
+        """Return all digests, at the end of the archive."""
         self._end()
         return self._found
 

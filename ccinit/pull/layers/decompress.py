@@ -1,8 +1,8 @@
 """Undo a layer's compression as a stream: gzip (RFC 1952), zstd (RFC 8878), or none.
 
-gzip may have many members and zstd many frames, skippable ones too: that is what pigz, eStargz and
-zstd:chunked write. Anything else behind the last one is refused. Output is bounded in bytes and in
-its ratio to the input, zstd's window in memory; a step never makes more than a chunk at once. The
+gzip may have many members and zstd many frames, including skippable ones, as pigz, eStargz and
+zstd:chunked write them. Anything else after the last one is refused. Output is bounded in bytes and
+in its ratio to the input, and zstd's window in memory; a step never produces more than a chunk. The
 digests of input and output are checked elsewhere (`pull.blob`, `verify`).
 """
 
@@ -18,26 +18,28 @@ from ccinit.pull.layers.stream import make_buffer
 
 Chunk = bytes | memoryview
 Sink = Callable[[Chunk], None]
-"""Takes what has come out, which is valid until it returns."""
+"""Takes a piece of output, which is valid until it returns."""
 
 _CHUNK_BYTES = 1 << 18
 _FIRST_BYTES, _GROWTH = 1 << 14, 16
-"""A member is given so much at first, and each time so many times more."""
+"""How much input a member is given first, and by which factor that grows each time."""
 _SENT_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FIXED_BYTES = 10
 _GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_RESERVED = 0x02, 0x04, 0xE0
 _GZIP_TEXTS = (0x08, 0x10)
-"""Name and comment, in their order; the other flag says that the content is text."""
+"""Flags of name and comment, in this order."""
 _MAX_GZIP_HEADER_BYTES = 1 << 17
-"""The extra field has up to 64 KiB, a name and a comment what a path has."""
+"""The extra field has up to 64 KiB; name and comment are as long as paths."""
 _SHORT_GZIP_HEADER_BYTES = 512
-"""What is looked at first: a layer may have a member for each of its files."""
+"""Searched first, because a layer may have a member for each of its files."""
 _MAX_WINDOW_BYTES = 16 << 20
-"""What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
-memory in the hands of whoever packed the layer."""
+"""All levels up to 19 stay within this; RFC 8878 asks readers to support 8 MiB.
+
+With more, the packer of a layer would decide over the guest's memory.
+"""
 _MAX_RATIO = 1100
-"""DEFLATE cannot do better than 1032:1; zstd can, and only for a bomb."""
+"""DEFLATE cannot exceed 1032:1; zstd can, but only for a decompression bomb."""
 _RATIO_FREE_BYTES = 64 << 20
 
 
@@ -48,9 +50,9 @@ def decompress(
 
     Args:
         chunks: of one layer.
-        compression: how it is packed.
-        sink: takes what comes out.
-        max_bytes: the most of that.
+        compression: how it is compressed.
+        sink: takes the output.
+        max_bytes: cap on the output.
 
     Raises:
         FormatError: `pull.gzip`, `pull.zstd`.
@@ -80,16 +82,16 @@ class _BoundedOutput:
         self._input_bytes = 0
 
     def count(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        """Yield what is read, which bounds what may come out."""
+        """Pass the input on, counting it to bound the ratio."""
         for chunk in chunks:
             self._input_bytes += len(chunk)
             yield chunk
 
     def write(self, data: bytes) -> None:
-        """Take what was made of a member.
+        """Take output of a member.
 
-        A layer may have one for each of its files, and whatever is sent wakes the next child, so
-        small ones wait for each other.
+        A layer may have a member for each of its files, and each write wakes the next child, so
+        small pieces are gathered.
         """
         self._pieces.append(data)
         self._pieces_bytes += len(data)
@@ -97,7 +99,7 @@ class _BoundedOutput:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send what was gathered."""
         if self._pieces_bytes:
             self.send(b"".join(self._pieces))
         self._pieces.clear()
@@ -123,7 +125,7 @@ class _GzipMembers:
     def __init__(self, output: _BoundedOutput) -> None:
         self._output = output
         self._member = _gzip_member()
-        self._rest = b""  # of a header that is not whole yet
+        self._rest = b""  # of an incomplete header
         self._has_begun = False
         self._piece_bytes = _FIRST_BYTES
 
@@ -138,7 +140,7 @@ class _GzipMembers:
                     self._rest = bytes(view[position:])
                     break
                 self._has_begun = True
-                # Of several optional fields ISA-L forgets some where a piece ends within a header.
+                # ISA-L loses track of optional header fields if a piece ends within a header.
                 self._piece_bytes = max(_FIRST_BYTES, header_bytes)
             position = self._inflate(view, position)
         self._output.flush()
@@ -148,9 +150,9 @@ class _GzipMembers:
             raise FormatError("pull.gzip", "the stream ends within a member")
 
     def _inflate(self, data: memoryview, position: int) -> int:
-        """Inflate what `data` has of the member; return the position behind that.
+        """Inflate the member's part of `data`; return the position after it.
 
-        What is given and belongs to later members is copied, so a member gets little at first.
+        Input that belongs to later members is copied, so a member gets little input at first.
         """
         while position < len(data):
             piece = data[position : position + self._piece_bytes]
@@ -174,11 +176,11 @@ class _GzipMembers:
                 self._output.write(chunk)
             if self._member.eof or self._member.needs_input:
                 return
-            piece = b""  # it keeps what it has not used
+            piece = b""  # the decompressor keeps unused input
 
 
 def _measure_gzip_header(data: memoryview) -> int:
-    """Return how many bytes a member's header has (RFC 1952 section 2.3), 0 if it is not whole.
+    """Return the size of a member's header (RFC 1952 section 2.3), 0 if it is incomplete.
 
     Raises:
         FormatError: `pull.gzip`.
@@ -198,7 +200,7 @@ def _measure_gzip_header(data: memoryview) -> int:
 
 
 def _gzip_header_end(head: bytes) -> int:
-    """Return where the header ends; beyond `head` if it is not whole, if only by one byte."""
+    """Return where the header ends; beyond `head` if it is incomplete, even if by one byte."""
     if len(head) < _GZIP_FIXED_BYTES:
         return _GZIP_FIXED_BYTES
     flags, end = head[3], _GZIP_FIXED_BYTES
@@ -213,7 +215,7 @@ def _gzip_header_end(head: bytes) -> int:
 
 
 def _gzip_member() -> igzip_lib.IgzipDecompressor:
-    """Return what undoes one member, its checksum and length included."""
+    """Return a decompressor for one member, which also checks its CRC and length."""
     return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
@@ -229,11 +231,12 @@ class _ChunkFile:
 
 
 def _undo_zstd(chunks: Iterable[Chunk], output: _BoundedOutput) -> None:
-    """Have libzstd go from frame to frame; it refuses what is none.
+    """Have libzstd decompress frame after frame; it refuses anything that is not a frame.
 
-    It does not say whether the last frame is whole. What one lacks is missing in the tar, so the
-    diff_id cannot match; of one that has not come beyond its magic number nothing is.
-    What it makes goes into one buffer again and again: as `bytes` it would be copied once more.
+    It does not report a truncated last frame. But then the tar lacks bytes, and the diff_id cannot
+    match, unless no more than a magic number has come, which lacks no output.
+
+    All output goes through one reused buffer: as `bytes` it would be copied once more.
     """
     frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(
         _ChunkFile(chunks),  # type: ignore[arg-type]  # only its `read` is called

@@ -1,4 +1,4 @@
-"""Writing an image's files, on scratch or in memory: when there is no room, that is the reason."""
+"""Writing an image's files, on scratch or in memory, with a reason of its own for a full store."""
 
 import errno
 import os
@@ -14,25 +14,25 @@ _DETAIL_LENGTH = 200
 
 
 def no_room(detail: str) -> LimitExceededError:
-    """Return the error of a store that has no room for an image."""
+    """Return the error for a store that has no space for an image."""
     full = "the scratch disk, or without one limits.memory_store_bytes, is full"
     return LimitExceededError("pull.enospc", f"{full}: {detail}")
 
 
 @contextmanager
 def telling_no_room() -> Iterator[None]:
-    """Tell a full store from other failures of a program that writes to it."""
+    """Distinguish a full store from other failures of a program that writes to it."""
     try:
         yield
     except ChildError as error:
-        # Afterwards there may be room again. What a child says chooses the reason and no more.
+        # By now there may be space again, so go by the child's text, which only selects the reason.
         if _NO_ROOM in error.detail:
             raise no_room(error.detail[:_DETAIL_LENGTH]) from error
         raise
 
 
 def write_error(error: OSError, operation: str, path: str) -> CcinitError:
-    """Return what it means that a file of a layer could not be written."""
+    """Return the error for a failed write to a layer's file."""
     if error.errno in _FULL:
         return no_room(path)
     return kernel_error(error, operation, path)

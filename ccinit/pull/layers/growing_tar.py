@@ -2,10 +2,10 @@
 
     word = length u32, big-endian: so many bytes more (1 … 256 KiB); 0: the layer is over
 
-The words come by a pipe of packets (pipe(2), O_DIRECT), the bytes by the file (`tar_files`), which
-is still in memory then. So each byte is copied twice between the decompressor and the hash, and
-would be four times by a pipe. A word says when to read and is not believed: what is not there is
-missing.
+The words come through a packet pipe (pipe(2), O_DIRECT), the bytes through the file (`tar_files`),
+while it is still in the page cache. So each byte is copied twice between the decompressor and the
+hash, instead of four times through a pipe. A word only says when to read, and is not trusted: bytes
+that are not there count as missing.
 """
 
 import mmap
@@ -20,13 +20,13 @@ from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, make_buffer, open_pipe
 
 MAX_PIECE_BYTES = 1 << 18
 WORDS_AHEAD = 64
-"""So at most 16 MiB. What waits for longer is on its way to the disk before it is read."""
+"""So at most 16 MiB: data that waits longer would be written to the disk before it is read."""
 
 _WORD = struct.Struct(">I")
 
 
 def open_word_pipe() -> tuple[int, int]:
-    """Return both ends of a pipe for words, the reading one first.
+    """Return both ends of a pipe for words, the read end first.
 
     Raises:
         KernelError: the kernel refused.
@@ -36,7 +36,7 @@ def open_word_pipe() -> tuple[int, int]:
 
 
 class TarAppender:
-    """The writing side."""
+    """The writer."""
 
     def __init__(self, words: int) -> None:
         """Args: words: the pipe, which stays the caller's."""
@@ -57,7 +57,7 @@ class TarAppender:
             self._say(len(piece))
 
     def end_layer(self) -> None:
-        """Say that the layer is over; raises as `append`."""
+        """Mark the end of the layer; raises as `append`."""
         self._say(0)
 
     def _say(self, length: int) -> None:
@@ -70,7 +70,7 @@ class TarAppender:
 
 
 class TarFollower:
-    """The reading side; memory is bounded by one piece."""
+    """The reader; its memory is bounded by one piece."""
 
     def __init__(self, words: int) -> None:
         """Args: words: the pipe, which stays the caller's."""
@@ -84,8 +84,8 @@ class TarFollower:
             tar: open for reading, at its beginning.
 
         Raises:
-            ChildError: `pull.neighbour`, the writer has ended before the layer;
-                `pull.stream`, it does not keep to the form.
+            ChildError: `pull.neighbour`, the writer has ended before the layer; `pull.stream`, it
+                broke the format.
             KernelError: the kernel refused.
         """
         while length := self._next_word():

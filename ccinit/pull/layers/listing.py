@@ -1,15 +1,15 @@
 """The canonical listing of a layer: one record for each path, hashed in one order.
 
-The pass over a tar says what a layer must contain, the walk of the mounted erofs says what the
+The pass over a tar determines what a layer must contain; the walk of the mounted erofs, what the
 kernel shows of it. Both write the same listing, so equal digests mean equal trees: types,
-permission bits, owners, times in seconds, sizes, link targets, extended attributes, which names are
-one inode, and for each file where in the tar its bytes lie; or their digest, where the layer has no
-tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads the fraction).
+permission bits, owners, times in seconds, sizes, link targets, extended attributes, which names
+share an inode, and for each file where in the tar its bytes lie, or their digest if the layer's tar
+is gone. Sub-second times are left out (erofs has them, but mkfs.erofs misreads the fraction).
 
 Order: a directory before its children, children by the bytes of their names. The records are hashed
-in two parts, so that two processors can walk one tree; what is in one directory is in one. How many
-names each directory has is in both, for that says which part has which: whoever walks for one part
-cannot be led past a directory of it by what is in the other (docs/decisions/0032).
+in two parts, so that two processors can walk one tree; all names of one directory are in the same
+part. Both parts record how many names each directory has, since that decides which part gets it: so
+nothing in one part can make the walker of the other miss a directory (docs/decisions/0032).
 """
 
 import hashlib
@@ -27,18 +27,18 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 _MAX_KNOWN = 1024
 
 OPAQUE = (b"trusted.overlay.opaque", b"y")
-"""What makes overlayfs hide the lower layers' content of a directory."""
+"""Makes overlayfs hide a directory's content in lower layers."""
 
 HOLDS_WHITEOUTS = (b"trusted.overlay.origin", b"")
-"""What mkfs.erofs sets on a directory with whiteouts, so that overlayfs does not show them."""
+"""mkfs.erofs sets this on a directory with whiteouts, so that overlayfs hides them."""
 
 
 Content = int | Digest
-"""What tells the content of a file from others: its offset in the layer's tar, or its digest."""
+"""Identifies the content of a file: its offset in the layer's tar, or its digest."""
 
 
 class NodeKind(Enum):
-    """What stands at a path; nothing else may stand in a layer."""
+    """What can be at a path; a layer may contain nothing else."""
 
     FILE = b"f"
     SYMLINK = b"l"
@@ -59,16 +59,16 @@ class Attributes:
 
 @lru_cache(maxsize=_MAX_KNOWN)
 def attributes_of(mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> Attributes:
-    """Return the attributes; most paths of a layer look like others, and share one value."""
+    """Return the attributes; equal ones share a value, since most paths of a layer look alike."""
     return Attributes(mode, uid, gid, mtime, xattrs)
 
 
 class ListingPart:
-    """The records of what is in some of a tree's directories.
+    """The records of the names in some of a tree's directories.
 
     Attributes:
         position: among the parts.
-        names: how many there are in those directories, which all get a record.
+        names: how many names are in those directories; each gets a record.
     """
 
     def __init__(self, position: int) -> None:
@@ -77,7 +77,7 @@ class ListingPart:
         self._hash = hashlib.sha256()
 
     def enter(self, path: bytes, names: int) -> None:
-        """Add how many names a directory has, be it of this part or of another."""
+        """Record how many names a directory has, whether it belongs to this part or another."""
         self._add_fields(b"n", path, b"%d" % names)
 
     def directory(self, path: bytes, attributes: Attributes) -> None:
@@ -93,7 +93,7 @@ class ListingPart:
             path: relative to the layer's root.
             attributes: of its inode.
             size: bytes.
-            content: where it begins in the tar, or its digest; 0 if there is none.
+            content: where it begins in the tar, or its digest; 0 if empty.
             first: the first path in the listing's order that has the same inode.
         """
         numbers = b"%b %d %b" % (_numbers(attributes), size, str(content).encode())
@@ -120,24 +120,24 @@ class ListingPart:
         self._add_fields(*fields)
 
     def _add_fields(self, *fields: bytes) -> None:
-        # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
+        # Paths and link targets have no NUL, and values are in hex, so records are unambiguous.
         self._hash.update(b"%d\0%b\n" % (len(fields), b"\0".join(fields)))
 
 
 class Listing:
-    """A listing in the making."""
+    """A listing under construction."""
 
     def __init__(self) -> None:
         self._parts = tuple(map(ListingPart, range(LISTING_PARTS)))
 
     @property
     def records(self) -> int:
-        """How many there will be of what was entered: the root's own, and one for each name."""
+        """How many records there will be: the root's, and one for each name entered."""
         return 1 + sum(part.names for part in self._parts)
 
     @property
     def next_part(self) -> ListingPart:
-        """The part for the names in the next directory: the one that has fewest."""
+        """Return the part for the names of the next directory: the one with the fewest."""
         return min(self._parts, key=attrgetter("names"))
 
     def enter(self, path: bytes, names: int) -> ListingPart:
@@ -148,7 +148,8 @@ class Listing:
             names: how many are in it.
 
         Returns:
-            The part for their records; the root's own is in that of its names, before them.
+            The part for their records; the root's own record precedes those of its names, in the
+            same part.
         """
         chosen = self.next_part
         chosen.names += names

@@ -1,9 +1,9 @@
-"""What later layers need of a layer whose tar is gone: its directories, as a small tar.
+"""What later layers need to know of a layer whose tar is gone: its directories, as a small tar.
 
-A layer is passed on top of what the ones below show (`tree.MergedDirectory`). Where the tars
-stay, an image that shares layers with another one has them read again (`tar_pass.lay_over`). Where
-they do not, this is read in their place: each directory with its attributes, the mark of an opaque
-one, and an empty file wherever something hides a directory of the layers below.
+The pass over a layer needs what the layers below show (`tree.MergedDirectory`). If the tars are
+kept, an image that shares layers with another one reads them again (`tar_pass.lay_over`). If not,
+it reads this instead: each directory with its attributes, the mark of an opaque one, and an empty
+file wherever something hides a directory of the layers below.
 """
 
 from collections.abc import Iterator

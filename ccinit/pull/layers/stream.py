@@ -1,9 +1,9 @@
-"""Blobs on their way from one child to the next, one after the other through a pipe or a file.
+"""Layers on their way from one child to the next, one after the other through a pipe or a file.
 
     layer = chunk*, end      chunk = length u32 (1 … 256 KiB), bytes      end = length 0; big-endian
 
-An end of its own tells a layer that is over from a writer that has died. Which layers come is
-agreed upon elsewhere; what their bytes are is for the reader to find out.
+The explicit end distinguishes a complete layer from a dead writer. Which layers come is agreed
+elsewhere, and the reader has to verify their bytes.
 """
 
 import fcntl
@@ -22,13 +22,13 @@ SOURCE = "source"
 SINK = "sink"
 """The names under which children find the pipes that layers come and go by."""
 NEIGHBOUR_ENDED = "pull.neighbour"
-"""The reason of whoever is left alone at a pipe; why the other one ended is the one to tell."""
+"""Reason of a child whose neighbour at a pipe has ended; the neighbour has the real one."""
 
 _LENGTH = struct.Struct(">I")
 
 
 def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
-    """Return both ends, the reading one first, of a pipe of that size: room for some chunks.
+    """Return both ends of a pipe of that size, the read end first: it has room for some chunks.
 
     Raises:
         KernelError: the kernel refused.
@@ -45,13 +45,13 @@ def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
 
 
 def make_buffer(size_bytes: int) -> memoryview:
-    """Return memory to read into that begins with a page.
+    """Return page-aligned memory to read into.
 
-    The allocator puts large buffers 16 bytes behind the beginning of one, and copying a page to
-    there takes AMD's processors (Zen, `rep movsb`) five times as long as to most other places.
+    The allocator places large buffers 16 bytes after the start of a page, and copying a page there
+    takes AMD's processors (Zen, `rep movsb`) five times as long as to most other offsets.
 
     Raises:
-        KernelError: `kernel.mmap`, no memory to be had.
+        KernelError: `kernel.mmap`, not enough memory.
     """
     try:
         return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
@@ -60,7 +60,7 @@ def make_buffer(size_bytes: int) -> memoryview:
 
 
 class LayerWriter:
-    """The writing end."""
+    """The write end."""
 
     def __init__(self, fd: int) -> None:
         """Args: fd: stays the caller's."""
@@ -70,7 +70,7 @@ class LayerWriter:
         """Send the next bytes of the layer.
 
         Raises:
-            ChildError: `pull.neighbour`, nobody reads any more.
+            ChildError: `pull.neighbour`, the reader is gone.
             LimitExceededError: `pull.enospc`.
         """
         view = memoryview(data)
@@ -79,11 +79,11 @@ class LayerWriter:
             self._send(_LENGTH.pack(len(chunk)), chunk)
 
     def end_layer(self) -> None:
-        """Say that the layer is over; raises as `write`."""
+        """Mark the end of the layer; raises as `write`."""
         self._send(_LENGTH.pack(0))
 
     def _send(self, *parts: bytes | memoryview) -> None:
-        """Write all parts, at once if there is room: each write wakes the reader."""
+        """Write all parts, in one call if they fit: each write wakes the reader."""
         views = [memoryview(part) for part in parts]
         try:
             while views:
@@ -99,7 +99,7 @@ class LayerWriter:
 
 
 class LayerReader:
-    """The reading end; memory is bounded by one chunk."""
+    """The read end; its memory is bounded by one chunk."""
 
     def __init__(self, fd: int) -> None:
         """Args: fd: stays the caller's."""
@@ -111,8 +111,8 @@ class LayerReader:
         """Yield what comes of one layer, each piece valid until the next, up to its end.
 
         Raises:
-            ChildError: `pull.neighbour`, the writer has ended before the layer;
-                `pull.stream`, it does not keep to the form.
+            ChildError: `pull.neighbour`, the writer has ended before the layer; `pull.stream`, it
+                broke the format.
         """
         while length := self._read_length():
             if length > MAX_CHUNK_BYTES:

@@ -1,10 +1,10 @@
 """Our own pass over a layer's tar.
 
-It reads every header, applies the entries to a `LayerTree`, and completes the tar: over the end of
-the archive it writes entries for the directories that the layer implies (`tar_supplement`). What
-comes back says what erofs must show, which `erofs.walk` compares with what it does show. The rules
-are in `formats.oci.tar` (one header) and `tree` (entries together); making the index is
-`erofs.index`'s.
+It reads every header, applies the entries to a `LayerTree`, and completes the tar: over the
+end-of-archive blocks it writes entries for the directories that the layer implies
+(`tar_supplement`). The result says what erofs must show; `erofs.walk` compares this with what it
+does show. The rules are in `formats.oci.tar` (for one header) and `tree` (for entries together);
+`erofs.index` makes the index.
 """
 
 import os
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 _HEADERS_BYTES = 1 << 14
 _NO_CAP = 1 << 63
 _COMPLETED = TreeLimits(entries=1 << 20)
-"""Of a tar that has passed, with what it was completed by."""
+"""For a tar that has passed, including the entries that complete it."""
 
 
 class LayerPass:
@@ -37,9 +37,9 @@ class LayerPass:
         """Start.
 
         Args:
-            below: the layers below, merged; in the end this layer is laid over it.
+            below: the layers below, merged; at the end this layer is laid over it.
             limits: caps on the layer.
-            form: what becomes of it, and so what its files' content is known by.
+            form: what the layer will become, which decides how its files' content is identified.
         """
         self._below = below
         self._tree = LayerTree(below, limits)
@@ -49,9 +49,9 @@ class LayerPass:
         self._refusal: CcinitError | None = None
 
     def feed(self, data: memoryview) -> None:
-        """Take the next bytes; what is wrong with them is told in the end.
+        """Take the next bytes; errors in them are raised only at the end.
 
-        For a tar that is not the right one, that is what has to be said of it.
+        For a tar with the wrong digest, it is the digest that has to be reported.
         """
         if self._refusal is not None:
             return
@@ -67,7 +67,7 @@ class LayerPass:
         *,
         max_bytes: int = _NO_CAP,
     ) -> PassedLayer:
-        """Complete the file `tar`, which holds all that came, and say what it is.
+        """Complete the file `tar`, which holds all the bytes fed, and return what it contains.
 
         Args:
             tar: open for writing.
@@ -96,7 +96,7 @@ class LayerPass:
         )
 
     def _supplement(self) -> Iterator[bytes]:
-        """Settle the directories that no entry describes; yield what completes the tar."""
+        """Settle the directories that no entry describes; yield entries that complete the tar."""
         for path, attributes in self._tree.settle_implied():
             yield encode_directory(path, attributes)
         yield END_OF_ARCHIVE
@@ -120,10 +120,10 @@ def lay_over(tar: int, below: MergedDirectory) -> None:
 
 
 def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> int:
-    """Write the parts over the end; return where they end.
+    """Write the parts over the end of the archive; return where they end.
 
-    A directory takes up to 17 KB, with the attributes of the one below it. So they are not held at
-    once, and what a small layer implies is held against the cap before it is written.
+    An entry takes up to 17 KB, with the attributes of the directory in the layers below. So they
+    are not held in memory at once, and the cap is checked before each is written.
     """
     os.ftruncate(tar, end)
     with open(tar, "wb", buffering=_CHUNK_BYTES, closefd=False) as file:

@@ -1,8 +1,8 @@
-"""The entries of a tar that comes in pieces, as they come.
+"""A streaming tar reader, fed in pieces.
 
-It keeps no more than a header: content is passed over, or on. Nothing but zeros may follow the last
-entry, so that no reader finds another archive there. What one header means is `formats.oci.tar`'s;
-what entries mean together is for whoever takes them.
+It buffers no more than a header: content is skipped or passed on. Only zeros may follow the last
+entry, so that no other reader finds another archive there. `formats.oci.tar` parses single headers;
+the caller decides what entries mean together.
 """
 
 from collections.abc import Callable
@@ -30,10 +30,10 @@ _EXTENSION_LIMITS = {
 
 
 class TarReader:
-    """Follows one archive.
+    """Reads one archive.
 
     Attributes:
-        file_bytes: content of all files so far.
+        file_bytes: total size of the files so far.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class TarReader:
         """Start.
 
         Args:
-            take: gets each entry once its header is there; the content may still be coming.
-            take_content: gets that content in pieces, each valid until it returns.
+            take: gets each entry once its header is complete, maybe before its content.
+            take_content: gets the content in pieces, each valid until it returns.
         """
         self.file_bytes = 0
         self._take_entry = take
@@ -91,12 +91,12 @@ class TarReader:
             raise FormatError("tar.trailing", "bytes behind the end of the archive")
 
     def leap(self) -> int:
-        """Return how many bytes of content come next, which then are not to be fed."""
+        """Skip the content that comes next; return its size, which the caller must not feed."""
         skip, self._skip = self._skip, 0
         return skip
 
     def finish(self) -> int:
-        """Say that the archive is over; return the offset behind its last entry.
+        """Mark the end of the archive; return the offset after its last entry.
 
         Raises:
             FormatError: `tar.truncated`.
@@ -138,14 +138,14 @@ class TarReader:
         self._pass_over(header.size, len(payload))
 
     def _pass_content(self, data: memoryview, take: Callable[[memoryview], None]) -> None:
-        """Show what of `data` is content, and not what fills its last block."""
+        """Pass on the part of `data` that is content, without the padding of its last block."""
         if self._content:
             piece = data[: self._content]
             self._content -= len(piece)
             take(piece)
 
     def _pass_over(self, size: int, taken: int) -> None:
-        """Go to the header behind a payload of `size` bytes, of which some were taken."""
+        """Skip to the header after a payload of `size` bytes, of which some were taken."""
         self._offset += padded(size)
         self._skip = padded(size) - taken
         self._wanted = BLOCK_BYTES

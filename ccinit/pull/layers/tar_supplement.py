@@ -1,11 +1,11 @@
 """Entries that complete a layer's tar before it is indexed: directories.
 
-A layer may hold `a/b/file` without `a/` or `a/b/`. What such a directory looks like then depends on
-the layers below, which mkfs.erofs does not know: it copies the parent's owner, and its root is
-0777. So the pass over the tar works the attributes out and writes them as entries of their own over
-the end-of-archive blocks of our copy, whose digest was checked before. Encoding only (POSIX.1-2017
-pax, ustar), of empty files, too, for `outline`; which directories are missing is `tar_pass`'s
-to say.
+A layer may hold `a/b/file` without `a/` or `a/b/`. The attributes of such a directory depend on the
+layers below, which mkfs.erofs does not know: it copies the parent's owner, and makes the root 0777.
+So the pass over the tar determines the attributes and writes them as entries over the
+end-of-archive blocks of our copy, whose digest was checked before. This module only encodes
+(POSIX.1-2017 pax, ustar), including empty files for `outline`; `tar_pass` determines which
+directories are missing.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def encode_empty_file(path: bytes, attributes: Attributes) -> bytes:
 
 
 def _encode(path: bytes, type_flag: bytes, attributes: Attributes) -> bytes:
-    """Encode an entry, in an extended header what ustar has no room for."""
+    """Encode an entry, with an extended header for what does not fit into ustar."""
     records = [(XATTR_PREFIX + name, value) for name, value in attributes.xattrs]
     if len(path) > 100:
         records.append((b"path", path))

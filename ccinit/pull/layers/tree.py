@@ -1,12 +1,12 @@
-"""What the entries of one layer's tar make together, under the rules of image-spec layer.md.
+"""The tree that the entries of one layer's tar form, under the rules of image-spec layer.md.
 
-Each entry is applied to a tree in memory; what could be read in two ways, could reach out of the
-tree, or mkfs.erofs would build differently is refused, with the reason in the error. Whiteouts
-become overlayfs's own (`--aufs` of mkfs.erofs). Directories that an entry needs and the layer does
-not describe take what the layers below say of them. Reading the tar is left to `tar_pass`.
+Each entry is applied to a tree in memory. An entry that is ambiguous, could reach out of the tree,
+or would be built differently by mkfs.erofs is refused, with a reason. Whiteouts become those of
+overlayfs (`--aufs` of mkfs.erofs). Directories that an entry needs but the layer does not describe
+get their attributes from the layers below. Reading the tar is left to `tar_pass`.
 
-The rows of the threat table that are kept here: links (R63), special files and attributes (R65),
-whiteouts (R66), sizes of everything (R67), repeated paths (R68).
+The rows of the threat table that are enforced here: links (R63), special files and attributes
+(R65), whiteouts (R66), sizes of everything (R67), repeated paths (R68).
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,10 +34,10 @@ _ROOT_OWNED = Attributes(mode=0o755, uid=0, gid=0, mtime=0)
 
 @frozen
 class TreeLimits:
-    """Caps on one layer; a guest has little memory and mkfs.erofs searches directories in line.
+    """Caps on one layer: a guest has little memory, and mkfs.erofs searches directories linearly.
 
     Attributes:
-        entries: those of the tar, and the directories that they imply: a path may hold hundreds.
+        entries: those of the tar, and the directories that they imply: a path may imply hundreds.
     """
 
     entries: int = 400_000
@@ -47,7 +47,7 @@ class TreeLimits:
 
 
 class Node:
-    """One inode of the layer; two names of one file share it."""
+    """One inode of the layer; hard links share it."""
 
     __slots__ = ("attributes", "first", "has_names", "kind", "link", "offset", "size")
 
@@ -74,7 +74,7 @@ class Directory(Node):
         self.has_whiteouts = False
 
     def shown(self) -> Attributes:
-        """The attributes with the marks for overlayfs."""
+        """Return the attributes, including the marks for overlayfs."""
         marks = ((OPAQUE,) if self.is_opaque else ()) + (
             (HOLDS_WHITEOUTS,) if self.has_whiteouts else ()
         )
@@ -113,7 +113,7 @@ class MergedDirectory:
 
 
 def empty_merged_root() -> MergedDirectory:
-    """Return what lies below the first layer."""
+    """Return the empty tree below the first layer."""
     return MergedDirectory(_ROOT_OWNED)
 
 
@@ -138,7 +138,8 @@ class LayerTree:
         self._below = below
         self._limits = limits
         self._entries = 0
-        # The parent of the entry before; what an entry replaces lies below its own parent.
+        # The previous entry's parent; stays valid, since an entry only replaces nodes below its
+        # parent.
         self._last: tuple[bytes, Directory] = (b"", self.root)
 
     def add(self, entry: TarEntry) -> None:
@@ -168,14 +169,14 @@ class LayerTree:
         if entry.kind is TarKind.DIRECTORY and isinstance(existing, Directory):
             _describe(existing, attributes)
             return
-        if existing is not None:  # the last one wins, whatever stood there
+        if existing is not None:  # the last one wins, whatever was there
             del parent.children[name]
         self._put(parent, name, self._make(entry, attributes))
 
     def settle_implied(self) -> Iterator[tuple[bytes, Attributes]]:
         """Give the directories that no entry describes their attributes, parents first.
 
-        To be called after the last entry: an opaque mark may come after what it concerns.
+        Call this after the last entry: an opaque mark may come after the entries that it affects.
         """
         for path, directory, below in walk_directories(self.root, self._below):
             if directory.is_implied:
@@ -246,7 +247,7 @@ class LayerTree:
             raise LimitExceededError("tar.xattr", f"more than {self._limits.xattr_bytes} bytes")
 
     def _parent(self, path: bytes) -> Directory:
-        """The directory at `path`, made where it is missing."""
+        """Return the directory at `path`, making it if it is missing."""
         if path == self._last[0]:
             return self._last[1]
         directory = self.root
@@ -278,7 +279,8 @@ class LayerTree:
         if hidden in (b"", b".", b"..") or hidden.startswith(_WHITEOUT):
             raise FormatError("tar.whiteout_name", f"{name[:80]!r} hides nothing that can be")
         if hidden in parent.children:
-            # It hides lower layers only; mkfs.erofs would remove what this layer has put there.
+            # A whiteout hides lower layers only; mkfs.erofs would remove what this layer has put
+            # there.
             raise FormatError("tar.whiteout_own", f"{entry.path[:80]!r} meets its own layer")
         parent.has_whiteouts = True
         self._put(parent, hidden, Node(NodeKind.WHITEOUT, _ROOT_OWNED, None))
@@ -305,7 +307,7 @@ class LayerTree:
                 raise FormatError("tar.fifo", f"{entry.path[:80]!r} is a fifo")
 
     def _target(self, path: bytes) -> Node:
-        """The inode a hard link names: made by this layer, earlier, and no directory."""
+        """Return the inode that a hard link names: made earlier by this layer, no directory."""
         node: Node | None = self.root
         for name in path.split(b"/"):
             node = node.children.get(name) if isinstance(node, Directory) else None
@@ -322,8 +324,8 @@ def walk_directories(
 ) -> Iterator[tuple[bytes, Directory, MergedDirectory | None]]:
     """Yield each directory of a layer, parents first: path, and what the layers below show there.
 
-    That is None where they show nothing, or the layer hides it. A path is made when its turn comes:
-    all paths of a directory's children at once could take 65 536 times 4 KiB.
+    That is None if they show nothing, or the layer hides it. Paths are built one at a time: those
+    of all children of a directory at once could take 65 536 times 4 KiB.
     """
     yield b"", root, below
     levels = [(b"", iter(root.children.items()), None if root.is_opaque else below)]

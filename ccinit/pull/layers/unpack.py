@@ -1,8 +1,8 @@
 """The job of the `unpack` child: layers come in by pipe and become tars.
 
-Decompressors are large programs in C that read what anybody may have written, so they are alone
-here: no network, no key, no file but the one that each tar is appended to, and nobody who believes
-the result. What a tar must be is known to the `layers` child, which hashes it.
+Decompressors are large C programs that parse what anybody may have written, so they are isolated
+here: without a network, keys, or files other than those that the tars are appended to, and nobody
+trusts the result. The `layers` child hashes each tar, and knows what it has to be.
 """
 
 import os
@@ -21,18 +21,18 @@ A = TypeVar("A")
 
 
 class UnpackChannel(Protocol):
-    """What the job has of the outside: its pipes, and PID 1, which has the files."""
+    """The job's connection to the outside: its pipes, and PID 1, which has the files."""
 
     @property
     def fds(self) -> Mapping[str, int]:
         """The pipes by name."""
 
     def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
-        """Put a `NewTar`, and wait for `OpenedTar` and the file."""
+        """Ask a `NewTar`, and wait for `OpenedTar` and the file."""
 
 
 def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
-    """Undo the compression of each layer.
+    """Decompress each layer.
 
     Raises:
         FormatError: `pull.gzip`, `pull.zstd`.

@@ -1,9 +1,9 @@
-"""The job of the `layers` child: from tars that another one makes to layers that may be indexed.
+"""The job of the `layers` child: from tars that another child makes to layers fit for indexing.
 
-It has no network and trusts nobody at the other end of its pipe: the pinned digest leads to the
-manifest, that to the config, that to the digest of each layer's tar, and all of them are hashed
-here. Each tar is hashed and read for its headers while it grows, bottom first, each on top of what
-the ones before show. Whatever its headers say counts only once its digest is right.
+It has no network and does not trust its neighbour: the pinned digest leads to the manifest, that to
+the config, and that to the digest of each layer's tar, and all of them are hashed here. Each tar is
+hashed, and its headers are read, while it grows: bottom first, each on top of what the ones below
+show. What its headers say counts only once its digest matches.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ MAX_IMAGE_RECORDS = 1_000_000
 
 
 class LayersChannel(Protocol):
-    """What the job has of the outside: a pipe, and PID 1, which has the files."""
+    """The job's connection to the outside: a pipe, and PID 1, which has the files."""
 
     @property
     def fds(self) -> Mapping[str, int]:
         """The pipe by its name."""
 
     def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
-        """Put a `KeptTar` or a `GrowingTar`, and wait for `OpenedTar` and the files."""
+        """Ask a `KeptTar` or a `GrowingTar`, and wait for `OpenedTar` and the files."""
 
 
 def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers:
@@ -61,7 +61,7 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
 
 
 class _Tars:
-    """The tars of one image, while they come."""
+    """The tars of one image, as they arrive."""
 
     def __init__(self, channel: LayersChannel, request: LayersRequest) -> None:
         self._channel = channel
@@ -73,12 +73,12 @@ class _Tars:
         self._merged = empty_merged_root()
 
     def keep(self, position: int) -> None:
-        """Take note of one that is there already, for what the next ones stand on."""
+        """Lay a layer that is already there below the next ones."""
         with self._files(KeptTar(position=position), 1) as (tar,):
             lay_over(tar, self._merged)
 
     def receive(self, diff_id: Digest) -> PassedLayer:
-        """Take the next one."""
+        """Verify the next layer."""
         is_compressed = self._form is LayerForm.COMPRESSED
         with self._files(GrowingTar(position=self._position), 1 + is_compressed) as (tar, *rest):
             try:

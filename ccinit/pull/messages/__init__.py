@@ -1,1 +1,1 @@
-"""What PID 1 and the children of a pull say to each other, in modules by who reads them."""
+"""The messages between PID 1 and the children of a pull, in modules by who reads them."""

@@ -1,4 +1,4 @@
-"""What PID 1 and the child with the network say to each other, and what the policy is asked.
+"""The messages between PID 1 and the child with the network, and those about the policy.
 
 See `layers`.
 """
@@ -49,7 +49,7 @@ def key_pipe(position: int) -> str:
 
 @frozen
 class SourceFailed:
-    """A notice of the job: a mirror does not give the image, and the next source is tried."""
+    """A notice of the job: a mirror does not have the image, and the next source is tried."""
 
     reference: str
     error: str
@@ -65,14 +65,14 @@ class FetchBegun:
 
 @frozen
 class Downloaded:
-    """A notice of the job: bytes of layers that have come so far."""
+    """A notice of the job: bytes of layers downloaded so far."""
 
     layer_bytes: int
 
 
 @frozen
 class AttachedManifest:
-    """A manifest with signatures, and its blobs that are any, in their order; unverified."""
+    """A manifest with signatures, and its signature blobs in their order; unverified."""
 
     manifest: bytes
     blobs: tuple[bytes, ...]
@@ -132,7 +132,7 @@ class AcceptedImage:
 class FoundImage:
     """A question of the registry child: what is to be done with the layers of this image?
 
-    Unverified: whoever reads the layers hashes all of it again.
+    Unverified: the child that reads the layers hashes all of it again.
 
     Attributes:
         documents: the manifest, or the index and the manifest it names for this platform.
@@ -145,9 +145,9 @@ class FoundImage:
 
 @frozen
 class SendLayers:
-    """The answer: write the blobs of layers, bottom first, into what comes with it.
+    """The answer: write the layers' blobs, bottom first, into the descriptor that comes with it.
 
-    A pipe; or a file if any layer is encrypted, for keys and network are never in one process.
+    That is a pipe, or a file if any layer is encrypted: no process has both keys and a network.
 
     Attributes:
         first: position of the first one; those below are there already.
@@ -158,4 +158,4 @@ class SendLayers:
 
 @frozen
 class PulledBlobs:
-    """All that was wanted has been downloaded; unverified."""
+    """Everything requested has been downloaded; unverified."""

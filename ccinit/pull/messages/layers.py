@@ -1,8 +1,8 @@
-"""What PID 1 says to the children that read an image's documents, and what they answer.
+"""The messages between PID 1 and the children that read an image's documents.
 
-Values of `ccinit.formats.encoding.wire`, in modules of their own: PID 1 needs them, and none of the
-code that makes them (HTTP, decompression, tar). Of the others (`fetch`, `unpack`, `tars`, `tree`) a
-child loads its own only. Who says what to whom is drawn in `image`.
+They are values of `ccinit.formats.encoding.wire`, in modules of their own, so that PID 1 can load
+them without the code that produces them (HTTP, decompression, tar). Of the other modules (`fetch`,
+`unpack`, `tars`, `tree`), a child loads only its own. `image` shows who says what to whom.
 """
 
 from ccinit.formats.encoding.digest import Digest
@@ -46,7 +46,7 @@ class EncryptedLayer:
 
 @frozen
 class InspectedImage:
-    """What has to be done with the layers of an image; verified, unlike the layers.
+    """What to do with the layers of an image; verified, unlike the layers themselves.
 
     Attributes:
         layers: how each is packed, under its encryption if it has one; bottom first.
@@ -110,7 +110,7 @@ class DecryptReply:
 
 @frozen
 class LayersRequest:
-    """What there is to know of an image before its tars come.
+    """What is known of an image before its tars arrive.
 
     Attributes:
         image: what was inspected; it is verified once more.
@@ -129,7 +129,7 @@ class LayersRequest:
 
 @frozen
 class PassedLayer:
-    """What a layer is, by our reading.
+    """A layer as our pass over its tar has read it.
 
     Attributes:
         listing: digests of the canonical listing's parts.
@@ -146,7 +146,7 @@ class PassedLayer:
 
 @frozen
 class VerifiedLayers:
-    """An image whose every byte is what its digest says; its layers wait for their index.
+    """An image with every byte verified by its digest; its layers are not indexed yet.
 
     Attributes:
         manifest: digest of the manifest in use, which an index may have named.

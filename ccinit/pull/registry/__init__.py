@@ -1,1 +1,1 @@
-"""The way to a registry: who may be asked, how, and what the child with the network fetches."""
+"""Access to registries: whom to ask, how, and what the child with the network fetches."""

@@ -2,8 +2,8 @@
 
 Three places, all of them looked at (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Listing
 Referrers"): the tag `sha256-<hex>.sig`; the list of referrers; and, where the registry has no such
-list, the tag `sha256-<hex>`. What is found is bytes with the digests that their manifests name, no
-more; whether any of it is a signature is for a child without a network to say (`signature`).
+list, the tag `sha256-<hex>`. The results are only bytes with the digests that their manifests name;
+a child without a network decides whether any of them are signatures (`signature`).
 """
 
 from collections.abc import Iterator
@@ -32,9 +32,11 @@ MAX_FOUND_BYTES = 1 << 20
 """All manifests and blobs of one image together."""
 _MAX_PAGES = 8
 _NO_LIST = frozenset({303, 400, 405, 406})
-"""What registries without a list answer instead of distribution-spec's 404: GitHub's leads to pages
-for people (303), Artifactory does not know the type that is asked for (406), to others the call is
-malformed (400) or unsupported (405, as in Docker's specification)."""
+"""What registries without such a list answer instead of distribution-spec's 404.
+
+GitHub's redirects to web pages (303), Artifactory does not know the requested type (406), and
+others call the request malformed (400) or unsupported (405, as in Docker's specification).
+"""
 _ACCEPT = (MediaType.OCI_MANIFEST.value, MediaType.OCI_INDEX.value, MediaType.DOCKER_MANIFEST.value)
 
 
@@ -44,7 +46,7 @@ def find_signatures(
     """Fetch what is attached to an image's documents.
 
     Raises:
-        LimitExceededError: `signature.…`, there is more than anybody needs.
+        LimitExceededError: `signature.…`, there is more than any image needs.
         FormatError: `signature.manifest.…`.
         CcinitError: `registry.…`, `net.…`, `pull.…`.
     """

@@ -1,9 +1,9 @@
-"""Who may be told the registry's password: challenges, token services, the owner's credentials.
+"""Registry authentication: challenges, token services, and who may get the owner's credentials.
 
 distribution-spec leaves authentication to RFC 7617 (Basic) and Docker's token scheme (Bearer). A
-credential goes to the registry itself or to a token service that belongs with it, never to where
-else an answer points (CVE-2020-15157). The document with credentials is the one that podman and
-docker write, containers-auth.json. Sending is left to `client`.
+credential goes only to the registry itself or to a token service that belongs to it, never wherever
+else a reply points (CVE-2020-15157). The document with credentials is the containers-auth.json that
+podman and docker write. Sending is left to `client`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class BasicChallenge:
 
 @frozen
 class BearerChallenge:
-    """A 401 reply asks for a token of the service at `realm`; its name there may be empty."""
+    """A 401 reply asks for a token from the service at `realm`; `service` may be empty."""
 
     realm: str
     service: str
@@ -73,7 +73,7 @@ class TokenRequest:
 
 
 def find_credential(document: bytes, reference: ImageReference) -> Credential | None:
-    """Return the credential for an image: the longest matching prefix of its name, or None.
+    """Return the credential for an image, by the longest matching prefix of its name, or None.
 
     Args:
         document: the owner's; empty means none.
@@ -105,14 +105,14 @@ def _names(reference: ImageReference) -> Iterator[str]:
 
 
 def _registry(key: str) -> str:
-    """Return the registry that a key names as a whole: a URL, of which docker takes the host."""
+    """Return the registry that a key names: for a URL, as docker does, its host."""
     is_url = key.startswith(("https://", "http://"))
     name = key.partition("://")[2].partition("/")[0] if is_url else key
     return _DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
 
 
 def _read_entry(entry: JsonValue) -> Credential | None:
-    """Return None for an entry without a credential: docker has put it into a helper."""
+    """Return None for an entry without a credential: docker keeps it in a helper."""
     if not isinstance(entry, Mapping):
         raise FormatError("auth.form", "expected an object for each registry")
     token = entry.get("identitytoken", "")
@@ -163,8 +163,8 @@ def select_challenge(headers: Sequence[str]) -> Challenge:
 def _parse_challenges(text: str) -> list[tuple[str, dict[str, str]]]:
     """Read `scheme name="value", …, scheme …`; a value has no escapes, as registries write none.
 
-    Of the words before an equals sign the last is a parameter's name, the others are schemes, in
-    lower case. What another scheme has for a parameter may look like one; that harms nobody.
+    The last word before an equals sign is a parameter's name, earlier ones are schemes, in lower
+    case. A parameter of an unknown scheme may be taken for a scheme; that is harmless.
     """
     if len(text) > _MAX_CHALLENGE_BYTES:
         raise PeerError("registry.challenge", f"longer than {_MAX_CHALLENGE_BYTES} bytes")
@@ -200,13 +200,13 @@ def _cut_value(text: str) -> tuple[str, str]:
 def token_request(
     challenge: BearerChallenge, reference: ImageReference, credential: Credential | None
 ) -> TokenRequest:
-    """Return how to get a token to pull `reference`, and nothing more.
+    """Return how to request a token for pulling `reference`, and nothing more.
 
-    The scope is what this image needs, whatever the challenge says. A password goes by GET, as
-    Docker has it; an identity token by POST, as OAuth 2 (RFC 6749 section 6) has it.
+    The scope is what this image needs, whatever the challenge says. A password goes by GET, as in
+    Docker's scheme; an identity token by POST, as in OAuth 2 (RFC 6749 section 6).
 
     Raises:
-        PeerError: `registry.realm`, the token service does not belong with the registry.
+        PeerError: `registry.realm`, the token service does not belong to the registry.
     """
     try:
         realm = urlsplit(challenge.realm)
@@ -231,7 +231,7 @@ def token_request(
 
 
 def _is_sibling(host: str, registry: str) -> bool:
-    """Whether both stand below one domain: `auth.docker.io` beside `registry-1.docker.io`."""
+    """Whether both are in one domain: `auth.docker.io` and `registry-1.docker.io`."""
     domain = registry.partition(".")[2]
     is_address = registry.replace(".", "").isdigit()
     return "." in domain and not is_address and (host == domain or host.endswith("." + domain))

@@ -1,9 +1,9 @@
-"""The distribution API (distribution-spec v1.1, "Pulling") of one registry, by the pod's CA.
+"""The distribution API (distribution-spec v1.1, "Pulling") of one registry, under the pod's CA.
 
-Retries, redirects and authentication of a GET, and nothing of what the bytes mean: `fetch` does
-that. A redirect is followed by hand: https only, no address literal or local name but the
-registry's own, and the `Authorization` header stays behind when the origin changes. A broken
-download goes on where it stopped; that is safe because whoever takes the bytes hashes all of them.
+It does the retries, redirects and authentication of GET requests; `fetch` knows what the bytes
+mean. Redirects are followed by our own rules: https only, no address literal or local name except
+the registry's own, and no `Authorization` header once the origin changes. A broken download resumes
+where it stopped; that is safe because the receiver hashes all bytes.
 """
 
 import time
@@ -33,7 +33,7 @@ _MAX_WAIT_SECONDS = 60.0
 _FIRST_WAIT_SECONDS = 1.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504, *range(520, 528)})
-"""What passes; the last ones are of Cloudflare, which stands before registries and their stores."""
+"""Transient statuses; the last are Cloudflare's, which fronts registries and their stores."""
 _BROKEN = frozenset(
     (
         "net.closed",
@@ -72,7 +72,7 @@ class Http(Protocol):
 
 
 class Download(Protocol):
-    """Where a blob's bytes go; it can be begun anew."""
+    """Where a blob's bytes go; it can be restarted."""
 
     @property
     def received_bytes(self) -> int:
@@ -91,15 +91,15 @@ class Download(Protocol):
 
 @frozen
 class RegistryLimits:
-    """How patient a pull is: for everything together, for one silence, and how often.
+    """Limits of a pull: the total time, the longest silence, and the number of attempts.
 
     Attributes:
-        attempts: those of each request; with the pauses between them a registry may be away for a
+        attempts: for each request; including the pauses between them, a registry may be down for a
             minute, as for a restart.
-        won_bytes: a break uses up no attempt if so much of a blob is new since the last one that
-            used up none. So a line that breaks now and then carries a large layer, at the cost of
-            at most one request more for each 16 MiB, and who sends little at a time is asked no
-            more often than for a small one.
+        won_bytes: a break costs no attempt if this much of a blob is new since the last break that
+            cost none. So a large layer gets through a connection that breaks now and then, at the
+            price of at most one more request per 16 MiB, and a server that sends little at a time
+            is asked no more often than for a small blob.
     """
 
     total_seconds: float
@@ -137,13 +137,13 @@ class Registry:
     def find(
         self, path: str, max_bytes: int, accept: Sequence[str], absent: frozenset[int] = frozenset()
     ) -> HttpReply | None:
-        """Fetch something small below the repository, or None if the registry has it not.
+        """Fetch something small below the repository; None if the registry does not have it.
 
         Args:
             path: after `/v2/<repository>/`.
             max_bytes: of the body.
             accept: media types to ask for; empty means any.
-            absent: statuses that mean 404 here; no redirect that is one of them is followed.
+            absent: statuses that count as 404 here; a redirect among them is not followed.
         """
 
         def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
@@ -159,9 +159,9 @@ class Registry:
             raise
 
     def blob(self, digest: Digest, download: Download) -> None:
-        """Download a blob whole; after a break from where it stopped.
+        """Download a whole blob, resuming after a break where it stopped.
 
-        Only the bytes count: a reply that has no end behind the last one is as good.
+        Only the bytes count: a reply that breaks off after the last one is fine.
 
         Raises:
             PeerError: `registry.…` or `net.…`, the attempts are used up, or the time is.
@@ -176,16 +176,17 @@ class Registry:
                 )
             except PeerError as error:
                 if not download.missing_bytes and error.reason in _BROKEN:
-                    return _WHOLE  # it broke behind the last byte, and there is no range to ask for
+                    return _WHOLE  # it broke after the last byte, and no range is left to ask for
                 if error.reason != "net.range":
                     raise
-                download.restart()  # the service knows no ranges
+                download.restart()  # the service does not support ranges
                 if not offset:
                     raise
             return send(url, headers, limits)  # all of it, which uses up no attempt more
 
         if download.missing_bytes:
-            # The whole blob, for a service may know no ranges; and room for a refusal's body.
+            # The whole blob, in case the service does not support ranges; and room for a refusal's
+            # body.
             max_bytes = max(download.received_bytes + download.missing_bytes, _MIN_BODY_BYTES)
             url = f"{self._base}/blobs/{digest}"
             self._get(url, send, max_bytes, received=lambda: download.received_bytes)
@@ -203,8 +204,8 @@ class Registry:
     ) -> HttpReply:
         """Send until it succeeds, is refused, or the attempts are used up.
 
-        `received` says how far a download has come; that is 0 again where a service knows no
-        ranges, and then it has to come further than it was.
+        `received` says how far a download has come; without range support it falls back to 0, and
+        then has to get further than before to count as progress.
         """
         wait_seconds = _FIRST_WAIT_SECONDS
         last: PeerError | None = None
@@ -213,7 +214,7 @@ class Registry:
             if last is not None:
                 wait_seconds = min(wait_seconds, _MAX_WAIT_SECONDS)
                 if wait_seconds >= self._end - boottime():
-                    break  # what has failed is the one to tell
+                    break  # report the failure, not the lack of time
                 self._sleep(wait_seconds)
                 wait_seconds *= 2
             try:
@@ -237,7 +238,7 @@ class Registry:
         raise last or PeerError("registry.busy", "no attempt was allowed")
 
     def _follow(self, url: str, send: Send, max_bytes: int, headers: Headers) -> HttpReply:
-        """Send once, with the redirects and the one authentication that it takes."""
+        """Send once, following redirects, and authenticating at most once."""
         target = url
         has_authenticated = False
         redirects = 0
@@ -270,7 +271,7 @@ class Registry:
         """Get the `Authorization` value that a 401 reply asks for.
 
         Returns:
-            None, or what a token service says that is busy.
+            None, or the reply of a busy token service.
         """
         challenge = select_challenge(reply.header_values("www-authenticate"))
         if isinstance(challenge, BasicChallenge):
@@ -294,12 +295,12 @@ class Registry:
 
     @property
     def _place(self) -> str:
-        """What a credential is looked up for, and a mirror is told by."""
+        """The name under which to look up a credential and report a mirror."""
         return f"{self._reference.authority}/{self._reference.repository}"
 
     @property
     def _known(self) -> str:
-        """What an owner has to look at if access is refused."""
+        """What the owner has to check if access is refused."""
         return "no credential" if self._credential is None else "the credential"
 
     def _is_registry(self, url: str) -> bool:

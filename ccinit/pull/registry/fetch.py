@@ -1,9 +1,9 @@
 """The job of the `registry` child: one image, from the registry into a pipe.
 
-It owns the network and nothing else: no file, no key. Blobs go on as they come, compressed or
-encrypted; whoever undoes that has no network. Every digest of what is downloaded is checked here,
-yet all of it is unverified to the rest of the guest, which hashes again in a child that never saw
-the network (`layers.verify`).
+It has the network and nothing else: no files, no keys. Blobs are passed on as they come, compressed
+or encrypted; the children that decode them have no network. Every digest of what is downloaded is
+checked here, but the rest of the guest still considers it unverified, and hashes it again in a
+child that never had a network (`layers.verify`).
 """
 
 from collections.abc import Callable
@@ -40,27 +40,27 @@ A = TypeVar("A")
 
 _PROGRESS_BYTES = 16 << 20
 _TIME_IS_OVER = frozenset(("net.deadline", "registry.deadline"))
-"""By whomever it was used up: what a disk cannot take is not read from the network, either."""
+"""Whatever used the time up: while a disk does not accept data, nothing is read, either."""
 
 
 class FetchChannel(SourceChannel, Protocol):
-    """What the job has of the outside: somebody to tell and to ask."""
+    """The job's connection to the outside: notices and questions to PID 1."""
 
     def notify(self, notice: object, /) -> None:
         """Send a `FetchBegun`, a `Downloaded`, or what `SourceChannel` sends."""
 
     def ask(self, question: object, answer: type[A], /) -> A:
-        """Put a `FoundSignatures`, and wait for the `AcceptedImage`."""
+        """Ask a `FoundSignatures`, and wait for the `AcceptedImage`."""
 
     def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
-        """Put a `FoundImage`, and wait for `SendLayers` and where to; that stays open."""
+        """Ask a `FoundImage`, and wait for `SendLayers` and the descriptor, which stays open."""
 
 
 def registry_job(request: PullRequest, channel: FetchChannel) -> PulledBlobs:
     """Pull one image.
 
     Raises:
-        CcinitError: of any family; `pull.neighbour`: nobody takes the layers any more.
+        CcinitError: of any family; `pull.neighbour`: the reader of the layers is gone.
     """
     pinned = parse_image_reference(request.reference).digest
     with open_source(request, channel) as registry:
@@ -74,8 +74,8 @@ def fetch_image(
     documents, manifest = _fetch_documents(registry, pinned)
     verify_encryption(manifest, request.encryption)
     if request.with_signatures:
-        # Nothing else of the image is fetched unless the owner's policy accepts it; PID 1, which
-        # asks another child, remembers for which documents it has.
+        # Nothing else of the image is fetched unless the owner's policy accepts it; PID 1 has
+        # another child decide, and remembers which documents were accepted.
         manifests = find_signatures(registry, documents)
         channel.ask(FoundSignatures(documents=documents, manifests=manifests), AcceptedImage)
     collected = _Collected(manifest.config)
@@ -156,10 +156,10 @@ class _Collected:
 
 
 class _LayerDownload:
-    """Bytes of a layer blob on their way: hashed, and passed on.
+    """Bytes of a layer blob in transit: hashed, and passed on.
 
-    What was passed on cannot be taken back. If the blob is begun anew, only what is new goes on: if
-    it does not fit what went before, no digest will.
+    What was passed on cannot be taken back. If the blob is restarted, only bytes beyond that are
+    passed on; should they not match the earlier ones, no digest will match.
     """
 
     def __init__(

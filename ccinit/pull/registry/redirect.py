@@ -1,7 +1,7 @@
-"""Where a registry may send its client: https only, and no host of the pod's neighbourhood.
+"""Where a registry may redirect its client: https only, and to no host near the pod.
 
-An answer that points to an address literal or a local name would let whoever runs the registry
-(or its mirror) reach services that only the guest can see; only the registry's own host is exempt.
+A redirect to an address literal or a local name would let the operator of the registry (or its
+mirror) reach services that only the guest can reach; only the registry's own host is exempt.
 """
 
 from urllib.parse import urljoin, urlsplit
@@ -37,6 +37,6 @@ def follow_redirect(url: str, location: str | None, registry_host: str) -> str:
 
 
 def _is_local(host: str) -> bool:
-    """An address literal of either kind, or a name that no DNS root has."""
+    """Whether this is an IPv4 or IPv6 literal, or a name that is not in the public DNS."""
     last = host.rpartition(".")[2]
     return ":" in host or last.isdigit() or last.startswith("0x") or last in ("", "localhost", host)

@@ -1,9 +1,9 @@
 """One image's sources, tried in their order: mirrors, then the registry itself.
 
-A mirror counts if it gives the manifest by its digest, in little time; then all of the image comes
-from it. A mirror that does not is passed over, whatever its reason: it can deny, not deceive. Each
-source has roots, a client certificate and a proxy of its own, and the owner's credentials are
-looked up under its own name, so that no source learns another's.
+A mirror is used if it quickly delivers the manifest by its digest; then the whole image comes from
+it. Otherwise it is skipped, whatever the cause: a mirror can deny an image but not forge it. Each
+source has its own roots, client certificate and proxy, and the owner's credentials are looked up
+under its own name, so that no source learns another's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ _MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
 
 
 class SourceChannel(Protocol):
-    """What opening a source has of the outside."""
+    """The connection to the outside for opening a source."""
 
     def notify(self, notice: object, /) -> None:
         """Send a `SourceFailed`."""
@@ -53,7 +53,7 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     """Open the first source that has the image.
 
     Raises:
-        CcinitError: what the last source said.
+        CcinitError: the failure of the last source.
     """
     end = boottime() + request.limits.total_seconds
     wanted = parse_image_reference(request.reference)
@@ -75,7 +75,7 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
 
 
 def _probe(source: PullSource, secrets: _Secrets, wanted: Digest) -> HttpClient:
-    """Return a client of a mirror that has given the manifest; its connections are kept."""
+    """Return a client of a mirror that has delivered the manifest; its connections stay open."""
     http = _client(source, secrets)
     try:
         verify_digest(_registry(http, source, secrets, _MIRROR).manifest(wanted).body, wanted)

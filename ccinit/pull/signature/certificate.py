@@ -1,7 +1,7 @@
 """X.509 certificates from a policy or a signature, loaded with one kind of error.
 
-What a certificate says is decoded by the library when it is first looked at, so some mistakes show
-up later; `MALFORMED` names what they raise. Whether a certificate is good is `fulcio`'s business.
+The library decodes a certificate's fields on first access, so some errors show up late; `MALFORMED`
+lists what these raise. `fulcio` decides whether a certificate is good.
 """
 
 import warnings
@@ -20,8 +20,8 @@ MALFORMED = (
     x509.ExtensionNotFound,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    LookupError,  # of a text in UTF-16 or UTF-32, for which a guest has no codec
-    UserWarning,  # of what will be refused by the library's next version, where it is an error
+    LookupError,  # for text in UTF-16 or UTF-32, for which a guest has no codec
+    UserWarning,  # for what the library's next version will refuse, where made an error
 )
 
 
@@ -51,12 +51,12 @@ def _load(
     load: Callable[[bytes], list[x509.Certificate]], data: bytes, reason: str
 ) -> tuple[x509.Certificate, ...]:
     with warnings.catch_warnings():
-        # What the library only warns of now is malformed, too.
+        # What the library merely warns about counts as malformed, too.
         warnings.simplefilter("error")
         try:
             certificates = load(data)
-            # Names are decoded now, and not amid the library's verification of a chain, which lets
-            # through what they raise: a TypeError for one that is bits.
+            # Decode names now, not within the library's chain verification, which would let their
+            # errors escape: a TypeError for a name that is a bit string.
             _names = [(certificate.subject, certificate.issuer) for certificate in certificates]
         except (*MALFORMED, TypeError) as error:
             raise FormatError(reason, "not a certificate") from error

@@ -1,9 +1,9 @@
-"""Certificates in the place of keys: Fulcio's, under roots that the policy pins.
+"""Certificates instead of keys: Fulcio's, under roots that the policy pins.
 
-A certificate lives for minutes, so it is checked for the time at which a log recorded the
-signature. What it must say: code signing, the issuer of the signer's identity, and the signer's
-address. Its transparency (SCT) is not looked at, as containers/image explains: the log that
-recorded the signature has the certificate too.
+A certificate lives for minutes, so it is checked at the time when a log recorded the signature. It
+must be for code signing, and name the issuer of the signer's identity and the signer's address. Its
+SCT is not checked, for the reason that containers/image gives: the log that recorded the signature
+has the certificate, too.
 """
 
 import datetime as dt
@@ -34,11 +34,11 @@ def verify_certificate(
     fulcio: Fulcio,
     seconds: int,
 ) -> PublicKey:
-    """Return the key of a certificate that was good when the log recorded the signature.
+    """Return the key of a certificate that was valid when the log recorded the signature.
 
     Args:
         leaf: the signer's certificate.
-        chain: what came with it; may lead to a root, proves nothing by itself.
+        chain: untrusted intermediates that came with it.
         roots: the policy's.
         fulcio: who may sign.
         seconds: the log's time, since 1970.
@@ -111,7 +111,7 @@ def _check_usage(
 
 
 def _verify_issuer(leaf: x509.Certificate, wanted: str) -> None:
-    """Both spellings are compared, so that a certificate cannot say two things."""
+    """Compare both forms of the issuer, so that a certificate cannot name two."""
     found = []
     for extension in leaf.extensions:
         if isinstance(extension.value, x509.UnrecognizedExtension):

@@ -1,8 +1,9 @@
 """The job of the `signature` child: may this image be used, by the owner's policy?
 
-It has no network, no files and no secrets. What the `registry` child found is read anew here: the
-documents lead from the pinned digest to the manifest in use, the signatures are bytes. The scope
-is looked up for the reference as the owner wrote it, wherever the bytes came from.
+It has no network, no files and no secrets. It verifies what the `registry` child found from
+scratch: the documents must lead from the pinned digest to the manifest in use, and the signatures
+are untrusted bytes. The policy's scope is looked up for the reference as the owner wrote it,
+wherever the bytes came from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def _satisfy(
     signatures: Sequence[AttachedSignature],
     image: UsedImage,
 ) -> str:
-    """Return why a requirement is satisfied."""
+    """Return the reason why a requirement is satisfied."""
     match requirement:
         case AcceptAnything():
             return "the policy accepts anything"

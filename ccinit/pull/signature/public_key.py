@@ -1,8 +1,8 @@
-"""Public keys of a policy, and what a signature by one of them is.
+"""Public keys of a policy, and verifying signatures by them.
 
-ECDSA on P-256 and P-384, Ed25519, and RSA of 2048 bits and more with PKCS #1 v1.5, as cosign and
-containers/image make them. ECDSA and RSA sign SHA-256; for P-384 SHA-384 is taken too, since newer
-signers choose the hash by the curve. Which key has to sign what is `sigstore`'s business.
+ECDSA on P-256 and P-384, Ed25519, and RSA of at least 2048 bits with PKCS #1 v1.5, as cosign and
+containers/image make them. ECDSA and RSA sign SHA-256; for P-384, SHA-384 is accepted, too, since
+newer signers choose the hash by the curve. `sigstore` decides which key has to sign what.
 """
 
 from typing import TypeAlias

@@ -10,7 +10,7 @@ are, in this order:
     4. the payload vouches for the manifest or index in use
     5. and gives the image the name that the policy wants                    `signed_identity`
 
-Nothing of a payload is read before step 3. Which requirement applies is `judge`'s business.
+No payload is parsed before step 3. `judge` decides which requirement applies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ _Signer: TypeAlias = tuple[PublicKey, str]  # and what to call it
 def verify_sigstore_signed(
     root: TrustRoot, signatures: Sequence[AttachedSignature], image: UsedImage
 ) -> str:
-    """Return who signed, for the log, if one of the signatures satisfies the requirement.
+    """Return the signer, for the log, if one of the signatures satisfies the requirement.
 
     Raises:
         VerificationError: `signature.none` (there is none), `signature.…` (the only one's
@@ -136,7 +136,7 @@ def _verify_one(root: TrustRoot, signed: _Signed, image: UsedImage) -> str:
 
 
 def _find_signers(root: TrustRoot, signed: _Signed) -> tuple[_Signer, ...]:
-    """Return whose signature it may be."""
+    """Return the signers that the signature may be by."""
     if root.fulcio is not None:
         return (_find_certified(root, root.fulcio, signed),)
     named = [(key, f"key {position + 1} of the policy") for position, key in enumerate(root.keys)]
@@ -182,7 +182,7 @@ def _verify_by_one_of(signers: Sequence[_Signer], signed: _Signed) -> str:
 
 
 def _verify_logged(root: TrustRoot, signed: _Signed, signer: Signer) -> int:
-    """Return when a log of the policy recorded the signature as this signer's."""
+    """Return when one of the policy's logs recorded the signature as this signer's."""
     error: CcinitError = VerificationError("signature.log", "no promise of a log")
     for entry in signed.entries:
         try:
@@ -199,14 +199,14 @@ def _verify_logged(root: TrustRoot, signed: _Signed, signer: Signer) -> int:
 
 
 def _read(root: TrustRoot, attached: AttachedSignature, image: UsedImage) -> _Signed:
-    """Read a signature, and of what came with it only what the policy asks for."""
+    """Parse a signature, and of what came with it only what the policy asks for."""
     if attached.layer.blob.media_type == BUNDLE:
         return _read_bundle(root, attached.data, image)
     return _read_classic(root, attached.data, attached.layer.annotations)
 
 
 def _read_classic(root: TrustRoot, payload: bytes, annotations: Mapping[str, str]) -> _Signed:
-    """A payload whose signature, certificate and log entry are annotations."""
+    """Parse a payload whose signature, certificate and log entry are annotations."""
     text = annotations.get(_SIGNATURE, "").replace("\n", "")  # some signers leave newlines
     has_certificate = root.fulcio is not None and _CERTIFICATE in annotations
     return _Signed(
@@ -245,7 +245,7 @@ def _read_bundle(root: TrustRoot, data: bytes, image: UsedImage) -> _Signed:
 
 
 def _signed_document(content: MessageSignature, image: UsedImage) -> bytes:
-    """A signature over an artifact is one over the manifest or index itself."""
+    """Return the document that an artifact signature is over: the manifest or index itself."""
     document = image.documents.get(Digest(content.sha256.hex()))
     if document is None:
         raise VerificationError("signature.digest", "a signature for another image")

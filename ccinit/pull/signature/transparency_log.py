@@ -1,7 +1,7 @@
-"""That a log has recorded a signature: Rekor's promise, checked offline with a pinned key.
+"""Proof that a log has recorded a signature: Rekor's promise, checked offline with a pinned key.
 
-The promise must hold under a key of the policy, and the entry must name this signature, this
-payload and this signer: an entry about another signature proves nothing (GHSA-whqx-f9j3-ch6m).
+The promise must verify under one of the policy's keys, and the entry must name this signature,
+payload and signer: an entry about another signature proves nothing (GHSA-whqx-f9j3-ch6m).
 """
 
 import hashlib
