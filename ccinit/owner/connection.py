@@ -4,9 +4,10 @@ Scope: waiting for socket and streams at once, deadlines, the order in which thi
 others: TLS (`ccinit.net.tls_server`), credits (`session`), descriptors (`ports`), and what calls do
 (PID 1, behind `Carry`).
 
-The client is authenticated and may still be hostile, or its terminal may stand still. It gets ten
-seconds for the handshake and for a message that it has begun, a minute to take what it was sent,
-and ten minutes without any call. While it does not take what it was sent, nothing is read from it.
+The client is authenticated but may still be hostile, or its terminal may be stopped. It gets ten
+seconds for the handshake, ten to finish a message that it has begun, a minute to take what it was
+sent, and ten minutes without any call. While it does not take what it was sent, nothing is read
+from it.
 """
 
 import os
@@ -27,7 +28,7 @@ from ccinit.values import frozen
 
 @frozen
 class ConnectionLimits:
-    """What one client may cost."""
+    """Limits of one client."""
 
     handshake_seconds: float = 10.0
     message_seconds: float = 10.0
@@ -174,7 +175,7 @@ class Connection:
             raise PeerError("net.closed", errno_text(error.errno)) from error
 
     def _take_leave(self) -> None:
-        """Send the last, if the client is there to hear it: why it ends is known without that."""
+        """Send the last bytes if the client is still there; if not, the reason is known anyway."""
         with suppress(PeerError):
             self._send()
 

@@ -22,7 +22,7 @@ from ccinit.kernel.terminal import set_window_size
 from ccinit.owner.messages import MAX_END_BYTES, CallEnd, Flow, Port
 from ccinit.owner.session import Call, Session
 
-DRAIN_SECONDS: Final = 2.0  # for outputs that somebody else still holds open after the end
+DRAIN_SECONDS: Final = 2.0  # for outputs that another process still holds open after the end
 CHUNK_BYTES: Final = 16 * 1024
 _SIZE: Final = struct.Struct(">HH")
 
@@ -132,7 +132,7 @@ class OpenCall:
             if self._is_file:
                 self._give_up("owner.copy", errno_text(error.errno))
                 return
-            if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
+            if error.errno != errno.EIO:  # a terminal's sign that nobody has it open any more
                 raise
             content = b""
         self._quiet_since = boottime()
