@@ -1,6 +1,6 @@
 """One container's connection from its first byte to its end: the child's only work.
 
-The container may be hostile or stand still: it gets ten seconds for its request and thirty to take
+The container may be hostile or unresponsive: it gets ten seconds for its request and thirty to take
 the reply. One connection carries one request.
 """
 
