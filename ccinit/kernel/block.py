@@ -1,8 +1,8 @@
 """Block devices: the virtio disks that exist, their size, and direct reads and writes.
 
-Names, serial numbers and order are the host's word: what a disk *is* follows from its content and
-is left to the rooms. Direct I/O goes past the page cache, so that a read returns what the device
-says now and a write has reached it.
+Names, serial numbers and order are only the host's claims: what a disk *is* follows from its
+content, and the rooms decide that. Direct I/O bypasses the page cache, so a read returns what the
+device says now, and a finished write has reached it.
 """
 
 import errno
@@ -31,7 +31,7 @@ class BlockDevice:
     Attributes:
         name: kernel name, `vda`.
         number: `major:minor`, the form in which device-mapper prints it.
-        serial: what the host calls it; empty if it says nothing.
+        serial: the host's name for it; may be empty.
         holders: kernel names of the devices built on it (`dm-0`).
     """
 
@@ -81,7 +81,7 @@ def describe_mapping(device: str, sysfs: str = "/sys") -> str:
             if os.path.exists(f"{place}/dm/name"):
                 return _read_text(f"{place}/dm/name")
     except OSError:
-        pass  # it is gone; the text says what it was called
+        pass  # it is gone; the text has its former name
     return device
 
 
@@ -119,7 +119,7 @@ def _read_serial(path: str) -> str:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        return ""  # the device does not know the question (virtio 1.2, VIRTIO_BLK_S_UNSUPP)
+        return ""  # the device does not support the request (virtio 1.2, VIRTIO_BLK_S_UNSUPP)
 
 
 def _read_text(path: str) -> str:

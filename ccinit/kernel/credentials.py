@@ -1,7 +1,8 @@
 """User, groups, capabilities of this process, and the flags that keep it from getting more.
 
-Order matters and is fixed in `drop_privileges`: the bounding set needs CAP_SETPCAP, so it goes
-first; the user id takes most capabilities with it; what may stay is set at the end.
+The order matters, and `drop_privileges` fixes it: the bounding set goes first, since dropping it
+needs CAP_SETPCAP; changing the user id then clears most capabilities; those to keep are set at the
+end.
 """
 
 import ctypes
@@ -67,10 +68,10 @@ def drop_privileges(
 
 
 def enter_nowhere() -> None:
-    """Make a directory without anything the root of this process.
+    """Make an empty directory the root of this process.
 
-    /proc/PID/mounts of a process shows the mounts below its root, to whoever sees the process
-    (proc_pid_mounts(5)); from here that is none. The directory is one of this process's own.
+    /proc/PID/mounts shows the mounts below a process's root to everybody who sees the process
+    (proc_pid_mounts(5)); from this root there are none. The directory is one of this process's own.
 
     Raises:
         KernelError: the kernel refused.

@@ -1,10 +1,10 @@
-"""A file descriptor that has one owner at a time, who closes it or passes it on."""
+"""A file descriptor with one owner at a time, which closes it or passes it on."""
 
 import os
 
 
 class Descriptor:
-    """Closed once: by `close`, with its block, or by whoever has taken it."""
+    """Closed once: by `close`, at the end of its block, or by the caller of `take`."""
 
     def __init__(self, number: int) -> None:
         self._number: int | None = number

@@ -1,8 +1,8 @@
-"""Secrets that firmware handed on, as files (Linux drivers/virt/coco/efi_secret).
+"""Secrets that firmware passed on, as files (Linux drivers/virt/coco/efi_secret).
 
 Each entry of the table is a file in one directory of securityfs, named by its GUID. Removing a file
-overwrites its entry in memory, and is the only change that there is. Debian's kernel has no such
-driver; where there is one, the directory exists.
+overwrites its entry in memory; nothing else can be changed. Debian's kernel lacks this driver; with
+it, the directory exists.
 """
 
 import os
@@ -36,7 +36,7 @@ def open_secrets(directory: str = SECRETS) -> Iterator[Mapping[str, int]]:
 
 
 def wipe_secrets(directory: str = SECRETS) -> None:
-    """Have the kernel overwrite every secret; none is left to be done twice.
+    """Have the kernel overwrite every secret; none is left afterwards.
 
     Raises:
         KernelError: `kernel.efi_secret_list`, `kernel.efi_secret_wipe`.

@@ -1,7 +1,7 @@
-"""Random bytes of the kernel, once its generator has been seeded by the CPU.
+"""Random bytes from the kernel, once the CPU has seeded its generator.
 
-Nothing the host offers is credited (the command line says so); a generator that is not ready is
-waited for and never read.
+Nothing that the host offers is credited as entropy (by the command line). A generator that is not
+ready is never read, only waited for.
 """
 
 import os

@@ -8,16 +8,16 @@ Theory of operation
         ready ──step──▶ running ──yields a wait──▶ parked ──wake or interrupt──▶ ready
                            └──returns or raises──▶ done
 
-    A wake-up carries no value. So nothing is lost when an interrupt overtakes one: who was woken
+    A wake-up carries no value, so nothing is lost when an interrupt overtakes one: a woken task
     looks again (reads the fd, tests the condition).
 
     *Interrupts* are how a task is stopped from outside: `Interrupted` is thrown at its present or
     next wait, once for each cause (edge, not level), so a `finally` block may await again. A task
-    that has not begun gets to its first wait, too: then what it was given is in its hands. To enter
-    a deadline or a group is no wait. The exception names its cause, and only the cause swallows it:
-    a deadline turns its own into `DeadlineError`, `at_most` its own into the end of its block, a
-    group its own into the failure that set it off, a task its own cancellation into its end. Nested
-    deadlines need nothing more.
+    that has not begun still runs to its first wait, by which time it owns what it was given.
+    Entering a deadline or a group is not a wait. The exception names its cause, and only that
+    swallows it: a deadline turns its own into `DeadlineError`, `at_most` its own into the end of
+    its block, a group its own into the failure that caused it, a task its own cancellation into its
+    end. Nested deadlines need nothing more.
 
     *No exception is lost.* A task either belongs to a `TaskGroup`, which interrupts the siblings
     and raises the first failure when all have ended, or was started on the loop; if such a task
@@ -124,7 +124,7 @@ class EventLoop:
         return task
 
     def task_ended(self, task: AnyTask) -> None:
-        """Take note of the end of a task that `start` made."""
+        """Record the end of a task that `start` made."""
         failed = task.failure is not None and not task.was_cancelled()
         if task is self._main:
             if failed and not (
@@ -152,7 +152,7 @@ class EventLoop:
         return timer
 
     def _drop_cancelled_timers(self) -> None:
-        """Keep the heap no larger than twice what is waited for: most deadlines are kept early."""
+        """Keep the heap below twice the pending timers: most deadlines are cancelled early."""
         self._timers = [timer for timer in self._timers if timer.call is not None]
         heapq.heapify(self._timers)
         self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
@@ -186,7 +186,8 @@ class EventLoop:
             timer = heapq.heappop(self._timers)
             if timer.call is not None:
                 timer.call()
-        # Only those ready now: who keeps making itself ready must not starve the selector.
+        # Only tasks that are ready now: one that keeps making itself ready must not starve the
+        # selector.
         for _ in range(len(self._ready)):
             task = self._ready.popleft()
             task.step()
@@ -215,7 +216,7 @@ def _first_of(failures: list[BaseException]) -> BaseException:
 
 
 class TaskGroup:
-    """Child tasks that end before the `async with` block does; the first failure ends them all."""
+    """Child tasks that end with the `async with` block; the first failure ends them all."""
 
     def __init__(self) -> None:
         self._body: AnyTask | None = None
@@ -228,7 +229,7 @@ class TaskGroup:
         return self
 
     def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
-        """Start a child task; in a group that something has ended it ends at its first wait."""
+        """Start a child task; if the group is already ending, the task ends at its first wait."""
         if self._body is None:
             coroutine.close()
             raise RuntimeError("the group is not entered")
@@ -278,7 +279,7 @@ class TaskGroup:
             raise first
 
     def _note(self, error: BaseException) -> None:
-        """Keep what ends the group, in its order; our own interrupt only passes on a failure."""
+        """Record the errors that end the group, in order; our own interrupt only passes one on."""
         if not (isinstance(error, Interrupted) and error.cause is self):
             self._failures.append(error)
 

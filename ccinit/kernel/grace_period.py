@@ -1,4 +1,4 @@
-"""How long the kernel waits until nobody can see any more what it takes away (RCU).
+"""How long the kernel waits until nothing refers to removed data any more (RCU grace periods).
 
 Specification: Linux Documentation/RCU/, `rcupdate.rcu_expedited` in kernel-parameters.txt.
 """
@@ -11,8 +11,8 @@ SWITCH = "/sys/kernel/rcu_expedited"
 def expedite_grace_periods(*, on: bool) -> None:
     """Make grace periods short, or as long as usual again.
 
-    The one interrupts every processor and takes less than a millisecond; the other waits until each
-    has been through its scheduler, some 15 ms however fast the machine is.
+    A short one interrupts every processor and takes less than a millisecond; a normal one waits
+    until each has passed through its scheduler, some 15 ms however fast the machine is.
 
     Raises:
         KernelError: the kernel has no such switch, or it is read-only.

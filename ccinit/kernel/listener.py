@@ -13,8 +13,8 @@ SCARCITY_SECONDS = 0.1
 def listen_tcp(port: int) -> socket.socket:
     """Listen on `port` of every IPv6 and IPv4 address; the socket does not block.
 
-    Peers that are gone without a word are found out: connections inherit SO_KEEPALIVE, so nothing
-    can fail for it once they are there.
+    Connections inherit SO_KEEPALIVE, which detects peers that vanish silently, so it need not be
+    set on each of them, where that could fail.
 
     Raises:
         KernelError: the port is taken, or the kernel has no IPv6.
@@ -41,7 +41,7 @@ def listen_loopback(port: int) -> socket.socket:
 
 
 def hold_loopback6(port: int) -> socket.socket | None:
-    """Take `port` of ::1 and do not listen there: who asks is refused at once, by the kernel.
+    """Bind `port` of ::1 without listening: the kernel refuses connections there at once.
 
     Returns:
         The socket, which holds it; None if there is no such address, so nobody can take the port.
@@ -98,8 +98,8 @@ def listen_on(
 def is_own_address(peer: object) -> bool:
     """Return whether the address of a TCP peer is one of this machine's: then so is the peer.
 
-    Nobody can bind an address of others, nor connect from one. In doubt (none could be tried) it
-    is its own.
+    Nobody can bind or connect from an address that is not the machine's. In doubt (if that cannot
+    be tried) the address counts as its own.
 
     Args:
         peer: of an IPv6 socket, as `accept` returns it; an IPv4 address is a mapped one.

@@ -12,8 +12,8 @@ _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 async def accepts_connections(port: int, own: str, seconds: float) -> bool:
     """Whether somebody accepts a connection to TCP `port` of 127.0.0.1, of ::1 or of `own`.
 
-    They are tried in this order, and no byte is exchanged. In a pod without IPv4 there are servers
-    that listen on IPv6 alone, and some listen where their host's name leads.
+    They are tried in this order, and no byte is exchanged. In a pod without IPv4, servers may
+    listen on IPv6 only, and some listen on the address of their host name.
 
     Raises:
         KernelError: no socket could be made.
@@ -44,7 +44,8 @@ async def _is_accepted(family: socket.AddressFamily, address: tuple[str, int]) -
 def _is_with_itself(connection: socket.socket) -> bool:
     """Whether the kernel has given the connection the very port that it asks for.
 
-    Then two SYNs crossed (RFC 9293, section 3.5): nobody listens, and it is connected all the same.
+    That is a simultaneous open with itself (RFC 9293, section 3.5): connected, although nobody
+    listens.
     """
     try:
         return bool(connection.getsockname() == connection.getpeername())

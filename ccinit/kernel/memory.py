@@ -24,14 +24,14 @@ class Mapping:
 
 
 def page_out_code(maps: str = "/proc/self/maps", *, singly: bool = False) -> None:
-    """Give back the pages of program files that nobody else has mapped just now.
+    """Give back the pages of program files that no other process has mapped.
 
-    What is used again is read again, from the verified root. Written pages stay: the guest has no
+    Pages used again are read again from the verified root. Modified pages stay: the guest has no
     swap.
 
     Args:
         maps: of this process.
-        singly: from now on a page comes back without those around it: a third less does, but each
+        singly: from now on, pages come back without their neighbours: a third fewer do, but each
             takes a read of its own.
 
     Raises:

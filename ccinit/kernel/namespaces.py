@@ -25,13 +25,13 @@ _FILES = {NamespaceKind.IPC: "ipc", NamespaceKind.PID: "pid"}
 
 @contextmanager
 def new_namespace(kind: NamespaceKind) -> Iterator[None]:
-    """Be in a new namespace within the block, and back in the own one after it.
+    """Enter a new namespace for the block, and return to the old one after it.
 
-    Of kind PID this process itself stays where it is: the first child that it makes within the
-    block is the first process of the new one. So nothing else may be started in the block.
+    With kind PID, this process itself stays in its namespace: the first child that it starts within
+    the block becomes the first process of the new one. So nothing else may be started in the block.
 
     Raises:
-        KernelError: the kernel refused; if on the way back, this process must not go on.
+        KernelError: the kernel refused; if it refused the return, this process must not go on.
     """
     own = open_path(namespace_file("self", kind), os.O_RDONLY)
     try:

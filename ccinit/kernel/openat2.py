@@ -19,9 +19,9 @@ RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_IN_ROOT: Final = 0x10
 
 MAX_ATTEMPTS: Final = 128
-"""A step up (`..`, also in a symbolic link) is refused with EAGAIN if *any* directory entry of the
-machine was renamed during it, and may be asked for again. Beside one process that does nothing but
-rename, six refusals in a row were the most in ten thousand."""
+"""A step up (`..`, also in a symbolic link) fails with EAGAIN if *any* directory entry of the
+machine is renamed meanwhile, and can be retried. Beside a process that did nothing but rename, six
+failures in a row were the most in ten thousand."""
 
 _OPEN_HOW: Final = struct.Struct("=QQQ")  # flags, mode, resolve
 

@@ -1,4 +1,4 @@
-"""Pipes and socket pairs for what goes to other processes: all that one thing needs, or none."""
+"""Pipes and socket pairs to other processes: as many as requested at once, or none."""
 
 import os
 import socket

@@ -5,9 +5,9 @@ keys, ever exists in it. It gets /dev/null on 0, 1 and 2, the listed fds and not
 of its own, and no blocked or ignored signals. Python opens every fd close-on-exec (PEP 446); what
 was inherited or opened by a library is made so before each spawn.
 
-Each owned child is collected through its pidfd, by pid never: a status cannot go to the wrong
+Each owned child is reaped through its pidfd, never by pid, so a status cannot go to the wrong
 waiter. Orphans that the kernel hands to PID 1 are found by `waitid(P_ALL)` with WNOWAIT, which only
-looks; if what it shows is owned, the status goes into the owner's `Process`, else it is dropped.
+peeks; if the child is owned, its status goes into the owner's `Process`, else it is dropped.
 """
 
 import errno
@@ -174,11 +174,12 @@ def adopt(pid: int) -> Process:
 
 @contextmanager
 def keeping_orphans() -> Iterator[None]:
-    """Let no orphan be collected within the block: one of them is about to be adopted.
+    """Reap no orphan within the block: one of them is about to be adopted.
 
-    Who runs a program that leaves a child behind adopts it by pid, when the program has ended. A
-    child that ends sooner than that would be collected as nobody's, and its status lost. What was
-    disowned is nobody's for certain, and does not wait: such blocks can overlap without an end.
+    If a program leaves a child behind, its caller adopts the child by pid once the program has
+    ended. A child that ends before that would be reaped as an orphan, and its status lost. Disowned
+    children will never be adopted, so they are reaped even now: such blocks can overlap without
+    end.
     """
     global _keepers  # noqa: PLW0603  # see `_owned`
     _keepers += 1
@@ -192,7 +193,7 @@ def keeping_orphans() -> Iterator[None]:
 
 def reap_orphans() -> int:
     """Collect every ended child, return how many were nobody's. To be called after SIGCHLD."""
-    if _keepers:  # owned ones are collected by whoever waits for them
+    if _keepers:  # owned children are reaped by those that wait for them
         return sum(_collect_orphan(pid) for pid in tuple(_disowned))
     orphans = 0
     while (found := _look(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:

@@ -1,4 +1,4 @@
-"""A value that one task will have, for all others that need it."""
+"""A value that one task will provide, for all others that need it."""
 
 from typing import Generic, TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Promise(Generic[T]):
-    """Kept once; before that, whoever needs the value waits."""
+    """Kept once; until then, tasks that need the value wait."""
 
     def __init__(self) -> None:
         self._values: list[T] = []
@@ -20,7 +20,7 @@ class Promise(Generic[T]):
         return bool(self._values)
 
     def keep(self, value: T) -> None:
-        """Give the value to all who wait, and who will.
+        """Provide the value to all present and future waiters.
 
         Raises:
             RuntimeError: it has been given (a bug).
@@ -31,6 +31,6 @@ class Promise(Generic[T]):
         self._is_kept.set()
 
     async def value(self) -> T:
-        """Return it as soon as it is there."""
+        """Return the value as soon as there is one."""
         await self._is_kept.wait()
         return self._values[0]

@@ -1,8 +1,8 @@
 """Signals as something to wait for: blocked, and read from a signalfd.
 
-A blocked signal never runs a handler and never ends the process, so nobody inside the guest can
-stop PID 1 by one (SIGKILL and SIGSTOP the kernel keeps from PID 1 by itself). Children are spawned
-with nothing blocked.
+A blocked signal never runs a handler or ends the process, so nobody inside the guest can stop PID 1
+by a signal (the kernel itself keeps SIGKILL and SIGSTOP from PID 1). Children are spawned with
+nothing blocked.
 """
 
 import ctypes
@@ -57,8 +57,9 @@ class SignalSource:
     async def next(self) -> tuple[int, ...]:
         """Wait for signals; return their numbers.
 
-        Others have their turn first, also if some have arrived: who stops and continues a child of
-        ours sends one each time, and must not keep PID 1 from everything else.
+        Other tasks run first even if signals have arrived: somebody who repeatedly stops and
+        continues a child of ours causes one each time, and must not keep PID 1 from everything
+        else.
         """
         while True:
             await readable(self._fd)

@@ -4,13 +4,13 @@ The kernel notes for each socket the cgroup of the process that made it; a proce
 choose nor change that by passing the socket on. Interface: include/uapi/linux/inet_diag.h and
 sock_diag.h; Linux 5.11 or later tells the cgroup.
 
-Whoever has CAP_NET_ADMIN can send to a netlink socket (netlink(7)), and a manifest may give that to
-a container of the same network. So an answer counts only if the kernel has sent it.
+A process with CAP_NET_ADMIN can send to a netlink socket (netlink(7)), and a manifest may give that
+to a container in the same network. So an answer counts only if it comes from the kernel.
 
-A question about four numbers is also answered with a *listener* that a connection with these
-numbers would reach. So an answer counts only if it has exactly the numbers that were asked for, and
-is established. An IPv6 socket that has connected to an IPv4 address, as those of Java do, is found
-by the same four numbers, and has its addresses mapped (RFC 4291, section 2.5.5.2).
+For a 4-tuple, the kernel may also return a *listener* that such a connection would reach. So an
+answer counts only if it has exactly the requested addresses and ports, and is established. An IPv6
+socket that has connected to an IPv4 address, as those of Java do, is found by the same four
+numbers, and has its addresses mapped (RFC 4291, section 2.5.5.2).
 """
 
 import errno
