@@ -1,8 +1,8 @@
 """What the guest reads of an erofs index over a tar (Linux, fs/erofs/erofs_fs.h).
 
-The kernel reads all of it. It tells where on a device the content of a file lies (FS_IOC_FIEMAP),
-and not on which one: here it says that this is the tar, and not the index, whose every byte is its
-maker's.
+The kernel reads all of it. It tells where on a device a file's content lies (FS_IOC_FIEMAP), but
+not on which device. This module finds out that it is the tar and not the index, every byte of which
+its maker chose.
 """
 
 import struct

@@ -1,8 +1,8 @@
 """What the guest reads of an ext4 superblock (kernel documentation, filesystems/ext4).
 
-The kernel reads all of it. Here it only says how large the file system is, and whether Linux can
-enlarge it while it is mounted. PID 1 asks that itself: the bytes come through the tags of a volume
-of its own, so under the owner's key, and a few integers are at fixed places.
+The kernel reads all of it; this module reads only how large the file system is, and whether Linux
+can grow it while mounted. PID 1 parses that itself: the bytes are authenticated by the volume's
+tags under the owner's key, and are a few integers at fixed offsets.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """The letters that names are written with, as `string` has them.
 
-PID 1 reads names and no patterns; `string` compiles one, with all of `re`, when it is imported.
+PID 1 checks names without patterns; importing `string` would load all of `re` to compile one.
 """
 
 from ccinit.annotations import Final

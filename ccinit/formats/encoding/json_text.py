@@ -1,7 +1,7 @@
 """Writing JSON (RFC 8259) as short as it gets; reading it is left to `strict_json` beside this.
 
-PID 1 writes a few documents (the spec of a container, events, replies) and reads none: its children
-do. The library's `json` comes with its reader, and that with regular expressions: 0.4 MB of it.
+PID 1 writes a few documents (a container's spec, events, replies) and reads none: its children do.
+The library's `json` includes a reader, which loads regular expressions: 0.4 MB in PID 1.
 """
 
 from collections.abc import Mapping

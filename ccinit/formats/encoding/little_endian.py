@@ -1,6 +1,6 @@
 """A cursor over little-endian fields, as Intel's and the TCG's log structures have them.
 
-It never reads past the end; whoever uses it names the place, and with it the reasons of refusals:
+It never reads past the end. The caller names the place, from which the reasons of errors derive:
 `<where>.truncated` and `<where>.trailing`.
 """
 

@@ -1,8 +1,8 @@
 """What a MessagePack value claims to hold, found before anything is made of it.
 
-A reader makes a value's parts as they come, and an array's room with its head: a text of one
-character is two bytes there and 80 of them in memory, and of arrays in arrays none has ended by
-then. Format: github.com/msgpack/msgpack, spec.md.
+A reader creates a value's parts as it decodes them, and allocates an array as soon as it sees its
+header: a text of one character takes two bytes in the message and 80 in memory, and nested arrays
+are all allocated before any is complete. Format: github.com/msgpack/msgpack, spec.md.
 """
 
 from collections.abc import Iterator

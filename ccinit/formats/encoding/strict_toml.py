@@ -2,13 +2,13 @@
 
 PID 1 imports modules that parse TOML and parses none, so libraries are loaded at the first call.
 
-The library's time grows with the square of the parts of a dotted key: one of 64 KiB costs a minute,
-one of 1 MiB hours. So a key has a cap, and it is looked for before the library sees the text: with
-what may hold anything (strings, comments) taken out, what is left of a key is names and dots.
+The library takes quadratic time in the number of parts of a dotted key: a key of 64 KiB costs a
+minute, one of 1 MiB hours. So keys have a cap, which is checked before the library sees the text:
+without strings and comments, which may hold anything, a key is only names and dots.
 
-From Python 3.15 on the library reads TOML 1.1, and an owner's Python may be newer than a guest's:
-what an owner's tool takes, guests must take. So what 1.1 has added is refused here, but for times
-without seconds: a time is no value of any document of ours.
+From Python 3.15 on, the library reads TOML 1.1, and an owner's Python may be newer than a guest's.
+What an owner's tool accepts, guests must accept, so the additions of 1.1 are refused here, except
+for times without seconds: no document of ours has a time as a value.
 """
 
 from typing import Final

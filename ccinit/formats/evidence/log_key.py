@@ -1,4 +1,4 @@
-"""What stands behind the signing key in record 1 of a sealed log: which TEE, and its evidence.
+"""What vouches for the signing key in record 1 of a sealed log: which TEE, and its evidence.
 
 JSON with exactly two members, `{"tee": NAME, "evidence": …}`; `tee` and the form of `evidence` are
 those of the KBS protocol's attestation (`ccinit.formats.kbs.rcar`), so that one verifier reads

@@ -1,7 +1,7 @@
 """The files of an initdata document's `[data]`, read together: each setting has one place.
 
-`ccinit.toml` and `pod.toml` are the guest's own. CoCo's `aa.toml` and `cdh.toml` may say a part of
-it in their place; what comes out is the same as if the guest's files had said it.
+`ccinit.toml` and `pod.toml` are the guest's own. CoCo's `aa.toml` and `cdh.toml` may give some of
+the settings instead; the result is the same as if the guest's files had given them.
 """
 
 from ccinit.errors import FormatError

@@ -1,4 +1,4 @@
-"""The debug grant: the KBS's word that one guest, and no other, may be debugged for a while.
+"""The debug grant: the KBS's permission to debug one guest, and no other, for a while.
 
 The data of an envelope of the kind `debug-grant` (DESIGN section 12), JSON:
 

@@ -1,14 +1,14 @@
-"""The rollback counter of a persistent volume: what a guest and its KBS say to each other.
+"""The rollback counter of a persistent volume: the messages between a guest and its KBS.
 
 A plugin of the KBS, in the session and under the token of every other resource:
 
     GET  /kbs/v0/rollback-counter/POD/VOLUME    → how far the volume is
     POST the same, with `CounterAdvance`        → how far it is now
 
-The reply names its counter, for its encryption *to* the guest does not say what it answers:
-`{"v": 1, "uri": …, "counter": N}`. An advance is `{"v": 1, "to": N, "holder": base64url}`: from
-N - 1 and no other value, so that of two guests that opened one copy each only one gets it. Who has
-got it may ask again; the holder is the same random text then.
+The reply names its counter, because its encryption *to* the guest does not show what it answers:
+`{"v": 1, "uri": …, "counter": N}`. An advance is `{"v": 1, "to": N, "holder": base64url}`: from N -
+1 and no other value, so that of two guests that opened one copy each only one gets it. Who has got
+it may ask again; the holder is the same random text then.
 """
 
 from ccinit.errors import FormatError, VerificationError

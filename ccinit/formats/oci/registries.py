@@ -4,7 +4,7 @@ The semantics of containers-registries.conf(5), version 2, as far as they can be
 longest `prefix` of the image's name wins, `location` replaces it, mirrors come first and in order,
 `blocked` refuses. Left out are short names, aliases, `insecure`, credential helpers, a prefix that
 has a tag or digest, and one without a port for a registry with one. A prefix that no reference can
-have is refused: it would block nothing, without a word. Names in signatures and policies are never
+have is refused, since it would silently block nothing. Names in signatures and policies are never
 rewritten: they are compared with what the owner wrote. Fetching is `pull.registry`'s business.
 """
 

@@ -1,9 +1,9 @@
 """Tar headers: v7, ustar, GNU long names and base-256 numbers, PAX records (POSIX.1-2017 pax).
 
-Two readers of one archive that disagree are how files get smuggled past a check, so wherever
-formats say a thing twice (size, name) and the answers differ, or one reader is known to stumble,
-the archive is refused; nothing is skipped. Which entries may stand in an image layer, and what they
-mean together, is `pull.layers`'s business; reading the blocks is also the caller's.
+Files get smuggled past a check when two readers of one archive disagree. So wherever the formats
+say something twice (size, name) and the values differ, or a reader is known to misparse, the
+archive is refused; nothing is skipped. `pull.layers` decides which entries an image layer may have,
+and what they mean together; the caller also reads the blocks.
 """
 
 import struct
