@@ -152,7 +152,7 @@ class EventLoop:
         return timer
 
     def _drop_cancelled_timers(self) -> None:
-        """Keep the heap below twice the pending timers: most deadlines are cancelled early."""
+        """Keep the heap at most twice the pending timers: most deadlines are cancelled early."""
         self._timers = [timer for timer in self._timers if timer.call is not None]
         heapq.heapify(self._timers)
         self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
