@@ -1,8 +1,8 @@
 """Our part of the kernel command line: where the root is and what it must hash to.
 
-The whole line is compared with the one expected, byte for byte; only then are the `ccinit.` words
-in it read. The comparison is a second line of defence (`rdinit=` acts before any code of ours): a
-verifier checks the register that the line was measured into.
+The whole line is compared with the expected one, byte for byte; only then are its `ccinit.` words
+parsed. The comparison is a second line of defence (`rdinit=` acts before any code of ours): a
+verifier checks the register into which the line was measured.
 """
 
 from enum import StrEnum

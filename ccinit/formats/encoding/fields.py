@@ -1,8 +1,8 @@
 """A strict reader of one parsed TOML or JSON table.
 
-Every key is asked for by name, type and limit; leaving the `with` block refuses whatever was not
-asked for. So a schema is the list of the calls that read it, and an unknown key can never be
-skipped silently. Errors carry the reason `<where>.<key>`.
+Every key is read by name, type and limit; leaving the `with` block refuses keys that were not read.
+So a schema is the list of the calls that read it, and an unknown key can never be skipped silently.
+Errors carry the reason `<where>.<key>`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,9 +8,9 @@ paravisor's source (`openhcl_attestation_protocol`):
     runtime     data size, version, report type, hash type, size of the claims (each 32 bits)
     claims      JSON: "keys" (JWK: HCLAkPub signs the quotes), "user-data" in hex, the VM's settings
 
-Little-endian. The index has a fixed size: what follows the claims, and a TD report, is nobody's.
-The report data of the hardware begins with the hash of the claims, so these stay encoded here.
-Whether the hardware vouches for them is the verifier's question.
+Little-endian. The NV index has a fixed size: bytes after the claims, and after a TD report, are
+unused. The hardware's report data begins with the hash of the claims, so these stay encoded here.
+The verifier checks whether the hardware vouches for them.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ SEV Secure Nested Paging Firmware ABI Specification (AMD 56860, revision 1.58), 
 "ATTESTATION_REPORT" and table 24 "PLATFORM_INFO"; the guest policy is table 9, the TCB version
 section 2.2 (Turin has another order of its bytes). 1184 bytes, little endian: 672 that are signed,
 then an ECDSA signature on P-384 (chapter 10). Reserved bytes must be zero, so that a report can be
-carried field by field and put together again to the byte. Judging it is the verifier's part.
+carried field by field and reassembled exactly. Judging it is left to the verifier.
 """
 
 import struct

@@ -9,8 +9,8 @@ hands it on as a table of entries named by GUIDs, and Linux shows each entry as 
   the owner meant, whole, and the time at which the secret was made;
 * every other is an envelope (`ccinit.formats.kbs.envelope`) under whatever name.
 
-What is not one of them is refused: the whole table is the owner's. The log-psk among the envelopes
-vouches for the sealed log's key: nobody has it but the owner and a launch that the owner judged.
+Anything else is refused: the whole table is the owner's. The log-psk among the envelopes vouches
+for the sealed log's key: only the owner and a launch that the owner approved have it.
 """
 
 import hashlib

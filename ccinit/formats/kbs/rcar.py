@@ -2,9 +2,9 @@
 
 Protocol version 0.4.0 of Confidential Containers' KBS attestation protocol: each message as a
 frozen value with its parser and encoder for both sides, and the digests that bind nonce and key to
-the evidence. Unknown members are refused, duplicates too, and every text has a cap. The order of
-the messages is the business of `ccinit.attest.exchange`; HTTP is `ccinit.net`; what is inside the
-evidence is read by the verifier.
+the evidence. Unknown members are refused, duplicates too, and every text has a cap.
+`ccinit.attest.exchange` knows the order of the messages, `ccinit.net` does HTTP, and the verifier
+reads what is inside the evidence.
 """
 
 import hashlib

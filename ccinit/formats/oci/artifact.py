@@ -2,10 +2,10 @@
 
 Two places (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Referrers"): a manifest under the
 tag `sha256-<hex>.sig`, each of whose layers is a classic signature, and artifacts that refer to the
-image, found through an index. Only the types of `SIGNATURE_TYPES` are looked at; whatever else is
-attached to an image (SBOMs, attestations of other makers) is none of the guest's business. A bundle
-may hold those, too, and be of any size and number: an annotation says so (cosign's BUNDLE_SPEC.md),
-and it is passed over by it.
+image, found through an index. Only the types of `SIGNATURE_TYPES` are read; whatever else is
+attached to an image (SBOMs, attestations of other makers) does not concern the guest. Bundles may
+hold those, too, in any size and number; an annotation says so (cosign's BUNDLE_SPEC.md), by which
+these are skipped.
 """
 
 from collections.abc import Mapping

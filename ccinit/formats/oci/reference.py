@@ -2,8 +2,8 @@
 
 Grammar of distribution-spec ("Pulling manifests", `<name>`), narrowed: the host is spelled out and
 the digest is required, so there is no default registry, no tag and no short name to resolve. An
-IPv6 address stands in brackets, as in a URL (RFC 3986, section 3.2.2). What the digest names (an
-index or a manifest) is `oci.image`'s business, fetching it `pull.registry`'s.
+IPv6 address stands in brackets, as in a URL (RFC 3986, section 3.2.2). `oci.image` parses what the
+digest names (an index or a manifest); `pull.registry` fetches it.
 """
 
 from ccinit.errors import FormatError, LimitExceededError
