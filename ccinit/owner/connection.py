@@ -98,7 +98,7 @@ class Connection:
         ready = self._poll()
         if ready.get(self._socket, 0) & ~select.POLLOUT:  # that alone is no reason to read
             self._receive()
-        if not self._is_full():  # or nobody has looked whether an output has something left
+        if not self._is_full():  # else the outputs were not polled
             self._move(ready)
         self._send()
         self._check_deadlines()

@@ -153,7 +153,7 @@ class OpenCall:
                 return
             if error.errno not in {errno.EPIPE, errno.EIO}:
                 raise
-            count = len(self._waiting)  # nobody reads; the rest has reached its end too
+            count = len(self._waiting)  # the reader is gone: count the rest as consumed
             self._input_ended = True
         del self._waiting[:count]
         self._moved_bytes += count

@@ -67,7 +67,7 @@ class Session:
     """The calls of one connection.
 
     Attributes:
-        output: bytes for the client; whoever sends them takes them out.
+        output: bytes for the client; the sender removes them.
     """
 
     def __init__(self) -> None:
