@@ -245,7 +245,7 @@ class TaskGroup:
             task.cancel()
 
     def task_ended(self, task: AnyTask) -> None:
-        """Take note of a child's end; the first failure stops siblings and body."""
+        """Record a child's end; the first failure stops siblings and body."""
         self._tasks.discard(task)
         if task.failure is not None and not task.was_cancelled():
             self._failures.append(task.failure)

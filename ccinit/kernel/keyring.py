@@ -1,7 +1,7 @@
 """The kernel keyring (keyrings(7)): a place for dm-crypt's key that user space cannot read back.
 
-Keys have the type `logon`: the kernel uses them and returns their content to nobody. They live in
-the process keyring, which only this process searches and which goes with it.
+Keys have the type `logon`: the kernel uses them but never returns their content. They live in the
+process keyring, which only this process searches and which goes with it.
 """
 
 from typing import NewType

@@ -13,7 +13,7 @@ def open_memory_file(name: str, content: bytes | bytearray) -> int:
         content: all of it.
 
     Raises:
-        KernelError: `kernel.memfd_create`, no descriptor or memory to be had; none stays open.
+        KernelError: `kernel.memfd_create`, no free descriptor or memory; none stays open.
     """
     fd = -1
     try:

@@ -68,8 +68,8 @@ def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
 def sync_file_system(path: str) -> None:
     """Write what is dirty in the file system that has `path`, flush, and tell of any loss.
 
-    The kernel remembers a write that failed until somebody has been told by this call, so one that
-    nobody synced is told, too, however long ago it was.
+    The kernel remembers a failed write until this call has reported it, so even one that was never
+    synced is reported, however long ago it was.
 
     Raises:
         KernelError: `kernel.syncfs`: something was lost; `kernel.open`.

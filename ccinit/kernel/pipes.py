@@ -24,7 +24,7 @@ def open_pipes(count: int) -> tuple[Pipe, ...]:
     """Make so many pipes.
 
     Raises:
-        KernelError: `kernel.pipe2`, not as many descriptors to be had; none stays open.
+        KernelError: `kernel.pipe2`, not enough free descriptors; none stays open.
     """
     pipes: list[Pipe] = []
     try:

@@ -16,7 +16,7 @@ class Promise(Generic[T]):
 
     @property
     def is_kept(self) -> bool:
-        """Whether nobody has to wait any more."""
+        """Whether the value is there."""
         return bool(self._values)
 
     def keep(self, value: T) -> None:

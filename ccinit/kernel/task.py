@@ -61,7 +61,7 @@ class Owner(Protocol):
 class Interrupted(BaseException):
     """Thrown into a waiting task by `cause`, which alone may swallow it.
 
-    Not an `Exception`: nobody who handles failures stops it by accident.
+    Not an `Exception`, so that no handler of failures catches it by accident.
     """
 
     def __init__(self, cause: object) -> None:
