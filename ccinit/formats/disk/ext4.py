@@ -36,7 +36,7 @@ class Ext4Superblock:
         block_count: of 4096 bytes.
         can_grow: its group descriptors lie with their groups (`meta_bg`), so that there is room for
             those of any number of groups more.
-        has_errors: the kernel has found some since it was made, and nobody has repaired it.
+        has_errors: the kernel has found errors since it was made, and they were not repaired.
     """
 
     block_count: int

@@ -1,10 +1,10 @@
 """The attestation token of an Arm CCA realm, as far as a realm reads it.
 
 Realm Management Monitor specification 1.0 (DEN0137), section A7.2: tag 399 around a map of the
-platform's token (44234) and the realm's (44241), each a COSE_Sign1 (RFC 9052) in a byte string.
-The realm's claims have the challenge (10) and the personalization value (44235), which the host set
+platform's token (44234) and the realm's (44241), each a COSE_Sign1 (RFC 9052) in a byte string. The
+realm's claims have the challenge (10) and the personalization value (44235), which the host set
 when it made the realm. The token comes from the monitor, by a call that the host does not see; its
-signatures are the verifier's business, and so are all other claims.
+signatures and all other claims are left to the verifier.
 """
 
 from collections.abc import Mapping

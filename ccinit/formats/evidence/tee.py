@@ -17,7 +17,7 @@ ReportData = NewType("ReportData", bytes)
 
 
 NO_REPORT_DATA: Final = ReportData(bytes(64))
-"""For a report that is asked for its launch fields and shown to nobody."""
+"""For a report that is requested only for its launch fields, and not passed on."""
 
 
 MAX_VERIFIERS_REQUEST_BYTES: Final = 48 * 1024

@@ -33,7 +33,7 @@ class DebugGrant:
         evidence_key: thumbprint of the session's key, 32 bytes.
         expires_s: seconds since 1970.
         tools_root: root hash of the volume that the shell comes from.
-        keep_pod: the pod goes on, with its secrets in reach of whoever debugs.
+        keep_pod: the pod keeps running, and the debugger can reach its secrets.
     """
 
     evidence_key: bytes

@@ -5,7 +5,7 @@ docs/SEALED_SECRET.md). The signature is ES256 (RFC 7518 section 3.4) over `<hea
 a key that is itself a resource. Of the two types this is `vault`, whose secret is a resource of the
 KBS; `envelope` leads to key services of clouds, none of which a guest speaks to.
 
-Whether the signature is right is `ccinit.attest.sealed_secret`'s business.
+`ccinit.attest.sealed_secret` verifies the signature.
 """
 
 from typing import Final

@@ -5,7 +5,7 @@ longest `prefix` of the image's name wins, `location` replaces it, mirrors come 
 `blocked` refuses. Left out are short names, aliases, `insecure`, credential helpers, a prefix that
 has a tag or digest, and one without a port for a registry with one. A prefix that no reference can
 have is refused, since it would silently block nothing. Names in signatures and policies are never
-rewritten: they are compared with what the owner wrote. Fetching is `pull.registry`'s business.
+rewritten: they are compared with what the owner wrote. Fetching is left to `pull.registry`.
 """
 
 from collections.abc import Sequence

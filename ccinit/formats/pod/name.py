@@ -21,7 +21,7 @@ def read_name(fields: Fields, key: str, where: str) -> str:
 
 
 def check_path(path: str, reason: str) -> None:
-    """Refuse what is not absolute and normal; nobody has to resolve `..` later.
+    """Refuse a path that is not absolute and normal, so that no `..` has to be resolved later.
 
     Raises:
         FormatError: with `reason`.

@@ -71,7 +71,7 @@ def _uses_of_pulls(manifest: PodManifest) -> Iterator[tuple[KbsUri, EnvelopeKind
 
 
 def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
-    """Return what nobody needs any more when every image is there; containers keep theirs."""
+    """Return the resources that only pulls need; those that containers get are not among them."""
     kept = {uri for secret in manifest.secrets for uri in secret.resources()}
     return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
 

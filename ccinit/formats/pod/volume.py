@@ -70,7 +70,7 @@ class VolumeFormat(StrEnum):
 
 
 class RollbackAnchor(StrEnum):
-    """Who knows how old a persistent volume is: nobody, or the KBS by a counter."""
+    """What detects an old state of a persistent volume: nothing, or a counter in the KBS."""
 
     NONE = "none"
     KBS_COUNTER = "kbs-counter"

@@ -4,7 +4,7 @@ Read as containers/image reads it: an unknown or duplicate member, an empty list
 a missing `default` refuses the whole document. What cannot be honoured here refuses it too, except
 `signedBy`, which is read and then never satisfied, so that one document can serve podman and the
 guest. Paths to keys are names of KBS resources (`kbs:///…`); the guest has no files of its own.
-Which signatures satisfy a requirement is `ccinit.pull.signature.sigstore`'s business.
+`ccinit.pull.signature.sigstore` decides which signatures satisfy a requirement.
 """
 
 from collections.abc import Callable, Mapping
