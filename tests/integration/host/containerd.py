@@ -32,6 +32,10 @@ level = "debug"
 path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "ccinit"
 snapshotter = "native"
@@ -160,12 +164,14 @@ class Containerd:
 
 
 @contextmanager
-def containerd_in(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[Containerd]:
+def containerd_in(
+    tree: ToolsTree, folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
+) -> Iterator[Containerd]:
     """Give a containerd whose runtime has this operator's file; `folder` has to be new."""
     (folder / "rootfs").mkdir()
     settings = _SETTINGS.format(folder=folder, pause=PAUSE, program=runtime_program(folder))
     (folder / "containerd.toml").write_text(settings)
-    with engine_tree(tree, folder, runtime_toml) as entered:
+    with engine_tree(tree, folder, runtime_toml, network) as entered:
         containerd = Containerd(folder=folder, tree=entered)
         containerd.start()
         try:

@@ -33,18 +33,25 @@ class EngineTree:
         """Return the host command that runs one in the tree; it *becomes* that."""
         variables = {"HOME": "/root", "PATH": _PATH, **environment}
         return (
-            *("nsenter", "--target", str(self.holder), "--mount", "--root", "/usr/bin/env", "-iC/"),
+            *("nsenter", "--target", str(self.holder), "--mount", "--net", "--root"),
+            *("/usr/bin/env", "-iC/"),
             *(f"{name}={value}" for name, value in variables.items()),
             *words,
         )
 
 
 @contextmanager
-def engine_tree(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[EngineTree]:
-    """Give a tree that sees `folder`, with the operator's file and the runtime's program in it."""
+def engine_tree(
+    tree: ToolsTree, folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
+) -> Iterator[EngineTree]:
+    """Give a tree that sees `folder`, with the operator's file and the runtime's program in it.
+
+    What runs there is in the network namespace of that path.
+    """
     _write_runtime(folder, runtime_toml)
     command = tree.command(("sleep", "infinity"), directories=(folder,), mounts={Path("/"): _HOST})
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as holder:
+    within = ("nsenter", f"--net={network}", *command)
+    with subprocess.Popen(within, stdin=subprocess.DEVNULL) as holder:
         try:
             _wait_until_inside(holder)
             yield EngineTree(holder=holder.pid)
