@@ -186,7 +186,8 @@ class Runtime:
         except ConfigError as error:
             if error.reason != "container.unknown":
                 raise
-            raise ConfigError("sandbox.state", f"there is no sandbox {name}") from error
+            detail = f"there is no sandbox {name}, or no longer: its guest has ended"
+            raise ConfigError("sandbox.state", detail) from error
 
     def start(self, name: str) -> None:
         """Let the pod start, if the measured document waits for the host.
