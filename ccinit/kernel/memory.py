@@ -1,8 +1,8 @@
 """Memory of this process that the kernel may have back (madvise(2)).
 
-A mapped file's pages stay charged to the process that used them. PID 1's cannot be reclaimed
-(HARDEN sets its `memory.min`), so without this, code that ran only at its start and in its first
-phases would stay in memory for the life of the guest.
+A mapped file's pages stay with the process that used them. PID 1's cannot be reclaimed (HARDEN sets
+its `memory.min`), so without this, code that ran only at its start and in its first phases would
+stay in memory for the life of the guest.
 """
 
 from collections.abc import Iterable, Iterator
