@@ -153,6 +153,14 @@ def test_predict_launch_of_intel_has_build_and_boot(platform: str) -> None:
     assert set(prediction.inputs) == {"firmware_sha256"}
 
 
+def test_predict_launch_of_intel_needs_no_firmware_whose_measurement_is_known() -> None:
+    build = next(row.firmware for row in PLATFORMS if row.name == TDX_DIRECT)
+    assert build is not None
+    prediction = predict_launch(DIRECT, TDX_DIRECT, None)
+    assert prediction.registers["mrtd"].hex() == build.mrtd
+    assert prediction.inputs == {"firmware_sha256": build.sha256}
+
+
 def test_predict_launch_with_an_svsm_has_the_registers_of_its_tpm_beside_the_digest() -> None:
     uki = UkiBoot(uki=uki_image())
     prediction = predict_launch(uki, SVSM, SVSM_MACHINE)
@@ -216,6 +224,7 @@ def test_predict_launch_memory_is_recorded_and_changes_nothing() -> None:
         (UkiBoot(uki=uki_image()), "snp_direct_qemu-10", MACHINE, "platform.mismatch"),
         (DIRECT, TDX_UKI, MACHINE, "platform.mismatch"),
         (DIRECT, TDX_DIRECT, MACHINE, "platform.firmware"),
+        (DIRECT, "snp_direct_qemu-10", None, "launch.machine"),
         (DIRECT, "snp_direct_qemu-10", replace(MACHINE, cpu_model=None), "launch.cpu_model"),
         (DIRECT, "sev-es_direct_qemu-10", replace(MACHINE, cpu_model=None), "launch.cpu_model"),
         (DIRECT, "snp_direct_qemu-10", replace(MACHINE, cpu_model="host"), "cpu_model.unknown"),
@@ -229,7 +238,7 @@ def test_predict_launch_memory_is_recorded_and_changes_nothing() -> None:
     ],
 )
 def test_predict_launch_refuses(
-    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine, reason: str
+    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine | None, reason: str
 ) -> None:
     assert predict_launch(DIRECT, "snp_direct_qemu-10", MACHINE)
     with pytest.raises(ConfigError) as error:
