@@ -67,6 +67,15 @@ def test_calls_are_carried_out_in_their_order_until_the_client_closes(world: Wor
     assert world.tls.is_closed
 
 
+def test_client_is_sent_the_end_of_the_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it could not tell that the host has cut off what was left."""
+    monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"close_notify"))
+    world.serve()
+    assert world.client.recv(64) == b"close_notify"
+
+
 def test_message_that_is_begun_and_not_ended_ends_the_connection(world: World) -> None:
     world.tls.pieces, world.tls.closes = [request()[:-1]], False
     assert world.deadline() == "owner.message"

@@ -82,6 +82,29 @@ def test_handshake_goes_on_as_the_client_does(
     assert world.client.recv(64) == b"our flight"
 
 
+def test_last_flight_of_the_handshake_is_sent_when_it_is_over(world: World) -> None:
+    world.tls.write(b"our last flight")
+    world.connection().shake_hands()
+    assert world.client.recv(64) == b"our last flight"
+
+
+def test_flight_is_sent_before_the_clients_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def feed(_data: bytes) -> None:
+        sent.append(world.client.recv(64))
+        world.tls.shakes = True
+
+    monkeypatch.setattr(world.tls, "feed", feed)
+    world.tls.shakes = False
+    world.tls.write(b"our flight")
+    world.client.send(b"!")
+    world.connection().shake_hands()
+    assert sent == [b"our flight"]
+
+
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_client_that_is_refused_is_sent_the_alert_if_it_is_there_and_the_log_says_why(
     world: World, monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
