@@ -82,6 +82,35 @@ def test_relay_goes_on_without_a_thread_for_a_connection(
         stream.close()
 
 
+def test_connection_more_than_may_be_open_is_closed_and_waited_for_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most = 16
+    pairs = [socket.socketpair() for _ in range(most + 1)]
+    served, end = threading.Semaphore(0), threading.Event()
+
+    def relay(guest: socket.socket, *_: object) -> None:
+        with guest:
+            served.release()
+            end.wait(5)
+
+    monkeypatch.setattr("host_runtime.relay.kbs._relay", relay)
+    serving = threading.Thread(
+        target=serve,
+        args=(BusyListener([near for near, _ in pairs]), KbsAddress(host="127.0.0.1", port=1)),
+    )
+    serving.start()
+    serving.join(5)
+    try:
+        assert not serving.is_alive()
+        assert all(served.acquire(timeout=5) for _ in range(most))
+        assert [near.fileno() == -1 for near, _ in pairs] == [*[False] * most, True]
+    finally:
+        end.set()
+        for _, far in pairs:
+            far.close()
+
+
 class Caller(socket.socket):
     """A connection over vsock, as far as it says whose it is."""
 
