@@ -80,6 +80,7 @@ class Pod:
         self.at_once: list[int] = []
         self.pulling = 0
         self.forms: set[LayerForm] = set()
+        self.open_keys: list[Any] = []
         self.noted: list[AaelEvent] = []
         self.image_bytes: dict[str, int] = {}
         self.requests: dict[str, PullRequest] = {}
@@ -90,11 +91,14 @@ class Pod:
         image: Image,
         _directory: str,
         reception: "Reception",
-        *_more: object,
+        open_keys: Any,
+        *,
+        seconds: int,
         form: LayerForm,
-        **_limits: object,
     ) -> "Played":
+        assert seconds == 60  # of the limits
         self.received[image.name] = reception
+        self.open_keys.append(open_keys)
         self.forms.add(form)
         return Played(self, image.name)
 

@@ -24,7 +24,7 @@ from ccinit.formats.pod.volume import (
     ScratchVolume,
     Volume,
 )
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.pull.messages.fetch import AUTH_PIPE
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.secret import Secret
@@ -132,6 +132,33 @@ def test_images_in_memory_are_compressed_and_come_one_at_a_time(pod: Pod) -> Non
     pod.pull()
     assert (pod.forms, max(pod.at_once)) == ({LayerForm.COMPRESSED}, 1)
     assert pod.events[-1].startswith("images take ")
+
+
+@pytest.mark.usefixtures("mounts")
+def test_keys_of_one_image_after_another_are_asked_for(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each handshake has the one TPM to itself."""
+    diary: list[str] = []
+
+    async def open_layer_keys(*given: Any) -> tuple[()]:
+        name = given[3].name
+        diary.append(f"{name} begins")
+        await sleep(0.01)
+        diary.append(f"{name} ends")
+        return ()
+
+    monkeypatch.setattr("ccinit.agent.phases.images.open_layer_keys", open_layer_keys)
+    pod.pull()
+
+    async def ask_at_once() -> None:
+        async with TaskGroup() as group:
+            for open_keys in pod.open_keys:
+                group.start(open_keys(None), "open keys")
+
+    EventLoop().run(ask_at_once())
+    assert [word.partition(" ")[2] for word in diary] == ["begins", "ends"] * 2
+    assert {word.partition(" ")[0] for word in diary} == set(TARS)
 
 
 @pytest.mark.usefixtures("mounts")

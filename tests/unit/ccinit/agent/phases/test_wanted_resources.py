@@ -25,7 +25,9 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
         "file-token",
     ]
     owner = OwnerConfig(port=8444, client_ca_pem="roots")
-    (identity,) = set(plan_resources(pod, owner)) - set(wanted)
+    with_identity = plan_resources(pod, owner)
+    (identity,) = set(with_identity) - set(wanted)
+    assert [one for one in with_identity if one != identity] == list(wanted)
     assert identity == Wanted(
         uri=parse_resource_uri("kbs:///ccinit/demo/tls-identity"),
         kind=EnvelopeKind.TLS_IDENTITY,
