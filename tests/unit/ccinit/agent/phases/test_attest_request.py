@@ -23,7 +23,7 @@ from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.initdata.guest_config import KbsTransport
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import counter_uri
@@ -195,3 +195,18 @@ def test_relay_that_is_not_there_is_for_the_child_to_try_again(
     question = ConnectionQuestion(milliseconds=1500)
     answer = EventLoop().run(kbs.answers[0][ConnectionQuestion](question))
     assert (answer.value, answer.fds) == (ConnectionAnswer(errno=code), ())
+
+
+def test_connection_to_the_relay_is_handed_to_the_child(
+    kbs: Kbs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(port: int, _seconds: float) -> object:
+        assert port == KBS_VSOCK_PORT
+        return SimpleNamespace(detach=lambda: 77)
+
+    monkeypatch.setattr(attestation, "connect_to_host", connect)
+    configured = configured_on(transport=KbsTransport.VSOCK)
+    EventLoop().run(request_resources(kbs.guest, configured, ()))
+    question = ConnectionQuestion(milliseconds=1500)
+    answer = EventLoop().run(kbs.answers[0][ConnectionQuestion](question))
+    assert (answer.value, answer.fds) == (ConnectionAnswer(errno=0), (77,))

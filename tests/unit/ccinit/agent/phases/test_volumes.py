@@ -22,7 +22,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.volume import Luks2Volume, PersistentVolume, VerityVolume
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
-from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
+from ccinit.unlock.luks2 import RELEASED_PIPE, VOLUME_KEY_FD, Luks2Reply, Luks2Request
 from ccinit.unlock.volume import VolumeRequest
 from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
@@ -38,7 +38,7 @@ FOREIGN = FormatError("luks2.magic", "no header")
 UNSEALED = VerificationError("luks2.seal", "another seal")
 DEAD = ChildError("child.ended", "luks2: signal 11")
 KEY = ResourceUri("ccinit", "shop", "volume-key-data")
-VOLUME = PersistentVolume(name="data", size_bytes=8192, key=KEY)
+VOLUME = PersistentVolume(name="data", size_bytes=8192, key=KEY, grown_from_bytes=(4096,))
 LUKS2 = Luks2Volume(name="data", size_bytes=8192, key=KEY, is_sealed=False)
 MODEL = VerityVolume(
     name="model",
@@ -53,7 +53,11 @@ class FakeChildren:
     def __init__(self, answers: "Sequence[CcinitError | None]") -> None:
         self._answers = iter(answers)
 
-    async def run(self, *_job: object, fds: dict[str, int], **_options: object) -> Luks2Reply:
+    async def run(
+        self, *_job: object, fds: dict[str, int], secrets: dict[str, Secret], seconds: float
+    ) -> Luks2Reply:
+        assert secrets[RELEASED_PIPE].reveal() == b"released"
+        assert seconds > 0
         error = next(self._answers)
         if error is not None:
             raise error
@@ -161,6 +165,7 @@ def test_disk_that_has_a_role_is_no_candidate_for_another(monkeypatch: pytest.Mo
         _control: object, requests: "Sequence[VolumeRequest]", key: Secret
     ) -> VolumeRequest:
         assert key.reveal() == b"released"
+        assert {request.former_bytes for request in requests} == {VOLUME.grown_from_bytes}
         tried.append((requests[0].name, [request.disk.name for request in requests]))
         return requests[0]
 
