@@ -8,13 +8,15 @@ from typing import Any, Self
 import pytest
 
 from ccinit.errors import PeerError
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.net.stream import dial_tcp
-from ccinit.pull.messages.fetch import AUTH_PIPE, PullLimits, PullRequest, SourceFailed
+from ccinit.pull.messages.fetch import AUTH_PIPE, PullLimits, PullRequest, SourceFailed, key_pipe
 from ccinit.pull.registry import sources
 from ccinit.pull.registry.sources import open_source
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.fakes.images.registry import FakeHttp, make_image, reply
 from tests.fakes.network.tls_server import make_authority
 
@@ -93,8 +95,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_first_mirror_that_has_the_manifest_is_the_source(world: World) -> None:
-    with open_source(REQUEST, world):
+    with open_source(REQUEST, world) as registry:
         assert not world.clients[0].is_closed
+        assert 50 < registry._limits.total_seconds <= REQUEST.limits.total_seconds
     assert world.hosts() == [{"one.example"}, set(), set()]
     assert world.failed == []
     assert world.clients[0].is_closed
@@ -149,3 +152,33 @@ def test_failure_that_is_no_sources_ends_the_pull_and_closes_the_client(world: W
         pass
     assert world.clients[0].is_closed
     assert world.failed == []
+
+
+def test_source_has_the_clients_key_and_the_proxy_that_are_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[bytes, str]] = []
+    dialled: list[object] = []
+
+    def present(_context: ssl.SSLContext, pem: bytes, reason: str) -> None:
+        shown.append((pem, reason))
+
+    def client(_context: ssl.SSLContext, *, dial: object) -> Client:
+        dialled.append(dial)
+        return world.clients[0]
+
+    monkeypatch.setattr(sources, "present_certificate", present)
+    monkeypatch.setattr(sources, "dial_through", lambda proxy: f"through {proxy}")
+    monkeypatch.setattr(sources, "HttpClient", client)
+    monkeypatch.setattr(world, "read_secret", {key_pipe(0): Secret(b"key")}.__getitem__)
+    key = ResourceUri("ccinit", "demo", "file-client-key")
+    own = Access(ca_pem="", certificate_pem="certificate", key=key, proxy="proxy:3128")
+    rule = RegistryRule(
+        prefix="r.example",
+        location=Location(text="r.example", access=own),
+        blocked=False,
+        mirrors=(),
+    )
+    with open_source(replace(REQUEST, has_auth=False, registry=rule), world):
+        assert shown == [(b"certificate\nkey", "net.client_certificate")]
+        assert dialled == ["through proxy:3128"]
