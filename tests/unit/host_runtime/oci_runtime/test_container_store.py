@@ -16,7 +16,7 @@ from ccinit.errors import CcinitError
 from host_runtime.oci_runtime import container_store
 from host_runtime.oci_runtime.container_state import ContainerRecord, Status
 from host_runtime.oci_runtime.container_store import Container, ContainerStore
-from tests.fakes.machine.scarcity import room_for
+from tests.fakes.machine.scarcity import count_descriptors, room_for
 
 RECORD = ContainerRecord(id="a", bundle="/b", annotations={}, created="now")
 
@@ -63,6 +63,33 @@ def test_container_is_creating_then_there_then_gone(store: ContainerStore) -> No
     assert names(store) == []
     with pytest.raises(CcinitError, match="a does not exist"):
         store.look("a")
+
+
+@pytest.mark.parametrize(
+    ("looks", "sent"),
+    [((4321, 4321), [10]), ((4321, None), []), ((None,), []), ((0,), [])],
+    ids=["alive", "ended meanwhile", "ended", "not written yet"],
+)
+def test_process_that_has_got_the_number_of_a_life_is_sent_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    looks: tuple[int | None, ...],
+    sent: list[int],
+) -> None:
+    left, told = iter(looks), list[int]()
+    monkeypatch.setattr(Container, "_life", lambda _container: next(left))
+    monkeypatch.setattr(os, "pidfd_open", lambda _pid: os.open("/dev/null", os.O_RDONLY))
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda _fd, number: told.append(number))
+    before = count_descriptors()
+    assert Container(folder=tmp_path).send(10) == bool(sent)
+    assert told == sent
+    assert count_descriptors() == before
+
+
+def test_store_is_its_owners_alone(store: ContainerStore) -> None:
+    with store.new(RECORD):
+        pass
+    assert store.root.stat().st_mode & 0o777 == 0o700
 
 
 def test_one_name_is_one_container(store: ContainerStore) -> None:
