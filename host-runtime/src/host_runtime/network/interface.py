@@ -92,8 +92,7 @@ def find_interface() -> PodInterface:
     """Return the interface of this process's network namespace that a guest can take over.
 
     Raises:
-        ConfigError: as `choose_interface`.
-        KernelError: the kernel tells nothing of them.
+        ConfigError: as `choose_interface`; `network.netlink`, the kernel does not say.
     """
     return choose_interface(*_read())
 

@@ -9,7 +9,7 @@ Specification: rtnetlink(7), tc-u32(8), tc-mirred(8).
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,24 +31,28 @@ def joined(interface: PodInterface) -> Iterator[None]:
         ConfigError: `network.tap`, there is no tap of that name; `network.taken`, somebody else
             directs what arrives at the interface; `network.netlink`.
     """
-    with open_netlink() as netlink:
-        found = netlink.link_lookup(ifname=TAP_NAME)
-        if not found:
-            raise ConfigError("network.tap", f"QEMU has not made the interface {TAP_NAME}")
-        tap = found[0]
-        _silence(TAP_NAME)
-        netlink.link("set", index=tap, mtu=interface.mtu, state="up")
-        _give_ingress(netlink, interface)
-        netlink.tc("add", "ingress", index=tap, handle=_INGRESS)
-        _redirect(netlink, interface.index, tap)
-        _redirect(netlink, tap, interface.index)
-    try:
+    with ExitStack() as undo:
+        with open_netlink() as netlink:
+            found = netlink.link_lookup(ifname=TAP_NAME)
+            if not found:
+                raise ConfigError("network.tap", f"QEMU has not made the interface {TAP_NAME}")
+            tap = found[0]
+            _silence(TAP_NAME)
+            netlink.link("set", index=tap, mtu=interface.mtu, state="up")
+            _give_ingress(netlink, interface)
+            undo.callback(_give_back, interface, tap)
+            netlink.tc("add", "ingress", index=tap, handle=_INGRESS)
+            _redirect(netlink, interface.index, tap)
+            _redirect(netlink, tap, interface.index)
         yield
-    finally:
-        with suppress(ConfigError), open_netlink() as netlink:  # the engine may have removed it
-            # Our tap may have gone already, and the next guest have the interface.
-            if netlink.link_lookup(ifname=TAP_NAME) in ([], [tap]):
-                netlink.tc("del", "ingress", index=interface.index)
+
+
+def _give_back(interface: PodInterface, tap: int) -> None:
+    """Let the namespace have its interface again, if it is still there."""
+    with suppress(ConfigError), open_netlink() as netlink:  # the engine may have removed it
+        # Our tap may be gone already, and the next guest may have the interface.
+        if netlink.link_lookup(ifname=TAP_NAME) in ([], [tap]):
+            netlink.tc("del", "ingress", index=interface.index)
 
 
 def _silence(name: str) -> None:

@@ -95,3 +95,17 @@ def test_other_refusal_of_the_kernel_is_no_reason_to_remove_a_filter(kernel: Net
     with pytest.raises(NetlinkError), tap.joined(ETH0):
         pass
     assert kernel.done == []
+
+
+def test_step_that_fails_leaves_the_interface_as_it_was(
+    kernel: Netlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def redirect(netlink: Netlink, source: int, _target: int) -> None:
+        netlink.done.append(f"add-filter {source}")
+        if source == TAP:
+            raise NetlinkError(errno.ENOENT, "")
+
+    monkeypatch.setattr(tap, "_redirect", redirect)
+    with pytest.raises(NetlinkError), tap.joined(ETH0):
+        pass
+    assert kernel.done == ["add 2", "add 9", "add-filter 2", "add-filter 9", "del 2"]
