@@ -5,6 +5,7 @@ import fcntl
 import gc
 import mmap
 import os
+import select
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ccinit.agent.jobs.index import run_each
-from ccinit.agent.processes.channel import Kind, encode_frame
+from ccinit.agent.processes.channel import Kind, encode_frame, encode_named
 from ccinit.agent.processes.child import JobChannel, main
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.errors import KernelError, VerificationError
@@ -281,11 +282,21 @@ def kill_init(_order: Order, _channel: JobChannel) -> Outcome:
 
 
 def signal_by_file(order: Order, channel: JobChannel) -> Outcome:
-    """Have the kernel send SIGKILL to a process, this one if none is named, when bytes come."""
+    """Have the kernel send SIGKILL to a process, this one if none is named, when bytes come.
+
+    It sends nothing for bytes that a `recv` waits for, so this waits by `poll`. The kernel wakes
+    the poll before it sends the signal, but has sent it by the time of the next answer.
+    """
     fd = channel._connection.fileno()
     fcntl.fcntl(fd, fcntl.F_SETOWN, order.number or os.getpid())
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC)
+    question = encode_named(Kind.QUESTION, Halt(pid=os.getpid()))
+    channel._connection.sendall(question)
+    arrivals = select.poll()
+    arrivals.register(fd, select.POLLIN)
+    arrivals.poll()
+    channel.receive(Kind.ANSWER)
     return Outcome(number=channel.ask(Halt(pid=os.getpid()), Continue).number)
 
 
