@@ -46,8 +46,8 @@ def plan_offer(
 def offer_words(interface: PodInterface) -> str:
     """Return the options of `host-runtime offer-network` that offer an interface."""
     return (
-        f"--mac {interface.mac} --address {interface.address.ip}/"
-        f"{interface.address.network.prefixlen} --gateway {interface.gateway} --mtu {interface.mtu}"
+        f"--mac {interface.mac} --address {interface.address}"
+        f" --gateway {interface.gateway} --mtu {interface.mtu}"
     )
 
 
