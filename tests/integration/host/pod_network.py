@@ -47,14 +47,22 @@ class Network:
 
     def filters(self, link: str) -> list[str]:
         """Where what arrives at a link of the pod's is sent."""
-        command = ("nsenter", f"--net={self.pod}", "tc", "-j", "filter", "show", "dev", link)
+        return [action["to_dev"] for action in self._actions(link)]
+
+    def redirected(self, link: str) -> int:
+        """How many packets that arrived at a link were sent on, whoever read them by now."""
+        packets: int = sum(action["stats"]["packets"] for action in self._actions(link))
+        return packets
+
+    def _actions(self, link: str) -> list[dict[str, Any]]:
+        command = ("nsenter", f"--net={self.pod}", "tc", "-s", "-j", "filter", "show", "dev", link)
         told = subprocess.run(
             (*command, "ingress"), check=True, capture_output=True, text=True
         ).stdout
         actions = [
             one["options"].get("actions", []) for one in json.loads(told) if "options" in one
         ]
-        return [action["to_dev"] for of_one in actions for action in of_one]
+        return [action for of_one in actions for action in of_one]
 
     def ask(self, port: int) -> str:
         """Return what a web server at the pod's address answers to somebody on the node."""
