@@ -1,18 +1,19 @@
 """LUKS2 headers (LUKS2 On-Disk Format Specification 1.1.1), read against a whitelist.
 
-A LUKS2 header has a checksum and no MAC, and says itself with which cipher its key slots and its
-data are encrypted. Whoever can write the disk can so make one that opens under any key, or that
-encrypts nothing. So exactly one shape is accepted, the one that this command makes:
+A LUKS2 header has a checksum but no MAC, and itself names the ciphers of its key slots and of its
+data. So whoever can write the disk can make one that opens under any key, or that encrypts nothing.
+Therefore exactly one shape is accepted, the one that this command makes:
 
     cryptsetup luksFormat --type luks2 --cipher aes-xts-plain64 --key-size 512 --hash sha256
         --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --sector-size 4096
 
-Every member but salts, iteration counts and the digest is a constant; both copies must be equal;
-there is one key slot, one segment, one digest, and no token, flag or requirement. Of the binary
-part nothing is free but sequence number, UUID and the copies' own salts, and nothing reads those.
+Every JSON member is a constant, except salts, iteration counts and the digest; there is one key
+slot, one segment, one digest, and no token, flag or requirement. In the binary part only sequence
+number, UUID and salt may vary, and nothing reads them. Sequence number, UUID and JSON of both
+copies must be equal.
 
-Optionally the owner seals the header: an HMAC under a key that only the owner's key yields, in the
-first block behind the key slot, compared before a byte of the header is parsed.
+Optionally the owner seals the header: an HMAC under a key derived from the volume's released key,
+in the first block after the key slot, is verified before any byte of the header is parsed.
 """
 
 import hmac
@@ -25,7 +26,7 @@ from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, parse_
 from ccinit.values import frozen
 
 HEADER_BYTES = 16 * 1024
-"""Of one copy; the second follows at once."""
+"""Of one copy; the second follows it directly."""
 
 AREA_OFFSET = 2 * HEADER_BYTES
 AREA_BYTES = 258_048
@@ -41,7 +42,7 @@ SALT_BYTES = 32
 SEAL_KEY_BYTES = 32
 MIN_ITERATIONS = 1000
 MAX_ITERATIONS = 10_000_000
-"""The key is random, so a count protects nothing; too large a one only takes our time."""
+"""The passphrase is a random key, so iterations protect nothing; too many only take time."""
 
 _BINARY_BYTES = 4096
 _MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")

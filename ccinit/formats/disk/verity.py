@@ -1,8 +1,8 @@
 """dm-verity without a superblock: parameters, geometry, table text and the hash tree itself.
 
-Format 1 of the kernel's device-mapper/verity documentation: SHA-256, salt in front, blocks of 4096
-bytes, 128 digests per block, levels stored root first. Tree and data share one device, the tree
-right behind the data, so that three values (root hash, salt, number of blocks) say everything.
+Format 1 of the kernel's device-mapper/verity documentation: SHA-256, the salt hashed before the
+data, blocks of 4096 bytes, 128 digests per block, root level first. Data and tree share one device,
+the tree right after the data, so that root hash, salt and number of blocks describe all of it.
 Activating a device is left to `ccinit.kernel.dm` and its callers.
 """
 
@@ -21,10 +21,10 @@ HASH_BYTES = 32
 SALT_BYTES = 32
 DIGESTS_PER_BLOCK = BLOCK_BYTES // HASH_BYTES
 MAX_DATA_BLOCKS = 1 << 32
-"""16 TiB of data; a larger number in a command line is a mistake."""
+"""16 TiB of data; a larger number on a command line is a mistake."""
 
 PANIC_OPTIONS = ("panic_on_corruption", "panic_on_error")
-"""A running guest does not survive a wrong block: it could be half of an attack."""
+"""For the guest's root: a wrong block, which could be half of an attack, ends the guest."""
 
 
 @frozen
@@ -72,7 +72,7 @@ def build_hash_tree(data: Iterable[bytes], salt: Salt) -> tuple[VerityParameters
     """Hash `data` and return the parameters and the tree to append to it.
 
     Args:
-        data: the content in whole multiples of 4096 bytes, cut in any way between blocks.
+        data: the content, in pieces of whole blocks.
         salt: 32 bytes.
 
     Raises:
@@ -104,7 +104,7 @@ def build_hash_tree(data: Iterable[bytes], salt: Salt) -> tuple[VerityParameters
 def verify_root_block(parameters: VerityParameters, block: bytes) -> bytes:
     """Return the tree's first block if it is the one that the root hash names.
 
-    This identifies a device by one read; the rest is the kernel's work, block by block.
+    This identifies a device by reading one block; the kernel verifies the rest as it is read.
 
     Raises:
         VerificationError: `verity.root`.

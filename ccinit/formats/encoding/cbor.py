@@ -1,7 +1,7 @@
-"""CBOR (RFC 8949), as much of it as attestation tokens are made of.
+"""CBOR (RFC 8949), the part of it that attestation tokens use.
 
-Unsigned and negative integers, byte and text strings, arrays, maps and tags, of definite length,
-nested to a cap; nothing else. Bytes in, plain values out: what they mean is left to the caller.
+Accepted are unsigned and negative integers, byte and text strings, arrays, maps and tags, of
+definite length and bounded depth. What the values mean is left to the caller.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MAX_ITEMS = 1024
 
 @frozen(kw_only=False)
 class Tagged:
-    """A value with a tag's number before it."""
+    """A value and the number of its tag."""
 
     tag: int
     value: "CborValue"
@@ -35,7 +35,7 @@ def parse_cbor(data: bytes, where: str, max_bytes: int) -> CborValue:
     Args:
         data: untrusted.
         where: prefix of the reasons.
-        max_bytes: what is refused unread.
+        max_bytes: longer data is refused unread.
 
     Raises:
         LimitExceededError: `<where>.size`, `<where>.depth`, `<where>.items`.

@@ -1,7 +1,7 @@
 """An OCI content digest (image-spec, descriptor.md, "Digests"); `sha256` only.
 
-SHA-512 is registered too but no image in the field needs it, and a second algorithm is a second
-way to name the same content.
+SHA-512 is registered too, but no image in the field needs it, and a second algorithm would be a
+second name for the same content.
 """
 
 import hashlib

@@ -7,7 +7,7 @@ HEX_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def decode_hex(value: object, size_bytes: int, reason: str) -> bytes:
-    """Decode a text of exactly so many bytes; no capitals, and no spaces between.
+    """Decode exactly `size_bytes` bytes; upper case and spaces are refused.
 
     Raises:
         FormatError: with `reason`.

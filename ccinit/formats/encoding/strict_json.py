@@ -1,4 +1,4 @@
-"""Strict JSON and base64, the ground of the KBS's messages.
+"""Strict JSON and base64, in which the KBS's messages are written.
 
 RFC 8259 narrowed as in RFC 7493: UTF-8, no duplicate member, integers only and below 2^53, bounded
 depth. Base64 is accepted in its one canonical spelling. What the members mean is left to the
@@ -29,12 +29,12 @@ def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None =
         data: the text.
         where: prefix of the reasons.
         max_bytes: of the text.
-        max_values: of values at all depths, for whoever reads strangers' texts of megabytes: a
-            value may be two bytes, and costs as much time as a long text. None for no cap.
+        max_values: at all depths, for callers that read megabytes from strangers: a value may be
+            two bytes long and cost as much time as a long text. None for no cap.
 
     Raises:
-        LimitExceededError: `<where>.length`, `<where>.values`.
-        FormatError: `<where>.json`, `<where>.duplicate`, `<where>.number`.
+        LimitExceededError: `<where>.length`, `<where>.values`, `<where>.depth`.
+        FormatError: `<where>.json`, `<where>.duplicate`, `<where>.number`, `<where>.unicode`.
     """
     if len(data) > max_bytes:
         raise LimitExceededError(f"{where}.length", f"{len(data)} bytes, at most {max_bytes}")
@@ -57,7 +57,7 @@ def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None =
             raise FormatError(f"{where}.duplicate", "a member occurs twice")
         return members
 
-    import json  # noqa: PLC0415  # PID 1 reads none; `processes.child` loads it in time
+    import json  # noqa: PLC0415  # PID 1 reads no JSON; `processes.child` loads it in time
 
     try:
         value: JsonValue = json.loads(
@@ -87,7 +87,7 @@ class _Budget:
 
 
 def _check_tree(value: JsonValue, where: str, budget: _Budget) -> None:
-    """Refuse what the decoder lets through: depth, and escapes that are no Unicode text."""
+    """Refuse what the decoder lets through: too much depth, and escapes that are not Unicode."""
     level: list[JsonValue] = [value]
     for _depth in range(MAX_DEPTH + 1):
         budget.spend(len(level))

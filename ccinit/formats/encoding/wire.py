@@ -1,13 +1,13 @@
 """How PID 1 and its children pass typed values: frozen values as MessagePack arrays.
 
-A value becomes an array of its fields in their order of definition; the reader states the type
-it expects and gets exactly that, or `FormatError`. The field annotations are the schema, so a value
+A value becomes an array of its fields in their order of definition; the reader states the type it
+expects and gets exactly that, or `FormatError`. The field annotations are the schema, so a value
 cannot cross the boundary in a form that the type checker has not seen. Annotations may be `bool`,
-`int`, `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed tuple,
-another such value, or a union of classes that each have a `WIRE_TAG` (a class variable: a text
-of their own, which then comes first in the array); integers have 64 bits.
+`int` (64 bits), `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed
+tuple, another such value, or a union of value classes, each with a class variable `WIRE_TAG`: a
+text of its own, which comes first in the array.
 
-PID 1 decodes what a child that has parsed hostile bytes sends it: the sender is not trusted.
+PID 1 decodes what children send that have parsed hostile bytes: the sender is not trusted.
 """
 
 from enum import Enum
@@ -23,10 +23,10 @@ from ccinit.values import fields, is_frozen
 T = TypeVar("T")
 
 MAX_BYTES = 8 * 1024 * 1024
-"""The largest encoded value; initdata (1 MiB) and an image's manifest and config fit with room."""
+"""Of an encoded value; initdata (1 MiB) fits, and so do an image's manifest and config."""
 
 _MAX_ITEMS = 1 << 18
-"""Of all arrays together."""
+"""In all arrays together."""
 
 _PLAIN = (bool, int, str, bytes, NoneType)
 
