@@ -1,1 +1,1 @@
-"""What a platform says about a guest, one module for each form (RATS: Evidence)."""
+"""What a platform says about a guest, one module for each format (RATS: Evidence)."""

@@ -1,9 +1,9 @@
 """The evidence of Azure's confidential VMs: a quote, the paravisor's report, and its endorsement.
 
-The JSON is version 2 of Trustee's `az-snp-vtpm` and `az-tdx-vtpm` verifiers: `{"version": 2,
-"tpm_quote": {"signature", "message", "pcrs"}, "hcl_report", "vcek" | "td_quote"}`; the parts of the
-quote in lower-case hex (the signature bare, without its TPMT_SIGNATURE), the rest in base64url.
-Judging them is left to the verifier.
+The JSON is version 2 of what Trustee's `az-snp-vtpm` and `az-tdx-vtpm` verifiers read: `{"version":
+2, "tpm_quote": {"signature", "message", "pcrs"}, "hcl_report", "vcek" | "td_quote"}`, with the
+parts of the quote in lower-case hex (the signature bare, without its TPMT_SIGNATURE) and the rest
+in base64url. Judging them is left to the verifier.
 """
 
 from typing import Final
@@ -63,7 +63,7 @@ class AzureEvidence:
 
 
 def parse_azure_evidence(tee: Tee, value: JsonValue) -> AzureEvidence:
-    """Read the evidence of `tee`, one of the two; missing and unknown members are refused.
+    """Read the evidence of `tee`, an Azure platform; missing and unknown members are refused.
 
     Raises:
         FormatError: `azure_evidence.…`.
@@ -102,7 +102,7 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(value: JsonValue, reason: str, max_bytes: int) -> bytes:
-    """Read base64url, padded as Azure's tools write it or bare, in its one form."""
+    """Read canonical base64url, with padding (as Azure's tools write it) or without."""
     if not isinstance(value, str):
         raise FormatError(reason, "expected base64url text")
     bare = value.rstrip("=")

@@ -1,14 +1,15 @@
 """Attestation of IBM Secure Execution: request, evidence, and what the ultravisor's HMAC covers.
 
 A verifier's request is encrypted to the machine's ultravisor and opaque to the guest. The guest
-adds up to 256 bytes of user data, and the ultravisor answers with an HMAC-SHA-512 over the header
-of the encrypted image that it unpacked, the guest's id and the user data, by a key that only the
-request's maker and the ultravisor have. JSON as in Confidential Containers' `se` attester and
-verifier (`SeAttestationRequest`, `SeAttestationResponse`; binary parts in standard base64); what
-is measured, in which order: s390-tools, `pvattest` ("AttestationItems"), big-endian.
+adds up to 256 bytes of user data. The ultravisor answers with an HMAC-SHA-512 under a key that only
+it and the request's maker have, over the digests and the tag in the header of the encrypted image
+that it unpacked, the guest's id, the user data, the request's nonce and the additional data. The
+JSON is that of Confidential Containers' `se` attester and verifier (`SeAttestationRequest`,
+`SeAttestationResponse`), binary parts in standard base64. What is measured, and in which order
+(integers big-endian), is in s390-tools, `pvattest` ("AttestationItems").
 
-The user data begin with the report data, as Trustee's verifier expects, and go on with the digest
-of the initdata document, which that verifier neither compares nor shows.
+The user data are the report data, as Trustee's verifier expects, and then the digest of the
+initdata document, which that verifier neither compares nor shows.
 """
 
 import struct
@@ -35,7 +36,7 @@ INITDATA_BYTES: Final = 48
 MAX_USER_DATA_BYTES: Final = 256  # UVIO_ATT_USER_DATA_LEN
 MAX_ADDITIONAL_BYTES: Final = 0x8000  # UVIO_ATT_ADDITIONAL_MAX_LEN
 MAX_BLOB_BYTES: Final = 32 * 1024
-MAX_SEALED_BYTES: Final = 1024  # what the verifier keeps for itself: an RSA-4096 block at Trustee's
+MAX_SEALED_BYTES: Final = 1024  # what only the verifier can open: Trustee's is an RSA-4096 block
 
 _REQUEST_MEMBERS: Final = frozenset(
     (
@@ -58,8 +59,8 @@ class SeRequest:
 
     Attributes:
         blob: the attestation request control block, for the ultravisor.
-        additional_bytes: how much the ultravisor will say beside its measurement.
-        sealed_key, sealed_nonce: the request's secrets, which the verifier gets back as they are.
+        additional_bytes: length of the additional data that the ultravisor is asked for.
+        sealed_key, sealed_nonce: the request's secrets, encrypted; the verifier gets them back.
         header_tags: of the image that the verifier expects, 208 bytes.
     """
 
@@ -72,12 +73,12 @@ class SeRequest:
 
 @frozen
 class SeEvidence:
-    """The ultravisor's answer, with what the verifier gets back.
+    """The ultravisor's answer, with what goes back to the verifier unchanged.
 
     Attributes:
         measurement: the HMAC, 64 bytes.
-        additional: what the ultravisor said beside it.
-        user_data: what the guest said, at most 256 bytes.
+        additional: the ultravisor's additional data.
+        user_data: the guest's, at most 256 bytes.
         config_uid: of this guest, 16 bytes.
         sealed_key, sealed_nonce, header_tags: as in the request.
     """
@@ -158,7 +159,7 @@ def parse_se_evidence(value: JsonValue) -> SeEvidence:
 
 
 def encode_user_data(report_data: bytes, initdata_digest: bytes) -> bytes:
-    """Return what the guest says: 64 bytes of report data, 48 of the document's digest.
+    """Return the user data: 64 bytes of report data, 48 of the initdata document's digest.
 
     Raises:
         FormatError: `se_user_data.length`.
@@ -172,7 +173,7 @@ def encode_user_data(report_data: bytes, initdata_digest: bytes) -> bytes:
 
 
 def measured_items(evidence: SeEvidence, header_tags: bytes, nonce: bytes) -> bytes:
-    """Return what the HMAC is over, for an image with `header_tags` and the request's nonce."""
+    """Return the HMAC's input, for an image with `header_tags` and a request with `nonce`."""
     lengths = _LENGTHS.pack(len(evidence.user_data), len(evidence.additional))
     return b"".join(
         (
@@ -183,7 +184,7 @@ def measured_items(evidence: SeEvidence, header_tags: bytes, nonce: bytes) -> by
 
 
 def _returned(value: Mapping[str, JsonValue], where: str) -> dict[str, bytes]:
-    """Read what a verifier sends along and gets back."""
+    """Read what the guest returns to the verifier unchanged."""
     sealed = {
         name: _part(value[member], f"{where}.{member}", 1, MAX_SEALED_BYTES)
         for name, member in (

@@ -1,10 +1,10 @@
 """The `snp` evidence: a report and the certificates of the key that signed it.
 
 The JSON is that of Trustee's `snp` verifier: `{"attestation_report": {…}, "cert_chain": null |
-[{"cert_type", "data"}]}`, the report field by field with every byte string as a list of integers.
-The certificate table that a hypervisor hands out is that of the GHCB specification (AMD 56421,
-section 4.1.8.1): entries of GUID, offset and length, ended by one of zeros, then the data. A GUID's
-bytes are in either of the two usual orders.
+[{"cert_type", "data"}]}`, the report field by field, every byte string as a list of integers. The
+certificate table that a hypervisor hands out is that of the GHCB specification (AMD 56421, section
+4.1.8.1): entries of GUID, offset and length, the last one all zeros, then the data. A GUID's bytes
+may be in either of the two usual orders.
 """
 
 import struct
@@ -55,8 +55,8 @@ _BIG_ENDIAN: Final = {
     bytes.fromhex("a8074bc2 a25a 483e aae6 39c045a0b8a1"): CertType.VLEK,
     bytes.fromhex("92f81bc3 5811 4d3d 97ff d19f88dc67ea"): CertType.CRL,
 }
-# The specification has a GUID as text only, and hypervisors differ in its bytes. What an entry is
-# called decides nothing: its signatures do.
+# The specification gives GUIDs as text only, and hypervisors encode them differently. An entry's
+# type decides nothing: the certificates' signatures do.
 _GUIDS: Final = _BIG_ENDIAN | {_mixed(guid): kind for guid, kind in _BIG_ENDIAN.items()}
 
 
@@ -70,7 +70,7 @@ class Certificate:
 
 @frozen
 class SnpEvidence:
-    """A report, and whatever certificates the host had for it; none is common."""
+    """A report, and the certificates that the host had for it, often none."""
 
     report: SnpReport
     certificates: tuple[Certificate, ...]
@@ -85,7 +85,7 @@ class SnpEvidence:
 
 
 def parse_certificate_table(data: bytes) -> tuple[Certificate, ...]:
-    """Read a certificate table; entries with a GUID that is not known are left out.
+    """Read a certificate table; entries with an unknown GUID are left out.
 
     Raises:
         LimitExceededError: `snp_certificates.length`, more than 16 KiB or 8 entries.
@@ -94,7 +94,7 @@ def parse_certificate_table(data: bytes) -> tuple[Certificate, ...]:
     if len(data) > MAX_TABLE_BYTES:
         raise LimitExceededError("snp_certificates.length", f"{len(data)} bytes")
     if not any(data):
-        return ()  # the host has none: an empty blob, or one that nobody wrote to
+        return ()  # the host has none: an empty blob, or one that was never written
     found: list[Certificate] = []
     for index in range(MAX_CERTIFICATES + 1):
         position = index * _ENTRY.size
@@ -142,7 +142,7 @@ def _tcb_object(tcb: TcbVersion) -> dict[str, JsonValue]:
 
 _TCB_PARTS: Final = ("fmc", "bootloader", "tee", "snp", "microcode")
 _VERSION_PARTS: Final = ("major", "minor", "build")
-# Fields of version 5, which clients that know only older ones leave out.
+# Fields of version 5, which clients of older versions leave out.
 _LATE_FIELDS: Final = frozenset(("launch_mit_vector", "current_mit_vector"))
 _REPORT_MEMBERS: Final = frozenset(
     (
@@ -171,7 +171,7 @@ def _parse_report(value: JsonValue) -> SnpReport:
         signature_r=_bytes(signature["r"], "signature", SIGNATURE_PART_BYTES),
         signature_s=_bytes(signature["s"], "signature", SIGNATURE_PART_BYTES),
     )
-    # One reading of the bytes is the only truth: what does not survive it was never a report.
+    # Only what encodes to bytes that parse to the same fields is a report.
     if parse_snp_report(report.to_bytes()) != report:
         raise FormatError("snp_evidence.report", "fields that no report of this version has")
     return report

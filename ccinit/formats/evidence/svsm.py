@@ -2,16 +2,16 @@
 
 The SVSM (AMD 58019, "Secure VM Service Module") runs at VMPL 0 of an SEV-SNP guest. Its attestation
 of one service is a report of the processor over SHA-512(nonce || manifest), and the vTPM's manifest
-is the TPMT_PUBLIC of its endorsement key. That key cannot sign; that the attestation key lives in
-the same TPM is shown by a credential (TPM 2.0 Library, part 1, section 24), which takes two
-messages before the evidence. No KBS protocol has a name for any of it; the JSON is our own:
+is the TPMT_PUBLIC of its endorsement key. That key cannot sign; a credential (TPM 2.0 Library, part
+1, section 24) shows that the attestation key lives in the same TPM, which takes two messages before
+the evidence. No KBS protocol has names for any of this; the JSON is our own:
 
     request    {"ek", "ak"}: TPMT_PUBLIC each, in RCAR's `extra-params` under `svsm`
     nonce      {"nonce", "credential", "secret", "sealed"}: the text in the place of a nonce
     evidence   {"snp", "tpm", "manifest", "ak", "activated", "sealed"}
 
-`snp` and `tpm` are evidence as of these platforms; binary parts are standard base64. `sealed` is
-the verifier's own; it comes back as it is.
+`snp` and `tpm` have the form of these platforms' evidence; binary parts are standard base64.
+`sealed` is opaque to the guest, which returns it unchanged.
 """
 
 import hashlib
@@ -52,13 +52,13 @@ class SvsmKeys:
 
 @frozen
 class SvsmRequest:
-    """What stands in a nonce's place.
+    """What the verifier sends in place of a nonce.
 
     Attributes:
         nonce: fresh bytes.
-        blob, secret: the credential, without their lengths: TPM2B_ID_OBJECT, and the encrypted
-            seed.
-        sealed: the verifier's own.
+        blob, secret: the credential: contents of TPM2B_ID_OBJECT and of the encrypted seed, without
+            their lengths.
+        sealed: opaque to the guest.
     """
 
     nonce: bytes
@@ -69,10 +69,10 @@ class SvsmRequest:
 
 @frozen
 class SvsmEvidence:
-    """A quote, and what leads from its key to the processor.
+    """A quote, and what ties its key to the processor.
 
     Attributes:
-        snp: a report at VMPL 0, over nonce and manifest, and certificates if the SVSM has any.
+        snp: a report at VMPL 0 over nonce and manifest, with certificates if the SVSM has any.
         tpm: the quote.
         manifest: of the service: the endorsement key.
         ak: TPMT_PUBLIC of the key that quotes.
@@ -100,7 +100,7 @@ class SvsmEvidence:
 
 
 def service_report_data(report_data: bytes, manifest: bytes) -> bytes:
-    """Return what the processor reports for a nonce and a service, 64 bytes."""
+    """Return a report's data for a nonce (zero-padded to 64 bytes) and a manifest, 64 bytes."""
     return hashlib.sha512(report_data.ljust(64, b"\0") + manifest).digest()
 
 

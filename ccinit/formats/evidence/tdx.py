@@ -11,7 +11,7 @@ from ccinit.formats.evidence.tdx_quote import MAX_QUOTE_BYTES
 from ccinit.values import frozen
 
 MAX_LOG_BYTES = 144 * 1024
-"""Firmware's area has 64 KiB, the guest's own records behind it as many."""
+"""Firmware reserves 64 KiB, the guest's own records take at most as many; the rest is room."""
 
 
 @frozen
@@ -20,7 +20,7 @@ class TdxEvidence:
 
     Attributes:
         quote: encoded, 1 byte to 16 KiB.
-        event_log: firmware's log with the guest's own records, None if firmware gives none.
+        event_log: firmware's records, then the guest's own; None if there are neither.
     """
 
     quote: bytes

@@ -5,11 +5,11 @@
         type 6: QE report, its signature by the PCK, QE authentication data,
             type 5: the PCK certificate chain as PEM
 
-Only what a verifier here can judge has a form: ECDSA on P-256, a trust domain, type 6 around type
-5. Everything is little-endian, lengths are exact; what follows the quote may only be zero, because
-some hosts return their whole buffer. Judging is left to the verifier, which gets the signed bytes
-untouched. Intel TDX DCAP Quoting Library API, appendix A; Intel SGX ECDSA QuoteLibReference,
-appendix A (QE report, certification data).
+Only what our verifier can judge is accepted: ECDSA on P-256, a trust domain, type 6 around type 5.
+Integers are little-endian and lengths exact; only zeros may follow the quote, because some hosts
+return their whole buffer. The verifier gets the signed bytes untouched. Intel TDX DCAP Quoting
+Library API, appendix A; Intel SGX ECDSA QuoteLibReference, appendix A (QE report, certification
+data).
 """
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -39,7 +39,7 @@ _CERTIFIED_BY_QE_REPORT, _PCK_CHAIN = 6, 5
 
 @frozen
 class QeReport:
-    """The SGX report of the quoting enclave (384 bytes), the fields that identify it."""
+    """What identifies the quoting enclave, from its SGX report of 384 bytes."""
 
     cpu_svn: bytes
     misc_select: int
@@ -94,7 +94,7 @@ def parse_tdx_quote(data: bytes) -> TdxQuote:
     """Read a quote.
 
     Raises:
-        FormatError: `tdx_quote.…`; `tdx_report.length`.
+        FormatError: `tdx_quote.…`.
         LimitExceededError: `tdx_quote.length`, `tdx_quote.chain`, `tdx_quote.qe_authentication`.
     """
     if len(data) > MAX_QUOTE_BYTES:

@@ -1,9 +1,9 @@
 """What a TDX module says about a trust domain: the TD report body of quotes, and TDREPORT.
 
-The body is signed inside a quote (`ccinit.formats.evidence.tdx_quote`); TDREPORT_STRUCT is what the
-guest itself gets from the module, under a MAC that only the same machine can check, and from which
-it reads what it was launched with. Intel TDX DCAP Quoting Library API, appendix A.3 (TD Quote
-Body); Intel TDX Module Base Architecture, "TDREPORT_STRUCT" and "TDINFO_STRUCT". Little-endian.
+The body is signed as part of a quote (`ccinit.formats.evidence.tdx_quote`). TDREPORT_STRUCT is what
+the guest itself gets from the module, with a MAC that only the same machine can check; from it the
+guest reads how it was launched. Intel TDX DCAP Quoting Library API, appendix A.3 (TD Quote Body);
+Intel TDX Module Base Architecture, "TDREPORT_STRUCT" and "TDINFO_STRUCT". Little-endian.
 """
 
 from ccinit.errors import FormatError
@@ -32,7 +32,7 @@ class TdReportBody:
         mrseam, mrsignerseam: of the module; the signer is zero if Intel signed it.
         td_attributes: bit 0 is DEBUG.
         xfam: extended features that the domain may use.
-        mrtd: of the initial memory, 48 bytes like all that follow.
+        mrtd: of the initial memory; 48 bytes, like every measurement here.
         mrconfigid, mrowner, mrownerconfig: chosen by the host when it built the domain.
         rtmrs: RTMR 0 to 3.
         report_data: 64 bytes that the guest chose.
@@ -107,8 +107,8 @@ def parse_td_report(data: bytes) -> TdReport:
         raise FormatError("tdx_report.type", f"report type {data[0]:#04x} is not of a domain")
     info = LittleEndianReader(data[_TD_INFO_OFFSET:], "tdx_report")
     attributes = info.u64()
-    info.u64()  # XFAM: what the verifier judges is in the quote
-    info.take(MEASUREMENT_BYTES)  # MRTD, likewise
+    info.u64()  # XFAM; the verifier reads it in the quote
+    info.take(MEASUREMENT_BYTES)  # MRTD; likewise
     mrconfigid = info.take(MEASUREMENT_BYTES)
     info.take(2 * MEASUREMENT_BYTES)  # MROWNER, MROWNERCONFIG
     return TdReport(

@@ -2,8 +2,8 @@
 
 The JSON is that of Trustee's `tpm` verifier: `{"tpm_quote": {"signature", "message", "pcrs"},
 "ak_public"}`, binary parts in standard base64, PCR values in lower-case hex. The quote's parts stay
-encoded as the TPM made them, since the signature is over those bytes; `ccinit.formats.tcg.tpm2`
-reads them. Judging them is left to the verifier.
+encoded as the TPM made them, since the signature covers those bytes; `ccinit.formats.tcg.tpm2`
+decodes them. Judging them is left to the verifier.
 """
 
 from ccinit.errors import FormatError
