@@ -1,10 +1,10 @@
 """`aa.toml` and `cdh.toml`: the settings of Confidential Containers that a guest takes over.
 
-Of the attestation-agent's and the confidential-data-hub's settings three have an equal in a guest
-that has neither: where the KBS is, what vouches for it, and how images are pulled. All others are
-refused, the known ones with a word on what takes their place: nothing that an owner wrote is
-without effect (docs/decisions/0021). Whether the guest's own files name a setting, too, is checked
-where those are parsed.
+A guest has neither attestation-agent nor confidential-data-hub. Of their settings it takes over
+three: where the KBS is, what vouches for it, and how images are pulled. It refuses all others, and
+for the known ones says what takes their place, so that nothing an owner wrote is silently without
+effect (docs/decisions/0021). Whether the guest's own files also have a setting is checked where
+those are parsed.
 """
 
 from ccinit.errors import FormatError
@@ -68,7 +68,7 @@ class CocoSettings:
 
 
 def parse_coco_settings(aa_toml: str | None, cdh_toml: str | None) -> CocoSettings:
-    """Parse the files that a document has; None is one that it has not.
+    """Parse the files of a document; None for a file that it does not have.
 
     Raises:
         FormatError: `aa.…` or `cdh.…`, the key that is wrong; `cdh.empty`, it says nothing;
@@ -84,7 +84,7 @@ def parse_coco_settings(aa_toml: str | None, cdh_toml: str | None) -> CocoSettin
 
 
 def _check_same(by_agent: KbsAddress, by_hub: KbsAddress) -> None:
-    """To the byte: which of two texts for one certificate would be meant is not for us to say."""
+    """Compare byte by byte: of two texts for one certificate, neither can be preferred."""
     if by_hub.url != by_agent.url:
         raise FormatError("cdh.kbc.differs", "url is another than in aa.toml")
     if by_hub.ca_pem != by_agent.ca_pem:
@@ -145,7 +145,7 @@ def _read_images(fields: Fields) -> ImageDefaults:
 
 
 def _read_registry_roots(fields: Fields) -> str | None:
-    """Join the roots, which are all that there are: a guest has no list of public ones."""
+    """Join the roots, which are the only ones: a guest has no list of public roots."""
     key, where = "extra_root_certificates", "cdh.image.extra_root_certificates"
     roots = fields.texts(key, max_items=_MAX_ROOTS, max_bytes=MAX_PEM_BYTES)
     if not all("-----BEGIN CERTIFICATE-----" in one for one in roots):

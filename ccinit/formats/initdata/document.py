@@ -1,10 +1,10 @@
 """The measured initdata document and the block-device image that carries it.
 
 Document: Confidential Containers initdata (TOML: `version`, `algorithm`, `[data]` of strings).
-Image: the 8 bytes `initdata`, the length of the gzip member as u64 little endian, that member, zero
-padding to a multiple of 512. The length comes from the host, so it is checked against the cap and
-the bytes at hand before anything is allocated. The digest is over the document's exact bytes;
-nothing here re-serialises them.
+Image: the 8 bytes `initdata`, the length of the gzip member as u64 little-endian, that member, zero
+padding to whole sectors. The length comes from the host, so it is checked against the cap before
+anything is allocated. The digest is over the document's exact bytes; nothing here re-serialises
+them.
 
 Reading the device and comparing the digest with a register are left to `boot` and `measure`. PID 1
 shares constants of this module and parses no TOML.
@@ -24,7 +24,7 @@ HEADER_BYTES = 16
 MAX_COMPRESSED_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 20
 DISK_ALIGNMENT_BYTES = 4096
-"""A disk's size has to be whole sectors, or its last ones cannot be read; the largest have this."""
+"""Of an image: the end of a disk is read only in whole sectors, and no disk has larger ones."""
 
 _VERSION = "0.1.0"
 _AGENT_POLICY = "policy.rego"

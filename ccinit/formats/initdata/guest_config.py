@@ -1,7 +1,7 @@
 """`ccinit.toml`: how this guest reaches its owner; part of the measured initdata document.
 
-Version 1, strict: an unknown key is refused. What each key *does* is left to the rooms; this module
-only fixes form and limits.
+Version 1, strict: an unknown key is refused. This module fixes only form and limits; what each key
+*does* is left to the rooms.
 """
 
 import binascii
@@ -34,7 +34,7 @@ _LEAST_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
-_WORKLOAD_PORT = 8006  # of ccinit.formats.planes.workload_api, which imports more than a number
+_WORKLOAD_PORT = 8006  # `planes.workload_api.PORT`, without that module's imports
 
 _NO_DEBUG: tuple[bool, VerityParameters | None] = (False, None)
 
@@ -50,7 +50,7 @@ class KbsTransport(StrEnum):
     """How the KBS is reached."""
 
     TCP = "tcp"
-    VSOCK = "vsock"  # a relay of the host's carries the same TLS; no network card takes part
+    VSOCK = "vsock"  # the same TLS through a relay of the host, without a network card
 
 
 class AttestationService(StrEnum):
@@ -62,7 +62,7 @@ class AttestationService(StrEnum):
 
 
 class StartBy(StrEnum):
-    """Who says that the pod may start."""
+    """Who decides when the pod starts."""
 
     GUEST = "guest"
     HOST = "host"
@@ -107,7 +107,7 @@ class KbsConfig:
     Attributes:
         url: `https://host[:port]`, no path.
         ca_pem: the only roots that may vouch for it.
-        tee_key_algorithm: the kind of key that the guest has its secrets encrypted to.
+        tee_key_algorithm: the kind of key to which the KBS encrypts the guest's secrets.
         passport: the service that appraises the guest; None leaves that to the KBS.
     """
 
@@ -124,7 +124,7 @@ class OwnerConfig:
     """The owner plane; without it the guest has none.
 
     Attributes:
-        port: TCP port of the pod's addresses; 0 is none, then only the host's `relay` leads there.
+        port: TCP port on the pod's addresses; 0 for none: then only the host's `relay` leads there.
         client_ca_pem: the only roots that may vouch for a client.
     """
 
@@ -138,9 +138,9 @@ class LogConfig:
 
     Attributes:
         public_key: MLKEM768-X25519 public key that it is encrypted to.
-        heartbeat_seconds: how often it is signed though nothing happens; 0 is never.
-        batch_ms: how often the host is shown a batch; 0 shows it each record as it comes.
-        batch_bytes: how long every batch is.
+        heartbeat_seconds: how often a log without new records is signed; 0 for never.
+        batch_ms: how often the host is shown a batch; 0 shows it each record at once.
+        batch_bytes: length of every batch.
     """
 
     public_key: bytes
@@ -153,7 +153,7 @@ class LogConfig:
 class Limits:
     """Caps that the owner may change; units in the names."""
 
-    # 32 GiB by 8 MiB for each, and as many disks as may be have their superblocks in one more.
+    # 8 MiB for the tags of each of 32 GiB, and 1 MiB for the 136 KiB of each of four disks.
     scratch_tags_bytes: int = 257 * MIB
     memory_store_bytes: int = 512 * MIB
     image_bytes: int = 8 * GIB
@@ -171,7 +171,8 @@ class GuestConfig:
     Attributes:
         start_by: `host` waits for the RPC method `start` before the pod runs.
         debug_allowed: whether debug may open on a platform without a runtime register.
-        debug_tools: the one disk that debug may mount, whole: erofs and hash tree, no superblock.
+        debug_tools: the only disk that debug may mount: all of it, erofs and hash tree, without a
+            superblock.
     """
 
     kbs: KbsConfig
@@ -309,7 +310,7 @@ def _read_log(fields: Fields) -> LogConfig:
 def _read_log_key(fields: Fields) -> bytes:
     try:
         key = binascii.a2b_base64(fields.text("public_key"), strict_mode=True)
-    except ValueError as error:  # of which `binascii.Error` is one
+    except ValueError as error:  # `binascii.Error` is one
         raise FormatError("ccinit.log.public_key", "not base64") from error
     if len(key) != OWNER_KEY_BYTES:
         raise FormatError(

@@ -11,7 +11,7 @@ def concat_kdf(
     party_u: bytes = b"",
     party_v: bytes = b"",
 ) -> bytes:
-    """Derive up to 32 bytes, in one round."""
+    """Derive a key of `key_bytes`, at most 32, in one round."""
     identity = b"".join(
         len(field).to_bytes(4, "big") + field
         for field in (algorithm.encode("ascii"), party_u, party_v)

@@ -34,7 +34,7 @@ class Envelope:
     """A parsed envelope.
 
     Attributes:
-        create: the owner lets the guest format a blank disk with this key.
+        create: whether the owner lets the guest format a blank disk with this key.
     """
 
     uri: ResourceUri
@@ -68,7 +68,7 @@ def verify_envelope(body: bytes, uri: ResourceUri, kind: EnvelopeKind) -> Envelo
     """Parse a body and return it if it is the resource that was asked for.
 
     Raises:
-        FormatError: `envelope.…`; the detail begins with `uri`, one of many that a pod asks for.
+        FormatError: `envelope.…`; the detail begins with `uri`, since a pod asks for several.
         VerificationError: `envelope.uri` or `envelope.kind`.
     """
     try:

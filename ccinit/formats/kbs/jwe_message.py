@@ -1,9 +1,9 @@
 """A JWE for several recipients, as ocicrypt writes it (RFC 7516 sections 7.2.1 and 7.2.2).
 
-Both JSON serialisations are read: with one recipient writers flatten it and protect its header,
-with more each has a header of its own. Content is A256GCM; a recipient's algorithm is RSA-OAEP with
-SHA-1 or SHA-256, or ECDH-ES with AES key wrap. The one reply format of a KBS is narrower and has
-its own reader, `attest.jwe`. Ciphers are `pull.encryption`'s.
+Both JSON serialisations are read: for one recipient writers use the flattened one, with `alg` in
+the protected header; for several, each has a header of its own. Content is A256GCM; a recipient's
+algorithm is RSA-OAEP with SHA-1 or SHA-256, or ECDH-ES with AES key wrap. A KBS replies in a
+narrower form, which `attest.jwe` reads. Decrypting is left to `pull.encryption`.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class KeyAlgorithm(StrEnum):
 
 @frozen
 class EphemeralKey:
-    """The sender's key: a curve's name and two coordinates, not checked to be a point on it."""
+    """The sender's key: a curve's name and two coordinates, not checked to be on that curve."""
 
     curve: str
     x: int
@@ -51,7 +51,7 @@ class EphemeralKey:
 
 @frozen
 class JweRecipient:
-    """The content key for one recipient; `ephemeral` is there if its algorithm is ECDH-ES."""
+    """The content key for one recipient; `ephemeral` is set if its algorithm is ECDH-ES."""
 
     algorithm: KeyAlgorithm
     encrypted_key: bytes
@@ -95,7 +95,7 @@ def parse_jwe_message(data: bytes) -> JweMessage:
 
 
 def _recipients(value: Mapping[str, JsonValue]) -> list[JsonValue]:
-    """The recipients of either serialisation, each as the general one writes it."""
+    """Return the recipients of either serialisation, each as the general one writes it."""
     if set(value) == _FLATTENED:
         return [{"encrypted_key": value["encrypted_key"]}]
     recipients = value.get("recipients")

@@ -3,8 +3,8 @@
 Covers the two shapes in which such a key travels: the `tee-pubkey` of RCAR (RFC 7517 section 4,
 RFC 7518 sections 6.2.1 and 6.3.1) and, on a curve, the `epk` header of a JWE (RFC 7518 section
 4.6.1.1), which has no `alg`. A parsed point is on its curve: that is checked here, with integers,
-so that no caller can hand an off-curve point to a cipher. Which of the kinds a session takes is
-measured configuration; private keys and key agreement are left to `ccinit.attest.tee_key` and
+so that no caller can hand an off-curve point to a cipher. The measured configuration says which
+kind a session uses; private keys and key agreement are left to `ccinit.attest.tee_key` and
 `ccinit.attest.jwe`.
 """
 
@@ -49,7 +49,7 @@ class Curve:
 
     @property
     def coordinate_bytes(self) -> int:
-        """The one length of a coordinate, leading zeros included."""
+        """Length of a coordinate, leading zeros included."""
         return (self.prime.bit_length() + 7) // 8
 
 
@@ -89,7 +89,7 @@ class EcPublicJwk:
 
     @property
     def algorithm(self) -> str:
-        """What a JWE to this key has as its `alg`."""
+        """The `alg` of a JWE to this key."""
         return ECDH_ALGORITHM
 
     def to_json_object(self) -> dict[str, str]:
@@ -127,7 +127,7 @@ class RsaPublicJwk:
 
     @property
     def algorithm(self) -> str:
-        """What a JWE to this key has as its `alg`."""
+        """The `alg` of a JWE to this key."""
         return RSA_ALGORITHM
 
     def to_json_object(self) -> dict[str, str]:

@@ -8,12 +8,12 @@
   the runtime data. An SNP report comes without certificates: the service has AMD's.
 
 Both reply with `{"token": …}`, which `ccinit.formats.kbs.rcar` reads. The runtime data names the
-guest's key in the form that a KBS looks for it in the token's claims. Paths and bytes only; HTTP is
+guest's key in the form in which a KBS looks for it in the token's claims. HTTP is left to
 `ccinit.attest.passport`.
 
-Neither is asked about an Azure VM behind a paravisor. By `SevSnpVm` and `TdxVm` a token would tell
-of the paravisor alone, by `AzureGuest` of PCR 0 to 7: none shows PCR 4, 8, 9 and 11 together, so
-none says which image and which pod asks.
+Neither is asked about an Azure VM behind a paravisor. A token from `SevSnpVm` or `TdxVm` would
+describe only the paravisor, one from `AzureGuest` only PCR 0 to 7: none shows PCR 4, 8, 9 and 11
+together, so none says which image and which pod asks.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class VerifierNonce:
     signature: bytes
 
     def to_json_object(self) -> dict[str, str]:
-        """Return the nonce as it came."""
+        """Return the nonce as Intel sent it."""
         return {
             "val": encode_base64(self.val),
             "iat": encode_base64(self.iat),
@@ -69,7 +69,7 @@ def encode_runtime_data(key: PublicJwk) -> bytes:
 
 
 def azure_report_data(runtime_data: bytes) -> ReportData:
-    """Return what the evidence has to carry for Azure Attestation, 64 bytes."""
+    """Return the report data that Azure Attestation expects, 64 bytes."""
     return ReportData(hashlib.sha256(runtime_data).digest().ljust(_REPORT_DATA_BYTES, b"\0"))
 
 
@@ -134,7 +134,7 @@ def parse_verifier_nonce(data: bytes) -> VerifierNonce:
 
 
 def intel_report_data(nonce: VerifierNonce, runtime_data: bytes) -> ReportData:
-    """Return what the quote has to carry for Intel Trust Authority, 64 bytes."""
+    """Return the report data that Intel Trust Authority expects, 64 bytes."""
     return ReportData(hashlib.sha512(nonce.val + nonce.iat + runtime_data).digest())
 
 

@@ -1,9 +1,9 @@
 """Names of what a KBS releases: `kbs:///<repository>/<type>/<tag>`, `kbs+<plugin>:///<path>?<query>`.
 
 Trustee's KBS takes exactly three segments for a resource; each begins with a letter, digit,
-underscore or hyphen and holds only those and dots. A plugin's path has one segment or more of that
-kind, and maybe a query of distinct names with values, without escapes. The authority is always
-empty here: which KBS answers is chosen by the measured `ccinit.toml` alone, never by a name.
+underscore or hyphen and holds only those and dots. A plugin's path has one or more such segments,
+and optionally a query of distinct names with values, without escapes. The authority is always
+empty: only the measured `ccinit.toml` chooses which KBS answers, never a name.
 """
 
 from ccinit.annotations import ClassVar, TypeAlias
@@ -23,7 +23,7 @@ _MAX_PLUGIN_SEGMENTS = 8
 # Unreserved (RFC 3986 section 2.3), and what addresses are written with.
 _QUERY_CHARACTERS = frozenset(LETTERS + DIGITS + "_-.~:/,")
 _MAX_QUERY_BYTES = 512
-# First segments of the KBS's API that are no plugins; a resource has its own scheme.
+# First segments of the KBS's API that are not plugins; a resource has its own scheme.
 _NOT_PLUGINS = frozenset(
     ("attest", "attestation-policy", "auth", "reference-value", "resource", "resource-policy")
 )
@@ -55,7 +55,7 @@ class ResourceUri:
 
 @frozen(kw_only=False)
 class PluginUri:
-    """What a plugin of the KBS makes; `str()` gives the `kbs+<plugin>:///` form."""
+    """What a plugin of the KBS returns; `str()` gives the `kbs+<plugin>:///` form."""
 
     WIRE_TAG: ClassVar[str] = "plugin"
 

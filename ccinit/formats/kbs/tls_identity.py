@@ -1,15 +1,16 @@
 """The guest's TLS identity: what a KBS resource of kind `tls-identity` holds.
 
 PEM text (RFC 7468): exactly one PKCS#8 `PRIVATE KEY`, then one to eight `CERTIFICATE`s, the
-guest's own first, each signed by the next. The owner's tools expect in the guest's own certificate
-the pod's name as its one DNS name (RFC 5280, section 4.2.1.6), and `serverAuth` as its usage; they
-trust the root that they are given, which need not be in the chain. The resource is
+guest's own first, each signed by the next. The owner's tools expect the guest's own certificate to
+have the pod's name as its only DNS name (RFC 5280, section 4.2.1.6), and `serverAuth` as its usage;
+they trust the root that they are given, which need not be in the chain. The resource is
 `kbs:///ccinit/<pod>/tls-identity`, minted for each session or stored.
 
-This module cuts the text and decodes base64; what the certificates say is for TLS to find out, in
-the child that fetches them (`ccinit.net.tls_identity`). PID 1 cuts it as well, for the bytes that
-the call `attest` binds to its evidence: a text of at most 32 KiB that came from the pinned KBS and
-with which that child has shaken hands, or from the secrets of a launch that its owner has judged.
+This module splits the text into blocks and decodes base64. What the certificates say is verified by
+TLS, in the child that fetches them (`ccinit.net.tls_identity`). PID 1 splits the text as well, for
+the bytes that the call `attest` binds to its evidence: a text of at most 32 KiB that came from the
+pinned KBS and with which that child has completed a handshake, or from the secrets of a launch that
+its owner has judged.
 """
 
 import binascii
@@ -19,8 +20,8 @@ from ccinit.values import frozen
 
 MAX_BYTES = 32 * 1024
 MAX_CERTIFICATES = 8
-FIRST_DATE = -62_167_219_200  # of the year 0: GeneralizedTime has four digits for it
-LAST_DATE = 253_402_300_799  # of the year 9999
+FIRST_DATE = -62_167_219_200  # the year 0: GeneralizedTime has four digits
+LAST_DATE = 253_402_300_799  # the end of the year 9999
 
 _BEGIN, _END, _DASHES = "-----BEGIN ", "-----END ", "-----"
 _KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
@@ -28,7 +29,7 @@ _KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
 
 @frozen
 class TlsIdentity:
-    """What an identity shows to others: the private key stays in the text that was parsed.
+    """The public part of an identity: the private key stays in the text that was parsed.
 
     Attributes:
         chain_der: the certificates, the guest's own first.
@@ -43,20 +44,20 @@ class TlsIdentity:
 
     @property
     def top_der(self) -> bytes:
-        """The last one of the chain, which may be the guest's own."""
+        """The last certificate of the chain, which may be the guest's own."""
         return self.chain_der[-1]
 
 
 @frozen
 class ExpectedIdentity:
-    """What the identity of a pod has to be.
+    """What a pod's identity is verified against.
 
     Attributes:
-        pod: the name that its certificate bears.
+        pod: the name that its certificate must have.
         roots_pem: certificates that it may lead to.
-        top_der: another one, DER: the last of the identity that it takes the place of; if that is
-            no root, the chain has to hold it. Empty for the first of a boot, which may lead to the
-            last of its own chain instead.
+        top_der: one more, DER: the last certificate of the identity that it replaces; unless that
+            is a root, the chain must contain it. Empty for the first identity of a boot, which may
+            lead to the last certificate of its own chain instead.
     """
 
     pod: str
@@ -66,11 +67,11 @@ class ExpectedIdentity:
 
 @frozen
 class VerifiedIdentity:
-    """What was found of an identity that is what it has to be.
+    """What is known of an identity that was verified.
 
     Attributes:
         top_der: the last certificate of its chain.
-        not_before: of its own certificate, seconds since 1970, as `not_after`.
+        not_before, not_after: of the guest's own certificate, in seconds since 1970.
 
     Raises:
         FormatError: `tls_identity.form`, dates that no certificate has.
@@ -104,7 +105,7 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
 
 
 def _blocks(data: bytes) -> list[tuple[str, bytes]]:
-    """Return label and content of every PEM block; nothing may stand between them."""
+    """Return label and content of every PEM block; no text may be between them."""
     blocks: list[tuple[str, bytes]] = []
     label, body = "", ""
     try:
@@ -120,7 +121,7 @@ def _blocks(data: bytes) -> list[tuple[str, bytes]]:
             else:
                 body += line
     except (UnicodeDecodeError, binascii.Error):
-        # Not the decoder's own: a UnicodeDecodeError has the whole text with it, key included.
+        # Without a cause: a UnicodeDecodeError holds the whole text, key included.
         raise FormatError("tls_identity.form", "not PEM") from None
     if label:
         raise FormatError("tls_identity.form", "a block without end")
