@@ -1,9 +1,9 @@
 """CMS EnvelopedData with AES-GCM and RSA recipients, as ocicrypt's `pkcs7` wrap writes it.
 
-RFC 5652 section 6 in DER, with AES in GCM as content cipher (RFC 5084 gives its parameters; that it
-stands in EnvelopedData, its tag behind the ciphertext, is what the writer does). Who a recipient is
-(issuer and serial number) is not read: the caller tries the one key it has. Ciphers are
-`pull.encryption`'s.
+RFC 5652 section 6 in DER, with AES-GCM as content cipher (parameters as in RFC 5084; that this is
+in EnvelopedData, with the tag behind the ciphertext, is the writer's choice). A recipient's issuer
+and serial number are not read: the caller tries the one key it has. Decrypting is left to
+`pull.encryption`.
 """
 
 from typing import Final
@@ -71,7 +71,7 @@ def parse_enveloped_data(data: bytes) -> EnvelopedData:
 
 
 def _encrypted_key(recipient: "_Der") -> bytes:
-    """KeyTransRecipientInfo, section 6.2.1."""
+    """Return the encrypted key of a KeyTransRecipientInfo, section 6.2.1."""
     recipient.expect(_INTEGER, b"\0")
     recipient.next(_SEQUENCE)  # issuer and serial number
     algorithm = recipient.next(_SEQUENCE)
@@ -82,9 +82,9 @@ def _encrypted_key(recipient: "_Der") -> bytes:
 
 
 def _cipher(algorithm: "_Der") -> tuple[int, bytes]:
-    """GCMParameters, RFC 5084 section 3.2; the tag's length has to be stated, its default is 12.
+    """Read GCMParameters, RFC 5084 section 3.2, with the tag's length, whose default would be 12.
 
-    The writer in Go puts them into a SEQUENCE that claims to be primitive, the nonce into a [4].
+    The writer in Go puts them into a SEQUENCE tagged as primitive, and the nonce into a [4].
     """
     key_bytes = _AES_GCM.get(algorithm.next(_OID).rest)
     if key_bytes is None:
@@ -98,7 +98,7 @@ def _cipher(algorithm: "_Der") -> tuple[int, bytes]:
 
 
 def _content(info: "_Der") -> bytes:
-    """[0] IMPLICIT OCTET STRING; the writer makes it constructed, of one piece."""
+    """Read [0] IMPLICIT OCTET STRING; the writer makes it constructed, of one piece."""
     if info.rest[:1] == bytes((_CONTEXT_0_PLAIN,)):
         return info.last(_CONTEXT_0_PLAIN).rest
     return info.last(_CONTEXT_0).last(_OCTETS).rest

@@ -1,10 +1,10 @@
-"""How a layer's tar is packed, for those who need to know no more of an image."""
+"""How a layer's tar is compressed; apart, for modules that need nothing else of an image."""
 
 from enum import Enum
 
 
 class Compression(Enum):
-    """How a layer's tar is packed."""
+    """How a layer's tar is compressed."""
 
     NONE = "none"
     GZIP = "gzip"

@@ -1,10 +1,9 @@
 """Image names as signatures and policies write them: `[host[:port]/]path[:tag][@sha256:…]`.
 
 Docker's reference grammar with its normal form (containers/image, `docker/reference`): a name
-without a host is Docker Hub's, one without a namespace is in `library/`. Two spellings of one
-image are equal once parsed. What the guest is told to pull is narrower, and left to
-`ccinit.formats.oci.reference`; what a policy makes of names, to
-`ccinit.formats.signature.signed_identity`.
+without a host is Docker Hub's, and on Docker Hub one without a namespace is in `library/`. Two
+spellings of one image are equal once parsed. `ccinit.formats.oci.reference` reads the narrower
+references that a guest pulls; `ccinit.formats.signature.signed_identity` matches names.
 """
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -42,7 +41,7 @@ class DockerReference:
 
     @property
     def is_name_only(self) -> bool:
-        """Whether it names a repository and no image in it."""
+        """Whether it names a repository but no image in it."""
         return self.tag is None and self.digest is None
 
     @property
@@ -106,7 +105,7 @@ def _normal_name(name: str, reason: str) -> str:
 
 
 def _is_host(component: str) -> bool:
-    """What tells a host from the first part of a path."""
+    """Tell a host from the first part of a path."""
     return "." in component or ":" in component or component == "localhost"
 
 

@@ -1,10 +1,10 @@
 """Image index, manifest and image config (image-spec v1.1; Docker's schema 2 spells them alike).
 
-Only what selects, checks, decrypts and starts an image is read; labels, history, other annotations
-and the rest are data without a meaning here, and unknown members are skipped as the specification
+Only members that select, check, decrypt and start an image are read; labels, history, other
+annotations and the rest have no meaning here, and unknown members are skipped as the specification
 demands. A document must be one thing only (CVE-2021-41190): its `mediaType`, the `Content-Type` it
-came with and its members have to agree. Digests of the documents are the caller's to verify, values
-of `User` are resolved by the `run` room.
+came with and its members have to agree. The caller verifies digests of documents; the room `run`
+resolves `User`.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _Object: TypeAlias = Mapping[str, JsonValue]
 
 
 class MediaType(StrEnum):
-    """The document types that are understood."""
+    """The types of documents that are understood."""
 
     OCI_INDEX = "application/vnd.oci.image.index.v1+json"
     OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -103,7 +103,7 @@ class Layer:
 
 @frozen
 class ImageIndex:
-    """Several manifests for several platforms, one of which is this guest's.
+    """Manifests for several platforms, of which this guest uses one.
 
     Attributes:
         manifest: of the first entry for linux/amd64 whose type is understood; None without one.
@@ -122,7 +122,7 @@ class Manifest:
 
 @frozen
 class ImageConfig:
-    """What of an image's config the guest honours.
+    """What the guest uses of an image's config.
 
     Attributes:
         user: as written; empty means root.
@@ -165,7 +165,7 @@ def parse_image_document(data: bytes, content_type: str | None = None) -> ImageI
 
 
 def _document_type(member: JsonValue, content_type: str | None) -> MediaType | None:
-    """The one type that the document and the response state; None if neither states any."""
+    """Return the type that the document and the response state; None if neither states any."""
     stated = {content_type.partition(";")[0].strip().lower()} if content_type else set()
     if member is not None:
         if not isinstance(member, str):
@@ -182,10 +182,10 @@ def _document_type(member: JsonValue, content_type: str | None) -> MediaType | N
 
 
 def _parse_index(document: _Object) -> ImageIndex:
-    """Read types and platforms of all entries, and of the one that is used its digest and size.
+    """Read type and platform of every entry, but digest and size only of the one that is used.
 
-    What others hold is none of the guest's business: the specification has unknown types ignored,
-    and a digest by another algorithm, say, is wrong only for who has to compare it.
+    The specification demands that unknown types are ignored; and another entry's digest by another
+    algorithm, for example, is no fault of the one that is used.
     """
     items = _array(document.get("manifests"), "manifest.entries", MAX_INDEX_ENTRIES)
     entries = [_object(item, "manifest.entry") for item in items]
@@ -246,8 +246,8 @@ def _descriptor(value: _Object, max_bytes: int) -> Descriptor:
 def select_platform(index: ImageIndex) -> Descriptor:
     """Return the first manifest for linux/amd64 (image-spec, "Image Index": the first is used).
 
-    Entries of other types and platforms are passed over, attestations of BuildKit's (platform
-    `unknown`) among them.
+    Entries of other types and platforms are skipped, such as BuildKit's attestations (platform
+    `unknown`).
 
     Raises:
         FormatError: `manifest.platform` (none matches) or `manifest.nested` (it is an index).
@@ -295,7 +295,7 @@ def _environment(config: _Object) -> tuple[str, ...]:
 
 
 def _volumes(config: _Object) -> tuple[str, ...]:
-    """The keys of an object whose values mean nothing."""
+    """Return the keys of `Volumes`, an object whose values have no meaning."""
     reason = "image_config.volumes"
     value = _object(_or_empty(config, "Volumes"), reason)
     if len(value) > _MAX_VOLUMES:
@@ -309,7 +309,7 @@ def _volumes(config: _Object) -> tuple[str, ...]:
 
 
 def _plain(config: _Object, key: str, max_bytes: int) -> str:
-    """Text without control characters."""
+    """Return a text without control characters; absent or null means empty."""
     reason = _PLAIN_REASONS[key]
     text = _text(config, key, reason)
     if len(text.encode()) > max_bytes or not text.isprintable():
@@ -337,13 +337,13 @@ def _array(value: JsonValue, reason: str, max_items: int) -> tuple[JsonValue, ..
 
 
 def _text(value: _Object, key: str, reason: str) -> str:
-    """A text member; absent or null means empty."""
+    """Return a text; absent or null means empty."""
     text = value.get(key)
     return "" if text is None else _checked_text(text, reason)
 
 
 def _texts(value: _Object, key: str, reason: str) -> tuple[str, ...]:
-    """An array of texts; absent or null means empty."""
+    """Return an array of texts; absent or null means empty."""
     items = value.get(key)
     if items is None:
         return ()

@@ -1,13 +1,13 @@
 """What an encrypted layer's descriptor says (ocicrypt; no ratified specification exists).
 
-    …enc.pubopts          cipher and HMAC-SHA256 of the ciphertext, for everybody to read
+    …enc.pubopts          cipher and HMAC-SHA256 of the ciphertext, not encrypted
     …enc.keys.jwe         private options, wrapped to public keys (RFC 7516)
     …enc.keys.pkcs7       likewise (RFC 5652)
     …enc.keys.provider.*  likewise, with a key of the KBS: the packets of CoCo, versions 1 and 2
 
-The one cipher is AES-256-CTR with HMAC-SHA256 over the ciphertext under the same key. Wraps of
-other schemes are left to readers that know them, if one of ours is there too. Nothing is secret
-here but the private options; opening the wraps is `pull.encryption`'s.
+The only cipher is AES-256-CTR with HMAC-SHA256 over the ciphertext under the same key. Wraps of
+other schemes are ignored if there is one of ours. Only the private options are secret;
+`pull.encryption` opens the wraps.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class WrapScheme(StrEnum):
 
 
 class PacketCipher(StrEnum):
-    """What a key of the KBS encrypts the private options with."""
+    """How a key of the KBS encrypts the private options."""
 
     GCM = "A256GCM"
     CTR = "A256CTR"
@@ -79,7 +79,7 @@ class LayerEncryption:
 
     Attributes:
         hmac: of the ciphertext.
-        nonce: initial counter block, if it is public; else it is a private option.
+        nonce: initial counter block; empty if that is a private option.
         wraps: in the order of the schemes above; at least one.
     """
 
@@ -142,7 +142,7 @@ def _scheme(annotation: str) -> WrapScheme | None:
     if not annotation.startswith(WRAPPED_KEYS):
         return None
     name, dot, provider = annotation.removeprefix(WRAPPED_KEYS).partition(".")
-    # Which provider is named is no help: readers of both languages disagree on its meaning.
+    # The provider's name is not used: implementations in Go and Rust disagree on its meaning.
     if name == WrapScheme.PROVIDER:
         return WrapScheme.PROVIDER if provider else None
     return None if dot or name not in set(WrapScheme) else WrapScheme(name)
@@ -168,10 +168,10 @@ def _parse_wrap(scheme: WrapScheme, text: str) -> KeyWrap:
 
 
 def parse_key_packet(data: bytes) -> KeyPacket:
-    """Read a CoCo annotation packet; its key can only be one of this guest's own KBS.
+    """Read a CoCo annotation packet, whose key has to be one of this guest's own KBS.
 
     Raises:
-        FormatError: `enc.packet…`; `enc.packet.provider` if the key is somebody else's to give.
+        FormatError: `enc.packet…`; `enc.packet.provider` if another service has the key.
     """
     packet = _object(
         parse_json(data, "enc.packet", MAX_WRAP_BYTES),
@@ -181,7 +181,7 @@ def parse_key_packet(data: bytes) -> KeyPacket:
     )
     if packet.get("version", _PACKET_VERSION) != _PACKET_VERSION:
         raise FormatError("enc.packet.version", f"only {_PACKET_VERSION} is known")
-    # Settings say how to reach another service than the KBS of the measured configuration.
+    # Settings would lead to another service than the KBS of the measured configuration.
     if packet.get("provider", _PACKET_PROVIDER) != _PACKET_PROVIDER or any(
         packet.get(member) for member in ("provider_settings", "annotations")
     ):
@@ -201,12 +201,12 @@ def parse_key_packet(data: bytes) -> KeyPacket:
 def parse_private_options(data: bytes, public_nonce: bytes) -> LayerKey:
     """Read the private options that a wrap held.
 
-    Their `digest`, of the layer before encryption, is the encrypting party's word and says nothing
-    that the diff_id does not say; it is not used.
+    Their `digest`, of the layer before encryption, is not used: it is only the encrypting party's
+    statement, and the diff_id already says the same.
 
     Args:
         data: the unwrapped bytes.
-        public_nonce: what the public options say of the nonce, or empty.
+        public_nonce: the nonce in the public options, or empty.
 
     Raises:
         FormatError: `enc.private…`; `enc.nonce`, none or two different ones.
@@ -226,7 +226,7 @@ def parse_private_options(data: bytes, public_nonce: bytes) -> LayerKey:
 
 
 def is_packet_key(length_bytes: int) -> bool:
-    """Whether a key of this length is one for packets; no private key is as short."""
+    """Whether a key of this length is one for packets; every private key is longer."""
     return length_bytes == KEY_BYTES
 
 

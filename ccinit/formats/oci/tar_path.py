@@ -1,4 +1,4 @@
-"""Paths in a layer's archive: relative, in UTF-8, and one way to write each."""
+"""Paths in a layer's archive: relative, in UTF-8, each with one spelling."""
 
 from ccinit.errors import FormatError
 
@@ -27,7 +27,7 @@ def normal_path(name: bytes) -> bytes:
     if name == b".":
         return b""
     path = name.removeprefix(b"./")
-    # One look at the whole; most names need no other.
+    # One look at the whole path, which is enough for most.
     framed = b"/%b/" % path
     if b"/." in framed or b"//" in framed or len(path) > MAX_NAME_BYTES:
         for component in path.split(b"/"):

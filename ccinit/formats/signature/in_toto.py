@@ -1,8 +1,9 @@
 """What a DSSE envelope signs: an in-toto statement about an image.
 
-DSSE protocol v1 (pre-authentication encoding) and in-toto Attestation v1 and v0.1. Only the
-statement that says "this is a signature" is one: somebody who signs that an image was scanned, or
-built somewhere, does not say that it may run. Its subjects' digests are what it vouches for.
+DSSE protocol v1 (pre-authentication encoding) and in-toto Attestation v1 and v0.1. Only a statement
+whose predicate says that it is a signature is accepted: a signed statement that an image was
+scanned, or built somewhere, does not say that it may run. The statement vouches for the digests of
+its subjects.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 def parse_statement(payload: bytes) -> SignedImage:
-    """Parse a verified statement; its image's name is what all subjects call it.
+    """Parse a verified statement; it names an image only if all subjects have that name.
 
     Raises:
         FormatError: `signature.statement.…`.

@@ -1,9 +1,9 @@
 """A transparency log's promise that it has recorded a signature (Rekor v1).
 
 The signed entry timestamp (SET) is over the canonical JSON (RFC 8785) of body, time, log and index.
-It comes with a classic signature as an annotation, or with a bundle; both become a `LogEntry`. The
-body is read only after the promise holds, and only as far as it says what was recorded: kinds
-`hashedrekord` and `dsse`, both version 0.0.1.
+It comes as an annotation of a classic signature, or in a bundle; both become a `LogEntry`. The body
+is read only after the SET was verified, and only for what was recorded: kinds `hashedrekord` and
+`dsse`, both version 0.0.1.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class LogEntry:
     promise: bytes
 
     def signed_bytes(self) -> bytes:
-        """Return what the log has signed; all texts are plain, so nothing needs an escape."""
+        """Return what the log has signed; its texts are base64 and hex, which need no escapes."""
         return (
             f'{{"body":"{encode_base64(self.body)}","integratedTime":{self.integrated_time},'
             f'"logID":"{self.log_id}","logIndex":{self.log_index}}}'
@@ -87,7 +87,7 @@ def parse_set(data: bytes) -> LogEntry:
 def make_entry(
     *, body: bytes, integrated_time: JsonValue, log_index: JsonValue, log_id: str, promise: bytes
 ) -> LogEntry:
-    """Return an entry once its numbers and its log's name have their form.
+    """Return an entry whose numbers and log id are well-formed.
 
     Raises:
         FormatError: `signature.rekor.…`.

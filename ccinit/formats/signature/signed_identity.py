@@ -2,9 +2,9 @@
 
 containers-policy.json(5), "signedIdentity", for references by digest, which the guest's always are:
 so the default accepts every tag and digest in the same repository. cosign's command line signs
-repositories without a tag, which only `matchRepository` and `exactRepository` accept. `matchDigest`
-is this guest's own: a signature that names no image at all (a Sigstore bundle, say) is accepted for
-the digest that it is over.
+names without a tag, which only `matchRepository` and `exactRepository` accept. `matchDigest` is our
+own: it accepts a signature that names no image at all (a Sigstore bundle, for example) for the
+digest that it is over.
 """
 
 from typing import TypeAlias
@@ -52,7 +52,7 @@ class ExactRepository:
 
 @frozen
 class RemapIdentity:
-    """`MatchRepoDigestOrExact` once `prefix` of what is pulled is replaced by `signed_prefix`."""
+    """`MatchRepoDigestOrExact`, with `prefix` of the pulled name replaced by `signed_prefix`."""
 
     prefix: str
     signed_prefix: str
@@ -60,7 +60,7 @@ class RemapIdentity:
 
 @frozen
 class MatchDigest:
-    """The digest is enough; the signature's name, if it has one, says nothing."""
+    """The digest is enough; the name in the signature, if there is one, is ignored."""
 
 
 SignedIdentity: TypeAlias = (
@@ -159,7 +159,7 @@ def _is_repo_digest_or_exact(pulled: DockerReference, claimed: DockerReference) 
 
 
 def _remap(remap: RemapIdentity, pulled: DockerReference) -> DockerReference:
-    """Replace the prefix, which ends where the name does or at a slash; else change nothing."""
+    """Replace the prefix if it ends at a slash or with the name; else change nothing."""
     rest = pulled.name.removeprefix(remap.prefix)
     if rest and rest[0] != "/":
         return pulled

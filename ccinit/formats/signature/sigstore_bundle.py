@@ -1,9 +1,9 @@
 """A Sigstore bundle, version 0.3: a signature with all that is needed to check it offline.
 
-sigstore/protobuf-specs, `sigstore_bundle.proto`, in its JSON form. Read are: the signer (a key that
+sigstore/protobuf-specs, `sigstore_bundle.proto`, in its JSON form. Read are the signer (a key that
 the verifier knows, or one certificate), log entries with an inclusion promise, and the content (a
 signature over the artifact, or a DSSE envelope). Inclusion proofs and timestamps of other services
-are not; where a policy wants a log, an entry without a promise is not enough.
+are not read; where a policy demands a log, an entry without a promise is not enough.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_BUNDLE_BYTES = 256 * 1024
 _MAX_ENTRIES = 8
 _SHA256_BYTES = 32
 _WHERE = "signature.bundle"
-# One of them, as protobuf has it; the chain is of older versions.
+# A protobuf `oneof`; only older versions have the chain.
 _SIGNERS = ("certificate", "publicKey", "x509CertificateChain")
 MEDIA_TYPES = (
     "application/vnd.dev.sigstore.bundle.v0.3+json",
@@ -47,8 +47,8 @@ class SigstoreBundle:
     """One bundle; nothing of it is verified.
 
     Attributes:
-        certificate: the signer's, DER; None if the verifier is to know the key.
-        entries: of transparency logs, those with a promise.
+        certificate: the signer's, DER; None if the verifier has to know the key.
+        entries: of transparency logs; only those with a promise.
     """
 
     certificate: bytes | None

@@ -1,8 +1,8 @@
 """The payload of a classic cosign signature: which image, under which name.
 
 Simple signing as cosign and containers/image write it (cosign's SIGNATURE_SPEC.md): `critical` has
-exactly its members, `optional` is data without a meaning here. Bytes are read only after the
-signature over them holds.
+exactly its members, and `optional` is ignored. Bytes are read only after the signature over them
+was verified.
 """
 
 from ccinit.errors import FormatError
@@ -20,7 +20,7 @@ class SignedImage:
 
     Attributes:
         digests: of manifests or indexes, each of which it vouches for.
-        name: the image's `docker-reference`, or None if the signature's form has none.
+        name: the image's `docker-reference`; None if this kind of signature has none.
     """
 
     digests: frozenset[Digest]
