@@ -1,8 +1,9 @@
 """One HTTP/1.1 request as a server reads it (RFC 9112), narrowed to what small local APIs need.
 
-A request line in origin form, header lines without folding, one Host, and a body by Content-Length
-only. What else HTTP knows (chunks, upgrades, several requests in a row) is refused or not used: one
-connection carries one request. Of expectations there is `100-continue` (RFC 9110 section 10.1.1).
+A request line in origin form, header lines without folding, one Host, and a body only with
+Content-Length. The rest of HTTP (chunks, upgrades, several requests in a row) is refused or not
+used: a connection carries one request. The only expectation is `100-continue` (RFC 9110 section
+10.1.1).
 """
 
 from typing import Final
@@ -25,7 +26,7 @@ _LITERAL: Final = frozenset(DIGITS + "abcdefABCDEF:.")  # and what is between it
 
 
 class HttpRequestError(FormatError):
-    """A request is refused; `status` is the reply's."""
+    """A request is refused; `status` is the status code of the reply."""
 
     def __init__(self, status: int, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -38,7 +39,7 @@ class HttpRequest:
 
     Attributes:
         path: as it was sent; escapes stay.
-        parameters: of the query, decoded as a form's; each name once.
+        parameters: of the query, decoded as those of a form; each name occurs once.
     """
 
     method: str
@@ -52,8 +53,8 @@ class _Head:
     """A request whose body is still empty.
 
     Attributes:
-        body_bytes: how many bytes of it follow.
-        expects_continue: whether the client may wait for a word before it sends them.
+        body_bytes: length of the body.
+        expects_continue: whether the client may wait for a status of 100 before it sends the body.
     """
 
     request: HttpRequest
@@ -66,10 +67,10 @@ class HttpRequestReader:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._head: _Head | None = None  # once read, for the body may come in any number of pieces
+        self._head: _Head | None = None  # once complete; the body may follow in several pieces
 
     def feed(self, data: bytes) -> HttpRequest | None:
-        """Add bytes; return the request once it is whole. What follows it is never looked at.
+        """Add bytes; return the request once it is complete. What follows it is never read.
 
         Raises:
             HttpRequestError: `http.…`.
@@ -85,11 +86,11 @@ class HttpRequestReader:
 
     @property
     def awaits_continue(self) -> bool:
-        """Whether the client may send no more before a status of 100: nothing of its body came."""
+        """Whether the client may be waiting for a status of 100: none of its body has come."""
         return self._head is not None and self._head.expects_continue and not self._buffer
 
     def _take_head(self, start: int) -> "_Head | None":
-        """Take the head off the buffer if it is whole; its end does not begin before `start`."""
+        """Take the head off the buffer if it is complete; look for its end from `start` on."""
         end = self._buffer.find(_END, start)
         if (len(self._buffer) if end < 0 else end) > MAX_HEAD_BYTES:
             raise HttpRequestError(431, "http.head", f"more than {MAX_HEAD_BYTES} bytes")
@@ -140,7 +141,7 @@ def _read_headers(lines: list[bytes]) -> dict[str, list[str]]:
 
 
 def _check_host(values: list[str], version: str) -> None:
-    """Check that a request names one host (section 3.2); HTTP/1.0 knew of none."""
+    """Check that a request names one host (section 3.2); in HTTP/1.0 it may name none."""
     if not values and version != _OLD:
         raise HttpRequestError(400, "http.host", "no Host")
     if len(values) > 1 or not all(map(_is_host, values)):
@@ -148,7 +149,7 @@ def _check_host(values: list[str], version: str) -> None:
 
 
 def _is_host(text: str) -> bool:
-    """Whether it is a host, maybe with a port (RFC 9110 section 7.2); it may be empty."""
+    """Whether it is a host with or without a port (RFC 9110 section 7.2), or empty."""
     if text.startswith("["):
         literal, bracket, port = text[1:].partition("]")
         is_named = bracket != "" and literal != "" and _LITERAL.issuperset(literal)
@@ -160,7 +161,7 @@ def _is_host(text: str) -> bool:
 
 
 def _expects_continue(values: list[str], version: str) -> bool:
-    """Return whether the one expectation that can be met is there; HTTP/1.0 had none to heed."""
+    """Return whether the client expects `100-continue`; in HTTP/1.0 the header is ignored."""
     if not values or version == _OLD:
         return False
     if len(values) > 1 or values[0].lower() != "100-continue":
@@ -185,7 +186,7 @@ def _body_bytes(headers: dict[str, list[str]]) -> int:
 def _read_query(query: str) -> dict[str, str]:
     if not query:
         return {}
-    # PID 1 shares the types of this module and reads no request; this brings 240 KiB.
+    # PID 1 uses the types of this module but reads no request; this import takes 240 KiB.
     from urllib.parse import parse_qsl  # noqa: PLC0415
 
     try:

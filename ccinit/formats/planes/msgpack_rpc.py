@@ -1,13 +1,13 @@
-"""MessagePack-RPC over a byte stream, without the stream.
+"""MessagePack-RPC of the host plane: bytes to requests and replies, and back, without I/O.
 
 Requests are `[0, msgid, method, params]`, replies `[1, msgid, error, result]`
-(github.com/msgpack-rpc/msgpack-rpc, spec.md), one after another with nothing between them. Both
-readers take bytes in any pieces and yield checked values. Whatever is not exactly of the form that
-`host_rpc.METHODS` states is an error, and a reader that has raised stays broken: on a stream there
-is no next boundary to trust.
+(github.com/msgpack-rpc/msgpack-rpc, spec.md), one after another without separators. Both readers
+take bytes in any pieces and return checked values. After an error no message boundary can be
+trusted, so a reader that has raised is of no more use.
 
-Two sides, two families: a guest that reads a bad *request* raises `FormatError` with `rpc.request`;
-a host that reads a bad *reply* raises it with `rpc.reply`.
+The guest refuses a bad *request* with `FormatError` and the reason `rpc.request`, the host a bad
+*reply* with `rpc.reply`. Whether a request fits `host_rpc.METHODS` is checked by its caller
+(`params_of`); a reply has to fit its method.
 """
 
 import struct
@@ -51,7 +51,7 @@ class Request:
 
 @frozen
 class Reply:
-    """A reply that agrees with its method's schema; `error` or `result` is set."""
+    """A reply that fits its method's schema; `result` is empty if `error` is set."""
 
     msgid: int
     error: RpcError | None
@@ -66,14 +66,14 @@ class RequestReader:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the first part of a request waits for the rest."""
+        """Whether a request has begun and is not complete."""
         return self._values.unfinished
 
     def feed(self, data: bytes) -> Iterator[Request]:
         """Take bytes and yield the requests that are now complete.
 
         Raises:
-            LimitExceededError: more than 4 KiB without a complete request.
+            LimitExceededError: `rpc.request`, more than 4 KiB without a complete request.
             FormatError: `rpc.request`.
         """
         for value in self._values.feed(data):
@@ -98,7 +98,7 @@ class ReplyReader:
             return None
         if len(self._data) > self._method.reply_bytes:
             raise FormatError("rpc.reply", "bytes behind the reply")
-        # Room for an array is taken by the count in its head: so not more than a reply has.
+        # Arrays are allocated by the count in their head, so the cap is what a reply can have.
         items = max(_REPLY_ITEMS, len(self._method.result) + 1)
         try:
             value = msgpack.unpackb(
@@ -115,10 +115,10 @@ def encode_request(msgid: int, method: str, params: Sequence[Value]) -> bytes:
 
 
 def encode_result(msgid: int, method: Method, result: Sequence[Value]) -> bytes:
-    """Encode `[1, msgid, nil, [..., pad]]` to the method's one size.
+    """Encode `[1, msgid, nil, [..., pad]]`, `method.reply_bytes` long.
 
     Raises:
-        ValueError: the result is not of the method's schema (a bug of the caller).
+        ValueError: the result does not fit the method's schema (a bug of the caller).
     """
     if len(result) != len(method.result) or not all(
         is_valid(field.kind, value) for field, value in zip(method.result, result, strict=True)
@@ -130,13 +130,13 @@ def encode_result(msgid: int, method: Method, result: Sequence[Value]) -> bytes:
 
 
 def encode_error(msgid: int, reply_bytes: int, error: RpcError) -> bytes:
-    """Encode `[1, msgid, [code, pad], nil]` to `reply_bytes`."""
+    """Encode `[1, msgid, [code, pad], nil]`, `reply_bytes` long."""
     head = b"\x94\x01" + _pack(msgid) + b"\x92" + _pack(int(error))
     return head + _pad(reply_bytes - len(head) - 1) + b"\xc0"
 
 
 def params_of(method: Method, params: tuple[object, ...]) -> tuple[Value, ...] | None:
-    """The parameters if they are of the method's schema, else None."""
+    """Return the parameters if they fit the method's schema, else None."""
     if len(params) != len(method.params):
         return None
     for field, value in zip(method.params, params, strict=True):
@@ -186,7 +186,7 @@ def _error_code(error: object) -> RpcError:
 
 
 def _check_pad(pad: object) -> None:
-    """A guest whose pad says something says more than the schema lets it."""
+    """Check that a pad is zero bytes; others would carry what the schema does not allow."""
     if not isinstance(pad, bytes) or pad.strip(b"\0"):
         raise FormatError("rpc.reply", "a pad that is not zero bytes")
 
@@ -200,7 +200,7 @@ def _array_header(count: int) -> bytes:
 
 
 def _pad(size: int) -> bytes:
-    """A bin object of exactly `size` bytes, header included."""
+    """Return a bin object of exactly `size` bytes, header included."""
     if size <= _BIN8_MAX:
         return struct.pack(">BB", 0xC4, size - 2) + bytes(size - 2)
     if size <= _BIN16_MAX:

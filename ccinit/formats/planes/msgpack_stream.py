@@ -1,8 +1,8 @@
-"""MessagePack values out of a byte stream, under caps: what both planes read first.
+"""MessagePack values out of a byte stream, under caps; host and owner plane both use it.
 
-A reader takes bytes in any pieces and yields plain values: arrays as tuples, integers, bools, bins
-and strings, and nil where its caps say so. Maps, ext values and floats do not exist here. A reader
-that has raised stays broken: on a stream there is no next boundary to trust.
+A reader takes bytes in any pieces and yields plain values: arrays as tuples, integers, bools, bins,
+strings, and nil if its caps allow that. Maps, ext values and floats are refused. After an error no
+boundary between values can be trusted, so a reader that has raised stays broken.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ _PLAIN = int | bytes | str
 
 @frozen
 class Caps:
-    """How much a peer may say before it makes sense.
+    """Limits of what a peer may send.
 
     Attributes:
-        waiting_bytes: taken, and not yet part of a complete value.
+        waiting_bytes: taken, but not yet part of a complete value.
         depth: arrays within arrays.
         items: of one array.
         nil: whether nil may occur.
@@ -35,31 +35,31 @@ class Caps:
 
 
 class ValueReader:
-    """Bytes in, checked values out; errors carry the reason it was made with."""
+    """Bytes in, checked values out; `reason` is the reason of all errors."""
 
     def __init__(self, caps: Caps, reason: str) -> None:
         self._caps = caps
         self._reason = reason
         self._unpacker = _unpacker(caps)
-        self._fed = 0  # offset behind the last byte taken
-        self._parsed = 0  # offset behind the last complete value
+        self._fed = 0  # offset after the last byte taken
+        self._parsed = 0  # offset after the last complete value
         self._broken = False
 
     @property
     def unfinished(self) -> bool:
-        """Whether the first part of a value waits for the rest."""
+        """Whether a value has begun and is not complete."""
         return self._fed > self._parsed
 
     def feed(self, data: bytes) -> Iterator[object]:
         """Take bytes and yield the values that are now complete.
 
         Raises:
-            LimitExceededError: more bytes waiting than allowed.
-            FormatError: not MessagePack, or not plain.
+            LimitExceededError: more than `caps.waiting_bytes` without a complete value.
+            FormatError: not MessagePack, or a value that the caps do not allow.
         """
         if self._broken:
             raise FormatError(self._reason, "the stream is broken")
-        self._broken = True  # until this call has ended well
+        self._broken = True  # until this call has succeeded
         for value in self._values(data):
             if not self._is_plain(value, 1):
                 raise FormatError(self._reason, "not plain values")

@@ -4,9 +4,9 @@
     reply         [1, msgid, nil, result]  or  [1, msgid, [code, reason, detail], nil]
     notification  [2, "data", [id, fd, bin]]  or  [2, "credit", [id, n]]
 
-One after another, nothing between them. The same strict reader serves both ends; which messages an
-end may send, and in which state, is the session's business. A reply's error carries the guest's
-dotted reason: only the owner can read it.
+Messages follow one another without separators. The same strict reader serves both ends; which
+messages an end may send in which state is left to the session. A reply's error carries the guest's
+dotted reason, since only the owner can read it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +36,8 @@ MAX_REASON_BYTES: Final = 64
 MAX_DETAIL_BYTES: Final = 1024
 _MAX_U32: Final = 0xFFFF_FFFF
 
-_TEXT_HEAD_BYTES: Final = 3  # what MessagePack has before a text of that length
-# A request's arguments and a full window of data may both be on their way.
+_TEXT_HEAD_BYTES: Final = 3  # MessagePack's header of a text of that length
+# A request's arguments and a full window of data may arrive together.
 _TO_GUEST: Final = Caps(
     waiting_bytes=MAX_ARGUMENTS * (MAX_PATH_BYTES + _TEXT_HEAD_BYTES) + 2 * WINDOW_BYTES,
     text_bytes=MAX_PATH_BYTES,
@@ -94,7 +94,7 @@ class Reply:
 
 @frozen
 class Data:
-    """Bytes of a call's stream; none at all is the end of that fd."""
+    """Bytes of a call's stream; no bytes are the end of that fd."""
 
     id: int
     fd: int
@@ -124,16 +124,16 @@ class LogLine:
 
 
 class MessageReader:
-    """Bytes in, messages out; one end's view of the other."""
+    """Bytes in, messages of the other end out."""
 
     def __init__(self, *, of_guest: bool) -> None:
-        """Args: of_guest: whether it is the guest that reads."""
+        """Args: of_guest: whether the guest is the reader."""
         self._values = ValueReader(_TO_GUEST if of_guest else _TO_OWNER, "owner.message")
         self._of_guest = of_guest
 
     @property
     def unfinished(self) -> bool:
-        """Whether the first part of a message waits for the rest."""
+        """Whether a message has begun and is not complete."""
         return self._values.unfinished
 
     def feed(self, data: bytes) -> Iterator[Message]:
@@ -147,7 +147,7 @@ class MessageReader:
 
     def _message(self, value: object) -> Message:
         match value:
-            case (bool(), *_):  # Python takes true for 1
+            case (bool(), *_):  # to Python `True` is 1
                 raise FormatError("owner.message", "no message of this plane")
             case (int(0), int(msgid), str(method), tuple(params)) if self._of_guest:
                 return Request(msgid=_number(msgid), method=method, params=params)
@@ -173,7 +173,7 @@ class LogLineReader:
         """Take the end of the stream.
 
         Raises:
-            FormatError: `owner.entry`, it is in the midst of one.
+            FormatError: `owner.entry`, the last entry is incomplete.
         """
         if self._values.unfinished:
             raise FormatError("owner.entry", "the last entry is cut off")
@@ -208,7 +208,7 @@ def encode_result(method: Method, result: tuple[Value, ...]) -> bytes:
     """Encode a result alone, for `encode_reply`.
 
     Raises:
-        ValueError: it is not of the method's schema (a bug of the caller).
+        ValueError: it does not fit the method's schema (a bug of the caller).
     """
     if not are_valid(method.result, result):
         raise ValueError(f"result of {method.name} is not of its schema")
@@ -216,12 +216,12 @@ def encode_result(method: Method, result: tuple[Value, ...]) -> bytes:
 
 
 def encode_reply(msgid: int, result: bytes) -> bytes:
-    """Encode the good end of a call around an encoded result."""
+    """Encode the reply to a call that succeeded, around an encoded result."""
     return b"\x94\x01" + _pack(msgid) + b"\xc0" + result
 
 
 def encode_refusal(msgid: int, refused: Refused) -> bytes:
-    """Encode the bad end of a call; texts are cut to size."""
+    """Encode the reply to a call that failed; texts are cut to size."""
     reason = _cut(refused.reason, MAX_REASON_BYTES)
     detail = _cut(refused.detail, MAX_DETAIL_BYTES)
     return _pack([1, msgid, [int(refused.code), reason, detail], None])
@@ -243,7 +243,7 @@ def encode_log_line(line: LogLine) -> bytes:
 
 
 def result_of(method: Method, outcome: tuple[object, ...]) -> tuple[Value, ...]:
-    """Return a result that is of the method's schema.
+    """Return the result if it fits the method's schema.
 
     Raises:
         FormatError: `owner.result`.

@@ -1,6 +1,7 @@
 """Prometheus text format 0.0.4: numbers with names and labels as lines.
 
-prometheus.io/docs/instrumenting/exposition_formats. Label values may be any text; names are ours.
+prometheus.io/docs/instrumenting/exposition_formats. Label values may be any text and are escaped;
+names and help texts are our own and are not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from ccinit.values import frozen
 
 
 class MetricKind(StrEnum):
-    """Whether a number only grows."""
+    """A counter only grows; a gauge may fall."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -18,7 +19,7 @@ class MetricKind(StrEnum):
 
 @frozen
 class Sample:
-    """One number and the labels that tell it from its siblings."""
+    """One number, and the labels that tell it from others of its metric."""
 
     value: float
     labels: tuple[tuple[str, str], ...] = ()

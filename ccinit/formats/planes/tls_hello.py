@@ -1,7 +1,7 @@
 """The key exchange that a TLS 1.3 server chose, from its first flight (RFC 8446, section 4.1.3).
 
-Python's ssl does not tell it; ServerHello is sent in the clear. Numbers are IANA's "TLS Supported
-Groups".
+Python's ssl module does not tell it, but ServerHello is not encrypted. Numbers are those of IANA's
+"TLS Supported Groups".
 """
 
 import struct
@@ -26,7 +26,7 @@ _VERSION_AND_RANDOM_BYTES = 2 + 32
 
 
 def selected_group(flight: bytes) -> int:
-    """Return the group of the first ServerHello in `flight` (a HelloRetryRequest names it too).
+    """Return the group of the first ServerHello in `flight` (a HelloRetryRequest has it, too).
 
     Raises:
         FormatError: `tls.hello`.

@@ -1,8 +1,8 @@
 """The workload API: what a container may ask of its guest, at CoCo's paths on 127.0.0.1:8006.
 
 Paths, parameters and replies are those of CoCo's `api-server-rest`; where the meaning differs on
-purpose (docs/workload-api.md) it is narrower. A request becomes one of five calls, each of which
-the child that read it sends to PID 1 as a question.
+purpose (docs/workload-api.md), less is allowed. A request becomes one of five calls, which the
+child that read it sends to PID 1 as a question.
 """
 
 import hashlib
@@ -60,16 +60,17 @@ WorkloadCall = ResourceCall | TokenCall | EvidenceCall | EventCall | InfoCall
 
 
 def report_data(container: str, runtime_data: bytes) -> bytes:
-    """What a workload's evidence carries: 64 bytes that no other use of evidence can have.
+    """Return a workload's report data: 64 bytes that no other use of evidence can have.
 
-    Never the caller's bytes, or a container could ask for the digest of a key of its own, and hold
-    the guest's handshake with the KBS. A container's name has no zero byte.
+    It is never the caller's own bytes, or a container could have the digest of its own key attested
+    and complete the guest's handshake with the KBS. A container's name has no zero byte, so the
+    parts cannot be confused.
     """
     return hashlib.sha512(REPORT_DOMAIN + container.encode("ascii") + b"\0" + runtime_data).digest()
 
 
 def parse_call(request: HttpRequest) -> WorkloadCall:
-    """Read what a request asks for.
+    """Return the call that a request makes.
 
     Raises:
         HttpRequestError: `workload.…`.
