@@ -1,14 +1,14 @@
 """Capabilities that `pod.toml` can give a container (capabilities(7)).
 
-The rest is not here on purpose: with it a container could reach the guest's kernel, disks, clock or
-processes, and so what the pod is protected by.
+The others are left out on purpose: with them a container could reach the guest's kernel, disks,
+clock or processes, and so what protects the pod.
 """
 
 from enum import StrEnum
 
 
 class Capability(StrEnum):
-    """By its name in the manifest; the kernel's has `CAP_` before it."""
+    """A capability's name in the manifest; the kernel's name has `CAP_` before it."""
 
     AUDIT_WRITE = "AUDIT_WRITE"
     CHOWN = "CHOWN"

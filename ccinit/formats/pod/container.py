@@ -13,7 +13,7 @@ _TIB = 1 << 40
 
 
 class ContainerKind(StrEnum):
-    """`init` containers run one after another to success before any `main` one starts."""
+    """`init` containers run one after another, each to success, before any `main` one starts."""
 
     INIT = "init"
     MAIN = "main"
@@ -47,7 +47,7 @@ class Mount:
 
 @frozen
 class Resources:
-    """Limits of one container; 0 means the pod's default."""
+    """Limits of one container; 0 takes the default: the limits of the pod, and 4096 processes."""
 
     memory_bytes: int = 0
     pids: int = 0
@@ -60,15 +60,15 @@ class Container:
 
     Attributes:
         args: replaces entrypoint and command of the image if not empty.
-        env: added to the image's environment, in this order.
+        env: added to the image's environment, in this order; names and values.
         user: `uid[:gid]` or a name of the image; None takes the image's.
         cwd: None takes the image's.
         rotate_signal: sent to its first process when files of its secrets have changed.
-        capabilities: none but these, for root as for others.
+        capabilities: the only ones it has, even as root.
         stop_grace_seconds: None takes `limits.stop_grace_seconds`.
-        ready: those that depend on it wait for a yes; None asks nothing.
-        alive: a no ends the program, as a failure; None asks nothing.
-        seccomp: what differs from the profile of every container.
+        ready: containers that depend on it start after the first yes; None does not ask.
+        alive: a no ends its program, as a failure; None does not ask.
+        seccomp: differences from the profile of all containers.
     """
 
     name: str
@@ -98,7 +98,7 @@ def read_container(fields: Fields) -> Container:
         FormatError: `pod.container.…`.
     """
     cwd = fields.optional_text("cwd")
-    if cwd not in (None, "/"):  # nothing is mounted there, so the root itself is a place, too
+    if cwd not in (None, "/"):  # nothing is mounted there, so it may be the root
         check_path(cwd, "pod.container.cwd")
     env = fields.text_table("env")
     for name, _ in env:

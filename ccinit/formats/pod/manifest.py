@@ -1,8 +1,8 @@
 """`pod.toml`: the immutable pod, part of the measured initdata document.
 
 The guest starts exactly this and nothing else, so the manifest is also the policy. Version 1,
-strict: an unknown key, a name that refers to nothing, or a duplicate is refused here; whether this
-guest can honour it (disks, platform) is the rooms' business.
+strict: an unknown key, a name that refers to nothing, or a duplicate is refused here. Whether this
+guest can honour it (disks, platform) is checked by the rooms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,9 +32,9 @@ _MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
 
 
 class OnStorageError(StrEnum):
-    """What happens when a disk gives back other bytes than it was given, or loses a write.
+    """What happens when a disk returns other bytes than were written to it, or loses a write.
 
-    Whoever reads or syncs gets EIO, and the sealed log an event, always; `stop` ends the pod, too.
+    The reader, or whoever syncs, gets EIO, and the sealed log an event; `stop` also ends the pod.
     """
 
     REPORT = "report"
@@ -47,12 +47,12 @@ class Image:
 
     Attributes:
         reference: `host[:port]/repository@sha256:…`; parsed by `ccinit.formats.oci.reference`.
-        policy: resource with the `policy.json` that the image's signatures must satisfy; without
-            one the digest is what the owner trusts.
+        policy: resource with the `policy.json` that the image's signatures must satisfy; None
+            trusts the digest alone.
         auth: resource with registry credentials.
         ca_pem: the only roots that may vouch for the registry.
-        keys: resources with private keys that open encrypted layers (jwe, pkcs7). A key that a
-            layer names itself need not stand here.
+        keys: resources with private keys that open encrypted layers (jwe, pkcs7). A key of the KBS
+            that a layer itself names need not be here.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Image:
 
 @frozen
 class ImageDefaults:
-    """What another file of the document says of every image, as `Image` has it; None is nothing."""
+    """What `cdh.toml` says of every image; None for what it does not say. See `Image`."""
 
     policy: ResourceUri | None = None
     auth: ResourceUri | None = None
@@ -75,7 +75,7 @@ class ImageDefaults:
 
 @frozen
 class ConfigFile:
-    """A text that the manifest itself gives a container as a read-only file; it is no secret."""
+    """A read-only file of a container, whose text is in the manifest and no secret."""
 
     container: str
     path: str
@@ -88,9 +88,9 @@ class PodSecret:
     """A resource given to a container as `file` (with `mode`) or as variable `env`.
 
     Attributes:
-        rotate: the file may be replaced while the container runs; its directory is then a mount
-            that shows nothing else.
-        sealed: how `uri` was named, if by a sealed secret.
+        rotate: whether the file may be replaced while the container runs; its directory is then a
+            mount that shows only such files.
+        sealed: the sealed secret that named `uri`; None if the manifest named it.
     """
 
     container: str
@@ -102,13 +102,13 @@ class PodSecret:
     sealed: SealedSecret | None = None
 
     def resources(self) -> tuple[KbsUri, ...]:
-        """What has to be fetched for it: itself, and the key that vouches for its name."""
+        """Return what has to be fetched: the resource, and the key that signed a sealed secret."""
         return (self.uri,) if self.sealed is None else (self.uri, self.sealed.key)
 
 
 @frozen
 class Allow:
-    """What the owner lets out of the pod; everything is off by default.
+    """What the owner allows beyond running the pod; everything is off by default.
 
     Attributes:
         exec: containers in which the owner plane may run programs, copy files and send signals.
@@ -126,7 +126,7 @@ class PodManifest:
     """The whole of `pod.toml`; every name it uses is defined in it.
 
     Attributes:
-        rotate_every_seconds: how often secrets rotate by themselves; 0 is never.
+        rotate_every_seconds: how often secrets rotate without a call of the owner; 0 for never.
     """
 
     name: str
@@ -142,7 +142,7 @@ class PodManifest:
     share: Share = Share()
 
     def volume(self, name: str) -> Volume:
-        """The volume of that name; it exists once the manifest is parsed."""
+        """Return the volume of that name, which parsing has found to exist."""
         return next(volume for volume in self.volumes if volume.name == name)
 
 
@@ -154,7 +154,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
         defaults: what `cdh.toml` says in place of each image's keys.
 
     Raises:
-        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, `cdh.toml` names it, too.
+        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, a key that `cdh.toml` has.
     """
     with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
         fields.integer("version", low=1, high=1)
@@ -176,7 +176,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
             share=fields.table("share", read_share, default=Share()),
         )
     _check_names(manifest)
-    plan_start_order(manifest.containers)  # refuses what has none
+    plan_start_order(manifest.containers)  # refuses containers that have no order
     _check_rotation(manifest)
     for container in manifest.containers:
         check_places(container.name, tuple(_list_places(manifest, container)))

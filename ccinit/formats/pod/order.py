@@ -1,4 +1,4 @@
-"""What starts before what: `kind` and `depends_on` of the containers, as the guest goes by them."""
+"""In which order containers start, by their `kind` and `depends_on`."""
 
 from collections.abc import Iterable
 
@@ -14,8 +14,8 @@ class StartOrder:
     """Names of containers.
 
     Attributes:
-        init: one after another, each to its success.
-        waves: main containers; a wave starts when the one before is running.
+        init: start one after another, each once the one before has succeeded.
+        waves: main containers; a wave starts once the one before is running.
     """
 
     init: tuple[str, ...]
@@ -23,12 +23,12 @@ class StartOrder:
 
 
 def plan_start_order(containers: Iterable[Container]) -> StartOrder:
-    """Order containers by kind and `depends_on`, within that as the manifest lists them.
+    """Order containers by kind and `depends_on`, then as the manifest lists them.
 
     Raises:
-        FormatError: `pod.container.depends_on`, an init container waits for one that starts later,
-            or main ones wait for each other; `pod.container.restart`, an init container is always
-            restarted.
+        FormatError: `pod.container.depends_on`, an init container depends on one that starts later,
+            or main ones depend on each other; `pod.container.restart`, an init container would
+            always be restarted.
     """
     listed = tuple(containers)
     init = tuple(one for one in listed if one.kind is ContainerKind.INIT)

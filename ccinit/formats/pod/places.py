@@ -1,7 +1,7 @@
-"""Where things of the manifest are in a container: each at a place of its own.
+"""Where the manifest puts things in a container: no two of them at one path.
 
-Places that are not the manifest's to give: the kernel's own, the pod's files in /etc, and whatever
-else lies in the directory of files that rotate, which is a mount of its own.
+Not available are the kernel's own paths, the pod's files in /etc, and everything else in a
+directory of files that rotate, since that is a mount of its own.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Place:
     """Where one thing is.
 
     Attributes:
-        key: of the manifest, which says so.
+        key: of the manifest, for errors.
         path: absolute and normal.
-        rotates: it is a file that may be replaced.
+        rotates: whether it is a file that may be replaced.
     """
 
     key: str
@@ -31,15 +31,15 @@ class Place:
 
     @property
     def directory(self) -> str:
-        """That it is in; empty for the root."""
+        """The directory that it is in; empty for the root."""
         return self.path.rpartition("/")[0]
 
 
 def check_places(container: str, places: Sequence[Place]) -> None:
-    """Refuse what one container cannot have where the manifest says.
+    """Refuse places that the things of one container cannot have.
 
     Raises:
-        FormatError: the place's key: two things at one path, or one in the kernel's places;
+        FormatError: the place's key: two things at one path, or one within the kernel's paths;
             `pod.secret.rotate`, a file that cannot be replaced there.
     """
     taken = set(POD_FILES)

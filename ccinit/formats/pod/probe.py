@@ -5,19 +5,20 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.values import frozen
 
 START_SECONDS = 600
-"""What the phase START may take, and so each first yes (`ccinit.init.sequence`)."""
+"""The deadline of the phase START (`ccinit.init.sequence`), and so of each first yes."""
 
 
 @frozen
 class Probe:
-    """A question to a container; exactly one of `exec` and `tcp_port` asks it.
+    """How a container is asked; exactly one of `exec` and `tcp_port` is set.
 
     Attributes:
-        exec: a program in the container, by its absolute path; 0 is yes.
-        tcp_port: a port at 127.0.0.1, at ::1 or at the pod's own address; a connection is yes, and
-            no byte is read; 0 if `exec` asks.
+        exec: a program in the container, by its absolute path, and its arguments; exit code 0 is a
+            yes.
+        tcp_port: a port at 127.0.0.1, ::1 or the pod's own address; a connection is a yes, and
+            nothing is read from it; 0 if `exec` is set.
         delay_seconds: from the program's start to the first question.
-        failures: so many in a row are a no.
+        failures: how many failures in a row are a no.
     """
 
     exec: tuple[str, ...]
@@ -32,7 +33,7 @@ def read_probe(fields: Fields) -> Probe:
     """Read one table.
 
     Raises:
-        FormatError: `<where>.…`, the key that is wrong; `pod.container.probe`, the two that ask.
+        FormatError: the key that is wrong; `pod.container.probe`, not exactly one of the two.
     """
     probe = Probe(
         exec=fields.texts("exec"),
@@ -53,7 +54,7 @@ def read_ready_probe(fields: Fields) -> Probe:
     """Read the table of a probe that START waits for.
 
     Raises:
-        FormatError: as `read_probe`; `pod.container.ready`, asked for the first time too late.
+        FormatError: as `read_probe`; `pod.container.ready`, the first question would be too late.
     """
     probe = read_probe(fields)
     if probe.delay_seconds >= START_SECONDS:

@@ -1,8 +1,7 @@
-"""`[container.seccomp]` of `pod.toml`: how one container's system calls differ from everybody's.
+"""`[container.seccomp]` of `pod.toml`: how a container's filter differs from the default.
 
-Named relative to the default profile, so that a manifest says what it changes and nothing else. A
-name that nobody knows is refused, since the filter's maker would skip it without a word: a call
-meant to be denied would pass.
+The table states only what it changes of the default profile. An unknown name is refused, since crun
+would skip it silently: a call that was meant to be denied would pass.
 """
 
 from ccinit.errors import FormatError
@@ -16,7 +15,7 @@ _MAX_CALL_BYTES = 32
 
 @frozen
 class Seccomp:
-    """Names of system calls, each at most once and in one of the two.
+    """Names of system calls, each at most once and in only one of the two.
 
     Attributes:
         allow: pass, although the default profile refuses them.

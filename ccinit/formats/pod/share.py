@@ -1,4 +1,4 @@
-"""`[share]` of `pod.toml`: what containers have in common beside the network."""
+"""`[share]` of `pod.toml`: what containers share besides the network."""
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
@@ -11,7 +11,7 @@ _SHM_BYTES = 64 << 20
 
 @frozen
 class Share:
-    """Nothing of it is shared by default.
+    """By default nothing of this is shared.
 
     Attributes:
         ipc: one IPC namespace and one /dev/shm for all containers.

@@ -1,8 +1,8 @@
-"""System calls by name: those there are, and those that no container may ever have.
+"""System calls by name: those there are, and those that no container can be allowed.
 
-Scope: x86-64, the only kind of call that a container can make (its filter ends whoever makes a
-32-bit or x32 one). Left to others: what a container may do unasked (`ccinit.run.seccomp_profile`)
-and what its manifest changes of that (`ccinit.formats.pod.seccomp`).
+Only x86-64, since the filter of a container ends a program that makes a 32-bit or x32 call.
+`ccinit.run.seccomp_profile` has the default profile, `ccinit.formats.pod.seccomp` what a manifest
+changes of it.
 """
 
 from typing import Final
@@ -53,7 +53,7 @@ FILTERED: Final[tuple[tuple[str, str], ...]] = (
         "setxattr lsetxattr fsetxattr",
     ),
 )
-"""Reasons, and calls that the profile allows for some arguments; nobody has them for all."""
+"""Reasons, and calls that the profile allows with some arguments; no manifest allows more."""
 
 KNOWN: Final = (
     "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction "
