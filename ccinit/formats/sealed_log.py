@@ -1,9 +1,9 @@
 """The sealed log: a byte stream that the host stores and only the owner of the guest can read.
 
-Scope: the layout of version 1 (for readers in other languages: docs/sealed-log.md), the contexts
-that its ciphers and signatures are bound to, and how a long entry is cut into records. Left to
-others: encryption and the ratchet (`ccinit.seal.stream`), what may be logged when
-(`ccinit.seal.log`), decryption and the verdict on a stream (`guest_owner.unseal`).
+This module has the layout of version 1 (for readers in other languages: docs/sealed-log.md), the
+contexts that its ciphers and signatures are bound to, and how a long entry is cut into records.
+Left to others are encryption and the ratchet (`ccinit.seal.stream`), what may be logged when
+(`ccinit.seal.log`), and decryption and the verdict on a stream (`guest_owner.unseal`).
 
 Integers are big-endian. A stream is one header and then records, without gaps or separators.
 
@@ -100,14 +100,14 @@ HEAD_BYTES: Final = _HEAD.size
 # array head 1, three integers of at most 9, head of a string of 63 bytes 2, head of a binary 5
 _MSGPACK_OVERHEAD: Final = 1 + 9 + 2 + 2 + 9 + 5
 _MAX_UINT: Final = (1 << 64) - 1
-_MEDIUM_RUN: Final = 8  # beyond as many 4 KiB records, one of 64 KiB is the cheaper
+_MEDIUM_RUN: Final = 8  # for more 4 KiB records than this, one of 64 KiB is cheaper
 
 BootId = NewType("BootId", bytes)
 Tag = NewType("Tag", bytes)
 
 
 class SizeClass(IntEnum):
-    """How many bytes a record has on the wire; all that the host learns of its length."""
+    """How many bytes a record has on the wire; the host learns no more of its length."""
 
     SMALL = 1
     MEDIUM = 2
@@ -181,7 +181,11 @@ class RecordHead:
 
 
 def parse_boot_id(data: bytes) -> BootId:
-    """Return `data` as a boot id if it has sixteen bytes."""
+    """Return `data` as a boot id.
+
+    Raises:
+        FormatError: `sealed_log.boot_id`, it does not have sixteen bytes.
+    """
     if len(data) != BOOT_ID_BYTES:
         raise FormatError("sealed_log.boot_id", f"{len(data)} bytes")
     return BootId(bytes(data))
@@ -233,7 +237,7 @@ def encode_plaintext(record: Record, size_class: SizeClass) -> bytes:
 
 
 def parse_plaintext(data: bytes) -> Record:
-    """Read one decrypted record; anything but the one array and zero bytes is refused.
+    """Read one decrypted record; anything but one array and then zero bytes is refused.
 
     Raises:
         FormatError: `sealed_log.plaintext`, `.padding`, `.fields`, `.kind` or `.source`.
@@ -287,12 +291,12 @@ class Piece:
 
 
 def capacity(size_class: SizeClass, source: str) -> int:
-    """Return how many bytes of data always fit into a record of `source`, whatever its numbers."""
+    """Return how many bytes of data fit into a record of `source`, whatever its numbers are."""
     return size_class.plain_bytes - _MSGPACK_OVERHEAD - len(source.encode())
 
 
 def plan_pieces(length: int, source: str) -> Iterator[Piece]:
-    """Cut an entry of `length` bytes into records, the smallest classes that do not waste records.
+    """Cut an entry of `length` bytes into records, of small classes unless that takes too many.
 
     An empty entry is one empty record.
     """
@@ -334,8 +338,8 @@ def signed_message(boot_id: BootId, index: int, previous: Tag, transcript: bytes
         boot_id: of the header.
         index: of the SIGNATURE record itself.
         previous: tag of the record before it.
-        transcript: SHA-256 over the header and all records before this one. AES-GCM tags bind only
-            those who do not know the key; the hash binds everybody.
+        transcript: SHA-256 over the header and all records before this one. Who knows the keys can
+            make other records with the same AES-GCM tags, but not with the same hash.
     """
     return b"".join(
         (b"ccinit/log/signature/v1\0", boot_id, struct.pack(">Q", index), previous, transcript)

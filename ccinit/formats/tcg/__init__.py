@@ -1,1 +1,1 @@
-"""The Trusted Computing Group's structures, and the event logs whose registers they speak of."""
+"""The Trusted Computing Group's structures, and event logs."""

@@ -1,14 +1,14 @@
 """The CoCo event log (AAEL): what the guest measures while it runs.
 
-An event is three texts, `<domain> <operation> <content>`; the spaces are the grammar, so none may
-be in a text. It is measured and logged as a tagged event of the TCG's log form:
+An event is three texts, `<domain> <operation> <content>`, separated by spaces, so a text may have
+none. It is measured and logged as a tagged event of the TCG's log format:
 
     u32 0x4141454C ("LEAA" in memory), u32 length, text       its digest extends the register
     TCG_PCR_EVENT2 {register, EV_EVENT_TAG, that digest, tagged event}
 
-The register's number is the platform's: a PCR, or the measurement register of a confidential VM
-(TDX: RTMR 3 is number 4). Trustee, `confidential-containers-eventlog.md`; the INIT record that it
-describes is written by nobody. Which events there are is decided by `ccinit.agent`.
+The register is a PCR, or a measurement register of a confidential VM (TDX: RTMR 3 is number 4).
+Trustee, `confidential-containers-eventlog.md`; its INIT record is not written. `ccinit.agent`
+decides which events there are.
 """
 
 import struct
@@ -24,7 +24,7 @@ EVENT_TAG: Final = 6  # EV_EVENT_TAG
 COCO_DOMAIN: Final = "github.com/confidential-containers"
 GUEST_DOMAIN: Final = "ccinit"
 OPEN_DEBUG: Final = "OpenDebug"
-"""The guest's own operation by which a verifier tells that it was opened."""
+"""The guest's own operation, by which a verifier knows that the guest was opened for debugging."""
 MAX_TEXT_BYTES: Final = 4096
 
 
@@ -53,7 +53,7 @@ class AaelEvent:
         return struct.pack("<II", TAG, len(text)) + text
 
     def digest(self, algorithm: Algorithm) -> bytes:
-        """Return what the register is extended with."""
+        """Return the digest that the register is extended with."""
         return algorithm.hash(self.to_tagged_event())
 
     def to_logged_event(self, register: int, algorithm: Algorithm) -> LoggedEvent:
@@ -65,7 +65,7 @@ class AaelEvent:
 
 
 def parse_aael_event(logged: LoggedEvent, algorithm: Algorithm) -> AaelEvent:
-    """Read a record; its digest must be that of its data, which for these events is the measured.
+    """Read a record; its digest must be that of its data, which is what these events measure.
 
     Raises:
         FormatError: `aael.…`.

@@ -1,8 +1,8 @@
 """The TCG's crypto agile event log: what firmware, and after it the guest, measured into registers.
 
-One legacy record names the digest algorithms; each record after it is a TCG_PCR_EVENT2. The same
-form holds a TPM's log (registers are PCRs) and the log of a confidential VM that ACPI table CCEL
-points to (registers are its measurement registers from 1 on: TDX calls them RTMR 0 to 3). A log
+One legacy record names the digest algorithms; each record after it is a TCG_PCR_EVENT2. A TPM's log
+(registers are PCRs) and the log of a confidential VM that the ACPI table CCEL points to (registers
+are its measurement registers, numbered from 1: TDX's RTMR 0 to 3) have the same format. A log
 proves nothing by itself: only its replay against a quoted register does.
 
 TCG PC Client Platform Firmware Profile 1.06, section 10 (10.4.5 for what a TPM's startup leaves in
@@ -23,7 +23,7 @@ MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 MAX_REGISTER: Final = 23
 NO_ACTION: Final = 3  # EV_NO_ACTION extends nothing
 END_OF_RECORDS: Final = b"\xff" * 8
-"""What follows the last record of a CC event log; eight zeros, untouched memory, mean the same."""
+"""What follows the last record of a CC event log; eight zeros (unused memory) mean the same."""
 
 _SIGNATURE: Final = b"Spec ID Event03\0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
@@ -60,8 +60,8 @@ class LoggedEvent:
     Attributes:
         register: its number in this log.
         kind: event type number.
-        digest: of the algorithm that was asked for.
-        data: what the log says about it, which need not be what was measured.
+        digest: by the algorithm that was asked for.
+        data: the log's description of what was measured, not always the measured bytes.
     """
 
     register: int
@@ -76,8 +76,8 @@ class EventLog:
 
     Attributes:
         events: those that extend a register, in order.
-        records: the log's bytes without its end marker and what follows.
-        startup_locality: from which the TPM was started; PCR 0 begins with that number.
+        records: the log's bytes up to its end marker.
+        startup_locality: the locality that started the TPM, which is the initial value of PCR 0.
     """
 
     events: tuple[LoggedEvent, ...]
@@ -85,7 +85,7 @@ class EventLog:
     startup_locality: int = 0
 
     def replay(self, register: int, algorithm: Algorithm) -> bytes:
-        """Return the value that a register has if these events are all that extended it."""
+        """Return the value of a register that only these events have extended."""
         digests = (event.digest for event in self.events if event.register == register)
         locality = self.startup_locality if register == 0 else 0
         return replay(digests, algorithm, locality.to_bytes(algorithm.digest_bytes, "big"))
@@ -97,7 +97,7 @@ def parse_event_log(data: bytes, algorithm: Algorithm, *, end_marker: bool = Fal
     Args:
         data: untrusted.
         algorithm: every event must have a digest of it.
-        end_marker: whether the records may end before the bytes do, as those of CCEL.
+        end_marker: whether the records may end before the bytes do, as CCEL's do.
 
     Raises:
         FormatError: `event_log.header`, `event_log.register`, `event_log.digests`,
@@ -121,7 +121,7 @@ def parse_event_log(data: bytes, algorithm: Algorithm, *, end_marker: bool = Fal
 
 
 def replay(digests: Iterable[bytes], algorithm: Algorithm, start: bytes | None = None) -> bytes:
-    """Return a register that was zero, or `start`, after it was extended with all of these."""
+    """Return the value of a register that was zero, or `start`, and extended with `digests`."""
     register = bytes(algorithm.digest_bytes) if start is None else start
     for digest in digests:
         register = algorithm.hash(register + digest)
@@ -154,7 +154,7 @@ def _is_end(following: bytes) -> bool:
 def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, int]:
     """Return the digest size of each algorithm of the log."""
     register, kind = reader.u32(), reader.u32()
-    if kind != NO_ACTION:  # before a length is believed that is part of something else
+    if kind != NO_ACTION:  # checked before a length is used that may be something else
         raise FormatError("event_log.header", "not a crypto agile event log")
     reader.take(_SHA1_BYTES)
     content = LittleEndianReader(reader.take(reader.u32()), "event_log")
@@ -172,7 +172,7 @@ def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, 
 
 
 def _read_startup_locality(silent: Iterable[LoggedEvent]) -> int:
-    """Return what the one Startup Locality event says; 0 if there is none."""
+    """Return the locality of the only Startup Locality event; 0 if there is none."""
     found = [event for event in silent if event.data.startswith(_STARTUP_LOCALITY)]
     if not found:
         return 0

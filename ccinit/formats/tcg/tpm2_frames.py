@@ -1,8 +1,8 @@
 """The frames of TPM 2.0 commands and responses, and a cursor over their fields.
 
 TPM 2.0 Library, part 1, section 18 (command and response structure) and part 3, section 5. Fields
-are big-endian; a parser ends with `end`, which wants its input to be used up. What the fields mean
-is `ccinit.formats.tcg.tpm2` and `ccinit.formats.tcg.tpm2_nv`.
+are big-endian; a parser ends with `end`, which refuses bytes that are left. What the fields mean is
+left to `tpm2`, `tpm2_keys` and `tpm2_nv`.
 """
 
 import struct
@@ -23,7 +23,7 @@ def encode_command(tag: int, code: int, body: bytes) -> bytes:
 
 
 def response_code(response: bytes) -> int:
-    """Return the code of a response whose header and length agree."""
+    """Return the response code; the response must have the length that its header states."""
     if len(response) < _HEADER.size:
         raise FormatError("tpm2.header", f"{len(response)} bytes, a header has 10")
     tag, size, code = _HEADER.unpack_from(response)
@@ -42,7 +42,7 @@ class Reader:
         self._offset = 0
 
     def take(self, length: int) -> bytes:
-        """The next `length` bytes."""
+        """Return the next `length` bytes."""
         end = self._offset + length
         if end > len(self._data):
             raise FormatError("tpm2.truncated", f"{end - len(self._data)} bytes are missing")
@@ -51,23 +51,23 @@ class Reader:
         return data
 
     def u16(self) -> int:
-        """A 16-bit number."""
+        """Return a 16-bit number."""
         return int.from_bytes(self.take(2), "big")
 
     def u32(self) -> int:
-        """A 32-bit number."""
+        """Return a 32-bit number."""
         return int.from_bytes(self.take(4), "big")
 
     def u64(self) -> int:
-        """A 64-bit number."""
+        """Return a 64-bit number."""
         return int.from_bytes(self.take(8), "big")
 
     def sized(self) -> bytes:
-        """A TPM2B: 16-bit length, then the bytes."""
+        """Return the content of a TPM2B: a 16-bit length, then the bytes."""
         return self.take(self.u16())
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """Return all that is left."""
         return self.take(len(self._data) - self._offset)
 
     def end(self) -> None:
@@ -77,7 +77,7 @@ class Reader:
 
 
 def open_response(response: bytes, tag: int) -> Reader:
-    """Return a cursor behind the header of a successful response.
+    """Return a cursor after the header of a successful response.
 
     Raises:
         FormatError: `tpm2.…`.
@@ -93,9 +93,9 @@ def open_response(response: bytes, tag: int) -> Reader:
 
 
 def open_sessions(response: bytes) -> Reader:
-    """Return a cursor over the parameters of a response with sessions, having read what follows.
+    """Return a cursor over the parameters of a response with sessions; check what follows them.
 
-    Under TPM_RS_PW the session's reply is an empty nonce, continueSession and an empty HMAC.
+    For TPM_RS_PW that is an empty nonce, continueSession and an empty HMAC.
 
     Raises:
         FormatError: `tpm2.…`.

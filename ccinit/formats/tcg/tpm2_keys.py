@@ -2,9 +2,9 @@
 
 CreatePrimary, FlushContext, StartAuthSession, PolicySecret and ActivateCredential (TPM 2.0 Library,
 part 3, sections 24.1, 28.4, 11.1, 23.4 and 12.5). The endorsement key is of the TCG's default
-template (EK Credential Profile 2.5, L-1: RSA 2048), which is used by a policy that asks for the
-endorsement hierarchy's empty authorization; the attestation key is a primary key of that hierarchy,
-too, so that both are made anew, and are the same, whenever somebody asks.
+template (EK Credential Profile 2.5, L-1: RSA 2048), whose policy asks for the endorsement
+hierarchy's empty authorization. The attestation key is a primary key of that hierarchy, too. So
+both can be made whenever they are needed, and are the same each time.
 """
 
 import struct
@@ -79,15 +79,15 @@ class PrimaryKey:
 
 
 def is_made_from(encoded: bytes, template: bytes) -> bool:
-    """Return whether a TPMT_PUBLIC is a template but for its modulus."""
+    """Return whether a TPMT_PUBLIC equals a template except for its modulus."""
     return len(encoded) == len(template) and encoded[:-_MODULUS_BYTES] == template[:-_MODULUS_BYTES]
 
 
 def parse_made_key(encoded: bytes, template: bytes, reason: str) -> TpmtPublic:
-    """Read the public part of a key of a template.
+    """Read the public part of a key that was made from a template.
 
     Raises:
-        FormatError: with `reason`, of another template; `tpm2.…`.
+        FormatError: with `reason`, it is of another template; `tpm2.…`.
     """
     if not is_made_from(encoded, template):
         raise FormatError(reason, "not a key of its template")
@@ -112,7 +112,7 @@ def encode_create_primary(template: bytes) -> bytes:
 
 
 def parse_create_primary(response: bytes) -> PrimaryKey:
-    """Read its reply; what it says about the creation is left out."""
+    """Read its reply; the creation data are skipped."""
     handle, parameters = _open_with_handle(response)
     encoded = parameters.sized()
     parse_tpmt_public(encoded)
@@ -125,7 +125,7 @@ def encode_flush(handle: int) -> bytes:
 
 
 def parse_flush(response: bytes) -> None:
-    """Check its reply, which carries nothing."""
+    """Check its reply, which has no parameters."""
     open_response(response, TAG_NO_SESSIONS).end()
 
 
@@ -141,7 +141,7 @@ def encode_start_policy(nonce: bytes) -> bytes:
 
 
 def parse_start_policy(response: bytes) -> int:
-    """Return the session's handle."""
+    """Read its reply; return the session's handle."""
     reader = open_response(response, TAG_NO_SESSIONS)
     handle = reader.u32()
     reader.sized()
@@ -157,7 +157,7 @@ def encode_endorsement_policy(session: int) -> bytes:
 
 
 def parse_endorsement_policy(response: bytes) -> None:
-    """Check its reply; there is no ticket without an expiration."""
+    """Check its reply; its timeout and ticket are skipped."""
     reader = open_sessions(response)
     reader.sized()
     reader.rest()
@@ -166,7 +166,7 @@ def parse_endorsement_policy(response: bytes) -> None:
 def encode_activate_credential(
     key: int, endorsement_key: int, session: int, blob: bytes, secret: bytes
 ) -> bytes:
-    """Encode TPM2_ActivateCredential: the key by its empty authorization, the other by policy."""
+    """Encode TPM2_ActivateCredential: `key` with empty authorization, the other by its policy."""
     authorizations = struct.pack(">IHBH", _PASSWORD, 0, 0, 0) + struct.pack(
         ">IHBH", session, 0, 1, 0
     )
@@ -183,7 +183,7 @@ def encode_activate_credential(
 
 
 def parse_activate_credential(response: bytes) -> bytes:
-    """Return the secret that the credential holds."""
+    """Read its reply; return the secret that the credential holds."""
     reader = open_response(response, TAG_SESSIONS)
     parameters = Reader(reader.take(reader.u32()))
     secret = parameters.sized()

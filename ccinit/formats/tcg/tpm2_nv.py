@@ -2,7 +2,7 @@
 
 GetCapability of handles, NV_ReadPublic, NV_Read, NV_Write and NV_DefineSpace (TPM 2.0 Library, part
 3, sections 30.2, 31.6, 31.13, 31.7 and 31.3), with the owner's empty authorization: a paravisor's
-TPM keeps its report there. The commands as calls are `ccinit.formats.tcg.tpm_commands`.
+TPM keeps its report there. `ccinit.formats.tcg.tpm_commands` has the commands as calls.
 """
 
 import struct
@@ -20,7 +20,7 @@ from ccinit.formats.tcg.tpm2_frames import (
 )
 
 MAX_CHUNK_BYTES = 1024
-"""Of one read or write; what MAX_NV_BUFFER_SIZE is at least in practice."""
+"""Of one read or write; in practice MAX_NV_BUFFER_SIZE is not smaller."""
 
 MAX_INDEX_BYTES = 16 * 1024
 MAX_HANDLES = 254  # TPML_HANDLE in a reply of 1024 bytes
@@ -32,7 +32,7 @@ _SHA256 = 0x000B
 
 
 class NvAttribute(IntFlag):
-    """TPMA_NV (part 2, section 13.4), those that are used here."""
+    """TPMA_NV (part 2, section 13.4), the ones that are used here."""
 
     OWNER_WRITE = 1 << 1
     OWNER_READ = 1 << 17
@@ -71,10 +71,10 @@ def encode_nv_read_public(index: int) -> bytes:
 
 
 def parse_nv_size(response: bytes) -> int:
-    """Return the size in bytes that its reply says; more than `MAX_INDEX_BYTES` is refused."""
+    """Read its reply; return the index's size in bytes, at most `MAX_INDEX_BYTES`."""
     outer = open_response(response, TAG_NO_SESSIONS)
     public = Reader(outer.sized())
-    outer.sized()  # the name: nothing to compare it with
+    outer.sized()  # the name: there is nothing to compare it with
     outer.end()
     public.take(4 + 2 + 4)  # the index, its name's hash, its attributes
     public.sized()  # authPolicy
@@ -97,7 +97,7 @@ def encode_nv_read(index: int, size_bytes: int, offset: int) -> bytes:
 
 
 def parse_nv_read(response: bytes, size_bytes: int) -> bytes:
-    """Read its reply, which has exactly the bytes that were asked for."""
+    """Read its reply, which must have exactly `size_bytes` of data."""
     parameters = open_sessions(response)
     data = parameters.sized()
     parameters.end()
@@ -134,5 +134,5 @@ def encode_nv_define(index: int, size_bytes: int) -> bytes:
 
 
 def parse_nv_done(response: bytes) -> None:
-    """Check the reply of NV_Write or NV_DefineSpace, which carries nothing."""
+    """Check the reply of NV_Write or NV_DefineSpace, which has no parameters."""
     open_sessions(response).end()

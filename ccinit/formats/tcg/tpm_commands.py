@@ -1,8 +1,8 @@
-"""TPM 2.0 commands as calls, over whatever carries a command and brings its reply.
+"""TPM 2.0 commands as calls, over any carrier that sends a command and returns its reply.
 
-Pure like the rest of this package: the carrier is given, and does the input and output. Bytes and
-values are those of `ccinit.formats.tcg.tpm2`; the carrier in the guest is `ccinit.kernel.tpm`.
-Which registers mean what, and whether a quote is good, is left to the rooms and the verifier.
+Pure like the rest of this package: the carrier does the input and output; in the guest it is
+`ccinit.kernel.tpm`. `ccinit.formats.tcg.tpm2` encodes commands and parses replies. What registers
+mean is left to the rooms, and whether a quote is good to the verifier.
 """
 
 from typing import Protocol
@@ -66,11 +66,11 @@ class TpmCommands:
     def read_pcrs(self, pcrs: tuple[int, ...]) -> tuple[bytes, ...]:
         """Return the SHA-256 bank's values of `pcrs`, in that order.
 
-        A reply holds at most eight, so this takes several commands; registers may be extended in
-        between. Whoever needs one moment's values compares them with a quote.
+        A reply holds at most eight, so this may take several commands, between which registers may
+        be extended. A quote shows whether the values are of one moment.
 
         Raises:
-            PeerError: `tpm.pcr_bank`, the TPM returns none or others.
+            PeerError: `tpm.pcr_bank`, the TPM returns no registers or others.
         """
         values: dict[int, bytes] = {}
         while missing := tuple(sorted(set(pcrs) - values.keys())):
@@ -95,17 +95,17 @@ class TpmCommands:
         return parse_read_public(self.carrier.transmit(encode_read_public(handle)))
 
     def create_primary(self, template: bytes) -> PrimaryKey:
-        """Make a primary key of the endorsement hierarchy; it is the same whenever it is made."""
+        """Make a primary key of the endorsement hierarchy; a template always gives the same key."""
         return parse_create_primary(self.carrier.transmit(encode_create_primary(template)))
 
     def flush(self, handle: int) -> None:
-        """Free what a handle stands for."""
+        """Remove a key or session from the TPM's memory."""
         parse_flush(self.carrier.transmit(encode_flush(handle)))
 
     def activate_credential(
         self, key: int, endorsement_key: int, blob: bytes, secret: bytes, nonce: bytes
     ) -> bytes:
-        """Return what a credential holds for `key`, if both keys are in this TPM.
+        """Return a credential's secret, which the TPM yields only if both keys are in it.
 
         Args:
             key: handle, with empty authorization.
@@ -137,7 +137,7 @@ class TpmCommands:
         return content
 
     def define_nv(self, index: int, size_bytes: int) -> None:
-        """Make an ordinary index that the owner reads and writes."""
+        """Define an ordinary index that the owner reads and writes."""
         parse_nv_done(self.carrier.transmit(encode_nv_define(index, size_bytes)))
 
     def write_nv(self, index: int, data: bytes) -> None:
