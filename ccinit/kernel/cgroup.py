@@ -1,4 +1,4 @@
-"""cgroup2 directories: make, fill, limit, watch, kill, remove. The tree's plan is the caller's.
+"""cgroup2 directories: make, fill, limit, watch, kill, remove. The caller plans the tree.
 
 Interface: Documentation/admin-guide/cgroup-v2.rst.
 """
@@ -24,7 +24,7 @@ class Cgroup:
         return f"<Cgroup {self.path}>"
 
     def create(self, name: str) -> Self:
-        """Make the child `name`; one that exists already is taken as it is.
+        """Make the child `name`, or use the one that exists.
 
         Raises:
             KernelError: the kernel refused.
@@ -46,7 +46,7 @@ class Cgroup:
             raise kernel_error(error, "rmdir", self.path) from error
 
     def id(self) -> int:
-        """Return the number by which the kernel names this group, the directory's inode."""
+        """Return the number that the kernel has for this group: the directory's inode."""
         try:
             return os.stat(self.path).st_ino
         except OSError as error:
@@ -65,7 +65,7 @@ class Cgroup:
         self._write("cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
 
     def set_memory(self, *, most_bytes: int | None = None, least_bytes: int = 0) -> None:
-        """Limit the memory; `least_bytes` stay unreclaimed, and None is no upper limit."""
+        """Limit the memory (None: no limit), and keep `least_bytes` from being reclaimed."""
         self._write("memory.max", MAX if most_bytes is None else str(most_bytes))
         self._write("memory.min", str(least_bytes))
 
@@ -74,11 +74,11 @@ class Cgroup:
         self._write("pids.max", str(most))
 
     def is_populated(self) -> bool:
-        """Return whether a process lives here or below."""
+        """Return whether there is a process here or below."""
         return self._count("cgroup.events", "populated") == 1
 
     def oom_kills(self) -> int:
-        """Return how many processes here and below were killed for memory."""
+        """Return how many processes here and below were killed because memory ran out."""
         return self._count("memory.events", "oom_kill")
 
     def memory_bytes(self) -> int:

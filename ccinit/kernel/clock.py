@@ -1,4 +1,4 @@
-"""Read the clock since boot, set the wall clock. Whose time to trust is `boot`'s."""
+"""Read the clock since boot, set the wall clock. `boot` decides whose time to trust."""
 
 import time
 
@@ -6,17 +6,17 @@ from ccinit.kernel.libc import kernel_error
 
 
 def boottime() -> float:
-    """Return the seconds since boot, sleep included; needs no wall clock, and nobody can set it."""
+    """Return the seconds since boot, suspension included; no program can set this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def realtime() -> float:
-    """Return the seconds since 1970 by the wall clock, which ATTEST sets: for dates, not delays."""
+    """Return the seconds since 1970 by the wall clock, which ATTEST sets; not for deadlines."""
     return time.clock_gettime(time.CLOCK_REALTIME)
 
 
 def boottime_us() -> int:
-    """Return the microseconds since boot, sleep included."""
+    """Return the microseconds since boot, suspension included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 

@@ -1,8 +1,8 @@
 """Device-mapper ioctls (Linux uapi `dm-ioctl.h`, interface version 4).
 
-Encoding and decoding are pure functions over bytes; `DmControl` makes the calls. What the tables
-say (cipher, hash, sizes) is left to the rooms. Keys never appear in a table: dm-crypt takes them
-from the kernel keyring.
+Encoding and decoding are pure functions over bytes; `DmControl` makes the calls. What tables say
+(cipher, hash, sizes) is left to the rooms. Keys never appear in a table: dm-crypt takes them from
+the kernel keyring.
 """
 
 import fcntl
@@ -45,7 +45,7 @@ _REPLY_BYTES = 16 * 1024
 
 @frozen
 class DmTarget:
-    """One line of a table, or of a status: `start` and `length` in sectors of 512 bytes."""
+    """One line of a table or of a status; sectors have 512 bytes."""
 
     start_sectors: int = 0
     length_sectors: int
@@ -72,7 +72,7 @@ class DmReply:
 
     Attributes:
         dev: the device number, encoded as `os.minor` takes it.
-        target_count: targets of the active table; only a status has them in its payload.
+        target_count: number of targets of the active table; only a status has them in its payload.
     """
 
     dev: int
@@ -81,7 +81,7 @@ class DmReply:
 
 
 def encode_request(name: str, flags: int, payload: bytes, *, target_count: int = 0) -> bytearray:
-    """Encode one ioctl buffer, at least large enough for any reply that we read.
+    """Encode one ioctl buffer, large enough for any reply that is read here.
 
     Raises:
         FormatError: `dm.name`.
@@ -138,8 +138,8 @@ def parse_targets(reply: DmReply) -> tuple[DmTarget, ...]:
     """Decode the payload of a DM_TABLE_STATUS reply.
 
     Raises:
-        FormatError: `dm.reply`, a target outside the payload or not behind the one before, or a
-            text without end.
+        FormatError: `dm.reply`, a target that is outside the payload or not after the one before,
+            or a text without end.
     """
     data = reply.payload
     targets = []
@@ -166,7 +166,7 @@ def parse_targets(reply: DmReply) -> tuple[DmTarget, ...]:
 
 
 class DmControl:
-    """The control node, open until `close`; each other method is one ioctl. A context manager."""
+    """The control node, open until `close`; every other method is one ioctl. A context manager."""
 
     __slots__ = ("_fd",)
 
@@ -202,7 +202,7 @@ class DmControl:
         read_only: bool = False,
         secure: bool = False,
     ) -> None:
-        """Load the inactive table; `secure` lets the kernel wipe its copy of the text."""
+        """Load the inactive table; with `secure` the kernel wipes its copy of the buffer."""
         flags = (DM_READONLY_FLAG if read_only else 0) | (DM_SECURE_DATA_FLAG if secure else 0)
         table = encode_table(targets)
         self._call(DM_TABLE_LOAD, "dm.load", device.name, flags, table, len(targets))
@@ -221,7 +221,7 @@ class DmControl:
         self._call(DM_DEV_REMOVE, "dm.remove", device.name)
 
     def read_status(self, device: DmDevice) -> tuple[DmTarget, ...]:
-        """Return the targets with their state as parameters."""
+        """Return the active table's targets, with their status in place of parameters."""
         return parse_targets(self._call(DM_TABLE_STATUS, "dm.status", device.name))
 
     def read_table(self, device: DmDevice) -> tuple[DmTarget, ...]:

@@ -13,12 +13,12 @@ _U64 = struct.Struct("=Q")
 def resize_ext4(directory: str, block_count: int) -> None:
     """Let a mounted file system grow to `block_count` blocks, or to the last group that fits.
 
-    On return the journal is empty, and the superblock on the disk says the new size. A file system
-    of this size, or of none smaller than the last group, is left alone.
+    On return the journal is empty, and the superblock on the disk has the new size. Nothing changes
+    if the file system already has that size, or already ends with the last group that fits.
 
     Args:
-        directory: any of the file system.
-        block_count: at least what it has; the last of them is read.
+        directory: any directory of the file system.
+        block_count: at least the present number; the kernel reads the last of these blocks.
 
     Raises:
         KernelError: `kernel.ext4.resize`; it may have grown by some groups.

@@ -1,8 +1,8 @@
 """Read the kernel log as /dev/kmsg delivers it: one record for each read(2).
 
-Record form: Documentation/ABI/testing/dev-kmsg. Records are passed on as they are; sealing them is
-`seal`'s. EPIPE says that records were overwritten before they were read; they are counted by the
-gap in the sequence numbers.
+Format of records: Documentation/ABI/testing/dev-kmsg. Records are passed on as they are; `seal`
+seals them. EPIPE means that records were overwritten before they were read; the gap in the sequence
+numbers shows how many.
 """
 
 import os
@@ -14,7 +14,7 @@ from ccinit.values import frozen
 
 DEVICE = "/dev/kmsg"
 _MAX_DIGITS = 20  # of a u64
-RECORD_LIMIT_BYTES = 8192  # PRINTKRB_RECORD_MAX and the longest header fit
+RECORD_LIMIT_BYTES = 8192  # room for PRINTKRB_RECORD_MAX and the longest header
 
 
 @frozen
@@ -22,11 +22,11 @@ class KernelRecord:
     """One line of the kernel log.
 
     Attributes:
-        priority: syslog priority, 0 (emergency) to 7 (debug).
-        sequence: counts every record since boot.
-        boottime_us: when it was written, microseconds since boot.
-        text: the message, with its dictionary lines, escaped by the kernel.
-        dropped: records lost between the one before and this.
+        priority: syslog severity, 0 (emergency) to 7 (debug).
+        sequence: the record's number since boot.
+        boottime_us: when it was written, in microseconds since boot.
+        text: the message and its dictionary lines, as escaped by the kernel.
+        dropped: number of records lost between the one before and this one.
     """
 
     priority: int
@@ -83,7 +83,7 @@ class KernelLog:
             except BlockingIOError:
                 return None
             except BrokenPipeError:
-                continue  # overwritten; the next record's number tells how many
+                continue  # overwritten; the next record's number shows how many
             except OSError as error:
                 raise kernel_error(error, "read", DEVICE) from error
             record = parse_record(data, self._expected_sequence)

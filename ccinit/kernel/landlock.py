@@ -1,8 +1,8 @@
 """Landlock: which files, TCP ports and processes this process can reach from now on.
 
-Interface: Documentation/userspace-api/landlock.rst. All rights that ABI 6 knows are handled, so
-what no rule grants is refused; a kernel without them is an error, never a weaker sandbox. Open fds
-stay usable.
+Interface: Documentation/userspace-api/landlock.rst. All rights of ABI 6 are handled, so what no
+rule grants is refused. An older kernel is an error, never a weaker sandbox. Open descriptors stay
+usable.
 """
 
 import enum
@@ -69,11 +69,11 @@ WRITE = (
 
 
 def restrict(paths: Mapping[str, Access], *, connect: bool) -> None:
-    """Leave this process with `paths` (a directory stands for all below it) and nothing else.
+    """Leave this process access to `paths` (a directory includes all below it) and nothing else.
 
     Args:
-        paths: one that does not exist, or cannot be reached, grants nothing.
-        connect: whether TCP connections may be made; to listen is refused in any case.
+        paths: with the rights to each; a path that cannot be opened is left out.
+        connect: whether TCP connections may be made; binding a TCP port is refused in any case.
 
     Raises:
         KernelError: the kernel has no Landlock, an older one, or refused.
@@ -96,7 +96,7 @@ def require_abi() -> int:
     """Return the kernel's Landlock ABI.
 
     Raises:
-        KernelError: it is below 6, or there is none.
+        KernelError: it is below 6, or the kernel has no Landlock.
     """
     abi = syscall(
         NR_CREATE_RULESET, None, 0, CREATE_RULESET_VERSION, operation="landlock_create_ruleset"

@@ -1,4 +1,4 @@
-"""The one place that loads libc and turns errno into `KernelError`."""
+"""The only module that loads libc, and the one that turns errno into `KernelError`."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ def syscall(
 ) -> int:
     """Call system call `number` (x86-64 numbering); buffers are passed as pointers.
 
-    The kernel may write to a `bytearray`; `bytes` it only reads.
+    The kernel may write to a `bytearray`, but only read `bytes`.
 
     Raises:
         KernelError: the kernel refused; `operation` and `target` name what was tried.
@@ -43,7 +43,7 @@ def _convert(value: int | bytes | bytearray | None) -> object:
 
 
 def open_path(path: str, flags: int, mode: int = 0o600) -> int:
-    """Open a file; programs that are executed do not have it.
+    """Open a file; the descriptor is closed when a program is executed.
 
     Raises:
         KernelError: `kernel.open`.

@@ -1,7 +1,7 @@
 """Loop devices (Linux uapi `loop.h`): a file as a block device.
 
-Every device here clears itself with its last user (LO_FLAGS_AUTOCLEAR), so a mount that outlives
-the `LoopDevice` keeps it, and nothing is left when the mount goes.
+Every device here detaches itself after its last use (LO_FLAGS_AUTOCLEAR): a mount that outlives the
+`LoopDevice` keeps it attached, and nothing is left once that is unmounted.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ LO_FLAGS_READ_ONLY = 1
 LO_FLAGS_AUTOCLEAR = 4
 
 _CONTROL_PATH = "/dev/loop-control"
-# struct loop_config: fd, block_size, loop_info64 (offset, sizelimit and flags among it), reserved.
+# struct loop_config: fd, block_size, loop_info64 (with offset, sizelimit and flags), reserved.
 _CONFIG = struct.Struct("=I I 5Q 3I I 64s 64s 32s 2Q 8Q")
 
 
@@ -33,12 +33,12 @@ class LoopDevice:
     __slots__ = ("_fd", "node")
 
     def __init__(self, node: str, fd: int) -> None:
-        """Args: node: its path; fd: an open descriptor of it, owned from now on."""
+        """Args: node: its path; fd: an open descriptor of it, which this object owns."""
         self.node = node
         self._fd = fd
 
     def close(self) -> None:
-        """Let go of the device; it detaches unless something else uses it."""
+        """Close the device, which detaches unless something else uses it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,4 +1,4 @@
-"""Load kernel modules; which ones, and in which order, is stage 0's list."""
+"""Load kernel modules. Stage 0 has the list of which, and in which order."""
 
 import os
 
@@ -12,7 +12,7 @@ def load_module(path: str, parameters: str = "") -> None:
     """Load the module file at `path`, compressed (any suffix after `.ko`) or not.
 
     Raises:
-        KernelError: no such file, or the kernel refused it (EEXIST: it is loaded already).
+        KernelError: no such file, or the kernel refused it (EEXIST: already loaded).
     """
     flags = 0 if path.endswith(".ko") else MODULE_INIT_COMPRESSED_FILE
     try:

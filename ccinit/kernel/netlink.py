@@ -1,7 +1,7 @@
-"""Links, addresses and routes by rtnetlink. What to set is decided by `boot.network`.
+"""Links, addresses and routes by rtnetlink. `boot.network` decides what to set.
 
-The only user of pyroute2, whose import takes longer than everything else in the guest: it is
-imported by the child that sets up the network, and by that child alone.
+The only module that imports pyroute2, which takes longer than any other import of the guest; only
+the child that sets up the network loads it.
 """
 
 from typing import Self
@@ -48,7 +48,7 @@ class NetworkLinks:
         return found[0]
 
     def set_mtu(self, index: int, mtu: int) -> None:
-        """Set the largest packet of a link, in bytes."""
+        """Set the MTU of a link, in bytes."""
         self._call("link", f"mtu of link {index}", "set", index=index, mtu=mtu)
 
     def set_link_up(self, index: int) -> None:
@@ -56,7 +56,7 @@ class NetworkLinks:
         self._call("link", f"link {index} up", "set", index=index, state="up")
 
     def add_address(self, index: int, address: str, prefix: int) -> None:
-        """Give a link an address, usable at once: duplicates are not looked for."""
+        """Give a link an address, which is usable at once: without duplicate address detection."""
         self._call(
             "addr",
             f"{address}/{prefix}",
@@ -73,7 +73,7 @@ class NetworkLinks:
         Args:
             index: of the link.
             gateway: its address.
-            on_link: it is there though no route says so.
+            on_link: whether to treat the gateway as on the link although no route says so.
         """
         self._call(
             "route",

@@ -1,7 +1,7 @@
 """Mount an overlay whose layers are named one by one (fsconfig(2), `lowerdir+`, Linux 6.7).
 
-The old call takes all options in one page, which 128 layers do not fit into. Nothing can be seen
-before the last call, which puts the finished mount in its place.
+mount(2) takes all options in one page, which 128 layers do not fit into. The mount can be seen only
+after the last call, which attaches it.
 """
 
 import os
@@ -33,8 +33,8 @@ def mount_overlay(target: str, lowers: Sequence[str], options: Sequence[tuple[st
 
     Args:
         target: an existing directory.
-        lowers: directories, top first; at most 500 to the kernel.
-        options: further ones (upperdir, workdir, …), each with its value.
+        lowers: directories, top first; the kernel takes at most 500.
+        options: further options (upperdir, workdir, …), each with its value.
 
     Raises:
         KernelError: the kernel refused; nothing is mounted.

@@ -1,4 +1,4 @@
-"""sync(2) and reboot(2). When and why the machine ends is `init`'s."""
+"""sync(2) and reboot(2). `init` decides when and why the machine ends."""
 
 import os
 
@@ -9,12 +9,12 @@ RB_DISABLE_CAD = 0
 
 
 def sync() -> None:
-    """Write all dirty pages; returns when they are written, or never if a device hangs."""
+    """Write all dirty pages; return once they are written, which is never if a device hangs."""
     os.sync()
 
 
 def reboot() -> None:
-    """Reset the machine at once; returns only by an error.
+    """Reset the machine at once; returns only with an error.
 
     Raises:
         KernelError: not allowed to.
@@ -23,5 +23,5 @@ def reboot() -> None:
 
 
 def disable_ctrl_alt_del() -> None:
-    """Turn Ctrl-Alt-Del from a reset by the kernel into a SIGINT for PID 1."""
+    """Have Ctrl-Alt-Del send a SIGINT to PID 1 instead of resetting the machine."""
     check(libc.reboot(RB_DISABLE_CAD), "reboot", "RB_DISABLE_CAD")

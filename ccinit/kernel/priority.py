@@ -1,4 +1,4 @@
-"""The part of the processor that a process gets while others want it, too; sched(7)."""
+"""Nice values: the share of the processor that a process gets while others want it; sched(7)."""
 
 import os
 
@@ -10,14 +10,14 @@ HINDMOST = 19  # a seventieth of it
 
 
 def set_priority(nice: int, pid: int = 0) -> None:
-    """Set a nice value; what the process executes and starts from now on inherits it.
+    """Set a nice value; what the process executes or starts afterwards inherits it.
 
     Args:
         nice: -20, the largest share, to 19.
         pid: of a process with one thread, which the caller owns; 0 is the caller.
 
     Raises:
-        KernelError: a smaller value than now, without the right to.
+        KernelError: the value is smaller than before, and the caller lacks the right.
     """
     try:
         os.setpriority(os.PRIO_PROCESS, pid, nice)

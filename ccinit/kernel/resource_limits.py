@@ -1,4 +1,4 @@
-"""Limits of this process and its place in the out-of-memory order. How much, is the caller's."""
+"""Limits of this process, and which processes the kernel kills first when memory runs out."""
 
 import resource
 
@@ -17,7 +17,7 @@ def set_limit(kind: int, value: int) -> None:
     """Set the soft and the hard limit of `kind` (RLIMIT_*) to `value`.
 
     Raises:
-        KernelError: the hard limit is lower already.
+        KernelError: the hard limit was lower already.
     """
     try:
         resource.setrlimit(kind, (value, value))
@@ -27,14 +27,14 @@ def set_limit(kind: int, value: int) -> None:
 
 
 def protect_from_oom() -> None:
-    """Make this process the last that the kernel kills for memory (PID 1's end is a panic)."""
+    """Keep the kernel from killing this process for memory (the end of PID 1 is a panic)."""
     write_oom_score(OOM_SCORE_ADJ_MIN)
 
 
 def write_oom_score(score: int, pid: int | str = "self") -> None:
-    """Set `oom_score_adj`: -1000 never, 0 as the kernel counts, 1000 first.
+    """Set `oom_score_adj`: -1000 is never killed, 0 as the kernel counts, 1000 first.
 
     Raises:
-        KernelError: no such process, or lowering without the right to.
+        KernelError: no such process, or the score was higher and the caller lacks the right.
     """
     write_setting(f"/proc/{pid}/oom_score_adj", f"{score}".encode(), "oom_score_adj")

@@ -1,9 +1,10 @@
-"""Seccomp filters as hand-made classic BPF: planned as bytes, loaded by one call.
+"""Seccomp filters as classic BPF: assembled as bytes, loaded by one call.
 
-Form: Documentation/userspace-api/seccomp_filter.rst and `struct seccomp_data`. The plan is pure, so
-tests run it on an interpreter of classic BPF. Which role may call what is `agent`'s.
+Interface: Documentation/userspace-api/seccomp_filter.rst and `struct seccomp_data`. Assembling is
+pure, so tests run the filters on an interpreter of classic BPF. `agent` decides which role may call
+what.
 
-    1. another architecture than x86-64, or an x32 number: kill the process;
+    1. an architecture other than x86-64, or an x32 number: kill the process;
     2. a system call that is allowed, refused (with an errno), or allowed for certain arguments;
     3. everything else: kill the process. Its parent sees SIGSYS.
 """
@@ -34,7 +35,7 @@ MAX_INSTRUCTIONS = 4096
 
 OFFSET_NR = 0
 OFFSET_ARCH = 4
-OFFSET_ARGUMENTS = 16  # six of u64; the low half comes first
+OFFSET_ARGUMENTS = 16  # six u64, low half first
 
 SYSCALLS: Mapping[str, int] = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7,
@@ -59,7 +60,7 @@ SYSCALLS: Mapping[str, int] = {
     "sendmmsg": 307, "seccomp": 317, "getrandom": 318, "memfd_create": 319, "copy_file_range": 326,
     "statx": 332, "rseq": 334, "clone3": 435, "faccessat2": 439,
 }  # fmt: skip
-"""Numbers of <asm/unistd_64.h>, of the calls that a filter of ours may name."""
+"""Numbers from <asm/unistd_64.h> of the calls that our filters may name."""
 
 
 @frozen
@@ -67,8 +68,9 @@ class ArgumentRule:
     """A system call that is allowed while (argument & mask) is one of `values`.
 
     Attributes:
-        argument: its position; the low 32 bits are compared (the kernel takes no more of those).
-        errno: what the caller gets otherwise; 0 kills the process.
+        argument: its position, from 0; only its low 32 bits are compared (the kernel reads no more
+            of the arguments that have rules).
+        errno: the caller's error otherwise; 0 kills the process.
     """
 
     argument: int
@@ -79,11 +81,11 @@ class ArgumentRule:
 
 @frozen
 class SyscallPolicy:
-    """What a filter lets through; calls in none of the three end the process.
+    """What a filter allows; a call in none of the three kills the process.
 
     Attributes:
         allowed: with any arguments.
-        refused: fail with an errno; for calls that libraries try and can do without.
+        refused: fail with this errno; for calls that libraries try but can do without.
         rules: with certain arguments.
     """
 
@@ -137,7 +139,7 @@ class _Program(ctypes.Structure):
 
 
 def load_filter(program: bytes) -> None:
-    """Install a planned filter in every thread of this process, for good.
+    """Install a filter program in every thread of this process, permanently.
 
     Raises:
         KernelError: no_new_privs is not set, or the program is not valid.
@@ -146,7 +148,7 @@ def load_filter(program: bytes) -> None:
     if count > MAX_INSTRUCTIONS:
         raise RuntimeError(f"a filter of {count} instructions")
     argument = _Program(count, program)
-    # With TSYNC a positive result is a thread that could not follow.
+    # With TSYNC a positive result is the id of a thread that could not be synchronised.
     result = libc.syscall(
         ctypes.c_long(NR_SECCOMP),
         ctypes.c_uint(SECCOMP_SET_MODE_FILTER),

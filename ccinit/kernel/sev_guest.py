@@ -1,7 +1,7 @@
 """Reports of SEV-SNP from `/dev/sev-guest` (Linux include/uapi/linux/sev-guest.h).
 
-The way of kernels without configfs-tsm: SNP_GET_EXT_REPORT gives the report and the certificates
-that the host keeps for it. Addresses in the request are those of buffers made here.
+For kernels without configfs-tsm: SNP_GET_EXT_REPORT returns the report and the certificates that
+the host keeps for it. Addresses in the request are those of buffers made here.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ SNP_GET_EXT_REPORT = 0xC0205302  # _IOWR('S', 2, 32 bytes)
 CERTIFICATES_BYTES = 16 * 1024  # SEV_FW_BLOB_MAX_SIZE
 RESPONSE_BYTES = 4000
 
-_REQUEST = struct.Struct("<64sI28sQI4x")  # user data, VMPL, reserved; certificates: where, length
+_REQUEST = struct.Struct("<64sI28sQI4x")  # user data, VMPL, reserved; certificates: address, length
 _IOCTL = struct.Struct("<B7xQQII")  # message version, request, response, firmware and VMM error
 _RESPONSE = struct.Struct("<II24x")  # status, size of the report that follows
 _MESSAGE_VERSION = 1

@@ -1,4 +1,4 @@
-"""Small files: a setting of the kernel is written by one call, others are read up to a cap."""
+"""Small files: writing a kernel setting with one call, and reading a file up to a cap."""
 
 import os
 
@@ -6,11 +6,11 @@ from ccinit.kernel.libc import kernel_error
 
 
 def write_setting(path: str, value: bytes, operation: str, target: str = "") -> None:
-    """Write a file of proc, sysfs or cgroup2, which takes a value by the call and not by the line.
+    """Write a file of proc, sysfs or cgroup2, where one write(2) sets one value.
 
     Args:
-        path: it exists.
-        value: what one write(2) has; zero bytes would set nothing.
+        path: has to exist.
+        value: not empty: that would set nothing.
         operation: for the error's reason.
         target: for its detail; the path if empty.
 
@@ -28,7 +28,7 @@ def write_setting(path: str, value: bytes, operation: str, target: str = "") -> 
 
 
 def read_to_end(fd: int, max_bytes: int, operation: str, target: str) -> bytes:
-    """Return what a file has from where it stands on, or one byte more of it than may be.
+    """Return a file's content from its position to its end, or the first `max_bytes` + 1 bytes.
 
     Raises:
         KernelError: `kernel.<operation>`.

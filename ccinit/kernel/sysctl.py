@@ -1,4 +1,4 @@
-"""Write kernel settings below /proc/sys; the table of them is `boot`'s."""
+"""Write kernel settings below /proc/sys; `boot` has the table of them."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ ROOT = "/proc/sys"
 
 
 def write_sysctl(name: str, value: str, root: str = ROOT) -> None:
-    """Write one setting, named with dots (`kernel.sysrq`); `*` is each of what is there.
+    """Write one setting, named with dots (`kernel.sysrq`); `*` stands for every directory there.
 
     Raises:
         KernelError: no such setting, or the kernel refused the value.
@@ -21,7 +21,7 @@ def write_sysctl(name: str, value: str, root: str = ROOT) -> None:
 
 
 def _paths(path: str, name: str) -> tuple[str, ...]:
-    """Return the files that are meant: one, or one in each directory that `*` stands for."""
+    """Return the setting's files: one, or one in each directory that `*` stands for."""
     above, star, below = path.partition("/*/")
     if not star:
         return (path,)

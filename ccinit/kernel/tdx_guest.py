@@ -1,7 +1,7 @@
 """What a TDX guest gets from its module and firmware: its report, a register, an event log.
 
-The report comes by TDCALL and never leaves the guest, so that, unlike a quote, the host has no hand
-in it. Linux, Documentation/virt/coco/tdx-guest.rst and include/uapi/linux/tdx-guest.h; registers:
+The report comes by TDCALL and never leaves the guest: unlike a quote, it does not pass through the
+host. Linux, Documentation/virt/coco/tdx-guest.rst and include/uapi/linux/tdx-guest.h; registers:
 Documentation/ABI/testing/sysfs-devices-virtual-misc-tdx_guest (from 6.16 on).
 """
 
@@ -49,7 +49,7 @@ def read_event_log(fd: int) -> bytes:
 class Rtmr:
     """A run-time measurement register (SHA-384) behind the descriptor of its sysfs file.
 
-    Writing a digest extends, reading gives the present value.
+    Writing a digest extends the register, reading returns its value.
     """
 
     def __init__(self, fd: int) -> None:
@@ -74,7 +74,7 @@ class Rtmr:
 
         Raises:
             KernelError: `kernel.rtmr_read`.
-            PeerError: `tee.io`, the register is of another length.
+            PeerError: `tee.io`, the register has another length.
         """
         try:
             value = os.pread(self._fd, _RTMR_BYTES + 1, 0)

@@ -1,8 +1,8 @@
 """Pseudo-terminals: taking one that another program opened, and the size of its window.
 
-A container runtime opens the terminal inside the container, where it has its name, and passes the
-other end on by SCM_RIGHTS (unix(7)) to a socket that it is told the path of. See tty_ioctl(4) for
-the size.
+A container runtime opens the terminal inside the container, where it has a name, and sends the
+other end by SCM_RIGHTS (unix(7)) to a socket whose path it was given. For the size see
+tty_ioctl(4).
 """
 
 import errno
@@ -33,7 +33,7 @@ def set_window_size(descriptor: int, rows: int, columns: int) -> None:
 
 @contextmanager
 def listen_for_terminal(path: str) -> Iterator[socket.socket]:
-    """Have a socket at `path` that a terminal can be sent to.
+    """Listen at `path`, to which a terminal can be sent.
 
     Raises:
         KernelError: the kernel refused.
@@ -46,11 +46,11 @@ def listen_for_terminal(path: str) -> Iterator[socket.socket]:
 
 
 def receive_terminal(listener: socket.socket) -> int:
-    """Return the terminal that was sent; its sender has ended, so nothing is waited for.
+    """Return the terminal that was sent; its sender has ended, so this does not wait.
 
     Raises:
         ChildError: `kernel.terminal`, none was sent.
-        KernelError: `kernel.terminal`, one was, and there is no descriptor to be had for it.
+        KernelError: `kernel.terminal`, one was sent, but no descriptor was left for it.
     """
     try:
         connection, _ = listener.accept()
@@ -63,5 +63,5 @@ def receive_terminal(listener: socket.socket) -> int:
     if descriptors:
         return descriptors[0]
     if flags & socket.MSG_CTRUNC:
-        raise KernelError(errno.EMFILE, "terminal", "recvmsg")  # which it has no word for
+        raise KernelError(errno.EMFILE, "terminal", "recvmsg")  # recvmsg(2) has no error for it
     raise ChildError("kernel.terminal", "no terminal was sent")

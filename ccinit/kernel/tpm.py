@@ -1,9 +1,9 @@
 """TPM 2.0 commands over an open file: the kernel's /dev/tpmrm0, or the data socket of an emulator.
 
-One write is one command and the reply follows. A warning that asks for the same command again (TPM
-2.0 Library, part 2, section 6.6.3) is obeyed a bounded number of times. What is in the bytes is
-left to `ccinit.formats.tcg.tpm_commands`. A command that never ends is ended by the caller's
-deadline: the device node has no timeout of its own.
+One write is one command, and the reply follows. A warning that asks for the same command again (TPM
+2.0 Library, part 2, section 6.6.3) is obeyed a bounded number of times.
+`ccinit.formats.tcg.tpm_commands` makes and reads the bytes. The device node has no timeout, so the
+caller's deadline has to end a command that hangs.
 """
 
 import os
@@ -14,20 +14,20 @@ from typing import Self
 from ccinit.errors import PeerError
 from ccinit.kernel.libc import kernel_error
 
-_HEADER = struct.Struct(">HII")  # tag, size of the whole, response code
-_MAX_RESPONSE_BYTES = 4096  # the size that TPM_PT_MAX_RESPONSE_SIZE has in practice
+_HEADER = struct.Struct(">HII")  # tag, size of all, response code
+_MAX_RESPONSE_BYTES = 4096  # TPM_PT_MAX_RESPONSE_SIZE in practice
 
 _RC_SUCCESS = 0x000
 _RC_LOCKOUT = 0x921
 # TPM_RC_YIELDED, _CANCELED, _TESTING, _NV_RATE and _RETRY: the same command may yet succeed.
 _TRANSIENT = frozenset((0x908, 0x909, 0x90A, 0x920, 0x922))
-# A self-test is the longest reason to wait: chips need up to two seconds for it.
+# The longest wait is for a self-test, which takes chips up to two seconds.
 _MAX_ATTEMPTS = 12
 _FIRST_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.01, 0.5
 
 
 class TpmDevice:
-    """A TPM behind a file descriptor, which the device owns from now on."""
+    """A TPM behind a file descriptor, which this object owns."""
 
     def __init__(self, fd: int) -> None:
         """Args: fd: open for reading and writing."""
@@ -76,7 +76,7 @@ class TpmDevice:
         if written != len(command):
             raise PeerError("tpm.closed", f"took {written} of {len(command)} bytes")
         reply = self._read()
-        # The device gives a reply whole; a socket may give it in pieces.
+        # The device returns a reply whole; a socket may return it in pieces.
         while len(reply) < _expected_bytes(reply):
             reply += self._read()
         return reply
@@ -98,7 +98,7 @@ class TpmDevice:
 
 
 def _expected_bytes(reply: bytes) -> int:
-    """Return how long the reply says it is, within what a reply may be."""
+    """Return the length that the reply's header states, at most `_MAX_RESPONSE_BYTES`."""
     if len(reply) < _HEADER.size:
         return _HEADER.size
     return min(int.from_bytes(reply[2:6], "big"), _MAX_RESPONSE_BYTES)

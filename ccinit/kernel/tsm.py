@@ -1,16 +1,16 @@
 """Reports of a TEE through configfs-tsm (Linux Documentation/ABI/testing/configfs-tsm-report).
 
 A directory below `tsm/report` is one request: what is written to its attributes goes into the
-report, which the kernel makes when `outblob` is read. Two halves, because the process that may
-make directories must not parse reports:
+report, which the kernel makes when `outblob` is read. There are two halves, because the process
+that may make directories must not parse reports:
 
-* `open_report_entry` makes the entry and states the request. A binary attribute takes effect when
-  its *last* descriptor closes, so `inblob` is written here and never handed on.
-* `read_report` takes the report through the descriptors, wherever they were inherited to.
+* `open_report_entry` makes the entry and writes the request. A binary attribute takes effect when
+  its *last* descriptor closes, so `inblob` is written here and never passed on.
+* `read_report` reads the report through descriptors, in the process that inherited them.
 
-`generation` counts the writes. Whoever finds that it changed around a report has a report of two
-requests and starts again, with a new entry. What was read through a descriptor is kept in it, and
-given again after a seek, too: so each of the two looks has a descriptor of its own.
+`generation` counts the writes. If it changed around a report, that may belong to another request,
+and the caller starts again with a new entry. The kernel keeps what was read through a descriptor
+and returns it again, even after a seek, so `generation` is read through two descriptors.
 """
 
 import errno
@@ -31,7 +31,7 @@ REPORTS = "/sys/kernel/config/tsm/report"
 INBLOB_MAX_BYTES = 64
 OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
 
-# What a child gets, read-only. Not every driver has something to say beside its report.
+# What a child gets, read-only. Not every driver has the optional ones.
 ATTRIBUTES = ("provider", "generation", "outblob")
 GENERATION_AFTER = "generation_after"
 OPTIONAL_ATTRIBUTES = ("auxblob", "manifestblob")
@@ -40,7 +40,7 @@ SEV_GUEST, TDX_GUEST, CCA_GUEST = "sev_guest", "tdx_guest", "arm_cca_guest"
 
 SVSM, VTPM_SERVICE = "svsm", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
 
-# The secure processor is shared by all guests of a host, and refuses for a while when it is busy.
+# All guests of a host share the secure processor, which refuses reports while it is busy.
 _TRANSIENT = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY))
 _MAX_ATTEMPTS = 6
 _FIRST_DELAY_SECONDS = 0.05
@@ -48,12 +48,12 @@ _MAX_TEXT_BYTES = 4096
 
 
 OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
-"""Asks for a report over report data; holds ATTRIBUTES open, by name, and GENERATION_AFTER."""
+"""Requests a report over report data; yields open descriptors by the names above."""
 
 
 @frozen
 class TsmReport:
-    """One report in the provider's own format; the other blobs are empty where there is none.
+    """One report in the provider's own format, and further blobs, empty if there are none.
 
     Attributes:
         auxblob: certificates.
@@ -68,10 +68,10 @@ class TsmReport:
 def read_provider(directory: str = REPORTS) -> str:
     """Return the name of the driver that makes reports (`sev_guest`, `tdx_guest`), or "".
 
-    Only an entry knows it, so one is made for the question.
+    Only an entry tells it, so one is made and removed.
 
     Raises:
-        KernelError: `kernel.tsm_…`, there may be one.
+        KernelError: `kernel.tsm_…`; there may be a driver.
     """
     if not os.path.isdir(directory):
         return ""
@@ -81,15 +81,15 @@ def read_provider(directory: str = REPORTS) -> str:
     except KernelError as error:
         if error.errno != errno.ENXIO:
             raise
-        return ""  # no driver has found its platform
+        return ""  # no driver is registered
 
 
 @contextmanager
 def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[Mapping[str, int]]:
     """Ask for a report over `report_data`, 1 to 64 bytes; yields attributes as descriptors.
 
-    Where the platform has privilege levels, the report is of the highest one that the guest may
-    name: `privlevel_floor`.
+    Where the platform has privilege levels, the report is for the most privileged one that the
+    guest may request: `privlevel_floor`.
 
     Raises:
         KernelError: `kernel.tsm_…`.
@@ -107,7 +107,7 @@ def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[
 def open_vtpm_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[Mapping[str, int]]:
     """Ask the guest's SVSM for a report of its vTPM, over `report_data`, padded to 64 bytes.
 
-    The report is one of VMPL 0, whatever level the guest has; Linux has it from 6.10 on.
+    The report is for VMPL 0, whatever level the guest has; needs Linux 6.10.
 
     Raises:
         KernelError: `kernel.tsm_…`.
@@ -135,11 +135,11 @@ def _open_attributes(entry: str) -> Iterator[Mapping[str, int]]:
 
 
 def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
-    """Read the report that was asked for.
+    """Read the report that was requested.
 
     Args:
         fds: attributes by name.
-        provider: the driver that the caller knows the format of.
+        provider: the driver whose format the caller reads.
 
     Raises:
         PeerError: `tee.provider`, another driver; `tee.io`, no report in six attempts;
@@ -159,11 +159,11 @@ def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
 
 
 def until_ready(ask: Callable[[], T]) -> T:
-    """Ask a TEE for a report, six times at most, while it says that it cannot now.
+    """Ask a TEE for a report, at most six times while it says that it is busy.
 
     Raises:
-        PeerError: `tee.io`, it could not.
-        KernelError: what `ask` raised, if that will not pass.
+        PeerError: `tee.io`, it stayed busy.
+        KernelError: what `ask` raised, if it says something else.
     """
     delay = _FIRST_DELAY_SECONDS
     for _retry in range(_MAX_ATTEMPTS - 1):
@@ -183,7 +183,7 @@ def until_ready(ask: Callable[[], T]) -> T:
 
 
 def _read(fds: Mapping[str, int], name: str, max_bytes: int = OUTBLOB_MAX_BYTES) -> bytes:
-    """Read to the end, which one read need not reach."""
+    """Read an attribute to its end, in as many reads as that takes."""
     data = bytearray()
     while True:
         try:
@@ -207,7 +207,7 @@ def _entry(directory: str) -> Iterator[str]:
     try:
         yield path
     finally:
-        # An entry that stays costs a few bytes; the guest is not worth ending for it.
+        # An entry that stays costs a few bytes, which is no reason to end the guest.
         with suppress(OSError):
             os.rmdir(path)
 

@@ -1,8 +1,8 @@
 """The ultravisor of IBM Z, through `/dev/uv` (Linux arch/s390/include/uapi/asm/uvdevice.h).
 
-One call: Retrieve Attestation Measurement. The driver copies and checks lengths; everything else is
-said by the ultravisor's own return code. Addresses in the request are those of buffers made here;
-numbers are in the machine's own byte order.
+One call: Retrieve Attestation Measurement. The driver copies and checks lengths; all other errors
+are the ultravisor's own return codes. Addresses in the request are those of buffers made here;
+numbers are in the machine's byte order.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ class UvMeasurement:
     """What the ultravisor answers.
 
     Attributes:
-        measurement: by the algorithm that the request names.
-        additional: what the request asks for beside it.
+        measurement: by the request's algorithm.
+        additional: the additional data that the request asks for.
         config_uid: the id of this guest, 16 bytes.
     """
 
@@ -50,8 +50,8 @@ def retrieve_measurement(
         fd: of the device.
         request: the attestation request control block, encrypted to the ultravisor.
         user_data: at most 256 bytes.
-        measurement_bytes: of the request's algorithm.
-        additional_bytes: of what the request asks for.
+        measurement_bytes: length of a measurement by the request's algorithm.
+        additional_bytes: length of the additional data that the request asks for.
 
     Raises:
         FormatError: `uv.user_data`.

@@ -1,4 +1,4 @@
-"""AF_VSOCK listeners. Who may speak to them, and what, is `rpc`'s."""
+"""AF_VSOCK listeners. `rpc` decides which peers may connect, and what they may ask."""
 
 import socket
 

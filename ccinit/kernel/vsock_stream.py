@@ -1,4 +1,4 @@
-"""Connections over AF_VSOCK to the host. What is said on them is TLS, and not this module's."""
+"""Connections over AF_VSOCK to the host; their users speak TLS over them."""
 
 import errno
 import os
