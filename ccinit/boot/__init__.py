@@ -1,4 +1,4 @@
-"""From an executed PID 1 to a guest with file systems, limits, network and its configuration bytes.
+"""What turns a new PID 1 into a guest with file systems, limits, network and configuration.
 
 Disks and their roles, the pseudo file systems, kernel settings, the network offer, the clock.
 """

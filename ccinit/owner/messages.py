@@ -1,8 +1,8 @@
-"""What PID 1 and a child `owner` say to each other: values of `ccinit.formats.encoding.wire`.
+"""Messages between PID 1 and a child `owner`: values of `ccinit.formats.encoding.wire`.
 
-The child has found each call to be of its method's schema and sends it as the value of that
-method: its fields are the parameters, in their order. PID 1 answers with the end of the call, or
-with descriptors that the child moves bytes through; then the end comes through one of them.
+The child checks each call against its method's schema and sends it as the value class of that
+method, whose fields are the parameters in their order. PID 1 answers with the end of the call, or
+with descriptors through which the child moves bytes; the end then comes through one of them.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_END_BYTES: Final = 4096
 
 @frozen
 class OwnerRequest:
-    """Serve the connection; the identity comes by pipe.
+    """Serve the connection; the guest's TLS identity comes through a pipe.
 
     Attributes:
         client_ca_pem: the only roots that may vouch for a client.
@@ -58,7 +58,7 @@ class Flow(StrEnum):
 
 @frozen
 class Port:
-    """One descriptor of an answer, and the fd of `data` that it belongs to."""
+    """One descriptor of an answer, and the stream number (`fd` of `data`) that it belongs to."""
 
     flow: Flow
     fd: int
@@ -81,7 +81,7 @@ class CallEnd:
 
 @frozen
 class CallAnswer:
-    """The end of a call, or the ports whose descriptors ride along."""
+    """The end of a call, or the ports whose descriptors come with it."""
 
     end: CallEnd | None
     ports: tuple[Port, ...] = ()
@@ -179,7 +179,7 @@ CALLS: Mapping[str, type[Call]] = {
 
 
 def make_call(method: Method, params: tuple[Value, ...]) -> Call:
-    """Return the value of a call whose parameters are of its method's schema."""
+    """Return a call as a value; its parameters have to fit its method's schema."""
     kind: Any = CALLS[method.name]
     names = (field.name for field in method.params)
     call: Call = kind(**dict(zip(names, params, strict=True)))
