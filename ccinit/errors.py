@@ -11,8 +11,9 @@
     └── KernelError             the kernel said no (also an OSError: carries errno)
 
 Every error has a *reason*, a stable dotted name (`config.mismatch`, `pull.digest`) that the guest's
-owner can search for and test against, and a *detail* for people. Both go to the sealed log only;
-the host gets a number from `ccinit.formats.planes.host_rpc.Code`. Neither may hold a secret.
+owner can search for and test against, and a *detail* for people. Only the owner sees them, in the
+sealed log and on the owner plane; the host gets a number from
+`ccinit.formats.planes.host_rpc.Code`. Neither may hold a secret.
 
 Calling things in the wrong order is `RuntimeError`: a bug, not an input.
 """
@@ -79,7 +80,7 @@ def errno_text(number: int | None) -> str:
 
 
 def as_known(error: BaseException) -> CcinitError:
-    """Return `error` if it is of this tree, else one that names its class and its origin."""
+    """Return `error` if it is of this tree, else one that names the error's class and origin."""
     if isinstance(error, CcinitError):
         return error
     if isinstance(error, OSError):
