@@ -1,7 +1,7 @@
 """What the guest reads of an erofs index over a tar (Linux, fs/erofs/erofs_fs.h).
 
-The kernel reads all of it. It tells where on a device a file's content lies (FS_IOC_FIEMAP), but
-not on which device. This module finds out that it is the tar and not the index, every byte of which
+The kernel reads all of it, and tells where on a device a file's content lies (FS_IOC_FIEMAP), but
+not on which device. This module checks that it is the tar, and not the index, every byte of which
 its maker chose.
 """
 
@@ -31,7 +31,7 @@ def parse_index_superblock(index: bytes | memoryview) -> int:
     """Return where the inodes of an index begin, in bytes.
 
     Raises:
-        FormatError: `erofs.superblock`, there is none, or not one that mkfs.erofs makes over a tar.
+        FormatError: `erofs.superblock`, there is none, or none of an index over a tar.
     """
     try:
         (magic,), (bits,), (start,), (features,) = (
@@ -49,7 +49,7 @@ def verify_in_tar(index: bytes | memoryview, start: int, inode: int, size: int) 
     """Check that the content of a file is one chunk, and that this lies in the tar.
 
     Args:
-        index: all of it.
+        index: the whole index.
         start: where its inodes begin.
         inode: the file's number.
         size: of the file, more than 0 bytes.

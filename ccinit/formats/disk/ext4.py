@@ -13,7 +13,7 @@ from ccinit.values import frozen
 SUPERBLOCK_OFFSET = 1024
 SUPERBLOCK_BYTES = 1024
 GROUP_BLOCKS = 8 * 4096
-"""As many as one block of bitmap has bits."""
+"""A group has as many blocks as one block of bitmap has bits."""
 
 _MAGIC = 0xEF53
 _LOG_BLOCK_BYTES = 2  # 1024 << 2
@@ -51,7 +51,7 @@ def parse_ext4_superblock(start: bytes) -> Ext4Superblock:
         start: at least 2048 bytes.
 
     Raises:
-        FormatError: `ext4.superblock`, it is none, or not with the sizes that the guest makes.
+        FormatError: `ext4.superblock`, there is none, or its sizes are not those the guest uses.
     """
     block = start[SUPERBLOCK_OFFSET : SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES]
     if len(block) != SUPERBLOCK_BYTES or _MAGIC_FIELD.unpack_from(block) != (_MAGIC,):

@@ -1,4 +1,4 @@
-"""Writing JSON (RFC 8259) as short as it gets; reading it is left to `strict_json` beside this.
+"""Writing compact JSON (RFC 8259); `strict_json` reads it.
 
 PID 1 writes a few documents (a container's spec, events, replies) and reads none: its children do.
 The library's `json` includes a reader, which loads regular expressions: 0.4 MB in PID 1.
@@ -25,7 +25,7 @@ def encode_json(value: object, *, sort_keys: bool = False) -> bytes:
     `separators=(",", ":")` and `ensure_ascii=False`.
 
     Raises:
-        TypeError: the value holds something else, a float for one (a bug of the caller).
+        TypeError: the value holds something else, such as a float (a bug of the caller).
         UnicodeEncodeError: a text is not Unicode.
     """
     parts: list[str] = []

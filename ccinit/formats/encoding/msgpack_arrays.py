@@ -11,7 +11,7 @@ from ccinit.annotations import Final
 from ccinit.errors import FormatError
 
 _IN_HEAD: Final = (*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3)
-"""Small integers, nil and truth values."""
+"""Heads that are a whole value: small integers, nil and truth values."""
 
 _NUMBER_BYTES: Final = {
     **dict.fromkeys(_IN_HEAD, 0),
@@ -26,14 +26,14 @@ _LONG_ARRAYS: Final = {0xDC: 2, 0xDD: 4}
 _LONG_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 
 _KNOWN: Final = _NUMBER_BYTES | _SHORT_ARRAYS | _SHORT_TEXTS
-"""What stands behind a head that has no length of its own: items of an array, else bytes."""
+"""How much follows a head without a length field: items of an array, else bytes."""
 
 _LENGTH_BYTES: Final = _LONG_ARRAYS | _LONG_BYTES
 _ARRAYS: Final = _SHORT_ARRAYS.keys() | _LONG_ARRAYS.keys()
 
 
 def claimed_items(data: bytes) -> Iterator[int]:
-    """Yield how many items each array of the first value says that it has; what is cut off, too.
+    """Yield the item count in each array's head within the first value, which may be cut off.
 
     Raises:
         FormatError: `wire.form`, a map or an extension.

@@ -1,6 +1,6 @@
-"""Reading TOML 1.0 of a caller's size: all of its errors as one, whatever the library raises.
+"""Reading TOML 1.0; whatever the library raises becomes a `FormatError`. The caller caps the size.
 
-PID 1 imports modules that parse TOML and parses none, so libraries are loaded at the first call.
+PID 1 imports modules that parse TOML but parses none, so libraries are loaded at the first call.
 
 The library takes quadratic time in the number of parts of a dotted key: a key of 64 KiB costs a
 minute, one of 1 MiB hours. So keys have a cap, which is checked before the library sees the text:
@@ -17,8 +17,8 @@ from ccinit.errors import FormatError, LimitExceededError
 
 MAX_KEY_PARTS: Final = 16
 
-# A string without an end takes the rest: the library will go no further. And each byte is looked at
-# once, whatever the text is: nothing is tried again (`++`), and what has begun matches.
+# A string without an end takes the rest of the text, where the library stops, too. Matching takes
+# linear time: possessive quantifiers (`++`) never backtrack, and what has begun always matches.
 _OPAQUE: Final = (
     r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:"{3,5})?'
     r"|'''(?:[^']++|'(?!''))*+(?:'{3,5})?"
@@ -45,7 +45,7 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
         bare = _without_strings(text)
         _refuse_long_keys(bare, reason)
         values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also of an integer of thousands of digits
+    except (ValueError, RecursionError) as error:  # or a huge integer
         raise FormatError(reason, f"not TOML: {error}") from error
     _refuse_newer_escapes(text, reason)
     _refuse_newer_tables(bare, reason)
@@ -77,7 +77,7 @@ def _refuse_newer_escapes(text: str, reason: str) -> None:
 
 
 def _refuse_newer_tables(bare: str, reason: str) -> None:
-    """Refuse a line's end, or a comma behind the last value, in an inline table; likewise."""
+    """Refuse newlines and trailing commas in the inline tables of such a text."""
     if "{" not in bare:
         return
     import re  # noqa: PLC0415  # see the module

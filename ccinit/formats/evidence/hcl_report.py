@@ -52,9 +52,8 @@ class HclReport:
     Attributes:
         hardware: the SNP attestation report or the TD report, in its own length.
         claims: the JSON text, as the hardware's report data hashes it.
-        ak_modulus: of the RSA key that signs this vTPM's quotes, big-endian, and
-        ak_exponent: its exponent.
-        user_data: the 64 bytes that the guest had put into the vTPM before; empty if it never had.
+        ak_modulus, ak_exponent: the RSA key that signs this vTPM's quotes; big-endian modulus.
+        user_data: the 64 bytes that the guest put into the vTPM before; empty if it did not.
     """
 
     kind: HardwareKind
@@ -114,8 +113,8 @@ def _kind(report_type: int) -> HardwareKind:
 def _read_claims(text: bytes) -> tuple[bytes, int, bytes]:
     """Return the key's modulus and exponent, and the user data.
 
-    The text is the paravisor's and covered by the hardware, so members that are not known here may
-    come; those that are read must be there once and well-formed.
+    Unknown members are accepted, since the hardware vouches for the paravisor's text; those that
+    are read must occur once and be well-formed.
     """
     claims = _object(parse_json(text, "hcl.claims", MAX_REPORT_BYTES))
     keys = claims.get("keys")

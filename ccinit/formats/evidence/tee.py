@@ -1,9 +1,9 @@
-"""The platforms of the KBS protocol, and what each of them makes of a digest.
+"""The platforms of the KBS protocol, and how each of them carries digests.
 
 Names and report data are those of RCAR (Confidential Containers, `kbs_attestation_protocol.md`, and
-the verifiers of its Attestation Service); where a platform holds the initdata digest is its
-`initdata.md`. Which of the two hashes names the document follows from the platform alone: the
-document's own word for it is checked, never followed.
+the verifiers of its Attestation Service); its `initdata.md` says where a platform holds the
+initdata digest. The platform alone determines which of the two hashes is used; what the document
+says is checked, never followed.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Tee(StrEnum):
     CCA = "cca"
     SAMPLE = "sample"
     SE = "se"
-    SEV = "sev"  # SEV-ES, too; of RCAR's old versions, for there is no evidence of it
+    SEV = "sev"  # SEV-ES, too; from old versions of RCAR, since it has no evidence
     SNP = "snp"
     SVSM = "svsm"  # ours: no KBS protocol has a name for it
     TDX = "tdx"
@@ -42,11 +42,11 @@ class Tee(StrEnum):
 class Binding(Enum):
     """How the initdata digest gets into a platform's evidence.
 
-    A register is *extended* by the guest, once. A launch field was set by the host (a secret of the
-    launch by the owner) before the guest's first instruction; the guest *compares*, or it would run
-    whatever the host made. Where there is neither, the measured guest *states* the digest in what
-    is signed with its measurement, each time anew. The sample platform can do none of it: NOTHING
-    binds its document, and it exists for tests only.
+    The guest *extends* a register, once. The host set a launch field (or the owner a secret of the
+    launch) before the guest's first instruction; the guest *compares* it, or it would run whatever
+    document the host made. Where there is neither, the measured guest *states* the digest each
+    time, in what is signed along with its measurement. The sample platform can do none of these:
+    NOTHING binds its document, and it exists for tests only.
     """
 
     EXTENDED = auto()
@@ -71,13 +71,13 @@ class InitdataBinding:
 
 @frozen
 class _Row:
-    """What one platform makes of digests.
+    """How one platform carries digests.
 
     Attributes:
-        kept: so many bytes of a report digest are carried,
-        size: padded with zeros to so many.
-        initdata: the place of its digest.
-        hash_name: by which a handshake's digest is made.
+        kept: how many bytes of a report digest are carried.
+        size: the length to which zeros pad them.
+        initdata: where the document's digest is held.
+        hash_name: the hash of a handshake's digest.
         needs_network: a part of the evidence comes from a service of the cloud.
         needs_request: evidence answers a verifier's own request, which is a handshake's nonce.
         is_judged_at_launch: there is no evidence; the owner judged the launch and gave it secrets.
@@ -118,10 +118,10 @@ _ROWS: Final[Mapping[Tee, _Row]] = {
 
 
 def report_data_for(tee: Tee, digest: bytes) -> ReportData:
-    """Return what a handshake's digest, by the platform's hash, becomes in its report data.
+    """Return the report data that carry a handshake's digest, made by the platform's hash.
 
     Raises:
-        FormatError: `rcar.digest`, of another hash.
+        FormatError: `rcar.digest`, it is of another hash.
     """
     row = _ROWS[tee]
     if len(digest) != _DIGEST_BYTES[row.hash_name]:
@@ -135,7 +135,7 @@ def initdata_binding(tee: Tee) -> InitdataBinding:
 
 
 def report_hash(tee: Tee) -> str:
-    """Return by which hash a handshake's digests are made for a platform."""
+    """Return the name of the hash of a handshake's digests on a platform."""
     return _ROWS[tee].hash_name
 
 
@@ -150,5 +150,5 @@ def is_judged_at_launch(tee: Tee) -> bool:
 
 
 def evidence_needs_network(tee: Tee) -> bool:
-    """Return whether a platform can make evidence only where there is a network already."""
+    """Return whether a platform needs a network to make evidence."""
     return _ROWS[tee].needs_network

@@ -43,7 +43,7 @@ class DebugGrant:
 
 
 def parse_debug_grant(data: bytes) -> DebugGrant:
-    """Read a grant, which is not verified by that.
+    """Read a grant without verifying it.
 
     Raises:
         FormatError, LimitExceededError: `debug.grant.…`.

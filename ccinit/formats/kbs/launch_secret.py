@@ -5,9 +5,9 @@ secure processor have, over the measurement that the owner saw (AMD 55766, LAUNC
 hands it on as a table of entries named by GUIDs, and Linux shows each entry as a file
 (Documentation/security/secrets/coco.rst). Of the entries here
 
-* one, `STATEMENT`, is JSON: `{"v": 1, "initdata": "sha256:…", "date": SECONDS}`; the document that
-  the owner meant, whole, and the time at which the secret was made;
-* every other is an envelope (`ccinit.formats.kbs.envelope`) under whatever name.
+* one, `STATEMENT`, is JSON: `{"v": 1, "initdata": "sha256:…", "date": SECONDS}`, the digest of the
+  whole document that the owner meant, and the time at which the secret was made;
+* every other is an envelope (`ccinit.formats.kbs.envelope`) under any name.
 
 Anything else is refused: the whole table is the owner's. The log-psk among the envelopes vouches
 for the sealed log's key: only the owner and a launch that the owner approved have it.
@@ -42,11 +42,11 @@ _LOG_LABEL: Final = b"ccinit/log/launch/v1\0"
 
 @frozen
 class LaunchStatement:
-    """What the owner said of the launch.
+    """What the owner states of the launch.
 
     Attributes:
         initdata: SHA-256 of the whole document.
-        date: when, in seconds since 1970.
+        date: when the statement was made, in seconds since 1970.
     """
 
     initdata: Digest
@@ -80,7 +80,7 @@ def is_guid(name: str) -> bool:
 
 
 def vouch_for_log(psk: bytes, report_data: bytes) -> bytes:
-    """Return what stands for evidence in a log, JSON: a MAC by the pod's log-psk over report data.
+    """Return what a log has in place of evidence, JSON: a MAC over report data by the log-psk.
 
     Raises:
         FormatError: `launch_secret.log_psk`, too short to vouch for anything.

@@ -46,7 +46,7 @@ MIN_NONCE_BYTES, MAX_NONCE_BYTES = 16, 128
 
 @frozen
 class Request:
-    """`POST auth`: which protocol version and platform the guest speaks for."""
+    """`POST auth`: the guest's protocol version and platform."""
 
     version: str
     tee: str
@@ -120,9 +120,9 @@ def parse_nonce(text: str) -> Nonce:
 
 
 def parse_request_text(text: str) -> Nonce:
-    """Check a nonce that is a verifier's request: printable ASCII; what it says is not read here.
+    """Check that a verifier's request in place of a nonce is printable ASCII; it is not read here.
 
-    Platforms have it whose evidence is made in answer to one: `evidence_needs_request`.
+    Only platforms whose evidence answers such a request have it (`evidence_needs_request`).
 
     Raises:
         FormatError: `rcar.nonce`.
@@ -135,7 +135,7 @@ def parse_request_text(text: str) -> Nonce:
 
 
 def parse_request(data: bytes) -> Request:
-    """Read `POST auth`; the version is not judged here."""
+    """Read `POST auth`; any version is accepted here."""
     value = members(
         parse_json(data, "rcar", MAX_SMALL_BYTES),
         frozenset(("version", "tee", "extra-params")),
@@ -158,7 +158,7 @@ def encode_request(request: Request) -> bytes:
 def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
     """Read a challenge for `tee`; one that selects another hash than the platform's is refused.
 
-    Without a platform, SHA-384 and a nonce are expected, as of most.
+    Without a platform, SHA-384 and a plain nonce are expected, as for most platforms.
 
     Raises:
         FormatError: `rcar.hash`, or another `rcar.…`.
@@ -184,7 +184,7 @@ def encode_challenge(challenge: Challenge) -> bytes:
 
 
 def parse_attestation(data: bytes, tee: Tee | None = None) -> Attestation:
-    """Read `POST attest`; the platform says of what kind the nonce is."""
+    """Read `POST attest`; the platform determines the kind of nonce."""
     value = members(
         parse_json(data, "rcar", MAX_ATTESTATION_BYTES, MAX_ATTESTATION_VALUES),
         frozenset(("init-data", "runtime-data", "tee-evidence")),
@@ -282,7 +282,7 @@ def device_digest(nonce: Nonce, tee_pubkey: PublicJwk, hash_name: str = HASH_ALG
 
 
 def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
-    """Encode devices' evidence by the names of their verifiers; no device is an empty text.
+    """Encode devices' evidence by the names of their verifiers; without devices, an empty text.
 
     Raises:
         LimitExceededError: `rcar.additional_evidence`.

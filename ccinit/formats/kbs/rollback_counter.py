@@ -2,13 +2,13 @@
 
 A plugin of the KBS, in the session and under the token of every other resource:
 
-    GET  /kbs/v0/rollback-counter/POD/VOLUME    → how far the volume is
-    POST the same, with `CounterAdvance`        → how far it is now
+    GET  /kbs/v0/rollback-counter/POD/VOLUME    → the counter
+    POST the same, with `CounterAdvance`        → the counter after that
 
 The reply names its counter, because its encryption *to* the guest does not show what it answers:
-`{"v": 1, "uri": …, "counter": N}`. An advance is `{"v": 1, "to": N, "holder": base64url}`: from N -
-1 and no other value, so that of two guests that opened one copy each only one gets it. Who has got
-it may ask again; the holder is the same random text then.
+`{"v": 1, "uri": …, "counter": N}`. An advance is `{"v": 1, "to": N, "holder": base64url}`. It
+succeeds only from N - 1, so if two guests have each opened a copy, only one gets N. That guest may
+repeat its request, with the same random `holder`.
 """
 
 from ccinit.errors import FormatError, VerificationError
@@ -33,7 +33,7 @@ _SEGMENTS = 2
 
 @frozen
 class CounterReply:
-    """What the KBS holds now."""
+    """The counter that the KBS holds now."""
 
     uri: PluginUri
     counter: int
@@ -41,7 +41,7 @@ class CounterReply:
 
 @frozen
 class CounterAdvance:
-    """The wish to move a counter by one.
+    """A request to advance a counter by one.
 
     Attributes:
         to: its new value.
@@ -58,7 +58,7 @@ def counter_uri(pod: str, volume: str) -> PluginUri:
 
 
 def counter_rule(uri: PluginUri) -> ResourceUri:
-    """Name the resource whose rule of the policy decides about a counter, too."""
+    """Name the resource whose rule in the policy applies to a counter, too."""
     pod, _, volume = uri.path.partition("/")
     return ResourceUri("ccinit", pod, f"{PLUGIN}-{volume}")
 
@@ -81,7 +81,7 @@ def encode_counter_reply(reply: CounterReply) -> bytes:
 
 
 def verify_counter_reply(body: bytes, uri: PluginUri) -> int:
-    """Return the counter if the body says that it is the one that was asked for.
+    """Return the counter if the body names `uri`, which was asked for.
 
     Raises:
         FormatError: `counter.…`.

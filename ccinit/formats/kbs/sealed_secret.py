@@ -26,11 +26,11 @@ _PAYLOAD: Final = frozenset(
 
 @frozen
 class SealedSecret:
-    """A name of a secret that somebody vouches for.
+    """A signed name of a secret.
 
     Attributes:
         key: the resource with the public key, a JWK on P-256.
-        resource: what is named.
+        resource: the secret.
         signed: the bytes under the signature.
         signature: r ‖ s, 32 bytes each.
     """

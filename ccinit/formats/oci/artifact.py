@@ -1,11 +1,11 @@
 """Manifests that carry signatures, and the lists that lead to them.
 
-Two places (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Referrers"): a manifest under the
-tag `sha256-<hex>.sig`, each of whose layers is a classic signature, and artifacts that refer to the
-image, found through an index. Only the types of `SIGNATURE_TYPES` are read; whatever else is
-attached to an image (SBOMs, attestations of other makers) does not concern the guest. Bundles may
-hold those, too, in any size and number; an annotation says so (cosign's BUNDLE_SPEC.md), by which
-these are skipped.
+There are two places (cosign's SIGNATURE_SPEC.md; distribution-spec v1.1, "Referrers"): a manifest
+under the tag `sha256-<hex>.sig`, each of whose layers is a classic signature, and artifacts that
+refer to the image, found through an index. Only the types of `SIGNATURE_TYPES` are read; whatever
+else is attached to an image (SBOMs, attestations of other makers) does not concern the guest.
+Bundles may hold those, too, in any size and number; they are skipped by an annotation that says so
+(cosign's BUNDLE_SPEC.md).
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def referrers_tag(image: Digest) -> str:
 
 
 def parse_signature_manifest(data: bytes) -> tuple[SignatureLayer, ...]:
-    """Parse a manifest; layers of other types are left out, and all of another statement's.
+    """Parse a manifest; layers of other types, and all layers of other statements, are skipped.
 
     Raises:
         FormatError: `signature.manifest.…`.
@@ -102,7 +102,7 @@ def parse_referrers(data: bytes) -> tuple[Digest, ...]:
 
 
 def _has_other_statement(value: Mapping[str, JsonValue]) -> bool:
-    """Whether a manifest, or what lists it, says that it states something else than a signature."""
+    """Whether a manifest, or its entry in a list, is annotated as a statement but no signature."""
     annotations = value.get("annotations")
     stated = annotations.get(_PREDICATE) if isinstance(annotations, Mapping) else None
     return bool(stated) and stated != SIGNATURE_PREDICATE

@@ -106,7 +106,7 @@ def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:
     """Return address, colon and port of `[address]` or `[address]:port`, whose port is any text.
 
     Raises:
-        FormatError: with `reason`, the address is none of IPv6.
+        FormatError: with `reason`, it is not an IPv6 address.
     """
     address, bracket, rest = text.removeprefix("[").partition("]")
     if not bracket or (rest and rest[0] != ":"):
@@ -116,7 +116,7 @@ def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:
 
 
 def _check_address6(text: str, reason: str) -> None:
-    """Of RFC 4291, section 2.2, those in lower case, without IPv4's dots and without a zone."""
+    """Check a form of RFC 4291, section 2.2: lower case, no dotted IPv4 part, no zone."""
     before, gap, after = text.partition("::")
     groups = [group for side in (before, after) if side for group in side.split(":")]
     is_full = len(groups) < _V6_GROUPS if gap else len(groups) == _V6_GROUPS
@@ -128,7 +128,7 @@ def _check_address6(text: str, reason: str) -> None:
 
 
 def _parse_authority(text: str, host_reason: str, port_reason: str) -> tuple[str, int | None]:
-    """A single label must be `localhost`, as registries agree."""
+    """Parse `host[:port]`; a single label must be `localhost`, as registries agree."""
     if text.startswith("["):
         host, colon, port = split_bracketed(text, host_reason)
         return host, parse_port(port, port_reason) if colon else None
@@ -164,7 +164,7 @@ def check_repository(repository: str, reason: str) -> None:
 
 
 def _check_component(component: str, reason: str) -> None:
-    """Runs of letters and digits, between them one dot, one or two underscores, or hyphens."""
+    """Check runs of letters and digits, separated by a dot, one or two underscores, or hyphens."""
     separator = ""
     seen = False
     for character in component:

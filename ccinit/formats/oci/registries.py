@@ -38,7 +38,7 @@ class Access:
 
     Attributes:
         ca_pem: the only roots that may vouch for it; empty means the image's.
-        certificate_pem: the client's certificate, if it wants one; empty means none.
+        certificate_pem: the client's certificate, if the server wants one; empty means none.
         key: resource with the certificate's private key.
         proxy: `host:port` of an HTTP proxy, an IPv6 host in brackets; or empty.
     """
@@ -191,7 +191,7 @@ def plan_sources(
         ca_pem: the image's, for locations without their own.
 
     Raises:
-        FormatError: `reference.…`, a rewritten name is none.
+        FormatError: `reference.…`, a rewritten name is not a reference.
     """
     named = _normal(reference)
     if rule is None:
@@ -206,12 +206,12 @@ _NO_ACCESS = Access(ca_pem="", certificate_pem="", key=None, proxy="")
 
 
 def _precedence(rule: RegistryRule) -> tuple[bool, int]:
-    """The longest prefix first; one for every host comes after any that names this one."""
+    """Sort by longest prefix; `*.domain` prefixes come after all that name the host."""
     return not rule.prefix.startswith(_ANY_HOST), len(rule.prefix)
 
 
 def _normal(reference: ImageReference) -> ImageReference:
-    """Docker Hub has two names, and its official images a namespace that may be left out."""
+    """Use one name for Docker Hub, and the namespace of its official images."""
     if reference.host not in (_DOCKER_HUB, _OLD_DOCKER_HUB):
         return reference
     namespace = "" if "/" in reference.repository else f"{_OFFICIAL}/"
@@ -235,7 +235,7 @@ def _rewrite(reference: ImageReference, prefix: str, location: str) -> ImageRefe
 def _source(reference: ImageReference, access: Access, ca_pem: str) -> PullSource:
     reference = _normal(reference)
     if reference.host == _DOCKER_HUB:
-        # The one registry whose name in references is not its own.
+        # The only registry that has another name in references.
         reference = replace(reference, host=_DOCKER_HUB_REGISTRY)
     return PullSource(
         reference=reference.text,

@@ -30,7 +30,7 @@ MAX_OCTAL_ID = 0o7777777
 """The largest numbers that a ustar header holds in its fields of 12 and 8 bytes."""
 
 _KNOWN_FIELDS = 512
-"""Modes, owners and times of an archive repeat, and so does what lies behind a header's names."""
+"""Cached: modes, owners and times repeat within an archive, and so does the end of a header."""
 
 _FIELDS = struct.Struct("100s 24s 12s 12s 8s 1s 100s 255s")
 """Name; mode, uid and gid; size; mtime; checksum; type; link; magic and all behind it."""
@@ -110,7 +110,7 @@ class TarHeader(NamedTuple):
 
 
 class TarEntry(NamedTuple):
-    """One entry, everything said about it joined.
+    """One entry, joined with the extensions before it.
 
     Attributes:
         path: relative, without `.`, `..` or empty components; empty for the archive's root.
@@ -149,7 +149,7 @@ def parse_header(block: bytes) -> TarHeader:
     if len(block) != BLOCK_BYTES:
         raise FormatError("tar.truncated", "a header block is cut short")
     name, owner, size, mtime, checksum, type_flag, link, rest = _FIELDS.unpack(block)
-    # Most of a header is zeros, which add nothing, and what repeats has been added up before.
+    # Zeros add nothing to the sum, and sums of fields that repeat are cached.
     varying = (name + size + mtime + type_flag + link).translate(None, b"\0")
     found = sum(varying) + _sum(owner) + _sum(rest) + 8 * ord(" ")  # its own field counts as blanks
     if found != (stated := _number(checksum, "tar.checksum")):
@@ -184,7 +184,7 @@ def _parse_owner(field: bytes) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=_KNOWN_FIELDS)
 def _parse_rest(field: bytes) -> tuple[TarFormat, bytes]:
-    """Return the format, and what goes before the name."""
+    """Return the format, and the prefix of the name."""
     if any(field[243:]):
         raise FormatError("tar.padding", "bytes behind the last header field")
     tar_format, prefix = _format(field[:8]), field[88:243]
@@ -278,7 +278,7 @@ class HeaderGroup:
     def extend(self, header: TarHeader, payload: bytes) -> None:
         """Take an extension; raises FormatError, `tar.…`."""
         if header.type_flag == b"g":
-            # Readers differ on where a global record begins to count, so none may say anything.
+            # Readers differ on where a global record takes effect, so it may not change anything.
             if parse_pax(payload).keys() - {b"comment"}:
                 raise FormatError("tar.pax_global", "a global header changes entries")
         elif header.type_flag == b"x":

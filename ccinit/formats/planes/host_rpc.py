@@ -4,7 +4,7 @@ This table is the whole surface. No type here holds text, so no reply can carry 
 a method has one size. The guest dispatches by this table, the host's tools check replies against
 it, and docs/host-rpc.md is generated from it.
 
-The framing (MessagePack-RPC over AF_VSOCK port 1024) is `msgpack_rpc`'s.
+`msgpack_rpc` does the framing (MessagePack-RPC over AF_VSOCK port 1024).
 """
 
 from collections.abc import Mapping
@@ -67,10 +67,10 @@ class Code(IntEnum):
 
 
 RESERVED_CODES: Final = frozenset({0x72, 0xF1})
-"""Numbers that are no code and become none: out of resources, and stalled.
+"""Numbers that will never be codes: out of resources, and stalled.
 
-Whether a pod lacked memory is how it ended, which the host learns by `[allow]` alone; and no one
-stands above PID 1 who could tell that it hangs.
+Whether a pod lacked memory is a part of how it ended, which the host learns only if `[allow]` says
+so; and nothing supervises PID 1 that could report that it hangs.
 """
 
 
@@ -156,9 +156,9 @@ class Method:
     """One call.
 
     Attributes:
-        phases: the phases in which it is carried out; elsewhere the answer is `NOT_NOW`.
-        hands_over: after a good reply the connection is no longer the host plane's.
-        leak: why its reply tells the host nothing that it does not know already.
+        phases: in which it is carried out; in others the answer is `NOT_NOW`.
+        hands_over: whether the connection leaves the host plane after a reply without error.
+        leak: why its reply tells the host nothing that it does not already know.
     """
 
     name: str

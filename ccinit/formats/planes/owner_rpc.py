@@ -7,7 +7,7 @@ against it, and docs/owner-rpc.md is generated from it.
 A method with `streams` answers when its streams have ended. Until then its request's msgid is the
 id of its notifications: `[2, "data", [id, fd, bin]]` carries bytes, an empty bin is the end of that
 fd, and `[2, "credit", [id, n]]` lets the other side send n more bytes. Each side begins with 64 KiB
-of credit for each id. The framing is `owner_wire`'s.
+of credit for each id. `owner_wire` does the framing.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Role(StrEnum):
     ADMIN = "admin"
 
     def includes(self, other: "Role") -> bool:
-        """Return whether whoever has this role may do what `other` may."""
+        """Return whether this role may do all that `other` may."""
         order = tuple(Role)
         return order.index(self) >= order.index(other)
 
@@ -97,7 +97,7 @@ class Method:
     """One call.
 
     Attributes:
-        role: the least that the client's certificate must say.
+        role: the least one that the client must have.
         streams: the fds that its data may carry; empty for a plain call.
     """
 
@@ -211,13 +211,13 @@ _TABLE = (
 )
 
 DEBUG_CONTAINER: Final = "@debug"
-"""What `exec` names when it means the debug environment; no container can be called so."""
+"""The debug environment's name in `exec`; no container can have it."""
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _TABLE}
 
 
 def report_data(nonce: bytes, certificate_der: bytes) -> bytes:
-    """Return what the evidence of `attest` has to report, 64 bytes; see `REPORT_DOMAIN`."""
+    """Return the report data for the evidence of `attest`, 64 bytes; see `REPORT_DOMAIN`."""
     certificate = hashlib.sha256(certificate_der).digest()
     return hashlib.sha512(REPORT_DOMAIN + nonce + certificate).digest()
 

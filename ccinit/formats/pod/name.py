@@ -1,4 +1,4 @@
-"""Names in `pod.toml`: of the pod, of what it consists of, and of files and variables in it."""
+"""Names in `pod.toml`: of the pod and its parts, and of files and variables in containers."""
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.alphabet import DIGITS, LOWERCASE
@@ -32,7 +32,7 @@ def check_path(path: str, reason: str) -> None:
 
 
 def check_variable(name: str, reason: str) -> None:
-    """Refuse what no environment can hold or show.
+    """Refuse a variable's name that an environment cannot hold, or that cannot be printed.
 
     Raises:
         FormatError: with `reason`.

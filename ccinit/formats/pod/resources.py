@@ -16,27 +16,27 @@ from ccinit.formats.pod.volume import KeyedVolume, PersistentVolume, RollbackAnc
 
 
 def log_psk_uri(manifest: PodManifest) -> ResourceUri:
-    """The resource that makes the rest of the log unreadable to a host-made key."""
+    """Name the secret that, mixed into the log's key, shuts out a host that chose that key."""
     return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
 
 
 def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
-    """The resource that the guest shows to its owner; see `ccinit.formats.kbs.tls_identity`."""
+    """Name the guest's identity towards its owner; see `ccinit.formats.kbs.tls_identity`."""
     return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
 
 
 def name_resources(
     manifest: PodManifest, *, with_identity: bool = False
 ) -> dict[KbsUri, EnvelopeKind]:
-    """Return what this pod needs, each once, and the kind it has to be; the log's key is first.
+    """Return each resource that this pod needs, once, and its kind; the log's key is first.
 
     Args:
         manifest: names most of it.
         with_identity: whether there is an owner plane, which needs a TLS identity.
 
     Raises:
-        FormatError: `pod.resource`, one resource for two uses. Keys are wiped when they have had
-            theirs: the other one would find nothing.
+        FormatError: `pod.resource`, one resource for two uses. Keys are wiped after their use, so a
+            second use would find none.
     """
     wanted: dict[KbsUri, EnvelopeKind] = {}
     for uri, kind in _uses(manifest, with_identity=with_identity):

@@ -1,7 +1,7 @@
 """`[[volume]]` of `pod.toml`: the pod's disks and areas of memory.
 
-Every choice of how a disk is protected stands here, so it is measured: a host can offer disks, and
-nothing about them.
+Every choice of how a disk is protected is made here, so it is measured: a host can offer disks, but
+decide nothing about them.
 """
 
 from collections.abc import Iterable
@@ -25,10 +25,10 @@ from ccinit.values import frozen
 
 MIN_DISK_BYTES = 1 << 20
 MIN_JOURNALED_BYTES = 48 << 20
-"""Of a persistent volume in the guest's own format. In what tags and their journal leave of less,
-mkfs.ext4 has no room for its own journal: it fails or, of 16 MiB, leaves it out."""
+"""Of a persistent volume in the guest's own format. On a smaller one, tags and their journal leave
+mkfs.ext4 no room for its own journal: it fails or, with 16 MiB, omits it."""
 
-_LUKS2_HEADER_BYTES = 16 << 20  # what lies before the content, for whose first block there is room
+_LUKS2_HEADER_BYTES = 16 << 20  # before the content, which needs room, too
 
 _MAX_DISK_BYTES = 1 << 40
 _MAX_FORMER_SIZES = 8
@@ -60,7 +60,7 @@ class VolumeFormat(StrEnum):
     """What a persistent volume's disk looks like.
 
     `ccinit` has no header and authenticates every block. `luks2` was made elsewhere: its header is
-    held against a whitelist, its blocks are not authenticated. `luks2-sealed` is the same with a
+    checked against a whitelist, its blocks are not authenticated. `luks2-sealed` is the same with a
     header that the owner has sealed.
     """
 
@@ -78,7 +78,7 @@ class RollbackAnchor(StrEnum):
 
 @frozen
 class ScratchVolume:
-    """A disk that begins and ends with the guest, under keys born there."""
+    """A disk whose content lives only as long as the guest, under keys made there."""
 
     WIRE_TAG: ClassVar[str] = "scratch"
     kind: ClassVar[VolumeKind] = VolumeKind.SCRATCH
@@ -114,7 +114,7 @@ class Luks2Volume:
 
     Attributes:
         key: the owner's.
-        is_sealed: its header has the owner's seal; without one it is held against a whitelist.
+        is_sealed: whether its header must have the owner's seal.
     """
 
     WIRE_TAG: ClassVar[str] = "luks2"
@@ -156,7 +156,7 @@ MadeElsewhere: TypeAlias = VerityVolume | Luks2Volume
 """The guest finds a file system on it and never makes one."""
 
 Volume: TypeAlias = ScratchVolume | TmpfsVolume | VerityVolume | KeyedVolume
-"""`size_bytes` of a disk selects it among the host's disks."""
+"""A disk is selected among the host's disks by its `size_bytes`."""
 
 V = TypeVar("V")
 
@@ -213,7 +213,7 @@ def _read_persistent(fields: Fields, name: str, size_bytes: int) -> KeyedVolume:
         # Where blocks are not authenticated, neither is the counter in them.
         raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")
     if fields.has("grown_from_bytes"):
-        # What was made elsewhere grows elsewhere, with the tools that made it.
+        # Such a disk can only be grown by the tools that made it.
         raise FormatError("pod.volume.grown_from_bytes", "only a volume of format ccinit grows")
     is_sealed = form is VolumeFormat.LUKS2_SEALED
     return Luks2Volume(name=name, size_bytes=size_bytes, key=key, is_sealed=is_sealed)
