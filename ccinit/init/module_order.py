@@ -52,7 +52,7 @@ def _parse_line(line: str) -> ModuleLine:
 
 
 def load_modules(groups: Sequence[ModuleGroup], directory: str, processes: int) -> None:
-    """Load the first group, then the others in up to so many processes at once.
+    """Load the first group, then the others in up to `processes` processes at once.
 
     The first group has the hash with which the kernel checks the others' signatures. The processes
     are forks of this one, which holds no secret yet.

@@ -161,7 +161,7 @@ def write_direct(node: str, offset: int, data: bytes) -> None:
         data: its length is a multiple of 4096.
 
     Raises:
-        KernelError: `kernel.block.write`; `kernel.mmap`, no memory to be had.
+        KernelError: `kernel.block.write`; `kernel.mmap`, no memory left.
     """
     with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(len(data)) as buffer:
         buffer[:] = data
@@ -182,7 +182,7 @@ def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
         extents: offsets and lengths in bytes, multiples of 4096.
 
     Raises:
-        KernelError: `kernel.block.write`; `kernel.mmap`, no memory to be had.
+        KernelError: `kernel.block.write`; `kernel.mmap`, no memory left.
     """
     longest = max((length for _, length in extents), default=0)
     if not longest:

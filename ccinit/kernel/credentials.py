@@ -84,7 +84,7 @@ def enter_nowhere() -> None:
 
 
 def drop_bounding_set(keep: frozenset[Capability]) -> None:
-    """Drop every capability that the kernel knows, but `keep`, from the bounding set."""
+    """Drop every capability that the kernel knows, except `keep`, from the bounding set."""
     for capability in range(CAP_LAST + 1):
         if libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) < 0:
             return  # the first that the kernel does not know

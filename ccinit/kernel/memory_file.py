@@ -1,4 +1,4 @@
-"""Files in memory, for what takes a path or a descriptor and no bytes (memfd_create(2))."""
+"""Files in memory, for interfaces that take a path or descriptor, not bytes (memfd_create(2))."""
 
 import os
 
@@ -6,7 +6,7 @@ from ccinit.kernel.libc import kernel_error
 
 
 def open_memory_file(name: str, content: bytes | bytearray) -> int:
-    """Return a descriptor of a new file that holds `content`; it stands at the end of it.
+    """Return a descriptor of a new file that holds `content`, positioned at its end.
 
     Args:
         name: what /proc/self/fd shows of it; no secret.

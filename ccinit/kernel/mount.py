@@ -1,4 +1,4 @@
-"""The mount calls; what to mount where is `boot`'s and `run`'s.
+"""The mount calls; `boot` and `run` decide what to mount where.
 
 File systems are mounted by the old call: it takes every option that is needed here (erofs
 `device=`, say) in one string of at most a page, and one call leaves nothing half made. An overlay
@@ -66,7 +66,7 @@ def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
 
 
 def sync_file_system(path: str) -> None:
-    """Write what is dirty in the file system that has `path`, flush, and tell of any loss.
+    """Write and flush all dirty data of the file system that has `path`; report any loss.
 
     The kernel remembers a failed write until this call has reported it, so even one that was never
     synced is reported, however long ago it was.
@@ -84,8 +84,8 @@ def sync_file_system(path: str) -> None:
 def switch_root(new_root: str) -> None:
     """Move the mount at `new_root` over the initramfs and enter it.
 
-    The initramfs cannot be pivoted away from (it is no mount in a mount), so the new root is moved
-    on top of it. Whoever calls this has emptied the old root and holds no directory of it open.
+    pivot_root(2) does not work on an initramfs, so the new root is moved on top of it. The caller
+    has emptied the old root and holds none of its directories open.
 
     Raises:
         KernelError: the kernel refused; the working directory may have changed.

@@ -1,7 +1,7 @@
 """Namespaces that this process makes for others: namespaces(7), unshare(2), setns(2).
 
-A namespace lives while a process is in it or a file is bound to it. So one is made by entering it
-for a moment, bound, and left; a process of another program joins it by the file.
+A namespace lives while a process is in it or its file is bound somewhere. So this process enters a
+new one for a moment, binds its file, and leaves it; other programs join it through that file.
 """
 
 import enum

@@ -1,8 +1,7 @@
 """Open a path inside a directory tree as if that tree were the root, and never outside it.
 
 `openat2(2)` with RESOLVE_IN_ROOT: absolute and climbing symbolic links are read as a process
-chrooted there would read them; magic links of /proc are refused. What the file means is the
-caller's.
+chrooted there would read them; magic links of /proc are refused.
 """
 
 import errno

@@ -21,7 +21,7 @@ class Pipe:
 
 
 def open_pipes(count: int) -> tuple[Pipe, ...]:
-    """Make so many pipes.
+    """Make `count` pipes.
 
     Raises:
         KernelError: `kernel.pipe2`, not enough free descriptors; none stays open.

@@ -1,4 +1,4 @@
-"""Child processes: spawn, watch, collect; the one table of who is owned. Rights are `agent`'s.
+"""Child processes: spawn, watch, collect; the only table of owned ones. `agent` limits rights.
 
 A child is spawned with vfork semantics (posix_spawn): no copy of PID 1's memory, and so of its
 keys, ever exists in it. It gets /dev/null on 0, 1 and 2, the listed fds and nothing else, a session
@@ -120,7 +120,7 @@ def spawn(
     """Start the program `arguments[0]` (an absolute path) with `fds` as {number there: fd here}.
 
     Raises:
-        KernelError: no such program, no process, or no fd to be had.
+        KernelError: no such program, or no process or descriptor left.
     """
     syscall(
         NR_CLOSE_RANGE, len(STANDARD_FDS), LAST_FD, CLOSE_RANGE_CLOEXEC, operation="close_range"
@@ -192,7 +192,7 @@ def keeping_orphans() -> Iterator[None]:
 
 
 def reap_orphans() -> int:
-    """Collect every ended child, return how many were nobody's. To be called after SIGCHLD."""
+    """Collect every ended child; return how many were not owned. To be called after SIGCHLD."""
     if _keepers:  # owned children are reaped by those that wait for them
         return sum(_collect_orphan(pid) for pid in tuple(_disowned))
     orphans = 0
@@ -225,7 +225,7 @@ def _own_spawned(pid: int) -> Process:
 
 
 def _collect_orphan(pid: int) -> bool:
-    """Collect a child that nobody owns; return whether it had ended."""
+    """Collect a child that is not owned; return whether it had ended."""
     if _look(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
         return False
     _disowned.discard(pid)

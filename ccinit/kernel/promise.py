@@ -1,4 +1,4 @@
-"""A value that one task will provide, for all others that need it."""
+"""A value that one task provides, and for which others wait."""
 
 from typing import Generic, TypeVar
 

@@ -78,7 +78,7 @@ def find_cgroup_id(client: Address, server: Address) -> int | None:
 
 
 def ask(netlink: socket.socket, question: bytes) -> bytes:
-    """Return the kernel's answer; what others have sent is passed over.
+    """Return the kernel's answer; messages of other senders are ignored.
 
     Raises:
         OSError: the kernel took no question or gave no answer.
@@ -132,6 +132,6 @@ def _find_attribute(data: bytes) -> int | None:
 
 
 def is_established(connection: socket.socket) -> bool:
-    """Return whether a TCP connection is whole: neither end has closed its half."""
+    """Return whether neither end of a TCP connection has closed its half."""
     state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     return state[0] == _ESTABLISHED

@@ -226,7 +226,7 @@ class Task(Generic[R_co]):
         return cast("R_co", self.result)
 
     async def stop(self) -> None:
-        """Cancel the task and wait for its end; a failure other than that is raised."""
+        """Cancel the task and wait for its end; raise any failure but the cancellation."""
         self.cancel()
         await self._ended.wait()
         if self.failure is not None and not self.was_cancelled():
@@ -305,7 +305,7 @@ _running: AnyTask | None = None  # there is one loop, and it takes one step at a
 
 
 def current_task() -> AnyTask:
-    """Return the task of the coroutine that asks.
+    """Return the task of the calling coroutine.
 
     Raises:
         RuntimeError: it does not run under the loop.

@@ -1,8 +1,8 @@
 """One client's connection from handshake to end: the child's only loop.
 
-Scope: waiting for socket and streams at once, deadlines, the order in which things happen. Left to
-others: TLS (`ccinit.net.tls_server`), credits (`session`), descriptors (`ports`), and what calls do
-(PID 1, behind `Carry`).
+This module waits for socket and streams at once, keeps deadlines, and decides in which order things
+happen. Left to others are TLS (`ccinit.net.tls_server`), credits (`session`), descriptors
+(`ports`), and what calls do (PID 1, behind `Carry`).
 
 The client is authenticated but may still be hostile, or its terminal may be stopped. It gets ten
 seconds for the handshake, ten to finish a message that it has begun, a minute to take what it was
@@ -38,7 +38,7 @@ class ConnectionLimits:
 
 
 Carry = Callable[[Call], tuple[CallAnswer, tuple[int, ...]]]
-"""Has PID 1 carry out a call; returns its answer with the descriptors that came along."""
+"""Has PID 1 carry out a call; returns its answer and the descriptors that came with it."""
 
 
 class Connection:
@@ -96,7 +96,7 @@ class Connection:
     def _turn(self) -> None:
         """Wait for something, and do what it allows."""
         ready = self._poll()
-        if ready.get(self._socket, 0) & ~select.POLLOUT:  # that alone is no reason to read
+        if ready.get(self._socket, 0) & ~select.POLLOUT:  # which alone is no reason to read
             self._receive()
         if not self._is_full():  # else the outputs were not polled
             self._move(ready)
@@ -175,7 +175,7 @@ class Connection:
             raise PeerError("net.closed", errno_text(error.errno)) from error
 
     def _take_leave(self) -> None:
-        """Send the last bytes if the client is still there; if not, the reason is known anyway."""
+        """Send the last bytes if the client still takes them; why it ends is known already."""
         with suppress(PeerError):
             self._send()
 
@@ -197,7 +197,7 @@ class Connection:
     def _check_deadlines(self) -> None:
         now, limits = boottime(), self._limits
         if self._is_full():
-            self._begun_at = now  # it is we who do not read on
+            self._begun_at = now  # not the client's delay: we have stopped reading
         if self._begun is not None and now - self._begun_at > limits.message_seconds:
             raise DeadlineError("owner.message", f"{limits.message_seconds:g} s")
         if self._unsent and now - self._sent_at > limits.sending_seconds:
@@ -209,7 +209,7 @@ class Connection:
 
 
 def _role(uris: tuple[str, ...]) -> Role:
-    """The role of a certificate's one URI of ours; it comes from the owner's own authority."""
+    """Return the role in a certificate's URIs, which the owner's authority has signed."""
     names = [uri.removeprefix(ROLE_URI_PREFIX) for uri in uris if uri.startswith(ROLE_URI_PREFIX)]
     if len(names) != 1 or names[0] not in set(Role):
         raise PeerError("owner.role", "the certificate does not name one role")

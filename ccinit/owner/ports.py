@@ -1,9 +1,10 @@
 """The descriptors of one open call, and the bytes between them and its session.
 
-Scope: moving what a descriptor and a credit allow, and seeing the end: what PID 1 writes to the
-port END, or, of a file that has no such port, its last byte or an error. Nothing here blocks: an
-output is read only if the client has room for it, input waits in a buffer that its credit bounds.
-Left to others: waiting (`ccinit.owner.connection`), what is at the other end of the descriptors.
+This module moves what descriptors and credits allow, and detects the end: what PID 1 writes to the
+port END or, for a file, which has no such port, its last byte or an error. Nothing here blocks: an
+output is read only if the client has room for it, and input waits in a buffer that its credit
+bounds. Left to others are waiting (`ccinit.owner.connection`) and the other ends of the
+descriptors.
 """
 
 import errno
@@ -31,7 +32,7 @@ class OpenCall:
     """One streaming call between its answer and its end.
 
     Attributes:
-        is_over: it was finished, and is to be closed.
+        is_over: whether it has ended and is to be closed.
     """
 
     def __init__(self, call: Call, ports: tuple[Port, ...], descriptors: tuple[int, ...]) -> None:
@@ -84,7 +85,7 @@ class OpenCall:
             session.consume(self.id, len(data.content))
             return
         if self._input < 0 or self._input_ended:
-            session.consume(self.id, len(data.content))  # nothing listens behind the end
+            session.consume(self.id, len(data.content))  # nothing reads it after the end
             return
         self._waiting += data.content
         self._input_ended = not data.content
@@ -132,7 +133,7 @@ class OpenCall:
             if self._is_file:
                 self._give_up("owner.copy", errno_text(error.errno))
                 return
-            if error.errno != errno.EIO:  # a terminal's sign that nobody has it open any more
+            if error.errno != errno.EIO:  # which a terminal returns once no process has it open
                 raise
             content = b""
         self._quiet_since = boottime()

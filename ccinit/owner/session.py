@@ -10,7 +10,7 @@ Theory of operation
 
     So neither side ever holds more than a window for a call whose other end does not move. A client
     that breaks a rule (data without credit, credit beyond the window, an id in use) loses the
-    connection; what it says about a call that has just ended was on its way, and is dropped.
+    connection. Messages about a call that has just ended are dropped: they were on their way.
 """
 
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Session:
 
     @property
     def unfinished(self) -> int | None:
-        """Number of the message whose first part waits for the rest; None if none does."""
+        """Number of the message that has begun and is not complete; None if there is none."""
         return self._messages if self._reader.unfinished else None
 
     @property
@@ -110,7 +110,7 @@ class Session:
         return self._open[call].to_client
 
     def send(self, call: int, fd: int, content: bytes) -> None:
-        """Send bytes of a stream, not more than `room`; none at all end that fd."""
+        """Send bytes of a stream, at most `room`; no bytes end that fd."""
         windows = self._open[call]
         if len(content) > windows.to_client:
             raise RuntimeError("more data than credit")
@@ -127,7 +127,7 @@ class Session:
             windows.owed = 0
 
     def end(self, call: int, end: CallEnd) -> None:
-        """End a call, also one that was never open: with its result, or refused."""
+        """End a call with its result or a refusal, even one that was never open."""
         self._open.pop(call, None)
         if end.code:
             refused = Refused(code=RpcError(end.code), reason=end.reason, detail=end.detail)
