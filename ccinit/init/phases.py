@@ -21,7 +21,7 @@ from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.grace_period import expedite_grace_periods
-from ccinit.kernel.priority import ORDINARY, set_priority
+from ccinit.kernel.priority import NORMAL, set_priority
 from ccinit.rpc.server import RpcLimits, serve
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def _listen(guest: EarlyGuest) -> None:
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
     # The initrd raised our priority, since nothing else ran; from here on children will.
-    set_priority(ORDINARY)
+    set_priority(NORMAL)
     expedite_grace_periods(on=False)
 
 

@@ -4,9 +4,9 @@ import os
 
 from ccinit.kernel.libc import kernel_error
 
-FOREMOST = -20  # eighty times the share of an ordinary process
-ORDINARY = 0
-HINDMOST = 19  # a seventieth of it
+HIGHEST = -20  # eighty times the share of an ordinary process
+NORMAL = 0
+LOWEST = 19  # a seventieth of it
 
 
 def set_priority(nice: int, pid: int = 0) -> None:

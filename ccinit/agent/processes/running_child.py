@@ -9,7 +9,7 @@ from ccinit.agent.processes.roles import Rights, Role
 from ccinit.errors import ChildError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import at_most
-from ccinit.kernel.priority import HINDMOST, ORDINARY, set_priority
+from ccinit.kernel.priority import LOWEST, NORMAL, set_priority
 from ccinit.kernel.process import Process
 
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class RunningChild:
         Raises:
             KernelError: the kernel refused.
         """
-        set_priority(HINDMOST, self.process.pid)
+        set_priority(LOWEST, self.process.pid)
 
     def step_forward(self) -> None:
         """Restore ordinary priority: it has its job.
@@ -68,7 +68,7 @@ class RunningChild:
             KernelError: the kernel refused.
         """
         if self.process.status is None:  # if it has ended, the conversation reports that
-            set_priority(ORDINARY, self.process.pid)
+            set_priority(NORMAL, self.process.pid)
 
     async def do_job(
         self, request: object, reply: type[R], answers: Answers, notices: Notices

@@ -38,9 +38,9 @@ import sys
 sys.dont_write_bytecode = True
 sys.path.append("{SITE}")
 
-from ccinit.kernel.priority import FOREMOST, set_priority
+from ccinit.kernel.priority import HIGHEST, set_priority
 
-set_priority(FOREMOST)
+set_priority(HIGHEST)
 
 from ccinit.init.stage0 import main
 

@@ -32,7 +32,7 @@ from ccinit.init import phases
 from ccinit.init.sequence import CONFIG, SEED_LATE
 from ccinit.kernel import entropy, memory, vsock
 from ccinit.kernel.event_loop import Event, EventLoop
-from ccinit.kernel.priority import ORDINARY
+from ccinit.kernel.priority import NORMAL
 
 BINDING = b"report data"
 
@@ -155,7 +155,7 @@ def test_pid1_is_an_ordinary_process_in_no_hurry_before_it_has_children(
     )
 
     EventLoop().run(phases._listen(guest))
-    assert given == [ORDINARY, False]
+    assert given == [NORMAL, False]
 
 
 def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
