@@ -67,7 +67,7 @@ def drop_privileges(
     _prctl(PR_SET_DUMPABLE, 0)
 
 
-def enter_nowhere() -> None:
+def enter_empty_root() -> None:
     """Make an empty directory the root of this process.
 
     /proc/PID/mounts shows the mounts below a process's root to everybody who sees the process

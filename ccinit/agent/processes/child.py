@@ -35,7 +35,7 @@ from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
 from ccinit.annotations import Never, TypeVar
 from ccinit.errors import ChildError
 from ccinit.formats.encoding import wire
-from ccinit.kernel.credentials import drop_privileges, enter_nowhere
+from ccinit.kernel.credentials import drop_privileges, enter_empty_root
 from ccinit.kernel.landlock import READ, WRITE, Access, restrict
 from ccinit.kernel.resource_limits import set_core_limit, set_limit, write_oom_score
 from ccinit.kernel.seccomp import load_filter, plan_filter
@@ -189,7 +189,7 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
     set_limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     set_limit(resource.RLIMIT_AS, rights.memory_bytes)
     if rights.own_processes:
-        enter_nowhere()
+        enter_empty_root()
     drop_privileges(rights.uid, rights.capabilities, across_exec=rights.is_program())
     paths = dict.fromkeys(rights.read, READ)
     if program := rights.job if rights.is_program() else rights.may_start:
