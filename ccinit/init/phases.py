@@ -96,7 +96,7 @@ async def _harden() -> None:
     root.enable(("cpu", "memory", "pids"))
     leaf = root.create("init")
     leaf.add(1)
-    leaf.set_memory(least_bytes=_AGENT_MEMORY_BYTES)
+    leaf.set_memory(min_bytes=_AGENT_MEMORY_BYTES)
     root.create("children").enable(("memory", "pids"))
     root.create("pod").enable(("cpu", "memory", "pids"))
 

@@ -64,14 +64,14 @@ class Cgroup:
         """Let the children of this group use `controllers` (`memory`, `pids`, `cpu`)."""
         self._write("cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
 
-    def set_memory(self, *, most_bytes: int | None = None, least_bytes: int = 0) -> None:
-        """Limit the memory (None: no limit), and keep `least_bytes` from being reclaimed."""
-        self._write("memory.max", MAX if most_bytes is None else str(most_bytes))
-        self._write("memory.min", str(least_bytes))
+    def set_memory(self, *, max_bytes: int | None = None, min_bytes: int = 0) -> None:
+        """Limit the memory (None: no limit), and keep `min_bytes` from being reclaimed."""
+        self._write("memory.max", MAX if max_bytes is None else str(max_bytes))
+        self._write("memory.min", str(min_bytes))
 
-    def set_processes(self, most: int) -> None:
+    def set_processes(self, max_count: int) -> None:
         """Limit the number of processes and threads."""
-        self._write("pids.max", str(most))
+        self._write("pids.max", str(max_count))
 
     def is_populated(self) -> bool:
         """Return whether there is a process here or below."""

@@ -225,7 +225,7 @@ def _limit_memory(*, kept_bytes: int) -> None:
     killed for lack of memory in the pod's place.
     """
     most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - kept_bytes
-    Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
+    Cgroup(_POD_CGROUP).set_memory(max_bytes=most)
 
 
 async def ask_user_child(

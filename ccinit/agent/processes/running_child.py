@@ -49,7 +49,7 @@ class RunningChild:
             return
         self._cgroup = parent.create(f"child-{self.process.pid}")
         files_bytes = store_bytes if self._rights.stores else 0
-        self._cgroup.set_memory(most_bytes=self._rights.memory_bytes + files_bytes)
+        self._cgroup.set_memory(max_bytes=self._rights.memory_bytes + files_bytes)
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
 

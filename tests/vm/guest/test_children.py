@@ -197,9 +197,9 @@ def check_cgroup(parent: Cgroup, pid: int, rights: Rights) -> None:
 class TightCgroup(Cgroup):
     """Gives every child an eighth of what its row says, below the limit of its address space."""
 
-    def set_memory(self, *, most_bytes: int | None = None, least_bytes: int = 0) -> None:
-        assert most_bytes is not None
-        super().set_memory(most_bytes=most_bytes // 8, least_bytes=least_bytes)
+    def set_memory(self, *, max_bytes: int | None = None, min_bytes: int = 0) -> None:
+        assert max_bytes is not None
+        super().set_memory(max_bytes=max_bytes // 8, min_bytes=min_bytes)
 
 
 def test_child_above_its_cgroups_memory_is_ended_and_named(parent_cgroup: Cgroup) -> None:

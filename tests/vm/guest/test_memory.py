@@ -57,7 +57,7 @@ def start_hog(group: Cgroup) -> subprocess.Popen[bytes]:
 
 
 def test_r74_hog_is_killed_at_the_limit_of_its_pod(pod: Cgroup) -> None:
-    pod.set_memory(most_bytes=48 * MIB)
+    pod.set_memory(max_bytes=48 * MIB)
     assert run_hog(pod) == -signal.SIGKILL
     assert pod.oom_kills() == 1
 

@@ -140,7 +140,7 @@ def test_container_without_a_limit_of_its_own_ends_whole_at_the_pods(work: Path)
     )
     Cgroup().enable(("memory",))
     pod = Cgroup().create(own_cgroup().lstrip("/"))
-    pod.set_memory(most_bytes=64 << 20)
+    pod.set_memory(max_bytes=64 << 20)
     try:
         report = run(work, code)
     finally:

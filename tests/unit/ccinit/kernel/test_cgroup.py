@@ -42,7 +42,7 @@ def test_remove_of_a_full_group_is_a_kernel_error(group: Cgroup) -> None:
 
 
 def test_limits_are_written_in_the_kernels_words(group: Cgroup) -> None:
-    group.set_memory(most_bytes=1 << 20, least_bytes=4096)
+    group.set_memory(max_bytes=1 << 20, min_bytes=4096)
     group.set_processes(64)
     group.enable(("memory", "pids"))
     group.add(17)

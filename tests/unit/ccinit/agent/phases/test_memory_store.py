@@ -82,15 +82,15 @@ class Group:
     """A cgroup that notes its limit."""
 
     def __init__(self) -> None:
-        self.most_bytes: int | None = 0
+        self.max_bytes: int | None = 0
 
     def create(self, _name: str) -> "Group":
         return self
 
-    def set_memory(self, *, most_bytes: int | None = None) -> None:
-        self.most_bytes = most_bytes
+    def set_memory(self, *, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
 
-    def set_processes(self, _most: int) -> None:
+    def set_processes(self, _max_count: int) -> None:
         """Not looked at."""
 
     def add(self, _pid: int) -> None:
@@ -108,7 +108,7 @@ def test_files_of_the_store_do_not_count_against_who_writes_them(role: Role) -> 
     for store_bytes in (0, GIB):
         RunningChild(process, nothing, role, RIGHTS[role]).enclose(group, store_bytes)
         files_bytes = store_bytes if role in STORING else 0
-        assert group.most_bytes == RIGHTS[role].memory_bytes + files_bytes
+        assert group.max_bytes == RIGHTS[role].memory_bytes + files_bytes
 
 
 @pytest.mark.parametrize(

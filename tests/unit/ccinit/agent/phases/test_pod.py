@@ -225,8 +225,8 @@ def test_pods_limit_leaves_room_for_every_tag_that_its_scratch_will_have(
     class LimitedError(Exception):
         pass
 
-    def limit(*, most_bytes: int) -> None:
-        raise LimitedError(most_bytes)
+    def limit(*, max_bytes: int) -> None:
+        raise LimitedError(max_bytes)
 
     monkeypatch.setattr(pod, "write_pod_files", lambda *_: None)
     monkeypatch.setattr(pod, "read_memory", lambda: {"MemTotal": 1 << 30})
