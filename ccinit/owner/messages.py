@@ -27,7 +27,7 @@ class OwnerRequest:
 
 
 @frozen
-class Farewell:
+class ConnectionEnd:
     """The connection has ended; `why` is empty if the client closed it."""
 
     why: str

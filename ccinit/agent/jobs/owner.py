@@ -7,11 +7,11 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.net.tls_server import ServerConnection, server_context
 from ccinit.owner.connection import Connection, ConnectionLimits
-from ccinit.owner.messages import CallAnswer, Farewell, OwnerRequest, make_call
+from ccinit.owner.messages import CallAnswer, ConnectionEnd, OwnerRequest, make_call
 from ccinit.owner.session import Call
 
 
-def run(request: OwnerRequest, channel: JobChannel) -> Farewell:
+def run(request: OwnerRequest, channel: JobChannel) -> ConnectionEnd:
     """Do the job; the socket is named `connection`, the pipe `identity`."""
 
     def carry(call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
@@ -24,5 +24,5 @@ def run(request: OwnerRequest, channel: JobChannel) -> Farewell:
     try:
         connection.serve()
     except CcinitError as error:
-        return Farewell(why=str(error))
-    return Farewell(why="")
+        return ConnectionEnd(why=str(error))
+    return ConnectionEnd(why="")

@@ -26,7 +26,7 @@ from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, is_own_address, listen_tcp
-from ccinit.owner.messages import Farewell, Greeting, OwnerRequest
+from ccinit.owner.messages import ConnectionEnd, Greeting, OwnerRequest
 from ccinit.seal.log import OWN_SOURCE
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -152,9 +152,9 @@ class OwnerPlane:
         caller = Caller(self._guest.event, shown.certificate_der)
         try:
             with connection:
-                farewell = await self._converse(connection, origin, caller, shown.identity)
-            if farewell.why:
-                self._tell_end(caller, printable(farewell.why))
+                ended = await self._converse(connection, origin, caller, shown.identity)
+            if ended.why:
+                self._tell_end(caller, printable(ended.why))
         except CcinitError as error:
             self._tell_end(caller, str(error))
             if error.reason in _LATE_CLOCK:
@@ -171,7 +171,7 @@ class OwnerPlane:
 
     async def _converse(
         self, connection: socket.socket, origin: Origin, caller: Caller, identity: Secret
-    ) -> Farewell:
+    ) -> ConnectionEnd:
         """Run the child of one connection; whatever its calls started ends with it."""
 
         def greet(greeting: Greeting) -> None:
@@ -182,10 +182,10 @@ class OwnerPlane:
         async with TaskGroup() as group:
             caller.tasks = group
             group.start(_expect(caller), "owner greeting")
-            farewell = await self._guest.children.run(
+            ended = await self._guest.children.run(
                 Role.OWNER,
                 OwnerRequest(client_ca_pem=self._config.client_ca_pem),
-                Farewell,
+                ConnectionEnd,
                 seconds=SESSION_SECONDS,
                 fds={"connection": connection.fileno()},
                 secrets={"identity": identity},
@@ -193,7 +193,7 @@ class OwnerPlane:
                 notices={Greeting: greet},
             )
             group.cancel()
-        return farewell
+        return ended
 
 
 async def _expect(caller: Caller) -> None:

@@ -18,7 +18,7 @@ from ccinit.formats.planes.owner_rpc import Role
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
 from ccinit.kernel.process import ExitStatus
-from ccinit.owner.messages import Attach, Attest, Call, Exec, Farewell, Greeting, Logs
+from ccinit.owner.messages import Attach, Attest, Call, ConnectionEnd, Exec, Greeting, Logs
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
 from tests.fakes.machine.interruptions import Way, each_stop
@@ -80,7 +80,7 @@ class Client:
         answers: Mapping[type, Any],
         notices: Mapping[type, Any],
         **_: object,
-    ) -> Farewell:
+    ) -> ConnectionEnd:
         await sleep(0)
         notices[Greeting](Greeting(role=Role.ADMIN, subject="ops", group=0x11EC))
         given: list[int] = []
@@ -94,7 +94,7 @@ class Client:
         finally:
             for fd in given:
                 os.close(fd)
-        return Farewell(why="")
+        return ConnectionEnd(why="")
 
 
 @pytest.fixture
