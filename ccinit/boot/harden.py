@@ -12,9 +12,9 @@ from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit, set_
 from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
-_MOST_INT = (1 << 31) - 1
-_MOST_LONG = (1 << 63) - 1
-_MOST_PIDS = 1 << 22
+_MAX_INT = (1 << 31) - 1
+_MAX_LONG = (1 << 63) - 1
+_MAX_PIDS = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
 _MAPPINGS = 1 << 20
 """As distributions set it nowadays; Elasticsearch refuses to run below 2^18."""
@@ -74,14 +74,14 @@ SETTINGS = (
     # The kernel counts these for the whole guest, or per user across PID 1 and all containers. A
     # container within its own limits could use up the default; what it takes is also charged to its
     # own memory.
-    Setting("fs.aio-max-nr", str(_MOST_LONG), "containers can begin asynchronous I/O"),
-    Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
-    Setting("fs.file-max", str(_MOST_LONG), "PID 1's children can open files"),
-    Setting("fs.inotify.max_user_instances", str(_MOST_INT), "containers of one user can watch"),
-    Setting("fs.inotify.max_user_watches", str(_MOST_INT), "containers of one user can watch"),
-    Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
-    Setting("kernel.pty.max", str(_MOST_INT), "the owner can open a terminal anywhere"),
-    Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
+    Setting("fs.aio-max-nr", str(_MAX_LONG), "containers can begin asynchronous I/O"),
+    Setting("fs.epoll.max_user_watches", str(_MAX_LONG), "PID 1 can wait for descriptors"),
+    Setting("fs.file-max", str(_MAX_LONG), "PID 1's children can open files"),
+    Setting("fs.inotify.max_user_instances", str(_MAX_INT), "containers of one user can watch"),
+    Setting("fs.inotify.max_user_watches", str(_MAX_INT), "containers of one user can watch"),
+    Setting("kernel.pid_max", str(_MAX_PIDS), "PID 1 can start children"),
+    Setting("kernel.pty.max", str(_MAX_INT), "the owner can open a terminal anywhere"),
+    Setting("kernel.threads-max", str(_MAX_PIDS), "PID 1 can start children"),
     # Per process; each mapping is charged to its container. Elsewhere the machine's administrator
     # raises this for programs that need more than the kernel's default; here nobody else could.
     Setting("vm.max_map_count", str(_MAPPINGS), "search engines and large heaps start"),

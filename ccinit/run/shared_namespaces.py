@@ -27,7 +27,7 @@ _PAGE: Final = 4096
 _SEMAPHORES: Final = "32000 32000 500 1024"  # SEMMSL SEMMNS SEMOPM SEMMNI, proc(5); 64 bytes each
 _FILE_BYTES: Final = 16 << 10  # as for a container's own /dev/shm; see `ccinit.run.spec`
 _QUEUE_BYTES: Final = 1 << 20  # of 16 384 one-byte messages, the most that a queue holds
-_LEAST_QUEUES: Final = 16
+_MIN_QUEUES: Final = 16
 
 
 @frozen
@@ -60,7 +60,7 @@ def open_shared_ipc(ipc: str, shm: str, shm_bytes: int) -> None:
     with new_namespace(NamespaceKind.IPC):
         write_sysctl("kernel.shmall", str(shm_bytes // _PAGE))
         write_sysctl("kernel.sem", _SEMAPHORES)
-        write_sysctl("kernel.msgmni", str(max(_LEAST_QUEUES, shm_bytes // _QUEUE_BYTES)))
+        write_sysctl("kernel.msgmni", str(max(_MIN_QUEUES, shm_bytes // _QUEUE_BYTES)))
         bind_namespace(namespace_file("self", NamespaceKind.IPC), ipc)
     try:
         options = f"mode=1777,size={shm_bytes},nr_inodes={shm_bytes // _FILE_BYTES}"

@@ -33,10 +33,10 @@ MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 CPU_PERIOD_US: Final = 100_000
 DEFAULT_PIDS: Final = 4096  # processes and threads, where the manifest does not say
 _SOFT_FILES: Final = 1024  # beyond it select(2) breaks
-_MOST_FILES: Final = 524_288  # servers raise their soft limit
+_MAX_FILES: Final = 524_288  # servers raise their soft limit
 _PAGE: Final = 4096
-_MOST_PIDS: Final = 1 << 22  # the kernel's maximum
-_MOST_LONG: Final = (1 << 63) - 1
+_MAX_PIDS: Final = 1 << 22  # the kernel's maximum
+_MAX_LONG: Final = (1 << 63) - 1
 TERMINAL_KIND: Final = "TERM=xterm"  # as engines set it; without it editors and pagers do not run
 MAX_TERMINALS: Final = 256  # of a container; each takes some 40 KiB of unaccounted kernel memory
 
@@ -254,13 +254,13 @@ def _process(given: SpecInput) -> dict[str, object]:
         "noNewPrivileges": True,
         "oomScoreAdj": 0,  # PID 1's own -1000 would be inherited
         "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": _SOFT_FILES, "hard": _MOST_FILES},
+            {"type": "RLIMIT_NOFILE", "soft": _SOFT_FILES, "hard": _MAX_FILES},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             # The kernel counts these per user over all containers. A container's processes are
             # limited by `pids`, and the rest by its memory.
-            {"type": "RLIMIT_NPROC", "soft": _MOST_PIDS, "hard": _MOST_PIDS},
-            {"type": "RLIMIT_SIGPENDING", "soft": _MOST_LONG, "hard": _MOST_LONG},
-            {"type": "RLIMIT_MSGQUEUE", "soft": _MOST_LONG, "hard": _MOST_LONG},
+            {"type": "RLIMIT_NPROC", "soft": _MAX_PIDS, "hard": _MAX_PIDS},
+            {"type": "RLIMIT_SIGPENDING", "soft": _MAX_LONG, "hard": _MAX_LONG},
+            {"type": "RLIMIT_MSGQUEUE", "soft": _MAX_LONG, "hard": _MAX_LONG},
         ],
     }
 

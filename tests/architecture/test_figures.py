@@ -77,7 +77,7 @@ FIGURES = {
         f"with pauses of up to {PATIENCE.max_delay_seconds:.0f} s, for",
         f"`limits.attest_seconds` ({PATIENCE.total_seconds:.0f})",
         f"it waits up to {_CLOSE_SECONDS:.0f} s, then ends",
-        f"after {renewal_schedule.MOST_SECONDS / 3600:.0f} h at most",
+        f"after {renewal_schedule.MAX_SECONDS / 3600:.0f} h at most",
         f"After a failure it tries again in {renewal_schedule.FIRST_PAUSE_SECONDS:.0f} s",
         f"growing pauses of up to {renewal_schedule.LAST_PAUSE_SECONDS / 60:.0f} min",
         f"the KBS's certificate ({authority.SERVER_LIFE.days} days)",

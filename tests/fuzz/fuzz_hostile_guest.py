@@ -42,7 +42,7 @@ from tests.fuzz.trials import Trials, run
 PARSER = build_parser()
 POD = "shop"
 OLD, SENT = b"what was there", b"input " * 5000
-MOST_HELD_BYTES = 5 << 20
+MAX_HELD_BYTES = 5 << 20
 REASONS = {"owner.message", "owner.result", "owner.entry", "owner.closed", "owner.tls"}
 REASONS |= {"metrics.line", "owner.copy_size"}
 SAYS = re.compile(r"\[([a-z_.-]+)\]\n\Z")
@@ -229,7 +229,7 @@ def check(source: random.Random, pki: Pki) -> bool:
         tracemalloc.reset_peak()
         held = tracemalloc.get_traced_memory()[0]
         status = run_command("guest-owner", lambda: command.func(command))
-        assert tracemalloc.get_traced_memory()[1] - held < MOST_HELD_BYTES
+        assert tracemalloc.get_traced_memory()[1] - held < MAX_HELD_BYTES
     guest.join()
     printed, said = (text.buffer.getvalue() for text in (out, err))
     assert sorted(pki.folder.iterdir()) == before

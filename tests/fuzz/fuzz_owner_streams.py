@@ -33,7 +33,7 @@ PARAMETERS: dict[str, tuple[Value, ...]] = {
     "copy": ("web", "/x", True, 0o600),
 }
 END = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
-MOST_BYTES = 3 * WINDOW_BYTES
+MAX_BYTES = 3 * WINDOW_BYTES
 RESIZED = struct.pack(">HH", 25, 80)
 
 
@@ -47,7 +47,7 @@ class Plane:
         self._session = Session()
         self._to_guest, self._to_owner = bytearray(), bytearray()
         self._requests = MessageReader(of_guest=False)
-        self.input = source.randbytes(source.choice((0, 100, MOST_BYTES)))
+        self.input = source.randbytes(source.choice((0, 100, MAX_BYTES)))
         self._typed = self._input_file()
         sinks = {fd: content.extend for fd, content in self.heard.items()}
         streams = Streams(sinks=sinks, source=self._typed, events=self._resize)

@@ -4,15 +4,15 @@ The KBS is asked when half of the identity's remaining life has passed: more and
 identity that the KBS does not replace nears its end, and twice a week for one with a decade left.
 After failures it is asked sooner, with growing pauses. A random factor makes each time up to a
 quarter earlier, so that guests that started together drift apart. The KBS is never asked twice
-within `LEAST_SECONDS`.
+within `MIN_SECONDS`.
 """
 
 from typing import Final
 
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 
-LEAST_SECONDS: Final = 10.0
-MOST_SECONDS: Final = 84 * 3600.0  # half of the longest life that our KBS gives: a week
+MIN_SECONDS: Final = 10.0
+MAX_SECONDS: Final = 84 * 3600.0  # half of the longest life that our KBS gives: a week
 FIRST_PAUSE_SECONDS: Final = 30.0
 LAST_PAUSE_SECONDS: Final = 900.0  # in addition to the KBS client's own retries
 _EARLIER: Final = 0.25
@@ -32,8 +32,8 @@ def seconds_to_renewal(
     """
     life = identity.not_after - identity.not_before
     left = max(0.0, min(identity.not_after - now, life))
-    seconds = min(left / 2, MOST_SECONDS)
+    seconds = min(left / 2, MAX_SECONDS)
     if failures:
         pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 16), LAST_PAUSE_SECONDS)
         seconds = min(seconds, pause) if left else pause
-    return max(LEAST_SECONDS, seconds * (1 - _EARLIER * chance))
+    return max(MIN_SECONDS, seconds * (1 - _EARLIER * chance))

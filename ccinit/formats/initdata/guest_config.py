@@ -30,7 +30,7 @@ _MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
 _BEYOND_HOST = frozenset("/?#@\\")
 _MAX_API_KEY_BYTES = 256
-_LEAST_BATCH_MS = 50
+_MIN_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
@@ -300,8 +300,8 @@ def _read_log(fields: Fields) -> LogConfig:
         batch_ms=fields.integer("batch_ms", low=0, high=60_000, default=0),
         batch_bytes=fields.integer("batch_bytes", low=4096, high=64 << 10, default=16 << 10),
     )
-    if 0 < log.batch_ms < _LEAST_BATCH_MS:
-        raise FormatError("ccinit.log.batch_ms", f"0, or {_LEAST_BATCH_MS} and more")
+    if 0 < log.batch_ms < _MIN_BATCH_MS:
+        raise FormatError("ccinit.log.batch_ms", f"0, or {_MIN_BATCH_MS} and more")
     if log.batch_bytes % SizeClass.SMALL.wire_bytes:
         raise FormatError("ccinit.log.batch_bytes", "expected a multiple of 512")
     return log

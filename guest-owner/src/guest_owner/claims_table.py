@@ -11,8 +11,8 @@ from guest_owner.kbs.appraisal import ONE_OF, Claim
 from guest_owner.table import format_table
 
 _HEADER = ("claim", "expected", "got", "verdict")
-_MOST_SHOWN = 2
-_MOST_NAMED = 60
+_MAX_SHOWN = 2
+_MAX_NAMED = 60
 
 
 def format_claims(claims: Iterable[Claim]) -> str:
@@ -31,10 +31,10 @@ def _shorten(claim: Claim) -> str:
     other lines of the table with it.
     """
     values = claim.expected.removeprefix(ONE_OF).split(", ")
-    if not claim.expected.startswith(ONE_OF) or len(values) <= _MOST_SHOWN:
+    if not claim.expected.startswith(ONE_OF) or len(values) <= _MAX_SHOWN:
         return claim.expected
     met = [value for value in values if value.split(" ", 1)[0] == claim.got]
     if met:
         return f"{met[0]}, one of {len(values)}"
     names = ", ".join(value.partition(" (")[2].removesuffix(")") for value in values)
-    return f"{ONE_OF}{len(values)}: {textwrap.shorten(names, _MOST_NAMED, placeholder='…')}"
+    return f"{ONE_OF}{len(values)}: {textwrap.shorten(names, _MAX_NAMED, placeholder='…')}"

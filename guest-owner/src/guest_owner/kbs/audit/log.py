@@ -50,7 +50,7 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
 _MAX_COUNT_DIGITS = 18
-_MOST_FILES = 4  # that one is as large as, while somebody holds the right to change the state
+_MAX_FILES = 4  # that one is as large as, while somebody holds the right to change the state
 _PEERS_TEXTS = frozenset(("resource", "request"))
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
@@ -253,7 +253,7 @@ class _Chain:
     def _turn_over(self, size: int) -> None:
         """Go on in a new file, but not during a backup, which would then lack one of the two."""
         with changing_if_free(self._path.parent) as is_free:
-            if is_free or size > _MOST_FILES * self._file_bytes:
+            if is_free or size > _MAX_FILES * self._file_bytes:
                 set_aside(self._path)
                 self._begin()
 

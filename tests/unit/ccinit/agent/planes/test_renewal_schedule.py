@@ -5,8 +5,8 @@ import pytest
 from ccinit.agent.planes.renewal_schedule import (
     FIRST_PAUSE_SECONDS,
     LAST_PAUSE_SECONDS,
-    LEAST_SECONDS,
-    MOST_SECONDS,
+    MAX_SECONDS,
+    MIN_SECONDS,
     seconds_to_renewal,
 )
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
@@ -28,15 +28,15 @@ def wait(life: int, passed: float, failures: int = 0, chance: float = 0.0) -> fl
         pytest.param(DAY, DAY / 2, DAY / 4, id="at-half"),
         pytest.param(DAY, DAY - HOUR, HOUR / 2, id="towards-the-end"),
         pytest.param(MINUTE, 0, 30, id="the-shortest-that-is-minted"),
-        pytest.param(MINUTE, 45, LEAST_SECONDS, id="nearly-over"),
-        pytest.param(DAY, DAY, LEAST_SECONDS, id="ends-now"),
-        pytest.param(DAY, 40 * DAY, LEAST_SECONDS, id="ended-before-the-boot"),
+        pytest.param(MINUTE, 45, MIN_SECONDS, id="nearly-over"),
+        pytest.param(DAY, DAY, MIN_SECONDS, id="ends-now"),
+        pytest.param(DAY, 40 * DAY, MIN_SECONDS, id="ended-before-the-boot"),
         pytest.param(7 * DAY, 0, 3.5 * DAY, id="the-longest-that-is-minted"),
-        pytest.param(3650 * DAY, 0, MOST_SECONDS, id="stored-for-years"),
+        pytest.param(3650 * DAY, 0, MAX_SECONDS, id="stored-for-years"),
         pytest.param(DAY, -30 * 365 * DAY, DAY / 2, id="clock-decades-behind"),
-        pytest.param(DAY, 30 * 365 * DAY, LEAST_SECONDS, id="clock-decades-ahead"),
-        pytest.param(0, -HOUR, LEAST_SECONDS, id="no-life"),
-        pytest.param(-DAY, -2 * DAY, LEAST_SECONDS, id="ends-before-it-begins"),
+        pytest.param(DAY, 30 * 365 * DAY, MIN_SECONDS, id="clock-decades-ahead"),
+        pytest.param(0, -HOUR, MIN_SECONDS, id="no-life"),
+        pytest.param(-DAY, -2 * DAY, MIN_SECONDS, id="ends-before-it-begins"),
     ],
 )
 def test_it_is_time_when_half_of_what_is_left_is_over(
@@ -54,7 +54,7 @@ def test_it_is_time_when_half_of_what_is_left_is_over(
         pytest.param(DAY, 6, LAST_PAUSE_SECONDS, id="bounded"),
         pytest.param(DAY, 10_000, LAST_PAUSE_SECONDS, id="for-ever"),
         pytest.param(10 * MINUTE, 6, 5 * MINUTE, id="no-longer-than-half-of-the-rest"),
-        pytest.param(1, 6, LEAST_SECONDS, id="once-more-at-the-end"),
+        pytest.param(1, 6, MIN_SECONDS, id="once-more-at-the-end"),
         pytest.param(0, 1, FIRST_PAUSE_SECONDS, id="ended"),
         pytest.param(-DAY, 6, LAST_PAUSE_SECONDS, id="ended-long-ago"),
     ],
@@ -75,7 +75,7 @@ def test_chance_makes_it_up_to_a_quarter_earlier_and_never_later(life: int, fail
 @pytest.mark.parametrize("left", [0, 1, 20, 25])
 @pytest.mark.parametrize("failures", [0, 1])
 def test_chance_brings_two_questions_no_closer_than_the_least(left: int, failures: int) -> None:
-    assert wait(DAY, DAY - left, failures, chance=1 - 2**-32) >= LEAST_SECONDS
+    assert wait(DAY, DAY - left, failures, chance=1 - 2**-32) >= MIN_SECONDS
 
 
 def test_stored_identity_that_nobody_replaces_costs_few_questions() -> None:
