@@ -79,7 +79,7 @@ class EventLoop:
         self._selector = selectors.DefaultSelector()
         self._ready: deque[AnyTask] = deque()
         self._timers: list[Timer] = []
-        self._most_timers = _FEW_TIMERS
+        self._max_timers = _FEW_TIMERS
         self._tasks: set[AnyTask] = set()
         self._main: AnyTask | None = None
         self._failures: list[BaseException] = []
@@ -145,7 +145,7 @@ class EventLoop:
 
     def call_after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` from the loop after `seconds`."""
-        if len(self._timers) >= self._most_timers:
+        if len(self._timers) >= self._max_timers:
             self._drop_cancelled_timers()
         timer = Timer(boottime() + seconds, call)
         heapq.heappush(self._timers, timer)
@@ -155,7 +155,7 @@ class EventLoop:
         """Keep the heap at most twice the pending timers: most deadlines are cancelled early."""
         self._timers = [timer for timer in self._timers if timer.call is not None]
         heapq.heapify(self._timers)
-        self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
+        self._max_timers = max(_FEW_TIMERS, 2 * len(self._timers))
 
     def watch(self, fd: int, events: int, task: AnyTask) -> None:
         """Wake `task` when `fd` has one of `events`."""
@@ -177,7 +177,7 @@ class EventLoop:
             self._selector.modify(fd, key.events & ~events, rest)
 
     def _turn(self) -> None:
-        for key, events in self._selector.select(self._patience()):
+        for key, events in self._selector.select(self._poll_seconds()):
             for bit, task in tuple(key.data.items()):
                 if events & bit:
                     task.wake()
@@ -194,7 +194,7 @@ class EventLoop:
             if task.is_done():
                 self._tasks.discard(task)
 
-    def _patience(self) -> float | None:
+    def _poll_seconds(self) -> float | None:
         """Return how long the selector may sleep."""
         if self._ready:
             return 0.0

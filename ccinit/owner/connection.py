@@ -71,7 +71,7 @@ class Connection:
                 self._send()
                 self._wait_until(end)
         except BaseException:
-            self._take_leave()  # with the alert
+            self._send_last_bytes()  # with the alert
             raise
         self._send()
         name, uris = self._tls.peer_names()
@@ -91,7 +91,7 @@ class Connection:
             for call in self._calls.values():
                 call.close()
             self._tls.close()
-            self._take_leave()
+            self._send_last_bytes()
 
     def _turn(self) -> None:
         """Wait for something, and do what it allows."""
@@ -118,7 +118,7 @@ class Connection:
             for call in self._calls.values():
                 for descriptor, events in call.interests(self._session).items():
                     poller.register(descriptor, events)
-        return dict(poller.poll(self._patience() * 1000))
+        return dict(poller.poll(self._poll_seconds() * 1000))
 
     def _is_full(self) -> bool:
         return len(self._unsent) > self._limits.pending_bytes
@@ -174,7 +174,7 @@ class Connection:
         except OSError as error:
             raise PeerError("net.closed", errno_text(error.errno)) from error
 
-    def _take_leave(self) -> None:
+    def _send_last_bytes(self) -> None:
         """Send the last bytes if the client still takes them; why it ends is known already."""
         with suppress(PeerError):
             self._send()
@@ -187,7 +187,7 @@ class Connection:
             raise DeadlineError("owner.handshake", f"{self._limits.handshake_seconds:g} s")
         self._receive()
 
-    def _patience(self) -> float:
+    def _poll_seconds(self) -> float:
         """Seconds until a deadline may be over, at least a little."""
         waits = [self._limits.message_seconds]
         if any(call.is_ending for call in self._calls.values()):

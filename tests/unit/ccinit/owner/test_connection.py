@@ -139,7 +139,7 @@ def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it
         return 0.001
 
     monkeypatch.setattr(module, "boottime", later)
-    monkeypatch.setattr(Connection, "_patience", close_in_the_end)
+    monkeypatch.setattr(Connection, "_poll_seconds", close_in_the_end)
     world.tls.closes = False
     world.serve()
     assert world.carried == ["attach"]
@@ -179,7 +179,7 @@ def test_client_that_takes_little_at_a_time_is_served_to_the_end(
         return 0.001
 
     now = seconds_pass(monkeypatch)
-    monkeypatch.setattr(Connection, "_patience", take_some)
+    monkeypatch.setattr(Connection, "_poll_seconds", take_some)
     world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
     world.tls.pieces = [request(1), request(2)]
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -204,7 +204,7 @@ def test_socket_that_takes_more_is_not_read_from_before_it_has_taken_enough(
         untaken.append(len(untaken) * len(encode_reply(1, LARGE)) - len(world.received))
         return CallAnswer(end=CallEnd(result=LARGE)), ()
 
-    monkeypatch.setattr(Connection, "_patience", take_some)
+    monkeypatch.setattr(Connection, "_poll_seconds", take_some)
     monkeypatch.setattr(world, "carry", carry)
     world.tls.pieces = [request(1)] * 8
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -236,7 +236,7 @@ def test_output_is_whole_however_long_the_client_does_not_take_what_it_was_sent(
         return 0.001
 
     seconds_pass(monkeypatch, module_of_ports)
-    monkeypatch.setattr(Connection, "_patience", take_some)
+    monkeypatch.setattr(Connection, "_poll_seconds", take_some)
     world.tls.pieces, world.tls.closes = [request(1, "attach", "web")], False
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     world.limits = {"pending_bytes": 4096}
@@ -255,6 +255,6 @@ def test_message_that_is_not_read_on_has_no_deadline(
     world.tls.pieces = [request(1) + request(2)[:4], request(2)[4:]]
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     world.limits = {"message_seconds": 10.0, "sending_seconds": 20.0, "pending_bytes": 4096}
-    monkeypatch.setattr(Connection, "_patience", lambda _connection: 0.001)
+    monkeypatch.setattr(Connection, "_poll_seconds", lambda _connection: 0.001)
     assert world.deadline() == "owner.sending"
     assert world.carried == ["metrics"]
