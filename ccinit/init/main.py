@@ -58,7 +58,7 @@ async def live(loop: EventLoop) -> None:
     guest = make_guest(loop)
     loop.start(_handle_signals(guest), "signals")
     life = loop.start(_boot_and_run(guest), "life")
-    loop.start(_stop_on_wish(guest, life), "stop")
+    loop.start(_stop_on_request(guest, life), "stop")
     try:
         await life.join()
         cause = None
@@ -67,11 +67,11 @@ async def live(loop: EventLoop) -> None:
     except Interrupted as error:
         # If `life` was cancelled, this is an orderly stop; otherwise a background task failed.
         cause = (
-            _given_up(guest) if life.was_cancelled() else _internal(guest, loop.failure or error)
+            _own_failure(guest) if life.was_cancelled() else _internal(guest, loop.failure or error)
         )
     except Exception as error:  # noqa: BLE001  # the outermost task boundary: sealed, then the end
         cause = _internal(guest, error)
-    await _see_through(loop.start(_end_life(guest, life, cause), "end"))
+    await _await_ending(loop.start(_end_life(guest, life, cause), "end"))
 
 
 async def _end_life(guest: EarlyGuest, life: Task[None], cause: PhaseError | None) -> None:
@@ -87,7 +87,7 @@ async def _end_life(guest: EarlyGuest, life: Task[None], cause: PhaseError | Non
     await end(guest, cause)
 
 
-async def _see_through(ending: Task[None]) -> None:
+async def _await_ending(ending: Task[None]) -> None:
     """Wait for the ending to finish, even if background tasks fail meanwhile.
 
     If the ending itself fails, reset without waiting for any task: one may be stuck in the kernel.
@@ -148,12 +148,12 @@ async def _handle_signals(guest: EarlyGuest) -> None:
                 guest.service.stopping.set()
 
 
-async def _stop_on_wish(guest: EarlyGuest, life: Task[None]) -> None:
+async def _stop_on_request(guest: EarlyGuest, life: Task[None]) -> None:
     await guest.service.stopping.wait()
     life.cancel()
 
 
-def _given_up(guest: EarlyGuest) -> PhaseError | None:
+def _own_failure(guest: EarlyGuest) -> PhaseError | None:
     """Return why the guest stopped itself; None if it was asked to stop."""
     if not guest.failures:
         return None

@@ -132,9 +132,9 @@ class Caller:
     def start(self, stream: Coroutine[object, None, None], name: str) -> None:
         """Run a call's stream until it ends or the connection does."""
         self.streams += 1
-        self.tasks.start(self._see_through(stream), name)
+        self.tasks.start(self._run_stream(stream), name)
 
-    async def _see_through(self, stream: Coroutine[object, None, None]) -> None:
+    async def _run_stream(self, stream: Coroutine[object, None, None]) -> None:
         try:
             await stream
         finally:
