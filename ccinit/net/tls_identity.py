@@ -60,7 +60,7 @@ def verify_identity(
     _trust(context, top_der)
     if top_der in parsed.chain_der:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    said = _shake_hands(_server(identity, expected.roots_pem), context, expected.pod)
+    said = _do_handshake(_server(identity, expected.roots_pem), context, expected.pod)
     return VerifiedIdentity(
         top_der=parsed.top_der,
         not_before=parse_asn1_time(said["notBefore"]),
@@ -101,7 +101,7 @@ def _trust(context: ssl.SSLContext, top_der: bytes) -> None:
         raise FormatError("tls_identity.form", "its last certificate is none") from error
 
 
-def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) -> dict[str, object]:
+def _do_handshake(server: ServerConnection, context: ssl.SSLContext, pod: str) -> dict[str, object]:
     """Return OpenSSL's description of the server's certificate, once the client has accepted it.
 
     In TLS 1.3 that is after the server's one flight; what the client would then send is dropped.
@@ -113,7 +113,7 @@ def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) ->
     except ssl.SSLWantReadError:
         server.feed(outgoing.read())
     try:
-        server.shake_hands()
+        server.do_handshake()
     except PeerError as error:  # the client has offered all that the owner's clients speak
         raise VerificationError("tls_identity.key", f"of no use to TLS: {error.detail}") from error
     incoming.write(server.take())

@@ -58,7 +58,7 @@ class ServerConnection:
         """Return ciphertext for the client."""
         return self._outgoing.read()
 
-    def shake_hands(self) -> bool:
+    def do_handshake(self) -> bool:
         """Continue the handshake; return whether it is done.
 
         Raises:

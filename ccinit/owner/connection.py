@@ -58,7 +58,7 @@ class Connection:
         self._begun: int | None = None  # the message that `_begun_at` is about
         os.set_blocking(descriptor, False)
 
-    def shake_hands(self) -> Greeting:
+    def do_handshake(self) -> Greeting:
         """Authenticate the client.
 
         Raises:
@@ -67,7 +67,7 @@ class Connection:
         """
         end = boottime() + self._limits.handshake_seconds
         try:
-            while not self._tls.shake_hands():
+            while not self._tls.do_handshake():
                 self._send()
                 self._wait_until(end)
         except BaseException:

@@ -20,7 +20,7 @@ def run(request: OwnerRequest, channel: JobChannel) -> ConnectionEnd:
     with channel.read_secret("identity") as identity:
         tls = ServerConnection(server_context(identity, request.client_ca_pem))
     connection = Connection(channel.fds["connection"], tls, carry, ConnectionLimits())
-    channel.notify(connection.shake_hands())
+    channel.notify(connection.do_handshake())
     try:
         connection.serve()
     except CcinitError as error:

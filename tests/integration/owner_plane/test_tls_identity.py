@@ -47,7 +47,7 @@ def fetch(who: Guest, uri: ResourceUri = IDENTITY) -> bytes:
         return client.get_envelope(uri, EnvelopeKind.TLS_IDENTITY).envelope.data
 
 
-def shake_hands(server_pem: Path, authority: Path, name: str) -> x509.Certificate:
+def do_handshake(server_pem: Path, authority: Path, name: str) -> x509.Certificate:
     """TLS 1.3 between a guest with this identity and an owner with this root, in memory."""
     guest_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     guest_side.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -73,7 +73,7 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
         path = tmp_path / f"{boot}.pem"
         path.write_bytes(fetch(guest(kbs)))
         parse_tls_identity(path.read_bytes())  # the guest's own reader takes it
-        shown.append(shake_hands(path, kbs.state / "owner-ca.pem", "shop"))
+        shown.append(do_handshake(path, kbs.state / "owner-ca.pem", "shop"))
     assert shown[0].public_key() != shown[1].public_key()
 
     # The audit log says which certificate went to which session, and holds no key.
@@ -84,9 +84,9 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
         assert record["minted"] == f"tls-identity sha256:{fingerprint}"
     assert b"PRIVATE KEY" not in (kbs.state / "audit.jsonl").read_bytes()
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        shake_hands(tmp_path / "two.pem", kbs.state / "owner-ca.pem", "bank")
+        do_handshake(tmp_path / "two.pem", kbs.state / "owner-ca.pem", "bank")
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
-        shake_hands(tmp_path / "two.pem", kbs.state / "ca.pem", "shop")
+        do_handshake(tmp_path / "two.pem", kbs.state / "ca.pem", "shop")
 
 
 def test_session_that_asks_again_gets_another_and_each_is_in_the_audit_log(kbs: Kbs) -> None:

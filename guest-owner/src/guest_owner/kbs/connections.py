@@ -84,7 +84,7 @@ class Connections:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             self._make_room()
-            task = loop.create_task(self._shake_hands(accepted, make_protocol, context()))
+            task = loop.create_task(self._do_handshake(accepted, make_protocol, context()))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
             # An accept that need not wait would let no other task run. After two turns a transport
@@ -115,7 +115,7 @@ class Connections:
             victim.transport.abort()
             self._established.discard(victim)
 
-    async def _shake_hands(
+    async def _do_handshake(
         self,
         accepted: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],

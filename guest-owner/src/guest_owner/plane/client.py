@@ -87,7 +87,7 @@ class OwnerClient:
             self._tls = _context(endpoint).wrap_bio(
                 self._incoming, self._outgoing, server_hostname=endpoint.pod
             )
-            self.group = selected_group(self._shake_hands())
+            self.group = selected_group(self._do_handshake())
         except BaseException:
             connection.close()
             raise
@@ -237,7 +237,7 @@ class OwnerClient:
         except OSError as error:
             raise PeerError("owner.closed", str(error)) from error
 
-    def _shake_hands(self) -> bytes:
+    def _do_handshake(self) -> bytes:
         """Shake hands; return what the guest sent first."""
         flight = b""
         while True:

@@ -52,7 +52,7 @@ class Client:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = self.context.wrap_bio(self._in, self._out, server_hostname="shop")
 
-    def shake_hands(self) -> None:
+    def do_handshake(self) -> None:
         """Pass flights until both are done."""
         self.start()
         is_done = False
@@ -63,7 +63,7 @@ class Client:
             except ssl.SSLWantReadError:
                 pass
             self.send()
-            is_done &= self.guest.shake_hands()
+            is_done &= self.guest.do_handshake()
             self._in.write(self.guest.take())
 
     def send(self) -> None:
@@ -77,13 +77,13 @@ class Client:
 
 def refusal(client: Client) -> str:
     with pytest.raises(PeerError) as refused:
-        client.shake_hands()
+        client.do_handshake()
     return refused.value.reason
 
 
 def test_client_of_the_owner_is_known_by_its_certificate(tmp_path: Path) -> None:
     client = Client(tmp_path)
-    client.shake_hands()
+    client.do_handshake()
     assert client.guest.peer_names() == ("ops", (ROLE,))
     assert client.tls.version() == "TLSv1.3"
 
@@ -92,13 +92,13 @@ def test_client_of_the_owner_is_known_by_its_certificate(tmp_path: Path) -> None
 def test_key_exchange_is_told_by_its_number(tmp_path: Path, curve: str, group: int) -> None:
     client = Client(tmp_path)
     client.context.set_ecdh_curve(curve)
-    client.shake_hands()
+    client.do_handshake()
     assert client.guest.group == group
 
 
 def test_client_gets_no_ticket_to_come_back_with(tmp_path: Path) -> None:
     client = Client(tmp_path)
-    client.shake_hands()
+    client.do_handshake()
     client.guest.write(b"x")
     assert client.receive() == b"x"
     session = client.tls.session
@@ -107,7 +107,7 @@ def test_client_gets_no_ticket_to_come_back_with(tmp_path: Path) -> None:
 
 def test_bytes_go_both_ways_until_the_client_ends_it(tmp_path: Path) -> None:
     client = Client(tmp_path)
-    client.shake_hands()
+    client.do_handshake()
     assert client.guest.read() is None
     client.tls.write(b"question")
     client.send()
@@ -125,7 +125,7 @@ def test_bytes_go_both_ways_until_the_client_ends_it(tmp_path: Path) -> None:
 
 def test_connection_that_is_cut_off_is_no_end(tmp_path: Path) -> None:
     client = Client(tmp_path)
-    client.shake_hands()
+    client.do_handshake()
     client.guest.feed(b"")
     with pytest.raises(PeerError) as cut:
         client.guest.read()
@@ -134,7 +134,7 @@ def test_connection_that_is_cut_off_is_no_end(tmp_path: Path) -> None:
 
 def test_end_is_said_to_the_client(tmp_path: Path) -> None:
     client = Client(tmp_path)
-    client.shake_hands()
+    client.do_handshake()
     client.guest.close()
     assert client.receive() == b""
 
@@ -172,7 +172,7 @@ def test_client_that_the_owner_does_not_vouch_for_is_refused(
     tmp_path: Path, identity: Identity | None, reason: str
 ) -> None:
     assert refusal(Client(tmp_path, identity)) == reason
-    Client(tmp_path).shake_hands()
+    Client(tmp_path).do_handshake()
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ def test_client_that_finds_our_identity_expired_says_so(
     ours = pem(OURS.issue(("shop",), age=age, life=2 * DAY))
     client.guest = ServerConnection(server_context(Secret(ours), OWNER.pem))
     if not reason:
-        client.shake_hands()
+        client.do_handshake()
         return
     with pytest.raises(ssl.SSLCertVerificationError):
-        client.shake_hands()
+        client.do_handshake()
     client.send()  # the alert
     with pytest.raises(PeerError) as told:
-        client.guest.shake_hands()
+        client.guest.do_handshake()
     assert told.value.reason == reason
 
 
@@ -205,7 +205,7 @@ def test_what_is_no_tls_is_refused(tmp_path: Path) -> None:
     client = Client(tmp_path)
     client.guest.feed(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(PeerError) as refused:
-        client.guest.shake_hands()
+        client.guest.do_handshake()
     assert refused.value.reason == "net.tls"
 
 

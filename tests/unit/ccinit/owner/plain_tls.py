@@ -30,7 +30,7 @@ class PlainTls:
         if self.pieces or self.closes or self.drips:
             self._client.send(b"!")
 
-    def shake_hands(self) -> bool:
+    def do_handshake(self) -> bool:
         return self.shakes
 
     def peer_names(self) -> tuple[str, tuple[str, ...]]:

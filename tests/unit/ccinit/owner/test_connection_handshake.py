@@ -10,7 +10,7 @@ from tests.unit.ccinit.owner.connection_world import World
 
 
 def test_client_is_who_its_certificate_says(world: World) -> None:
-    greeting = world.connection().shake_hands()
+    greeting = world.connection().do_handshake()
     assert greeting == Greeting(role=Role.EXEC, subject="ops", group=0x11EC)
 
 
@@ -31,17 +31,17 @@ def test_certificate_that_names_no_role_or_several_is_refused(
 ) -> None:
     world.tls.uris = uris
     with pytest.raises(PeerError) as refused:
-        world.connection().shake_hands()
+        world.connection().do_handshake()
     assert refused.value.reason == "owner.role"
     world.tls.uris = ("https://owner.example/x", "urn:ccinit:role:admin")
-    assert world.connection().shake_hands().role is Role.ADMIN
+    assert world.connection().do_handshake().role is Role.ADMIN
 
 
 def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:
     world.tls.shakes = False
     world.limits["handshake_seconds"] = 0.02
     with pytest.raises(DeadlineError) as passed:
-        world.connection().shake_hands()
+        world.connection().do_handshake()
     assert passed.value.reason == "owner.handshake"
 
 
@@ -60,9 +60,9 @@ def test_handshake_that_goes_on_slowly_is_given_up_in_its_time(
         return False
 
     monkeypatch.setattr(module, "boottime", lambda: now)
-    monkeypatch.setattr(world.tls, "shake_hands", drip)
+    monkeypatch.setattr(world.tls, "do_handshake", drip)
     with pytest.raises(DeadlineError) as passed:
-        world.connection().shake_hands()
+        world.connection().do_handshake()
     assert passed.value.reason == "owner.handshake"
     assert now == 1012
 
@@ -78,13 +78,13 @@ def test_handshake_goes_on_as_the_client_does(
     world.tls.shakes = False
     world.tls.write(b"our flight")
     world.client.send(b"!")
-    assert world.connection().shake_hands().subject == "ops"
+    assert world.connection().do_handshake().subject == "ops"
     assert world.client.recv(64) == b"our flight"
 
 
 def test_last_flight_of_the_handshake_is_sent_when_it_is_over(world: World) -> None:
     world.tls.write(b"our last flight")
-    world.connection().shake_hands()
+    world.connection().do_handshake()
     assert world.client.recv(64) == b"our last flight"
 
 
@@ -101,7 +101,7 @@ def test_flight_is_sent_before_the_clients_is_waited_for(
     world.tls.shakes = False
     world.tls.write(b"our flight")
     world.client.send(b"!")
-    world.connection().shake_hands()
+    world.connection().do_handshake()
     assert sent == [b"our flight"]
 
 
@@ -113,10 +113,10 @@ def test_client_that_is_refused_is_sent_the_alert_if_it_is_there_and_the_log_say
         world.tls.write(b"alert")
         raise PeerError("net.certificate", "no certificate")
 
-    monkeypatch.setattr(world.tls, "shake_hands", refuse)
+    monkeypatch.setattr(world.tls, "do_handshake", refuse)
     if is_gone:
         world.client.close()
     with pytest.raises(PeerError) as refused:
-        world.connection().shake_hands()
+        world.connection().do_handshake()
     assert refused.value.reason == "net.certificate"
     assert is_gone or world.client.recv(64) == b"alert"

@@ -154,7 +154,7 @@ def test_url_and_key_of_another_kind_are_refused(
     assert refused.value.reason == reason
 
 
-def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+def do_handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
     """Give each what the other says, until both have no more to say."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
@@ -184,7 +184,7 @@ def test_root_of_a_kbs_is_judged_as_guests_judge_it(tmp_path: Path) -> None:
     # No key usage and no identifiers, as `openssl req -x509` may leave them out.
     root = make_authority()
     kbs = root.issue(("kbs.example",))
-    shake_hands(open_with(tmp_path, kbs, root), server_context(kbs))
+    do_handshake(open_with(tmp_path, kbs, root), server_context(kbs))
 
 
 @pytest.mark.parametrize("trusts_itself", [True, False])
@@ -194,4 +194,4 @@ def test_kbs_that_its_root_has_not_signed_is_refused(tmp_path: Path, trusts_itse
         tmp_path, kbs, *(() if trusts_itself else (make_authority(subject="another"),))
     )
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
-        shake_hands(context, server_context(kbs))
+        do_handshake(context, server_context(kbs))
