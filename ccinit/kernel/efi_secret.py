@@ -47,7 +47,7 @@ def wipe_secrets(directory: str = SECRETS) -> None:
         try:
             os.unlink(os.path.join(directory, name))
         except OSError as error:
-            failed = error  # the others are wiped none the less
+            failed = error  # the others are wiped nonetheless
     if failed is not None:
         raise kernel_error(failed, "efi_secret_wipe", directory) from failed
     if _list(directory):
