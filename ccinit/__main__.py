@@ -12,9 +12,9 @@ def main() -> None:
         from ccinit.agent.processes.child import main as child_main  # noqa: PLC0415  # only what is needed
 
         child_main(sys.argv[2:])
-    from ccinit.init.lean import go_without  # noqa: PLC0415  # only what is needed
+    from ccinit.init.lean import disable_libraries  # noqa: PLC0415  # only what is needed
 
-    go_without()
+    disable_libraries()
     from ccinit.init.main import main as init_main  # noqa: PLC0415  # only what is needed
 
     init_main()

@@ -7,13 +7,13 @@ NO_LEGACY = {"CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
 """Environment that keeps `cryptography` from loading OpenSSL's legacy provider (RC4, DES, …)."""
 
 
-def go_without() -> None:
+def disable_libraries() -> None:
     """Disable all of them."""
-    leave_openssl_out()
+    hash_without_openssl()
     os.environ.update(NO_LEGACY)
 
 
-def leave_openssl_out() -> None:
+def hash_without_openssl() -> None:
     """Make `hashlib` use the interpreter's own SHA-2.
 
     PID 1 hashes a few kilobytes in its lifetime. For that, a second OpenSSL beside the one its

@@ -138,8 +138,8 @@ def test_pid1_never_imports_what_reads_for_its_children() -> None:
         for key in (MLKEM768PrivateKey, X25519PrivateKey)
     )
     loaded = modules_loaded_by(
-        "from ccinit.init.lean import go_without\n"
-        "go_without()\n"
+        "from ccinit.init.lean import disable_libraries\n"
+        "disable_libraries()\n"
         + "".join(f"import {name}\n" for name in sorted(filter(None, names)))
         + "log = ccinit.seal.log.SealedLog()\n"
         + f"log.open(bytes.fromhex('{keys}'), bytes(16))\n"

@@ -6,9 +6,9 @@ socket whose number is the one argument.
 
 # ruff: noqa: E402  # the first import changes what the others load
 
-from ccinit.init.lean import go_without
+from ccinit.init.lean import disable_libraries
 
-go_without()
+disable_libraries()
 
 import socket
 import sys

@@ -6,9 +6,9 @@ for each entry: nothing here waits, and a busy machine must not distort the figu
 
 # ruff: noqa: E402  # the first import changes what the others load
 
-from ccinit.init.lean import leave_openssl_out
+from ccinit.init.lean import hash_without_openssl
 
-leave_openssl_out()
+hash_without_openssl()
 
 import os
 import sys

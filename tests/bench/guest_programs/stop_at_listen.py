@@ -40,9 +40,9 @@ def main() -> None:
     if sys.argv[1:2] == ["child"]:
         return  # there is none before CONFIG
     say("pid1", now_us(), os.environ["CCINIT_EXECUTED_US"])
-    from ccinit.init.lean import go_without  # noqa: PLC0415  # as in the guest's own
+    from ccinit.init.lean import disable_libraries  # noqa: PLC0415  # as in the guest's own
 
-    go_without()
+    disable_libraries()
     from ccinit.init import phases  # noqa: PLC0415
     from ccinit.init.main import main as init_main  # noqa: PLC0415
 
