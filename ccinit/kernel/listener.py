@@ -40,7 +40,7 @@ def listen_loopback(port: int) -> socket.socket:
     return listen_on(listener, ("127.0.0.1", port), f"TCP port {port} of 127.0.0.1", backlog=16)
 
 
-def hold_loopback6(port: int) -> socket.socket | None:
+def reserve_loopback6(port: int) -> socket.socket | None:
     """Bind `port` of ::1 without listening: the kernel refuses connections there at once.
 
     Returns:

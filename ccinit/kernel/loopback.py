@@ -38,10 +38,10 @@ async def _is_accepted(family: socket.AddressFamily, address: tuple[str, int]) -
         await writable(connection.fileno())
         if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False
-        return not _is_with_itself(connection)
+        return not _is_self_connected(connection)
 
 
-def _is_with_itself(connection: socket.socket) -> bool:
+def _is_self_connected(connection: socket.socket) -> bool:
     """Whether the kernel has given the connection the very port that it asks for.
 
     That is a simultaneous open with itself (RFC 9293, section 3.5): connected, although nobody

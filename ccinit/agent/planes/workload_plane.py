@@ -18,7 +18,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, KernelError, as_known
 from ccinit.formats.planes.workload_api import PORT
 from ccinit.kernel.event_loop import TaskGroup, at_most, readable
-from ccinit.kernel.listener import accept, hold_loopback6, listen_loopback
+from ccinit.kernel.listener import accept, listen_loopback, reserve_loopback6
 from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established
 from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
 
@@ -47,7 +47,7 @@ def open_workload_api(
     Raises:
         KernelError: the port cannot be bound.
     """
-    holder = hold_loopback6(port)
+    holder = reserve_loopback6(port)
     if holder is not None:
         guest.teardown.push("workload API's other port", undoing(holder.close))
     service = WorkloadService(guest=guest, configured=configured, attested=attested)

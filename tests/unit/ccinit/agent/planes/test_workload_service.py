@@ -280,7 +280,7 @@ def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
             """Nothing."""
 
     monkeypatch.setattr(workload_plane, "WorkloadPlane", Plane)
-    monkeypatch.setattr(workload_plane, "hold_loopback6", lambda _port: None)
+    monkeypatch.setattr(workload_plane, "reserve_loopback6", lambda _port: None)
     monkeypatch.setattr(workload_plane, "listen_loopback", lambda _port: None)
     guest: Any = SimpleNamespace(
         loop=SimpleNamespace(start=lambda *_: SimpleNamespace(stop=None)),
