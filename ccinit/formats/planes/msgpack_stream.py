@@ -67,12 +67,20 @@ class ValueReader:
         self._broken = False
 
     def _values(self, data: bytes) -> Iterator[object]:
-        self._fed += len(data)
-        if self._fed - self._parsed > self._caps.waiting_bytes:
-            raise LimitExceededError(
-                self._reason, f"more than {self._caps.waiting_bytes} bytes waiting"
-            )
-        self._unpacker.feed(data)
+        """Yield complete values; what a peer sends ahead is not waiting while it can be parsed."""
+        rest = memoryview(data)
+        while rest:
+            room_bytes = self._caps.waiting_bytes - (self._fed - self._parsed)
+            if not room_bytes:
+                raise LimitExceededError(
+                    self._reason, f"more than {self._caps.waiting_bytes} bytes waiting"
+                )
+            piece, rest = rest[:room_bytes], rest[room_bytes:]
+            self._fed += len(piece)
+            self._unpacker.feed(piece)
+            yield from self._complete_values()
+
+    def _complete_values(self) -> Iterator[object]:
         while True:
             try:
                 value = self._unpacker.unpack()

@@ -7,7 +7,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from ccinit.formats.planes.host_rpc import METHODS, Method, Phase, RpcError, Value
-from ccinit.formats.planes.msgpack_rpc import ReplyReader, encode_request
+from ccinit.formats.planes.msgpack_rpc import MAX_REQUEST_BYTES, ReplyReader, encode_request
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop, deadline
 from ccinit.kernel.task import Event, readable, sleep
@@ -128,6 +128,19 @@ def test_server_answers_requests_of_one_segment_in_order() -> None:
         peer.send(ask("state", msgid=1) + ask("state", msgid=2))
         data = await receive(peer, 128)
         assert [msgpack.unpackb(data[i : i + 64])[1] for i in (0, 64)] == [1, 2]
+
+    run(test)
+
+
+def test_server_answers_more_requests_than_it_reads_at_once() -> None:
+    async def test(host: Host) -> None:
+        peer = host.connect()
+        ahead = b"".join(ask("state", msgid=msgid) for msgid in range(1000))
+        assert peer.send(ahead) == len(ahead) > 2 * MAX_REQUEST_BYTES
+        data = await receive(peer, 64_000)
+        assert [msgpack.unpackb(data[i : i + 64])[1] for i in range(0, 64_000, 64)] == [
+            *range(1000)
+        ]
 
     run(test)
 

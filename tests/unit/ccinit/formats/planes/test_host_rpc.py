@@ -162,13 +162,29 @@ def test_request_depth_of_three_is_read() -> None:
     assert request.params == ((1,),)
 
 
-def test_request_that_never_ends_is_cut_at_the_cap() -> None:
+def feed_all(data: bytes, step: int) -> list[Request]:
     reader = RequestReader()
-    head = b"\x94\x00\x01\xa5state\xdd\x00\x00\x00\x40"
-    assert not list(reader.feed(head + b"\xc5\x0f\x00" + bytes(3000)))
-    assert reader.unfinished
+    pieces = (data[begin : begin + step] for begin in range(0, len(data), step))
+    return [request for piece in pieces for request in reader.feed(piece)]
+
+
+STEPS = pytest.mark.parametrize("step", [1, 1000, MAX_REQUEST_BYTES, 3 * MAX_REQUEST_BYTES])
+
+
+@STEPS
+def test_request_that_never_ends_is_cut_at_the_cap(step: int) -> None:
+    item = b"\xc5\x0f\x00" + bytes(0xF00)
+    endless = b"\x94\x00\x01\xa5state\xdd\x00\x00\x00\x40" + 2 * item
+    assert feed_all(endless[:MAX_REQUEST_BYTES], step) == []
     with pytest.raises(LimitExceededError):
-        list(reader.feed(bytes(MAX_REQUEST_BYTES)))
+        feed_all(endless[: MAX_REQUEST_BYTES + 1], step)
+
+
+@STEPS
+def test_requests_that_are_sent_ahead_are_read_whatever_their_pieces(step: int) -> None:
+    ahead = b"".join(encode_request(msgid, "state", ()) for msgid in range(1000))
+    assert len(ahead) > 2 * MAX_REQUEST_BYTES
+    assert [request.msgid for request in feed_all(ahead, step)] == [*range(1000)]
 
 
 @given(st.binary(max_size=300), st.integers(1, 17))

@@ -153,9 +153,10 @@ def test_request_as_large_as_its_schema_allows_is_read_behind_a_window_of_data()
     assert list(MessageReader(of_guest=True).feed(stream)) == expected
 
 
-def test_stream_of_waiting_bytes_is_refused_by_its_length() -> None:
+def test_message_that_never_ends_is_refused_by_its_length() -> None:
+    item = b"\xc6" + WINDOW_BYTES.to_bytes(4) + bytes(WINDOW_BYTES)
     with pytest.raises(LimitExceededError) as caught:
-        list(MessageReader(of_guest=True).feed(bytes(7 * WINDOW_BYTES)))
+        list(MessageReader(of_guest=True).feed(b"\xdc\x00\x40" + 7 * item))
     assert caught.value.reason == "owner.message"
 
 
