@@ -16,7 +16,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
-from ccinit.errors import CcinitError, FormatError, LimitExceededError
+from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
@@ -84,11 +84,7 @@ def prepare_first(
     volumes, image = configured.manifest.volumes, configured.manifest.images[0]
     if not select_kind(volumes, ScratchVolume) or select_kind(volumes, Luks2Volume):
         return nullcontext()
-    try:
-        credentials = _credentials(configured, image)
-    except FormatError:
-        return nullcontext()  # PULL will refuse the reference and name the image
-    return prepare_reception(guest.children, image, credentials.keys())
+    return prepare_reception(guest.children, image, _credentials(configured, image).keys())
 
 
 class _Puller:

@@ -15,6 +15,7 @@ from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
 from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
 from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.reference import MAX_REFERENCE_BYTES, parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.formats.pod.container import Container, ContainerKind, read_container
 from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, check_variable, read_name
@@ -46,7 +47,7 @@ class Image:
     """An image by digest.
 
     Attributes:
-        reference: `host[:port]/repository@sha256:…`; parsed by `ccinit.formats.oci.reference`.
+        reference: `host[:port]/repository@sha256:…`, as `parse_image_reference` takes it.
         policy: resource with the `policy.json` that the image's signatures must satisfy; None
             trusts the digest alone.
         auth: resource with registry credentials.
@@ -154,7 +155,8 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
         defaults: what `cdh.toml` says in place of each image's keys.
 
     Raises:
-        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, a key that `cdh.toml` has.
+        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, a key that `cdh.toml` has;
+            `reference.…`, an image without a host or digest.
     """
     with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
         fields.integer("version", low=1, high=1)
@@ -185,9 +187,11 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
 
 def _read_image(fields: Fields, defaults: ImageDefaults) -> Image:
     _check_once(fields, defaults)
+    reference = fields.text("reference", max_bytes=MAX_REFERENCE_BYTES)
+    parse_image_reference(reference)
     image = Image(
         name=read_name(fields, "name", "pod.image"),
-        reference=fields.text("reference", max_bytes=512),
+        reference=reference,
         policy=defaults.policy or read_optional_uri(fields, "policy", "pod.image"),
         auth=defaults.auth or read_optional_uri(fields, "auth", "pod.image"),
         ca_pem=defaults.ca_pem or fields.text("ca", max_bytes=MAX_PEM_BYTES),

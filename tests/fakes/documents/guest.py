@@ -44,7 +44,7 @@ version = 1
 name = "demo"
 [[image]]
 name = "web"
-reference = "registry.example:5000/web@sha256:00"
+reference = "registry.example:5000/web@sha256:DIGEST"
 policy = "kbs:///ccinit/demo/file-policy"
 auth = "kbs:///ccinit/demo/file-auth"
 ca = "pem"
@@ -101,7 +101,7 @@ name = "data"
 kind = "persistent"
 size_bytes = 67108864
 key = "kbs:///ccinit/demo/volume-key-data"
-"""
+""".replace("DIGEST", "00" * 32)
 VERITY = f"""
 [[volume]]
 name = "model"

@@ -40,7 +40,7 @@ version = 1
 name = "web"
 [[image]]
 name = "web"
-reference = "registry.example/web@sha256:00"
+reference = "registry.example/web@sha256:{"00" * 32}"
 ca = "pem"
 [[container]]
 name = "main"

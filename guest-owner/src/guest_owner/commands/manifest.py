@@ -13,7 +13,6 @@ from ccinit.errors import FormatError
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
 from ccinit.formats.initdata.guest_files import check_agreement
-from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.pod.volume import PersistentVolume, select_kind
@@ -97,7 +96,6 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
     Raises:
         FormatError: below `pod`, or of the reference.
     """
-    parse_image_reference(image)
     scratch = (
         "[[volume]]",
         'name = "scratch"',
@@ -128,11 +126,6 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
 
 def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Finding]:
     """Yield what the guest would refuse after accepting the manifest's form."""
-    for image in pod.images:
-        try:
-            parse_image_reference(image.reference)
-        except FormatError as error:
-            yield error.reason, f"image {image.name}: {error.detail}"
     yield from find_bad_roots(pod, config)
     try:
         if config is None:

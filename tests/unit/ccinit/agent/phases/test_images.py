@@ -274,19 +274,3 @@ def test_children_are_started_ahead_where_nobody_misses_their_memory(
 
     assert EventLoop().run(start()) == bool(expected)
     assert pod.started == expected
-
-
-def test_reference_that_is_none_is_left_to_pull(pod: Pod) -> None:
-    guest, configured, attested = pod.world(SCRATCH)
-    configured.manifest.images[0] = replace(configured.manifest.images[0], reference="r.example/a")
-
-    async def boot() -> None:
-        async with prepare_first(guest, configured) as waiting:
-            assert waiting is None
-            unlocked = Unlocked(volumes={}, store=str(pod.store))
-            await pull(guest, configured, attested, unlocked, waiting)
-
-    with pytest.raises(CcinitError) as refused:
-        EventLoop().run(boot())
-    assert refused.value.reason.startswith("reference.")
-    assert pod.events[0].startswith("image web: reference.")

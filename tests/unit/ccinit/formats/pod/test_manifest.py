@@ -238,6 +238,31 @@ def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: 
     assert caught.value.reason == reason
 
 
+@pytest.mark.fault_row("R50")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("registry.example/web", "reference.digest"),
+        ("registry.example/web:latest", "reference.digest"),
+        (f"registry.example/web@sha256:{'AB' * 32}", "reference.digest"),
+        (f"registry.example/web@sha1:{'ab' * 20}", "reference.digest"),
+        ("registry.example/web@sha256:../x", "reference.digest"),
+        (f"registry.example/web:latest@sha256:{'ab' * 32}", "reference.tag"),
+        (f"web@sha256:{'ab' * 32}", "reference.form"),
+        (f"registry.example/web@sha256:{'ab' * 32}{' ' * 512}", "pod.image.reference"),
+    ],
+)
+def test_image_that_is_named_otherwise_than_by_digest_is_no_manifest(
+    name: str, reason: str
+) -> None:
+    reference = f"registry.example:5000/web@sha256:{'00' * 32}"
+    assert reference in FULL_POD
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(FULL_POD.replace(reference, name, 1))
+    assert caught.value.reason == reason
+    assert caught.value.detail.startswith("image 'web': ")
+
+
 SHARING = FULL_POD + "[share]\nipc = true\nprocess = true\nshm_bytes = 2097152\n"
 
 
