@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.boot.configuration import parse_configuration
+from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
@@ -94,6 +95,26 @@ def test_document_has_the_keys_that_the_parser_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert documented(name) == asked(name, monkeypatch)
+
+
+def places_of_keys(text: str) -> list[int]:
+    """The beginnings of all tables, the top one among them."""
+    return [0, *(heading.end() for heading in re.finditer(r"^\[.*\]\n", text, re.MULTILINE))]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, place) for name, text in EVERY_TABLE.items() for place in places_of_keys(text)],
+)
+def test_every_table_refuses_a_key_that_it_does_not_know(name: str, place: int) -> None:
+    text = EVERY_TABLE[name]
+    PARSERS[name](text)
+    with pytest.raises(FormatError) as refused:
+        PARSERS[name](f"{text[:place]}stranger = 1\n{text[place:]}")
+    where, _, what = refused.value.reason.rpartition(".")
+    if what != "unknown":  # but for variables, whose names are the owner's
+        assert (where, what) == ("pod.container", "env")
+        assert text[:place].endswith("[container.env]\n")
 
 
 UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
