@@ -46,6 +46,7 @@ from ccinit.formats.kbs.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import encode_counter_advance, verify_counter_reply
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.kernel.clock import boottime
 from ccinit.net.http import HttpClient
 from ccinit.net.stream import Dial, dial_tcp
@@ -161,7 +162,8 @@ def _look_at_identity(released: Released, wanted: Wanted, request: KbsRequest) -
         return released
     with Secret(released.data) as identity:
         found = verify_identity(identity, wanted.identity, check_time=request.has_clock)
-    return replace(released, identity=found)
+    shown = parse_tls_identity(released.data).certificate_der
+    return replace(released, identity=found, certificate_der=shown)
 
 
 def step_counter(client: KbsClient, step: CounterStep) -> int:

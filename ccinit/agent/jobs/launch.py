@@ -14,7 +14,9 @@ from ccinit.formats.kbs.launch_secret import (
     is_guid,
     parse_launch_statement,
 )
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.kernel.efi_secret import read_secret
+from ccinit.values import replace
 
 
 def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
@@ -33,4 +35,7 @@ def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
 
 def _release(secrets: LaunchSecrets, wanted: Wanted) -> Released:
     envelope = secrets.take(wanted.uri, wanted.kind)
-    return Released(uri=wanted.uri, data=envelope.data, create=envelope.create)
+    released = Released(uri=wanted.uri, data=envelope.data, create=envelope.create)
+    if wanted.identity is None:
+        return released
+    return replace(released, certificate_der=parse_tls_identity(envelope.data).certificate_der)

@@ -66,11 +66,13 @@ class Grant:
 
     Attributes:
         identity: what the child found when it checked the guest's TLS identity.
+        certificate_der: of that identity, what it shows; empty for other resources.
     """
 
     secret: Secret
     create: bool
     identity: VerifiedIdentity | None = None
+    certificate_der: bytes = b""
 
 
 @frozen
@@ -152,7 +154,10 @@ async def fetch_grants(
 def _grants(reply: KbsReply) -> dict[KbsUri, Grant]:
     return {
         released.uri: Grant(
-            secret=Secret(released.data), create=released.create, identity=released.identity
+            secret=Secret(released.data),
+            create=released.create,
+            identity=released.identity,
+            certificate_der=released.certificate_der,
         )
         for released in reply.released
     }
@@ -216,8 +221,11 @@ async def request_resources(
             has_clock=has_clock,
         )
         reply = await _run_kbs_child(guest, request, answer, seconds)
-    brought = tuple((released.uri, released.identity is None) for released in reply.released)
-    asked = tuple((one.uri, one.identity is None) for one in wanted)
+    brought = tuple(
+        (released.uri, released.identity is None, not released.certificate_der)
+        for released in reply.released
+    )
+    asked = tuple((one.uri, one.identity is None, one.identity is None) for one in wanted)
     if brought != asked or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     if has_clock:

@@ -35,6 +35,7 @@ async def read_launch_secrets(
             )
     finally:
         wipe_secrets()
-    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
+    brought = tuple((one.uri, not one.certificate_der) for one in reply.released)
+    if brought != tuple((one.uri, one.identity is None) for one in wanted):
         raise ChildError("child.protocol", "the launch child brought other resources")
     return reply

@@ -31,7 +31,6 @@ from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import realtime
 from ccinit.kernel.event_loop import Event, at_most, sleep
-from ccinit.secret import Secret
 
 
 class IdentityRenewal:
@@ -44,9 +43,9 @@ class IdentityRenewal:
         configured: Configured,
         attested: Attested,
         config: OwnerConfig,
-        show: Callable[[Secret], None],
+        show: Callable[[Grant], None],
     ) -> None:
-        """Args: show: sets the identity for new connections; raises if it changes nothing."""
+        """Args: show: sets the identity for new connections."""
         self._guest = guest
         self._configured = configured
         self._grants = attested.grants
@@ -103,11 +102,7 @@ class IdentityRenewal:
         return grant.identity
 
     def _replace(self, grant: Grant) -> None:
-        try:
-            self._show(grant.secret)
-        except BaseException:
-            grant.secret.wipe()
-            raise
+        self._show(grant)
         self._grants[self._uri].secret.wipe()
         self._grants[self._uri] = grant
 

@@ -14,7 +14,7 @@ import socket
 from typing import Final
 
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
-from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.identity_renewal import IdentityRenewal
 from ccinit.agent.planes.owner_service import Caller, OwnerService
@@ -22,14 +22,12 @@ from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, errno_text
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, is_own_address, listen_tcp
 from ccinit.owner.messages import ConnectionEnd, Greeting, OwnerRequest
 from ccinit.seal.log import OWN_SOURCE
 from ccinit.secret import Secret
-from ccinit.values import frozen
 
 MAX_CONNECTIONS: Final = 8
 MAX_STRANGERS: Final = 2
@@ -47,12 +45,11 @@ def open_owner_plane(
     """Bind the owner's port and serve it from now on.
 
     Raises:
-        FormatError, LimitExceededError: `tls_identity.…`.
         KernelError: the port cannot be bound.
     """
-    secret = attested.grants[tls_identity_uri(configured.manifest)].secret
+    identity = attested.grants[tls_identity_uri(configured.manifest)]
     service = OwnerService(guest=guest, configured=configured, attested=attested)
-    plane = OwnerPlane(guest, config, secret, service)
+    plane = OwnerPlane(guest, config, identity, service)
     listener = listen_tcp(config.port) if config.port else None
     task = guest.loop.start(plane.serve(listener), "owner plane")
     guest.service.owner = plane
@@ -76,29 +73,17 @@ class Origin(enum.Enum):
     OUTSIDE = enum.auto()
 
 
-@frozen
-class _Shown:
-    """What new connections get: the identity, and its certificate in DER."""
-
-    identity: Secret
-    certificate_der: bytes
-
-
 class OwnerPlane:
     """All connections of the owner's clients."""
 
     def __init__(
-        self, guest: Guest, config: OwnerConfig, identity: Secret, service: OwnerService
+        self, guest: Guest, config: OwnerConfig, identity: Grant, service: OwnerService
     ) -> None:
-        """Nothing is served yet.
-
-        Raises:
-            FormatError, LimitExceededError: `tls_identity.…`.
-        """
+        """Nothing is served yet; `identity` is what connections show."""
         self._guest = guest
         self._config = config
         self._service = service
-        self.show(identity)
+        self._shown = identity
         self._connections = 0
         self._strangers = dict.fromkeys(Origin, 0)
         self._group = TaskGroup()
@@ -111,14 +96,9 @@ class OwnerPlane:
     def _is_full_for(self, origin: Origin) -> bool:
         return self._connections >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
 
-    def show(self, identity: Secret) -> None:
-        """Show this identity to new connections; the caller still has to wipe it.
-
-        Raises:
-            FormatError, LimitExceededError: `tls_identity.…`; nothing has changed.
-        """
-        certificate_der = parse_tls_identity(identity.reveal()).certificate_der
-        self._shown = _Shown(identity=identity, certificate_der=certificate_der)
+    def show(self, identity: Grant) -> None:
+        """Show this identity to new connections; the caller still has to wipe it."""
+        self._shown = identity
 
     async def serve(self, listener: socket.socket | None) -> None:
         """Serve until cancelled; closes the listener."""
@@ -152,7 +132,7 @@ class OwnerPlane:
         caller = Caller(self._guest.event, shown.certificate_der)
         try:
             with connection:
-                ended = await self._converse(connection, origin, caller, shown.identity)
+                ended = await self._converse(connection, origin, caller, shown.secret)
             if ended.why:
                 self._tell_end(caller, printable(ended.why))
         except CcinitError as error:

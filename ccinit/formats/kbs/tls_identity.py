@@ -7,10 +7,9 @@ they trust the root that they are given, which need not be in the chain. The res
 `kbs:///ccinit/<pod>/tls-identity`, minted for each session or stored.
 
 This module splits the text into blocks and decodes base64. What the certificates say is verified by
-TLS, in the child that fetches them (`ccinit.net.tls_identity`). PID 1 splits the text as well, for
-the bytes that the call `attest` binds to its evidence: a text of at most 32 KiB that came from the
-pinned KBS and with which that child has completed a handshake, or from the secrets of a launch that
-its owner has judged.
+TLS, in the child that fetches them (`ccinit.net.tls_identity`). From that child PID 1 also gets the
+bytes of the guest's own certificate, which the call `attest` binds to its evidence; it parses
+nothing of the text itself.
 """
 
 import binascii

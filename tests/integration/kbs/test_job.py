@@ -306,6 +306,7 @@ def test_identity_comes_with_what_was_found_of_it() -> None:
     reply = ask_for_identity(identity_pem(issued, OWNERS))
     [released] = reply.released
     assert released.data == identity_pem(issued, OWNERS)
+    assert released.certificate_der == issued[1].public_bytes(Encoding.DER)
     assert released.identity == VerifiedIdentity(
         top_der=OWNERS_DER,
         not_before=int(issued[1].not_valid_before_utc.timestamp()),

@@ -28,6 +28,7 @@ from ccinit.agent.state import BootState
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.host_rpc import HOST_CID, Phase
 from ccinit.formats.pod.manifest import Allow, PodManifest
 from ccinit.formats.pod.resources import tls_identity_uri
@@ -143,8 +144,11 @@ async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
     loop.start(reap(), "reaper")
     before = count_fds()
     identity = Secret(settings["identity"].encode())
+    shown = parse_tls_identity(identity.reveal()).certificate_der
     grants: dict[KbsUri, Grant] = {
-        tls_identity_uri(configured.manifest): Grant(secret=identity, create=False)
+        tls_identity_uri(configured.manifest): Grant(
+            secret=identity, create=False, certificate_der=shown
+        )
     }
     guest.state.enter(Phase.ATTEST)
     host, host_port = listen()

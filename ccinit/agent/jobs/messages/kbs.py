@@ -125,12 +125,15 @@ class Released:
     Attributes:
         identity: what checking it found, if it was wanted as the guest's TLS identity; a launch's
             secret is not checked.
+        certificate_der: of that identity in either case, the certificate that the guest shows, so
+            that PID 1 need not read the identity's text.
     """
 
     uri: KbsUri
     data: bytes = field(repr=False)
     create: bool
     identity: VerifiedIdentity | None = None
+    certificate_der: bytes = b""
 
 
 @frozen

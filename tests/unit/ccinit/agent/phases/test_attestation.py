@@ -248,6 +248,7 @@ LOOKED_AT = Released(
     data=b"x",
     create=False,
     identity=VerifiedIdentity(top_der=b"", not_before=0, not_after=1),
+    certificate_der=b"certificate",
 )
 
 
@@ -258,6 +259,7 @@ LOOKED_AT = Released(
         pytest.param((LOOKED_AT, LOOKED_AT), (7,), id="one-too-many"),
         pytest.param((replace(LOOKED_AT, uri=OTHER),), (7,), id="another"),
         pytest.param((replace(LOOKED_AT, identity=None),), (7,), id="identity-not-looked-at"),
+        pytest.param((replace(LOOKED_AT, certificate_der=b""),), (7,), id="nothing-to-show"),
         pytest.param((LOOKED_AT,), (), id="no-counter"),
         pytest.param((LOOKED_AT,), (7, 7), id="counter-too-many"),
     ],

@@ -1,5 +1,6 @@
 """From a judged launch's secrets to the pod's grants: in the child, and around it in PID 1."""
 
+import base64
 import hashlib
 import json
 import os
@@ -23,9 +24,10 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding import wire
 from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.initdata.guest_config import EnvelopePolicy
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
@@ -165,6 +167,30 @@ def test_grant_to_format_a_disk_is_carried(
     given.entries[guid_of(uri)] = enveloped(uri, *RESOURCES[uri], create=True)
     grants = booted(given, tmp_path, monkeypatch).attest().grants
     assert {str(uri) for uri, grant in grants.items() if grant.create} == {uri}
+
+
+IDENTITY = f"{NAMES}tls-identity"
+PEM = b"".join(
+    b"-----BEGIN %s-----\n%s\n-----END %s-----\n" % (label, base64.b64encode(content), label)
+    for label, content in ((b"PRIVATE KEY", b"key"), (b"CERTIFICATE", b"certificate"))
+)
+
+
+@pytest.mark.parametrize(("data", "reason"), [(PEM, ""), (b"no PEM", "tls_identity.form")])
+def test_child_reads_what_an_identity_shows(
+    data: bytes, reason: str, given: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given.entries[guid_of(IDENTITY)] = enveloped(IDENTITY, EnvelopeKind.TLS_IDENTITY, data)
+    guest = booted(given, tmp_path, monkeypatch)
+    guest.configured.config.owner = OwnerConfig(port=0, client_ca_pem="roots")
+    if reason:
+        assert guest.refused() == reason
+        return
+    grants = guest.attest().grants
+    (shown,) = (grant for grant in grants.values() if grant.certificate_der)
+    assert shown == grants[parse_resource_uri(IDENTITY)]
+    assert (shown.certificate_der, shown.secret.reveal()) == (b"certificate", PEM)
+    assert shown.identity is None
 
 
 TOKEN = f"{NAMES}file-token"

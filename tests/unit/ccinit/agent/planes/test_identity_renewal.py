@@ -9,7 +9,7 @@ from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import identity_renewal as module
 from ccinit.agent.planes.identity_renewal import IdentityRenewal, wait_for
-from ccinit.errors import CcinitError, FormatError, PeerError, VerificationError
+from ccinit.errors import PeerError, VerificationError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
@@ -43,7 +43,6 @@ class Bench:
         self.pauses: list[float] = []
         self.events: list[str] = []
         self.shown: list[bytes] = []
-        self.refuses_to_show: CcinitError | None = None
         self.doubted = Event()
         self.doubts: list[int] = []
         self.first = grant(b"first", ends=NOW + DAY, top_der=FIRST_TOP)
@@ -78,10 +77,8 @@ class Bench:
             raise outcome
         return {URI: outcome}
 
-    def show(self, identity: Secret) -> None:
-        if self.refuses_to_show is not None:
-            raise self.refuses_to_show
-        self.shown.append(identity.reveal())
+    def show(self, identity: Grant) -> None:
+        self.shown.append(identity.secret.reveal())
 
     def keep(self, *outcomes: Grant | Exception) -> None:
         self.outcomes = list(outcomes)
@@ -163,14 +160,6 @@ def test_after_a_success_failures_count_from_the_beginning(bench: Bench) -> None
 def test_until_it_succeeds_the_old_one_is_in_use(bench: Bench) -> None:
     bench.keep(PeerError("kbs.policy_deny", "no"))
     assert (bench.shown, bench.in_use, bench.grants[URI]) == ([], b"first", bench.first)
-
-
-def test_identity_that_cannot_be_shown_is_wiped_and_the_old_one_stays(bench: Bench) -> None:
-    bench.refuses_to_show = FormatError("tls_identity.form", "a child has lied")
-    second = grant(b"second")
-    bench.keep(second)
-    assert (len(second.secret), bench.in_use) == (0, b"first")
-    assert bench.events == ["identity: not renewed: tls_identity.form: a child has lied"]
 
 
 def test_clock_that_is_doubted_has_the_kbs_asked_at_once_but_not_all_the_time(

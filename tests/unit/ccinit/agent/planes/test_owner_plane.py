@@ -14,9 +14,9 @@ from ccinit.agent.planes import identity_renewal, owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
 from ccinit.agent.planes.owner_service import Caller
 from ccinit.agent.state import BootState
-from ccinit.errors import ChildError, FormatError, PeerError
+from ccinit.errors import ChildError, PeerError
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.kbs.tls_identity import VerifiedIdentity, parse_tls_identity
+from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
 from ccinit.formats.planes.owner_rpc import Role
 from ccinit.formats.pod.resources import tls_identity_uri
@@ -50,10 +50,7 @@ class Children:
 
 
 @pytest.fixture
-def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
-    monkeypatch.setattr(
-        owner_plane, "parse_tls_identity", lambda data: SimpleNamespace(certificate_der=data[::-1])
-    )
+def guest() -> "Guest":
     return cast(
         "Guest",
         SimpleNamespace(
@@ -67,10 +64,17 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
     )
 
 
+def make_identity(name: bytes, found: VerifiedIdentity | None = None) -> Grant:
+    return Grant(
+        secret=Secret(name), create=False, identity=found, certificate_der=b"of the %s" % name
+    )
+
+
 def open_plane(guest: "Guest", found: VerifiedIdentity | None = None) -> OwnerPlane:
     manifest = SimpleNamespace(name="shop")
-    grant = Grant(secret=Secret(b"identity"), create=False, identity=found)
-    grants: dict[KbsUri, Grant] = {tls_identity_uri(cast("Any", manifest)): grant}
+    grants: dict[KbsUri, Grant] = {
+        tls_identity_uri(cast("Any", manifest)): make_identity(b"first", found)
+    }
     configured = cast("Configured", SimpleNamespace(manifest=manifest))
     open_owner_plane(guest, configured, Attested(grants=grants), CONFIG)
     return cast("OwnerPlane", guest.service.owner)
@@ -188,34 +192,14 @@ def test_connection_keeps_the_identity_that_it_began_with(
             peers.append(ours)
             guest.service.take_over(theirs)
             await sleep(0.01)
-            plane.show(Secret(successor))
+            plane.show(make_identity(successor))
         await guest.teardown.run()
         for peer in peers:
             peer.close()
 
     guest.loop.run(main())
-    assert cast("Children", guest.children).given == [b"identity", b"second"]
-    assert [one.certificate_der for one in callers] == [b"ytitnedi", b"dnoces"]
-
-
-def test_identity_that_has_no_form_is_not_shown(
-    guest: "Guest", monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        plane = open_plane(guest)
-        await sleep(0)
-        monkeypatch.setattr(owner_plane, "parse_tls_identity", parse_tls_identity)
-        with pytest.raises(FormatError) as refused:
-            plane.show(Secret(b"no PEM"))
-        assert refused.value.reason == "tls_identity.form"
-        ours, theirs = connect()
-        guest.service.take_over(theirs)
-        await sleep(0.01)
-        await guest.teardown.run()
-        ours.close()
-
-    guest.loop.run(main())
-    assert cast("Children", guest.children).given == [b"identity"]
+    assert cast("Children", guest.children).given == [b"first", b"second"]
+    assert [one.certificate_der for one in callers] == [b"of the first", b"of the second"]
 
 
 def test_open_guest_asks_for_no_successor_and_goes_on_taking_connections(
@@ -245,7 +229,7 @@ def test_open_guest_asks_for_no_successor_and_goes_on_taking_connections(
         with ours:
             guest.service.take_over(theirs)
             await sleep(0.01)
-            assert cast("Children", guest.children).given == [b"identity"]
+            assert cast("Children", guest.children).given == [b"first"]
             await guest.teardown.run()
 
     guest.loop.run(main())

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.planes import owner_plane, owner_service
+from ccinit.agent.phases.attestation import Grant
+from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_plane import OwnerPlane
 from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.formats.evidence.tee import Tee
@@ -104,9 +105,6 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Any:
         return b"{}"
 
     monkeypatch.setattr(owner_service, "collect_evidence", collect_evidence)
-    monkeypatch.setattr(
-        owner_plane, "parse_tls_identity", lambda data: SimpleNamespace(certificate_der=data)
-    )
     guest: Any = SimpleNamespace(
         containers={},
         log=SealedLog(),
@@ -127,7 +125,8 @@ def open_plane(guest: Any) -> tuple[OwnerPlane, OwnerService]:
     attested: Any = None
     service = OwnerService(guest=guest, configured=configured, attested=attested)
     config = OwnerConfig(port=0, client_ca_pem="")
-    return OwnerPlane(guest, config, Secret(b"identity"), service), service
+    identity = Grant(secret=Secret(b"identity"), create=False, certificate_der=b"certificate")
+    return OwnerPlane(guest, config, identity, service), service
 
 
 def test_connection_that_is_stopped_leaves_no_stream_no_program_and_its_place(guest: Any) -> None:
