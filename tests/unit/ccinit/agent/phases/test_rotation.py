@@ -154,6 +154,13 @@ def test_changed_files_are_replaced_and_their_containers_told(bench: Bench) -> N
     assert bench.events == ["rotation: 2 of 3 files have changed"]
 
 
+def test_new_file_reaches_only_containers_that_have_it(bench: Bench) -> None:
+    bench.now[CERT] = b"new cert"
+    assert bench.rotate() == 1
+    assert bench.web.contents == {"/run/s/cert": b"new cert"}
+    assert bench.db.contents == {}
+
+
 def test_later_readers_find_the_new_and_the_old_is_wiped(bench: Bench) -> None:
     bench.now[TOKEN] = b"new token"
     bench.rotate()

@@ -1,5 +1,6 @@
 """What a container is made of, from what the phases before START have given."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -10,10 +11,11 @@ from ccinit.agent.phases.workloads import Workloads, write_pod_files
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.pod.container import Container, ContainerKind
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.container import Container, ContainerKind, Mount
+from ccinit.formats.pod.manifest import ConfigFile, PodSecret
 from ccinit.formats.pod.places import POD_FILES
 from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.spec import BindMount
 from ccinit.run.workload import Workload
 from ccinit.secret import Secret
 from ccinit.values import replace
@@ -29,19 +31,23 @@ NETWORK = NetworkPlan(
     mac="52:54:00:cc:00:01", address="192.0.2.9", prefix=24, gateway="192.0.2.1",
     gateway_on_link=False, mtu=1500, dns=(),
 )  # fmt: skip
-MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}
+VOLUMES = {"data": "/run/ccinit/volumes/data/volume", "logs": "/run/ccinit/volumes/logs/volume"}
 SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
 
 
 def make(
-    container: Container, *, grants: object = None, secrets: tuple[PodSecret, ...] = ()
+    container: Container,
+    *,
+    grants: object = None,
+    secrets: tuple[PodSecret, ...] = (),
+    files: tuple[ConfigFile, ...] = (),
 ) -> Workload:
     image = SimpleNamespace(config=None, layers=())
-    manifest = SimpleNamespace(**MANIFEST | {"secrets": secrets})
+    manifest = SimpleNamespace(name="shop", secrets=secrets, files=files)
     made = Workloads(
         cast("Configured", SimpleNamespace(manifest=manifest)),
         cast("Attested", SimpleNamespace(grants=grants)),
-        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
+        cast("Unlocked", SimpleNamespace(store="/store", volumes=VOLUMES)),
         cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
         NETWORK,
         SHARED,
@@ -71,6 +77,51 @@ def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
     return make(CONTAINER, grants=grants, secrets=(secret,)).secret_env
 
 
+def test_container_gets_its_own_secrets_and_files_and_no_others() -> None:
+    secrets = tuple(
+        PodSecret(
+            container=container,
+            uri=parse_resource_uri(f"kbs:///ccinit/shop/{container}-{kind}"),
+            file=f"/run/s/{container}" if kind == "file" else None,
+            mode=0o440,
+            env=container.upper() if kind == "env" else None,
+            rotate=kind == "file",
+        )
+        for container in (CONTAINER.name, "db")
+        for kind in ("file", "env")
+    )
+    contents = {one.uri: Secret(one.uri.path.encode()) for one in secrets}
+    made = make(
+        CONTAINER,
+        grants={uri: SimpleNamespace(secret=content) for uri, content in contents.items()},
+        secrets=secrets,
+        files=tuple(
+            ConfigFile(
+                container=container, path=f"/etc/{container}.conf", mode=0o444, text=container
+            )
+            for container in (CONTAINER.name, "db")
+        ),
+    )
+    token, settings = made.secret_files
+    assert (token.path, token.mode, token.rotates) == ("/run/s/web", 0o440, True)
+    assert token.content is contents[secrets[0].uri]  # so what wipes the pod's keys wipes it, too
+    assert (settings.path, settings.mode, settings.rotates) == ("/etc/web.conf", 0o444, False)
+    assert settings.content.reveal() == b"web"
+    assert made.secret_env == (("WEB", "ccinit/shop/web-env"),)
+
+
+def test_container_sees_the_volumes_that_it_mounts_as_it_mounts_them() -> None:
+    mounts = (
+        Mount(volume="data", path="/srv", read_only=False),
+        Mount(volume="data", path="/look", read_only=True),
+    )
+    binds = make(replace(CONTAINER, mounts=mounts)).binds
+    assert [bind for bind in binds if bind.target not in POD_FILES] == [
+        BindMount(source=VOLUMES["data"], target=one.path, read_only=one.read_only)
+        for one in mounts
+    ]
+
+
 def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() -> None:
     assert variable_of(b"abc") == (("TOKEN", "abc"),)
     with pytest.raises(FormatError) as refused:
@@ -84,13 +135,19 @@ def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written: dict[str, str] = {}
-    monkeypatch.setattr(workloads, "make_directory", lambda *_: None)
+    made: dict[str, int] = {}
+    monkeypatch.setattr(workloads, "make_directory", made.__setitem__)
     monkeypatch.setattr(workloads, "write_file", written.__setitem__)
     write_pod_files("shop", NETWORK.address)
     files = {bind.target: written.get(bind.source, "") for bind in make(CONTAINER).binds}
     assert files["/etc/hostname"] == "shop\n"
     assert files["/etc/hosts"] == "127.0.0.1 localhost\n::1 localhost\n192.0.2.9 shop\n"
+    assert made == {str(Path(make(CONTAINER).run_dir).parent): 0o700}
 
 
 def test_files_of_the_pod_are_where_no_manifest_may_put_anything() -> None:
     assert {bind.target for bind in make(CONTAINER).binds} == set(POD_FILES)
+
+
+def test_no_container_changes_the_files_of_the_pod() -> None:
+    assert all(bind.read_only for bind in make(CONTAINER).binds)
