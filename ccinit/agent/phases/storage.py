@@ -260,7 +260,5 @@ def _make_directory(path: str, mode: int) -> str:
 
     Children with other uids can traverse the parents but not list them.
     """
-    if not os.path.isdir(path):
-        make_directory(os.path.dirname(path), 0o711)
-        make_directory(path, mode)
-    return path
+    make_directory(os.path.dirname(path), 0o711)
+    return make_directory(path, mode)
