@@ -51,9 +51,9 @@ def _judge(text: str) -> Iterator[tuple[str, str]]:
         return
     roots = context.get_ca_certs()
     if not roots:
-        said = "a certificate, but not one of an authority (is it the server's own?)"
+        said = "a certificate, but not an authority's (is it the server's own?)"
         yield "net.roots", said
         return
     ends = [str(root["notAfter"]) for root in roots]
     if all(ssl.cert_time_to_seconds(end) < time.time() for end in ends):
-        yield "net.certificate_time", f"has ended, on {' and '.join(ends)}"
+        yield "net.certificate_time", f"expired on {' and '.join(ends)}"

@@ -36,7 +36,9 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
     if kind is EnvelopeKind.VOLUME_KEY:
         check_volume_key(data)
     if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
-        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
+        raise FormatError(
+            "resource.log_psk", f"{len(data)} bytes, expected at least {MIN_PSK_BYTES}"
+        )
     if kind is EnvelopeKind.TLS_IDENTITY:
         _check_identity(data, uri.type)
 
@@ -48,9 +50,7 @@ def check_volume_key(data: bytes) -> None:
         FormatError: `volume_key.…`.
     """
     if len(data) != VOLUME_KEY_BYTES:
-        raise FormatError(
-            "volume_key.length", f"{len(data)} bytes, a volume key has {VOLUME_KEY_BYTES}"
-        )
+        raise FormatError("volume_key.length", f"{len(data)} bytes, expected {VOLUME_KEY_BYTES}")
     # One in 2^64 random keys is ASCII; a passphrase or hex digits always are.
     if data.isascii() or len(set(data)) < VOLUME_KEY_BYTES // 4:
         raise FormatError(
@@ -64,16 +64,16 @@ def _check_identity(data: bytes, pod: str) -> None:
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise FormatError("tls_identity.key", "its private key cannot be read") from error
+        raise FormatError("tls_identity.key", "the private key cannot be read") from error
     if key.public_key() != certificate.public_key():
-        raise FormatError("tls_identity.key", "the key is another certificate's")
+        raise FormatError("tls_identity.key", "the key does not belong to the certificate")
     names = _dns_names(certificate)
     if pod not in names:
         said = " and ".join(names) or "nobody"
-        raise FormatError("tls_identity.name", f"it is for {said}, not for {pod}")
+        raise FormatError("tls_identity.name", f"the certificate is for {said}, not for {pod}")
     if certificate.not_valid_after_utc <= datetime.now(UTC):
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-        raise FormatError("tls_identity.time", f"it has ended on {ended}")
+        raise FormatError("tls_identity.time", f"the certificate expired on {ended}")
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:

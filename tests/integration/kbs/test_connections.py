@@ -155,7 +155,7 @@ def test_server_that_can_let_nobody_in_ends(
 def test_server_that_runs_on_tells_each_day_what_it_told_at_its_start(
     registered_state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    days = iter([(), ("server.pem ends on 2029-03-02",), None, ("it has ended",)])
+    days = iter([(), ("server.pem expires on 2029-03-02",), None, ("it has ended",)])
 
     def look() -> tuple[str, ...]:
         told = next(days, ())
@@ -169,7 +169,7 @@ def test_server_that_runs_on_tells_each_day_what_it_told_at_its_start(
         assert kbs.client().auth().status_code == 200
     lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert lines == [
-        "server.pem ends on 2029-03-02",
+        "server.pem expires on 2029-03-02",
         "state.read: cannot read server.pem",
         "it has ended",
     ]

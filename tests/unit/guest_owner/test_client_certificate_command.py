@@ -38,7 +38,7 @@ def test_certificate_that_ends_with_its_authority_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ends = x509.load_pem_x509_certificate((authority / "owner-ca.pem").read_bytes())
-    for days, told in (("3650", f", good until {ends.not_valid_after_utc:%Y-%m-%d}"), ("3", "\n")):
+    for days, told in (("3650", f", valid until {ends.not_valid_after_utc:%Y-%m-%d}"), ("3", "\n")):
         path = tmp_path / days
         assert run(*command, "--days", days, "--output", path, "--state", authority) == 0
         assert capsys.readouterr().out.startswith(f"wrote {path}{told}")

@@ -42,14 +42,14 @@ def test_identity_is_the_pods_own_and_good(tmp_path: Path, monkeypatch: pytest.M
     good = authority.issue_guest("shop", 1)
     check_content(IDENTITY, EnvelopeKind.TLS_IDENTITY, good)
     other = authority.issue_guest("bank", 1)
-    assert refused(other) == "tls_identity.name: it is for bank, not for shop"
+    assert refused(other) == "tls_identity.name: the certificate is for bank, not for shop"
     key, begin, rest = good.partition(b"-----BEGIN CERTIFICATE")
     assert refused(other.partition(begin)[0] + begin + rest) == (
-        "tls_identity.key: the key is another certificate's"
+        "tls_identity.key: the key does not belong to the certificate"
     )
     assert refused(key) == "tls_identity.form: expected one private key, then certificates"
     monkeypatch.setattr(resource_contents, "datetime", Later)
-    assert refused(good).startswith("tls_identity.time: it has ended on ")
+    assert refused(good).startswith("tls_identity.time: the certificate expired on ")
 
 
 def test_identity_may_have_more_names_than_the_pods(tmp_path: Path) -> None:
@@ -80,5 +80,6 @@ def test_identity_of_another_pod_is_not_registered(
         assert run(*register, path, *kind) == status
     told = error_of(capsys)
     assert told == (
-        f"guest-owner: {tmp_path / 'bank.pem'}: it is for bank, not for shop [tls_identity.name]\n"
+        f"guest-owner: {tmp_path / 'bank.pem'}: the certificate is for bank, not for shop"
+        " [tls_identity.name]\n"
     )

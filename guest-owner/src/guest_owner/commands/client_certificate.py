@@ -100,6 +100,8 @@ def _write(path: Path, pem: bytes, authority: OwnerAuthority) -> int:
     write_new(path, pem, "certificate.exists", "it may be somebody's key")
     ends = x509.load_pem_x509_certificate(pem).not_valid_after_utc
     with_its_authority = ends == authority.certificate.not_valid_after_utc
-    until = f", good until {ends:%Y-%m-%d}, when its authority ends" if with_its_authority else ""
+    until = (
+        f", valid until {ends:%Y-%m-%d}, when its authority expires" if with_its_authority else ""
+    )
     print(f"wrote {path}{until}")
     return 0

@@ -178,6 +178,6 @@ def _renew(arguments: argparse.Namespace) -> int:
     certificate = renew_certificate(state, tuple(arguments.name))
     ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     named = ", ".join(names_of(certificate))
-    print(f"wrote {state / CERTIFICATE_FILE} for {named}, good until {ends}")
-    print("send `guest-owner kbs serve` a SIGHUP: until then it shows the one that it has")
+    print(f"wrote {state / CERTIFICATE_FILE} for {named}, valid until {ends}")
+    print("send `guest-owner kbs serve` a SIGHUP: until then it uses the old one")
     return 0

@@ -30,7 +30,7 @@ WARN_BEFORE: Final = timedelta(days=60)
 WARN_BEFORE_AUTHORITY: Final = timedelta(days=365)
 """Guests pin authorities in their documents: another one takes two new documents for each pod."""
 
-_REPLACE: Final = "docs/operations.md, Replacing an authority"
+_REPLACE: Final = "see docs/operations.md, Replacing an authority"
 
 
 def read_certificate(path: Path) -> x509.Certificate:
@@ -98,13 +98,13 @@ def certificate_warnings(
         remedy = ": `guest-owner kbs new-certificate`" if is_ours else ""
         yield f"{path} {_end_of(certificate, now)}{remedy}"
     if certificate.not_valid_before_utc > now:
-        begins = f"{path} is good from {certificate.not_valid_before_utc:%Y-%m-%d} on"
-        yield f"{begins}, but here it is {now:%Y-%m-%d}: guests have their time from this clock"
+        begins = f"{path} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"
+        yield f"{begins}, and this clock, which guests are set by, says {now:%Y-%m-%d}"
     if is_ours:
         try:
             certificate.verify_directly_issued_by(read_certificate(authority))
         except (InvalidSignature, ValueError, TypeError):
-            yield f"{path} is not signed by {authority}: guests that pin that one turn away"
+            yield f"{path} is not signed by {authority}: guests that pin that authority refuse it"
     pinned = (authority, *authorities) if is_ours else authorities
     for one in filter(is_file, pinned):
         issuer = read_certificate(one)
@@ -114,7 +114,7 @@ def certificate_warnings(
 
 def _end_of(certificate: x509.Certificate, now: datetime) -> str:
     ends = certificate.not_valid_after_utc
-    return f"{'has ended' if ends <= now else 'ends'} on {ends:%Y-%m-%d}"
+    return f"{'expired' if ends <= now else 'expires'} on {ends:%Y-%m-%d}"
 
 
 def _present_names(path: Path) -> tuple[str, ...]:

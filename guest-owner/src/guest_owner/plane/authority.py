@@ -67,7 +67,8 @@ class OwnerAuthority(Authority):
             )
         ends = self.certificate.not_valid_after_utc
         if ends <= datetime.now(UTC):
-            detail = f"it has ended on {ends:%Y-%m-%d}: docs/operations.md, Replacing an authority"
+            remedy = "see docs/operations.md, Replacing an authority"
+            detail = f"{CERTIFICATE_FILE} expired on {ends:%Y-%m-%d}: {remedy}"
             raise ConfigError("owner_ca.ended", detail)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.sign(

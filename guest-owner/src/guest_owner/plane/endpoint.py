@@ -87,5 +87,5 @@ def _require_current(identity: Path) -> None:
         return  # connecting will say what is wrong with the file
     ends = certificate.not_valid_after_utc
     if ends <= datetime.now(UTC):
-        detail = f"{identity}, your certificate, has ended on {ends:%Y-%m-%d}: `client-cert new`"
-        raise ConfigError("owner.identity", detail)
+        expired = f"{identity}, your certificate, expired on {ends:%Y-%m-%d}"
+        raise ConfigError("owner.identity", f"{expired}: make one with `client-cert new`")

@@ -238,9 +238,9 @@ def test_server_warns_of_a_certificate_that_ends(
     monkeypatch.setattr("guest_owner.kbs.authority.SERVER_LIFE", timedelta(days=20))
     assert run("kbs", "new-certificate", "--state", state) == 0
     assert run(*serve) == 0
-    assert f"warning: {state}/server.pem ends on " in capsys.readouterr().err
+    assert f"warning: {state}/server.pem expires on " in capsys.readouterr().err
     (told,) = serving_nobody[0].look()  # which was started when there was nothing to be told
-    assert told.startswith(f"{state}/server.pem ends on ")
+    assert told.startswith(f"{state}/server.pem expires on ")
 
 
 def test_renewal_says_for_whom_and_asks_for_names_that_it_cannot_find(
@@ -249,7 +249,7 @@ def test_renewal_says_for_whom_and_asks_for_names_that_it_cannot_find(
     """A certificate without the name of one guest's kbs.url turns that guest away."""
     renew = ("kbs", "new-certificate", "--state", state)
     assert run(*renew, "--name", "kbs.example", "--name", "192.0.2.7") == 0
-    told = f"wrote {state}/server.pem for kbs.example, 192.0.2.7, good until "
+    told = f"wrote {state}/server.pem for kbs.example, 192.0.2.7, valid until "
     assert told in capsys.readouterr().out
     assert run(*renew) == 0
     assert told in capsys.readouterr().out
@@ -259,7 +259,7 @@ def test_renewal_says_for_whom_and_asks_for_names_that_it_cannot_find(
         "give each name by which guests reach the KBS: --name [tls.certificate]\n"
     )
     assert run(*renew, "--name", "kbs.example") == 0
-    assert "for kbs.example, good until " in capsys.readouterr().out
+    assert "for kbs.example, valid until " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("serving_nobody")
@@ -282,4 +282,4 @@ def test_server_warns_of_an_owners_authority_that_ends(
     monkeypatch.setattr("guest_owner.plane.authority.AUTHORITY_LIFE", timedelta(days=300))
     assert run("client-ca", "init", "--state", state) == 0
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
-    assert f"warning: {state}/owner-ca.pem ends on " in capsys.readouterr().err
+    assert f"warning: {state}/owner-ca.pem expires on " in capsys.readouterr().err

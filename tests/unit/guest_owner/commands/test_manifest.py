@@ -140,7 +140,7 @@ LEAF = AUTHORITY.issue()[1].public_bytes(Encoding.PEM).decode()
 
 
 @pytest.mark.parametrize(
-    ("roots", "found"), [(BROKEN, "not PEM certificates"), (LEAF, "not one of an authority")]
+    ("roots", "found"), [(BROKEN, "not PEM certificates"), (LEAF, "not an authority's")]
 )
 def test_roots_that_the_guest_could_trust_nobody_by_are_found(
     pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], roots: str, found: str
@@ -190,7 +190,7 @@ def test_roots_are_found_of_which_all_have_ended(
     assert run("manifest", "check", pod, "--config", config) == 1
     printed = capsys.readouterr().out
     for place in ("image shop, ca", "kbs.ca"):
-        assert f"net.certificate_time  {place}: has ended, on Jan  1 00:00:00 2021 GMT" in printed
+        assert f"net.certificate_time  {place}: expired on Jan  1 00:00:00 2021 GMT" in printed
 
 
 def test_roots_that_are_no_certificate_begin_nothing(

@@ -101,7 +101,7 @@ def test_certificate_that_has_ended_is_told_before_the_guest_is_asked(
     assert logs(state, client) == 1
     told = error_of(capsys)
     assert f"[owner.{reason}]" in told
-    assert (f"{client}, your certificate, has ended on " in told) == (reason == "identity")
+    assert (f"{client}, your certificate, expired on " in told) == (reason == "identity")
 
 
 @pytest.mark.parametrize("value", [None, ""])
