@@ -9,9 +9,10 @@ those are parsed.
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.pem import MAX_PEM_BYTES, check_roots, read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
-from ccinit.formats.initdata.guest_config import KbsAddress, read_origin, read_roots
-from ccinit.formats.pod.manifest import MAX_PEM_BYTES, ImageDefaults, read_optional_uri
+from ccinit.formats.initdata.guest_config import KbsAddress, read_origin
+from ccinit.formats.pod.manifest import ImageDefaults, read_optional_uri
 from ccinit.values import frozen
 
 _KBC = "cc_kbc"
@@ -148,9 +149,7 @@ def _read_registry_roots(fields: Fields) -> str | None:
     """Join the roots, which are the only ones: a guest has no list of public roots."""
     key, where = "extra_root_certificates", "cdh.image.extra_root_certificates"
     roots = fields.texts(key, max_items=_MAX_ROOTS, max_bytes=MAX_PEM_BYTES)
-    if not all("-----BEGIN CERTIFICATE-----" in one for one in roots):
-        raise FormatError(where, "expected PEM certificates")
-    pem = "".join(f"{one.strip()}\n" for one in roots)
+    pem = "".join(f"{check_roots(one, where).strip()}\n" for one in roots)
     if len(pem.encode()) > MAX_PEM_BYTES:
         raise FormatError(where, f"more than {MAX_PEM_BYTES} bytes in all")
     return pem or None

@@ -18,6 +18,7 @@ from ccinit.formats.disk.verity import (
     VerityParameters,
 )
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.sealed_log import OWNER_KEY_BYTES, SizeClass
@@ -26,7 +27,6 @@ from ccinit.values import frozen
 MIB = 1 << 20
 GIB = 1 << 30
 
-_MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
 _BEYOND_HOST = frozenset("/?#@\\")
 _MAX_API_KEY_BYTES = 256
@@ -279,18 +279,6 @@ def _read_owner(fields: Fields) -> OwnerConfig:
         port=port,
         client_ca_pem=read_roots(fields, "client_ca", "ccinit.owner.client_ca"),
     )
-
-
-def read_roots(fields: Fields, key: str, reason: str) -> str:
-    """Read PEM certificates.
-
-    Raises:
-        FormatError: with `reason`.
-    """
-    pem = fields.text(key, max_bytes=_MAX_PEM_BYTES)
-    if "-----BEGIN CERTIFICATE-----" not in pem:
-        raise FormatError(reason, "expected PEM certificates")
-    return pem
 
 
 def _read_log(fields: Fields) -> LogConfig:

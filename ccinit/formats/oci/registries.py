@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.pem import MAX_PEM_BYTES, read_optional_roots
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.oci.reference import (
     ImageReference,
@@ -24,7 +25,6 @@ from ccinit.formats.oci.reference import (
 from ccinit.values import frozen, replace
 
 MAX_SOURCES = 8
-_MAX_PEM_BYTES = 64 * 1024
 _ANY_HOST = "*."
 _DOCKER_HUB = "docker.io"
 _OLD_DOCKER_HUB = "index.docker.io"
@@ -132,14 +132,14 @@ def _read_location(fields: Fields) -> Location:
     text = fields.optional_text("location", max_bytes=255) or ""
     if text:
         check_location(text, "pod.registry.location")
-    certificate = fields.optional_text("certificate", max_bytes=_MAX_PEM_BYTES) or ""
+    certificate = fields.optional_text("certificate", max_bytes=MAX_PEM_BYTES) or ""
     key = fields.optional_text("key")
     if bool(certificate) != (key is not None):
         raise FormatError("pod.registry.key", "a certificate and its key come together")
     return Location(
         text=text,
         access=Access(
-            ca_pem=fields.optional_text("ca", max_bytes=_MAX_PEM_BYTES) or "",
+            ca_pem=read_optional_roots(fields, "ca", "pod.registry.ca"),
             certificate_pem=certificate,
             key=None if key is None else parse_resource_uri(key, "pod.registry.key"),
             proxy=_read_proxy(fields),

@@ -11,6 +11,7 @@ from functools import partial
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
 from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
@@ -25,7 +26,6 @@ from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
 from ccinit.values import frozen
 
-MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
@@ -194,7 +194,7 @@ def _read_image(fields: Fields, defaults: ImageDefaults) -> Image:
         reference=reference,
         policy=defaults.policy or read_optional_uri(fields, "policy", "pod.image"),
         auth=defaults.auth or read_optional_uri(fields, "auth", "pod.image"),
-        ca_pem=defaults.ca_pem or fields.text("ca", max_bytes=MAX_PEM_BYTES),
+        ca_pem=defaults.ca_pem or read_roots(fields, "ca", "pod.image.ca"),
         encryption=fields.choice("encryption", ImageEncryption, default=ImageEncryption.ALLOWED),
         keys=tuple(
             parse_resource_uri(text, "pod.image.keys")

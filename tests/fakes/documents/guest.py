@@ -47,7 +47,7 @@ name = "web"
 reference = "registry.example:5000/web@sha256:DIGEST"
 policy = "kbs:///ccinit/demo/file-policy"
 auth = "kbs:///ccinit/demo/file-auth"
-ca = "pem"
+ca = "-----BEGIN CERTIFICATE-----"
 encryption = "required"
 keys = ["kbs:///ccinit/demo/image-key"]
 [[registry]]

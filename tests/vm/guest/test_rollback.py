@@ -41,7 +41,7 @@ name = "web"
 [[image]]
 name = "web"
 reference = "registry.example/web@sha256:{"00" * 32}"
-ca = "pem"
+ca = "-----BEGIN CERTIFICATE-----"
 [[container]]
 name = "main"
 image = "web"

@@ -56,7 +56,7 @@ name = "web"
 [[image]]
 name = "web"
 reference = "registry.example/web@sha256:{"00" * 32}"
-ca = "pem"
+ca = "-----BEGIN CERTIFICATE-----"
 [[container]]
 name = "main"
 image = "web"

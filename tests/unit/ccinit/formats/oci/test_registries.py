@@ -18,6 +18,7 @@ from ccinit.formats.oci.registries import (
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"@sha256:{HEX}"
+ROOTS = "-----BEGIN CERTIFICATE-----"
 APP = f"registry.example:5000/team/app{DIGEST}"
 
 
@@ -128,27 +129,34 @@ def test_blocked_registry_is_asked_nothing(prefix: str) -> None:
 
 
 def test_registry_without_a_prefix_is_its_location() -> None:
-    text = '[[registry]]\nlocation = "registry.example:5000"\nca = "own roots"'
+    text = f'[[registry]]\nlocation = "registry.example:5000"\nca = "{ROOTS}"'
     reference = parse_image_reference(APP)
     (source,) = plan_sources(select_rule(rules(text), reference), reference, "image's roots")
-    assert (source.reference, source.ca_pem) == (APP, "own roots")
+    assert (source.reference, source.ca_pem) == (APP, ROOTS)
+
+
+def test_registry_with_empty_roots_has_the_images() -> None:
+    text = '[[registry]]\nlocation = "registry.example:5000"\nca = ""'
+    reference = parse_image_reference(APP)
+    (source,) = plan_sources(select_rule(rules(text), reference), reference, "image's roots")
+    assert source.ca_pem == "image's roots"
 
 
 def test_every_location_has_its_own_access() -> None:
-    text = """
+    text = f"""
         [[registry]]
         prefix = "registry.example:5000"
         proxy = "proxy.example:3128"
         [[registry.mirror]]
         location = "one.example"
-        ca = "mirror's roots"
+        ca = "{ROOTS}"
         certificate = "pem"
         key = "kbs:///default/client/key"
     """
     reference = parse_image_reference(APP)
     rule = select_rule(rules(text), reference)
     mirror, registry = plan_sources(rule, reference, "image's roots")
-    assert (mirror.ca_pem, mirror.certificate_pem, mirror.proxy) == ("mirror's roots", "pem", "")
+    assert (mirror.ca_pem, mirror.certificate_pem, mirror.proxy) == (ROOTS, "pem", "")
     assert (registry.ca_pem, registry.certificate_pem) == ("image's roots", "")
     assert registry.proxy == "proxy.example:3128"
     assert registry.key is None
@@ -217,6 +225,8 @@ def test_prefix_that_names_the_host_comes_before_one_for_every_host() -> None:
         ('location = "In.example"', "pod.registry.location"),
         ('location = "in.example:99999"', "pod.registry.location"),
         ('mirror = [{location = "mirror"}]', "pod.registry.location"),
+        ('ca = "roots"', "pod.registry.ca"),
+        ('mirror = [{location = "a.example", ca = "roots"}]', "pod.registry.ca"),
         ('certificate = "pem"', "pod.registry.key"),
         ('key = "kbs:///a/b/c"', "pod.registry.key"),
         ('certificate = "pem"\nkey = "/etc/key"', "pod.registry.key"),

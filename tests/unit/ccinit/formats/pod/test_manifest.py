@@ -141,6 +141,7 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
         pytest.param('name = "demo"', 'name = ""', "pod.name", id="empty-name"),
         pytest.param('name = "demo"', f'name = "{64 * "d"}"', "pod.name", id="long-name"),
+        pytest.param("-----BEGIN", "-----END", "pod.image.ca", id="roots"),
         pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
         pytest.param('"required"', '"none"', "pod.image.keys", id="keys-of-a-plain-image"),
         pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
