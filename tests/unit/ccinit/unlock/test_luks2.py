@@ -106,13 +106,24 @@ def test_r38_area_in_clear_under_the_right_name_does_not_open() -> None:
     assert refusal(make_header(null_slot=True)) == "luks2.key"
 
 
-def test_digest_of_another_key_is_refused() -> None:
+def test_digest_of_another_key_is_refused_and_that_key_wiped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Secret] = []
+
+    def make(content: bytes) -> Secret:
+        made.append(Secret(content))
+        return made[-1]
+
+    monkeypatch.setattr(luks2, "Secret", make)
     header = parse_luks2_header(make_header())
     area = bytes(len(header.area))
     changed = type(header)(slot=header.slot, check=header.check, digest=header.digest, area=area)
     with pytest.raises(VerificationError) as error:
         open_key_slot(changed, Secret(PASSPHRASE))
     assert error.value.reason == "luks2.key"
+    assert [len(key) for key in made] == [0]
+    assert len(open_key_slot(header, Secret(PASSPHRASE))) == len(VOLUME_KEY)
 
 
 def test_stripes_are_merged_to_what_was_split() -> None:
