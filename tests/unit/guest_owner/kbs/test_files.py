@@ -274,6 +274,30 @@ def test_what_was_written_or_removed_is_so_after_a_loss_of_power(
     assert done == ["place", "flush folder"]
 
 
+def test_content_is_whole_when_it_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[bytes] = []
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}")
+        if path.is_file():
+            flushed.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically(tmp_path / "file", b"content")
+    write_new(tmp_path / "key", b"key", "key.exists", "")
+    assert flushed == [b"content", b"key"]
+
+
+def test_new_folder_is_there_after_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = log_disk(monkeypatch)
+    make_directory(tmp_path / "a/b")
+    assert done == ["flush folder", "flush folder"]
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
