@@ -49,6 +49,7 @@ from host_runtime.programs.process import (
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import KbsAddress, guest_path
+from measured_boot.command_line.errors import describe_error
 
 _START_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.1
@@ -275,7 +276,7 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
                 time.sleep(_RETRY_SECONDS)
     except (OSError, PeerError) as error:
         _let_speak(qemu)
-        raise ChildError("qmp.connect", f"{path}: {error}") from error
+        raise ChildError("qmp.connect", f"{path}: {describe_error(error)}") from error
 
 
 def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ccinit.errors import DeadlineError, PeerError
+from measured_boot.command_line.errors import describe_error
 
 _CALL_SECONDS: Final = 30.0
 _MAX_LINE_BYTES: Final = 1024 * 1024
@@ -58,7 +59,7 @@ class QmpClient:
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
-            raise PeerError("qmp.closed", f"{command}: {error}") from error
+            raise PeerError("qmp.closed", f"{command}: {describe_error(error)}") from error
         deadline = time.monotonic() + _CALL_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             message = self._next_message(left)

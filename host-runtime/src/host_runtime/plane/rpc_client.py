@@ -25,6 +25,7 @@ from ccinit.formats.planes.host_rpc import (
     Value,
 )
 from ccinit.formats.planes.msgpack_rpc import Reply, ReplyReader, encode_request
+from measured_boot.command_line.errors import describe_error
 
 _CALL_SECONDS: Final = 15.0  # a guest under emulation may take seconds to be scheduled
 _MSGID_MASK: Final = 0xFFFFFFFF
@@ -231,7 +232,7 @@ class GuestClient:
             raise DeadlineError("rpc.silent", f"the guest did not answer {name} in time") from error
         except OSError as error:
             self.close()
-            raise PeerError("rpc.closed", f"{name}: {error}") from error
+            raise PeerError("rpc.closed", f"{name}: {describe_error(error)}") from error
         except (FormatError, PeerError):
             self.close()
             raise

@@ -21,6 +21,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
+from measured_boot.command_line.errors import describe_error
 from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
@@ -77,8 +78,8 @@ def open_kernel_listener() -> socket.socket:
         listener.close()
         if error.errno != errno.EADDRINUSE:
             raise
-        told = f"port {KBS_VSOCK_PORT} of the kernel's vsock is taken, by another guest's relay?"
-        detail = f"{told} One guest of a host can have it; --vsock user gives each its own"
+        told = f"port {KBS_VSOCK_PORT} of the kernel's vsock is in use, perhaps by another relay"
+        detail = f"{told}: only one guest of a host can have it; --vsock user gives each its own"
         raise ConfigError("kbs.relay", detail) from error
     listener.listen(_CONNECTIONS)
     return listener
@@ -146,7 +147,7 @@ def _relay(
             kbs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             forward(guest, kbs)
     except OSError as error:
-        complaints.say(f"{address}: {error}")
+        complaints.say(f"{address}: {describe_error(error)}")
     finally:
         free.release()
 

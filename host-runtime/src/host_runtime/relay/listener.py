@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from host_runtime.programs.thread_start import start_thread
+from measured_boot.command_line.errors import describe_error
 
 _PAUSE_SECONDS: Final = 0.1
 _OVER: Final = frozenset((errno.EBADF, errno.EINVAL))  # closed, shut down
@@ -26,9 +27,9 @@ def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iter
         except OSError as error:
             if error.errno in _OVER:
                 return
-            if told != str(error):
-                told = str(error)
-                complain(f"accept: {error}")
+            if told != describe_error(error):
+                told = describe_error(error)
+                complain(f"cannot accept a connection: {told}")
             time.sleep(_PAUSE_SECONDS)
         else:
             told = ""

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from ccinit.errors import FormatError
+from measured_boot.command_line.errors import describe_error
 
 _HEAD = struct.Struct("<IBI")
 
@@ -57,7 +58,7 @@ class CaptureWriter:
             self._end(error)
 
     def _end(self, error: OSError) -> None:
-        _log.error("the capture ends here: %s", error)
+        _log.error("the capture ends here: %s", describe_error(error))
         self._close()
         self._waiting.clear()
         if self._path is not None:

@@ -17,6 +17,7 @@ from typing import Final
 from host_runtime.vsock.connection import Connection, Phase
 from host_runtime.vsock.connections import ConnectionTable
 from host_runtime.vsock.packets import Shutdown
+from measured_boot.command_line.errors import describe_error
 
 _GREETING_MAX_BYTES: Final = 32  # "CONNECT 4294967295\r\n" and a little
 _PAUSE_SECONDS: Final = 0.1
@@ -84,7 +85,7 @@ class Endpoints:
         try:
             stream, _ = self._listener.accept()
         except OSError as error:  # the client left meanwhile, or no descriptors are left
-            self._complain(f"accept: {error}")
+            self._complain(f"cannot accept a connection: {describe_error(error)}")
             self._selector.unregister(self._listener)
             self._paused_until = time.monotonic() + _PAUSE_SECONDS
             return
@@ -122,7 +123,7 @@ class Endpoints:
         try:
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:  # no descriptors are left
-            self._complain(f"connect: {error}")
+            self._complain(f"cannot connect to a local program: {describe_error(error)}")
             self._table.reset(connection)
             return
         try:

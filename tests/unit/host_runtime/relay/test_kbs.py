@@ -156,4 +156,4 @@ def test_port_that_another_guests_relay_has_is_told_in_words(
     monkeypatch.setattr("host_runtime.relay.kbs.socket.socket", Taken)
     assert main(["--cid", "3", "127.0.0.1:1"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("kbs relay: kbs.relay: port 1025 of the kernel's vsock is taken")
+    assert told.startswith("kbs relay: kbs.relay: port 1025 of the kernel's vsock is in use")

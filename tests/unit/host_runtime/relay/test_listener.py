@@ -19,7 +19,7 @@ def test_trouble_is_told_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     with near, far:
         assert list(accept_all(BusyListener([near, far], *troubles), said.append)) == [near, far]
     assert len(waits) == len(troubles)
-    assert [text.partition("] ")[2] for text in said] == [
+    assert [text.partition(": ")[2] for text in said] == [
         "Too many open files",
         "Software caused connection abort",
         "Operation not permitted",

@@ -44,7 +44,7 @@ def test_capture_without_room_ends_and_is_called_incomplete(
         capture.write(1, Stream.GUEST_PAYLOAD, b"y")
         capture.flush()
     assert [record.getMessage() for record in caplog.records] == [
-        "the capture ends here: [Errno 28] No space left on device"
+        "the capture ends here: No space left on device"
     ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["capture.incomplete"]
     with pytest.raises(FormatError) as error:
