@@ -6,6 +6,7 @@ P-256 with SHA-256 throughout (RFC 5480). `guest_owner.kbs.authority` and
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ _MAX_COMMON_NAME_CHARACTERS = 64
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
+
+MISMATCHES = frozenset({"KEY_TYPE_MISMATCH", "KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""What OpenSSL says of a key that is not the certificate's, the last if it is of another kind."""
 
 _MALFORMED = (
     ValueError,
@@ -57,6 +61,22 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
     except _MALFORMED as error:
         raise FormatError("certificate.form", "not a certificate in PEM, or damaged") from error
     return certificate
+
+
+def describe_unusable_pair(error: ssl.SSLError, certificate: bytes, key: bytes) -> str:
+    """Say why OpenSSL takes no such certificate and key, given the content of their files.
+
+    OpenSSL itself names no reason if they are not PEM, or if the key has a passphrase.
+    """
+    if b"ENCRYPTED" in key:
+        return "the key has a passphrase: remove it"
+    if b"-----BEGIN CERTIFICATE-----" not in certificate:
+        return "there is no certificate in PEM"
+    if b"PRIVATE KEY-----" not in key:
+        return "there is no private key in PEM"
+    if error.reason in MISMATCHES:
+        return "the key does not belong to the certificate"
+    return error.reason or "one of them is cut short or damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

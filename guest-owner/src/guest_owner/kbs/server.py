@@ -18,6 +18,7 @@ from typing import cast
 import uvicorn
 
 from ccinit.errors import ConfigError
+from guest_owner.certificates import MISMATCHES, describe_unusable_pair
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.connections import Connections, Established
@@ -31,8 +32,6 @@ from measured_boot.command_line.tcp_address import join_address
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
 _LOOK_SECONDS = 86400.0
-_MISMATCHES = frozenset({"KEY_TYPE_MISMATCH", "KEY_VALUES_MISMATCH"})
-"""Of key and certificate, as OpenSSL says it: what a renewal leaves that is killed halfway."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +99,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         # number; without it, head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        detail = f"cannot listen on {join_address(host, port)}: {error.strerror}"
+        # What `create_server` adds to an error's text is the address as Python writes it.
+        why = str(error.strerror).partition(" (while ")[0]
+        detail = f"cannot listen on {join_address(host, port)}: {why}"
         raise ConfigError("listen.address", detail) from error
     return listener
 
@@ -112,16 +113,14 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     # A resumed session shows no certificate, but the guest checks it every time.
     context.num_tickets = 0
     # OpenSSL does not say which one it cannot read.
-    _, private = (read_capped(path, MAX_PEM_BYTES) for path in (certificate, key))
+    public, private = (read_capped(path, MAX_PEM_BYTES) for path in (certificate, key))
     try:
         context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks a terminal
     except ssl.SSLError as error:
-        # OpenSSL names no reason if it is not PEM, or if the key needs a passphrase.
-        sealed = "the key has a passphrase: write it without" if b"ENCRYPTED" in private else ""
-        why = sealed or error.reason or "one of them is empty, cut short or something else"
-        if error.reason in _MISMATCHES:
-            why = f"{why}; `guest-owner kbs new-certificate` makes those of the state anew, both"
-        detail = f"{certificate} and {key} are no certificate and its key in PEM: {why}"
+        why = describe_unusable_pair(error, public, private)
+        if error.reason in MISMATCHES:  # as a renewal leaves them that was killed halfway
+            why = f"{why}; `guest-owner kbs new-certificate` renews both of the state"
+        detail = f"cannot use {certificate} and {key} as certificate and key: {why}"
         raise ConfigError("tls.certificate", detail) from error
     return context
 

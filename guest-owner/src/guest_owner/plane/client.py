@@ -7,6 +7,7 @@ calls mean (`ccinit.formats.planes.owner_rpc`).
 """
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from ccinit.errors import ConfigError, DeadlineError, PeerError
+from ccinit.errors import CcinitError, ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.owner_rpc import METHODS, Stream, Value
 from ccinit.formats.planes.owner_wire import (
     Data,
@@ -26,8 +27,10 @@ from ccinit.formats.planes.owner_wire import (
     result_of,
 )
 from ccinit.formats.planes.tls_hello import selected_group
+from guest_owner.certificates import describe_unusable_pair
 from guest_owner.plane.open_call import OpenCall, Streams
 from guest_owner.terminal_text import printable
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
 from measured_boot.command_line.tcp_address import join_address
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
@@ -73,8 +76,15 @@ class OwnerClient:
         group: IANA number of the key exchange.
     """
 
-    def __init__(self, connection: socket.socket, endpoint: Endpoint) -> None:
+    def __init__(
+        self, connection: socket.socket, endpoint: Endpoint, context: ssl.SSLContext | None = None
+    ) -> None:
         """Shake hands over `connection`, which is ours from now on.
+
+        Args:
+            connection: to the guest.
+            endpoint: who the guest has to be, and who asks.
+            context: made of `endpoint` already, if it was.
 
         Raises:
             PeerError: `owner.certificate`, `owner.tls`, `owner.closed`.
@@ -84,7 +94,7 @@ class OwnerClient:
         self._reader = MessageReader(of_guest=False)
         self._msgid = 0
         try:
-            self._tls = _context(endpoint).wrap_bio(
+            self._tls = (context or _context(endpoint)).wrap_bio(
                 self._incoming, self._outgoing, server_hostname=endpoint.pod
             )
             self.group = selected_group(self._do_handshake())
@@ -101,7 +111,7 @@ class OwnerClient:
             ConfigError: `owner.roots`, `owner.identity`.
             PeerError: `owner.unreachable`, and as above.
         """
-        _context(endpoint)  # report a local mistake before connecting
+        context = _context(endpoint)  # report a local mistake before connecting
         try:
             connection = socket.create_connection(
                 (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
@@ -111,7 +121,7 @@ class OwnerClient:
         except OSError as error:
             where = join_address(endpoint.host, endpoint.port)
             raise PeerError("owner.unreachable", f"{where}: {_why(error)}") from error
-        return cls(connection, endpoint)
+        return cls(connection, endpoint, context)
 
     def call(self, name: str, *params: Value, seconds: float = ANSWER_SECONDS) -> tuple[Value, ...]:
         """Make a plain call and return its result, within a deadline.
@@ -221,7 +231,7 @@ class OwnerClient:
             if isinstance(error, TimeoutError) and error.errno is None:  # ours, not the kernel's
                 silent = f"nothing for {CONNECT_SECONDS:g} s"
                 raise DeadlineError("owner.silent", silent) from error
-            raise PeerError("owner.closed", str(error)) from error
+            raise PeerError("owner.closed", f"the connection broke: {_why(error)}") from error
         if not data:
             raise PeerError("owner.closed", "the connection was cut off")
         return data
@@ -235,7 +245,7 @@ class OwnerClient:
         try:
             self._socket.sendall(self._outgoing.read())
         except OSError as error:
-            raise PeerError("owner.closed", str(error)) from error
+            raise PeerError("owner.closed", f"the connection broke: {_why(error)}") from error
 
     def _do_handshake(self) -> bytes:
         """Shake hands; return what the guest sent first."""
@@ -264,19 +274,29 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
     try:
         context.load_verify_locations(endpoint.roots)
     except OSError as error:
-        detail = f"{endpoint.roots}, by which guests are known: {_why(error)}"
+        is_empty = isinstance(error, ssl.SSLError)
+        why = "no certificate in PEM, or a damaged one" if is_empty else _why(error)
+        detail = f"{endpoint.roots}, the authority that guests are known by: {why}"
         raise ConfigError("owner.roots", detail) from error
     try:
         context.load_cert_chain(endpoint.identity)
     except OSError as error:
-        detail = f"{endpoint.identity}, your key and certificate: {_why(error)}"
+        detail = f"{endpoint.identity}, your key and certificate: {_unusable(endpoint, error)}"
         raise ConfigError("owner.identity", detail) from error
     return context
 
 
+def _unusable(endpoint: Endpoint, error: OSError) -> str:
+    with contextlib.suppress(CcinitError, OSError):
+        pem = read_capped(endpoint.identity, MAX_KEY_BYTES)
+        if isinstance(error, ssl.SSLError):
+            return describe_unusable_pair(error, pem, pem)
+        if error.errno == errno.EINVAL and b"ENCRYPTED" in pem:
+            return "the key has a passphrase, and none was given"
+    return _why(error)
+
+
 def _why(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"not usable: {error.reason or 'nothing in PEM that can be used'}"
     return error.strerror or str(error)
 
 

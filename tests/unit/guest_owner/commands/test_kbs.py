@@ -1,6 +1,8 @@
 """`guest-owner kbs`: what it leaves behind if it does not come to its end."""
 
+import errno
 import fcntl
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -70,9 +72,25 @@ def test_half_a_certificate_or_key_is_not_called_one_with_a_passphrase(
     (state / name).write_bytes((state / name).read_bytes()[:kept_bytes])
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
     words = error_of(capsys)
-    assert f"{state / 'server.pem'} and {state / 'server-key.pem'} are no certificate" in words
-    assert "cut short" in words
+    assert (
+        f"{state / 'server.pem'} and {state / 'server-key.pem'} as certificate and key: " in words
+    )
+    what = "private key" if "key" in name else "certificate"
+    assert ("cut short" if kept_bytes else f"there is no {what} in PEM") in words
     assert "passphrase" not in words
+
+
+def test_address_that_is_taken_is_told_as_it_was_given(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(address: tuple[str, int], **_options: object) -> socket.socket:
+        error = os.strerror(errno.EADDRINUSE)  # and more, from the real one
+        raise OSError(errno.EADDRINUSE, f"{error} (while attempting to bind on address {address})")
+
+    monkeypatch.setattr(socket, "create_server", create)
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:443") == 1
+    told = "guest-owner: cannot listen on 127.0.0.1:443: Address already in use [listen.address]\n"
+    assert error_of(capsys) == told
 
 
 def test_renewal_that_was_killed_between_its_files_is_told_with_what_repairs_it(
@@ -93,7 +111,10 @@ def test_renewal_that_was_killed_between_its_files_is_told_with_what_repairs_it(
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
     words = error_of(capsys)
     assert "[tls.certificate]" in words
-    assert "KEY_VALUES_MISMATCH; `guest-owner kbs new-certificate` makes" in words
+    assert (
+        "the key does not belong to the certificate; `guest-owner kbs new-certificate` renews"
+        in words
+    )
     assert run("kbs", "new-certificate", "--state", state) == 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(state / "server.pem", state / "server-key.pem")

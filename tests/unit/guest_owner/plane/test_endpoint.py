@@ -3,12 +3,17 @@
 import errno
 import os
 import socket
+import ssl
 import tracemalloc
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from guest_owner.plane import client as client_module
+from guest_owner.plane.client import Endpoint
 from guest_owner.plane.endpoint import CLIENT_VARIABLE, CONNECT_VARIABLE, POD_VARIABLE
 from tests.unit.guest_owner.command_line import error_of, run
 
@@ -62,8 +67,44 @@ def test_unusable_files_are_named_before_the_guest_is_asked(
     assert "[owner.identity]" in told
     assert logs(state, client, "--ca", other) == 1
     told = error_of(capsys)
-    assert f"{other}, by which guests are known" in told
+    assert f"{other}, the authority that guests are known by" in told
     assert "[owner.roots]" in told
+
+
+def test_key_of_another_certificate_is_told_in_words(
+    state: Path, client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.pem"
+    for key in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        certificate = client.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+        other.write_bytes(pem + b"".join(certificate[1:]))
+        assert logs(state, other) == 1
+        told = "your key and certificate: the key does not belong to the certificate"
+        assert error_of(capsys) == f"guest-owner: {other}, {told} [owner.identity]\n"
+
+
+def test_key_is_read_once_for_a_connection(
+    state: Path,
+    client: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each reading of a key with a passphrase asks for the passphrase."""
+    contexts = []
+    make = client_module._context
+
+    def count(endpoint: Endpoint) -> ssl.SSLContext:
+        contexts.append(make(endpoint))
+        return contexts[-1]
+
+    near, far = socket.socketpair()
+    far.close()
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: near)
+    monkeypatch.setattr(client_module, "_context", count)
+    assert logs(state, client) == 1
+    assert "[owner.closed]" in error_of(capsys)
+    assert len(contexts) == 1
 
 
 def test_large_file_in_the_place_of_a_certificate_takes_no_memory(
