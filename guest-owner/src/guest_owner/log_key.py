@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
 from ccinit.errors import FormatError
-from guest_owner.kbs.files import write_new
+from guest_owner.files import write_new
 
 SEED_BYTES: Final = 32
 _MLKEM_SEED_BYTES: Final = 64

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
-from guest_owner.kbs.files import naming, read_capped
+from guest_owner.files import naming, read_capped
 from guest_owner.kbs.reference_files import MAX_KEY_BYTES
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state
+from guest_owner.files import read_capped, write_new
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.local_changes import recorded
 from guest_owner.kbs.references import check_name
 from measured_boot.command_line.argument_types import whole_number

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import add_group, add_state
-from guest_owner.kbs.files import write_new
+from guest_owner.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
     CERTIFICATE_FILE,

@@ -21,8 +21,8 @@ from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands.exec import run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
+from guest_owner.files import read_parsed
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import read_parsed
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store

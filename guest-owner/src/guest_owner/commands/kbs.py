@@ -9,16 +9,16 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state, parse_address
-from guest_owner.kbs.authority import create_identity, write_identity
-from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
-from guest_owner.kbs.exposure import exposure_warnings
-from guest_owner.kbs.files import (
+from guest_owner.files import (
     PUBLIC_MODE,
     make_directory,
     remove_unfinished,
     write_atomically,
 )
+from guest_owner.kbs.authority import create_identity, write_identity
+from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
+from guest_owner.kbs.exposure import exposure_warnings
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.server import build_server, open_listener

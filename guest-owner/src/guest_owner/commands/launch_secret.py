@@ -29,7 +29,7 @@ from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.arguments import add_state
-from guest_owner.kbs.files import naming, new_directory, read_capped, write_atomically
+from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
 from measured_boot.command_line.subcommands import Subparsers, add_command

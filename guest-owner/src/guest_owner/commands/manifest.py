@@ -23,7 +23,7 @@ from guest_owner.commands.initdata import (
     read_coco_files,
     read_text,
 )
-from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
+from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
 from guest_owner.manifest_roots import find_bad_roots
 from guest_owner.manifest_scratch import find_excess_tags

@@ -20,10 +20,10 @@ from ccinit.formats.kbs.rollback_counter import counter_rule
 from ccinit.formats.pod.resources import name_counters, name_resources
 from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.arguments import add_state
+from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.files import naming
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from guest_owner.arguments import add_state
-from guest_owner.kbs.files import PUBLIC_MODE, write_all_atomically
+from guest_owner.files import PUBLIC_MODE, write_all_atomically
 from guest_owner.kbs.store import Store
 from guest_owner.trustee.export import (
     appraisal_policy,

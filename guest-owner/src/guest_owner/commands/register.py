@@ -19,10 +19,10 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
+from guest_owner.files import naming, read_capped, read_parsed
 from guest_owner.kbs import requirements as requirements_module
 from guest_owner.kbs import tdx_requirements as tdx_requirements_module
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
 from guest_owner.kbs.passports import issuer as issuer_module

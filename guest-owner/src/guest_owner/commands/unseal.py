@@ -21,7 +21,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from guest_owner.arguments import STATE_VARIABLE, add_group
-from guest_owner.kbs.files import read_capped, read_parsed
+from guest_owner.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence

@@ -15,10 +15,10 @@ from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES, parse_attestation
 from guest_owner.arguments import add_state
 from guest_owner.claims_table import format_claims
+from guest_owner.files import naming, read_capped
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit.claims import encode_claims
 from guest_owner.kbs.devices import Device
-from guest_owner.kbs.files import naming, read_capped
 from guest_owner.kbs.policy import check_device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store

@@ -24,7 +24,7 @@ from ccinit.formats.disk.luks2 import (
     seal_info,
 )
 from guest_owner.arguments import add_group
-from guest_owner.kbs.files import naming, read_capped, write_new
+from guest_owner.files import naming, read_capped, write_new
 from guest_owner.pod_names import check_names
 from guest_owner.resource_contents import VOLUME_KEY_BYTES, check_volume_key
 from measured_boot.command_line.subcommands import Subparsers, add_command

@@ -25,7 +25,7 @@ from guest_owner.certificates import (
     general_name,
     private_pem,
 )
-from guest_owner.kbs.files import read_capped, write_all_atomically
+from guest_owner.files import read_capped, write_all_atomically
 from measured_boot.command_line.private_keys import elliptic_curve_key
 
 AUTHORITY_LIFE = timedelta(days=3650)

@@ -21,8 +21,8 @@ from ccinit.formats.encoding.strict_json import (
 )
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
+from guest_owner.files import is_file, list_below, read_parsed, write_atomically
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import is_file, list_below, read_parsed, write_atomically
 
 FOLDER = "rollback-counters"
 _MAX_FILE_BYTES = 4096

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import PRIVATE_MODE, find_mode
+from guest_owner.files import PRIVATE_MODE, find_mode
 
 LOCK_FILE: Final = "changes.lock"
 WAIT_SECONDS: Final = 5.0  # a change takes milliseconds, and a backup as long as it takes

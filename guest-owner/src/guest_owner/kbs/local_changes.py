@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import CcinitError
+from guest_owner.files import is_file
 from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, Decision, change_record
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import is_file
 from guest_owner.kbs.store import RESOURCES, Store
 
 _LOGIN_USER: Final = Path("/proc/self/loginuid")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import (
+from guest_owner.files import (
     PUBLIC_MODE,
     is_file,
     list_folder,

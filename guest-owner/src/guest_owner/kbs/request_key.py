@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import is_file, read_capped, write_atomically
+from guest_owner.files import is_file, read_capped, write_atomically
 from guest_owner.kbs.sealing import SEALING_KEY_BYTES
 
 REQUEST_KEY_FILE: Final = "request.key"

@@ -19,10 +19,10 @@ import uvicorn
 
 from ccinit.errors import ConfigError
 from guest_owner.certificates import MISMATCHES, describe_unusable_pair
+from guest_owner.files import read_capped
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.connections import Connections, Established
-from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.http_protocol import HttpProtocol
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.certificates import Authority, parse_certificate, private_pem
+from guest_owner.files import is_file, read_capped, write_all_atomically
 from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key, sign_server
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import is_file, read_capped, write_all_atomically
 
 AUTHORITY_FILE: Final = "ca.pem"
 CERTIFICATE_FILE: Final = "server.pem"

@@ -34,8 +34,7 @@ from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from guest_owner.kbs.exclusion import changing, require_state
-from guest_owner.kbs.files import (
+from guest_owner.files import (
     PUBLIC_MODE,
     is_file,
     list_below,
@@ -44,6 +43,7 @@ from guest_owner.kbs.files import (
     remove_file,
     write_atomically,
 )
+from guest_owner.kbs.exclusion import changing, require_state
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
 from guest_owner.kbs.passports.issuer import (
     MAX_ISSUER_BYTES,

@@ -27,9 +27,9 @@ from guest_owner.certificates import (
     parse_certificate,
     private_pem,
 )
+from guest_owner.files import read_capped, write_all_atomically
 from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import read_capped, write_all_atomically
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 CERTIFICATE_FILE: Final = "owner-ca.pem"

@@ -10,8 +10,8 @@ from typing import Final
 from ccinit.errors import CcinitError, ConfigError
 from guest_owner.arguments import add_state, parse_address
 from guest_owner.certificates import parse_certificate
+from guest_owner.files import read_capped
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.kbs.files import read_capped
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.pod_names import check_names

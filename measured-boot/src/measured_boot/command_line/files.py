@@ -2,7 +2,7 @@
 
 Reading is capped, and errors in the content name the file. A file is written whole or not at all,
 and flushed before it is renamed into place, since keys are among these files, and others rely on
-them. The owner's commands read in the same way, but write with `guest_owner.kbs.files`: several
+them. The owner's commands read in the same way, but write with `guest_owner.files`: several
 files at once, and none through a link.
 """
 

@@ -16,11 +16,11 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
+from guest_owner.files import write_all_atomically
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
-from guest_owner.kbs.files import write_all_atomically
 from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.policy_text import add_rule

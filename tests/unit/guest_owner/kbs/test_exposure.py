@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from guest_owner.files import PUBLIC_MODE, write_atomically
 from guest_owner.kbs.exposure import exposure_warnings
-from guest_owner.kbs.files import PUBLIC_MODE, write_atomically
 
 PUBLIC = ("policy.toml", "initdata/shop.toml", "admin-keys/alice-key.pem")
 PRIVATE = ("resources/ccinit/shop/key", "server-key.pem", "request.key")

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from ccinit.errors import CcinitError, ConfigError
+from guest_owner.files import write_atomically
 from guest_owner.kbs.authority import create_identity, write_identity
-from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.server_certificate import (
     certificate_warnings,
     read_certificate,

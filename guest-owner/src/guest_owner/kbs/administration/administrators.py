@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from guest_owner.files import is_file
 from guest_owner.kbs.administration.token import AdminKey, parse_admin_key
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import is_file
 from guest_owner.kbs.references import check_name
 from guest_owner.kbs.registrations import Folder, write_registrations
 

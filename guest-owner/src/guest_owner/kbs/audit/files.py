@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import PRIVATE_MODE, find_mode, sync_directory
+from guest_owner.files import PRIVATE_MODE, find_mode, sync_directory
 
 _NUMBER_DIGITS: Final = 6  # at least
 _MAX_HEAD_BYTES: Final = 4096

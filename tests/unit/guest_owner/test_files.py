@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
-from guest_owner.kbs.files import (
+from guest_owner.files import (
     make_directory,
     new_directory,
     read_capped,
