@@ -122,7 +122,7 @@ class ImageBuild:
         self._say(f"{profile}: choosing and compiling Python modules")
         site = prepare_site(self.workspace, wheels, profile)
         root = self._make_root(quarry, site, profile, lock)
-        common = self._make_stage0(quarry, site, profile)
+        stage0 = self._make_stage0(quarry, site, profile)
         partial = self.workspace.staging / f"image-{profile}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -132,8 +132,8 @@ class ImageBuild:
             "direct": command_line(base, on_disk),
         }
         stem = partial / f"ccinit-{profile}"
-        write_parts(quarry, stem, root.disk, common, lines["direct"])
-        self._make_uki(quarry, stem, lines["uki"], join_initrd(common, lines["uki"], root.image))
+        write_direct_boot(quarry, stem, root.disk, stage0, lines["direct"])
+        self._make_uki(quarry, stem, lines["uki"], join_initrd(stage0, lines["uki"], root.image))
         files = tuple(partial.iterdir())
         text = encode_report(profile, origin, root.disk.parameters, lines, files)
         (partial / f"ccinit-{profile}.json").write_text(text)
@@ -240,15 +240,15 @@ def require_budget(what: str, size: int, limit: int) -> None:
         raise ConfigError("image.budget", f"{what} has {size} bytes, {limit} are allowed")
 
 
-def write_parts(
-    quarry: Quarry, stem: Path, disk: VerityDisk, common: bytes, direct_line: str
+def write_direct_boot(
+    quarry: Quarry, stem: Path, disk: VerityDisk, stage0: bytes, line: str
 ) -> None:
     """Write what a direct boot needs: kernel, initrd, command line, root disk."""
     kernel = quarry.read(f"{quarry.modules}/vmlinuz")
     stem.with_suffix(".vmlinuz").write_bytes(kernel)
-    initrd = join_initrd(common, line_of_kernel(direct_line))
+    initrd = join_initrd(stage0, line_of_kernel(line))
     stem.with_suffix(".direct.initrd").write_bytes(initrd)
-    stem.with_suffix(".direct.cmdline").write_text(direct_line)
+    stem.with_suffix(".direct.cmdline").write_text(line)
     stem.with_suffix(".root.erofs").write_bytes(disk.data)
 
 
