@@ -108,11 +108,11 @@ class DebugBoundary:
         """Make every check, and change nothing."""
         config = self._configured.config
         disk = find_tools_disk(self._configured)
-        if config.debug_tools is None or disk is None:
+        if config.debug.tools is None or disk is None:
             raise ConfigError("debug.tools", "ccinit.toml declares no [debug.tools]")
         # Another service's token does not show PCR 15 or RTMR 3.
         is_shown = self._configured.measurement.is_proven and config.kbs.passport is None
-        if not is_shown and not config.debug_allowed:
+        if not is_shown and not config.debug.allowed:
             raise ConfigError(
                 "debug.not_allowed",
                 f"{self._configured.platform.tee} shows the KBS no register that would tell, "
@@ -123,9 +123,9 @@ class DebugBoundary:
         if not 0 < left <= MAX_GRANT_SECONDS:  # its child has verified that
             raise ChildError("child.protocol", f"a grant for {left} s more")
         ends_at = boottime() + left
-        if grant.tools_root != config.debug_tools.root_hash:
+        if grant.tools_root != config.debug.tools.root_hash:
             raise VerificationError("debug.tools_root", "the grant names other tools than declared")
-        return _Permitted(grant=grant, tools=config.debug_tools, disk=disk, ends_at=ends_at)
+        return _Permitted(grant=grant, tools=config.debug.tools, disk=disk, ends_at=ends_at)
 
     async def _cross(self, permitted: _Permitted) -> CcinitError | None:
         """Cross the boundary and open debug; return what failed, for the caller if still there."""

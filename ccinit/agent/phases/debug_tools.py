@@ -21,7 +21,7 @@ def find_tools_disk(configured: Configured) -> BlockDevice | None:
         VerificationError: `verity.root`, `volume.missing`: no disk has the declared tools.
         KernelError: a disk cannot be read.
     """
-    tools = configured.config.debug_tools
+    tools = configured.config.debug.tools
     if tools is None:
         return None
     taken = (configured.initdata, select_held(configured.disks))

@@ -36,8 +36,6 @@ KBS_VSOCK_PORT = 1025
 
 _WORKLOAD_PORT = 8006  # `planes.workload_api.PORT`, without that module's imports
 
-_NO_DEBUG: tuple[bool, VerityParameters | None] = (False, None)
-
 
 class EnvelopePolicy(StrEnum):
     """Whether resource bodies are envelopes that name their own URI and kind."""
@@ -150,6 +148,20 @@ class LogConfig:
 
 
 @frozen
+class DebugConfig:
+    """What debug may do; only a grant of the KBS opens it.
+
+    Attributes:
+        allowed: whether it may open on a platform without a runtime register.
+        tools: the only disk that it may mount: all of it, erofs and hash tree, without a
+            superblock.
+    """
+
+    allowed: bool = False
+    tools: VerityParameters | None = None
+
+
+@frozen
 class Limits:
     """Caps that the owner may change; units in the names."""
 
@@ -170,18 +182,14 @@ class GuestConfig:
 
     Attributes:
         start_by: `host` waits for the RPC method `start` before the pod runs.
-        debug_allowed: whether debug may open on a platform without a runtime register.
-        debug_tools: the only disk that debug may mount: all of it, erofs and hash tree, without a
-            superblock.
     """
 
     kbs: KbsConfig
     log: LogConfig
     owner: OwnerConfig | None
     start_by: StartBy
-    debug_allowed: bool
     limits: Limits
-    debug_tools: VerityParameters | None = None
+    debug: DebugConfig = DebugConfig()
 
 
 def parse_guest_config(text: str, kbs: KbsAddress | None = None) -> GuestConfig:
@@ -197,15 +205,13 @@ def parse_guest_config(text: str, kbs: KbsAddress | None = None) -> GuestConfig:
     """
     with Fields(parse_toml(text.encode(), "ccinit.toml"), "ccinit") as fields:
         fields.integer("version", low=1, high=1)
-        debug_allowed, debug_tools = fields.table("debug", _read_debug, default=_NO_DEBUG)
         return GuestConfig(
             kbs=fields.table("kbs", partial(_read_kbs, address=kbs)),
             log=fields.table("log", _read_log),
             owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
-            debug_allowed=debug_allowed,
             limits=fields.table("limits", _read_limits, default=Limits()),
-            debug_tools=debug_tools,
+            debug=fields.table("debug", _read_debug, default=DebugConfig()),
         )
 
 
@@ -311,9 +317,11 @@ def _read_start(fields: Fields) -> StartBy:
     return fields.choice("by", StartBy, default=StartBy.GUEST)
 
 
-def _read_debug(fields: Fields) -> tuple[bool, VerityParameters | None]:
-    allowed = fields.boolean("allowed", default=False)
-    return allowed, fields.table("tools", _read_debug_tools) if fields.has("tools") else None
+def _read_debug(fields: Fields) -> DebugConfig:
+    return DebugConfig(
+        allowed=fields.boolean("allowed", default=False),
+        tools=fields.table("tools", _read_debug_tools) if fields.has("tools") else None,
+    )
 
 
 def _read_debug_tools(fields: Fields) -> VerityParameters:

@@ -27,7 +27,7 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.initdata.guest_config import DebugConfig, OwnerConfig
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.host_rpc import HOST_CID, Phase
 from ccinit.formats.pod.manifest import Allow, PodManifest
@@ -97,7 +97,7 @@ def make_configured(guest: Guest) -> Configured:
     return Configured(
         platform=platform,
         document=b"",
-        config=cast("Any", SimpleNamespace(debug_tools=None, debug_allowed=False)),
+        config=cast("Any", SimpleNamespace(debug=DebugConfig())),
         manifest=manifest,
         initdata=cast("Any", None),
         disks=(),

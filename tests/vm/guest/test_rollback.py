@@ -13,7 +13,7 @@ from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply
 from ccinit.agent.phases import rollback, storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.errors import PeerError, VerificationError
-from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.initdata.guest_config import DebugConfig, Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
@@ -94,7 +94,7 @@ class World:
         guest = SimpleNamespace(teardown=Teardown(), event=self.events.append)
         configured = SimpleNamespace(
             manifest=manifest(self.device.size_bytes),
-            config=SimpleNamespace(limits=Limits(), debug_tools=None),
+            config=SimpleNamespace(limits=Limits(), debug=DebugConfig()),
             disks=(disk("big"), self.device.disk, disk("sealed")),
             initdata=disk("sealed"),
         )

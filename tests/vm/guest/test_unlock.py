@@ -14,7 +14,7 @@ from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.processes.children import Children
 from ccinit.errors import VerificationError
 from ccinit.formats.disk.verity import VerityParameters
-from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.initdata.guest_config import DebugConfig, Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
@@ -101,7 +101,7 @@ def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE)
     Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
     configured = SimpleNamespace(
         manifest=manifest(disks.parameters),
-        config=SimpleNamespace(limits=Limits(), debug_tools=None),
+        config=SimpleNamespace(limits=Limits(), debug=DebugConfig()),
         disks=tuple(map(disk, ("big", "small", "volume", "odd", "sealed"))),
         initdata=disk("sealed"),
     )

@@ -220,7 +220,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ("envelope", config.kbs.envelope.value),
         ("tee key", config.kbs.tee_key_algorithm.value),
         ("appraised by", "the KBS" if passport is None else f"{passport.service} {passport.url}"),
-        ("debug allowed", "yes" if config.debug_allowed else "no"),
+        ("debug allowed", "yes" if config.debug.allowed else "no"),
         ("debug tools", _tools_root(config)),
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),
@@ -244,7 +244,7 @@ def _register(algorithm: str, document: bytes) -> tuple[str, str]:
 
 
 def _tools_root(config: GuestConfig) -> str:
-    return "none" if config.debug_tools is None else config.debug_tools.root_hash.hex()
+    return "none" if config.debug.tools is None else config.debug.tools.root_hash.hex()
 
 
 def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:

@@ -89,7 +89,7 @@ def test_table_for_the_configuration_is_what_the_guest_reads(
     tools: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("debug", "tools", tools) == 0
-    assert parse_guest_config(CONFIG + capsys.readouterr().out).debug_tools == TOOLS
+    assert parse_guest_config(CONFIG + capsys.readouterr().out).debug.tools == TOOLS
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import DebugConfig
 from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS, DebugGrant
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.planes.host_rpc import Phase, StateFlag
@@ -73,7 +74,7 @@ class Bench:
             uri: Grant(secret=Secret(b"secret"), create=False) for uri in (SECRET_URI, IDENTITY_URI)
         }
         self.config = SimpleNamespace(
-            debug_tools=TOOLS, debug_allowed=False, kbs=SimpleNamespace(passport=None)
+            debug=DebugConfig(tools=TOOLS), kbs=SimpleNamespace(passport=None)
         )
         guest = SimpleNamespace(
             loop=self.loop,
@@ -222,7 +223,7 @@ def test_refused_or_forged_grant_changes_nothing(
 def test_without_declared_tools_nothing_is_asked(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.config.debug_tools = None
+    bench.config.debug = DebugConfig()
     monkeypatch.setattr(debug, "find_tools_disk", lambda _configured: None)
     monkeypatch.setattr(debug, "request_debug_grant", None)
     with pytest.raises(ConfigError) as refused:
@@ -242,7 +243,7 @@ def test_register_that_the_kbs_does_not_see_needs_the_measured_word(
         bench.measurement.is_proven = False
     else:
         bench.config.kbs.passport = "another service"
-    bench.config.debug_allowed = allowed
+    bench.config.debug = DebugConfig(allowed=allowed, tools=TOOLS)
     if allowed:
         bench.open()
         assert bench.steps[0] == "measured ccinit OpenDebug"

@@ -10,6 +10,7 @@ from ccinit.agent.phases import storage
 from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
+from ccinit.formats.initdata.guest_config import DebugConfig
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock import verity_volume
@@ -49,7 +50,7 @@ class Bench:
         self.apart: list[BlockDevice | None] = []
         self.events: list[str] = []
         limits = SimpleNamespace(memory_store_bytes=7 << 20)
-        self.config = SimpleNamespace(debug_tools=PARAMETERS, limits=limits)
+        self.config = SimpleNamespace(debug=DebugConfig(tools=PARAMETERS), limits=limits)
         self.volumes: tuple[Any, ...] = (VOLUME,)
         self.unlocked = storage.Unlocked(volumes={}, store="")
         monkeypatch.setattr(verity_volume, "read_direct", self.read)
@@ -145,7 +146,7 @@ def test_pod_without_scratch_gets_a_store_in_memory(
 
 
 def test_tools_that_are_not_declared_are_a_disk_too_many(bench: Bench) -> None:
-    bench.config.debug_tools = None
+    bench.config.debug = DebugConfig()
     assert find_tools_disk(bench.configured) is None
     assert refused(bench) == "disk.surplus"
     bench.disks.remove(TOOLS)
@@ -160,7 +161,7 @@ def test_declared_tools_that_are_missing_end_the_boot(bench: Bench) -> None:
 def test_other_tools_of_the_same_size_end_the_boot(bench: Bench) -> None:
     bench.contents[TOOLS.node] = DATA[::-1] + OTHER_TREE
     assert refused(bench) == "verity.root"
-    bench.config.debug_tools = OTHER
+    bench.config.debug = DebugConfig(tools=OTHER)
     bench.unlock()
 
 

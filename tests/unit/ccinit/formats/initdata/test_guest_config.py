@@ -5,6 +5,7 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.guest_config import (
     AttestationService,
+    DebugConfig,
     EnvelopePolicy,
     KbsTransport,
     Limits,
@@ -25,7 +26,7 @@ def test_guest_config_smallest_form_takes_the_defaults() -> None:
     assert config.kbs.envelope is EnvelopePolicy.REQUIRED
     assert config.log == LogConfig(public_key=LOG_KEY)
     assert config.start_by is StartBy.GUEST
-    assert (config.debug_allowed, config.debug_tools) == (False, None)
+    assert config.debug == DebugConfig(allowed=False, tools=None)
     assert config.limits == Limits()
 
 
@@ -60,10 +61,10 @@ def test_guest_config_owner_plane_may_have_a_port_or_only_the_relay() -> None:
 def test_guest_config_may_declare_the_one_disk_that_debug_mounts() -> None:
     tools = f"[debug.tools]\nroot_hash = '{'ab' * 32}'\nsalt = '{'cd' * 32}'\ndata_blocks = 300\n"
     config = parse_guest_config(CONFIG + tools)
-    assert config.debug_allowed is False
-    assert config.debug_tools is not None
-    assert config.debug_tools.root_hash == b"\xab" * 32
-    assert config.debug_tools.device_bytes == (300 + 4) * 4096
+    assert config.debug.allowed is False
+    assert config.debug.tools is not None
+    assert config.debug.tools.root_hash == b"\xab" * 32
+    assert config.debug.tools.device_bytes == (300 + 4) * 4096
     for old, new, reason in (
         ("data_blocks = 300", "data_blocks = 1", "ccinit.debug.tools.data_blocks"),
         ("ab", "AB", "ccinit.debug.tools.root_hash"),
