@@ -30,6 +30,7 @@ LINES = (
     *f"{CONFIG}{POD}{AA}{KBC}{IMAGE}".encode().splitlines(keepends=True),
     *(b"x = 1\n", b'"', b"'''", b"[", b"{}", b"\0", b"\n", b"\xff", b"[log]\n", b"socket = ''\n"),
 )
+OWN_REASONS = {"initdata", "ccinit", "pod", "reference", "aa", "cdh"}
 EQUALS = {
     "policy": "image_security_policy_uri",
     "auth": "authenticated_registry_credentials_uri",
@@ -44,7 +45,7 @@ def parse_or_refuse(document: bytes) -> tuple[Initdata, GuestConfig, PodManifest
         return initdata, *parse_guest_files(initdata)
     except CcinitError as error:
         refused = error
-    assert refused.reason.split(".")[0] in {"initdata", "ccinit", "pod", "aa", "cdh"}, refused
+    assert refused.reason.split(".")[0] in OWN_REASONS, refused
     return None
 
 
