@@ -34,6 +34,7 @@ from host_runtime.oci_runtime.container_state import (
     parse_record,
     status_of,
 )
+from host_runtime.oci_runtime.held_file import kill_holders
 from measured_boot.command_line.files import write_whole
 
 _PID_BYTES: Final = 16
@@ -149,6 +150,10 @@ class Container:
             return not _try_lock(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
+
+    def kill_machine(self) -> None:
+        """Kill what is left of a machine, which hangs: it has been told to end with its life."""
+        kill_holders(self.folder / _MACHINE)
 
     def send(self, number: int) -> bool:
         """Send a signal to the container's life; return whether there is one."""

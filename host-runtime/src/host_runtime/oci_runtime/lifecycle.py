@@ -47,6 +47,7 @@ from measured_boot.command_line.files import write_whole
 
 _END_SECONDS: Final = 20.0
 _OWN_END_SECONDS: Final = 5.0
+_MACHINE_SECONDS: Final = 10.0  # a QEMU that is told to end may have to write to slow disks
 _MEMBERS_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.05
 _UP: Final = frozenset({Status.CREATED, Status.RUNNING})
@@ -355,6 +356,8 @@ def _end(container: Container, target: Container) -> None:
         waited_seconds = time.monotonic() - began
         if waited_seconds > _OWN_END_SECONDS:  # its guest has ended, and it does not
             container.send(signal.SIGKILL)
+        if waited_seconds > _MACHINE_SECONDS:
+            container.kill_machine()
         if waited_seconds > _END_SECONDS:
             name = container.folder.name
             raise DeadlineError("container.runs", f"{name}: its machine has not ended")
