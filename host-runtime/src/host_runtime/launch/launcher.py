@@ -80,7 +80,7 @@ class GuestConfig:
         keeps_output: whether what the guest writes to consoles, vsock and network goes to files,
             whose size only the guest limits; otherwise it is discarded and cannot be searched.
         descriptors: QEMU inherits them, so disks may be named by them, as in /proc/self/fd.
-        lock: a locked descriptor that QEMU and the vTPM inherit, so it is held while they live.
+        lock: a locked descriptor that QEMU and its helpers inherit, so it is held while any lives.
     """
 
     tools: Tools
@@ -102,6 +102,11 @@ class GuestConfig:
     descriptors: tuple[int, ...] = ()
     lock: int | None = None
 
+    @property
+    def locks(self) -> tuple[int, ...]:
+        """The lock, if there is one, as descriptors to inherit."""
+        return () if self.lock is None else (self.lock,)
+
 
 @contextmanager
 def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterator[Guest]:
@@ -121,14 +126,13 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         machine = _describe_machine(config, files, sockets)
         link, helpers = _start_devices(config, files, sockets, stack, say)
         command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
-        locks = () if config.lock is None else (config.lock,)
         say("starting QEMU")
         qemu = stack.enter_context(
             OwnedProcess(
                 command,
                 log=files.log("qemu"),
                 environment=config.tools.environment(),
-                descriptors=(*locks, *config.descriptors),
+                descriptors=(*config.locks, *config.descriptors),
             )
         )
         with words_of_the_tpm(files):
@@ -221,7 +225,7 @@ def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -
         *("--cid", str(config.guest_cid)),
         *(("--capture", str(files.vsock_capture)) if config.keeps_output else ()),
     )
-    return _start_ready(command, files.log("vsock"), "the vsock device")
+    return _start_ready(command, files.log("vsock"), "the vsock device", config.locks)
 
 
 def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
@@ -229,10 +233,12 @@ def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> O
     if config.vsock is VsockKind.USER:
         place = ("--path", str(guest_path(sockets / "vsock")))
     command = (*python_command("host_runtime.relay.kbs"), *place, str(config.kbs))
-    return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS")
+    return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS", config.locks)
 
 
-def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
+def _start_ready(
+    command: Sequence[str], log: Path, name: str, locks: tuple[int, ...] = ()
+) -> OwnedProcess:
     """Start one of our own programs and return when it listens."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as ready:
@@ -241,7 +247,7 @@ def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
                 (*command, "--ready", str(writer)),
                 log=log,
                 environment=python_environment(),
-                descriptors=(writer,),
+                descriptors=(writer, *locks),
             )
         finally:
             os.close(writer)

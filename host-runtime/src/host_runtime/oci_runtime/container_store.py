@@ -5,7 +5,8 @@ emptied, so whatever has a name is complete. There are three locks:
 
 * a command locks the folder that it changes;
 * the container's life locks a file in it, which shows everyone that the life is there;
-* QEMU and its vTPM lock another file, since they end a little later than a life that is killed.
+* QEMU and the processes beside it lock another file, since they end a little later than a life that
+  is killed.
 
 The kernel releases a lock when the last process that holds it ends. So neither a killed process,
 nor a reused pid, nor a host that was switched off looks like a guest.
