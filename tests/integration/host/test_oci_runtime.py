@@ -8,9 +8,8 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,16 +30,9 @@ from tests.integration.host.bare_engine import (
     end,
     is_running,
     network_of,
-    open_engine,
     qemu_of,
     reap,
 )
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with open_engine(tmp_path) as engine:
-        yield engine
 
 
 def test_container_goes_through_its_states(engine: Engine) -> None:
@@ -95,55 +87,10 @@ def test_update_is_compared_with_what_was_created_not_with_what_the_bundle_says_
     assert end(pid, lambda: engine.done("delete", "-f", "a")) == -signal.SIGKILL
 
 
-def test_machine_that_dies_fails_its_container(engine: Engine) -> None:
-    pid = engine.create("a")
-    engine.done("start", "a")
-    assert end(pid, lambda: os.kill(qemu_of(pid), signal.SIGKILL)) == 1
-    assert engine.state("a")["status"] == "stopped"
-
-
 def test_forced_deletion_ends_the_machine(engine: Engine) -> None:
     pid = engine.create("a")
     assert end(pid, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
     assert list((engine.folder / "state").iterdir()) == []
-
-
-def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> None:
-    pid = engine.create("a")
-    qemu, children = qemu_of(pid), children_of(pid)
-    os.kill(qemu, signal.SIGSTOP)
-    os.kill(pid, signal.SIGKILL)
-    assert reap(pid) == -signal.SIGKILL
-    assert engine.state("a")["status"] == "stopped"
-    began = time.monotonic()
-    threading.Timer(1.0, os.kill, (qemu, signal.SIGCONT)).start()
-    engine.done("delete", "a")  # as of an engine that restarts: the disks are free by then
-    assert time.monotonic() - began > 1.0
-    for child in children:
-        reap(child)
-
-
-@pytest.mark.parametrize("part", ["qemu-system-x86_64", "host_runtime.vsock.device"])
-def test_deletion_kills_a_machine_that_does_not_end_with_its_life(
-    part: str, engine: Engine
-) -> None:
-    """Stopped, or waiting for storage or for a process that hangs, it takes no other signal."""
-    pid = engine.create("a")
-    other = engine.create("b")
-    children = children_of(pid)
-    (stopped,) = (child for child, words in children.items() if part.encode() in words)
-    os.kill(stopped, signal.SIGSTOP)
-    at_once = (
-        "from host_runtime.oci_runtime import cli, lifecycle;"
-        "lifecycle._MACHINE_SECONDS = 0; raise SystemExit(cli.main())"
-    )
-    assert engine.run("delete", "--force", "a", program=("-c", at_once)) == 0, engine.said()
-    assert not any(is_running(child) for child in (pid, *children))
-    assert reap(pid) == reap(stopped) == -signal.SIGKILL
-    for child in children.keys() - {stopped}:
-        reap(child)
-    assert engine.state("b")["pid"] == other
-    assert end(other, lambda: engine.done("delete", "-f", "b")) == -signal.SIGKILL
 
 
 def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engine: Engine) -> None:

@@ -7,9 +7,10 @@ are in `host_runtime.plane.rpc_client`.
 import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
@@ -55,14 +56,15 @@ class Guest:
         qmp: QmpClient,
         link: VsockLink,
         progress: Progress,
-        helpers: Sequence[OwnedProcess] = (),
+        helpers: Mapping[str, OwnedProcess] = MappingProxyType({}),
     ) -> None:
-        """Args: helpers: what runs for this guest beside QEMU; their logs are bounded, too."""
+        """Args: helpers: what runs for this guest beside QEMU, by name; they get no successor."""
         self.files = files
         self.link = link
         self.started_at = time.monotonic()
         self._qemu = qemu
-        self._programs = (qemu, *helpers)
+        self._programs = (qemu, *helpers.values())
+        self._helpers = dict(helpers)
         self._qmp = qmp
         self._end: EndReason | None = None
         self._say = progress
@@ -170,8 +172,18 @@ class Guest:
         while self._end is None and (left := deadline - time.monotonic()) > 0:
             for program in self._programs:  # a guest can make each complain without end
                 program.bound_log()
-            with suppress(DeadlineError):
+            try:
                 self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
+            except DeadlineError:  # so QEMU is not ending, and its helpers with it
+                self._note_lost_helpers()
+
+    def _note_lost_helpers(self) -> None:
+        """Tell of those that were killed, say: QEMU goes on, and takes no other in their place."""
+        for name, helper in tuple(self._helpers.items()):
+            code = helper.exit_code()
+            if code is not None:
+                del self._helpers[name]
+                self._say(f"{name} ended with {code}: the guest goes on without it")
 
     def _note_event(self, event: QmpEvent | None) -> None:
         if event is None:

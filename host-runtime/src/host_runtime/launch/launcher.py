@@ -9,7 +9,7 @@ can be done with a running guest.
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -54,6 +54,8 @@ from measured_boot.command_line.errors import describe_error
 _START_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.1
 _QUIT_SECONDS: Final = 5.0
+_DEVICE: Final = "the vsock device"
+_RELAY: Final = "the relay to the KBS"
 
 # Re-exported with `boot_guest`, so that callers need no second import for its types.
 __all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
@@ -149,9 +151,9 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
 
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
-) -> tuple[VsockLink, tuple[OwnedProcess, ...]]:
-    """Start what a guest needs beside QEMU; return its vsock link, and the processes."""
-    helpers = []
+) -> tuple[VsockLink, Mapping[str, OwnedProcess]]:
+    """Start what a guest needs beside QEMU; return its vsock link, and the processes by name."""
+    helpers = {}
     if config.tpm is not None:
         say("starting the vTPM")
         tpm = config.tpm.start(
@@ -160,18 +162,20 @@ def _start_devices(
             log=files.log("swtpm"),
             lock=config.lock,
         )
-        helpers.append(stack.enter_context(tpm))
+        helpers["the vTPM"] = stack.enter_context(tpm)
     link: VsockLink = KernelLink(guest_cid=config.guest_cid)
     if config.vsock is VsockKind.USER:
         say("starting the vsock device")
         link = UserLink(path=sockets / "vsock")
-        helpers.append(stack.enter_context(_start_vsock_device(config, files, sockets)))
+        device = _start_vsock_device(config, files, sockets)
+        helpers[_DEVICE] = stack.enter_context(device)
         files.vsock_link.symlink_to(sockets / "vsock")
         stack.callback(files.vsock_link.unlink)
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
-        helpers.append(stack.enter_context(_start_kbs_relay(config, files, sockets)))
-    return link, tuple(helpers)
+        relay = _start_kbs_relay(config, files, sockets)
+        helpers[_RELAY] = stack.enter_context(relay)
+    return link, helpers
 
 
 def plan_launch(config: GuestConfig) -> tuple[str, ...]:
@@ -225,7 +229,7 @@ def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -
         *("--cid", str(config.guest_cid)),
         *(("--capture", str(files.vsock_capture)) if config.keeps_output else ()),
     )
-    return _start_ready(command, files.log("vsock"), "the vsock device", config.locks)
+    return _start_ready(command, files.log("vsock"), _DEVICE, config.locks)
 
 
 def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
@@ -233,7 +237,7 @@ def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> O
     if config.vsock is VsockKind.USER:
         place = ("--path", str(guest_path(sockets / "vsock")))
     command = (*python_command("host_runtime.relay.kbs"), *place, str(config.kbs))
-    return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS", config.locks)
+    return _start_ready(command, files.log("kbs-relay"), _RELAY, config.locks)
 
 
 def _start_ready(

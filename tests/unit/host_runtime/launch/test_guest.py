@@ -91,10 +91,54 @@ def test_logs_of_qemu_and_its_helpers_are_bounded_while_a_guest_is_waited_for() 
         qmp=cast("Any", qemu),
         link=SilentLink(),
         progress=print,
-        helpers=cast("Any", (relay,)),
+        helpers=cast("Any", {"the relay": relay}),
     )
     running.wait_for_end(1)
     assert (qemu.looks, relay.looks) == (2, 2)
+
+
+def test_helper_that_ends_before_its_guest_is_told_once() -> None:
+    """It may be killed, and then nobody reaches the guest any more, which goes on."""
+    silence = DeadlineError("qmp.silent", "QEMU said nothing in time")
+    qemu = FakeQemu([])
+    events: list[QmpEvent | DeadlineError] = [silence, silence, shutdown("guest-reset")]
+
+    def next_event(_seconds: float) -> QmpEvent:
+        event = events.pop(0)
+        if isinstance(event, DeadlineError):
+            raise event
+        return event
+
+    said: list[str] = []
+    killed, sound = FakeQemu([]), FakeQemu([])
+    sound.status = "internal-error"  # it runs
+    handle = cast("Any", qemu)
+    handle.next_event = next_event
+    running = Guest(
+        files=GuestFiles(folder=Path("run")),
+        qemu=handle,
+        qmp=handle,
+        link=SilentLink(),
+        progress=said.append,
+        helpers=cast("Any", {"the vsock device": killed, "the relay": sound}),
+    )
+    assert running.wait_for_end(60) is EndReason.RESET
+    assert said == ["the vsock device ended with -9: the guest goes on without it"]
+
+
+def test_helpers_that_end_with_their_guest_are_not_told_of() -> None:
+    said: list[str] = []
+    qemu = cast("Any", FakeQemu([RESUME, shutdown("guest-reset")]))
+    running = Guest(
+        files=GuestFiles(folder=Path("run")),
+        qemu=qemu,
+        qmp=qemu,
+        link=SilentLink(),
+        progress=said.append,
+        helpers=cast("Any", {"the vsock device": FakeQemu([])}),
+    )
+    assert running.wait_for_end(60) is EndReason.RESET
+    assert said == []
 
 
 RESUME = QmpEvent(name="RESUME", data={})
