@@ -127,11 +127,49 @@ def test_interface_is_given_back_at_an_orderly_end(engine: Engine, network: Netw
 def test_next_guest_takes_over_what_a_killed_one_has_left(engine: Engine, network: Network) -> None:
     pid = create(engine, network)
     wait_for(lambda: network.filters("eth0") == ["ccinit0"])
-    end(pid, lambda: engine.done("delete", "--force", "a"))
+    end(pid, lambda: engine.done("kill", "a", "KILL"))
     wait_for(lambda: "ccinit0" not in network.links())
     assert network.filters("eth0") == ["*"]  # to nowhere
     create(engine, network, "b")
     wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    engine.done("delete", "a")
+    assert network.filters("eth0") == ["ccinit0"]
+
+
+def test_deletion_gives_back_what_a_killed_guest_has_left(engine: Engine, network: Network) -> None:
+    """Not an ingress qdisc of somebody else's, which leads elsewhere."""
+    ip("link add eth1 type veth peer name far1", network.pod)
+    tc = ("nsenter", f"--net={network.pod}", "tc")
+    subprocess.run((*tc, "qdisc", "add", "dev", "eth1", "ingress"), check=True)
+    redirect = (
+        "filter add dev eth1 ingress u32 match u32 0 0 action mirred egress redirect dev far1"
+    )
+    subprocess.run((*tc, *redirect.split()), check=True)
+    pid = create(engine, network)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    end(pid, lambda: engine.done("kill", "a", "KILL"))
+    wait_for(lambda: "ccinit0" not in network.links())
+    assert network.filters("eth0") == ["*"]
+    assert not network.is_answered()
+    engine.done("delete", "a")
+    assert network.filters("eth0") == []
+    assert network.is_answered()
+    assert network.filters("eth1") == ["far1"]
+
+
+def test_container_is_deleted_though_its_namespace_has_gone(
+    engine: Engine, network: Network, tmp_path: Path
+) -> None:
+    name = tmp_path / "namespace"
+    name.touch()
+    subprocess.run(("mount", "--bind", network.pod, name), check=True)
+    words = ("create", "--bundle", bundle(engine, network, str(name)), "a")
+    engine.done(*words)
+    wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+    subprocess.run(("umount", name), check=True)
+    name.unlink()
+    engine.done("delete", "--force", "a")
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_second_guest_of_one_interface_is_refused(engine: Engine, network: Network) -> None:

@@ -8,7 +8,7 @@ Specification: rtnetlink(7), tc-u32(8), tc-mirred(8).
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,24 @@ def _give_back(interface: PodInterface, tap: int) -> None:
             netlink.tc("del", "ingress", index=interface.index)
 
 
+def give_back_abandoned() -> None:
+    """Let this process's namespace have the interfaces that a killed runtime has left to no guest.
+
+    Raises:
+        ConfigError: `network.netlink`.
+    """
+    with open_netlink() as netlink:
+        if netlink.link_lookup(ifname=TAP_NAME):  # the next guest has it
+            return
+        for link in netlink.get_links():
+            if _are_ours(tuple(netlink.get_filters(index=link["index"], parent=_INGRESS))):
+                netlink.tc("del", "ingress", index=link["index"])
+
+
+def _are_ours(filters: Sequence[Any]) -> bool:
+    return bool(filters) and all(one["info"] >> 16 == _PRIORITY for one in filters)
+
+
 def _silence(name: str) -> None:
     """Keep the host's own IPv6 from speaking to the guest: it would look for routers there."""
     setting = _SETTINGS / name / "disable_ipv6"
@@ -72,7 +90,7 @@ def _give_ingress(netlink: Any, interface: PodInterface) -> None:
         if error.code != errno.EEXIST:
             raise
         filters = netlink.get_filters(index=interface.index, parent=_INGRESS)
-        if not filters or any(one["info"] >> 16 != _PRIORITY for one in filters):
+        if not _are_ours(filters):
             detail = f"{interface.name} has a qdisc `ingress` of somebody else's"
             raise ConfigError("network.taken", detail) from error
         netlink.tc("del", "ingress", index=interface.index)

@@ -97,6 +97,11 @@ class Container:
         with (self.folder / END).open("r+") as file:
             file.write(str(status))
 
+    def was_killed(self) -> bool:
+        """Whether the container had a life that left no exit status."""
+        path = self.folder / END
+        return path.exists() and not path.stat().st_size
+
     def hold_member(self, name: str, bundle: str) -> int:
         """Claim, until this process ends, to be the one that stands for a container of this pod.
 

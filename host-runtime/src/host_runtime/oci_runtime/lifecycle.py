@@ -34,6 +34,7 @@ from host_runtime.oci_runtime.container_store import FILE_MODE, Container, Conta
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.life import say
 from host_runtime.oci_runtime.life_start import started_life
+from host_runtime.oci_runtime.network_release import release_network
 from host_runtime.oci_runtime.oom_score import give_oom_score
 from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig
@@ -283,6 +284,7 @@ class Runtime:
         try:
             with self.store.lock(name) as container:
                 self._require_end(container, is_forced=is_forced)
+                release_network(container)
                 with container.without_life():
                     self.store.remove(container)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Puts this process into a network namespace: the engine's, or a new and empty one.
+"""Puts this thread into a network namespace: the engine's, or a new and empty one.
 
 QEMU's user network connects from the namespace that QEMU runs in; so in the engine's, the engine's
 rules for the container apply to the guest. `setns(2)`, `unshare(2)`; in Python from 3.12 on.
@@ -13,7 +13,7 @@ from ccinit.errors import ConfigError
 from host_runtime.oci_runtime.opened_file import open_regular
 
 _CLONE_NEWNET: Final = 0x40000000
-_OWN: Final = Path("/proc/self/ns/net")
+_OWN: Final = Path("/proc/thread-self/ns/net")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def enter_network_namespace(path: str | None) -> bool:
     """Enter the namespace at `path`, or a new one if it is ""; None changes nothing.
 
-    Returns whether this process has changed its namespace: `path` may name the one that it is in,
+    Returns whether this thread has changed its namespace: `path` may name the one that it is in,
     since Docker names the host's own.
 
     Raises:
