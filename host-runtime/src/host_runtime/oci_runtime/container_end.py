@@ -10,13 +10,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from ccinit.errors import ConfigError
-from host_runtime.oci_runtime.container_store import END, LIFE, Container
+from host_runtime.oci_runtime.container_store import END, END_BYTES, LIFE, Container
 from host_runtime.oci_runtime.exit_status import KILLED
-
-_STATUS_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,7 @@ class ContainerEnd:
     def wait(self) -> int:
         """Wait for it; return the exit status, or 137 if the life could not leave one."""
         fcntl.flock(self.life, fcntl.LOCK_SH)  # shared, as observers do, unlike a life
-        return int(os.pread(self.end, _STATUS_BYTES, 0) or KILLED)
+        return int(os.pread(self.end, END_BYTES, 0).strip() or KILLED)
 
 
 @contextmanager

@@ -44,7 +44,9 @@ LIFE: Final = "life"
 """File in a container's folder that its life has locked."""
 
 END: Final = "end"
-"""File that has the exit status of a life that has ended by itself."""
+"""File that has the exit status of a life that has ended by itself, else nothing but spaces."""
+
+END_BYTES: Final = 16
 
 FILE_MODE: Final = 0o600
 
@@ -90,17 +92,20 @@ class Container:
         descriptor = self._hold(LIFE)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        (self.folder / END).touch(FILE_MODE)
+        # What is written at the end takes its place: the file system may be full by then.
+        end = os.open(self.folder / END, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(end, "wb") as file:
+            file.write(b" " * END_BYTES)
 
     def note_end(self, status: int) -> None:
         """Leave the exit status of this process, the life, for those that wait for its end."""
         with (self.folder / END).open("r+") as file:
-            file.write(str(status))
+            file.write(str(status).rjust(END_BYTES))
 
     def was_killed(self) -> bool:
         """Whether the container had a life that left no exit status."""
         path = self.folder / END
-        return path.exists() and not path.stat().st_size
+        return path.exists() and not path.read_bytes().strip()
 
     def hold_member(self, name: str, bundle: str) -> int:
         """Claim, until this process ends, to be the one that stands for a container of this pod.

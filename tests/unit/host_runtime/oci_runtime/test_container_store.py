@@ -201,6 +201,22 @@ def test_those_who_look_do_not_take_each_other_for_life(store: ContainerStore) -
         os.close(descriptor)
 
 
+def test_end_of_a_life_is_noted_where_no_room_is_left(store: ContainerStore) -> None:
+    """The place was taken when there was some: a file on a full disk can be overwritten."""
+    with store.new(RECORD) as container:
+        assert not container.was_killed()  # it has not lived
+        container.hold_life()
+        path = container.folder / "end"
+        before = path.stat()
+        assert container.was_killed()
+        container.note_end(240)
+        after = path.stat()
+        assert not container.was_killed()
+    assert int(path.read_text()) == 240
+    assert after.st_size == before.st_size
+    assert after.st_ino == before.st_ino
+
+
 def test_machine_is_there_as_long_as_one_who_inherited_its_lock(store: ContainerStore) -> None:
     with store.new(RECORD) as container:
         assert not container.has_machine()
