@@ -182,10 +182,13 @@ def containerd_in(
 
 
 @contextmanager
-def silent_containerd() -> Iterator[Containerd]:
-    """Give a containerd whose guests are silent machines, below a short path of its own."""
+def silent_containerd(keys: str = "") -> Iterator[Containerd]:
+    """Give a containerd whose guests are silent machines, below a short path of its own.
+
+    The operator's file begins with `keys`.
+    """
     with short_folder() as folder:
-        operator = silent_operator(folder, "initdata", "image")
+        operator = keys + silent_operator(folder, "initdata", "image")
         with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
             yield containerd
 

@@ -22,7 +22,7 @@ from tests.integration.host.protobuf import Message, Value, decode, encode, enco
 
 _SECONDS = 300
 _START_SECONDS = 60
-_ON_HOST_NETWORK: Final[Mapping[int, Value]] = {2: {1: {1: 2}}}
+_ON_HOST_NETWORK: Final[Mapping[int, Value]] = {1: {1: 2}}
 
 
 class State(IntEnum):
@@ -79,13 +79,13 @@ class Cri:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
-    def run_pod(self, name: str, annotations: Mapping[str, str]) -> "CriPod":
-        """Run a pod's sandbox."""
+    def run_pod(self, name: str, annotations: Mapping[str, str], *, cgroup: str = "") -> "CriPod":
+        """Run a pod's sandbox; a kubelet has made the cgroup of the pod."""
         config: Mapping[int, Value] = {
             1: {1: name, 2: f"{name}-uid", 3: "default"},
             3: str(self.containerd.folder / "logs"),
             7: encode_map(annotations),
-            8: _ON_HOST_NETWORK,
+            8: {1: cgroup, 2: _ON_HOST_NETWORK},
         }
         answer = self.call("RunPodSandbox", {1: config, 2: "ccinit"})
         return CriPod(cri=self, id=answer.text(1), config=config)

@@ -1,9 +1,10 @@
 """What an OCI bundle says, as far as a guest can honour it. Pure.
 
 The measured document defines the pod, so the bundle's process, root, mounts and resources, which
-engines always send, have no effect (except the OOM score, which applies to the host's process that
-is the container). Whatever the caller would miss, and would not be told of (a terminal, hooks,
-devices, another machine), is refused.
+engines always send, have no effect (except what applies to the host's process that is the
+container: the OOM score, and, if the operator wants it, the cgroup and its limit of memory).
+Whatever the caller would miss, and would not be told of (a terminal, hooks, devices, another
+machine), is refused.
 
 Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`.
 """
@@ -38,6 +39,7 @@ class Bundle:
         oom_score_adj: how soon the host's kernel kills it when memory runs short, -1000 to 1000;
             None leaves the caller's.
         resources: `linux.resources`, to tell whether an `update` changes anything.
+        cgroup: `linux.cgroupsPath`, as it stands there; "" if there is none.
     """
 
     annotations: Mapping[str, str]
@@ -46,6 +48,7 @@ class Bundle:
     part: PodPart | None = None
     oom_score_adj: int | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
+    cgroup: str = ""
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -64,14 +67,31 @@ def parse_bundle(data: bytes) -> Bundle:
     linux = _table(config, "linux")
     _refuse_unmet(config, linux)
     annotations = _annotations(config)
+    resources = _table(linux, "resources")
+    memory_limit(resources)
     return Bundle(
         annotations=annotations,
         network_namespace=_network_namespace(linux),
         resolver_file=_resolver_file(_list(config, "mounts")),
         part=read_pod_part(annotations),
         oom_score_adj=_oom_score_adj(_table(config, "process")),
-        resources=_table(linux, "resources"),
+        resources=resources,
+        cgroup=_cgroup(linux),
     )
+
+
+def memory_limit(resources: Mapping[str, Any]) -> int | None:
+    """Return how many bytes of memory resources allow; None: as many as there are.
+
+    Raises:
+        FormatError: `bundle.memory`, `bundle.resources`.
+    """
+    value = _table(resources, "memory").get("limit")
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise FormatError("bundle.resources", f"a limit of memory is {value!r:.40}")
+    return value if value > 0 else None  # -1 says so, too
 
 
 def changes_resources(asked: bytes, given: Mapping[str, Any]) -> bool:
@@ -163,6 +183,15 @@ def _resolver_file(mounts: list[Any]) -> str:
 def _is_path(text: str) -> bool:
     """Whether the kernel accepts it as a path: no NUL and no lone surrogate, which JSON allows."""
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
+
+
+def _cgroup(linux: Mapping[str, Any]) -> str:
+    value = linux.get("cgroupsPath")
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not _is_path(value):
+        raise FormatError("bundle.cgroupsPath", "expected a path")
+    return value
 
 
 def _oom_score_adj(process: Mapping[str, Any]) -> int | None:

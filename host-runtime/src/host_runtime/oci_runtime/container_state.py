@@ -37,7 +37,8 @@ class ContainerRecord:
         is_started: whether `start` was called.
         sandbox: id of the sandbox whose guest this one runs in, or which it is; "" outside of pods.
         member: name of the pod's container that this one stands for, "" if it has a guest.
-        resources: those of its bundle, which have no effect.
+        resources: those of its bundle; only a limit of memory may have an effect.
+        cgroup: that of its bundle, "" if it names none; None: its processes stay in their caller's.
     """
 
     id: str
@@ -49,6 +50,7 @@ class ContainerRecord:
     sandbox: str = ""
     member: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
+    cgroup: str | None = None
 
     def with_process(self, pid: int) -> "ContainerRecord":
         """Return the record of a container whose life has begun."""

@@ -23,6 +23,7 @@ from host_runtime.oci_runtime.bundle import (
     changes_resources,
     parse_bundle,
 )
+from host_runtime.oci_runtime.container_cgroup import leave_no_cgroup
 from host_runtime.oci_runtime.container_disks import ContainerFiles, make_disks
 from host_runtime.oci_runtime.container_state import (
     ContainerRecord,
@@ -37,7 +38,7 @@ from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.network_release import release_network
 from host_runtime.oci_runtime.oom_score import give_oom_score
 from host_runtime.oci_runtime.opened_file import read_regular
-from host_runtime.oci_runtime.operator_config import OperatorConfig
+from host_runtime.oci_runtime.operator_config import Cgroup, OperatorConfig
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
 from host_runtime.oci_runtime.pod_part import INFRA_ID
 from host_runtime.oci_runtime.sealed_logs import sealed_log_name
@@ -82,6 +83,7 @@ class Runtime:
             annotations=asked.annotations,
             created=datetime.now(UTC).isoformat(),
             resources=asked.resources,
+            cgroup=asked.cgroup if config.cgroup is Cgroup.BUNDLE else None,
         )
         if asked.part is not None:
             part = asked.part
@@ -150,7 +152,7 @@ class Runtime:
             document = ContainerFiles(folder=sandbox.folder).document
             require_member(record.member, document.read_bytes())
             with (
-                self.store.new(record) as container,
+                self._new(record) as container,
                 started_life(
                     pod_member_process.MODULE,
                     container.folder,
@@ -163,15 +165,16 @@ class Runtime:
 
     @contextmanager
     def _new(self, record: ContainerRecord) -> Iterator[Container]:
-        """Make a guest's container; if the caller fails, its machine has ended when this returns.
+        """Make a container; if the caller fails, nothing of it runs when this returns.
 
-        Otherwise a second try would find the disks and the vTPM in use.
+        Otherwise a second try would find the disks, the vTPM or the cgroup in use.
         """
         with self.store.new(record) as container:
             try:
                 yield container
             except BaseException:
                 _end(container, container)
+                leave_no_cgroup(container)
                 raise
 
     @contextmanager
@@ -276,7 +279,8 @@ class Runtime:
             ConfigError: `container.unknown` (not if forced); `container.state`; `container.life`:
                 its life has begun meanwhile.
             FormatError: `container.record` (not if forced).
-            DeadlineError: `container.runs`: its machine does not end.
+            DeadlineError: `container.runs`: its machine does not end; `cgroup.busy`: others are in
+                the cgroup that it has made.
         """
         parse_id(name)
         if not is_forced:
@@ -286,6 +290,7 @@ class Runtime:
                 self._require_end(container, is_forced=is_forced)
                 release_network(container)
                 with container.without_life():
+                    leave_no_cgroup(container)
                     self.store.remove(container)
         except ConfigError as error:
             if not (is_forced and error.reason == "container.unknown"):

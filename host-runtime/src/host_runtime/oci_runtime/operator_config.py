@@ -43,6 +43,13 @@ class Choice(StrEnum):
     DISKS = "disks"
 
 
+class Cgroup(StrEnum):
+    """Which cgroup the host processes of a container are in."""
+
+    CALLER = "caller"
+    BUNDLE = "bundle"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootImage:
     """One image that may be booted.
@@ -94,6 +101,7 @@ class OperatorConfig:
     Attributes:
         log_folder: where sealed logs are.
         scratch_folder: scratch disks are on its file system, unlinked.
+        cgroup: that of whoever calls the runtime, or the one that the bundle names.
     """
 
     images: tuple[BootImage, ...]
@@ -102,6 +110,7 @@ class OperatorConfig:
     log_folder: Path
     scratch_folder: Path
     stop_grace_seconds: int
+    cgroup: Cgroup
 
     def image(self, name: str) -> BootImage:
         """Return the image of that name.
@@ -131,6 +140,7 @@ def parse_operator_config(document: bytes) -> OperatorConfig:
             log_folder=_path(fields, "log_folder"),
             scratch_folder=_path(fields, "scratch_folder", default=_SCRATCH_FOLDER),
             stop_grace_seconds=fields.integer("stop_grace_seconds", low=0, high=65535, default=10),
+            cgroup=fields.choice("cgroup", Cgroup, default=Cgroup.CALLER),
         )
     names = [image.name for image in config.images]
     if len(set(names)) != len(names):

@@ -6,6 +6,7 @@ The container itself runs in the guest, out of the host's reach.
 from collections.abc import Sequence
 from typing import Final
 
+from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.container_end import container_end
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.life import Creator, live, say
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stand_for(container: Container, creator: Creator) -> int:
     record = container.record()
+    take_cgroup(container)
     sandbox = Container(folder=container.folder.parent / record.sandbox)
     sandbox.hold_member(record.member, record.bundle)
     with container_end(sandbox) as end:

@@ -17,6 +17,7 @@ from host_runtime.launch.network_offer import plan_offer
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface, has_interface
 from host_runtime.network.resolver import MAX_RESOLVER_BYTES, parse_nameservers
+from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
@@ -74,9 +75,11 @@ def _supervise(container: Container, creator: Creator) -> int:
     wishes = Wishes()
     wishes.take_signals()
     plan = GuestPlan.read(container.folder)
+    options = parse_boot_options(plan.boot)
+    take_cgroup(container, guest_mib=options.memory)
     is_apart = enter_network_namespace(plan.network_namespace)
     config: GuestConfig = replace(
-        plan_boot(_fit(parse_boot_options(plan.boot), is_apart=is_apart)),
+        plan_boot(_fit(options, is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
         lock=container.hold_machine(),
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import CcinitError
-from host_runtime.oci_runtime.operator_config import Choice, parse_operator_config
+from host_runtime.oci_runtime.operator_config import Cgroup, Choice, parse_operator_config
 from tests.fakes.documents.oci_bundles import operator_toml
 
 
@@ -14,6 +14,9 @@ def test_file_is_read() -> None:
     assert config.allow.choices == frozenset(Choice)
     assert (config.defaults.memory_mib, config.defaults.vcpus) == (1024, 1)
     assert config.stop_grace_seconds == 7
+    assert config.cgroup is Cgroup.CALLER
+    text = f'cgroup = "bundle"\n{operator_toml()}'
+    assert parse_operator_config(text.encode()).cgroup is Cgroup.BUNDLE
 
 
 def test_little_is_enough_and_allows_nothing() -> None:
@@ -31,6 +34,7 @@ def test_little_is_enough_and_allows_nothing() -> None:
     [
         ("version = 1", "version = 2", "runtime.version"),
         ("stop_grace_seconds", "stop_grace", "runtime.unknown"),
+        ("version = 1", 'version = 1\ncgroup = "pod"', "runtime.cgroup"),
         ('image = "prod"', 'image = "none"', "runtime.image"),
         ('name = "snp"', 'name = "prod"', "runtime.image.twice"),
         ('name = "snp"', 'name = "snp"\nuki = "x"', "runtime.image.unknown"),

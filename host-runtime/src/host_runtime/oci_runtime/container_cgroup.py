@@ -1,0 +1,68 @@
+"""The cgroup of a container: its host processes enter the one that its engine has named.
+
+The process that is the container makes the cgroup and enters it before it starts anything. So QEMU,
+the vTPM and the rest are born there, and all memory of the guest is counted there.
+"""
+
+from contextlib import suppress
+from typing import Final
+
+from host_runtime.oci_runtime.bundle import memory_limit
+from host_runtime.oci_runtime.cgroup import (
+    MemoryNeed,
+    enter_cgroup,
+    find_hierarchies,
+    make_cgroup,
+    remove_cgroup,
+)
+from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
+from host_runtime.oci_runtime.container_store import FILE_MODE, Container
+from host_runtime.oci_runtime.life import say
+from measured_boot.command_line.files import write_whole
+
+_MADE: Final = "cgroup"
+"""File of a container: the cgroup that it has made, which may be in the record without that."""
+
+_MIB: Final = 1 << 20
+
+
+def take_cgroup(container: Container, guest_mib: int = 0) -> None:
+    """Enter the cgroup that a container's record names, if it does.
+
+    Args:
+        container: of this process.
+        guest_mib: the memory of its guest; 0 for a process that only waits.
+
+    Raises:
+        ConfigError: `cgroup.systemd`, `cgroup.path`, `cgroup.none`, `cgroup.taken`,
+            `cgroup.memory`: as `parse_cgroup_path` and `make_cgroup`.
+        OSError: with the name of what could not be made or written.
+    """
+    record = container.record()
+    if record.cgroup is None:
+        return
+    if not record.cgroup:
+        say("the bundle names no cgroup: what runs here is counted where its caller is")
+        return
+    need = None
+    if guest_mib:
+        # A sandbox's own resources are meant for a process that waits; its pod's cgroup has those
+        # that count.
+        limit = None if record.sandbox else memory_limit(record.resources)
+        need = MemoryNeed(guest_bytes=guest_mib * _MIB, limit_bytes=limit)
+    names = parse_cgroup_path(record.cgroup)
+    hierarchies = find_hierarchies()
+    make_cgroup(hierarchies, names, need)
+    write_whole(container.folder / _MADE, record.cgroup.encode(), FILE_MODE)
+    enter_cgroup(hierarchies, names)
+
+
+def leave_no_cgroup(container: Container) -> None:
+    """Remove the cgroup that a container has made, once its processes have ended.
+
+    Raises:
+        DeadlineError: `cgroup.busy`: it has others.
+    """
+    with suppress(FileNotFoundError):
+        names = parse_cgroup_path((container.folder / _MADE).read_text())
+        remove_cgroup(find_hierarchies(), names)
