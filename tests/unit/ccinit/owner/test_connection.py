@@ -148,6 +148,32 @@ def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it
     assert count_descriptors() == before
 
 
+def test_call_that_is_over_leaves_no_descriptor_while_the_connection_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count_descriptors()
+    reader, writer = os.pipe()
+    os.write(writer, wire.encode(CallEnd(code=RpcError.FAILED, reason="run.exec", detail="")))
+    os.close(writer)
+    ports = (Port(flow=Flow.END, fd=0), Port(flow=Flow.INPUT, fd=Stream.INPUT))
+    world.answer = (CallAnswer(end=None, ports=ports), (reader, os.open(os.devnull, os.O_WRONLY)))
+    world.tls.pieces = [request(1, "attach", "web")]
+    open_then: list[int] = []
+
+    def close_in_the_end(_connection: Connection) -> float:
+        open_then.append(count_descriptors())
+        if len(open_then) == 20:
+            world.tls.closes = True
+            world.tls.start()
+        return 0.001
+
+    monkeypatch.setattr(Connection, "_patience", close_in_the_end)
+    world.tls.closes = False
+    world.serve()
+    assert world.carried == ["attach"]
+    assert open_then[-1] == before
+
+
 def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     world: World,
 ) -> None:
