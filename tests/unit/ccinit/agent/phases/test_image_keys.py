@@ -194,6 +194,7 @@ def test_r60_layers_that_name_too_many_keys_are_refused(monkeypatch: pytest.Monk
     many = [(packet(ResourceUri("a", "b", str(number))),) for number in range(17)]
     assert refusal(harness, inspected(*many)) == "pull.layer_key"
     assert harness.kbs.asked == []
+    assert len(image_keys.plan_named_keys(inspected(*many[:16]), {})) == 16
 
 
 def test_key_that_nobody_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +225,8 @@ def test_what_is_named_leaves_out_what_is_open() -> None:
     opened: LayerKeys = {0: layer_key(0)}
     image = inspected((packet(OTHER),), (packet(NAMED),))
     assert [one.uri for one in image_keys.plan_named_keys(image, opened)] == [NAMED]
+
+
+def test_layer_for_several_parties_names_the_first_key_that_it_names() -> None:
+    image = inspected((JWE, packet(NAMED), packet(OTHER)), (JWE,))
+    assert [one.uri for one in image_keys.plan_named_keys(image, {})] == [NAMED]
