@@ -151,6 +151,8 @@ class Netlink:
             yield Message(index=1, scope=0, prefixlen=32, attrs=loopback)
             of_link = [flags, ("IFA_ADDRESS", "169.254.0.9")]
             yield Message(index=2, scope=self.scopes[0], prefixlen=16, attrs=of_link)
+            refused = [("IFA_FLAGS", 0x88), ("IFA_ADDRESS", "10.1.0.7")]  # IFA_F_DADFAILED
+            yield Message(index=2, scope=self.scopes[1], prefixlen=16, attrs=refused)
             of_peer = [flags, ("IFA_ADDRESS", "10.1.0.1"), ("IFA_LOCAL", "10.1.0.5")]
             yield Message(index=2, scope=self.scopes[1], prefixlen=32, attrs=of_peer)
 
@@ -163,8 +165,13 @@ class Netlink:
         if family == V4:
             unicast = {"dst_len": 0, "type": 1, "table": 254}
             yield Message(**unicast, attrs=[("RTA_OIF", 2)])
-            by_gateway = [("RTA_OIF", 2), ("RTA_GATEWAY", "10.1.0.1")]
-            yield Message(**unicast, attrs=by_gateway)
+            for gateway, metric in (("10.1.0.9", 200), ("10.1.0.1", 100)):
+                by_gateway = [("RTA_GATEWAY", gateway), ("RTA_PRIORITY", metric)]
+                yield Message(**unicast, attrs=[("RTA_OIF", 2), *by_gateway])
+            # These lead elsewhere: a part of the addresses, nowhere, by another table.
+            for apart in ({"dst_len": 8}, {"type": 7}, {"table": 100}):
+                of_eth0 = [("RTA_OIF", 2), ("RTA_GATEWAY", "10.1.0.8")]
+                yield Message(**unicast | apart, attrs=of_eth0)
 
 
 @pytest.fixture
