@@ -10,7 +10,7 @@ Specification: Linux, Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst; cgr
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ _SELF: Final = "0"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o755
 _MIB: Final = 1 << 20
+_MAKE_SECONDS: Final = 5.0
 _REMOVE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.05
 
@@ -88,8 +89,10 @@ def find_hierarchies(mounts: Path = _MOUNTS) -> tuple[Hierarchy, ...]:
 
 def make_cgroup(
     hierarchies: Sequence[Hierarchy], names: Sequence[str], need: MemoryNeed | None
-) -> None:
-    """Make a cgroup in each hierarchy; if that fails, it is as before but for folders above it.
+) -> tuple[Path, ...]:
+    """Make a cgroup in each hierarchy; return the folders that are new, those below first.
+
+    If it fails, everything is as before.
 
     Args:
         hierarchies: of this host.
@@ -104,21 +107,35 @@ def make_cgroup(
     """
     if not any(hierarchy.has_memory for hierarchy in hierarchies):
         raise ConfigError("cgroup.none", "no cgroup of this host counts memory")
-    made: list[Hierarchy] = []
+    made: list[Path] = []
     try:
         for hierarchy in hierarchies:
+            _make_in(hierarchy, names, need, made)
+    except BaseException:
+        _remove_unused(reversed(made))
+        raise
+    return tuple(reversed(made))
+
+
+def _make_in(
+    hierarchy: Hierarchy, names: Sequence[str], need: MemoryNeed | None, made: list[Path]
+) -> None:
+    """Make a cgroup in one hierarchy; what was made is added to `made`, whatever comes then."""
+    deadline = time.monotonic() + _MAKE_SECONDS
+    while True:
+        try:
             with _Walk(hierarchy) as walk:
-                for name in names[:-1]:
-                    walk.make(name)
+                for name in names:
+                    if walk.make(name):
+                        made.append(walk.path)
                     walk.require_room(need)
-                if walk.make(names[-1]):
-                    made.append(hierarchy)
                 walk.require_free()
                 walk.limit(need)
-    except BaseException:
-        for hierarchy in made:
-            hierarchy.root.joinpath(*names).rmdir()
-        raise
+        except OSError as error:  # the end of another container has removed a folder meanwhile
+            if error.errno not in {errno.ENOENT, errno.ENODEV} or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def enter_cgroup(hierarchies: Sequence[Hierarchy], names: Sequence[str]) -> None:
@@ -134,8 +151,10 @@ def enter_cgroup(hierarchies: Sequence[Hierarchy], names: Sequence[str]) -> None
             walk.write(_PROCESSES, _SELF)
 
 
-def remove_cgroup(hierarchies: Sequence[Hierarchy], names: Sequence[str]) -> None:
-    """Remove a cgroup whose processes have ended; folders above it stay.
+def remove_cgroup(
+    hierarchies: Sequence[Hierarchy], names: Sequence[str], made: Sequence[Path]
+) -> None:
+    """Remove a cgroup whose processes have ended, and of the folders in `made` those not in use.
 
     Raises:
         DeadlineError: `cgroup.busy`: it has others.
@@ -155,6 +174,13 @@ def remove_cgroup(hierarchies: Sequence[Hierarchy], names: Sequence[str]) -> Non
                 if time.monotonic() > deadline:  # ours leave it a little after their locks
                     raise DeadlineError("cgroup.busy", f"{where} still has processes") from error
             time.sleep(_RETRY_SECONDS)
+    _remove_unused(made)
+
+
+def _remove_unused(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # others have theirs below it, or have removed it
+            folder.rmdir()
 
 
 class _Walk:
@@ -162,7 +188,7 @@ class _Walk:
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self._hierarchy = hierarchy
-        self._path = hierarchy.root
+        self.path = hierarchy.root
         self._folder = os.open(hierarchy.root, _FOLDER)
         self._device = os.fstat(self._folder).st_dev
 
@@ -182,7 +208,7 @@ class _Walk:
         except FileExistsError:
             is_made = False
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path / name)) from error
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from error
         sets = {file: self._read(file) for file in _CPU_SETS if self._has(file)}
         self.enter(name)
         if not self._hierarchy.is_unified:  # there they are inherited; here nothing may enter
@@ -193,13 +219,13 @@ class _Walk:
 
     def enter(self, name: str) -> None:
         """Step into the cgroup of that name."""
-        self._path /= name
+        self.path /= name
         try:
             below = os.open(name, _FOLDER, dir_fd=self._folder)
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
                 raise self._no_cgroup() from error
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         os.close(self._folder)
         self._folder = below
         if os.fstat(below).st_dev != self._device:
@@ -216,7 +242,7 @@ class _Walk:
             guest = need.guest_bytes // _MIB
             raise ConfigError(
                 "cgroup.memory",
-                f"{self._path} may use {int(limit) // _MIB} MiB: too little for the guest's"
+                f"{self.path} may use {int(limit) // _MIB} MiB: too little for the guest's"
                 f" {guest} MiB and what QEMU uses beside them",
             )
 
@@ -224,13 +250,13 @@ class _Walk:
         """Require that nobody uses this cgroup."""
         below = any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(self._folder))
         if below or self._read(_PROCESSES):
-            raise ConfigError("cgroup.taken", f"{self._path} has processes, or cgroups below it")
+            raise ConfigError("cgroup.taken", f"{self.path} has processes, or cgroups below it")
 
     def limit(self, need: MemoryNeed | None) -> None:
         """Bound the memory of this cgroup as its bundle says."""
         hierarchy = self._hierarchy
         if hierarchy.has_memory and not self._has(hierarchy.limit_file):
-            raise ConfigError("cgroup.none", f"{self._path}: memory is not counted below it")
+            raise ConfigError("cgroup.none", f"{self.path}: memory is not counted below it")
         if hierarchy.has_memory and need is not None and need.limit_bytes is not None:
             self.write(hierarchy.limit_file, str(need.limit_bytes))
         self.require_room(need)
@@ -244,7 +270,7 @@ class _Walk:
             finally:
                 os.close(file)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path / name)) from error
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from error
 
     def _enable(self) -> None:
         """Have what is below counted; what cannot be is found where it is missing."""
@@ -263,4 +289,4 @@ class _Walk:
             return text.read().strip()
 
     def _no_cgroup(self) -> ConfigError:
-        return ConfigError("cgroup.path", f"{self._path} is no cgroup of its hierarchy")
+        return ConfigError("cgroup.path", f"{self.path} is no cgroup of its hierarchy")

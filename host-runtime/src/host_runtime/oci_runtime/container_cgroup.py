@@ -4,7 +4,9 @@ The process that is the container makes the cgroup and enters it before it start
 the vTPM and the rest are born there, and all memory of the guest is counted there.
 """
 
+import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from host_runtime.oci_runtime.bundle import memory_limit
@@ -21,7 +23,7 @@ from host_runtime.oci_runtime.life import say
 from measured_boot.command_line.files import write_whole
 
 _MADE: Final = "cgroup"
-"""File of a container: the cgroup that it has made, which may be in the record without that."""
+"""File of a container: the cgroup that it has entered, and the folders that it has made for it."""
 
 _MIB: Final = 1 << 20
 
@@ -52,8 +54,9 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         need = MemoryNeed(guest_bytes=guest_mib * _MIB, limit_bytes=limit)
     names = parse_cgroup_path(record.cgroup)
     hierarchies = find_hierarchies()
-    make_cgroup(hierarchies, names, need)
-    write_whole(container.folder / _MADE, record.cgroup.encode(), FILE_MODE)
+    made = [str(folder) for folder in make_cgroup(hierarchies, names, need)]
+    note = json.dumps([record.cgroup, made]).encode()
+    write_whole(container.folder / _MADE, note, FILE_MODE)
     enter_cgroup(hierarchies, names)
 
 
@@ -64,5 +67,6 @@ def leave_no_cgroup(container: Container) -> None:
         DeadlineError: `cgroup.busy`: it has others.
     """
     with suppress(FileNotFoundError):
-        names = parse_cgroup_path((container.folder / _MADE).read_text())
-        remove_cgroup(find_hierarchies(), names)
+        cgroup, made = json.loads((container.folder / _MADE).read_text())
+        folders = [Path(folder) for folder in made]
+        remove_cgroup(find_hierarchies(), parse_cgroup_path(cgroup), folders)
