@@ -71,19 +71,19 @@ class Hierarchy:
 
 def find_hierarchies(mounts: Path = _MOUNTS) -> tuple[Hierarchy, ...]:
     """Return the hierarchies with a controller; `mounts` is a file as /proc/self/mountinfo."""
-    found: dict[Path, Hierarchy] = {}
+    found: dict[str, Hierarchy] = {}
     for line in mounts.read_text().splitlines():
         place, _, source = line.partition(" - ")
-        top, folder = place.split()[3:5]
+        device, top, folder = place.split()[2:5]
         kind, _, options = source.split()
         root = Path(folder)
-        if top != "/":  # a part of one that is whole elsewhere
+        if top != "/" or device in found:  # a part of one, or one again, as for a chroot
             continue
         if kind == "cgroup" and ",name=" not in options:
             has_memory = _MEMORY in options.split(",")
-            found[root] = Hierarchy(root=root, is_unified=False, has_memory=has_memory)
+            found[device] = Hierarchy(root=root, is_unified=False, has_memory=has_memory)
         elif kind == "cgroup2" and (known := (root / _AVAILABLE).read_text().split()):
-            found[root] = Hierarchy(root=root, is_unified=True, has_memory=_MEMORY in known)
+            found[device] = Hierarchy(root=root, is_unified=True, has_memory=_MEMORY in known)
     return tuple(found.values())
 
 

@@ -13,13 +13,13 @@ from host_runtime.oci_runtime.cgroup import (
     make_cgroup,
 )
 
-LINE = "31 23 0:28 {top} {root} rw,nosuid shared:9 - {kind} {kind} rw,{options}\n"
+LINE = "31 23 0:{device} {top} {root} rw,nosuid shared:9 - {kind} {kind} rw,{options}\n"
 
 
-def mountinfo(tmp_path: Path, *rows: tuple[str, str, str, str]) -> Path:
+def mountinfo(tmp_path: Path, *rows: tuple[int, str, str, str, str]) -> Path:
     text = "".join(
-        LINE.format(top=top, root=tmp_path / root, kind=kind, options=options)
-        for top, root, kind, options in rows
+        LINE.format(device=device, top=top, root=tmp_path / root, kind=kind, options=options)
+        for device, top, root, kind, options in rows
     )
     path = tmp_path / "mountinfo"
     path.write_text(text)
@@ -41,14 +41,14 @@ def test_every_hierarchy_with_a_controller_is_found_once(tmp_path: Path) -> None
     unified(tmp_path / "all")
     path = mountinfo(
         tmp_path,
-        ("/", "", "tmpfs", "mode=755"),
-        ("/", "cpu", "cgroup", "cpu,cpuacct"),
-        ("/", "memory", "cgroup", "memory"),
-        ("/", "memory", "cgroup", "memory"),
-        ("/docker/a", "part", "cgroup", "memory"),
-        ("/", "systemd", "cgroup", "xattr,name=systemd"),
-        ("/", "unified", "cgroup2", "nsdelegate"),
-        ("/", "all", "cgroup2", "nsdelegate"),
+        (20, "/", "", "tmpfs", "mode=755"),
+        (21, "/", "cpu", "cgroup", "cpu,cpuacct"),
+        (22, "/docker/a", "part", "cgroup", "memory"),
+        (22, "/", "memory", "cgroup", "memory"),
+        (22, "/", "chroot/memory", "cgroup", "memory"),
+        (23, "/", "systemd", "cgroup", "xattr,name=systemd"),
+        (24, "/", "unified", "cgroup2", "nsdelegate"),
+        (25, "/", "all", "cgroup2", "nsdelegate"),
     )
     assert find_hierarchies(path) == (
         Hierarchy(root=tmp_path / "cpu", is_unified=False, has_memory=False),
