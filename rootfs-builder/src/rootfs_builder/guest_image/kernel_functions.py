@@ -3,13 +3,10 @@
 The kernel silently ignores an unknown name in `initcall_blacklist=`, and the driver in question
 starts. Since a newer kernel may have renamed a driver's function, the builder checks.
 
-Specification: Linux `Documentation/arch/x86/boot.rst` (`payload_offset`, `payload_length`);
-`Documentation/bpf/btf.rst`: a kernel with type information has the name of each function among its
-strings, between two zero bytes.
+Specification: Linux `Documentation/bpf/btf.rst`: a kernel with type information has the name of
+each function among its strings, between two zero bytes.
 """
 
-import struct
-from collections.abc import Callable
 from typing import Final
 
 from ccinit.errors import ConfigError
@@ -19,17 +16,8 @@ from rootfs_builder.guest_image.kernel_modules import (
     functions_left_out,
     names_of_modules,
 )
+from rootfs_builder.guest_image.kernel_payload import Decompress, unpack_kernel
 
-Decompress = Callable[[bytes], bytes]
-"""Undoes zstd."""
-
-DECOMPRESS_COMMAND: Final = ("zstd", "--decompress", "--quiet", "--stdout", "-")
-_SETUP_SECTORS: Final = 0x1F1
-_MAGIC: Final = slice(0x202, 0x206)
-_PAYLOAD: Final = 0x248
-_SECTOR: Final = 512
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_SIZE_BYTES: Final = 4  # behind what is compressed, its length before
 _ALWAYS_THERE: Final = "do_one_initcall"
 
 
@@ -55,25 +43,13 @@ def require_functions(
     wanted = sorted(functions_left_out(command_line) - absent)
     if not wanted:
         return
-    code = _unpack(kernel, decompress)
+    code = unpack_kernel(kernel, decompress)
     if not _has(code, _ALWAYS_THERE):
         detail = "this kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
         raise ConfigError("kernel.functions", detail)
     if missing := [name for name in wanted if not _has(code, name)]:
         detail = f"{INITCALL_BLACKLIST} names {', '.join(missing)}, which this kernel does not have"
         raise ConfigError("cmdline.initcall", f"{detail}: what was meant would start")
-
-
-def _unpack(kernel: bytes, decompress: Decompress) -> bytes:
-    if kernel[_MAGIC] != b"HdrS" or len(kernel) < _PAYLOAD + 8:
-        raise ConfigError("kernel.functions", "this kernel is no bzImage")
-    offset, length = struct.unpack_from("<II", kernel, _PAYLOAD)
-    start = (kernel[_SETUP_SECTORS] + 1) * _SECTOR + offset
-    payload = kernel[start : start + length]
-    if not payload.startswith(_ZSTD):
-        detail = "this kernel is not compressed with zstd (CONFIG_KERNEL_ZSTD)"
-        raise ConfigError("kernel.functions", detail)
-    return decompress(payload[:-_SIZE_BYTES])
 
 
 def _has(code: bytes, function: str) -> bool:

@@ -5,6 +5,7 @@ found as soon as the lock is renewed, and again before an image is made.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,10 @@ from ccinit.errors import ConfigError
 from measured_boot.image.pe import parse_pe
 from measured_boot.platforms import Boot, find_platform
 from measured_boot.tpm.stub import stub_version
-from rootfs_builder.guest_image.kernel_functions import DECOMPRESS_COMMAND, require_functions
+from rootfs_builder.guest_image.kernel_functions import require_functions
 from rootfs_builder.guest_image.kernel_modules import ModuleGroup, plan_orders, require_left_out
+from rootfs_builder.guest_image.kernel_payload import DECOMPRESS_COMMAND
+from rootfs_builder.guest_image.kernel_words import require_words
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.workspace import Workspace
 
@@ -31,7 +34,8 @@ def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) ->
     Raises:
         ConfigError: `platform.unknown`, nobody has worked out what this stub measures;
             `modules.…`, the kernel lacks a module, or has one that no guest may have;
-            `cmdline.initcall`, `kernel.functions`, it may not leave out what it should.
+            `cmdline.initcall`, `kernel.functions`, it may not leave out what it should;
+            `cmdline.word`, `kernel.words`, it may not do what a word says.
         FormatError: the stub is none of systemd's.
     """
     _require_known_stub(quarry)
@@ -39,12 +43,9 @@ def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) ->
     built_in = quarry.read(f"{quarry.modules}/modules.builtin").decode()
     require_left_out(built_in, command_line)
     kernel = quarry.read(f"{quarry.modules}/vmlinuz")
-    require_functions(
-        kernel,
-        built_in,
-        command_line,
-        lambda packed: quarry.tree.run(DECOMPRESS_COMMAND, input_data=packed),
-    )
+    unpack = cache(lambda packed: quarry.tree.run(DECOMPRESS_COMMAND, input_data=packed))
+    require_functions(kernel, built_in, command_line, unpack)
+    require_words(kernel, command_line, unpack)
 
 
 def plan_module_orders(

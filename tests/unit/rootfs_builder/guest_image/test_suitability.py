@@ -59,6 +59,11 @@ def test_package_set_such_as_the_locked_one_will_do(tmp_path: Path) -> None:
         (f"{MODULES}/modules.dep", b"", "modules.missing"),
         (f"{MODULES}/modules.builtin", b"kernel/pvpanic.ko\n", "modules.forbidden"),
         (f"{MODULES}/vmlinuz", bzimage(("do_one_initcall", "nvme_start")), "cmdline.initcall"),
+        (
+            f"{MODULES}/vmlinuz",
+            bzimage(("do_one_initcall", "nvme_init"), setups=("console=", "initcall_blacklist=")),
+            "cmdline.word",
+        ),
     ],
 )
 def test_package_set_of_which_no_image_is_made_is_refused(
