@@ -16,7 +16,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.secret import FileSecret, resources_of
 from ccinit.kernel.event_loop import sleep
 from ccinit.run.secrets import SecretFile
 
@@ -56,7 +56,7 @@ class Rotation:
         if not secrets:
             raise ConfigError("rotate.none", "no [[secret]] of the manifest says rotate = true")
         resources = dict.fromkeys(
-            (uri for secret in secrets for uri in secret.resources()), EnvelopeKind.FILE
+            (uri for secret in secrets for uri in resources_of(secret)), EnvelopeKind.FILE
         )
         wanted = want(self._configured.manifest, resources)
         async with self._attested.rotating:
@@ -73,8 +73,9 @@ class Rotation:
         self._guest.event(f"rotation: {len(files)} of {len(secrets)} files have changed")
         return len(files)
 
-    def _rotating(self) -> tuple[PodSecret, ...]:
-        return tuple(one for one in self._configured.manifest.secrets if one.rotate)
+    def _rotating(self) -> tuple[FileSecret, ...]:
+        secrets = self._configured.manifest.secrets
+        return tuple(one for one in secrets if isinstance(one, FileSecret) and one.rotate)
 
     def _differs(self, uri: KbsUri, fetched: Mapping[KbsUri, Grant]) -> bool:
         if uri in self._attested.uneven:
@@ -88,20 +89,20 @@ class Rotation:
             grants[uri].secret.wipe()
             grants[uri] = grant
 
-    def _replace(self, files: Sequence[PodSecret], fetched: Mapping[KbsUri, Grant]) -> None:
+    def _replace(self, files: Sequence[FileSecret], fetched: Mapping[KbsUri, Grant]) -> None:
         """Replace files of containers that are running or may run again, then signal these."""
         if not self._guest.containers:
             raise ConfigError("rotate.ended", "the pod has been stopped meanwhile")
         for container in self._configured.manifest.containers:
             mine = tuple(
                 SecretFile(
-                    path=one.file,
+                    path=one.path,
                     mode=one.mode,
                     content=fetched[one.uri].secret,
                     rotates=True,
                 )
                 for one in files
-                if one.container == container.name and one.file is not None
+                if one.container == container.name
             )
             supervisor = self._guest.containers[container.name]
             if not mine or supervisor.life.is_final:

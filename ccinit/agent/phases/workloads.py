@@ -9,7 +9,7 @@ from ccinit.boot.directories import make_directory, write_file
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
@@ -92,9 +92,9 @@ class Workloads:
 
     def _secret_files(self, container: Container) -> tuple[SecretFile, ...]:
         return tuple(
-            SecretFile(path=one.file, mode=one.mode, content=self._content(one), rotates=one.rotate)
+            SecretFile(path=one.path, mode=one.mode, content=self._content(one), rotates=one.rotate)
             for one in self._secrets(container)
-            if one.file is not None
+            if isinstance(one, FileSecret)
         )
 
     def _given_files(self, container: Container) -> tuple[SecretFile, ...]:
@@ -107,9 +107,9 @@ class Workloads:
 
     def _secret_variables(self, container: Container) -> tuple[tuple[str, str], ...]:
         return tuple(
-            (one.env, _read_variable(one, self._content(one)))
+            (one.name, _read_variable(one, self._content(one)))
             for one in self._secrets(container)
-            if one.env is not None
+            if isinstance(one, VariableSecret)
         )
 
     def _secrets(self, container: Container) -> tuple[PodSecret, ...]:
@@ -119,7 +119,7 @@ class Workloads:
         return self._attested.grants[secret.uri].secret
 
 
-def _read_variable(secret: PodSecret, content: Secret) -> str:
+def _read_variable(secret: VariableSecret, content: Secret) -> str:
     """Return a secret in a form that an environment variable can hold.
 
     Raises:
@@ -128,7 +128,7 @@ def _read_variable(secret: PodSecret, content: Secret) -> str:
     try:
         return content.reveal().decode()
     except UnicodeDecodeError:  # contains the secret, so do not chain it
-        detail = f"{secret.env}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
+        detail = f"{secret.name}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
     raise FormatError("run.env", detail)
 
 

@@ -13,20 +13,19 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
-from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
-from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.reference import MAX_REFERENCE_BYTES, parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.formats.pod.container import Container, ContainerKind, read_container
-from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, check_variable, read_name
+from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, read_name
 from ccinit.formats.pod.order import plan_start_order
 from ccinit.formats.pod.places import Place, check_places
+from ccinit.formats.pod.secret import MAX_MODE, FileSecret, PodSecret, read_secret
 from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
 from ccinit.values import frozen
 
-_MAX_MODE = 0o777
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
 _MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
@@ -82,29 +81,6 @@ class ConfigFile:
     path: str
     mode: int
     text: str
-
-
-@frozen
-class PodSecret:
-    """A resource given to a container as `file` (with `mode`) or as variable `env`.
-
-    Attributes:
-        rotate: whether the file may be replaced while the container runs; its directory is then a
-            mount that shows only such files.
-        sealed: the sealed secret that named `uri`; None if the manifest named it.
-    """
-
-    container: str
-    uri: KbsUri
-    file: str | None
-    mode: int
-    env: str | None
-    rotate: bool = False
-    sealed: SealedSecret | None = None
-
-    def resources(self) -> tuple[KbsUri, ...]:
-        """Return what has to be fetched: the resource, and the key that signed a sealed secret."""
-        return (self.uri,) if self.sealed is None else (self.uri, self.sealed.key)
 
 
 @frozen
@@ -166,7 +142,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
                 "image", partial(_read_image, defaults=defaults or ImageDefaults())
             ),
             containers=fields.tables("container", read_container),
-            secrets=fields.tables("secret", _read_secret),
+            secrets=fields.tables("secret", read_secret),
             volumes=fields.tables("volume", read_volume),
             allow=fields.table("allow", _read_allow, default=Allow()),
             registries=fields.tables("registry", read_registry),
@@ -213,32 +189,6 @@ def _check_once(fields: Fields, defaults: ImageDefaults) -> None:
             raise FormatError("pod.image.twice", f"cdh.toml says {key} for every image")
 
 
-def _read_secret(fields: Fields) -> PodSecret:
-    file, env = fields.optional_text("file"), fields.optional_text("env", max_bytes=128)
-    if (file is None) == (env is None):
-        raise FormatError("pod.secret.file", "expected exactly one of file and env")
-    if env is not None and fields.has("mode"):
-        raise FormatError("pod.secret.mode", "only a file has a mode")
-    if env is not None and fields.has("rotate"):
-        raise FormatError("pod.secret.rotate", "only a file can be replaced")
-    if file is not None:
-        check_path(file, "pod.secret.file")
-    else:
-        check_variable(env or "", "pod.secret.env")
-    text, sealed = fields.text("uri"), None
-    if text.startswith(PREFIX):
-        sealed = parse_sealed_secret(text, "pod.secret.uri")
-    return PodSecret(
-        container=read_name(fields, "container", "pod.secret"),
-        uri=parse_kbs_uri(text, "pod.secret.uri") if sealed is None else sealed.resource,
-        sealed=sealed,
-        file=file,
-        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
-        env=env,
-        rotate=fields.boolean("rotate", default=False),
-    )
-
-
 def _read_rotate(fields: Fields) -> int:
     return fields.integer("every_seconds", low=_MIN_ROTATE_SECONDS, high=_MAX_ROTATE_SECONDS)
 
@@ -249,7 +199,7 @@ def _read_file(fields: Fields) -> ConfigFile:
     return ConfigFile(
         container=read_name(fields, "container", "pod.file"),
         path=path,
-        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o444),
+        mode=fields.integer("mode", low=0, high=MAX_MODE, default=0o444),
         text=fields.text("text", max_bytes=_MAX_FILE_BYTES),
     )
 
@@ -298,7 +248,9 @@ def _check_names(manifest: PodManifest) -> None:
 
 
 def _check_rotation(manifest: PodManifest) -> None:
-    if manifest.rotate_every_seconds and not any(one.rotate for one in manifest.secrets):
+    if manifest.rotate_every_seconds and not any(
+        isinstance(one, FileSecret) and one.rotate for one in manifest.secrets
+    ):
         raise FormatError("pod.rotate", "no secret says rotate = true")
 
 
@@ -309,8 +261,8 @@ def _list_places(manifest: PodManifest, container: Container) -> Iterator[Place]
         if file.container == container.name:
             yield Place(key="pod.file.path", path=file.path)
     for secret in manifest.secrets:
-        if secret.container == container.name and secret.file is not None:
-            yield Place(key="pod.secret.file", path=secret.file, rotates=secret.rotate)
+        if isinstance(secret, FileSecret) and secret.container == container.name:
+            yield Place(key="pod.secret.file", path=secret.path, rotates=secret.rotate)
 
 
 def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:

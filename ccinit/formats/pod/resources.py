@@ -12,6 +12,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.oci.registries import rule_keys
 from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.secret import resources_of
 from ccinit.formats.pod.volume import KeyedVolume, PersistentVolume, RollbackAnchor, select_kind
 
 
@@ -54,7 +55,7 @@ def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUr
             yield volume.key, EnvelopeKind.VOLUME_KEY
     yield from _uses_of_pulls(manifest)
     for secret in manifest.secrets:
-        for named in secret.resources():
+        for named in resources_of(secret):
             yield named, EnvelopeKind.FILE
 
 
@@ -72,7 +73,7 @@ def _uses_of_pulls(manifest: PodManifest) -> Iterator[tuple[KbsUri, EnvelopeKind
 
 def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
     """Return the resources that only pulls need; those that containers get are not among them."""
-    kept = {uri for secret in manifest.secrets for uri in secret.resources()}
+    kept = {uri for secret in manifest.secrets for uri in resources_of(secret)}
     return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
 
 

@@ -39,7 +39,7 @@ from ccinit.formats.initdata.guest_config import (
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import EventLoop, Lock, deadline
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
@@ -116,8 +116,7 @@ def attesting(
         tee_key_algorithm=options.get("algorithm", TeeKeyAlgorithm.P256),
     )
     secrets = tuple(
-        PodSecret(container="c", uri=parse_resource_uri(uri), file="/f", mode=0o400, env=None)
-        for uri in URIS
+        FileSecret(container="c", uri=parse_resource_uri(uri), path="/f") for uri in URIS
     )
     manifest = SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=secrets)
     configured = SimpleNamespace(

@@ -30,7 +30,8 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.pod.manifest import Allow, PodManifest, PodSecret
+from ccinit.formats.pod.manifest import Allow, PodManifest
+from ccinit.formats.pod.secret import FileSecret
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import supervisor as supervisor_module
@@ -87,9 +88,7 @@ def make_configured(guest: Guest, settings: Mapping[str, Any]) -> Configured:
             for name in NAMES
         ),
         secrets=tuple(
-            PodSecret(
-                container=name, uri=parse_resource_uri(uri), file="/secret", mode=0o400, env=None
-            )
+            FileSecret(container=name, uri=parse_resource_uri(uri), path="/secret")
             for name, uri in settings["secrets"].items()
         ),
         volumes=(),

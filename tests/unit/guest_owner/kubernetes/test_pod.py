@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import FormatError
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import ContainerKind, Mount, Resources, Restart
 from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.formats.pod.secret import FileSecret, VariableSecret
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import VolumeKind
 from tests.fakes.kbs.sealed_secrets import seal
@@ -109,10 +111,11 @@ def test_namespaces_are_shared_as_kubernetes_does() -> None:
 
 
 def test_secrets_become_resources_of_the_kbs() -> None:
-    found = {(one.container, str(one.uri), one.file, one.env) for one in convert().secrets}
-    assert found == {
-        ("web", "kbs:///ccinit/shop/file-web-tls-tls.key", "/tls/key.pem", None),
-        ("web", "kbs:///ccinit/shop/file-api-token", None, "TOKEN"),
+    file = parse_resource_uri("kbs:///ccinit/shop/file-web-tls-tls.key")
+    token = parse_resource_uri("kbs:///ccinit/shop/file-api-token")
+    assert set(convert().secrets) == {
+        FileSecret(container="web", uri=file, path="/tls/key.pem", mode=0o400),
+        VariableSecret(container="web", uri=token, name="TOKEN"),
     }
 
 
@@ -121,7 +124,8 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
     assert text != POD
     pod = convert(text)
     (sealed,) = (one for one in pod.secrets if one.sealed is not None)
-    assert (sealed.env, str(sealed.uri)) == ("GREETING", "kbs:///ccinit/demo/file-token")
+    assert isinstance(sealed, VariableSecret)
+    assert (sealed.name, str(sealed.uri)) == ("GREETING", "kbs:///ccinit/demo/file-token")
     assert pod.containers[1].env == ()
 
 
@@ -270,7 +274,8 @@ def test_port_of_a_probe_may_be_named() -> None:
 
 def test_files_of_a_secret_get_the_modes_that_it_says() -> None:
     def modes(old: str = "", new: str = "") -> list[int]:
-        return [one.mode for one in convert(POD.replace(old, new)).secrets if one.file]
+        secrets = convert(POD.replace(old, new)).secrets
+        return [one.mode for one in secrets if isinstance(one, FileSecret)]
 
     assert modes() == [0o400]
     assert modes("secretName:", "defaultMode: 0440, secretName:") == [0o440]

@@ -15,7 +15,7 @@ from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.pod.container import RotateSignal
-from ccinit.formats.pod.manifest import PodSecret
+from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerState, Life
@@ -30,9 +30,9 @@ TOKEN, CERT, OTHER = (
 )
 
 
-def secret(uri: KbsUri, container: str, *, rotate: bool = True) -> PodSecret:
-    file = f"/run/s/{uri.path.rpartition('/')[2]}"
-    return PodSecret(container=container, uri=uri, file=file, mode=0o400, env=None, rotate=rotate)
+def secret(uri: KbsUri, container: str, *, rotate: bool = True) -> FileSecret:
+    path = f"/run/s/{uri.path.rpartition('/')[2]}"
+    return FileSecret(container=container, uri=uri, path=path, rotate=rotate)
 
 
 class FakeSupervisor:

@@ -12,8 +12,9 @@ from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.container import Container, ContainerKind, Mount
-from ccinit.formats.pod.manifest import ConfigFile, PodSecret
+from ccinit.formats.pod.manifest import ConfigFile
 from ccinit.formats.pod.places import POD_FILES
+from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
 from ccinit.run.workload import Workload
@@ -72,23 +73,29 @@ def test_init_containers_keep_their_processes_for_themselves(
 
 def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
     uri = parse_resource_uri("kbs:///ccinit/shop/file-token")
-    secret = PodSecret(container=CONTAINER.name, uri=uri, file=None, mode=0o400, env="TOKEN")
+    secret = VariableSecret(container=CONTAINER.name, uri=uri, name="TOKEN")
     grants = {uri: SimpleNamespace(secret=Secret(content))}
     return make(CONTAINER, grants=grants, secrets=(secret,)).secret_env
 
 
 def test_container_gets_its_own_secrets_and_files_and_no_others() -> None:
-    secrets = tuple(
-        PodSecret(
-            container=container,
-            uri=parse_resource_uri(f"kbs:///ccinit/shop/{container}-{kind}"),
-            file=f"/run/s/{container}" if kind == "file" else None,
-            mode=0o440,
-            env=container.upper() if kind == "env" else None,
-            rotate=kind == "file",
-        )
+    secrets: tuple[PodSecret, ...] = tuple(
+        secret
         for container in (CONTAINER.name, "db")
-        for kind in ("file", "env")
+        for secret in (
+            FileSecret(
+                container=container,
+                uri=parse_resource_uri(f"kbs:///ccinit/shop/{container}-file"),
+                path=f"/run/s/{container}",
+                mode=0o440,
+                rotate=True,
+            ),
+            VariableSecret(
+                container=container,
+                uri=parse_resource_uri(f"kbs:///ccinit/shop/{container}-env"),
+                name=container.upper(),
+            ),
+        )
     )
     contents = {one.uri: Secret(one.uri.path.encode()) for one in secrets}
     made = make(

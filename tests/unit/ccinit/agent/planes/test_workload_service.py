@@ -25,7 +25,8 @@ from ccinit.formats.planes.workload_api import (
     TokenCall,
     WorkloadCall,
 )
-from ccinit.formats.pod.manifest import Allow, PodSecret
+from ccinit.formats.pod.manifest import Allow
+from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.secret import Secret
 from ccinit.workload.connection import REPLY_SECONDS, REQUEST_SECONDS
@@ -48,9 +49,7 @@ class Bench:
         grants: dict[KbsUri, Grant] = {
             uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in uris
         }
-        secrets = [
-            PodSecret(container=uri.tag, uri=uri, file="/f", mode=0o400, env=None) for uri in uris
-        ]
+        secrets = [FileSecret(container=uri.tag, uri=uri, path="/f") for uri in uris]
         manifest = SimpleNamespace(secrets=secrets, allow=Allow(evidence=("web",)))
         platform = SimpleNamespace(tee=Tee.TPM)
         config = SimpleNamespace(limits=SimpleNamespace(attest_seconds=ATTEST_SECONDS))

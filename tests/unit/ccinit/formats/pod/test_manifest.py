@@ -10,6 +10,7 @@ from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import ContainerKind, Restart, RotateSignal
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.probe import START_SECONDS, Probe
+from ccinit.formats.pod.secret import FileSecret, VariableSecret
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import (
     PersistentVolume,
@@ -49,7 +50,10 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     assert (scratch.name, scratch.profile) == ("scratch", ScratchProfile.AEAD_RAM)
     assert (data.name, data.kind) == ("data", VolumeKind.PERSISTENT)
     assert data.key == ResourceUri("ccinit", "demo", "volume-key-data")
-    assert pod.secrets[0].mode == 0o400
+    uri = ResourceUri("ccinit", "demo", "file-token")
+    assert pod.secrets == (
+        FileSecret(container="main", uri=uri, path="/run/secrets/token", mode=0o400, rotate=False),
+    )
     assert pod.allow.exit_code_to_host is False
     assert pod.allow.exec == pod.allow.evidence == ()
 
@@ -303,15 +307,27 @@ ROTATING = (
 ANOTHER = '[[secret]]\ncontainer = "main"\nuri = "kbs:///ccinit/demo/b"\n'
 
 
+def file_secrets(manifest: PodManifest) -> list[FileSecret]:
+    return [one for one in manifest.secrets if isinstance(one, FileSecret)]
+
+
+def test_secret_as_a_variable_crosses_a_process_boundary() -> None:
+    manifest = parse_pod_manifest(FULL_POD.replace('file = "/run/secrets/token"', 'env = "TOKEN"'))
+    uri = ResourceUri("ccinit", "demo", "file-token")
+    assert manifest.secrets == (VariableSecret(container="main", uri=uri, name="TOKEN"),)
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+
+
 def test_pod_manifest_lets_secrets_rotate() -> None:
     plain, manifest = parse_pod_manifest(FULL_POD), parse_pod_manifest(ROTATING)
-    assert (plain.secrets[0].rotate, plain.rotate_every_seconds) == (False, 0)
+    assert ([one.rotate for one in file_secrets(plain)], plain.rotate_every_seconds) == ([False], 0)
     assert plain.containers[0].rotate_signal is None
-    assert (manifest.secrets[0].rotate, manifest.rotate_every_seconds) == (True, 3600)
+    assert [one.rotate for one in file_secrets(manifest)] == [True]
+    assert manifest.rotate_every_seconds == 3600
     assert manifest.containers[0].rotate_signal is RotateSignal.HUP
     assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
     both = ROTATING + ANOTHER + 'file = "/run/secrets/b"\nrotate = true\n'
-    assert parse_pod_manifest(both).secrets[1].file == "/run/secrets/b"
+    assert file_secrets(parse_pod_manifest(both))[1].path == "/run/secrets/b"
 
 
 @pytest.mark.parametrize(
@@ -354,10 +370,11 @@ def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str
     ],
 )
 def test_directory_that_rotates_is_one_containers(more: str) -> None:
-    assert parse_pod_manifest(ROTATING + more).secrets[0].rotate
+    assert file_secrets(parse_pod_manifest(ROTATING + more))[0].rotate
     mounted = '[[container.mount]]\nvolume = "scratch"\npath = "/run/secrets"\n'
     other = 'kind = "init"\n'
-    assert parse_pod_manifest(ROTATING.replace(other, other + mounted)).secrets[0].rotate
+    beside = parse_pod_manifest(ROTATING.replace(other, other + mounted))
+    assert file_secrets(beside)[0].rotate
 
 
 def test_pod_manifest_needs_no_scratch_volume() -> None:
