@@ -4,6 +4,7 @@ As `test_oci_runtime`: needs the tools tree, and the machines run nothing.
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -25,6 +26,14 @@ def test_machine_that_dies_fails_its_container(engine: Engine) -> None:
     engine.done("start", "a")
     assert end(pid, lambda: os.kill(qemu_of(pid), signal.SIGKILL)) == 1
     assert engine.state("a")["status"] == "stopped"
+
+
+def test_end_of_a_guest_is_told_though_somebody_has_removed_its_folder(engine: Engine) -> None:
+    pid = engine.create("a")
+    log = engine.stderr
+    shutil.rmtree(engine.folder / "state/a/guest")
+    assert end(pid, lambda: os.kill(qemu_of(pid), signal.SIGTERM)) == 1
+    assert log.read_text().endswith("ended: host-signal; exit status 1\n")
 
 
 def test_vsock_device_that_is_killed_is_told_in_the_containers_log(engine: Engine) -> None:

@@ -170,7 +170,7 @@ def _start_devices(
         device = _start_vsock_device(config, files, sockets)
         helpers[_DEVICE] = stack.enter_context(device)
         files.vsock_link.symlink_to(sockets / "vsock")
-        stack.callback(files.vsock_link.unlink)
+        stack.callback(files.vsock_link.unlink, missing_ok=True)
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
         relay = _start_kbs_relay(config, files, sockets)

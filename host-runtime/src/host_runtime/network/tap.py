@@ -49,7 +49,8 @@ def joined(interface: PodInterface) -> Iterator[None]:
 
 def _give_back(interface: PodInterface, tap: int) -> None:
     """Let the namespace have its interface again, if it is still there."""
-    with suppress(ConfigError), open_netlink() as netlink:  # the engine may have removed it
+    # The engine may have removed it; and how the guest ended matters more than an interface.
+    with suppress(ConfigError, OSError), open_netlink() as netlink:
         # Our tap may be gone already, and the next guest may have the interface.
         if netlink.link_lookup(ifname=TAP_NAME) in ([], [tap]):
             netlink.tc("del", "ingress", index=interface.index)

@@ -237,7 +237,8 @@ class ContainerStore:
             try:
                 yield container
             except BaseException:
-                self.remove(container)
+                with suppress(OSError):  # the next removal takes the rest; why it failed is told
+                    self.remove(container)
                 raise
         finally:
             os.close(lock)
@@ -312,7 +313,7 @@ class ContainerStore:
             Container(folder=folder).write(record)
             return Container(folder=folder.rename(self.root / record.id))
         except BaseException as error:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
                 detail = f"container {record.id} exists already"  # none of them is empty
                 raise ConfigError("container.exists", detail) from error

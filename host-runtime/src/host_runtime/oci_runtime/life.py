@@ -71,13 +71,14 @@ def live(
         except (CcinitError, OSError) as error:
             creator.refuse(error)
             return HOST_FAILURE
+        status = HOST_FAILURE
         try:
             status = run(container, creator)
         except (CcinitError, OSError) as error:
             creator.refuse(error)
-            status = HOST_FAILURE
-        with suppress(OSError):  # its folder is gone, or the file system is full
-            container.note_end(status)
+        finally:  # of an error that nobody expected, too, which Python ends with the same status
+            with suppress(OSError):  # its folder is gone
+                container.note_end(status)
         return status
 
 

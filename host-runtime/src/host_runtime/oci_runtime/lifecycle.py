@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,8 +173,10 @@ class Runtime:
             try:
                 yield container
             except BaseException:
-                _end(container, container)
-                leave_no_cgroup(container)
+                # The first error is the one to tell.
+                with suppress(DeadlineError, ConfigError):
+                    _end(container, container)
+                    leave_no_cgroup(container)
                 raise
 
     @contextmanager

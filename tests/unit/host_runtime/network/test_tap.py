@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
@@ -95,6 +95,21 @@ def test_other_refusal_of_the_kernel_is_no_reason_to_remove_a_filter(kernel: Net
     with pytest.raises(NetlinkError), tap.joined(ETH0):
         pass
     assert kernel.done == []
+
+
+def test_end_of_a_guest_is_told_though_no_socket_can_be_had_for_its_interface(
+    kernel: Netlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Never:
+        raise OSError(errno.EMFILE, "descriptors")
+
+    def end() -> None:
+        monkeypatch.setattr(tap, "open_netlink", none)
+        raise LookupError("how it ended")
+
+    with pytest.raises(LookupError, match="how it ended"), tap.joined(ETH0):
+        end()
+    assert "del 2" not in kernel.done
 
 
 def test_step_that_fails_leaves_the_interface_as_it_was(

@@ -107,6 +107,28 @@ def test_creation_that_fails_leaves_nothing(store: ContainerStore) -> None:
     assert names(store) == []
 
 
+def test_creation_tells_why_it_failed_though_its_removal_fails_too(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "removal")
+
+    with monkeypatch.context() as patch:
+
+        def fail_first() -> None:
+            patch.setattr(shutil, "rmtree", fail)
+            raise OSError("first")
+
+        with pytest.raises(OSError, match="first"), store.new(RECORD):
+            fail_first()
+    (left,) = names(store)
+    assert left.startswith(".gone-")
+    os.utime(store.root / left, (0, 0))
+    with store.new(RECORD) as container:
+        store.remove(container)
+    assert names(store) == []
+
+
 def test_creation_on_a_full_disk_leaves_nothing(store: ContainerStore) -> None:
     with room_for(1), pytest.raises(OSError, match="too large"), store.new(RECORD):
         pass
