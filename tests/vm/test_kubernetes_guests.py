@@ -4,6 +4,7 @@ Runs where `CCINIT_KUBERNETES` names a folder with its programs (CONTRIBUTING.md
 installed.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from tests.demo import pod, world
 from tests.demo.owner_log import read_log
 from tests.demo.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
+from tests.integration.host.cgroups import bytes_in, limit_in, made_cgroup, memory_hierarchy
 from tests.integration.host.containerd import PAUSE, containerd_in
 from tests.integration.host.cri import import_image
 from tests.integration.host.kubernetes import (
@@ -43,12 +45,15 @@ pytestmark = [
 ]
 
 RUN_SECONDS, EVENT_SECONDS = 900, 120
+CONTAINER_MIB, OVERHEAD_MIB, GUEST_MIB = 100, 1000, 512  # the emulator takes up to 400
+MIB = 1 << 20
+SUMMARY = "/api/v1/nodes/node/proxy/stats/summary"
 RUNTIME_CLASS: Mapping[str, Any] = {
     "apiVersion": "node.k8s.io/v1",
     "kind": "RuntimeClass",
     "metadata": {"name": "ccinit"},
     "handler": "ccinit",
-    "overhead": {"podFixed": {"memory": "700Mi"}},
+    "overhead": {"podFixed": {"memory": f"{OVERHEAD_MIB}Mi"}},
 }
 
 
@@ -65,6 +70,8 @@ class Scene:
         container = {
             "name": self.world.canaries.container,
             "image": PAUSE,
+            # No pod's cgroup has a limit of memory if one of its containers has none.
+            "resources": {"limits": {"memory": f"{CONTAINER_MIB}Mi"}},
             "startupProbe": {"tcpSocket": at_port, "failureThreshold": RUN_SECONDS // 10},
             "readinessProbe": {"httpGet": {"path": "/", **at_port}, "timeoutSeconds": 20},
         }
@@ -92,8 +99,9 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     assert TOOLS.tree is not None
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
+        cgroup = stack.enter_context(made_cgroup())
         made = stack.enter_context(engine_world(tmp_path_factory.mktemp("world")))
-        operator = operator_file(folder, made, prod_image)
+        operator = f'cgroup = "bundle"\n{operator_file(folder, made, prod_image)}'
         network = network_path(stack.enter_context(namespace()))
         make_node(network)
         for port in (made.kbs_port, made.registry.port):
@@ -103,7 +111,7 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
             containerd_in(ToolsTree(TOOLS.tree), folder, operator, network)
         )
         import_image(containerd)
-        cluster = stack.enter_context(cluster_of(containerd, network))
+        cluster = stack.enter_context(cluster_of(containerd, network, cgroup))
         cluster.apply(RUNTIME_CLASS)
         yield Scene(world=made, cluster=cluster)
 
@@ -123,10 +131,11 @@ def test_pod_of_kubernetes_is_ready_by_its_guests_answer_and_ends_in_order(scene
     wait_for(
         lambda: cluster.ask("shop", ".status.containerStatuses[0].ready") == "true", RUN_SECONDS
     )
-    assert cluster.ask("shop", ".spec.overhead.memory") == "700Mi"
+    assert cluster.ask("shop", ".spec.overhead.memory") == f"{OVERHEAD_MIB}Mi"
     assert cluster.ask("shop", ".status.containerStatuses[0].restartCount") == "0"
     address = cluster.ask("shop", ".status.podIP")
     assert Network(pod="", node=cluster.network, address=address).ask(pod.SERVICE_PORT)
+    require_counted(cluster)
     said = cluster.kubectl("logs", "shop").stdout
     assert "phase RUN, code OK" in said
     refused = cluster.kubectl("exec", "shop", "--", "/bin/true")
@@ -135,6 +144,7 @@ def test_pod_of_kubernetes_is_ready_by_its_guests_answer_and_ends_in_order(scene
     cluster.kubectl("delete", "pod", "shop")
     record_boot("pod of Kubernetes", time.monotonic() - began)
     containerd = cluster.containerd
+    wait_for(lambda: pod_cgroups(cluster) == [], EVENT_SECONDS)
     assert list((containerd.folder / "runtimes/k8s.io").iterdir()) == []
     assert "veth" not in ip("-br link", cluster.network)
     (stream,) = containerd.sealed_logs.iterdir()
@@ -143,3 +153,24 @@ def test_pod_of_kubernetes_is_ready_by_its_guests_answer_and_ends_in_order(scene
     line = made.canaries.log_line
     assert any(line in text for text in log.workload_lines(made.canaries.container))
     assert line not in said + containerd.log
+
+
+def pod_cgroups(cluster: Cluster) -> list[str]:
+    """The cgroups that the kubelet has made for pods."""
+    root = memory_hierarchy().root
+    found = (root / cluster.cgroup[1:]).glob("**/pod*/")
+    return [f"/{path.relative_to(root)}" for path in found]
+
+
+def require_counted(cluster: Cluster) -> None:
+    """Require that the Pod's cgroup, and so the kubelet, counts and bounds its guest."""
+    (of_pod,) = pod_cgroups(cluster)
+    assert int(limit_in(of_pod).read_text()) == (CONTAINER_MIB + OVERHEAD_MIB) * MIB
+    assert bytes_in(of_pod) > GUEST_MIB * MIB // 2
+
+    def kubelet_says() -> int:
+        summary = json.loads(cluster.kubectl("get", "--raw", SUMMARY).stdout)
+        (found,) = (one for one in summary["pods"] if one["podRef"]["name"] == "shop")
+        return int(found.get("memory", {}).get("usageBytes", 0))
+
+    wait_for(lambda: kubelet_says() > GUEST_MIB * MIB // 2, EVENT_SECONDS)

@@ -45,7 +45,8 @@ authentication: {{anonymous: {{enabled: true}}, webhook: {{enabled: false}}}}
 authorization: {{mode: AlwaysAllow}}
 failSwapOn: false
 cgroupDriver: cgroupfs
-cgroupsPerQOS: false
+cgroupsPerQOS: true
+cgroupRoot: {cgroup}
 enforceNodeAllocatable: []
 makeIPTablesUtilChains: false
 protectKernelDefaults: true
@@ -79,10 +80,14 @@ exec "$@"
 
 @dataclass(kw_only=True)
 class Cluster:
-    """The control plane and its one node, in the network namespace of that path."""
+    """The control plane and its one node, in the network namespace of that path.
+
+    `cgroup` has those of all pods.
+    """
 
     network: str
     containerd: Containerd
+    cgroup: str
     kubelet: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -116,7 +121,7 @@ class Cluster:
     def start_kubelet(self) -> None:
         """Start the kubelet."""
         folder = self.folder
-        (folder / "kubelet.yaml").write_text(_KUBELET.format(folder=folder))
+        (folder / "kubelet.yaml").write_text(_KUBELET.format(folder=folder, cgroup=self.cgroup))
         mounts: list[str | Path] = []
         for name, value in _EXPECTED.items():
             stand_in = folder / name.replace("/", "-")
@@ -140,8 +145,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster_of(containerd: Containerd, network: str) -> Iterator[Cluster]:
-    """Give a cluster whose node is that containerd's, in the same network namespace."""
+def cluster_of(containerd: Containerd, network: str, cgroup: str) -> Iterator[Cluster]:
+    """Give a cluster whose node is that containerd's, in the same network namespace.
+
+    `cgroup` is one that is there for the cgroups of its pods.
+    """
     folder = containerd.folder
     for name in ("cni", "plugins"):
         (folder / name).mkdir(exist_ok=True)  # containerd looks for the first, and makes it
@@ -152,7 +160,7 @@ def cluster_of(containerd: Containerd, network: str) -> Iterator[Cluster]:
     namespaces = folder / "run/io.containerd.grpc.v1.cri/netns"
     prepare = ("sh", "-euc", _PREPARE, "prepare", namespaces, folder / "accounts.pem")
     subprocess.run(containerd.tree.command(*prepare), check=True, capture_output=True)
-    made = Cluster(network=network, containerd=containerd)
+    made = Cluster(network=network, containerd=containerd, cgroup=cgroup)
     with ExitStack() as stack:
         for words in _control_plane(folder):
             command = ("nsenter", f"--net={network}", *words)
