@@ -112,7 +112,7 @@ class Fields:
             if member.value == value:
                 return member
         allowed = ", ".join(member.value for member in kind)
-        raise FormatError(self._reason(key), f"{value[:80]!r} is none of: {allowed}")
+        raise FormatError(self._reason(key), f"expected one of {allowed}, found {value[:80]!r}")
 
     def choices(self, key: str, kind: type[E]) -> tuple[E, ...]:
         """An array of different members of a closed set; absent means empty."""
@@ -168,7 +168,8 @@ class Fields:
             # Python refuses to write some thousand digits, which TOML can give in hex.
             size = value.bit_length()
             shown = str(value) if size <= _SHOWN_BITS else f"a number of {size} bits"
-            raise LimitExceededError(self._reason(key), f"{shown} is not within {low}..{high}")
+            expected = str(low) if low == high else f"{low} to {high}"
+            raise LimitExceededError(self._reason(key), f"expected {expected}, found {shown}")
 
     def _array(self, key: str, max_items: int) -> Sequence[object]:
         if not self.has(key):

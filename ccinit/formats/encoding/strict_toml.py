@@ -45,6 +45,8 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
         bare = _without_strings(text)
         _refuse_long_keys(bare, reason)
         values = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise FormatError(reason, f"not TOML: not UTF-8 at byte {error.start + 1}") from error
     except (ValueError, RecursionError) as error:  # or a huge integer
         raise FormatError(reason, f"not TOML: {error}") from error
     _refuse_newer_escapes(text, reason)

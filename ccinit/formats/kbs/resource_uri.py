@@ -127,11 +127,13 @@ def parse_resource_uri(text: str, reason: str = "uri.form") -> ResourceUri:
     Raises:
         FormatError: with `reason`.
     """
-    if not text.startswith(_SCHEME):
-        raise FormatError(reason, f"expected kbs:///repository/type/tag, found {text[:80]!r}")
     segments = text.removeprefix(_SCHEME).split("/")
-    if len(segments) != _SEGMENTS or not all(_is_segment(segment) for segment in segments):
-        raise FormatError(reason, f"expected three plain segments, found {text[:80]!r}")
+    if not (
+        text.startswith(_SCHEME)
+        and len(segments) == _SEGMENTS
+        and all(_is_segment(segment) for segment in segments)
+    ):
+        raise FormatError(reason, f"expected kbs:///repository/type/tag, found {text[:80]!r}")
     return ResourceUri(*segments)
 
 

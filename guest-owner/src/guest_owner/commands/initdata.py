@@ -263,4 +263,6 @@ def read_text(path: Path) -> str:
     try:
         return read_capped(path, MAX_DOCUMENT_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise FormatError("initdata.encoding", f"{path} is not UTF-8") from error
+        raise FormatError(
+            "initdata.encoding", f"{path}: not UTF-8 at byte {error.start + 1}"
+        ) from error

@@ -214,7 +214,7 @@ def check_device(name: str) -> Device:
     """
     if name not in set(Device):
         known = ", ".join(Device)
-        raise FormatError("policy.rule.devices", f"{name[:40]!r} is none of: {known}")
+        raise FormatError("policy.rule.devices", f"expected one of {known}, found {name[:40]!r}")
     return Device(name)
 
 

@@ -221,7 +221,7 @@ def _read_platform(fields: Fields) -> PlatformBit:
 
 def _known(name: str, table: Mapping[str, B], reason: str) -> B:
     if name not in table:
-        raise FormatError(reason, f"{name[:40]!r} is none of: {', '.join(table)}")
+        raise FormatError(reason, f"expected one of {', '.join(table)}, found {name[:40]!r}")
     return table[name]
 
 

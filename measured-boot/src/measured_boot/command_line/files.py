@@ -59,7 +59,7 @@ def read_text_capped(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     try:
         return read_capped(path, max_bytes).decode()
     except UnicodeDecodeError as error:
-        raise FormatError("file.text", f"{path}: no text: byte {error.start}") from error
+        raise FormatError("file.text", f"{path}: not UTF-8 at byte {error.start + 1}") from error
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def test_text_is_utf8_or_the_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"ab\xff")
     with pytest.raises(FormatError) as error:
         read_text_capped(path)
-    assert (error.value.reason, error.value.detail) == ("file.text", f"{path}: no text: byte 2")
+    assert (error.value.reason, error.value.detail) == ("file.text", f"{path}: not UTF-8 at byte 3")
 
 
 @pytest.mark.parametrize("family", [FormatError, LimitExceededError])

@@ -129,7 +129,7 @@ def read_items(table: object) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("items", "detail"),
     [
-        pytest.param([{"size": 1}, {"size": 0}], "item 2: 0 is not within 1..9", id="number"),
+        pytest.param([{"size": 1}, {"size": 0}], "item 2: expected 1 to 9, found 0", id="number"),
         pytest.param([{"name": "web"}], "item 'web': missing", id="name"),
         pytest.param(
             [{"name": "web", "bytes": 1, "size": 1}],
@@ -138,7 +138,7 @@ def read_items(table: object) -> tuple[int, ...]:
         ),
         pytest.param([{"name": 7, "size": 1}], "item 1: expected a string", id="name-is-no-text"),
         pytest.param(
-            [{"name": "\x1b", "size": 0}], "item '\\x1b': 0 is not within 1..9", id="escaped"
+            [{"name": "\x1b", "size": 0}], "item '\\x1b': expected 1 to 9, found 0", id="escaped"
         ),
         pytest.param([7], "item 1: expected a table", id="no-table"),
         pytest.param(

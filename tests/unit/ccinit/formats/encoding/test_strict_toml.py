@@ -55,6 +55,13 @@ def test_dots_elsewhere_are_no_key(value: str) -> None:
     assert list(parse_toml(f"text = {value}\n".encode(), "test.toml")) == ["text"]
 
 
+def test_bytes_that_are_no_text_are_told_by_their_place() -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_toml(b"a = '\xff'", "test.toml")
+    assert refused.value.reason == "test.toml"
+    assert refused.value.detail == "not TOML: not UTF-8 at byte 6"
+
+
 @pytest.mark.parametrize("text", ['a = "', "a = '''", '"""', "a = '\n'", "\x00", "a.b"])
 def test_what_is_not_toml_is_refused_as_that(text: str) -> None:
     assert not isinstance(refusal(text), LimitExceededError)
