@@ -133,7 +133,9 @@ def _copy(arguments: argparse.Namespace) -> int:
                 streams = Streams(source=file.fileno())
                 client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
         case _:
-            raise FormatError("cp.form", "one of both is CONTAINER:PATH, the other a file here")
+            raise FormatError(
+                "cp.form", "expected CONTAINER:PATH and a local file, in either order"
+            )
     return 0
 
 
@@ -216,7 +218,9 @@ def _signal_number(text: str) -> int:
     try:
         return signal.Signals["SIG" + text.upper().removeprefix("SIG")]
     except KeyError:
-        raise argparse.ArgumentTypeError(f"no signal {text}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected a signal's name or number, found {text!r:.40}"
+        ) from None
 
 
 def _status(result: tuple[Value, ...]) -> int:

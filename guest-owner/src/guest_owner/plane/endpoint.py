@@ -59,7 +59,7 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
     """
     for option, variable, *_ in _OPTIONS:
         if getattr(arguments, option) is None:
-            detail = f"say --{option}, before what follows the command, or set ${variable}"
+            detail = f"give --{option} before the command's other words, or set ${variable}"
             raise ConfigError("owner.options", detail)
     check_names("owner", pod=arguments.pod)
     _require_current(arguments.client)

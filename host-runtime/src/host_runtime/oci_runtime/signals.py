@@ -42,7 +42,7 @@ def parse_signal(text: str) -> int:
     try:
         return int(_NUMBERS[f"SIG{name}"])
     except KeyError:
-        raise ValueError(f"no signal: {text!r:.40}") from None
+        raise ValueError(f"expected a signal's name or number, found {text!r:.40}") from None
 
 
 def choose_signal(number: int, annotations: Mapping[str, str]) -> int:

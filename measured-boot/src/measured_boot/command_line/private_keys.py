@@ -19,7 +19,7 @@ def ed25519_key(pem: bytes, path: Path, reason: str) -> Ed25519PrivateKey:
     """
     key = _private_key(pem, path, reason)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(reason, f"{path} is not an Ed25519 key")
+        raise ConfigError(reason, f"{path}: expected an Ed25519 key")
     return key
 
 
@@ -31,7 +31,7 @@ def elliptic_curve_key(pem: bytes, path: Path, reason: str) -> EllipticCurvePriv
     """
     key = _private_key(pem, path, reason)
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise ConfigError(reason, f"{path} is not an elliptic curve key")
+        raise ConfigError(reason, f"{path}: expected an elliptic-curve key")
     return key
 
 
@@ -39,5 +39,9 @@ def _private_key(pem: bytes, path: Path, reason: str) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        detail = f"{path} is not a PEM private key without a passphrase"
-        raise ConfigError(reason, detail) from error
+        why = (
+            "the key has a passphrase: remove it"
+            if b"ENCRYPTED" in pem
+            else "no private key in PEM"
+        )
+        raise ConfigError(reason, f"{path}: {why}") from error

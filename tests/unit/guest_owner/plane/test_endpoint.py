@@ -158,7 +158,7 @@ def test_missing_option_is_named_with_its_variable(
             monkeypatch.setenv(variable, value)
     # What stands behind the program is the program's.
     assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 1
-    assert "say --connect, before what follows the command, or set $GUEST_OWNER_CONNECT" in (
+    assert "give --connect before the command's other words, or set $GUEST_OWNER_CONNECT" in (
         error_of(capsys)
     )
     assert run("logs", "--state", state, "--connect", "[::1]:1", "--pod", "shop") == 1

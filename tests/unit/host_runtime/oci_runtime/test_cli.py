@@ -226,7 +226,10 @@ def test_descriptors_for_the_container_are_refused(
     ("words", "message"),
     [
         (("create", "--of-later", "a"), "unrecognized arguments: --of-later"),
-        (("kill", "a", "NONE"), "argument signal: no signal: 'NONE'"),
+        (
+            ("kill", "a", "NONE"),
+            "argument signal: expected a signal's name or number, found 'NONE'",
+        ),
     ],
 )
 def test_wrong_usage_is_told_in_the_engines_log(

@@ -61,5 +61,5 @@ def test_signals_for_real_time_have_names_as_engines_know_them(text: str, number
     ],
 )
 def test_what_is_no_signal_has_no_number(text: str) -> None:
-    with pytest.raises(ValueError, match="no signal"):
+    with pytest.raises(ValueError, match="expected a signal"):
         parse_signal(text)
