@@ -174,7 +174,7 @@ class Runtime:
                 yield container
             except BaseException:
                 # The first error is the one to tell.
-                with suppress(DeadlineError, ConfigError):
+                with suppress(DeadlineError):
                     _end(container, container)
                     leave_no_cgroup(container)
                 raise
