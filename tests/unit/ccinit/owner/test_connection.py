@@ -167,7 +167,7 @@ def test_call_that_is_over_leaves_no_descriptor_while_the_connection_goes_on(
             world.tls.start()
         return 0.001
 
-    monkeypatch.setattr(Connection, "_patience", close_in_the_end)
+    monkeypatch.setattr(Connection, "_poll_seconds", close_in_the_end)
     world.tls.closes = False
     world.serve()
     assert world.carried == ["attach"]
