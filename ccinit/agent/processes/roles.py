@@ -251,7 +251,8 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=2048 * MIB,
         stores=True,
     ),
-    # mounted layers, whoever their files belong to, and the marks that only root may see
+    # mounted layers, whoever their files belong to, and the marks that only root may see: see
+    # docs/decisions/0040
     Role.TREE: Rights(
         job="ccinit.pull.erofs.walk:tree_job",
         uid=FIRST_UID + 11,
