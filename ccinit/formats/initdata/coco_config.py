@@ -11,7 +11,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import MAX_PEM_BYTES, check_roots, read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
-from ccinit.formats.initdata.guest_config import KbsAddress, read_origin
+from ccinit.formats.initdata.guest_config import KbsAddress
+from ccinit.formats.initdata.origin import read_origin
 from ccinit.formats.pod.manifest import ImageDefaults, read_optional_uri
 from ccinit.values import frozen
 

@@ -20,6 +20,7 @@ from ccinit.formats.disk.verity import (
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
+from ccinit.formats.initdata.origin import read_origin
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.sealed_log import OWNER_KEY_BYTES, SizeClass
 from ccinit.values import frozen
@@ -27,8 +28,6 @@ from ccinit.values import frozen
 MIB = 1 << 20
 GIB = 1 << 30
 
-_MAX_URL_BYTES = 1024
-_BEYOND_HOST = frozenset("/?#@\\")
 _MAX_API_KEY_BYTES = 256
 _MIN_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
@@ -213,21 +212,6 @@ def parse_guest_config(text: str, kbs: KbsAddress | None = None) -> GuestConfig:
             limits=fields.table("limits", _read_limits, default=Limits()),
             debug=fields.table("debug", _read_debug, default=DebugConfig()),
         )
-
-
-def read_origin(fields: Fields, where: str) -> str:
-    """Read `url`: `https://host[:port]` and no more.
-
-    Raises:
-        FormatError: `<where>.url`.
-    """
-    url = fields.text("url", max_bytes=_MAX_URL_BYTES)
-    authority = url.removeprefix("https://")
-    if authority in ("", url) or not all("!" <= one <= "~" for one in authority):
-        raise FormatError(f"{where}.url", "expected https://host[:port]")
-    if not _BEYOND_HOST.isdisjoint(authority):
-        raise FormatError(f"{where}.url", "expected https://host[:port] without a path or a user")
-    return url
 
 
 def _read_passport(fields: Fields) -> PassportConfig:

@@ -125,6 +125,7 @@ def test_guest_config_limits_are_taken() -> None:
         pytest.param("https://", "https://user@", "ccinit.kbs.url", id="user"),
         pytest.param(":8443", ":8443\\n", "ccinit.kbs.url", id="line-break"),
         pytest.param("kbs.example:8443", "", "ccinit.kbs.url", id="no-host"),
+        pytest.param(":8443", ":notaport", "ccinit.kbs.url", id="port"),
         pytest.param("BEGIN", "BEGINN", "ccinit.kbs.ca", id="no-certificate"),
         pytest.param('"required"', '"optional"', "ccinit.kbs.envelope", id="envelope"),
         pytest.param('envelope = "required"', "", "ccinit.kbs.envelope", id="no-envelope"),
