@@ -16,7 +16,7 @@ def read_name(fields: Fields, key: str, where: str) -> str:
     """
     name = fields.text(key, max_bytes=MAX_NAME_BYTES)
     if not name or not _CHARACTERS.issuperset(name) or name[0] == "-":
-        raise FormatError(f"{where}.{key}", f"expected [a-z0-9-]{{1,63}}, found {name!r}")
+        raise FormatError(f"{where}.{key}", f"expected [a-z0-9][a-z0-9-]{{0,62}}, found {name!r}")
     return name
 
 
