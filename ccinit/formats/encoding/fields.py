@@ -137,7 +137,10 @@ class Fields:
             raise self._wrong(key, "a table of strings")
         if len(value) > MAX_ITEMS:
             raise LimitExceededError(self._reason(key), f"more than {MAX_ITEMS} entries")
-        return tuple((name, self._text(item, key, MAX_TEXT_BYTES)) for name, item in value.items())
+        return tuple(
+            (self._text(name, key, MAX_TEXT_BYTES), self._text(item, key, MAX_TEXT_BYTES))
+            for name, item in value.items()
+        )
 
     def table(self, key: str, read: Callable[["Fields"], T], *, default: T | None = None) -> T:
         """A nested table given to `read`; required unless `default` is given."""

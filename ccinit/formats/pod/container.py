@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.name import check_path, check_variable, read_name
@@ -98,7 +99,7 @@ def read_container(fields: Fields) -> Container:
         FormatError: `pod.container.…`.
     """
     cwd = fields.optional_text("cwd")
-    if cwd not in (None, "/"):  # nothing is mounted there, so it may be the root
+    if cwd and cwd != "/":  # nothing is mounted there, so it may be the root
         check_path(cwd, "pod.container.cwd")
     env = fields.text_table("env")
     for name, _ in env:
@@ -107,7 +108,7 @@ def read_container(fields: Fields) -> Container:
         name=read_name(fields, "name", "pod.container"),
         image=read_name(fields, "image", "pod.container"),
         kind=fields.choice("kind", ContainerKind, default=ContainerKind.MAIN),
-        args=fields.texts("args"),
+        args=_read_arguments(fields),
         env=env,
         user=fields.optional_text("user", max_bytes=64),
         cwd=cwd,
@@ -129,6 +130,13 @@ def read_container(fields: Fields) -> Container:
         alive=fields.table("alive", read_probe) if fields.has("alive") else None,
         seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )
+
+
+def _read_arguments(fields: Fields) -> tuple[str, ...]:
+    arguments = fields.texts("args")
+    if arguments and not arguments[0]:
+        raise FormatError("pod.container.args", "the first, what runs, is empty")
+    return arguments
 
 
 def _read_resources(fields: Fields) -> Resources:

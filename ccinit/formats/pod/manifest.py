@@ -259,10 +259,11 @@ def _list_places(manifest: PodManifest, container: Container) -> Iterator[Place]
         yield Place(key="pod.container.mount.path", path=mount.path)
     for file in manifest.files:
         if file.container == container.name:
-            yield Place(key="pod.file.path", path=file.path)
+            yield Place(key="pod.file.path", path=file.path, is_file=True)
     for secret in manifest.secrets:
         if isinstance(secret, FileSecret) and secret.container == container.name:
-            yield Place(key="pod.secret.file", path=secret.path, rotates=secret.rotate)
+            path, rotates = secret.path, secret.rotate
+            yield Place(key="pod.secret.file", path=path, is_file=True, rotates=rotates)
 
 
 def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:

@@ -1,10 +1,11 @@
 """Names in `pod.toml`: of the pod and its parts, and of files and variables in containers."""
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.alphabet import DIGITS, LOWERCASE
 from ccinit.formats.encoding.fields import Fields
 
 MAX_NAME_BYTES = 63
+_MAX_PART_BYTES, _MAX_PATH_BYTES = 255, 4095  # NAME_MAX, and PATH_MAX without its NUL
 _CHARACTERS = frozenset(LOWERCASE + DIGITS + "-")
 
 
@@ -25,10 +26,14 @@ def check_path(path: str, reason: str) -> None:
 
     Raises:
         FormatError: with `reason`.
+        LimitExceededError: with `reason`, the kernel takes no such path.
     """
-    parts = path.split("/")
-    if parts[0] != "" or not all(parts[1:]) or {".", ".."} & set(parts):
+    before, *parts = path.split("/")
+    if before or not parts or not all(parts) or {".", ".."} & set(parts):
         raise FormatError(reason, f"expected a normal absolute path, found {path[:80]!r}")
+    longest = max(len(part.encode()) for part in parts)
+    if longest > _MAX_PART_BYTES or len(path.encode()) > _MAX_PATH_BYTES:
+        raise LimitExceededError(reason, f"longer than a path of Linux: {path[:80]!r}")
 
 
 def check_variable(name: str, reason: str) -> None:

@@ -4,7 +4,7 @@ Not available are the kernel's own paths, the pod's files in /etc, and everythin
 directory of files that rotate, since that is a mount of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ccinit.errors import FormatError
@@ -22,11 +22,13 @@ class Place:
     Attributes:
         key: of the manifest, for errors.
         path: absolute and normal.
+        is_file: whether nothing else can be below it.
         rotates: whether it is a file that may be replaced.
     """
 
     key: str
     path: str
+    is_file: bool = False
     rotates: bool = False
 
     @property
@@ -39,16 +41,19 @@ def check_places(container: str, places: Sequence[Place]) -> None:
     """Refuse places that the things of one container cannot have.
 
     Raises:
-        FormatError: the place's key: two things at one path, or one within the kernel's paths;
-            `pod.secret.rotate`, a file that cannot be replaced there.
+        FormatError: the place's key: two things at one path, one within the kernel's paths, or one
+            below a file; `pod.secret.rotate`, a file that cannot be replaced there.
     """
     taken = set(POD_FILES)
+    files = {*POD_FILES, *(place.path for place in places if place.is_file)}
     for place in places:
         path = place.path
         if path in taken:
             raise _refused(place.key, container, f"two things at {path[:_SHOWN_CHARACTERS]}")
         if any(_is_within(path, kernels) for kernels in KERNEL_PLACES):
             raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is the kernel's")
+        if not files.isdisjoint(_list_parents(path)):
+            raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is below a file")
         taken.add(path)
     for directory in {place.directory for place in places if place.rotates}:
         others = [one.path for one in places if not (one.rotates and one.directory == directory)]
@@ -63,6 +68,11 @@ def _check_rotating(container: str, directory: str, others: Sequence[str]) -> No
             where = directory[:_SHOWN_CHARACTERS]
             what = f"{where} has something in it that does not rotate: {path[:_SHOWN_CHARACTERS]}"
             raise _refused("pod.secret.rotate", container, what)
+
+
+def _list_parents(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _is_within(path: str, directory: str) -> bool:

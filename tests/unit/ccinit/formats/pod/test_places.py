@@ -4,12 +4,13 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.pod.places import KERNEL_PLACES, POD_FILES, Place, check_places
+from ccinit.values import replace
 
 MOUNT = Place(key="pod.container.mount.path", path="/data")
 
 
 def file(path: str, *, rotates: bool = False) -> Place:
-    return Place(key="pod.secret.file", path=path, rotates=rotates)
+    return Place(key="pod.secret.file", path=path, is_file=True, rotates=rotates)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ def file(path: str, *, rotates: bool = False) -> Place:
         (file("/etc/key"), file("/process"), file("/devices/x")),
         (file("/s/a", rotates=True), file("/s/b", rotates=True), file("/s-c"), MOUNT),
         (file("/etc/app/key", rotates=True), file("/etc/key")),
+        (file("/a"), file("/ab"), file("/b/a"), file("/etc/hosts-b/a")),
     ],
 )
 def test_places_that_do_not_touch_each_other_are_taken(places: tuple[Place, ...]) -> None:
@@ -37,10 +39,14 @@ def test_places_that_do_not_touch_each_other_are_taken(places: tuple[Place, ...]
         ((file("/s/a", rotates=True), file("/s/a", rotates=True)), "pod.secret.file"),
         ((file("/s/a", rotates=True), file("/s/b")), "pod.secret.rotate"),
         ((file("/s/a", rotates=True), file("/s/b/c", rotates=True)), "pod.secret.rotate"),
-        ((file("/s/a", rotates=True), file("/s")), "pod.secret.rotate"),
+        ((file("/s/a", rotates=True), file("/s")), "pod.secret.file"),
         ((file("/data/a", rotates=True), MOUNT), "pod.secret.rotate"),
         ((file("/etc/key", rotates=True),), "pod.secret.rotate"),
         ((file("/key", rotates=True),), "pod.secret.rotate"),
+        ((file("/a"), file("/a/key")), "pod.secret.file"),
+        ((file("/a/b/key"), file("/a")), "pod.secret.file"),
+        ((file("/data/key"), replace(MOUNT, path="/data/key/x")), "pod.container.mount.path"),
+        ((file("/etc/hosts/key"),), "pod.secret.file"),
     ],
 )
 def test_place_that_is_taken_is_refused_by_its_key(places: tuple[Place, ...], reason: str) -> None:
