@@ -13,13 +13,13 @@ from stat import S_ISREG
 from typing import Final, TypeAlias
 
 from ccinit.errors import ChildError, FormatError, KernelError
+from ccinit.formats.oci.user import MAX_ID
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.run.users import (
     GROUPS,
     MAX_GROUPS,
     MAX_HOME_CHARACTERS,
-    MAX_ID,
     USERS,
     Identity,
     UserFiles,

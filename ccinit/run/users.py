@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from ccinit.annotations import Final, Protocol
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.oci.user import MAX_ID, MAX_ID_DIGITS, parse_id, split_user
 from ccinit.kernel.small_files import read_to_end
 from ccinit.values import frozen
 
@@ -19,9 +20,6 @@ GROUPS: Final = "/etc/group"
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_GROUPS: Final = 1024
 MAX_HOME_CHARACTERS: Final = 4096  # PATH_MAX: a longer one is no directory
-MAX_ID: Final = (1 << 32) - 2  # 2^32 - 1 is "no change" to the kernel
-_MAX_NAME_BYTES: Final = 256
-_MAX_DIGITS: Final = 10
 
 
 @frozen
@@ -87,9 +85,7 @@ def resolve_user(text: str, files: UserFiles) -> Identity:
         FormatError: `run.user` (malformed, out of range, unknown) or `run.group`.
         LimitExceededError: `run.user_file`, a home that is no path; `run.group`, too many.
     """
-    user_text, colon, group_text = text.partition(":")
-    if colon and not group_text:
-        raise FormatError("run.group", "empty after the colon")
+    user_text, group_text = split_user(text, "run.group")
     user = _find_user(user_text, files)
     if len(user.home) > MAX_HOME_CHARACTERS:
         raise LimitExceededError("run.user_file", f"a home of {len(user.home)} characters")
@@ -103,7 +99,7 @@ def resolve_user(text: str, files: UserFiles) -> Identity:
 def _find_user(text: str, files: UserFiles) -> _User:
     if not text:
         text = "0"
-    number = _parse_number(text, "run.user")
+    number = parse_id(text, "run.user")
     for user in _users(files.passwd):
         if user.uid == number if number is not None else user.name == text:
             return user
@@ -113,7 +109,7 @@ def _find_user(text: str, files: UserFiles) -> _User:
 
 
 def _find_group(text: str, files: UserFiles) -> int:
-    number = _parse_number(text, "run.group")
+    number = parse_id(text, "run.group")
     if number is not None:
         return number
     for name, gid, _ in _groups(files.group):
@@ -129,18 +125,6 @@ def _groups_of(name: str, primary: int, files: UserFiles) -> tuple[int, ...]:
     if len(found) > MAX_GROUPS:
         raise LimitExceededError("run.group", f"{len(found)} groups")
     return tuple(sorted(found))
-
-
-def _parse_number(text: str, reason: str) -> int | None:
-    """Return a numeric id, None for a name; anything else is refused."""
-    if text.isascii() and text.isdigit():
-        if len(text) > _MAX_DIGITS or int(text) > MAX_ID:
-            raise FormatError(reason, f"{text[:20]} is out of range")
-        return int(text)
-    printable = text.isascii() and text.isprintable() and " " not in text and ":" not in text
-    if not printable or text[0] in "-+" or len(text) > _MAX_NAME_BYTES:
-        raise FormatError(reason, f"{text[:80]!r} is neither a name nor an id")
-    return None
 
 
 def _users(passwd: bytes) -> Iterator[_User]:
@@ -167,7 +151,7 @@ def _rows(data: bytes, needed: int, read: int) -> Iterator[list[str]]:
 
 
 def _row_id(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or int(text) > MAX_ID:
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_ID_DIGITS or int(text) > MAX_ID:
         return None
     return int(text)
 

@@ -121,11 +121,12 @@ def test_child_whose_libraries_need_no_typing_goes_without(role: str) -> None:
     assert "typing" not in loaded
 
 
-def test_child_that_each_container_waits_for_loads_one_module_of_its_own() -> None:
+def test_child_that_each_container_waits_for_loads_two_modules_of_its_own() -> None:
     base = "from ccinit.agent.processes.child import load_code\n"
     base += "from ccinit.agent.processes.roles import RIGHTS, Role\n"
     loaded = modules_loaded_by(f"{base}load_code(RIGHTS[Role.USER])\n")
-    assert loaded - modules_loaded_by(base) == {"ccinit.run", "ccinit.run.users"}
+    form = {"ccinit.formats.oci", "ccinit.formats.oci.user"}
+    assert loaded - modules_loaded_by(base) == {"ccinit.run", "ccinit.run.users"} | form
 
 
 def test_pid1_never_imports_what_reads_for_its_children() -> None:

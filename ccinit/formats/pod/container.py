@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.oci.user import check_user
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.name import check_path, check_variable, read_name
 from ccinit.formats.pod.probe import Probe, read_probe, read_ready_probe
@@ -110,7 +111,7 @@ def read_container(fields: Fields) -> Container:
         kind=fields.choice("kind", ContainerKind, default=ContainerKind.MAIN),
         args=_read_arguments(fields),
         env=env,
-        user=fields.optional_text("user", max_bytes=64),
+        user=_read_user(fields),
         cwd=cwd,
         read_only=fields.boolean("read_only", default=True),
         restart=fields.choice("restart", Restart, default=Restart.NEVER),
@@ -130,6 +131,13 @@ def read_container(fields: Fields) -> Container:
         alive=fields.table("alive", read_probe) if fields.has("alive") else None,
         seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )
+
+
+def _read_user(fields: Fields) -> str | None:
+    user = fields.optional_text("user", max_bytes=64)
+    if user is not None:
+        check_user(user, "pod.container.user")
+    return user
 
 
 def _read_arguments(fields: Fields) -> tuple[str, ...]:

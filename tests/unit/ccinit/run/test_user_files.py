@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, ChildError, FormatError, KernelError
+from ccinit.formats.oci.user import MAX_ID
 from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.run.user_files import find_identity
 from ccinit.run.users import (
     GROUPS,
     MAX_GROUPS,
     MAX_HOME_CHARACTERS,
-    MAX_ID,
     USERS,
     Identity,
     UserRequest,

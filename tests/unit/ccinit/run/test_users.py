@@ -10,11 +10,11 @@ import pytest
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
 from ccinit.formats.encoding import wire
+from ccinit.formats.oci.user import MAX_ID
 from ccinit.run.users import (
     GROUPS,
     MAX_FILE_BYTES,
     MAX_HOME_CHARACTERS,
-    MAX_ID,
     USERS,
     Identity,
     UserFiles,
