@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.encoding.pem import MAX_PEM_BYTES, read_optional_roots
+from ccinit.formats.encoding.pem import read_optional_roots
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.oci.reference import (
     ImageReference,
@@ -132,7 +132,7 @@ def _read_location(fields: Fields) -> Location:
     text = fields.optional_text("location", max_bytes=255) or ""
     if text:
         check_location(text, "pod.registry.location")
-    certificate = fields.optional_text("certificate", max_bytes=MAX_PEM_BYTES) or ""
+    certificate = read_optional_roots(fields, "certificate", "pod.registry.certificate")
     key = fields.optional_text("key")
     if bool(certificate) != (key is not None):
         raise FormatError("pod.registry.key", "a certificate and its key come together")

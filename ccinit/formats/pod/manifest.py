@@ -9,14 +9,19 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.reference import MAX_REFERENCE_BYTES, parse_image_reference
-from ccinit.formats.oci.registries import RegistryRule, read_registry
+from ccinit.formats.oci.registries import (
+    RegistryRule,
+    plan_sources,
+    read_registry,
+    select_rule,
+)
 from ccinit.formats.pod.container import Container, ContainerKind, read_container
 from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, read_name
 from ccinit.formats.pod.order import plan_start_order
@@ -154,6 +159,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
             share=fields.table("share", read_share, default=Share()),
         )
     _check_names(manifest)
+    _check_sources(manifest)
     plan_start_order(manifest.containers)  # refuses containers that have no order
     _check_rotation(manifest)
     for container in manifest.containers:
@@ -245,6 +251,16 @@ def _check_names(manifest: PodManifest) -> None:
         _check_known(name, containers, "pod.allow.evidence")
     if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
         raise FormatError("pod.container", "the pod has no main container")
+
+
+def _check_sources(manifest: PodManifest) -> None:
+    """Refuse an image that the manifest's registries block, or give a name that is none."""
+    for image in manifest.images:
+        reference = parse_image_reference(image.reference)
+        try:
+            plan_sources(select_rule(manifest.registries, reference), reference, image.ca_pem)
+        except (FormatError, VerificationError) as error:
+            raise FormatError("pod.registry", f"image {image.name!r}: {error.detail}") from error
 
 
 def _check_rotation(manifest: PodManifest) -> None:

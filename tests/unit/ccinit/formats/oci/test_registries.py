@@ -150,13 +150,13 @@ def test_every_location_has_its_own_access() -> None:
         [[registry.mirror]]
         location = "one.example"
         ca = "{ROOTS}"
-        certificate = "pem"
+        certificate = "{ROOTS}"
         key = "kbs:///default/client/key"
     """
     reference = parse_image_reference(APP)
     rule = select_rule(rules(text), reference)
     mirror, registry = plan_sources(rule, reference, "image's roots")
-    assert (mirror.ca_pem, mirror.certificate_pem, mirror.proxy) == (ROOTS, "pem", "")
+    assert (mirror.ca_pem, mirror.certificate_pem, mirror.proxy) == (ROOTS, ROOTS, "")
     assert (registry.ca_pem, registry.certificate_pem) == ("image's roots", "")
     assert registry.proxy == "proxy.example:3128"
     assert registry.key is None
@@ -227,9 +227,10 @@ def test_prefix_that_names_the_host_comes_before_one_for_every_host() -> None:
         ('mirror = [{location = "mirror"}]', "pod.registry.location"),
         ('ca = "roots"', "pod.registry.ca"),
         ('mirror = [{location = "a.example", ca = "roots"}]', "pod.registry.ca"),
-        ('certificate = "pem"', "pod.registry.key"),
+        (f'certificate = "{ROOTS}"', "pod.registry.key"),
+        ('certificate = "pem"\nkey = "kbs:///a/b/c"', "pod.registry.certificate"),
         ('key = "kbs:///a/b/c"', "pod.registry.key"),
-        ('certificate = "pem"\nkey = "/etc/key"', "pod.registry.key"),
+        (f'certificate = "{ROOTS}"\nkey = "/etc/key"', "pod.registry.key"),
         ("mirror = [{}]", "pod.registry.mirror.location"),
         (
             'mirror = [{location = "a.example", insecure = true}]',

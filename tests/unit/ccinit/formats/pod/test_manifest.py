@@ -151,6 +151,10 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
         pytest.param("[[registry]]\n", '[[registry]]\nprefix = "registry.example:5000"\n'
                      "[[registry]]\n", "pod.registry.prefix", id="prefix-twice"),
+        pytest.param("[[registry.mirror]]", "blocked = true\n[[registry.mirror]]", "pod.registry",
+                     id="image-blocked"),
+        pytest.param(':5000"\n[[registry.mirror]]', ':5000/web"\n[[registry.mirror]]',
+                     "pod.registry", id="image-without-a-name-at-the-mirror"),
         pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
         pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
         pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),
