@@ -11,7 +11,7 @@ which its status follows (`container_state`).
                                         `supervisor` boots a guest and is its host (`guest_host`)
                                         `pod_member_process` waits for its pod's (`container_end`)
                  where it counts      `container_cgroup`, by `cgroup_path` and `cgroup`
-    start, kill  what a life is told  `signals` chooses, `wishes` takes
+    start, kill  what a life is told  `signals` chooses, `host_requests` takes
     its end      what is left of it   `exit_status`, `pod_log`; for the owner `sealed_logs`
 
 `lifecycle` has the operations in the order of the runtime-spec, `cli` their options.

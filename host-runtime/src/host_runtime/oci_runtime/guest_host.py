@@ -1,4 +1,4 @@
-"""The host of one running guest: offers a network, passes on wishes, collects the log, watches.
+"""The host of one running guest: offers a network, passes on requests, collects the log, watches.
 
 The guest may be hostile, so whatever is written on its account (lines of the container's log, bytes
 of the sealed log) has a limit.
@@ -13,8 +13,8 @@ from typing import Final
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.launch.guest import EndReason, Guest, Progress
+from host_runtime.oci_runtime.host_requests import HostRequests
 from host_runtime.oci_runtime.sealed_logs import Keep, SealedLog
-from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.plane.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
 from host_runtime.programs.thread_start import start_thread
 
@@ -45,7 +45,7 @@ class GuestHost:
     def __init__(
         self,
         guest: Guest,
-        wishes: Wishes,
+        requests: HostRequests,
         *,
         offer: NetworkOffer | None,
         grace_seconds: int,
@@ -55,7 +55,7 @@ class GuestHost:
         self.last: GuestState | None = None
         self.pod_exit_code: int | None = None
         self._guest = guest
-        self._wishes = wishes
+        self._requests = requests
         self._offered = offer
         self._grace_seconds = grace_seconds
         self._sealed_log = sealed_log
@@ -68,13 +68,13 @@ class GuestHost:
         Raises:
             OSError: as `start_thread`.
         """
-        parts = (self._fulfil_wishes, self._collect, self._watch)
+        parts = (self._pass_on_requests, self._collect, self._watch)
         threads = [threading.Thread(target=part, daemon=True) for part in parts]
         for thread in threads:
             start_thread(thread)
         end = self._guest.wait_for_end()
         self._over.set()
-        self._wishes.end()
+        self._requests.end()
         for thread in threads:
             thread.join(_JOIN_SECONDS)
         return end
@@ -142,25 +142,25 @@ class GuestHost:
                     return
                 self._over.wait(_RETRY_SECONDS)
 
-    def _fulfil_wishes(self) -> None:
+    def _pass_on_requests(self) -> None:
         offered, started, stopped = self._offered is None, False, False
-        wishes = self._wishes
+        asked = self._requests
         with self._guest.client() as client:
             while not self._over.is_set() and not stopped:
-                wishes.changed.clear()
-                if wishes.stop.is_set():
+                asked.changed.clear()
+                if asked.stop.is_set():
                     stopped = self._try(client, self._stop, Phase.STOP)
-                if wishes.start.is_set() and not started:
+                if asked.start.is_set() and not started:
                     started = self._try(client, GuestClient.start, Phase.START)
                 if not offered:
                     offered = self._try(client, self._offer, Phase.NET)
-                is_done = offered and started == wishes.start.is_set() and not wishes.stop.is_set()
-                wishes.changed.wait(None if is_done else _RETRY_SECONDS)
+                is_done = offered and started == asked.start.is_set() and not asked.stop.is_set()
+                asked.changed.wait(None if is_done else _RETRY_SECONDS)
 
     def _try(
         self, client: GuestClient, call: Callable[[GuestClient], None], last_phase: Phase
     ) -> bool:
-        """Make a call; return whether the wish is settled: it was accepted, or is too late.
+        """Make a call; return whether it is settled: accepted, or too late.
 
         `start` is refused (DENIED) by a pod that starts by itself.
         """

@@ -33,6 +33,7 @@ from host_runtime.oci_runtime.container_state import (
 )
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container, ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
+from host_runtime.oci_runtime.host_requests import START_SIGNAL
 from host_runtime.oci_runtime.life import say
 from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.network_release import release_network
@@ -44,7 +45,6 @@ from host_runtime.oci_runtime.pod_part import INFRA_ID
 from host_runtime.oci_runtime.sealed_logs import sealed_log_name
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
 from host_runtime.oci_runtime.supervisor import GuestPlan
-from host_runtime.oci_runtime.wishes import START_SIGNAL
 from measured_boot.command_line.files import write_whole
 
 _END_SECONDS: Final = 20.0

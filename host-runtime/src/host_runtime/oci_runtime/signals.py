@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import ConfigError
-from host_runtime.oci_runtime.wishes import STOP_SIGNAL
+from host_runtime.oci_runtime.host_requests import STOP_SIGNAL
 
 STOP_ANNOTATION: Final = "org.opencontainers.image.stopSignal"
 _NOTHING: Final = 0  # only checks whether a process is there

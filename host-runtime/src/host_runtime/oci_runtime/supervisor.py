@@ -21,13 +21,13 @@ from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
+from host_runtime.oci_runtime.host_requests import HostRequests
 from host_runtime.oci_runtime.life import Creator, live
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
 from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.pod_log import pod_log
 from host_runtime.oci_runtime.sealed_logs import SealedLog
-from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.plane.rpc_client import NetworkOffer
 from measured_boot.command_line.files import write_whole
 
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _supervise(container: Container, creator: Creator) -> int:
-    wishes = Wishes()
-    wishes.take_signals()
+    requests = HostRequests()
+    requests.take_signals()
     plan = GuestPlan.read(container.folder)
     options = parse_boot_options(plan.boot)
     take_cgroup(container, guest_mib=options.memory)
@@ -89,7 +89,7 @@ def _supervise(container: Container, creator: Creator) -> int:
             creator.await_record()
             host = GuestHost(
                 guest,
-                wishes,
+                requests,
                 offer=offer,
                 grace_seconds=plan.stop_grace_seconds,
                 sealed_log=SealedLog(

@@ -18,8 +18,8 @@ from host_runtime.launch.guest import EndReason
 from host_runtime.launch.network_offer import plan_offer
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.guest_host import GuestHost
+from host_runtime.oci_runtime.host_requests import HostRequests
 from host_runtime.oci_runtime.sealed_logs import SealedLog
-from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.plane.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
 
 _PATIENCE_SECONDS = 20.0
@@ -112,7 +112,7 @@ def accompany(
     guest: FakeGuest,
     log: Path,
     *,
-    wishes: Wishes | None = None,
+    requests: HostRequests | None = None,
     offer: NetworkOffer | None = None,
     log_bytes: int = 1000,
     said: list[str] | None = None,
@@ -120,7 +120,7 @@ def accompany(
     said = [] if said is None else said
     host = GuestHost(
         cast("Any", guest),
-        wishes or Wishes(),
+        requests or HostRequests(),
         offer=offer,
         grace_seconds=7,
         sealed_log=SealedLog(path=log, most_bytes=log_bytes, all_bytes=1 << 20),
@@ -130,11 +130,11 @@ def accompany(
     return host, said
 
 
-def wish(*names: str) -> Wishes:
-    wishes = Wishes()
+def request(*names: str) -> HostRequests:
+    requests = HostRequests()
     for name in names:
-        getattr(wishes, name).set()
-    return wishes
+        getattr(requests, name).set()
+    return requests
 
 
 def test_phases_are_told_once_and_the_last_state_is_kept(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_start_is_asked_for_until_the_guest_can_take_it(tmp_path: Path) -> None:
         is_over=lambda guest: guest.calls == ["start", "start"],
         refusals={"start": [RpcError.NOT_NOW]},
     )
-    accompany(guest, tmp_path / "log", wishes=wish("start"))
+    accompany(guest, tmp_path / "log", requests=request("start"))
 
 
 def test_start_that_the_document_does_not_wait_for_changes_nothing(tmp_path: Path) -> None:
@@ -238,14 +238,14 @@ def test_start_that_the_document_does_not_wait_for_changes_nothing(tmp_path: Pat
         is_over=lambda _: time.monotonic() > began + 1.2,
         refusals={"start": [RpcError.DENIED] * 9},
     )
-    _host, said = accompany(guest, tmp_path / "log", wishes=wish("start"))
+    _host, said = accompany(guest, tmp_path / "log", requests=request("start"))
     assert guest.calls == ["start"]
     assert said == ["phase NET, code OK"]
 
 
 def test_stop_comes_first_and_with_the_operators_grace(tmp_path: Path) -> None:
     guest = FakeGuest(states=[at(Phase.RUN)], is_over=lambda guest: bool(guest.calls))
-    accompany(guest, tmp_path / "log", wishes=wish("start", "stop"))
+    accompany(guest, tmp_path / "log", requests=request("start", "stop"))
     assert guest.calls[0] == "stop 7"
 
 

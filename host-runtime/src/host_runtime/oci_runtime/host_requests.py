@@ -1,4 +1,4 @@
-"""What the host wants of a running guest, as signals to the guest's life.
+"""What the host asks of a running guest, as signals to the guest's life.
 
 `ccinit-runtime start` and `kill` send them, and so may an engine that signals the pid directly.
 """
@@ -12,8 +12,8 @@ STOP_SIGNAL: Final = signal.SIGTERM
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class Wishes:
-    """What has been asked for so far; no wish is withdrawn.
+class HostRequests:
+    """What has been asked for so far; nothing is taken back.
 
     Signal handlers set these events in the main thread, which must not be using one meanwhile.
     """
@@ -24,18 +24,18 @@ class Wishes:
         self.changed = threading.Event()
 
     def take_signals(self) -> None:
-        """Receive wishes as signals from now on."""
+        """Receive requests as signals from now on."""
         signal.signal(START_SIGNAL, lambda *_: self._note(self.start))
         for number in _STOPPING:
             signal.signal(number, lambda *_: self._note(self.stop))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def end(self) -> None:
-        """Receive no more, and wake whatever waits for one."""
+        """Receive no more, and wake the thread that waits for one."""
         for number in (START_SIGNAL, *_STOPPING):
             signal.signal(number, signal.SIG_IGN)
         self.changed.set()
 
-    def _note(self, wish: threading.Event) -> None:
-        wish.set()
+    def _note(self, request: threading.Event) -> None:
+        request.set()
         self.changed.set()
