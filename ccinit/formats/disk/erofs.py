@@ -67,6 +67,6 @@ def verify_in_tar(index: bytes | memoryview, start: int, inode: int, size: int) 
     except (struct.error, OverflowError) as error:
         raise VerificationError("erofs.content", f"inode {inode} is not there") from error
     is_chunk = inode_format >> _LAYOUT_SHIFT & _LAYOUT_MASK == _CHUNKS and chunks & _HAS_DEVICES
-    most_bytes = 1 << _BLOCK_BITS + (chunks & _CHUNK_BITS_MASK)
-    if not is_chunk or size > most_bytes or device != _TAR:
+    max_bytes = 1 << _BLOCK_BITS + (chunks & _CHUNK_BITS_MASK)
+    if not is_chunk or size > max_bytes or device != _TAR:
         raise VerificationError("erofs.content", f"that of inode {inode} is not in the tar")

@@ -139,12 +139,12 @@ def _choose_document(
     return default
 
 
-def _up_to(name: Choice, most: int) -> Callable[[str], int]:
+def _up_to(name: Choice, limit: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not _NUMBER.fullmatch(text):
             raise FormatError(f"annotation.{name}", f"{text!r:.40} is no number")
-        if int(text) > most:
-            raise LimitExceededError(f"annotation.{name}", f"{text}: at most {most} is allowed")
+        if int(text) > limit:
+            raise LimitExceededError(f"annotation.{name}", f"{text}: at most {limit} is allowed")
         return int(text)
 
     return read

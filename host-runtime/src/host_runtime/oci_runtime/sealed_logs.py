@@ -35,12 +35,12 @@ class SealedLog:
 
     Attributes:
         path: a file that is not there yet, named by `sealed_log_name`.
-        most_bytes: of this log.
+        max_bytes: of this log.
         all_bytes: of all logs in its folder.
     """
 
     path: Path
-    most_bytes: int
+    max_bytes: int
     all_bytes: int
 
     @contextmanager
@@ -59,11 +59,11 @@ class SealedLog:
 
         def keep(data: bytes) -> bool:
             nonlocal written, room
-            if written + len(data) > self.most_bytes:
+            if written + len(data) > self.max_bytes:
                 say("the sealed log has reached its limit: no more is kept")
                 return False
             if len(data) > room:
-                room = min(max(_STEP_BYTES, len(data)), self.most_bytes - written)
+                room = min(max(_STEP_BYTES, len(data)), self.max_bytes - written)
                 if not self._make_room(room, say):
                     say("the sealed logs of guests that run have reached the limit of all of them")
                     return False

@@ -94,7 +94,7 @@ def _supervise(container: Container, creator: Creator) -> int:
                 grace_seconds=plan.stop_grace_seconds,
                 sealed_log=SealedLog(
                     path=Path(plan.sealed_log),
-                    most_bytes=plan.sealed_log_bytes,
+                    max_bytes=plan.sealed_log_bytes,
                     all_bytes=plan.all_sealed_logs_bytes,
                 ),
                 say=say,

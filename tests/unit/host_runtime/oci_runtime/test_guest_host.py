@@ -123,7 +123,7 @@ def accompany(
         requests or HostRequests(),
         offer=offer,
         grace_seconds=7,
-        sealed_log=SealedLog(path=log, most_bytes=log_bytes, all_bytes=1 << 20),
+        sealed_log=SealedLog(path=log, max_bytes=log_bytes, all_bytes=1 << 20),
         say=said.append,
     )
     assert host.accompany() is EndReason.RESET

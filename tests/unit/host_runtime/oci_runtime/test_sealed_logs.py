@@ -17,7 +17,7 @@ MOST = 1000
 
 def log_of(folder: Path, name: str, hours: int, *, all_bytes: int = 3000) -> SealedLog:
     path = folder / sealed_log_name(name, NOW + timedelta(hours=hours))
-    return SealedLog(path=path, most_bytes=MOST, all_bytes=all_bytes)
+    return SealedLog(path=path, max_bytes=MOST, all_bytes=all_bytes)
 
 
 def left_by(folder: Path, name: str, hours: int, size: int) -> Path:
