@@ -28,7 +28,7 @@ OWNER_PLANE_STEP = "owner plane"
 STEP_SECONDS = 60.0
 """Default deadline of a teardown step. What programs and the KBS need has deadlines of its own."""
 
-_MOST_TO_TELL_SECONDS = 60.0
+_MAX_REPORT_SECONDS = 60.0
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -101,14 +101,14 @@ class PhaseTime:
         """End the phase; there is no limit until the next one."""
         self._ends_at = float("inf")
 
-    def left(self, most_seconds: float) -> float:
-        """Return the seconds left, at most `most_seconds`."""
-        return min(most_seconds, self._ends_at - boottime())
+    def left(self, max_seconds: float) -> float:
+        """Return the seconds left, at most `max_seconds`."""
+        return min(max_seconds, self._ends_at - boottime())
 
 
 def inner_seconds(seconds: float) -> int:
     """Return the time limit for a task that must give up and report why within `seconds`."""
-    return max(1, int(seconds - min(seconds / 10, _MOST_TO_TELL_SECONDS)))
+    return max(1, int(seconds - min(seconds / 10, _MAX_REPORT_SECONDS)))
 
 
 class VerifiersRequest:

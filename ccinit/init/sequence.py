@@ -71,12 +71,12 @@ async def run_phase(
     Raises:
         PhaseError: the body failed or was late.
     """
-    began, most_seconds = boottime(), seconds or row.seconds
-    guest.phase_time.begin(most_seconds)
+    began, max_seconds = boottime(), seconds or row.seconds
+    guest.phase_time.begin(max_seconds)
     guest.state.enter(row.phase)
     guest.log.public_event(row.phase, Code.OK)
     try:
-        async with deadline(most_seconds, f"{row.phase.name.lower()}.deadline"):
+        async with deadline(max_seconds, f"{row.phase.name.lower()}.deadline"):
             result = await body
     except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
         known = as_known(error)

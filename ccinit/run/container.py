@@ -20,7 +20,7 @@ from ccinit.formats.pod.container import Restart
 from ccinit.values import frozen
 
 FIRST_DELAY_SECONDS: Final = 1.0
-LONGEST_DELAY_SECONDS: Final = 60.0
+MAX_DELAY_SECONDS: Final = 60.0
 STABLE_SECONDS: Final = 600.0  # after a run this long, a failure starts a new series
 
 
@@ -119,7 +119,7 @@ def next_delay(last_seconds: float, ran_seconds: float) -> float:
     """Return the back-off before a restart: doubling, bounded, reset by a long run."""
     if last_seconds == 0 or ran_seconds >= STABLE_SECONDS:
         return FIRST_DELAY_SECONDS
-    return min(last_seconds * 2, LONGEST_DELAY_SECONDS)
+    return min(last_seconds * 2, MAX_DELAY_SECONDS)
 
 
 def _restarts(policy: Restart, event: ContainerEvent) -> bool:

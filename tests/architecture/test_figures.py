@@ -23,7 +23,7 @@ from ccinit.owner.connection import ConnectionLimits
 from ccinit.pull.layers.decompress import _MAX_RATIO
 from ccinit.pull.registry.sources import _MIRROR
 from ccinit.rpc.server import RpcLimits
-from ccinit.run.container import LONGEST_DELAY_SECONDS, STABLE_SECONDS
+from ccinit.run.container import MAX_DELAY_SECONDS, STABLE_SECONDS
 from ccinit.run.spec import MAX_TERMINALS
 from ccinit.workload.connection import REPLY_SECONDS, REQUEST_SECONDS
 from guest_owner.kbs import authority, exclusion, minting
@@ -59,7 +59,7 @@ FIGURES = {
         f"up to {MAX_TERMINALS} terminals",
         f"START has {word(sequence.START.seconds / 60)} minutes for all of it",
         f"before the first probe; less than {START_SECONDS} |",
-        f"double from 1 s to {LONGEST_DELAY_SECONDS:.0f} s",
+        f"double from 1 s to {MAX_DELAY_SECONDS:.0f} s",
         f"begin anew after {word(STABLE_SECONDS / 60)} good minutes",
     ],
     "docs/host-rpc.md": [

@@ -195,13 +195,13 @@ async def request_resources(
     counters: tuple[CounterStep, ...] = (),
     debug_grant: ResourceUri | None = None,
     has_clock: bool = True,
-    most_seconds: float = float("inf"),
+    max_seconds: float = float("inf"),
 ) -> KbsReply:
     """Do the handshake in a child and return all of `wanted` and `counters`, in their order.
 
     Before the clock is set, certificates' dates are not checked; the reply tells the time. A clock
     that is late is set forward by it. All this takes at most `limits.attest_seconds`,
-    `most_seconds`, or the time left in the phase.
+    `max_seconds`, or the time left in the phase.
 
     Raises:
         ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
@@ -211,7 +211,7 @@ async def request_resources(
     require_evidence(configured)
     async with AsyncExitStack() as stack:
         answer = await answering(guest, configured, stack)
-        limit = min(configured.config.limits.attest_seconds, most_seconds)
+        limit = min(configured.config.limits.attest_seconds, max_seconds)
         seconds = guest.phase_time.left(limit)
         request = replace(
             _kbs_request(configured, wanted, seconds),

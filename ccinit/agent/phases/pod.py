@@ -149,7 +149,7 @@ async def _start_in_order(
 
     def begin(name: str) -> Running:
         running = Running(guest, name, supervisors[name])
-        seconds = grace.most_seconds(running) + _CLEAR_SECONDS
+        seconds = grace.max_seconds(running) + _CLEAR_SECONDS
         guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
         return running
 
@@ -193,14 +193,14 @@ def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested
 class _Grace:
     """How long containers get to end; the host may shorten the manifest's time, not extend it."""
 
-    def __init__(self, guest: Guest, most_seconds: int) -> None:
+    def __init__(self, guest: Guest, max_seconds: int) -> None:
         self._guest = guest
-        self._most_seconds = most_seconds
+        self._max_seconds = max_seconds
 
-    def most_seconds(self, running: Running) -> int:
+    def max_seconds(self, running: Running) -> int:
         """Return the longest time that the measured configuration gives a container."""
-        most = running.supervisor.stop_grace_seconds
-        return self._most_seconds if most is None else most
+        own = running.supervisor.stop_grace_seconds
+        return self._max_seconds if own is None else own
 
     async def stop(self, running: Running) -> None:
         """Stop one container.
@@ -208,10 +208,10 @@ class _Grace:
         Raises:
             CcinitError: it could not be cleared away.
         """
-        most = self.most_seconds(running)
-        wished = self._guest.service.stop_grace_seconds
+        limit = self.max_seconds(running)
+        asked = self._guest.service.stop_grace_seconds
         if not running.task.is_done():
-            await running.supervisor.stop(most if wished is None else min(wished, most))
+            await running.supervisor.stop(limit if asked is None else min(asked, limit))
             await running.task.join()
         if running.failure is not None:
             raise running.failure

@@ -103,12 +103,12 @@ class Anchor:
                 f"rollback counter of volume {self._name} is left to the next boot: {error}"
             )
 
-    async def _advance(self, most_seconds: float = float("inf")) -> None:
+    async def _advance(self, max_seconds: float = float("inf")) -> None:
         uri = counter_uri(self._configured.manifest.name, self._name)
         advance = CounterAdvance(to=self._counter, holder=self._holder)
         step = CounterStep(uri=uri, advance=advance)
         reply = await request_resources(
-            self._guest, self._configured, (), counters=(step,), most_seconds=most_seconds
+            self._guest, self._configured, (), counters=(step,), max_seconds=max_seconds
         )
         if reply.counters != (self._counter,):
             raise VerificationError("volume.counter_reply", f"{self._name}: the KBS is elsewhere")

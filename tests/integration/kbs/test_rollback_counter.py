@@ -131,9 +131,9 @@ def boots(kbs: Kbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boots:
         _wanted: Any,
         *,
         counters: tuple[CounterStep, ...],
-        most_seconds: float,
+        max_seconds: float,
     ) -> KbsReply:
-        assert most_seconds >= 30
+        assert max_seconds >= 30
         with attesting(kbs).client() as client:
             moved = tuple(step_counter(client, one) for one in counters)
         return KbsReply(released=(), policy_keys=(), date=0, counters=moved)

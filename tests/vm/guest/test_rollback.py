@@ -76,9 +76,9 @@ class World:
         _wanted: Any,
         *,
         counters: tuple[CounterStep, ...],
-        most_seconds: float,
+        max_seconds: float,
     ) -> KbsReply:
-        assert most_seconds >= 30
+        assert max_seconds >= 30
         if not self.is_reachable:
             raise PeerError("net.unreachable", "test")
         (step,) = counters

@@ -12,7 +12,7 @@ from measured_boot.command_line.argument_types import seconds
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _CLEAR = "\x1b[H\x1b[J"
-_LONGEST_SECONDS = 300  # a guest ends a connection after ten minutes without a call
+_MAX_SECONDS = 300  # a guest ends a connection after ten minutes without a call
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -22,7 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--once", action="store_true", help="print one table and end")
     parser.add_argument(
         "--interval",
-        type=seconds(0.1, _LONGEST_SECONDS),
+        type=seconds(0.1, _MAX_SECONDS),
         default=2.0,
         metavar="SECONDS",
         help="between two readings (default: %(default)g)",

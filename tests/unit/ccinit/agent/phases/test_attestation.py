@@ -331,7 +331,7 @@ def test_kbs_child_may_have_a_clock_set_forward_that_was_set(
 
 
 def ask_kbs_child(
-    tee: Tee, *, attest_seconds: int = 1, phase_seconds: float = 1e6, most_seconds: float = 1e6
+    tee: Tee, *, attest_seconds: int = 1, phase_seconds: float = 1e6, max_seconds: float = 1e6
 ) -> tuple[KbsRequest, float]:
     """Return what the child is asked, and its deadline in seconds."""
     asked: list[tuple[Any, float]] = []
@@ -352,7 +352,7 @@ def ask_kbs_child(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attestation, "answering", answering)
         EventLoop().run(
-            request_resources(guest, configured, (), has_clock=False, most_seconds=most_seconds)
+            request_resources(guest, configured, (), has_clock=False, max_seconds=max_seconds)
         )
     return asked[0]
 
@@ -369,15 +369,15 @@ def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -
         ({"attest_seconds": 600}, 540, 600),
         ({"attest_seconds": 60}, 54, 60),
         ({"attest_seconds": 1}, 1, 1),
-        ({"attest_seconds": 600, "most_seconds": 30}, 27, 30),
+        ({"attest_seconds": 600, "max_seconds": 30}, 27, 30),
     ],
 )
 def test_kbs_child_gives_up_before_it_is_given_up(
     times: dict[str, int], patience: int, seconds: int
 ) -> None:
     """So that the owner's log has what the last attempt failed with."""
-    request, most_seconds = ask_kbs_child(Tee.TPM, **times)
-    assert (request.seconds, most_seconds) == (patience, seconds)
+    request, max_seconds = ask_kbs_child(Tee.TPM, **times)
+    assert (request.seconds, max_seconds) == (patience, seconds)
 
 
 def test_kbs_that_a_later_phase_asks_has_what_is_left_of_that() -> None:

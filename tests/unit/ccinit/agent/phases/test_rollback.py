@@ -37,7 +37,7 @@ class Kbs:
     ) -> Any:
         assert wanted == ()
         (step,) = what["counters"]
-        self.seconds.append(what["most_seconds"])
+        self.seconds.append(what["max_seconds"])
         assert isinstance(step, CounterStep)
         assert step.uri == URI
         assert step.advance is not None
