@@ -172,8 +172,8 @@ def advance(kbs: Kbs, document: bytes, number: int) -> None:
     guest = kbs.client(values.booted_tpm(IMAGE, document))
     guest.auth()
     guest.attest(document=document.decode())
-    wish = encode_counter_advance(CounterAdvance(to=number, holder=bytes(16)))
-    reply = guest.http.post("/kbs/v0/rollback-counter/demo/data", content=wish)
+    advance = encode_counter_advance(CounterAdvance(to=number, holder=bytes(16)))
+    reply = guest.http.post("/kbs/v0/rollback-counter/demo/data", content=advance)
     assert reply.status_code == 200, reply.text
 
 

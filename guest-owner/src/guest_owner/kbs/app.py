@@ -91,13 +91,13 @@ class KbsEndpoint:
                 )
                 return Response(reply, media_type=_JSON)
             case ("GET" | "POST", ["kbs", "v0", rollback_counter.PLUGIN, *segments]):
-                wish = None
+                advance = None
                 if request.method == "POST":
                     limit = rollback_counter.MAX_MESSAGE_BYTES
-                    wish = await self._bodies.read(request, limit)
+                    advance = await self._bodies.read(request, limit)
                     await self._wait_for_turn()
                 reply = self._broker.counter(
-                    _cookie(request), _bearer(request), "/".join(segments), wish
+                    _cookie(request), _bearer(request), "/".join(segments), advance
                 )
                 return Response(reply, media_type=_JSON)
             case (_, ["kbs", "v0", name, *_]) if name in _ADMIN_PATHS:

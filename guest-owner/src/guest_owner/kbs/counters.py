@@ -90,19 +90,19 @@ class Counters:
             if path.suffix == ".json":
                 read_parsed(path, _MAX_FILE_BYTES, _parse)
 
-    def advance(self, uri: PluginUri, wish: CounterAdvance) -> Counter:
+    def advance(self, uri: PluginUri, asked: CounterAdvance) -> Counter:
         """Move a counter by one; it is on the disk before this returns.
 
         Raises:
             VerificationError: `counter.absent`; `counter.taken`, it is not at the guest's number.
         """
-        wanted = Counter(value=wish.to, holder=wish.holder)
+        wanted = Counter(value=asked.to, holder=asked.holder)
         with changing(self._root):  # the owner may set it at the same time
             now = self.read(uri)
             if now == wanted:  # the same boot asks again: its reply was lost
                 return now
-            if wish.to != now.value + 1:
-                raise VerificationError("counter.taken", f"it is at {now.value}, not {wish.to - 1}")
+            if asked.to != now.value + 1:
+                raise VerificationError("counter.taken", f"it is at {now.value}, not {asked.to - 1}")
             self._write(uri, wanted)
         return wanted
 

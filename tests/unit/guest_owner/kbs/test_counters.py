@@ -39,8 +39,8 @@ def test_counter_moves_by_nothing_else(counters: Counters) -> None:
 
 
 def test_second_boot_on_a_copy_is_refused_and_a_repeated_wish_is_not(counters: Counters) -> None:
-    wish = CounterAdvance(to=1, holder=ONE)
-    assert counters.advance(URI, wish) == counters.advance(URI, wish)
+    asked = CounterAdvance(to=1, holder=ONE)
+    assert counters.advance(URI, asked) == counters.advance(URI, asked)
     assert refused(counters, 1, OTHER) == "counter.taken"
 
 
