@@ -110,7 +110,7 @@ class Plane:
         before = len(self._to_owner)
         assert before <= 4 * WINDOW_BYTES
         for message in self._requests.feed(self._take(self._to_owner)):
-            self._to_guest += self.owner.hear(message)
+            self._to_guest += self.owner.take(message)
 
     def _take(self, waiting: bytearray) -> bytes:
         count = (

@@ -7,7 +7,7 @@ from ccinit.errors import FormatError
 from guest_owner.kubernetes.fields import read_number, read_table, read_tables, read_texts
 from guest_owner.toml_text import quote
 
-_RHYTHM: Final = {
+_TIMINGS: Final = {
     "initialDelaySeconds": "delay_seconds",
     "periodSeconds": "period_seconds",
     "timeoutSeconds": "timeout_seconds",
@@ -21,7 +21,7 @@ def convert_probe(one: Mapping[str, Any], place: str, table: str) -> Iterator[st
     Raises:
         FormatError: `kubernetes.…`, what cannot be taken over.
     """
-    allowed = {"exec", "tcpSocket", *_RHYTHM}
+    allowed = {"exec", "tcpSocket", *_TIMINGS}
     probe = read_table(one[place], place, allowed, left_out={"successThreshold"})
     if probe.get("successThreshold", 1) != 1:
         raise FormatError(f"kubernetes.{place}", "one success is enough here")
@@ -34,7 +34,7 @@ def convert_probe(one: Mapping[str, Any], place: str, table: str) -> Iterator[st
     if "tcpSocket" in probe:
         port = read_table(probe["tcpSocket"], "tcpSocket", {"port"})
         yield f"tcp_port = {read_number(_named_port(one, port), 'port')}"
-    for name, key in _RHYTHM.items():
+    for name, key in _TIMINGS.items():
         if name in probe:
             yield f"{key} = {read_number(probe, name)}"
     if "timeoutSeconds" not in probe:

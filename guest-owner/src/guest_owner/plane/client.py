@@ -205,7 +205,7 @@ class OwnerClient:
     def _receive(self, call: OpenCall) -> None:
         for data in self._read():
             for message in self._reader.feed(data):
-                self._send(call.hear(message))
+                self._send(call.take(message))
 
     def _read(self) -> list[bytes]:
         """Wait for ciphertext and return the plaintext in it."""

@@ -55,7 +55,7 @@ class OpenCall:
         self.outcome: Refused | tuple[object, ...] | None = None
         self._credit = WINDOW_BYTES
         self._owed = 0
-        self._news: dict[int, bytes] = {}  # of `events`, until the guest has room for it
+        self._unsent_events: dict[int, bytes] = {}  # of `events`, until the guest has room for it
 
     def sources(self) -> tuple[int, ...]:
         """The descriptor to read from, if there is one and the guest has room."""
@@ -67,11 +67,11 @@ class OpenCall:
 
         If the program reads nothing, that credit may be used up; then newer events wait.
         """
-        self._news |= dict(self.streams.events())
+        self._unsent_events |= dict(self.streams.events())
         messages = b""
-        for fd, content in tuple(self._news.items()):
+        for fd, content in tuple(self._unsent_events.items()):
             if len(content) <= self._credit:
-                del self._news[fd]
+                del self._unsent_events[fd]
                 self._credit -= len(content)
                 messages += encode_data(Data(id=self.id, fd=fd, content=content))
         return messages
@@ -88,7 +88,7 @@ class OpenCall:
             self.streams.source = None
         return encode_data(Data(id=self.id, fd=Stream.INPUT, content=content))
 
-    def hear(self, message: Message) -> bytes:
+    def take(self, message: Message) -> bytes:
         """Take a message of the guest; return what has to be sent back.
 
         Raises:

@@ -21,18 +21,18 @@ class WindowSize:
 
     rows: int
     columns: int
-    is_news: bool = False
+    has_changed: bool = False
 
     def note(self, *_: object) -> None:
         """Look again; SIGWINCH calls this."""
         size = shutil.get_terminal_size()
-        self.rows, self.columns, self.is_news = size.lines, size.columns, True
+        self.rows, self.columns, self.has_changed = size.lines, size.columns, True
 
     def take(self) -> tuple[tuple[int, bytes], ...]:
         """Return what has to be sent, as (fd, bytes)."""
-        if not self.is_news:
+        if not self.has_changed:
             return ()
-        self.is_news = False
+        self.has_changed = False
         return ((Stream.RESIZE, struct.pack(">HH", self.rows, self.columns)),)
 
 

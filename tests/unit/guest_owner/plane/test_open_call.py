@@ -38,7 +38,7 @@ class Plane:
         return ((Stream.RESIZE, self.sizes.pop(0)),) if self.sizes else ()
 
     def turn(self) -> None:
-        """Let the guest hear what the owner has to say."""
+        """Let the guest take what the owner has to say."""
         for event in self._session.feed(self.owner.read_events()):
             assert isinstance(event, Data)
             self.heard.append(event)
@@ -48,10 +48,10 @@ class Plane:
                 self.heard.append(event)
 
     def read(self, count: int) -> None:
-        """Let the program read, and the owner hear of it."""
+        """Let the program read, and the owner take of it."""
         self._session.consume(1, count)
         for message in self._replies.feed(bytes(self._session.output)):
-            self.owner.hear(message)
+            self.owner.take(message)
         self._session.output.clear()
 
     @property
@@ -110,9 +110,9 @@ def test_guest_lets_nobody_say_more_than_that(plane: Plane) -> None:
 def test_reply_is_the_end_of_a_call(message: Message) -> None:
     written: list[bytes] = []
     call = OpenCall(1, METHODS["exec"], Streams(sinks={Stream.OUTPUT: written.append}))
-    call.hear(Data(id=1, fd=Stream.OUTPUT, content=b"all"))
-    call.hear(Reply(msgid=1, outcome=(3, 0)))
+    call.take(Data(id=1, fd=Stream.OUTPUT, content=b"all"))
+    call.take(Reply(msgid=1, outcome=(3, 0)))
     with pytest.raises(FormatError) as caught:
-        call.hear(message)
+        call.take(message)
     assert caught.value.reason == "owner.message"
     assert (call.outcome, written) == ((3, 0), [b"all"])
