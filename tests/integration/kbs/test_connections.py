@@ -146,7 +146,7 @@ def test_server_that_can_let_nobody_in_ends(
     async def fail(*_arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Connections, "let_in", fail)
+    monkeypatch.setattr(Connections, "accept_all", fail)
     with running_kbs(registered_state) as kbs:
         wait_until(lambda: "no connection is let in any more" in caplog.text)
         wait_until(lambda: cannot_connect(kbs))

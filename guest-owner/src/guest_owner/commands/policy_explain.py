@@ -82,7 +82,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if not subject.is_registered(references):
         print(f"{uri or 'everything'}: denied, the guest's registration was withdrawn")
         return 1
-    if not references.uphold(basis):
+    if not references.includes(basis):
         gone = "a key, certificate or requirement that it was appraised by is gone"
         print(f"{uri or 'everything'}: denied, {gone}")
         return 1

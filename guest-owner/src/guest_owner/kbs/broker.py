@@ -157,7 +157,7 @@ class KeyBroker:
         return reply
 
     def counter(
-        self, cookie: str | None, bearer: str | None, path: str, wish: bytes | None
+        self, cookie: str | None, bearer: str | None, path: str, advance: bytes | None
     ) -> bytes:
         """Answer `rollback-counter/{path}`: a POST's body moves the counter; None only reads it.
 
@@ -175,8 +175,8 @@ class KeyBroker:
             self._require_pod(attested, uri.path.partition("/")[0])
             counter = (
                 self._counters.read(uri)
-                if wish is None
-                else self._counters.advance(uri, parse_counter_advance(wish))
+                if advance is None
+                else self._counters.advance(uri, parse_counter_advance(advance))
             )
         except KbsRefusedError:
             raise
@@ -221,7 +221,7 @@ class KeyBroker:
         references, policy = self._read_state()
         if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
-        if not references.uphold(attested.basis):
+        if not references.includes(attested.basis):
             return "a key, certificate or requirement that the guest was appraised by was withdrawn"
         decision = decide(policy, uri, subject.with_aliases(references))
         return decision.reason if isinstance(decision, Deny) else None

@@ -68,7 +68,7 @@ class Connections:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._notices = Notices(_log.warning)
 
-    async def let_in(
+    async def accept_all(
         self,
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],

@@ -102,7 +102,9 @@ class Counters:
             if now == wanted:  # the same boot asks again: its reply was lost
                 return now
             if asked.to != now.value + 1:
-                raise VerificationError("counter.taken", f"it is at {now.value}, not {asked.to - 1}")
+                raise VerificationError(
+                    "counter.taken", f"it is at {now.value}, not {asked.to - 1}"
+                )
             self._write(uri, wanted)
         return wanted
 

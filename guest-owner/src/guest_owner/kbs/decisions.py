@@ -25,7 +25,7 @@ class Decisions:
                 event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=str(error)
             )
         )
-        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, _told(error))
+        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, _public_text(error))
 
     def refuse_without_session(self, refusal: KbsRefusedError) -> None:
         """Record that evidence came outside any session that may attest."""
@@ -77,11 +77,11 @@ class Decisions:
         )
         # Only the holder of a registered key learns which registers differ: for everyone else the
         # answer would be an oracle of what is registered.
-        told = _told(error)
+        text = _public_text(error)
         if isinstance(error, EvidenceRefusedError) and not error.authentic:
-            told = f"evidence refused: {error.reason}"
-        told = f"{told} (audit session {session.label})"
-        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, told)
+            text = f"evidence refused: {error.reason}"
+        text = f"{text} (audit session {session.label})"
+        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, text)
 
     def refuse_passport(self, label: str, issuer: str, error: EvidenceRefusedError) -> None:
         """Record that what a registered issuer says about a guest is refused."""
@@ -107,10 +107,10 @@ class Decisions:
         """Refuse to release a resource."""
         self._append_resource(attested, resource, Decision.DENIED, reason=str(reason))
         # Trustee's texts: a client must not learn more about a resource that it may not get.
-        told = (
+        text = (
             "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
         )
-        return KbsRefusedError.because(reason, variant, told)
+        return KbsRefusedError.because(reason, variant, text)
 
     def deny_stranger(self, reason: str) -> None:
         """Record the refused request for a resource of someone who has not attested."""
@@ -148,6 +148,6 @@ class Decisions:
         )
 
 
-def _told(error: CcinitError) -> str:
+def _public_text(error: CcinitError) -> str:
     """Return what a stranger may know: what is wrong with the request, but nothing of our state."""
     return "internal error" if isinstance(error, ConfigError) else error.detail

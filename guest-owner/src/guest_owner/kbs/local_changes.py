@@ -86,8 +86,8 @@ class FileRecorder:
         with recorded(
             self.state,
             self.request,
-            registered=self.registered if has_words else _told(now),
-            replaced=self.replaced if has_words else _told(before),
+            registered=self.registered if has_words else _describe(now),
+            replaced=self.replaced if has_words else _describe(before),
         ):
             yield
 
@@ -97,7 +97,7 @@ def recording_store(state: Path, request: str) -> Store:
     return Store(state, FileRecorder(state, request))
 
 
-def _told(digests: Mapping[str, str]) -> str:
+def _describe(digests: Mapping[str, str]) -> str:
     """Return files with their digests, but no resource's: it would help to guess a short secret."""
     return ", ".join(
         f"{file} sha256:{digest}" if digest and not file.startswith(f"{RESOURCES}/") else file

@@ -76,9 +76,9 @@ class Metrics:
         return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def _family(name: str, told: str, label: str, counted: Counter[str]) -> list[str]:
+def _family(name: str, help_text: str, label: str, counted: Counter[str]) -> list[str]:
     """Return the lines of one metric family; none until something is counted."""
-    head = [f"# HELP {name} {told}", f"# TYPE {name} counter"] if counted else []
+    head = [f"# HELP {name} {help_text}", f"# TYPE {name} counter"] if counted else []
     return head + [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(counted.items())]
 
 

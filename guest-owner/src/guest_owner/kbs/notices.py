@@ -14,8 +14,8 @@ PAUSE_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class _Kind:
-    told_at: float
-    untold: int = 0
+    printed_at: float
+    unprinted: int = 0
 
 
 class Notices:
@@ -33,9 +33,13 @@ class Notices:
         """Print a notice, or count it if one of its kind was printed lately."""
         now = self._clock()
         known = self._kinds.get(kind)
-        if known is not None and now < known.told_at + PAUSE_SECONDS:
-            known.untold += 1
+        if known is not None and now < known.printed_at + PAUSE_SECONDS:
+            known.unprinted += 1
             return
-        more = f" ({known.untold} more of this kind since then)" if known and known.untold else ""
-        self._kinds[kind] = _Kind(told_at=now)
+        more = (
+            f" ({known.unprinted} more of this kind since then)"
+            if known and known.unprinted
+            else ""
+        )
+        self._kinds[kind] = _Kind(printed_at=now)
         self._write(text + more)

@@ -144,7 +144,7 @@ class References:
         vouching = {_endorser(platform, der) for der in endorsers}
         return frozenset(vouching | self._conditions(platform))
 
-    def uphold(self, basis: frozenset[str]) -> bool:
+    def includes(self, basis: frozenset[str]) -> bool:
         """Whether all of an appraisal's basis is still registered; new registrations do no harm."""
         return basis <= self._whole_basis()
 

@@ -148,7 +148,7 @@ class _Server(uvicorn.Server):
             established=cast("set[Established]", self.server_state.connections),
             observe=metrics.count_alert,
         )
-        self._doors: list[asyncio.Task[None]] = []
+        self._acceptors: list[asyncio.Task[None]] = []
         self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -157,19 +157,19 @@ class _Server(uvicorn.Server):
         self.servers = []
         for listener in sockets or ():
             listener.settimeout(0)
-            door = loop.create_task(
-                self._connections.let_in(listener, make_protocol, lambda: self._context)
+            acceptor = loop.create_task(
+                self._connections.accept_all(listener, make_protocol, lambda: self._context)
             )
-            door.add_done_callback(self._note_end)
-            self._doors.append(door)
+            acceptor.add_done_callback(self._note_end)
+            self._acceptors.append(acceptor)
         self._looking = loop.create_task(self._look_daily())
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGHUP, self.reload_certificate)
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for door in self._doors:
-            door.cancel()
+        for acceptor in self._acceptors:
+            acceptor.cancel()
         if self._looking is not None:
             self._looking.cancel()
         self._connections.end_handshakes()
@@ -192,10 +192,10 @@ class _Server(uvicorn.Server):
         except ConfigError as error:
             _log.error("%s", error)
 
-    def _note_end(self, door: asyncio.Task[None]) -> None:
+    def _note_end(self, acceptor: asyncio.Task[None]) -> None:
         """End the server rather than go on without accepting anybody."""
-        if not door.cancelled():
-            _log.error("no connection is let in any more", exc_info=door.exception())
+        if not acceptor.cancelled():
+            _log.error("no connection is let in any more", exc_info=acceptor.exception())
             self.should_exit = True
 
     def reload_certificate(self) -> None:

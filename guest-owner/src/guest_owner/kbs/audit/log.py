@@ -123,7 +123,7 @@ class AuditRecord:
     replaced: str = ""
 
     @property
-    def is_anybodys(self) -> bool:
+    def is_of_stranger(self) -> bool:
         """Whether anybody can cause it: a refusal of neither appraised guest nor administrator."""
         refused = self.decision in {Decision.REFUSED, Decision.DENIED}
         return refused and not self.reference and not self.administrator
@@ -183,7 +183,7 @@ class AuditLog:
         self._folder = path.parent
         self._folder_identity = find_identity(path.parent)
         self._known = _Chain(path, limits.audit_file_bytes, limits.audit_older_files, observe)
-        self._anybodys = _Chain(
+        self._strangers = _Chain(
             strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
         )
         self._surplus = _Chain(
@@ -220,8 +220,8 @@ class AuditLog:
     def _choose_chain(self, record: AuditRecord, size_bytes: int) -> "_Chain":
         if record.user:
             return self._local
-        if record.is_anybodys:
-            return self._anybodys
+        if record.is_of_stranger:
+            return self._strangers
         pod = record.initdata_name
         return self._known if not pod or self._shares.take(pod, size_bytes) else self._surplus
 

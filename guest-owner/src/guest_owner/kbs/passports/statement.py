@@ -193,9 +193,9 @@ def _read_snp(claims: Claims, prefix: str, joint: str) -> SnpStatement:
         measurement=_bytes(claims, name("launchmeasurement"), 48),
         host_data=_bytes(claims, name("hostdata"), 32),
         report_data=_bytes(claims, name("reportdata"), _REPORT_DATA_BYTES),
-        debug=_truth(claims, name("is", "debuggable")),
-        migration=_truth(claims, name("migration", "allowed")),
-        smt=_truth(claims, name("smt", "allowed")),
+        debug=_boolean(claims, name("is", "debuggable")),
+        migration=_boolean(claims, name("migration", "allowed")),
+        smt=_boolean(claims, name("smt", "allowed")),
         vmpl=_integer(claims, name("vmpl")),
         tcb=_tcb(parts),
         id_key_digest=_bytes(claims, name("idkeydigest"), 48),
@@ -227,7 +227,7 @@ def _read_tdx(claims: Claims) -> TdxStatement:
         report_data=_bytes(claims, "tdx_report_data", _REPORT_DATA_BYTES),
         td_attributes=_bytes(claims, "tdx_td_attributes", 8),
         xfam=_bytes(claims, "tdx_xfam", 8),
-        debug=_truth(claims, "tdx_td_attributes_debug"),
+        debug=_boolean(claims, "tdx_td_attributes_debug"),
         tee_tcb_svn=_bytes(claims, "tdx_tee_tcb_svn", 16),
         tcb_status=_text(claims, "attester_tcb_status"),
     )
@@ -255,7 +255,7 @@ def _text(claims: Claims, name: str) -> str | None:
     return value
 
 
-def _truth(claims: Claims, name: str) -> bool | None:
+def _boolean(claims: Claims, name: str) -> bool | None:
     value = claims.get(name)
     if value is not None and not isinstance(value, bool):
         raise FormatError("passport.claims", f"{name}: expected true or false")

@@ -242,9 +242,9 @@ def report_claims(report: SnpReport) -> dict[str, JsonValue]:
         "init_data": encode_base64(report.host_data),
         "policy_abi_major": str(report.policy >> 8 & 0xFF),
         "policy_abi_minor": str(report.policy & 0xFF),
-        **{name: _truth(report.policy & bit) for name, bit in bits.items()},
-        "platform_smt_enabled": _truth(report.plat_info & PlatformBit.SMT),
-        "platform_tsme_enabled": _truth(report.plat_info & PlatformBit.TSME),
+        **{name: _boolean(report.policy & bit) for name, bit in bits.items()},
+        "platform_smt_enabled": _boolean(report.plat_info & PlatformBit.SMT),
+        "platform_tsme_enabled": _boolean(report.plat_info & PlatformBit.TSME),
         "reported_tcb_bootloader": str(tcb.bootloader),
         "reported_tcb_tee": str(tcb.tee),
         "reported_tcb_snp": str(tcb.snp),
@@ -252,5 +252,5 @@ def report_claims(report: SnpReport) -> dict[str, JsonValue]:
     }
 
 
-def _truth(value: int) -> str:
+def _boolean(value: int) -> str:
     return "true" if value else "false"
