@@ -39,7 +39,7 @@ from host_runtime.launch.launcher import (
     boot_guest,
     plan_launch,
 )
-from host_runtime.launch.network_offer import offer_words
+from host_runtime.launch.network_offer import offer_options
 from host_runtime.machine.accelerator import choose_accelerator
 from host_runtime.machine.esp import create_esp
 from host_runtime.machine.qemu import (
@@ -217,7 +217,7 @@ def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndR
             if isinstance(config.network, PodInterface):
                 _say(
                     f"its network: `host-runtime offer-network --guest {options.folder}"
-                    f" {offer_words(config.network)}`, and --dns"
+                    f" {offer_options(config.network)}`, and --dns"
                 )
             watch = ExitWatch(guest.client)
             watch.start()

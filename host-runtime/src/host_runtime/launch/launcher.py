@@ -118,7 +118,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         ChildError: a process did not start; the text holds the end of its output.
         ConfigError: as `joined`.
     """
-    say = progress or _say_nothing
+    say = progress or _report_to_nobody
     files = GuestFiles(folder=config.folder.absolute())
     files.folder.mkdir(parents=True, exist_ok=True)
     if config.firmware is not None and config.firmware.variables is not None:
@@ -137,7 +137,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
                 descriptors=(*config.locks, *config.descriptors),
             )
         )
-        with words_of_the_tpm(files):
+        with explained_by_tpm(files):
             wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
             qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
         if isinstance(config.network, PodInterface):
@@ -285,7 +285,7 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
                     raise
                 time.sleep(_RETRY_SECONDS)
     except (OSError, PeerError) as error:
-        _let_speak(qemu)
+        _raise_if_ended(qemu)
         raise ChildError("qmp.connect", f"{path}: {describe_error(error)}") from error
 
 
@@ -298,22 +298,22 @@ def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
     try:
         qmp.execute("cont")
     except PeerError:
-        _let_speak(qemu)
+        _raise_if_ended(qemu)
         raise
 
 
-def _let_speak(qemu: OwnedProcess) -> None:
-    """If QEMU has ended or is about to, raise its own words, which say more."""
+def _raise_if_ended(qemu: OwnedProcess) -> None:
+    """If QEMU has ended or is about to, raise an error with its own words, which say more."""
     with suppress(DeadlineError):
         qemu.wait(_QUIT_SECONDS)
     qemu.require_running()
 
 
 @contextmanager
-def words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
-    """Add swtpm's words to QEMU's error about the vTPM, which has only their number.
+def explained_by_tpm(files: GuestFiles) -> Iterator[None]:
+    """Add swtpm's words to QEMU's error about the vTPM, which has only an error number.
 
-    To other errors they would be misleading: swtpm complains whenever a QEMU has left it.
+    With other errors they would mislead: swtpm complains whenever QEMU disconnects.
     """
     try:
         yield
@@ -325,5 +325,5 @@ def words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
         raise ChildError(error.reason, f"{error.detail}; swtpm: {words}") from error
 
 
-def _say_nothing(_text: str) -> None:
+def _report_to_nobody(_text: str) -> None:
     """Report progress to nobody."""

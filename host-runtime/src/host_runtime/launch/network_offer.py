@@ -43,7 +43,7 @@ def plan_offer(
             assert_never(network)
 
 
-def offer_words(interface: PodInterface) -> str:
+def offer_options(interface: PodInterface) -> str:
     """Return the options of `host-runtime offer-network` that offer an interface."""
     return (
         f"--mac {interface.mac} --address {interface.address}"

@@ -49,11 +49,11 @@ class MadeDisks:
     """What boots a container's guest.
 
     Attributes:
-        words: arguments of `host-runtime boot`; some name disks by descriptors.
+        arguments: arguments of `host-runtime boot`; some name disks by descriptors.
         descriptors: these descriptors, which QEMU has to inherit.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     descriptors: tuple[int, ...]
 
 
@@ -86,19 +86,21 @@ def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Ite
         disks = [str(descriptor_path(descriptor)) for descriptor in scratch]
         for disk, descriptor in zip(choice.disks, chosen, strict=True):
             disks.append(f"{descriptor_path(descriptor)}{READ_ONLY * disk.is_read_only}")
-        words = _boot_words(files, choice, disks)
-        yield MadeDisks(words=words, descriptors=(*scratch, *chosen))
+        arguments = _boot_arguments(files, choice, disks)
+        yield MadeDisks(arguments=arguments, descriptors=(*scratch, *chosen))
 
 
-def _boot_words(files: ContainerFiles, choice: GuestChoice, opened: list[str]) -> tuple[str, ...]:
+def _boot_arguments(
+    files: ContainerFiles, choice: GuestChoice, opened: list[str]
+) -> tuple[str, ...]:
     image = choice.image
-    words = [str(files.guest), *image.boot, "--discard-output"]
-    words += ["--memory", str(choice.memory_mib), "--vcpus", str(choice.vcpus)]
-    if parse_boot_options(words).tee in _BOUND_AT_LAUNCH:
-        words += ["--initdata", str(files.document)]
+    arguments = [str(files.guest), *image.boot, "--discard-output"]
+    arguments += ["--memory", str(choice.memory_mib), "--vcpus", str(choice.vcpus)]
+    if parse_boot_options(arguments).tee in _BOUND_AT_LAUNCH:
+        arguments += ["--initdata", str(files.document)]
     read_only = [files.initdata] if image.root is None else [image.root, files.initdata]
     disks = [*(f"{path}{READ_ONLY}" for path in read_only), *opened]
-    return (*words, *(word for disk in disks for word in ("--disk", disk)))
+    return (*arguments, *(argument for disk in disks for argument in ("--disk", disk)))
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class GuestHost:
         self._say = say
         self._over = threading.Event()
 
-    def accompany(self) -> EndReason:
+    def serve(self) -> EndReason:
         """Be the guest's host until it ends; return how it ended.
 
         Raises:

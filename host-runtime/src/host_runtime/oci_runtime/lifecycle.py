@@ -109,7 +109,7 @@ class Runtime:
         ):
             config.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             plan = GuestPlan(
-                boot=disks.words,
+                boot=disks.arguments,
                 descriptors=disks.descriptors,
                 network_namespace=asked.network_namespace,
                 resolver_file=asked.resolver_file,

@@ -99,7 +99,7 @@ def _supervise(container: Container, creator: Creator) -> int:
                 ),
                 say=say,
             )
-            end = host.accompany()
+            end = host.serve()
         status = exit_status(end, host.last, host.pod_exit_code)
         say(f"ended: {end}; exit status {status}")
     guest.require_sound_end()

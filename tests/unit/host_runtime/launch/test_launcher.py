@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import ChildError, PeerError
 from host_runtime.launch.guest_files import GuestFiles
-from host_runtime.launch.launcher import let_run, words_of_the_tpm
+from host_runtime.launch.launcher import explained_by_tpm, let_run
 
 REFUSED = "SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'"
 
@@ -51,7 +51,7 @@ def refuse_to_start(folder: Path, complaint: str, swtpm: str) -> str:
     files = GuestFiles(folder=folder)
     files.log("swtpm").write_text(swtpm)
     error = ChildError("process.ended", f"QEMU ended with 1: {complaint}")
-    with pytest.raises(ChildError) as caught, words_of_the_tpm(files):
+    with pytest.raises(ChildError) as caught, explained_by_tpm(files):
         raise error
     assert caught.value.reason == "process.ended"
     return caught.value.detail

@@ -8,7 +8,7 @@ import pytest
 from ccinit.boot.network import verify_offer
 from ccinit.boot.network_offer import NetworkOffer as Received
 from ccinit.boot.network_offer import NetworkPlan
-from host_runtime.launch.network_offer import offer_words, plan_offer
+from host_runtime.launch.network_offer import offer_options, plan_offer
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface
 from host_runtime.plane.rpc_client import NetworkOffer
@@ -56,6 +56,6 @@ def test_interface_is_offered_as_the_guest_takes_it(
 
 
 def test_words_are_those_of_the_command_that_offers_by_hand() -> None:
-    assert offer_words(interface("10.1.0.5/16", "10.1.0.1")) == (
+    assert offer_options(interface("10.1.0.5/16", "10.1.0.1")) == (
         "--mac 02:00:00:00:00:01 --address 10.1.0.5/16 --gateway 10.1.0.1 --mtu 1450"
     )

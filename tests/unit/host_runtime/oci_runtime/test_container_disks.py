@@ -50,12 +50,12 @@ def test_document_is_carried_with_the_scratch_that_it_declares(folder: Path) -> 
         (scratch,) = made.descriptors
         assert os.fstat(scratch).st_size == 1 << 30
         assert os.fstat(scratch).st_nlink == 0  # so nothing is left of it, whoever is killed when
-        assert disks(made.words) == [f"{folder}/initdata.img:ro", f"/proc/self/fd/{scratch}"]
+        assert disks(made.arguments) == [f"{folder}/initdata.img:ro", f"/proc/self/fd/{scratch}"]
     image = (folder / "initdata.img").read_bytes()
     member = image[HEADER_BYTES : HEADER_BYTES + parse_header(image)]
     assert decompress_document(member) == DOCUMENT
     assert list((folder.parent / "scratch").iterdir()) == []
-    words = made.words
+    words = made.arguments
     assert words[:3] == (f"{folder}/guest", "--uki", "/srv/prod.efi")
     assert "--discard-output" in words
     assert words[words.index("--memory") + 1] == "1024"
@@ -68,11 +68,11 @@ def test_root_that_is_a_disk_comes_first_and_a_tee_is_bound_to_the_document(fold
     with make(folder, image="snp", disks=f"{disk}:ro", vcpus="2") as made:
         scratch, data = made.descriptors
         assert os.path.samestat(os.fstat(data), disk.stat())
-    assert disks(made.words) == [
+    assert disks(made.arguments) == [
         *("/srv/root.erofs:ro", f"{folder}/initdata.img:ro"),
         *(f"/proc/self/fd/{scratch}", f"/proc/self/fd/{data}:ro"),
     ]
-    words = made.words
+    words = made.arguments
     assert words[words.index("--initdata") + 1] == f"{folder}/initdata.toml"
     assert (folder / "initdata.toml").read_bytes() == DOCUMENT
 
@@ -93,7 +93,7 @@ def test_file_that_gives_way_to_a_link_after_the_look_at_it_is_still_the_one_use
     with make(folder, disks=str(disk)) as made:
         disk.unlink()
         disk.symlink_to(secret)
-        assert Path(disks(made.words)[-1]).read_bytes() == b"of the container"
+        assert Path(disks(made.arguments)[-1]).read_bytes() == b"of the container"
 
 
 @pytest.mark.parametrize("name", ["initdata_file", "disks"])

@@ -126,7 +126,7 @@ def accompany(
         sealed_log=SealedLog(path=log, max_bytes=log_bytes, all_bytes=1 << 20),
         say=said.append,
     )
-    assert host.accompany() is EndReason.RESET
+    assert host.serve() is EndReason.RESET
     return host, said
 
 
