@@ -52,7 +52,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultRoute:
-    """Where packets go that nothing else covers; `gateway` is None for "on the link itself".
+    """A route for packets that no other one covers; `gateway` is None for "on the link itself".
 
     Of two, the one with the lower `metric` has effect.
     """
@@ -65,7 +65,7 @@ class DefaultRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodInterface:
-    """An interface of this process's network namespace, to be a guest's.
+    """An interface of this process's network namespace that a guest is to take over.
 
     Attributes:
         index: of the link, as the kernel counts.
@@ -92,7 +92,7 @@ def find_interface() -> PodInterface:
     """Return the interface of this process's network namespace that a guest can take over.
 
     Raises:
-        ConfigError: as `choose_interface`; `network.netlink`, the kernel does not say.
+        ConfigError: as `choose_interface`; `network.netlink`, the kernel does not tell.
     """
     return choose_interface(*_read())
 
@@ -100,11 +100,11 @@ def find_interface() -> PodInterface:
 def choose_interface(links: Sequence[Link], routes: Iterable[DefaultRoute]) -> PodInterface:
     """Return the link that a default route leads to, with its first address of that family.
 
-    IPv4 comes first: a guest is offered one address. Pure.
+    IPv4 is preferred, since a guest is offered only one address. Pure.
 
     Raises:
-        ConfigError: `network.interface`, none has an address, or it is no Ethernet;
-            `network.gateway`, there is no default route by a gateway; `network.mtu`;
+        ConfigError: `network.interface`, no link has an address, or this one is no Ethernet;
+            `network.gateway`, no default route leads to a gateway; `network.mtu`;
             `network.taken`, another guest has it.
     """
     if any(link.name == TAP_NAME for link in links):
@@ -168,15 +168,16 @@ def _read() -> tuple[Sequence[Link], Sequence[DefaultRoute]]:
 def _read_addresses(netlink: Any) -> dict[int, list[IPv4Interface | IPv6Interface]]:
     """Return the addresses of each link, by its index.
 
-    The kernel tells those of IPv4 as they came, and the newest of IPv6 first. Those that somebody
-    has set precede those that a router's advertisement made: an engine knows the former only.
+    The kernel lists those of IPv4 in the order in which they were added, and the newest of IPv6
+    first. Addresses that somebody has set precede those from a router's advertisement, which an
+    engine does not know.
     """
     older_first = reversed(tuple(netlink.get_addr(family=socket.AF_INET6)))
     chosen_first = sorted(older_first, key=_is_passing)
     found: dict[int, list[IPv4Interface | IPv6Interface]] = {}
     for message in (*netlink.get_addr(family=socket.AF_INET), *chosen_first):
         if message["scope"] == _GLOBAL_SCOPE and not _flags(message) & _DUPLICATE:
-            # Of a point-to-point link IFA_ADDRESS is the other end.
+            # On a point-to-point link, IFA_ADDRESS is the other end's.
             text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             address = ip_interface(f"{text}/{message['prefixlen']}")
             found.setdefault(message["index"], []).append(address)
@@ -193,10 +194,10 @@ def _flags(message: Any) -> int:
 
 
 def _parse_route(family: int, message: Any) -> Iterator[DefaultRoute]:
-    """Give the route if it is a default route that packets take, unless a rule sends them apart.
+    """Yield the route if it is a default route of the main table, where packets go by default.
 
-    One of several ways has neither a link nor a gateway here. A gateway of the other family is
-    RTA_VIA, and none that an offer could name.
+    A route of several next hops gets neither a link nor a gateway here. A gateway of the other
+    family would be in RTA_VIA, and an offer could not name it.
     """
     if message["dst_len"] or message["type"] != _UNICAST or message["table"] != _MAIN_TABLE:
         return

@@ -13,9 +13,9 @@ MAX_NAMESERVERS: Final = 3  # MAXNS of resolv.conf(5), and of `offer_network`
 def parse_nameservers(text: str, version: int) -> tuple[IPv4Address | IPv6Address, ...]:
     """Return the nameservers of a resolver file, in order, as far as they can be offered.
 
-    A guest has an address of one version of IP, and reaches nobody by the other. One on a loopback
-    is the namespace's own, where the guest is not; one with a zone (`fe80::1%eth0`) is an address
-    for nobody else. Lines that are no nameserver have no effect.
+    A guest has an address of one version of IP, and reaches nobody by the other. Left out are also
+    loopback addresses, which in the guest are its own, and those with a zone (`fe80::1%eth0`),
+    which mean something only in the namespace. Other lines have no effect.
     """
     found: list[IPv4Address | IPv6Address] = []
     for line in text.splitlines():
@@ -34,5 +34,5 @@ def parse_nameservers(text: str, version: int) -> tuple[IPv4Address | IPv6Addres
 def _is_offered(address: IPv4Address | IPv6Address) -> bool:
     if address.is_loopback or address.is_unspecified or address.is_multicast:
         return False
-    # Clouds have theirs at 169.254.…; one of IPv6 is none without the name of a link.
+    # Clouds have nameservers at 169.254.…; in IPv6, a link-local address needs the link's name.
     return isinstance(address, IPv4Address) or not address.is_link_local

@@ -18,18 +18,18 @@ from host_runtime.network.interface import TAP_NAME, PodInterface
 from host_runtime.network.netlink import open_netlink
 
 _INGRESS: Final = 0xFFFF_0000  # the only handle that a qdisc `ingress` can have
-_PRIORITY: Final = 0xCC1  # of our filters, by which they are known
+_PRIORITY: Final = 0xCC1  # of our filters, which are recognised by it
 _ALL_PROTOCOLS: Final = 0x0003  # ETH_P_ALL
 _SETTINGS: Final = Path("/proc/sys/net/ipv6/conf")
 
 
 @contextmanager
 def joined(interface: PodInterface) -> Iterator[None]:
-    """Let the guest whose tap is `TAP_NAME` have the interface until the block ends.
+    """Give the interface to the guest whose tap is `TAP_NAME` until the block ends.
 
     Raises:
-        ConfigError: `network.tap`, there is no tap of that name; `network.taken`, somebody else
-            directs what arrives at the interface; `network.netlink`.
+        ConfigError: `network.tap`, there is no tap of that name; `network.taken`, somebody else's
+            filters handle what arrives at the interface; `network.netlink`.
     """
     with ExitStack() as undo:
         with open_netlink() as netlink:
@@ -57,7 +57,7 @@ def _give_back(interface: PodInterface, tap: int) -> None:
 
 
 def give_back_abandoned() -> None:
-    """Let this process's namespace have the interfaces that a killed runtime has left to no guest.
+    """Give this process's namespace back the interfaces that a killed runtime's guest had.
 
     Raises:
         ConfigError: `network.netlink`.
@@ -75,14 +75,14 @@ def _are_ours(filters: Sequence[Any]) -> bool:
 
 
 def _silence(name: str) -> None:
-    """Keep the host's own IPv6 from speaking to the guest: it would look for routers there."""
+    """Keep the host's own IPv6 off the tap, where it would ask the guest for routers."""
     setting = _SETTINGS / name / "disable_ipv6"
     with suppress(FileNotFoundError):  # a kernel without IPv6
         setting.write_text("1")
 
 
 def _give_ingress(netlink: Any, interface: PodInterface) -> None:
-    """Make the place for the interface's filter; what a killed runtime has left there goes."""
+    """Make the qdisc for the interface's filter, replacing one that a killed runtime has left."""
     from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped] # noqa: PLC0415
 
     try:
