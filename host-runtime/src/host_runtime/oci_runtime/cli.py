@@ -154,8 +154,9 @@ def _log(options: argparse.Namespace, text: str) -> None:
     if options.log_format == "json":
         line = json.dumps({"level": "error", "msg": text, "time": now})
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with suppress(OSError):  # on standard error there is the text
-        descriptor = os.open(options.log, flags | os.O_NONBLOCK, 0o666)  # a pipe without a reader
+    with suppress(OSError):  # the text is on standard error, too
+        # Without waiting, in case it is a pipe that nobody reads.
+        descriptor = os.open(options.log, flags | os.O_NONBLOCK, 0o666)
         with os.fdopen(descriptor, "a") as file:
             file.write(f"{line}\n")
 
@@ -191,7 +192,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     try:
         return _parser().parse_args(arguments)
     except _UsageError as error:
-        with suppress(argparse.ArgumentError):  # there is no log to be found
+        with suppress(argparse.ArgumentError):  # not even the option for the log can be read
             _log(_log_parser().parse_known_args(arguments)[0], str(error))
         argparse.ArgumentParser.error(error.parser, str(error))
 

@@ -18,7 +18,7 @@ from host_runtime.oci_runtime.exit_status import KILLED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEnd:
-    """The end of a container, whenever that is."""
+    """What tells that a container has ended, and with which status: open descriptors of both."""
 
     life: int
     end: int

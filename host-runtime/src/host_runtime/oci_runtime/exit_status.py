@@ -12,7 +12,7 @@ from host_runtime.launch.guest import EndReason
 from host_runtime.plane.rpc_client import GuestState
 
 HOST_FAILURE: Final = 1
-"""QEMU or the host failed, or the guest went without having said why."""
+"""QEMU or the host failed, or the guest ended without having said why."""
 
 KILLED: Final = 137
 """Of a container whose guest was ended; 128 and SIGKILL's number, as shells have it."""

@@ -20,8 +20,8 @@ from host_runtime.programs.thread_start import start_thread
 
 _RETRY_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.1
-"""Until a guest says where it is. One that fails in CONFIG listens for little more than the two
-seconds of its end, and why it ended is known from there or never."""
+"""Between two tries to learn a guest's state. A guest that fails in CONFIG listens for little more
+than the two seconds of its end, in which the host learns why it ended, or never does."""
 
 _WAIT_MS: Final = 10_000
 _ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
@@ -97,7 +97,10 @@ class GuestHost:
                     is_answered = self._ask_exit_code(client)
 
     def _ask_exit_code(self, client: GuestClient) -> bool:
-        """Return whether that is all that the guest will say: without it, a failure looks well."""
+        """Ask for the pod's exit code; return whether the guest has given its final answer.
+
+        Without the code, a failed pod would look like a success.
+        """
         try:
             self.pod_exit_code = client.exit_code()
         except CallRefusedError as error:  # as a rule the host is not to know, or there is none

@@ -1,7 +1,7 @@
-"""Ends processes that nobody knows by number any more, by the file that they have inherited.
+"""Ends processes whose ids nobody knows any more, by a file that they have inherited.
 
-A machine that outlives its life is known only by the lock that it holds. The link in /proc is read
-before the file is touched, since the descriptor of a stranger may lead to a server that is gone.
+A machine that outlives its life can be found only by the lock that it holds. The link in /proc is
+read before the file is touched: another program's descriptor may be on a server that is gone.
 Specification: proc_pid_fd(5), pidfd_open(2).
 """
 

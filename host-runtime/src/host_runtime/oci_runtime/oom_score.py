@@ -42,7 +42,7 @@ def give_oom_score(sandbox: Container, value: int) -> None:
     life = sandbox.record().pid
     for folder in _processes_of(life):
         try:
-            # A process that ends meanwhile takes none, and neither does the next of its number.
+            # Leave out a process that has ended meanwhile, and another that has its number now.
             with suppress(FileNotFoundError, ProcessLookupError):
                 if sandbox.is_alive() and life in _family_of(folder):
                     _write(folder, value)

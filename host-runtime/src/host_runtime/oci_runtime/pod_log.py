@@ -38,7 +38,7 @@ def pod_log(container: Container) -> Iterator[Progress]:
 
 @contextmanager
 def copied_pod_log(container: Container) -> Iterator[None]:
-    """Copy the lines about a guest into this process's log, until the caller is done."""
+    """Copy the lines about a guest into this process's log while the block runs."""
     over = threading.Event()
     with (container.folder / _FILE).open(encoding="utf-8", errors="replace") as said:
         copying = threading.Thread(target=_copy, args=(said, over))

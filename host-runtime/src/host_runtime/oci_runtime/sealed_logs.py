@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
 _STEP_BYTES: Final = 4 << 20
 
 Keep = Callable[[bytes], bool]
-"""Writes a piece of the log; False, with words: no more is kept."""
+"""Writes a piece of the log; returns False, and reports why, if no more is kept."""
 
 
 def sealed_log_name(container: str, begun: datetime) -> str:
@@ -45,10 +45,10 @@ class SealedLog:
 
     @contextmanager
     def opened(self, say: Progress) -> Iterator[Keep]:
-        """Yield a function that writes the log, which is this process's until the caller is done.
+        """Yield a function that writes the log, which stays locked until the caller is done.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the file cannot be made.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with _locked(self.path.parent):
