@@ -99,7 +99,7 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
         follow=options.follow,
     )
     said: dict[str, object] = {"next_cursor": collection.run(client)}
-    if options.follow:  # the log is over: the guest is there for two seconds more, and says why
+    if options.follow:  # the log is over; the guest still answers for two seconds, and says why
         with suppress(CcinitError):
             state = client.state()
             said |= {"phase": state.phase.name, "code": state.code.name}
@@ -111,7 +111,8 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
     host, port = options.listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
-        # Of its connections: an owner who is gone without a word has one of the guest's few places.
+        # Connections inherit it: an owner whose machine is gone still occupies one of the guest's
+        # few places.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         _say({"listening": join_address(host, listener.getsockname()[1])})
         for owner in accept_all(listener, _complain):

@@ -187,7 +187,7 @@ def _boot(options: argparse.Namespace) -> int:
     try:
         if config.keeps_output:
             report["sinks"] = _count_output(config, guest.files)
-    finally:  # how it ended is known, whatever became of what was recorded
+    finally:  # report how it ended even if its output cannot be read
         print(json.dumps(report), flush=True)
     guest.require_sound_end()
     return 0
@@ -230,7 +230,7 @@ def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndR
 def _record(options: argparse.Namespace) -> int:
     record = read_record(firmware_name(options.firmware))
     files = GuestFiles(folder=options.folder)
-    if not files.sinks.serial.is_file():  # else what nobody booted would be recorded as silent
+    if not files.sinks.serial.is_file():  # else any folder would be recorded as silent firmware
         raise ConfigError("record.folder", f"{options.folder} is not the folder of a boot")
     empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
     contents = {sink.name: sink.content() for sink in files.text_sinks(empty)}
@@ -285,7 +285,8 @@ def _require_consistent(options: argparse.Namespace) -> None:
     if options.network in {"none", "pod"} and options.forward:
         raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
     if options.network == "pod" and options.kbs is not None:
-        # Whoever spoke from here would have the guest's address, and the guest the answers.
+        # A connection from this namespace would have the guest's address as its source, and the
+        # answers would go to the guest.
         raise ConfigError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
     require_new_folder(options.folder)
 
@@ -299,8 +300,8 @@ def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
 
 
 def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
-    """Make what the plan needs, last: what is refused has left nothing behind."""
-    plan_launch(config)  # QEMU and its files are there
+    """Make what the plan needs; everything is checked first, so a refusal leaves nothing behind."""
+    plan_launch(config)  # checks that QEMU and its files are there
     if config.tpm is not None:
         config.tools.command("swtpm")
         if config.tpm.folder.exists():
@@ -318,7 +319,7 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
         if config.tpm is not None and not config.tpm.folder.exists():
             manufacture_tpm(config.tools, config.tpm.folder)
     except BaseException:
-        GuestFiles(folder=options.folder).events.unlink()  # nobody has the folder
+        GuestFiles(folder=options.folder).events.unlink()  # the claim on the folder
         raise
 
 

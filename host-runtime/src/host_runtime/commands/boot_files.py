@@ -47,7 +47,7 @@ def require_file(path: Path, reason: str) -> None:
 def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
     flags = os.O_RDONLY if is_read_only else os.O_RDWR
     if not is_read_only and path.is_block_device():
-        flags |= os.O_EXCL  # a guest writes over what is there: not over what is mounted here
+        flags |= os.O_EXCL  # refused for a mounted device, which a guest must not overwrite
     with _opened(path, "boot.disk", flags, _FILE_OR_DEVICE) as descriptor:
         if _is_locked(descriptor, _BYTE_OF_WRITERS) or (
             not is_read_only and _is_locked(descriptor, _BYTE_OF_SOLE_USERS)

@@ -1,8 +1,8 @@
 """The options of `host-runtime boot` that choose a TEE: arguments to values, and refusals.
 
-Firmware is the operator's input, and measured. Firmware that would boot whatever it is given is
+Firmware is the operator's input, and measured. Firmware that does not check what it boots is
 refused here, as in the prediction (`measured_boot.sev.launch`): the owner would refuse such a guest
-anyway, and only say that a digest is unknown.
+anyway, and would only say that a digest is unknown.
 """
 
 import argparse

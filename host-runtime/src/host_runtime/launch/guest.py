@@ -24,12 +24,12 @@ from host_runtime.programs.process import OwnedProcess
 _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
-_LISTEN_SECONDS: Final = 5.0  # at a time: logs are bounded in between
-_END_SECONDS: Final = 60.0  # between its last event and its end QEMU closes its disks
+_LISTEN_SECONDS: Final = 5.0  # of each wait; logs are bounded between two of them
+_END_SECONDS: Final = 60.0  # from QEMU's last event to its end: it closes its disks
 
 
 Progress = Callable[[str], None]
-"""Who is told, in words, what happens to a guest."""
+"""Gets a line of text about each thing that happens to a guest."""
 
 
 class EndReason(StrEnum):
@@ -41,7 +41,7 @@ class EndReason(StrEnum):
     QUIT = "host-qmp-quit"
     SIGNAL = "host-signal"
     CRASHED = "crashed"  # QEMU ended without saying why
-    GIVEN_UP = "internal-error"  # KVM cannot go on; QEMU stands still and never ends
+    GIVEN_UP = "internal-error"  # KVM cannot go on; QEMU pauses and never ends by itself
     OTHER = "other"
 
 
@@ -154,7 +154,7 @@ class Guest:
 
     def _require_running(self) -> None:
         if self._qemu.exit_code() is not None:
-            self._listen_to_qemu(_QUIT_SECONDS)  # it may have said why
+            self._listen_to_qemu(_QUIT_SECONDS)  # an event may say why
         if self._end is not None:
             self.require_sound_end()
             detail = (
@@ -174,11 +174,11 @@ class Guest:
                 program.bound_log()
             try:
                 self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
-            except DeadlineError:  # so QEMU is not ending, and its helpers with it
+            except DeadlineError:  # QEMU is not ending, so its helpers should be running
                 self._note_lost_helpers()
 
     def _note_lost_helpers(self) -> None:
-        """Tell of those that were killed, say: QEMU goes on, and takes no other in their place."""
+        """Report helpers that have ended, killed perhaps; QEMU goes on, and accepts no new one."""
         for name, helper in tuple(self._helpers.items()):
             code = helper.exit_code()
             if code is not None:
@@ -197,7 +197,7 @@ class Guest:
             self._note_disk_error(_word(disk), _word(reason))
 
     def _note_stop(self) -> None:
-        """Tell a machine that somebody paused from one that KVM has given up.
+        """Distinguish a machine that somebody paused from one that KVM has given up.
 
         QEMU has no other event for the latter. A guest under SEV-SNP ends like this when firmware
         or early kernel requests termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
@@ -220,6 +220,6 @@ def _end_reason(reason: object) -> EndReason:
 
 
 def _word(value: object) -> str:
-    """Return a value from QEMU as printable text; a guest may have had a hand in it."""
+    """Return a value from QEMU as printable text, since a guest may have influenced it."""
     text = str(value)
     return text if text.isprintable() else ascii(text)

@@ -18,7 +18,7 @@ def plan_offer(
 ) -> NetworkOffer:
     """Return the addresses of QEMU's user network, or those of an interface of a namespace.
 
-    QEMU's has a nameserver of its own; `nameservers` are for the other.
+    QEMU's network has a nameserver of its own; `nameservers` are for a namespace's.
     """
     match network:
         case UserNetwork():

@@ -66,7 +66,7 @@ def boots(tools: Tools, accelerator: Accelerator) -> bool:
             *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
             *(word for folder in tools.qemu_folders() for word in ("-L", str(folder))),
             *("-machine", "q35", "-accel", accelerator.value, "-m", "64M"),
-            *("-cpu", cpu_model(accelerator)),  # "host" is what fails first on a half-good KVM
+            *("-cpu", cpu_model(accelerator)),  # "host" fails first where KVM works only in part
             *("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"),
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-chardev", f"file,id=said,path={said}"),
@@ -91,7 +91,7 @@ def _default_cache() -> Path | None:
     folder = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(folder) if folder else Path.home() / ".cache") / "ccinit" / "accelerator.json"
-    except RuntimeError:  # Python's way to say that this user has no home
+    except RuntimeError:  # this user has no home
         return None
 
 

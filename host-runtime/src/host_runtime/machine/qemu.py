@@ -151,7 +151,7 @@ class MachineConfig:
 _FIRMWARE_DEBUG_PORT: Final = "0x402"
 _DEBUGCON_PORT: Final = "0xe9"
 _ERROR_RECORDS_SIZE: Final = "64K"
-# Else QEMU stops a guest whose image finds no room, and waits for somebody who makes some.
+# Else QEMU pauses a guest when a disk image finds no room on the host, until somebody makes some.
 _ON_DISK_ERROR: Final = "werror=report,rerror=report"
 
 

@@ -29,7 +29,7 @@ from measured_boot.command_line.errors import describe_error
 
 _CALL_SECONDS: Final = 15.0  # a guest under emulation may take seconds to be scheduled
 _MSGID_MASK: Final = 0xFFFFFFFF
-_PACE_SECONDS: Final = 0.1  # slows down a guest that forever says at once that it has nothing
+_PACE_SECONDS: Final = 0.1  # slows down a guest that keeps saying at once that it has nothing
 
 
 class CallRefusedError(PeerError):
@@ -59,7 +59,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
-    """Where the guest is, which is all that a guest always tells. `sequence` counts changes."""
+    """The guest's phase and code, which every guest tells. `sequence` counts changes."""
 
     phase: Phase
     code: Code
@@ -247,7 +247,7 @@ class GuestClient:
         stream.sendall(encode_request(self._msgid, method.name, params))
         reader = ReplyReader(method)
         reply = None
-        missing = method.reply_bytes  # not a byte more: the next reply is not this reader's
+        missing = method.reply_bytes  # and no byte of the next reply
         while reply is None:
             stream.settimeout(max(0.001, deadline - time.monotonic()))
             data = stream.recv(missing)

@@ -111,7 +111,7 @@ def _read_answer(stream: socket.socket, port: int, deadline: float) -> None:
     answer = b""
     while not answer.endswith(b"\n") and len(answer) < _ANSWER_MAX_BYTES:
         stream.settimeout(max(0.001, deadline - time.monotonic()))
-        byte = stream.recv(1)  # one: what follows belongs to the stream
+        byte = stream.recv(1)  # byte by byte, since what follows the answer belongs to the stream
         if not byte:
             raise PeerError("vsock.refused", f"the guest refused port {port}")
         answer += byte

@@ -86,7 +86,7 @@ class OwnedProcess:
         """Return the end of what the child has printed, for an error's text."""
         try:
             return end_of_log(self._log) or "it printed nothing"
-        except OSError as error:  # it has been removed, say: the error is about the child
+        except OSError as error:  # removed, for example; the child's error matters more
             return f"cannot read {self._log}: {error.strerror}"
 
     def bound_log(self) -> None:
@@ -125,7 +125,7 @@ class OwnedProcess:
 
 
 def end_of_log(path: Path) -> str:
-    """Return the end of a log, without reading all of it; "" if there are no words."""
+    """Return the end of a log, without reading all of it; "" if it is empty."""
     with path.open("rb") as log:
         log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
         return log.read(_LOG_TAIL_BYTES).decode("utf-8", "replace").strip()

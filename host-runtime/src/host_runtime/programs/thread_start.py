@@ -12,5 +12,5 @@ def start_thread(thread: threading.Thread) -> None:
     """
     try:
         thread.start()
-    except RuntimeError as error:  # so Python tells it
+    except RuntimeError as error:  # Python's error for it
         raise OSError(errno.EAGAIN, "no thread can be had") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PIECE_BYTES = 65536
 _SILENT_SECONDS = 600.0
-"""For one side, once the other has ended: it may be gone without a word, and takes a place."""
+"""For one side, once the other has ended: it may have vanished, and would occupy a connection."""
 
 
 def forward_command(host: str, port: int) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ class _Way:
 def forward(inside: socket.socket, outside: socket.socket) -> None:
     """Copy both ways until both sides have ended; a half-close is passed on.
 
-    Neither way waits for the other: a side that reads nothing for now may still send. After a
-    half-close, that goes on as long as something moves now and then.
+    Neither direction waits for the other: a side that reads nothing for now may still send. After
+    a half-close, the other direction goes on as long as bytes still come now and then.
     """
     ways = (_Way(inside, outside), _Way(outside, inside))
     for stream in (inside, outside):

@@ -112,7 +112,7 @@ def serve(listener: socket.socket, address: KbsAddress, guest_cid: int | None = 
 
 
 def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") -> bool:
-    """Whether a connection is the guest's; its CID is the kernel's word, not the guest's."""
+    """Whether a connection is the guest's, by its CID, which the kernel tells."""
     try:
         cid, _port = guest.getpeername()
     except OSError:  # gone already
@@ -124,7 +124,7 @@ def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") ->
 
 
 class _Complaints:
-    """Reports a fault once, until there is another: a guest may cause it as often as it likes."""
+    """Reports a fault only if it differs from the last: a guest may cause one over and over."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -72,7 +72,7 @@ class RingObserver(Protocol):
         """Stop watching `descriptor`, which is closed next."""
 
     def lose_ring(self) -> None:
-        """A ring is broken or starts over: what was under way is lost."""
+        """Handle the loss of a ring, which is broken or starts over: what was under way is lost."""
 
 
 class VhostUserBackend:

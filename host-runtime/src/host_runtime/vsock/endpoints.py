@@ -146,7 +146,7 @@ class Endpoints:
                 self._refresh(end, connection)
 
     def _refresh(self, end: LocalEnd, connection: Connection) -> None:
-        # One turn may have brought the answer and the end behind it: so it is not asked of `phase`.
+        # Not by `phase`: one turn may have brought both the answer and the end of the connection.
         if connection.is_answered and not end.is_greeted:
             end.is_greeted = True
             end.prefix = f"OK {connection.local_port}\n".encode()
