@@ -107,7 +107,7 @@ class KbsEndpoint:
         raise KbsRefusedError(Variant.INVALID_REQUEST_PATH, "no such path")
 
     async def _administer(self, request: Request, path: str) -> Response:
-        """Answer an administrator; nothing of the body is read before the token was verified."""
+        """Answer an administrator; the body is not read before the token is verified."""
         call = self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
         match (request.method, path.split("/")[3:]):
             case ("POST", ["resource", *segments]):
@@ -132,7 +132,7 @@ class KbsEndpoint:
                 raise call.refuse_path()
 
     async def _wait_for_turn(self, call: AdminCall | None = None) -> None:
-        """Wait, while others are answered, until no other process, such as a backup, has the state.
+        """Wait until no other process, such as a backup, holds the state; others are answered.
 
         Raises:
             ConfigError: `state.busy`, `state.read`.

@@ -146,7 +146,7 @@ class AppraisedEvidence:
         tee: whose verifier it was.
         reference: the registered set that the measurements equal, with no others in it.
         initdata: the registered document that the guest is bound to.
-        initdata_field: the register or launch field that binds it, as the evidence has it.
+        initdata_field: the register or launch field that binds it; its value in the evidence.
         report_data: what the evidence carries.
         measured: for the audit log: hex values by name, in groups (`{"pcr": {"0": …}}`).
         token_claims: what Trustee's verifier of this platform would say about it.
@@ -192,7 +192,7 @@ class EvidenceRefusedError(VerificationError):
         claims: every comparison that was made, for the audit log.
         failed: names of those that do not hold.
         authentic: whether a registered key, or one that a registered root vouches for, signed
-            these values for this request; if not, those in `claims` are the sender's invention.
+            these values for this request; if not, those in `claims` may be the sender's invention.
     """
 
     def __init__(self, claims: tuple[Claim, ...], *, authentic: bool) -> None:

@@ -43,7 +43,7 @@ class Established(Protocol):
 
 
 class Connections:
-    """Accepts connections on listening sockets, never more at a time than there is room for."""
+    """Accepts connections on listening sockets, up to a cap on those that are open."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Connections:
         """Nothing is accepted yet.
 
         Args:
-            room: most connections at a time, if the process may open as many files.
+            room: the cap, or less if the process may not open that many files.
             seconds: for a TLS handshake, and for the end of TLS.
             established: the connections whose handshake is over.
             observe: gets the name of each alert about the KBS's certificate.
@@ -87,8 +87,8 @@ class Connections:
             task = loop.create_task(self._do_handshake(accepted, make_protocol, context()))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
-            # An accept that need not wait would let no other task run. After two turns a transport
-            # owns the socket, so that cancelling the task closes it.
+            # If a client is waiting already, accepting it lets no other task run. After two turns
+            # a transport owns the socket, so that cancelling the task closes it.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 

@@ -1,7 +1,7 @@
 """Recording decisions about guests before there is a reply, and what a refusal tells the peer.
 
-The audit log has the whole reason, for the owner. The reply tells what helps a guest of the owner's
-without being an oracle for others. The decisions themselves are made by `guest_owner.kbs.broker`
+The audit log has the whole reason, for the owner. The reply tells what helps the owner's guests,
+but is no oracle for others. The decisions themselves are made by `guest_owner.kbs.broker`
 and, about tokens of other Verifiers, by `guest_owner.kbs.passport_admission`.
 """
 

@@ -20,7 +20,7 @@ from ccinit.errors import ConfigError
 from guest_owner.files import PRIVATE_MODE, find_mode
 
 LOCK_FILE: Final = "changes.lock"
-WAIT_SECONDS: Final = 5.0  # a change takes milliseconds, and a backup as long as it takes
+WAIT_SECONDS: Final = 5.0  # for a change, which takes milliseconds; not for the end of a backup
 _STEP_SECONDS: Final = 0.01
 
 _mine = threading.local()
@@ -104,7 +104,7 @@ def changing_if_free(root: Path) -> Iterator[bool]:
 
 
 def may_change(root: Path) -> bool:
-    """Whether nobody else holds the right to change the files of a state directory at this moment.
+    """Whether nobody else holds the right to change a state directory's files at this moment.
 
     Raises:
         ConfigError: `state.lock`, `state.read`.
@@ -114,7 +114,7 @@ def may_change(root: Path) -> bool:
 
 
 def busy(root: Path) -> ConfigError:
-    """Return the error after a vain wait of `WAIT_SECONDS`."""
+    """Return the error for a wait of `WAIT_SECONDS` that was in vain."""
     held = f"another command has held {root / LOCK_FILE} for {WAIT_SECONDS:.0f} s"
     return ConfigError("state.busy", f"{held}: end it, try again")
 

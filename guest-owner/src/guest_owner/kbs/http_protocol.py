@@ -60,7 +60,7 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and begin what was asked."""
         if self.transport.is_closing():
-            return  # data that was on its way: TLS still delivers it
+            return  # TLS still delivers data that had arrived before the close
         if self._between_requests() and self._head_timer is None:
             self._start_head()
         super().data_received(data)
@@ -70,7 +70,7 @@ class HttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Say that the input is malformed, if that can still be said, and close."""
         if self.cycle is not None:
-            self.cycle.disconnected = True  # what is still answering it sends to nobody
+            self.cycle.disconnected = True  # discards what the application still answers
             self.cycle.message_event.set()
         if self.conn.our_state in _UNANSWERED:
             super().send_400_response(msg)

@@ -1,7 +1,7 @@
 """The KBS's notices to its operator, on standard error, rate-limited: strangers could flood it.
 
-The first notice of a kind is printed at once. For a minute others of that kind are only counted;
-the next one printed says how many they were.
+The first notice of a kind is printed at once. For a minute, others of that kind are only counted;
+the next one that is printed says how many they were.
 """
 
 import time
@@ -19,7 +19,7 @@ class _Kind:
 
 
 class Notices:
-    """Notices of one part of the KBS; kinds are the code's own words, so they are few."""
+    """Notices of one part of the KBS; their kinds are constants of the code, so there are few."""
 
     def __init__(
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic

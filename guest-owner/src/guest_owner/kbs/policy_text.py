@@ -1,7 +1,7 @@
 """Edits of the policy file that keep the owner's comments and order.
 
-The file is TOML that people write, and no TOML writer keeps what stands around the values. So rules
-are added and removed as lines, and the result counts only if it parses to exactly the right rules.
+People write the file, and no TOML writer keeps what stands around the values. So rules are added
+and removed as lines, and the result is used only if it parses to exactly the right rules.
 """
 
 import json

@@ -73,7 +73,7 @@ class RegisteredKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredRoot:
-    """Certificates of a vendor that the owner trusts to speak for a platform, DER."""
+    """Certificates of a vendor, DER, that the owner trusts to vouch for a platform."""
 
     name: str
     platform: Tee

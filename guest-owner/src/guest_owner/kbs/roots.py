@@ -1,4 +1,4 @@
-"""Certificates of the vendors that speak for their platforms.
+"""Certificates of the vendors that vouch for their platforms.
 
 This module only reads them; which ones a platform's evidence has to chain to is its verifier's
 business. None is built in: the owner fetches them from the vendor and registers them.
@@ -61,8 +61,8 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
             else:
                 certificate = x509.load_der_x509_certificate(data)
         with warnings.catch_warnings():
-            # The library parses names, and raises, only on access: do so here, not amid a
-            # comparison. Of a text beyond the limits of X.520 it would only warn.
+            # The library parses names, and raises, only on access: access them here, and not first
+            # in a comparison. About a text beyond the limits of X.520 it would only warn.
             warnings.simplefilter("error")
             _names = certificate.subject, certificate.issuer
     except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:

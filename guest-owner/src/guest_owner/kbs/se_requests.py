@@ -173,7 +173,7 @@ def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
         additional_bytes=ADDITIONAL_BYTES,
         sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
         sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
-        # Here Trustee names the one image that it expects; we accept any registered one.
+        # Trustee names here the one image that it expects; we accept any registered one.
         header_tags=bytes(HEADER_TAGS_BYTES),
     )
 

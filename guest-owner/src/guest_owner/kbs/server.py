@@ -144,7 +144,7 @@ class _Server(uvicorn.Server):
         self._connections = Connections(
             room=limits.connections,
             seconds=limits.head_seconds,
-            # All that are in it are ours; uvicorn's type names each protocol that it has.
+            # It holds only our own protocol; uvicorn's type is the union of those that it has.
             established=cast("set[Established]", self.server_state.connections),
             observe=metrics.count_alert,
         )
@@ -174,7 +174,7 @@ class _Server(uvicorn.Server):
             self._looking.cancel()
         self._connections.end_handshakes()
         for connection in tuple(self.server_state.connections):
-            # uvicorn would wait for each peer's end of TLS, and tell an error if it does not come.
+            # uvicorn would wait for each peer to end TLS, and log an error if it does not.
             if isinstance(connection, HttpProtocol) and connection.is_idle:
                 connection.transport.abort()
         await super().shutdown(sockets)

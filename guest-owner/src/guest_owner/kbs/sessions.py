@@ -89,8 +89,8 @@ class Sessions:
         """
         session = self._live(cookie)
         if session is None:
-            # No judgement, so not 401, which a guest takes as final: a restart of ours or a flood
-            # ends sessions of guests that are still making their evidence.
+            # Not 401, which a guest takes as a final judgement: our restart, or a flood, ends
+            # sessions of guests that are still making their evidence.
             detail = "no such session, or it has expired"
             raise KbsRefusedError(Variant.ATTESTATION_ERROR, detail, status=408)
         if session.is_nonce_used:

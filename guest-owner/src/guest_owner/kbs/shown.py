@@ -4,7 +4,7 @@ NOT_SHOWN = "not shown"
 
 
 def show(value: bytes | int | str | None) -> str:
-    """Return bytes in hex, a switch as on or off, anything else as it is."""
+    """Return bytes in hex, a bool as on or off, other values as they are."""
     match value:
         case None:
             return NOT_SHOWN

@@ -90,8 +90,8 @@ _REMOVABLE: Final = frozenset(
 )
 
 Recorder: TypeAlias = Callable[[Mapping[str, bytes | None]], AbstractContextManager[None]]
-"""Told of each change: new contents by path below the directory, None of what goes. The change is
-made within what it returns, by whoever has the right to."""
+"""Called with each change: new contents by path below the directory, None for a file that is
+removed. The change is made within the context that it returns."""
 
 # Read for every request, but parsed once: checking 1024 rules against each other takes 100 ms.
 _parse_policy_once = lru_cache(maxsize=1)(parse_policy)
@@ -147,7 +147,7 @@ class Store:
         return read_parsed(self.policy_path, MAX_POLICY_BYTES, _parse_policy_once)
 
     def write_policy(self, text: bytes) -> None:
-        """Replace the policy by one that parses."""
+        """Replace the policy, if the new one parses."""
         parse_policy(text)
         with changing(self.root), self._recorder({_POLICY: text}):
             write_atomically(self.policy_path, text, mode=PUBLIC_MODE)

@@ -25,7 +25,7 @@ class Administrators:
         self._state = state
 
     def read(self) -> tuple[AdminKey, ...]:
-        """Return all administrators; without a registered key there is none."""
+        """Return all administrators."""
         return Folder(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key).read()
 
     def add(self, name: str, pem: bytes) -> None:

@@ -143,7 +143,7 @@ class AdminCall:
 
 
 class Administration:
-    """Lets in who shows a valid token of a registered key; without a registered key nobody."""
+    """Admits whoever shows a valid token of a registered key; nobody if none is registered."""
 
     def __init__(
         self, store: Store, audit: AuditLog, clock: Callable[[], float] = time.time

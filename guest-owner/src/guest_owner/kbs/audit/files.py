@@ -61,7 +61,7 @@ def chains_of(path: Path) -> tuple[Path, ...]:
 
 
 def older_files(path: Path) -> tuple[Path, ...]:
-    """Return the older files of the chain whose newest is `path`, oldest first."""
+    """Return the older files of the chain whose newest file is `path`, oldest first."""
     name = re.compile(rf"{re.escape(path.stem)}-[0-9]{{{_NUMBER_DIGITS},}}{re.escape(path.suffix)}")
     older = (one for one in path.parent.glob(f"{path.stem}-*") if name.fullmatch(one.name))
     return tuple(sorted(older, key=_number))
@@ -101,7 +101,7 @@ def chain_files(path: Path) -> tuple[Path, ...]:
 
 
 def _require_regular(path: Path) -> None:
-    with suppress(FileNotFoundError):  # it may have made room meanwhile
+    with suppress(FileNotFoundError):  # it may have been removed meanwhile to make room
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError("audit.file", f"{path} is no regular file: move it away")
 
@@ -196,7 +196,7 @@ def set_aside(path: Path) -> Path:
         OSError: the directory cannot be written.
     """
     older = older_files(path)
-    # Older files may have been moved away; a reused number would cost their owner one of the two.
+    # Older files may have been moved away: with a reused number, two files would have one name.
     number = max(_number(older[-1]) if older else 0, _continued_number(path)) + 1
     target = path.with_name(f"{path.stem}-{number:0{_NUMBER_DIGITS}}{path.suffix}")
     path.rename(target)

@@ -50,13 +50,13 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
 _MAX_COUNT_DIGITS = 18
-_MAX_FILES = 4  # that one is as large as, while somebody holds the right to change the state
+_MAX_FILES = 4  # size of one file in files, while a backup keeps the log from turning over
 _PEERS_TEXTS = frozenset(("resource", "request"))
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
 
 class Event(StrEnum):
-    """What was asked; a rotation is the log's own doing."""
+    """What was asked for; a rotation is an event of the log itself."""
 
     AUTH = "auth"
     ATTEST = "attest"
@@ -87,7 +87,7 @@ class AuditRecord:
         reference: name and profile of the reference values, only of appraised guests.
         image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
         initdata: digest and registered name of the bound document, only of appraised guests.
-        devices: names of the devices that vouched, too; only of appraised guests.
+        devices: names of further devices that vouched; only of appraised guests.
         basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
         resource: URI, only for resources.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
@@ -307,7 +307,7 @@ class _Head:
 
 
 def _read_head(path: Path) -> _Head:
-    """Read the head of a file; of an edited one nothing counts, and `read_audit` will tell."""
+    """Read the head of a file; an edited one counts as empty, and `read_audit` will report it."""
     removed, reasons = 0, set()
     for line in whole_lines(path):
         try:

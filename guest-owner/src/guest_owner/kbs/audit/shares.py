@@ -20,7 +20,7 @@ class _Share:
 
 
 class Shares:
-    """The shares of all pods: each is full at the start and refills by itself within a day."""
+    """The shares of all pods: each is full at first, and refills within a day."""
 
     def __init__(self, day_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Args: day_bytes: what a pod may add in a day; clock: seconds."""

@@ -35,7 +35,7 @@ class TpmMeasurements:
     """The predicted registers of a TPM: `"boot": "uki" | "direct", "pcr": {"4": HEX, …}`.
 
     Attributes:
-        pcr: 32 bytes each for PCR 4, 9 and 11; PCR 11 is zero for direct boot, nothing else is.
+        pcr: 32 bytes each for PCR 4, 9 and 11; only PCR 11 may be zero, and is with direct boot.
     """
 
     tee: ClassVar[Tee] = Tee.TPM

@@ -85,7 +85,7 @@ class TdxDemands:
         xfam, td_attributes: of the domain, exactly.
         mrseam: TDX modules, 48 bytes each.
         tee_tcb_svn: lowest versions of the module, 16 components.
-        tcb_status: what the machine may be, in Intel's words.
+        tcb_status: accepted states of the machine, in Intel's words.
     """
 
     xfam: int

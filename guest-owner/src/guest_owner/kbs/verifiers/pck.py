@@ -67,7 +67,7 @@ def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
             # What the library only warns of is malformed, too.
             warnings.simplefilter("error")
             chain = tuple(x509.load_pem_x509_certificates(pem))
-            # It reads names when they are asked for: not amid its message about a chain, then.
+            # The library reads names only on access: do so here, and not first in an error's text.
             _names = [(certificate.subject, certificate.issuer) for certificate in chain]
     except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:
         raise FormatError("pck.chain", "not certificates in PEM") from error

@@ -45,7 +45,7 @@ _ISSUER_BITS = 4096
 _SALT_BYTES = 48
 _INTEGER, _OCTET_STRING, _IA5_STRING = 0x02, 0x04, 0x16
 _PADDING = PSS(mgf=MGF1(SHA384()), salt_length=_SALT_BYTES)
-# Variants that share the keys of their generation's vendor chain.
+# Variants that share the vendor's chain of their generation.
 _PRODUCTS = {
     **{product.value: product for product in SnpProduct},
     "Bergamo": SnpProduct.GENOA,
