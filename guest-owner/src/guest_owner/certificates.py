@@ -30,11 +30,11 @@ _DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
 
 MISMATCHES = frozenset({"KEY_TYPE_MISMATCH", "KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
-"""What OpenSSL says of a key that is not the certificate's, the last if it is of another kind."""
+"""OpenSSL's reasons for a key that does not belong to a certificate; some depend on their kinds."""
 
 _MALFORMED = (
     ValueError,
-    TypeError,  # of a name that is bits
+    TypeError,  # for a name that is a bit string
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -64,7 +64,7 @@ def parse_certificate(pem: bytes) -> x509.Certificate:
 
 
 def describe_unusable_pair(error: ssl.SSLError, certificate: bytes, key: bytes) -> str:
-    """Say why OpenSSL takes no such certificate and key, given the content of their files.
+    """Say why OpenSSL does not accept a certificate and key, given the content of their files.
 
     OpenSSL itself names no reason if they are not PEM, or if the key has a passphrase.
     """
@@ -111,8 +111,7 @@ class Authority:
     def end_of(self, life: timedelta) -> datetime:
         """Return when a certificate with this life, from now on, ends.
 
-        That is when the authority ends at the latest: no chain is valid for longer, and so the
-        certificate states the truth.
+        It ends no later than the authority, since a chain is not valid for longer than that.
         """
         return min(datetime.now(UTC) + life, self.certificate.not_valid_after_utc)
 
@@ -203,7 +202,7 @@ def general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    # With a port, a scheme or a space in it, it would be a certificate that fits no guest's URL.
+    # A name with a port, a scheme or a space would match no guest's URL.
     if len(name) > _MAX_NAME_CHARACTERS or not _DNS_NAME.fullmatch(name):
         raise FormatError("certificate.name", f"{name[:80]!r} is no DNS name or address")
     return x509.DNSName(name)

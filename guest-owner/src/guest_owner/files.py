@@ -146,10 +146,10 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
             _fill(descriptor, data)
             sync_directory(path.parent)
         except BaseException:
-            path.unlink()  # half a key is useless
+            path.unlink()  # an incomplete key is useless
             raise
     except FileExistsError as error:
-        if _is_empty(path):  # nobody's key
+        if _is_empty(path):  # left by a process that was killed before it wrote the key
             why = "but it is empty, as a command leaves it that was killed: remove it"
         raise ConfigError(reason, f"{path} exists; {why}") from error
     except OSError as error:
@@ -159,7 +159,7 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
 def _is_empty(path: Path) -> bool:
     try:
         return path.is_file() and not path.stat().st_size
-    except OSError:  # gone meanwhile, say
+    except OSError:  # gone meanwhile, perhaps
         return False
 
 
@@ -225,7 +225,7 @@ def is_file(path: Path) -> bool:
     """Whether there is a file.
 
     Raises:
-        ConfigError: `state.read`, nobody can tell: a parent folder may not be entered, say.
+        ConfigError: `state.read`, it cannot be told, as in a folder that may not be entered.
     """
     try:
         return _is(stat.S_ISREG, path)
@@ -304,7 +304,7 @@ def read_parsed(path: Path, max_bytes: int, parse: Callable[[bytes], T]) -> T:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn an error in the form of a file's content into one that names the file, as ours.
+    """Turn an error about a file's content into a ConfigError that names the file.
 
     Raises:
         ConfigError: with the same reason.

@@ -62,7 +62,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _new_key(arguments: argparse.Namespace) -> int:
     administrators = Administrators(arguments.state)
     path: Path = arguments.file
-    check_name(arguments.name, "admin.name")  # before a key is written that nobody registers
+    check_name(arguments.name, "admin.name")  # before writing a key that could not be registered
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if any(known.name == arguments.name for known in administrators.read()):
@@ -76,7 +76,7 @@ def _new_key(arguments: argparse.Namespace) -> int:
         ):
             administrators.add(arguments.name, public)
     except BaseException:
-        path.unlink()  # nobody has registered it
+        path.unlink()  # a key that was not registered is of no use
         raise
     print(f"wrote {path}; registered administrator {arguments.name}")
     print(f"`guest-owner unregister admin-keys/{arguments.name}.pem` takes it back")

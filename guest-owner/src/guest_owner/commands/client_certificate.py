@@ -1,6 +1,6 @@
 """`guest-owner client-ca`, `client-cert` and `owner-identity`: who may talk with whom.
 
-One small authority of the owner's vouches for clients, each with one role, and for guests whose
+A small authority of the owner vouches for clients, each with one role, and for guests whose
 identity the KBS stores instead of minting it. See `guest_owner.plane.authority`.
 """
 

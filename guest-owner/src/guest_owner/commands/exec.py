@@ -28,7 +28,9 @@ from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
 
 _SIGNALLED = 128  # what shells add to the number of a signal
-_MAX_SECONDS = 2 * 86_400  # twice what `limits.attest_seconds` may be: a rotation waits its turn
+_MAX_SECONDS = (
+    2 * 86_400
+)  # twice the cap on `limits.attest_seconds`: a rotation may wait for another
 _NOT_YET = "no file has changed yet"
 
 
@@ -140,7 +142,7 @@ def _copy(arguments: argparse.Namespace) -> int:
 
 
 def _capped(sink: Sink) -> Sink:
-    """Enforce the size cap that honest guests keep to: any other could fill the owner's disk."""
+    """Enforce the size cap that honest guests respect: others could fill the owner's disk."""
     came = 0
 
     def take(content: bytes) -> None:
@@ -173,7 +175,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             with path.open("wb") as file:
                 yield file
         else:
-            with _beside(path.resolve()) as file:  # a link stays one
+            with _beside(path.resolve()) as file:  # so that a link is not replaced by a file
                 yield file
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

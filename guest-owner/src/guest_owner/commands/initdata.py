@@ -42,7 +42,7 @@ from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + DISK_ALIGNMENT_BYTES
 CocoTexts = tuple[str | None, str | None]
-"""Of `aa.toml` and `cdh.toml`; None is a file that there is not."""
+"""Texts of `aa.toml` and `cdh.toml`; None if there is no such file."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -109,7 +109,7 @@ def read_coco_files(arguments: argparse.Namespace) -> tuple[CocoTexts, CocoSetti
     cdh = None if arguments.cdh is None else read_text(arguments.cdh)
     with naming(arguments.aa):
         parse_coco_settings(aa, None)
-    with naming(arguments.cdh):  # the other is right, so whatever is wrong is wrong here
+    with naming(arguments.cdh):  # `aa.toml` was read without an error
         return (aa, cdh), parse_coco_settings(aa, cdh)
 
 
@@ -168,7 +168,7 @@ def _toml_string(text: str) -> str:
         if parse_toml(f"x = {literal}".encode(), "initdata.encoding")["x"] == text:
             return literal
     except FormatError:
-        pass  # its own quotes end the literal, and what follows may be anything
+        pass  # quotes in the text end the literal early
     return quote(text)
 
 

@@ -133,7 +133,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _clean_up(state: Path) -> None:
     """Remove what killed processes have left behind, and check the modes of files.
 
-    Neither is a reason for the KBS not to start while somebody, such as a backup, holds the state.
+    Skipped while somebody, such as a backup, holds the state: the KBS has to start all the same.
     """
     try:
         with changing(state):

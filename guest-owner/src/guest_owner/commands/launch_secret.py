@@ -75,7 +75,7 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     """Return the entries of a launch for a document, by GUID.
 
     Raises:
-        ConfigError: `launch_secret.envelope`, the document does without envelopes.
+        ConfigError: `launch_secret.envelope`, the document requires no envelopes.
         VerificationError: `resource.absent`; `envelope.…`, registered without `--envelope`, or as
             another kind.
         FormatError: `initdata.…`, `launch_secret.…`.

@@ -89,7 +89,7 @@ def _allow(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state, recorder)
     unknown = _unregistered(rule, store.read_references())
     with changing(arguments.state):
-        # Twice, it would outlive its removal.
+        # Added twice, a rule would still be there once it is removed.
         rules = store.read_policy().rules
         already = f", as rule {rules.index(rule) + 1} says already" if rule in rules else ""
         if not already:
@@ -109,7 +109,7 @@ def _describe_guests(rule: Rule) -> str:
 
 
 def _unregistered(rule: Rule, references: References) -> list[str]:
-    """Return, in words, what the rule names that no guest can be appraised as."""
+    """Describe the rule's images and documents that are not registered: no guest has them."""
     sets = {known.name for known in references.sets if known.profile is rule.profile}
     documents = {known.name for known in references.initdata}
     documents |= {str(known.digest) for known in references.initdata}

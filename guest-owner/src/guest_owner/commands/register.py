@@ -308,7 +308,7 @@ def _resource(arguments: argparse.Namespace) -> int:
 def _keep_volume_key(
     store: Store, uri: ResourceUri, data: bytes, kind: EnvelopeKind | None
 ) -> None:
-    """Refuse to replace one key by another: the stored one may be the volume's last copy.
+    """Refuse to replace a volume's key by another one: it may be the last copy.
 
     An envelope says what the stored resource is; without one, its name does, or the kind of its
     replacement.
@@ -321,13 +321,13 @@ def _keep_volume_key(
     except VerificationError:  # there is none
         return
     is_key = kind is EnvelopeKind.VOLUME_KEY or uri.tag.startswith(EnvelopeKind.VOLUME_KEY)
-    with suppress(FormatError):  # else it is in no envelope
+    with suppress(FormatError):  # it is not in an envelope
         envelope = parse_envelope(stored)
         stored, is_key = envelope.data, envelope.kind is EnvelopeKind.VOLUME_KEY
     try:
         check_volume_key(stored)
     except FormatError:
-        return  # no volume was ever opened by it
+        return  # not a key that can have opened a volume
     if is_key and stored != data:
         detail = f"{uri} holds another key, and its volume opens with no other"
         removal = f"`guest-owner unregister resources/{uri.path}` first"

@@ -37,7 +37,7 @@ EXIT_BAD: Final = 1
 EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked the evidence
 
 _OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.truncated", "unseal.unsigned"})
-"""What a log is like that is read while the host still writes it, within a record, too."""
+"""Findings that a log has if it is read while the host still writes it, even within a record."""
 _MAX_KEY_BYTES: Final = 4096
 _NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
@@ -195,7 +195,7 @@ def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
 
 
 def text_verdict(verdict: Verdict) -> Iterator[str]:
-    """Yield what the log is worth, for people; printed after the log."""
+    """Yield how far the log can be believed, for people; printed after the log."""
     yield ""
     boot_id = "unknown" if verdict.boot_id is None else verdict.boot_id.hex()
     yield f"boot       {boot_id}"
