@@ -96,7 +96,7 @@ class RegistryLimits:
     Attributes:
         attempts: for each request; including the pauses between them, a registry may be down for a
             minute, as for a restart.
-        won_bytes: a break costs no attempt if this much of a blob is new since the last break that
+        progress_bytes: a break costs no attempt if this much of a blob is new since the last break that
             cost none. So a large layer gets through a connection that breaks now and then, at the
             price of at most one more request per 16 MiB, and a server that sends little at a time
             is asked no more often than for a small blob.
@@ -105,7 +105,7 @@ class RegistryLimits:
     total_seconds: float
     wait_seconds: float = 30.0
     attempts: int = 7
-    won_bytes: int = 16 << 20
+    progress_bytes: int = 16 << 20
 
 
 class Registry:
@@ -223,7 +223,7 @@ class Registry:
                 if error.reason not in _BROKEN:
                     raise
                 last = error
-                if received() - furthest < self._limits.won_bytes:
+                if received() - furthest < self._limits.progress_bytes:
                     left -= 1
                 else:
                     furthest, wait_seconds = received(), _FIRST_WAIT_SECONDS

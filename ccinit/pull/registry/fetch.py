@@ -39,8 +39,8 @@ from ccinit.pull.registry.sources import SourceChannel, open_source
 A = TypeVar("A")
 
 _PROGRESS_BYTES = 16 << 20
-_TIME_IS_OVER = frozenset(("net.deadline", "registry.deadline"))
-"""Whatever used the time up: while a disk does not accept data, nothing is read, either."""
+_DEADLINE_REASONS = frozenset(("net.deadline", "registry.deadline"))
+"""They do not tell what used the time up: while a disk accepts no data, nothing is read, either."""
 
 
 class FetchChannel(SourceChannel, Protocol):
@@ -121,7 +121,7 @@ def _fetch_layers(
             registry.blob(layer.blob.digest, download)
         except PeerError as error:
             took_seconds = boottime() - began
-            if error.reason not in _TIME_IS_OVER or waited_seconds < took_seconds / 2:
+            if error.reason not in _DEADLINE_REASONS or waited_seconds < took_seconds / 2:
                 raise
             detail = f"layers waited {waited_seconds:.0f} of {took_seconds:.0f} s to be unpacked"
             raise DeadlineError("pull.slow", detail) from error
@@ -169,7 +169,7 @@ class _LayerDownload:
         self._sink = sink
         self._channel = channel
         self._before = before
-        self._sent = self._told = 0
+        self._sent = self._reported = 0
         self._verifier = BlobVerifier(blob)
 
     @property
@@ -186,9 +186,9 @@ class _LayerDownload:
         if known < len(data):
             self._sink(data[known:] if known else data)
             self._sent = self.received_bytes
-        if self._sent - self._told >= _PROGRESS_BYTES:
-            self._told = self._sent
-            self._channel.notify(Downloaded(layer_bytes=self._before + self._told))
+        if self._sent - self._reported >= _PROGRESS_BYTES:
+            self._reported = self._sent
+            self._channel.notify(Downloaded(layer_bytes=self._before + self._reported))
 
     def restart(self) -> None:
         self._verifier = BlobVerifier(self._blob)

@@ -208,7 +208,7 @@ def test_r55_part_that_was_changed_after_a_break_is_noticed(hostile: Harness) ->
 def test_r55_large_blob_over_a_line_that_breaks_is_asked_for_a_part_at_a_time(
     hostile: Harness,
 ) -> None:
-    part = RegistryLimits(total_seconds=0).won_bytes
+    part = RegistryLimits(total_seconds=0).progress_bytes
     tar = make_tar(Entry("data", bytes(6 * part)))
     image = hostile.serve(make_image([tar], pack=bytes, media_type=TAR))
     (layer,) = image.blob_names()

@@ -59,7 +59,7 @@ def test_download_that_breaks_goes_on_where_it_stopped() -> None:
 def over_a_bad_line(*breaks: object) -> Harness:
     """A pull whose download goes so; a break uses up no attempt if 5 bytes more have come."""
     harness = Harness()
-    limits = replace(FAST, won_bytes=5)
+    limits = replace(FAST, progress_bytes=5)
     harness.registry = Registry(harness.http, REFERENCE, None, limits, harness.waits)
     harness.http.script(str(LAYER), *breaks)
     return harness
