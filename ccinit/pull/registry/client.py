@@ -96,10 +96,10 @@ class RegistryLimits:
     Attributes:
         attempts: for each request; including the pauses between them, a registry may be down for a
             minute, as for a restart.
-        progress_bytes: a break costs no attempt if this much of a blob is new since the last break that
-            cost none. So a large layer gets through a connection that breaks now and then, at the
-            price of at most one more request per 16 MiB, and a server that sends little at a time
-            is asked no more often than for a small blob.
+        progress_bytes: a break costs no attempt if this much of a blob is new since the last break
+            that cost none. So a large layer gets through a connection that breaks now and then, at
+            the price of at most one more request per 16 MiB, and a server that sends little at a
+            time is asked no more often than for a small blob.
     """
 
     total_seconds: float
