@@ -7,14 +7,13 @@ it could not would end the guest in ATTEST, when nobody can correct the document
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.alphabet import DIGITS, LETTERS
 from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.oci.reference import parse_port, split_bracketed
+from ccinit.formats.oci.reference import check_numbers, parse_port, split_bracketed
 
 _SCHEME = "https://"
 _MAX_URL_BYTES = 1024
 _BEYOND_HOST = frozenset("/?#@\\")
 _MAX_HOST_BYTES, _MAX_LABEL_BYTES = 253, 63  # RFC 1035, section 2.3.4
 _LABEL = frozenset(LETTERS + DIGITS + "-_")
-_V4_PARTS, _MAX_V4_PART = 4, 255
 
 
 def read_origin(fields: Fields, where: str) -> str:
@@ -48,11 +47,4 @@ def _check_host(host: str, reason: str) -> None:
     )
     if not are_labels or len(host) > _MAX_HOST_BYTES:
         raise FormatError(reason, f"{host[:80]!r} is no host name")
-    if len(labels) == _V4_PARTS and all(label.isdigit() for label in labels):
-        _check_address4(labels, reason)
-
-
-def _check_address4(parts: list[str], reason: str) -> None:
-    for part in parts:
-        if len(part) > len(str(int(part))) or int(part) > _MAX_V4_PART:
-            raise FormatError(reason, f"{'.'.join(parts)!r} is no IPv4 address")
+    check_numbers(labels, reason)

@@ -6,6 +6,8 @@ IPv6 address stands in brackets, as in a URL (RFC 3986, section 3.2.2). `oci.ima
 digest names (an index or a manifest); `pull.registry` fetches it.
 """
 
+from collections.abc import Sequence
+
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.alphabet import DIGITS, LOWERCASE
 from ccinit.formats.encoding.digest import Digest, parse_digest
@@ -22,6 +24,7 @@ _MAX_LABEL_BYTES = 63
 _MAX_PORT = 65_535
 _ALPHANUMERIC = frozenset(LOWERCASE + DIGITS)
 _LABEL = _ALPHANUMERIC | {"-"}
+_V4_NUMBERS, _MAX_V4_NUMBER, _MAX_V4_DIGITS = 4, 255, 3
 _V6_GROUPS, _MAX_GROUP_DIGITS = 8, 4
 _SEPARATORS = frozenset({".", "_", "__"})
 
@@ -96,10 +99,25 @@ def check_domain(text: str, reason: str) -> None:
     Raises:
         FormatError: with `reason`.
     """
-    for label in text.split("."):
+    labels = text.split(".")
+    for label in labels:
         wrong = not label or len(label) > _MAX_LABEL_BYTES or not _LABEL.issuperset(label)
         if wrong or label[0] == "-" or label[-1] == "-":
             raise FormatError(reason, f"{text[:80]!r} is no lower-case host name")
+    check_numbers(labels, reason)
+
+
+def check_numbers(labels: Sequence[str], reason: str) -> None:
+    """Refuse four numbers that are no IPv4 address; whoever dials takes them for one.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    if len(labels) != _V4_NUMBERS or not all(map(str.isdigit, labels)):
+        return
+    for label in labels:
+        if len(label) > _MAX_V4_DIGITS or int(label) > _MAX_V4_NUMBER or str(int(label)) != label:
+            raise FormatError(reason, f"{'.'.join(labels)[:80]!r} is no IPv4 address")
 
 
 def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:

@@ -212,6 +212,7 @@ def test_prefix_that_names_the_host_comes_before_one_for_every_host() -> None:
         ('location = "in.example/a:tag"', "pod.registry.location"),
         ('proxy = "proxy.example"', "pod.registry.proxy"),
         ('proxy = "::1:3128"', "pod.registry.proxy"),
+        ('proxy = "300.0.2.7:3128"', "pod.registry.proxy"),
         ('proxy = "[::1]"', "pod.registry.proxy"),
         ('proxy = "[::1"', "pod.registry.proxy"),
         ('proxy = "[proxy.example]:3128"', "pod.registry.proxy"),
