@@ -44,7 +44,7 @@ from ccinit.run.users import Identity
 from ccinit.run.workload import Prepared, Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is left in the pipes after the last process
-_CONDEMNED_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
+_UNHEALTHY_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
 
 
 class Supervisor:
@@ -77,7 +77,7 @@ class Supervisor:
             self.exec, workload.address, lambda text: sinks.event(f"{self._name}: {text}")
         )
         self._stopping = Event()
-        self._condemned = False
+        self._was_unhealthy = False
         self._uncleared: CcinitError | None = None
         self._ended = Event()
 
@@ -202,7 +202,7 @@ class Supervisor:
         undo.callback(self._clear, _remove_directory, root)
         activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
         undo.callback(self._clear, deactivate_rootfs, root)
-        identity, volumes = await _look_into(root, workload, self._ask_user_child)
+        identity, volumes = await _inspect_root(root, workload, self._ask_user_child)
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
         spec = plan_spec(
@@ -236,13 +236,13 @@ class Supervisor:
         """Run the program once, and decide what comes next."""
         begin = boottime()
         self.last_status = None
-        self._condemned = False
+        self._was_unhealthy = False
         try:
             self.last_status = await self._run_once(spec)
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
         good = self.last_status is not None and self.last_status.is_success()
-        good = good and not self._condemned
+        good = good and not self._was_unhealthy
         event = ContainerEvent.EXIT_GOOD if good else ContainerEvent.EXIT_BAD
         if self.last_status is not None:
             self._sinks.event(f"{self._name}: {self.last_status}")
@@ -277,7 +277,7 @@ class Supervisor:
             try:
                 await self._live(process)
             finally:
-                status = await self._bury(process)
+                status = await self._end_and_delete(process)
             async with at_most(_DRAIN_SECONDS) as draining:
                 for task in pumps:
                     await task.join()
@@ -299,7 +299,7 @@ class Supervisor:
             await process.wait()
             probes.cancel()
 
-    async def _bury(self, process: Process) -> ExitStatus:
+    async def _end_and_delete(self, process: Process) -> ExitStatus:
         """End whatever is left of the container, after noting how its program ended."""
         process.kill()
         status = await process.wait()
@@ -332,7 +332,7 @@ class Supervisor:
         else:
             group.start(self._become_ready(container.ready), f"{self._name} ready")
         if container.alive is not None:
-            group.start(self._condemn(container.alive, process), f"{self._name} alive")
+            group.start(self._end_if_unhealthy(container.alive, process), f"{self._name} alive")
 
     async def _become_ready(self, probe: Probe) -> None:
         await wait_for_yes(probe, self._ask)
@@ -340,13 +340,13 @@ class Supervisor:
             self._sinks.event(f"{self._name}: is ready")
         self.up.set()
 
-    async def _condemn(self, probe: Probe, process: Process) -> None:
+    async def _end_if_unhealthy(self, probe: Probe, process: Process) -> None:
         """End a program that fails its probe; that counts as a failure, however it ends."""
         await wait_for_no(probe, self._ask)
         self._sinks.event(f"{self._name}: does not answer, and is ended")
-        self._condemned = True
+        self._was_unhealthy = True
         process.kill(self._stop_signal)
-        await sleep(_CONDEMNED_SECONDS)
+        await sleep(_UNHEALTHY_SECONDS)
         process.kill()
 
     async def _pause(self) -> None:
@@ -365,7 +365,7 @@ class Supervisor:
             self.up.set()
 
 
-async def _look_into(
+async def _inspect_root(
     root: str, workload: Workload, ask: AskUserChild
 ) -> tuple[Identity, tuple[BindMount, ...]]:
     """Return the user to run as, and the bind mounts of the image's own volumes."""

@@ -151,12 +151,12 @@ def _release_all(
         resource, told = _release(client, one, request.envelope)
         if one.identity is not None and told is not None and request.has_clock:
             _tell_time(told, channel)
-        released.append(_look_at_identity(resource, one, request))
+        released.append(_verify_identity(resource, one, request))
         date = told if date is None else date
     return tuple(released), date
 
 
-def _look_at_identity(released: Released, wanted: Wanted, request: KbsRequest) -> Released:
+def _verify_identity(released: Released, wanted: Wanted, request: KbsRequest) -> Released:
     """Refuse an identity that none of the owner's clients would accept."""
     if wanted.identity is None:
         return released

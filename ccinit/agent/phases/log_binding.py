@@ -31,11 +31,11 @@ def open_log(guest: Guest, configured: Configured) -> bytes:
     guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
     boot_id = BootId(random_bytes(BOOT_ID_BYTES))
     public_key = guest.log.open(log.public_key, boot_id)
-    guest.loop.start(_keep_pace(guest.log, log), "log pace")
+    guest.loop.start(_release_regularly(guest.log, log), "log pace")
     return report_data(boot_id, public_key)
 
 
-async def _keep_pace(log: SealedLog, config: LogConfig) -> None:
+async def _release_regularly(log: SealedLog, config: LogConfig) -> None:
     """At fixed intervals, show the host a batch or else sign the log, until cancelled.
 
     A batch that had to be padded ends with a signature, so batches are heartbeats, too.

@@ -105,8 +105,8 @@ class Reaper:
             raise self._unreleased
 
     async def _hold(self, child: PreparedChild) -> Never:
-        await child.run(ReapRequest(), Reaping, seconds=None, notices={Reaping: self._hear})
+        await child.run(ReapRequest(), Reaping, seconds=None, notices={Reaping: self._note_ready})
         raise ChildError("child.ended", "reaper: gone before the pod")
 
-    def _hear(self, _notice: Reaping) -> None:
+    def _note_ready(self, _notice: Reaping) -> None:
         self._ready.set()

@@ -30,8 +30,8 @@ _SPARE_SECONDS: Final = 350.0
 It covers request and reply, the connection's own evidence, and waiting its turn, first among
 containers and then among all that need evidence.
 """
-_FAREWELL_SECONDS: Final = 1.0
-_FAREWELL_BYTES: Final = 64 * 1024
+_REFUSAL_SECONDS: Final = 1.0
+_REFUSAL_BYTES: Final = 64 * 1024
 _FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -68,7 +68,7 @@ class WorkloadPlane:
         self._service = service
         self._seconds = seconds
         self._connections: Counter[str] = Counter()
-        self._dismissals = 0
+        self._turned_away = 0
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve until cancelled; closes the listener."""
@@ -81,9 +81,9 @@ class WorkloadPlane:
     def _take(self, group: TaskGroup, connection: socket.socket, client: object) -> None:
         name = self._find_caller(connection, client)
         if name is None:
-            self._dismiss(group, connection, _FORBIDDEN)
+            self._turn_away(group, connection, _FORBIDDEN)
         elif self._is_full(name):
-            self._dismiss(group, connection, _BUSY)
+            self._turn_away(group, connection, _BUSY)
         else:
             self._connections[name] += 1
             group.start(self._attend(connection, name), f"workload {name}")
@@ -122,13 +122,13 @@ class WorkloadPlane:
         except KernelError:
             return None  # it is not running
 
-    def _dismiss(self, group: TaskGroup, connection: socket.socket, reply: bytes) -> None:
+    def _turn_away(self, group: TaskGroup, connection: socket.socket, reply: bytes) -> None:
         """Send a fixed reply, to a few connections at a time; others are closed."""
-        if self._dismissals >= MAX_CONNECTIONS:
+        if self._turned_away >= MAX_CONNECTIONS:
             connection.close()
             return
-        self._dismissals += 1
-        group.start(self._say(connection, reply), "workload dismissed")
+        self._turned_away += 1
+        group.start(self._say(connection, reply), "workload turned away")
 
     async def _say(self, connection: socket.socket, reply: bytes) -> None:
         """Send, then drain for a moment: closing with unread bytes would reset the connection."""
@@ -136,12 +136,12 @@ class WorkloadPlane:
             with connection:
                 connection.send(reply)
                 connection.shutdown(socket.SHUT_WR)
-                async with at_most(_FAREWELL_SECONDS):
+                async with at_most(_REFUSAL_SECONDS):
                     await _drain(connection)
         except OSError:
             return
         finally:
-            self._dismissals -= 1
+            self._turned_away -= 1
 
     async def _attend(self, connection: socket.socket, name: str) -> None:
         """Serve one connection to its end; its failures go to the log and affect nothing else."""
@@ -164,10 +164,10 @@ class WorkloadPlane:
 
 
 async def _drain(connection: socket.socket) -> None:
-    left = _FAREWELL_BYTES
+    left = _REFUSAL_BYTES
     while left > 0:
         await readable(connection.fileno())
-        data = connection.recv(_FAREWELL_BYTES)
+        data = connection.recv(_REFUSAL_BYTES)
         if not data:
             return
         left -= len(data)

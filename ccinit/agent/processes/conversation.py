@@ -77,7 +77,7 @@ class Conversation(Generic[R]):
                     case Kind.QUESTION:
                         await self._answer(_decode(Named, payload))
                     case Kind.NOTICE:
-                        self._hear(_decode(Named, payload))
+                        self._take_notice(_decode(Named, payload))
                     case Kind.REQUEST | Kind.ANSWER:
                         raise ChildError("child.protocol", f"{kind.name} from a child")
         return None
@@ -103,7 +103,7 @@ class Conversation(Generic[R]):
             for fd in set(answer.fds):
                 os.close(fd)
 
-    def _hear(self, notice: Named) -> None:
+    def _take_notice(self, notice: Named) -> None:
         if notice.name not in self._notices:
             raise ChildError("child.protocol", "a notice that nobody hears")
         kind, handler = self._notices[notice.name]

@@ -14,7 +14,7 @@ from ccinit.kernel.process import Process
 
 R = TypeVar("R")
 
-BURIAL_SECONDS = 5.0
+REAP_SECONDS = 5.0
 PROCESSES = 64  # threads of a program count
 SIGSYS = 31
 WORD_SECONDS = 1.0  # wait for the process's end after the channel's
@@ -37,7 +37,7 @@ class RunningChild:
         self.role = role
         self._rights = rights
         self._cgroup: Cgroup | None = None
-        self._is_buried = False
+        self._is_reaped = False
 
     def enclose(self, parent: Cgroup | None, store_bytes: int) -> None:
         """Put the child, which is still waiting for its request, into a cgroup of its own.
@@ -109,13 +109,13 @@ class RunningChild:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._is_buried:
+        if self._is_reaped:
             return
-        self._is_buried = True
+        self._is_reaped = True
         self._connection.close()
         self.process.kill()
         try:
-            async with at_most(BURIAL_SECONDS):
+            async with at_most(REAP_SECONDS):
                 await self.process.wait()
         finally:
             # Interrupted, or it hangs in the kernel: the orphan reaper will collect it.

@@ -23,7 +23,7 @@ from ccinit.agent.phases import (
     pod,
 )
 from ccinit.agent.planes import workload_plane
-from ccinit.agent.processes.running_child import BURIAL_SECONDS
+from ccinit.agent.processes.running_child import REAP_SECONDS
 from ccinit.errors import DeadlineError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import StartBy
@@ -103,9 +103,9 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
 def test_whatever_hangs_in_config_is_named_before_config_is_over() -> None:
     """Even if what came before it was as slow as it may be."""
     children = 2 * configuration.SECONDS + configuration.REPORT_SECONDS + evidence.EVIDENCE_SECONDS
-    burials = 4 * BURIAL_SECONDS
-    assert phases.SEED_SECONDS + children + burials < CONFIG.seconds
-    assert evidence._ENDORSEMENT_SECONDS + BURIAL_SECONDS < evidence.EVIDENCE_SECONDS
+    reaping = 4 * REAP_SECONDS
+    assert phases.SEED_SECONDS + children + reaping < CONFIG.seconds
+    assert evidence._ENDORSEMENT_SECONDS + REAP_SECONDS < evidence.EVIDENCE_SECONDS
 
 
 def test_r15_nothing_of_config_begins_before_the_seed(

@@ -51,7 +51,7 @@ class Listening:
 
 async def does_not_answer(supervisor: Supervisor) -> ExitStatus:
     process = Listening()
-    await supervisor._condemn(PROBE, cast("Process", process))
+    await supervisor._end_if_unhealthy(PROBE, cast("Process", process))
     assert process.signals == [signal.SIGTERM, signal.SIGKILL]
     return GOOD
 
@@ -111,7 +111,7 @@ def supervise(
     monkeypatch.setattr(Supervisor, "_run_once", run_once)
     monkeypatch.setattr(Supervisor, "_pause", at_once)
     monkeypatch.setattr(module, "wait_for_no", at_once)
-    monkeypatch.setattr(module, "_CONDEMNED_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_UNHEALTHY_SECONDS", 0.001)
     workload = Workload(
         container=replace(CONTAINER, restart=restart), image=IMAGE, lowers=(), scratch="",
         run_dir="", hostname="", address="", cgroup_path="/test",

@@ -10,7 +10,7 @@ from ccinit.agent.guest import STEP_SECONDS
 from ccinit.agent.jobs.messages.kbs import CounterStep
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
-from ccinit.agent.processes.running_child import BURIAL_SECONDS
+from ccinit.agent.processes.running_child import REAP_SECONDS
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor
@@ -155,7 +155,7 @@ def test_kbs_has_less_time_at_the_end_than_at_the_beginning(kbs: Kbs, tmp_path: 
     boot.open(tmp_path)
     boot.close()
     assert kbs.seconds == [float("inf"), 30]
-    assert kbs.seconds[1] + BURIAL_SECONDS < STEP_SECONDS
+    assert kbs.seconds[1] + REAP_SECONDS < STEP_SECONDS
 
 
 def test_close_that_the_kbs_does_not_hear_leaves_the_volume_one_ahead(

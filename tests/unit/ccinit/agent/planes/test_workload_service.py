@@ -13,7 +13,7 @@ from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.evidence import EVIDENCE_SECONDS
 from ccinit.agent.planes import workload_plane, workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
-from ccinit.agent.processes.running_child import BURIAL_SECONDS
+from ccinit.agent.processes.running_child import REAP_SECONDS
 from ccinit.errors import CcinitError, FormatError, LimitExceededError, PeerError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
@@ -290,6 +290,6 @@ def test_call_whose_turn_is_late_is_answered_before_its_connection_is_given_up(
     workload_plane.open_workload_api(guest, configured, Attested(grants={}))
     transfer = REQUEST_SECONDS + REPLY_SECONDS
     turn = workload_service._TURN_SPARE_SECONDS
-    assert given[0] > 2 * (attest_seconds + BURIAL_SECONDS) + turn + transfer
-    own_and_the_guests = 2 * (EVIDENCE_SECONDS + BURIAL_SECONDS)
+    assert given[0] > 2 * (attest_seconds + REAP_SECONDS) + turn + transfer
+    own_and_the_guests = 2 * (EVIDENCE_SECONDS + REAP_SECONDS)
     assert given[0] > EVIDENCE_SECONDS + turn + own_and_the_guests + transfer
