@@ -28,7 +28,7 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not low <= value <= high:  # nor is it NaN
+        if not low <= value <= high:  # true for NaN, too
             detail = f"expected {low:g} to {high:g} seconds, found {text[:40]!r}"
             raise argparse.ArgumentTypeError(detail)
         return value

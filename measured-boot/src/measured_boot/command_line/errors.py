@@ -63,7 +63,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     except (CcinitError, OSError) as error:
         print(f"{program}: {describe_error(error)}", file=sys.stderr)
         status = 1
-    except RuntimeError as error:  # so `Path.resolve` tells of links in a circle before Python 3.13
+    except RuntimeError as error:  # of `Path.resolve`, for a circle of links, before Python 3.13
         if not isinstance(error.__context__, OSError):
             raise
         print(f"{program}: {describe_error(error.__context__)}", file=sys.stderr)
@@ -84,8 +84,8 @@ def tell(program: str, text: str) -> None:
     """Report a program's progress on standard error; a reader that is gone does not end it."""
     try:
         print(f"{program}: {text}", file=sys.stderr, flush=True)
-    except OSError:  # nor does it change the exit status, when Python writes what is left
-        _lead_nowhere(sys.stderr)
+    except OSError:  # and Python's last attempt to write must not change the exit status
+        _redirect_to_null(sys.stderr)
 
 
 def _open_missing_streams() -> None:
@@ -127,10 +127,10 @@ def _give_up_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _lead_nowhere(sys.stdout)
+        _redirect_to_null(sys.stdout)
 
 
-def _lead_nowhere(stream: TextIO) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, stream.fileno())
     os.close(null)

@@ -137,10 +137,10 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 def _replace(path: Path, data: bytes, mode: int) -> None:
     partial = path.with_name(f".{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)  # of a process that was killed; its mode may be another
+    partial.unlink(missing_ok=True)  # left by a killed process, perhaps with another mode
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            if path.exists():  # its readers, before there is anything to read
+            if path.exists():  # decide who may read it before there is anything to read
                 shutil.copymode(path, partial)
             file.write(data)
             file.flush()

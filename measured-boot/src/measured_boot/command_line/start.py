@@ -22,7 +22,7 @@ def start(program: str, load: Callable[[], Callable[[], int]]) -> int:
         load: imports the command and returns its main function.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return load()()  # whoever started us wants no interrupts, as `nohup` does, or their own
+        return load()()  # SIGINT is ignored (a background job) or handled: leave it so
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
         _say(program)
@@ -33,12 +33,12 @@ def start(program: str, load: Callable[[], Callable[[], int]]) -> int:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return main()
-    except KeyboardInterrupt:  # before the command itself, which has words for it, was entered
+    except KeyboardInterrupt:  # outside the command itself, which would say so in its own way
         signal.signal(signal.SIGINT, leave)
         _say(program)
         return INTERRUPTED
     finally:
-        signal.signal(signal.SIGINT, leave)  # nor is there a traceback when the interpreter ends
+        signal.signal(signal.SIGINT, leave)  # no traceback while the interpreter ends, either
 
 
 def _say(program: str) -> None:

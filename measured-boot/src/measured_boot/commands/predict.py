@@ -166,7 +166,7 @@ def _require_measured(options: argparse.Namespace, platform: Platform | None) ->
 
 
 def _predict_registers(options: argparse.Namespace) -> tuple[bytes, Iterator[str]]:
-    """Return the file of reference values, and in words what they are."""
+    """Return the file of reference values, and lines that describe them."""
     what = read_image(options)
     with naming(options.image):
         prediction = predict(what, options.platform)
@@ -191,7 +191,7 @@ def _describe_registers(
 
 
 def _predict_launch(options: argparse.Namespace, platform: Platform) -> tuple[bytes, Iterator[str]]:
-    """Return the file of reference values, and in words what they are of which machines."""
+    """Return the file of reference values, and lines that say for which machines each is."""
     what = read_image(options)
     with naming(options.image):
         boot = predict_events(what, platform.name)

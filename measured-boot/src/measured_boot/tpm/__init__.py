@@ -1,1 +1,1 @@
-"""Registers of a TPM: the events of each boot path, and what they come to."""
+"""Registers of a TPM: the events of each boot path, and the values that follow from them."""

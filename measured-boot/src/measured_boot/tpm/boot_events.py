@@ -35,8 +35,8 @@ EXITS: Final = tuple(
     measure(_BOOT_CONFIGURATION, EventKind.ACTION, (text.encode("ascii"),), text)
     for text in ("Exit Boot Services Invocation", "Exit Boot Services Returned with Success")
 )
-"""The kernel takes over: in PCR 5, which holds a disk's partition table, too, so that it is not
-predicted for a TPM."""
+"""The kernel takes over. It is measured into PCR 5, which a TPM's prediction leaves out, since a
+disk's partition table is measured into it, too."""
 
 
 def measure_application(image: PeImage, subject: str) -> Event:

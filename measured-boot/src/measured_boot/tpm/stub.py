@@ -41,8 +41,8 @@ _ARCHIVED: Final = (
 _ARCHIVE_FOLDER: Final = ".extra"
 _FOLDER_MODE: Final = 0o040555
 _FILE_MODE: Final = 0o100444
-# Not what the other entries' fields would give: hex digits are capital letters here, and the name
-# is followed by one NUL more than its length says.
+# Unlike the other entries, it has hex digits in capital letters, and its name is followed by one
+# NUL more than its length says.
 _TRAILER: Final = (
     b"070701" + b"0" * 32 + b"00000001" + b"0" * 48 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0\0\0\0"
 )
