@@ -181,7 +181,7 @@ def _run_lock(parsed: argparse.Namespace) -> int:
             print_differences("requirements/guest.txt", wheels)
         print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
         print_passed_over(passed_over)
-        # Said now, and not when an image is made.
+        # Reported now rather than when an image is made.
         quarry = build_quarry(workspace, tools, read_lock(workspace), progress)
         for profile in PROFILES:
             require_suitable(workspace, quarry, read_command_line(workspace, tools, profile))
@@ -190,7 +190,7 @@ def _run_lock(parsed: argparse.Namespace) -> int:
 
 def _run_compare(parsed: argparse.Namespace) -> int:
     def open_erofs(image: bytes) -> Mapping[str, ErofsFile]:
-        # Only now: whoever compares downloads has no repository, and mostly no difference.
+        # Only when needed: a comparison without a difference needs neither repository nor tools.
         return read_erofs(_tools(_workspace(parsed)), image)
 
     difference = explain_folders(parsed.first, parsed.second, open_erofs)

@@ -80,7 +80,7 @@ def extract_packages(tools: ToolsTree, files: Iterable[Path], root: Path) -> Non
 
 
 def settle_users(root: Path, more_users: str = "", more_groups: str = "") -> None:
-    """Write `etc/passwd` and `etc/group` as base-passwd, if there, would; add some lines."""
+    """Write `etc/passwd` and `etc/group` as base-passwd would, if it is there; add some lines."""
     for name, master, more in (
         ("passwd", "passwd.master", more_users),
         ("group", "group.master", more_groups),
@@ -91,7 +91,7 @@ def settle_users(root: Path, more_users: str = "", more_groups: str = "") -> Non
 
 
 def settle_certificates(root: Path) -> None:
-    """Write the bundle of ca-certificates, if they are there."""
+    """Write the bundle of ca-certificates, if that package is there."""
     authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
     if authorities:
         bundle = root / "etc/ssl/certs/ca-certificates.crt"

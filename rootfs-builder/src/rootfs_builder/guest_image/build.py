@@ -83,7 +83,7 @@ class ImageBuild:
         """
         with exclusive(self.workspace.image_lock, self.packages.progress):
             lock = read_lock(self.workspace)
-            return tuple(self._bring_up_to_date(profile, lock) for profile in profiles)
+            return tuple(self._build_if_outdated(profile, lock) for profile in profiles)
 
     def _say(self, text: str) -> None:
         self.packages.progress.say(text)
@@ -92,7 +92,7 @@ class ImageBuild:
         if self.workspace.project is None:  # a project's owner may make it as large as they like
             require_budget(what, size, limit)
 
-    def _bring_up_to_date(self, profile: str, lock: PackageLock) -> Path:
+    def _build_if_outdated(self, profile: str, lock: PackageLock) -> Path:
         inputs = digest_image_inputs(self.workspace, profile)
         report = self.output / f"ccinit-{profile}.json"
         current = read_current(report, inputs)
@@ -174,7 +174,7 @@ class ImageBuild:
             self._say(f"{profile}: compressing stage 0 ({len(contents)} kernel modules)")
             for old in self.workspace.staging.glob("stage0-*.zst"):
                 old.unlink()
-            write_whole(cached, compress(quarry, archive))  # nobody looks at its content again
+            write_whole(cached, compress(quarry, archive))  # its content is not checked again
         packed = cached.read_bytes()
         self._require_budget("stage 0", len(packed), MAX_STAGE0_BYTES)
         return packed

@@ -56,7 +56,7 @@ class DebugToolsBuild:
     """One call of the builder.
 
     Attributes:
-        packages: where they come from, and which will do.
+        packages: where they come from, and which are acceptable.
         output: folder for published files.
     """
 

@@ -185,12 +185,16 @@ def _explain_json(first: Any, second: Any, path: str = "") -> str:
     elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         pairs = {str(i): pair for i, pair in enumerate(zip(first, second, strict=True))}
     else:
-        return "" if first == second else f"member {path}: {_brief(first)} and {_brief(second)}"
+        return (
+            ""
+            if first == second
+            else f"member {path}: {_abbreviate(first)} and {_abbreviate(second)}"
+        )
     explained = (_explain_json(*pair, f"{path}/{key}") for key, pair in pairs.items())
     return next(filter(None, explained), "")
 
 
-def _brief(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 

@@ -1,4 +1,4 @@
-"""Look into an erofs image: its superblock by ourselves, its files by fsck.erofs.
+"""Read an erofs image: its superblock is parsed here, its files are extracted by fsck.erofs.
 
 Specification: Linux `fs/erofs/erofs_fs.h` (struct erofs_super_block).
 """

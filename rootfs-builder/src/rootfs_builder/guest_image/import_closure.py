@@ -5,7 +5,7 @@ may be too old to parse the guest's sources. Imports by computed name are not se
 `rootfs-builder/mkosi/` name those.
 
 Whether imports inside functions of the standard library count is the caller's choice. They are
-often for interactive use (`pdb`, `doctest`), so excluded names keep the search from running wild.
+often for interactive use (`pdb`, `doctest`), so excluded names keep the closure small.
 """
 
 import ast

@@ -41,13 +41,13 @@ _READ_DIRECTLY: Final = frozenset(
         "tsx",
     }
 )
-"""What x86 code looks for in the line by itself (`cmdline_find_option`), in neither array."""
+"""Words that x86 code looks for by itself (`cmdline_find_option`); neither array has them."""
 
 _NEEDED: Final = {
     "acpi.poweroff_on_fatal": "0",  # 7.1: a host's ACPI table could power a guest off
     "damon_stat.enabled": "0",  # 6.17: watches how all memory is used, and shows it in /sys
 }
-"""Words that a kernel which knows them has to be given, since they are on of themselves."""
+"""Words that a kernel must be given if it knows them: by default it does what they turn off."""
 
 
 def require_words(kernel: bytes, command_line: str, decompress: Decompress) -> None:

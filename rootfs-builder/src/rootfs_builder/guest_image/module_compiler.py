@@ -108,7 +108,7 @@ def _remove_columns(node: ast.AST) -> None:
     if not hasattr(node, "lineno"):
         return
     placed: Any = node
-    placed.col_offset = placed.end_col_offset = -1  # how the compiler writes that there is none
+    placed.col_offset = placed.end_col_offset = -1  # means to the compiler that there is no column
     if not isinstance(node, ast.Attribute):  # a method's call counts from where its name ends
         placed.end_lineno = placed.lineno
 

@@ -1,4 +1,4 @@
-"""Compose the guest's root: listed programs, their libraries, Python modules, a handful of texts.
+"""Compose the guest's root: listed programs, their libraries, Python modules, a few text files.
 
 The tree is additive: it starts empty, each file is put there by one rule in this module, and
 nothing else is there, so nothing has to be removed, or could be forgotten. The result is a plan in

@@ -34,8 +34,8 @@ def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) ->
     Raises:
         ConfigError: `platform.unknown`, nobody has worked out what this stub measures;
             `modules.…`, the kernel lacks a module, or has one that no guest may have;
-            `cmdline.initcall`, `kernel.functions`, it may not leave out what it should;
-            `cmdline.word`, `kernel.words`, it may not do what a word says.
+            `cmdline.initcall`, `kernel.functions`, it might start what has to be left out;
+            `cmdline.word`, `kernel.words`, it might not do what a word says.
         FormatError: the stub is none of systemd's.
     """
     _require_known_stub(quarry)

@@ -60,7 +60,7 @@ def encode_sbom(materials: Materials) -> bytes:
             "creators": ["Tool: rootfs-builder"],
         },
         "packages": [_describe_image(), *rows],
-        "relationships": _relate(row["SPDXID"] for row in rows),
+        "relationships": _describe_relationships(row["SPDXID"] for row in rows),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -119,7 +119,7 @@ def _describe(
     }
 
 
-def _relate(identities: Iterable[str]) -> list[dict[str, str]]:
+def _describe_relationships(identities: Iterable[str]) -> list[dict[str, str]]:
     described = ("SPDXRef-DOCUMENT", "DESCRIBES", _IMAGE)
     rows = (described, *((_IMAGE, "GENERATED_FROM", identity) for identity in identities))
     return [
