@@ -7,6 +7,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.document import parse_initdata
 from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.pod.secret import FileSecret
 
 DOCUMENT = Path("tests/vectors/older_version/state/initdata/shop.toml")
 SMALL_VOLUME = b"size_bytes = 16777216\n"
@@ -22,4 +23,6 @@ def test_document_of_an_older_version_is_taken_once_its_volume_has_room_for_a_jo
     config, manifest = parse_guest_files(parse_initdata(larger))
     assert config.kbs.url == "https://kbs.example:8443"
     assert [volume.name for volume in manifest.volumes] == ["scratch", "data"]
-    assert [secret.file for secret in manifest.secrets] == ["/run/password"]
+    (secret,) = manifest.secrets
+    assert isinstance(secret, FileSecret)
+    assert secret.path == "/run/password"
