@@ -27,7 +27,7 @@ class LogPump:
         try:
             while True:
                 self._take(await self._log.next())
-                self._take_some(_AT_ONCE - 1)
+                self._take_up_to(_AT_ONCE - 1)
                 await sleep(0)
         finally:
             self._log.close()
@@ -38,13 +38,13 @@ class LogPump:
         Earlier ones are sealed first and not shown: while the disks were being identified, blocks
         that did not authenticate were not faults.
         """
-        while self._take_some(_AT_ONCE):
+        while self._take_up_to(_AT_ONCE):
             pass
         self._watch = watch
 
-    def _take_some(self, most: int) -> bool:
-        """Seal up to `most` records that are there; return whether there were that many."""
-        for _ in range(most):
+    def _take_up_to(self, count: int) -> bool:
+        """Seal up to `count` records that are there; return whether there were that many."""
+        for _ in range(count):
             record = self._log.read()
             if record is None:
                 return False

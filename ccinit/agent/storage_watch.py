@@ -1,9 +1,9 @@
 """Disk faults while the pod runs: an event for each and, if the manifest asks, the guest's end.
 
-The kernel tells readers and syncing writers by EIO. This watch informs the owner, and serves pods
-that must not go on with a disk that lies (`on_storage_error = "stop"`, in the manifest and so
-measured). The policy is per pod, not per volume, because the kernel rate-limits its messages over
-all disks: a disk that fails all the time could hide the only message about another.
+Readers and syncing writers get EIO from the kernel. This watch informs the owner, and ends pods
+that must not go on with such a disk (`on_storage_error = "stop"`, in the manifest and so measured).
+The policy is per pod, not per volume, because the kernel rate-limits its messages over all disks: a
+disk that fails all the time could hide the only message about another.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """Role `kbs`: attest to the owner's KBS and bring back what it releases.
 
-The session's private key lives and dies in this process. The child has no TPM and asks PID 1 for
+The session's private key never leaves this process. The child has no TPM and asks PID 1 for
 evidence. Nor may it make vsock connections: if the KBS is reached through the host's relay, PID 1
 passes each connection as a descriptor, to that one port only.
 

@@ -131,7 +131,7 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     elif binding_phase(tee) is Phase.ATTEST:
         await bind_log(guest, configured, log_binding)
     guest.log.mix(psk)
-    psk.wipe()  # used once, and done with
+    psk.wipe()  # it is needed only once
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )

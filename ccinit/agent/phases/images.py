@@ -65,7 +65,7 @@ async def pull(
     puller = _Puller(guest, configured, attested, unlocked)
     images = await puller.pull_all(waiting)
     for uri in name_pull_resources(configured.manifest):
-        attested.grants[uri].secret.wipe()  # used once, and done with
+        attested.grants[uri].secret.wipe()  # it is needed only once
     if unlocked.in_memory:
         used, free = count_used(unlocked.store)
         guest.event(f"images take {used} bytes of memory; containers may write {free}")
@@ -116,7 +116,7 @@ class _Puller:
                     self._guest.event(f"image {image.name}: {error}")
                     raise
 
-        at_once = 1 if self._unlocked.in_memory else AT_ONCE  # the tars of one are enough in memory
+        at_once = 1 if self._unlocked.in_memory else AT_ONCE  # memory has room for the tars of one
         async with TaskGroup() as group:
             for number in range(at_once):
                 group.start(pull_left(), f"pull {number}")

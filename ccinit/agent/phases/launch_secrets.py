@@ -21,7 +21,8 @@ async def read_launch_secrets(
     """Return all of `wanted` from the launch's secrets, in the same order, and wipe these.
 
     Raises:
-        ConfigError: `kbs.envelope`, the document does without envelopes, which alone name them.
+        ConfigError: `kbs.envelope`, the document requires no envelopes, without which nothing says
+            which secret is which resource.
         VerificationError: `launch_secret.…`, `envelope.kind`.
         FormatError: `launch_statement.…`, `launch_secret.…`, `envelope.…`.
         ChildError: `child.protocol`, other resources came back.

@@ -1,4 +1,4 @@
-"""The start of the sealed log: its key, its pace, and the evidence that binds it to this guest.
+"""The start of the sealed log: its key, its intervals, and the evidence that binds it to the guest.
 
 The key is bound as soon as the platform can do so (`binding_phase`).
 """

@@ -3,7 +3,7 @@
 1. every disk gets its one role before any is written; one too many or too few ends the boot;
 2. volumes with a rollback counter get an anchor before any disk is open: teardown runs in reverse,
    so all disks are closed and their keys gone before the KBS is told;
-3. scratch disks are opened, with keys born here; one of them, or else the memory, is the store of
+3. scratch disks are opened, with keys made here; one of them, or else the memory, is the store of
    images and writable layers;
 4. volumes are opened, their counters advanced and their keys wiped: from here on only the kernel
    has the keys;

@@ -1,4 +1,4 @@
-"""What each container of the pod is made of, from what the phases before START have given."""
+"""What each container of the pod is made of, from the results of the phases before START."""
 
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
@@ -23,7 +23,7 @@ _HOSTNAME_FILE = "/run/ccinit/hostname"
 
 
 def write_pod_files(name: str, address: str) -> None:
-    """Write what every container finds in /etc: the pod's name, and the address it stands for."""
+    """Write the files that every container has in /etc, with the pod's name and address."""
     make_directory(_RUN, 0o700)
     write_file(_HOSTNAME_FILE, f"{name}\n")
     write_file(_HOSTS_FILE, f"127.0.0.1 localhost\n::1 localhost\n{address} {name}\n")
@@ -98,7 +98,7 @@ class Workloads:
         )
 
     def _given_files(self, container: Container) -> tuple[SecretFile, ...]:
-        """The manifest's `[[file]]`s: no secrets, but they come the same way."""
+        """Return the manifest's `[[file]]`s: no secrets, but they are mounted in the same way."""
         return tuple(
             SecretFile(path=one.path, mode=one.mode, content=Secret(one.text.encode()))
             for one in self._manifest.files

@@ -8,7 +8,7 @@ register's value, so that the owner can replay the events. On a platform without
 TDX before Linux 6.16) that is all, and the log says so.
 
 Evidence goes out only with a log that replays to the register. A measurement that failed or was
-left half-way stays pending until the next measurement or the next evidence completes it; if that
+interrupted stays pending until the next measurement or the next evidence completes it; if that
 fails, no evidence is made. If somebody else has extended the register, the guest ends, whoever
 asked.
 

@@ -39,10 +39,11 @@ COMPUTE = _calls(
 )
 """Python working on open fds: memory, time, and the pipes and sockets that it was given.
 
-Without sendmsg, which would pass an fd to PID 1: that takes none, but has to close it.
+Without sendmsg, by which a child could send PID 1 an fd. PID 1 accepts none, but the kernel would
+have to close it there.
 
-Three of these strace never shows, for the vDSO answers in the kernel's place (vdso(7)). But only if
-it can: not on a clock that user space cannot read, or while the hypervisor's is not valid.
+strace never shows three of these, since the vDSO usually answers without the kernel (vdso(7)). It
+cannot if user space cannot read the clock, or while the hypervisor's clock is not valid.
 """
 
 OUTPUT = _calls("ftruncate fsync fdatasync fallocate copy_file_range fadvise64")
