@@ -175,7 +175,7 @@ class Crun:
     async def _run(self, arguments: tuple[str, ...], fds: Mapping[int, int]) -> None:
         """Run one operation to its end, and log its output."""
         (pipe,) = open_outputs(1)
-        words = _LastWords(self.log)
+        words = _OutputTail(self.log)
         command = (*self._command(), f"--log=/proc/self/fd/{_LOG_FD}", *arguments)
         given = {_LOG_FD: pipe.writer, 1: pipe.writer, 2: pipe.writer} | dict(fds)
         try:
@@ -250,7 +250,7 @@ def _end_started(pid_path: str) -> None:
     program.disown()
 
 
-class _LastWords:
+class _OutputTail:
     """A sink that passes everything on and keeps the last bytes."""
 
     def __init__(self, sink: OutputSink) -> None:

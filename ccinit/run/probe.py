@@ -1,6 +1,6 @@
 """Probing a container repeatedly for whether it works.
 
-Scope: one probe, the rhythm of many, and when the answers add up to a verdict. Left to others:
+Scope: one probe, the intervals between probes, and when answers become a verdict. Left to others:
 starting a program in the container (given), and acting on a verdict (`ccinit.run.supervisor`).
 """
 

@@ -186,7 +186,7 @@ def workload_seccomp(changes: Seccomp) -> dict[str, object]:
         *_plain_rules([*_without(allowed, denied), added], _ALLOW),
         *_plain_rules([*_without(refused, added), denied], _ERRNO, errno=EPERM),
         *(rule for name, own in filtered.items() if name not in denied for rule in own),
-        _rule("clone3", _ERRNO, errno=ENOSYS),  # its flags are in memory, out of sight
+        _rule("clone3", _ERRNO, errno=ENOSYS),  # its flags are in memory, where no filter sees them
     ]
     return {
         "defaultAction": _ERRNO,

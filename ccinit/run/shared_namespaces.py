@@ -6,8 +6,8 @@ spec (`ccinit.run.spec`).
 
 Objects in a shared IPC namespace outlive the container that made them, in the memory of the whole
 pod, which a container that restarts again and again would fill. So segments, semaphores and
-messages, for which the kernel's defaults are practically unlimited, are bounded here; POSIX queues
-it bounds itself (256).
+messages, for which the kernel's defaults are practically unlimited, are bounded here; the kernel
+itself bounds POSIX queues (256).
 """
 
 from typing import Final

@@ -327,8 +327,8 @@ def _resources(wanted: Resources) -> dict[str, object]:
         # crun adds the harmless devices of its own /dev to what is allowed
         "devices": [{"allow": False, "access": "rwm"}],
         "pids": {"limit": wanted.pids or DEFAULT_PIDS},
-        # half a container is worse than none: the restart policy takes over, whether the
-        # container's limit was reached or the pod's
+        # Kill the whole container, whether its own limit or the pod's was reached: the restart
+        # policy cannot repair one that has lost only some of its processes.
         "unified": {"memory.oom.group": "1"},
     }
     if wanted.memory_bytes:  # else the pod's own limit

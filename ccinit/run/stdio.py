@@ -4,8 +4,8 @@ Scope: pipes, and a task that moves bytes as they come. Left to others: cutting,
 and sealing (`ccinit.seal.log`, behind `OutputSink`).
 
 The sink never blocks, so pipes are always drained, and no workload waits for a log collector. Small
-writes are gathered for a moment: each read costs a record, and time of PID 1, which no container is
-charged for.
+writes are gathered for a moment: each read makes a record, and takes time of PID 1 that no
+container is charged for.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Scratch: a disk of this boot only, encrypted under a key that is born here and dies here.
+"""Scratch: a disk of this boot only, encrypted under a key that is made and wiped here.
 
 The key never leaves the kernel and this process, and never comes from outside: anybody who could
 inject one could read the disk. Earlier content of the disk does not matter; it is never read.
