@@ -8,7 +8,7 @@
    waits for the others: that is the plan;
 3. if layers are encrypted, their keys are opened while they are downloaded;
 4. layers go from child to child, each at work on what the one before it has passed on;
-5. all children have ended, and no tar has grown since it was verified.
+5. once all children have ended, no tar may have grown since it was verified.
 
 Bytes flow in one direction: blobs through pipes, tars through files that `unpack` can only append
 to (`tar_files`). Each child gets only bytes from the one before, and the last one, which has
@@ -48,7 +48,7 @@ class Sending:
 
     Attributes:
         first: position of the first layer that is wanted.
-        to_file: whether into a file, for some are encrypted, instead of the pipe.
+        to_file: whether into a file instead of the pipe, because some are encrypted.
     """
 
     first: int
@@ -153,7 +153,7 @@ class _Reception:
         self._left_alone: list[ChildError] = []
 
     async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
-        """Steps 1 and 4: download, and of encrypted layers decrypt what has come."""
+        """Steps 1 and 4: download the layers, then decrypt them if some are encrypted."""
         await self._children.fetch(self._request, self._verdict.decide, self._begin)
         if not self._plan.is_kept:
             raise ChildError("child.protocol", "an image without its documents")

@@ -1,6 +1,6 @@
 """A tar that one child appends to a file, and the next one reads while it grows.
 
-    word = length u32, big-endian: so many bytes more (1 … 256 KiB); 0: the layer is over
+    word = length u32, big-endian: how many bytes were added (1 … 256 KiB); 0 ends the layer
 
 The words come through a packet pipe (pipe(2), O_DIRECT), the bytes through the file (`tar_files`),
 while it is still in the page cache. So each byte is copied twice between the decompressor and the

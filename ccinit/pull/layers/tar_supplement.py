@@ -31,7 +31,7 @@ def encode_empty_file(path: bytes, attributes: Attributes) -> bytes:
 
 
 def _encode(path: bytes, type_flag: bytes, attributes: Attributes) -> bytes:
-    """Encode an entry, with an extended header for what does not fit into ustar."""
+    """Encode an entry, with an extended header for values that do not fit into ustar."""
     records = [(XATTR_PREFIX + name, value) for name, value in attributes.xattrs]
     if len(path) > 100:
         records.append((b"path", path))

@@ -5,7 +5,7 @@ from ccinit.values import frozen
 
 @frozen
 class FeedRequest:
-    """What the child is asked: pass the tar on, and give its memory back on the way."""
+    """Asks the child to pass the tar on, and to free its memory on the way."""
 
 
 @frozen

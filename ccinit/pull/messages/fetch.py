@@ -27,7 +27,7 @@ class PullRequest:
     Attributes:
         reference: `host[:port]/repository@sha256:…`, as the owner wrote it.
         ca_pem: the only roots that may vouch for the registry.
-        registry: where else the image may come from.
+        registry: the owner's rule for other places that the image may come from.
         has_auth: whether credentials come by the pipe `AUTH_PIPE`.
         encryption: what the pod manifest demands of the layers.
         with_signatures: whether it must find the image's signatures and ask before it goes on.

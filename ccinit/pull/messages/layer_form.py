@@ -4,9 +4,9 @@ from enum import StrEnum
 
 
 class LayerForm(StrEnum):
-    """`index` is erofs metadata over its tar, which stays.
+    """`index` is erofs metadata over its tar, which is kept.
 
-    `compressed` is erofs with the content; the tar goes, and its outline stays.
+    `compressed` is erofs with the content; the tar is removed, and its outline kept.
     """
 
     INDEX = "index"

@@ -15,16 +15,16 @@ def outline_file(position: int) -> str:
 
 @frozen
 class NewTar:
-    """A question of the `unpack` child: the file for the tar of this layer, please."""
+    """A question of the `unpack` child, for the file that the tar of this layer goes into."""
 
     position: int
 
 
 @frozen
 class GrowingTar:
-    """A question of the `layers` child: the tar that `unpack` makes of this layer, please.
+    """A question of the `layers` child, for the tar that `unpack` makes of this layer.
 
-    Of a layer that is to be compressed, the file for its outline comes, too.
+    For a layer that is to be compressed, the file for its outline comes, too.
     """
 
     position: int
@@ -32,7 +32,7 @@ class GrowingTar:
 
 @frozen
 class KeptTar:
-    """Another one: the tar of this layer, which is there already, or the outline that is left."""
+    """Another one, for the tar of a layer that is there already, or for its outline."""
 
     position: int
 

@@ -39,12 +39,12 @@ class TreeDigests:
 
 
 def share_parts(walkers: int) -> tuple[tuple[int, ...], ...]:
-    """Return the parts for each of so many walkers: as even as can be, and in order."""
+    """Return the parts of the listing that each walker gets, as evenly as possible and in order."""
     bounds = [walker * LISTING_PARTS // walkers for walker in range(walkers + 1)]
     return tuple(tuple(range(*pair)) for pair in pairwise(bounds))
 
 
 def join_parts(walked: Sequence[TreeDigests]) -> TreeDigests:
-    """Join what walkers of all parts have said; too few answers of one are too few of all."""
+    """Join all walkers' answers; if one of them has too few layers, so has the result."""
     layers = zip(*(digests.listings for digests in walked), strict=False)
     return TreeDigests(listings=tuple(tuple(chain(*parts)) for parts in layers))

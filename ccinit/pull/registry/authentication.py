@@ -131,7 +131,7 @@ def _credential(data: bytes) -> Credential:
     except UnicodeDecodeError as error:
         raise FormatError("auth.form", "a credential is no text") from error
     user, colon, password = text.partition(":")
-    # A password may be a file: Google's keys of service accounts are, as `_json_key`.
+    # A password may be as long as a file: with the user `_json_key`, Google's is a key file.
     lines = (user, *password.splitlines())
     if not colon or not all(line.isprintable() for line in lines):
         raise FormatError("auth.form", "expected user:password")

@@ -176,7 +176,7 @@ class Registry:
                 )
             except PeerError as error:
                 if not download.missing_bytes and error.reason in _BROKEN:
-                    return _WHOLE  # it broke after the last byte, and no range is left to ask for
+                    return _WHOLE  # it broke after the last byte, so there is no range to ask for
                 if error.reason != "net.range":
                     raise
                 download.restart()  # the service does not support ranges
