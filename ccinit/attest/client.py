@@ -225,15 +225,15 @@ class KbsClient:
     def _attest(self, patience: Patience) -> AttestationResult:
         source = self._passport
         if source is not None:
-            return self._persist(patience, lambda: self._obtain_passport(source, patience))
+            return self._with_retries(patience, lambda: self._obtain_passport(source, patience))
         try:
-            return self._persist(patience, lambda: self._handshake(patience))
+            return self._with_retries(patience, lambda: self._handshake(patience))
         except KbsRefusedError as error:
             if error.remedy is not Remedy.ATTEST_AGAIN:
                 raise
-        return self._persist(patience, lambda: self._handshake(patience))
+        return self._with_retries(patience, lambda: self._handshake(patience))
 
-    def _persist(self, patience: Patience, attempt: Callable[[], R]) -> R:
+    def _with_retries(self, patience: Patience, attempt: Callable[[], R]) -> R:
         """Make attempts until one succeeds, a retry cannot help, or the time is up."""
         while True:
             try:
@@ -278,7 +278,7 @@ class KbsClient:
         return AttestationResult(token=passport.token, date=None)
 
     def _fetch(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
-        return self._persist(patience, lambda: self._get(uri, post, patience))
+        return self._with_retries(patience, lambda: self._get(uri, post, patience))
 
     def _make_evidence(self, report_data: ReportData, nonce: Nonce) -> JsonValue:
         request = nonce.encode() if evidence_needs_request(self._tee) else b""

@@ -38,7 +38,7 @@ ServiceSource = Callable[[], TsmReport]
 
 @contextmanager
 def _primary_key(tpm: TpmCommands, template: bytes) -> Iterator[PrimaryKey]:
-    """Derive a key from the TPM's seed for the block: the same one each time."""
+    """Derive a key from the TPM's seed, for use in the block; it is the same one each time."""
     key = tpm.create_primary(template)
     try:
         yield key

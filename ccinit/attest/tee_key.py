@@ -23,7 +23,7 @@ from ccinit.formats.kbs.jwk import (
 )
 from ccinit.secret import Secret
 
-_RSA_BITS = 2048  # Trustee's own client offers as many; the key lives for minutes
+_RSA_BITS = 2048  # as Trustee's own client; the key is used for minutes
 _CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
 
 

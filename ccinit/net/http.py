@@ -33,7 +33,7 @@ _STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only an unsolicited 1
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 4
-"""For a registry, its token service, and the store that it redirects layers to, in turns.
+"""For a registry, its token service, and the store that it redirects layers to, used in turn.
 
 With fewer connections, each of them would need a new handshake for every layer.
 """

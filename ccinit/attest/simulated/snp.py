@@ -32,7 +32,7 @@ _FIRMWARE = FirmwareVersion(major=1, minor=55, build=21)
 _NO_AGENT = b"\xff" * 32
 _ENTRY = struct.Struct("<16sII")  # of the certificate table: GUID, offset, length
 _VCEK = bytes.fromhex("63da758d e664 4564 adc5 f4b93be8accd")
-# Of nobody: see above.
+# Nobody's: see above.
 _KEY = int(
     "65b4dd014b21056c44d8394e6a0e62bb7abf686745c41f1c"
     "dd74005b91f14c63207ad00b9bf83b052fae88a584d11ebd",
