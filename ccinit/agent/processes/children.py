@@ -85,7 +85,7 @@ class PreparedChild:
         if self.is_used:
             raise RuntimeError("a child does one job")
         self.is_used = True
-        self._child.step_forward()
+        self._child.restore_priority()
         role = self._child.role
         limit = nullcontext() if seconds is None else deadline(seconds, "child.late", role)
         async with self._child, limit:
@@ -109,7 +109,7 @@ class PreparedProgram:
         if self.is_used:
             raise RuntimeError("a child becomes one program")
         self.is_used = True
-        self._child.step_forward()
+        self._child.restore_priority()
         async with deadline(seconds, "child.late", self._child.role):
             await self._child.become_program(ProgramRequest(arguments=tuple(arguments)))
             output = await _read_output(self._output)
@@ -200,7 +200,7 @@ class Children:
         """
         async with self._start(role, fds, workspace, {}) as child:
             child.enclose(self._cgroup, self.store_bytes)
-            child.step_back()
+            child.lower_priority()
             yield PreparedChild(child)
 
     async def run_program(
@@ -253,7 +253,7 @@ class Children:
                 os.close(output.writer)
             async with child:
                 child.enclose(self._cgroup, self.store_bytes)
-                child.step_back()
+                child.lower_priority()
                 yield PreparedProgram(child, output.reader)
         finally:
             os.close(output.reader)

@@ -53,7 +53,7 @@ class RunningChild:
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
 
-    def step_back(self) -> None:
+    def lower_priority(self) -> None:
         """Give every other child priority on the processors: nobody waits for this one yet.
 
         Raises:
@@ -61,7 +61,7 @@ class RunningChild:
         """
         set_priority(LOWEST, self.process.pid)
 
-    def step_forward(self) -> None:
+    def restore_priority(self) -> None:
         """Restore ordinary priority: it has its job.
 
         Raises:
