@@ -28,7 +28,7 @@ from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
-from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
+from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -104,7 +104,7 @@ def _grant(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> int:
     with orderly_termination(), connect(arguments) as client:
-        with _granting(arguments), telling(_NOT_YET):
+        with _granting(arguments), announcing_wait(_NOT_YET):
             seconds, keeps_pod = client.call("open_debug", seconds=ASK_SECONDS)
         pod = "goes on" if keeps_pod else "was stopped"
         print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
@@ -131,12 +131,12 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
             if store.has_resource(uri) and not has_ended:
                 detail = f"{uri} is there: use --granted, or wait for its end"
                 raise ConfigError("debug.granted", detail)
-            undo.callback(_take_back, store, uri, order)  # also if the write is interrupted
+            undo.callback(_withdraw, store, uri, order)  # also if the write is interrupted
             store.write_order(uri, order)
         yield
 
 
-def _take_back(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
+def _withdraw(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
     with changing(store.root):
         if store.read_order(uri) == order:  # otherwise another order has replaced it meanwhile
             store.delete_resource(uri)

@@ -19,7 +19,7 @@ from ccinit.errors import DeadlineError, FormatError, LimitExceededError
 from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream, Value
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
-from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
+from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import open_sink, write_through
@@ -204,7 +204,7 @@ def _signal(arguments: argparse.Namespace) -> int:
 
 
 def _rotate(arguments: argparse.Namespace) -> int:
-    with connect(arguments) as client, telling(_NOT_YET):
+    with connect(arguments) as client, announcing_wait(_NOT_YET):
         try:
             (files,) = client.call("rotate", seconds=arguments.seconds)
         except DeadlineError as error:  # ours: the guest's is a CallRefusedError

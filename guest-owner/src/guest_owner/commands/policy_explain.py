@@ -101,19 +101,19 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     policies = dict.fromkeys(image.policy for image in pod.images if image.policy is not None)
     for key in _name_policy_keys(store, policies, in_envelopes=in_envelopes):
         named.setdefault(key, EnvelopeKind.FILE)
-    lacks: dict[KbsUri, tuple[str, str | None]] = {
+    defects: dict[KbsUri, tuple[str, str | None]] = {
         uri: (
             kind.value,
-            _find_lack(store, uri, kind, in_envelope=in_envelopes, is_policy=uri in policies),
+            _find_defect(store, uri, kind, in_envelope=in_envelopes, is_policy=uri in policies),
         )
         for uri, kind in named.items()
     }
-    lacks |= {uri: ("counter", _find_counter_lack(store, uri)) for uri in name_counters(pod)}
+    defects |= {uri: ("counter", _find_counter_defect(store, uri)) for uri in name_counters(pod)}
     rows, gets_all = [], True
-    for uri, (kind, lack) in lacks.items():
+    for uri, (kind, defect) in defects.items():
         decision = _decide(policy, subject, uri)
-        rows.append((str(uri), kind, lack or "yes", _say(policy, decision)))
-        gets_all &= lack is None and isinstance(decision, Allow)
+        rows.append((str(uri), kind, defect or "yes", _say(policy, decision)))
+        gets_all &= defect is None and isinstance(decision, Allow)
     print(format_table(("resource", "kind", "registered", "policy"), rows))
     print("keys that only an image's layers name are not among them")
     return 0 if gets_all else 1
@@ -137,7 +137,7 @@ def _read_content(
     return verify_envelope(data, uri, kind).data if in_envelope else data
 
 
-def _find_lack(
+def _find_defect(
     store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool, is_policy: bool
 ) -> str | None:
     """Say why a resource is unfit for the guest, if it is."""
@@ -160,7 +160,7 @@ def _find_lack(
     return None
 
 
-def _find_counter_lack(store: Store, uri: PluginUri) -> str | None:
+def _find_counter_defect(store: Store, uri: PluginUri) -> str | None:
     try:
         Counters(store.root).read(uri)
     except VerificationError:

@@ -185,7 +185,7 @@ def _reference(arguments: argparse.Namespace) -> int:
         f"registered reference values {reference.name} "
         f"({reference.measured.tee}, profile {reference.profile})"
     )
-    _tell_replaced(reference.name, replaces=replaces)
+    _print_replaced_note(reference.name, replaces=replaces)
     if reference.profile is Profile.TEST:
         print("note: a test image gets only what test rules of the policy release")
     return 0
@@ -206,7 +206,7 @@ def _attestation_key(arguments: argparse.Namespace) -> int:
     name = arguments.name or attestation_key_name(public_der)
     replaces = _store(arguments, "ak").add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
-    _tell_replaced(name, replaces=replaces)
+    _print_replaced_note(name, replaces=replaces)
     return 0
 
 
@@ -260,11 +260,11 @@ def _initdata(arguments: argparse.Namespace) -> int:
     name = arguments.name or pod_name
     replaces = _store(arguments, "initdata").add_initdata(name, document)
     print(f"registered initdata {name}: {register_initdata(name, document).digest}")
-    _tell_replaced(name, replaces=replaces)
+    _print_replaced_note(name, replaces=replaces)
     return 0
 
 
-def _tell_replaced(name: str, *, replaces: bool) -> None:
+def _print_replaced_note(name: str, *, replaces: bool) -> None:
     if replaces:
         print(f"note: {name} stood for another one, whose guests get nothing more by that name,")
         print("those that run included; while both have to count, each has a --name of its own")
@@ -298,7 +298,7 @@ def _resource(arguments: argparse.Namespace) -> int:
         with naming(arguments.file):
             store.write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
-    _tell_bare(loses_envelope=loses_envelope)
+    _print_bare_note(loses_envelope=loses_envelope)
     if arguments.create:
         print("note: once the volume is made, register its key again without --create: as long as")
         print("that stands, a host's blank disk is formatted and taken for the volume")
@@ -352,7 +352,7 @@ def _is_envelope(body: bytes) -> bool:
     return True
 
 
-def _tell_bare(*, loses_envelope: bool) -> None:
+def _print_bare_note(*, loses_envelope: bool) -> None:
     if loses_envelope:
         print("note: what it replaces was in an envelope: if the pod's kbs.envelope is")
         print('"required", its guests refuse this; register it again with --envelope')
@@ -372,7 +372,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
         loses_envelope = _loses_envelope(store, uri, body)
         store.write_resource(uri, body)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
-    _tell_bare(loses_envelope=loses_envelope)
+    _print_bare_note(loses_envelope=loses_envelope)
     for resource in policy.resources():
         print(f"it names {resource}: register the key there, too")
     return 0

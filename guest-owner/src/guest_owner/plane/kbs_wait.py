@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from typing import Final
 
 ASK_SECONDS: Final = 900
-"""Half as long again as a guest asks a KBS that is down."""
-TELL_SECONDS = 5.0
+"""One and a half times as long as a guest keeps asking a KBS that is down."""
+ANNOUNCE_SECONDS = 5.0
 
 
 @contextmanager
-def telling(then: str) -> Iterator[None]:
+def announcing_wait(then: str) -> Iterator[None]:
     """Say on standard error what the guest is doing, and `then`, if the block takes seconds."""
     text = (
         "waiting: the guest attests anew and asks its KBS, again and again while that does not"
         f" answer; {then}"
     )
-    timer = threading.Timer(TELL_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer = threading.Timer(ANNOUNCE_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:

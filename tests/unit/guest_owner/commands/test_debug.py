@@ -152,7 +152,7 @@ def test_opening_that_takes_long_says_that_the_guest_asks(
     words = ("debug", "open", "--pod", "shop", "--state", state, "--tools", tools)
     assert run(*words) == 5
     assert "waiting" not in error_of(capsys)
-    monkeypatch.setattr("guest_owner.plane.kbs_wait.TELL_SECONDS", 0.01)
+    monkeypatch.setattr("guest_owner.plane.kbs_wait.ANNOUNCE_SECONDS", 0.01)
 
     def wait_to_be_told() -> None:
         end, told = time.monotonic() + 30, ""

@@ -185,7 +185,7 @@ def test_rotation_that_takes_long_says_so_and_how_it_ended(
     status: int,
     end: str,
 ) -> None:
-    monkeypatch.setattr("guest_owner.plane.kbs_wait.TELL_SECONDS", 0.01)
+    monkeypatch.setattr("guest_owner.plane.kbs_wait.ANNOUNCE_SECONDS", 0.01)
     errors: list[str] = []
 
     def told() -> bool:

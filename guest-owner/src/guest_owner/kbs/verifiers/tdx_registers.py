@@ -87,15 +87,15 @@ def _check_replayed(
         claims.compare(f"rtmr.{index}", "an event log", got.hex(), holds=unused)
         return
     replayed = log.replay(index + 1, _SHA384)
-    stranger = _first_stranger(index, _events(log, index))
+    foreign = _first_foreign_event(index, _events(log, index))
     expected = f"{replayed.hex()} by the event log"
-    if stranger:
-        claims.compare(f"rtmr.{index}", "events that belong there", stranger, holds=False)
+    if foreign:
+        claims.compare(f"rtmr.{index}", "events that belong there", foreign, holds=False)
     else:
         claims.compare(f"rtmr.{index}", expected, got.hex(), holds=replayed == got)
 
 
-def _first_stranger(index: int, events: tuple[LoggedEvent, ...]) -> str:
+def _first_foreign_event(index: int, events: tuple[LoggedEvent, ...]) -> str:
     """Describe the first event that has no business in RTMR 0 or 3; "" if there is none."""
     for position, event in enumerate(events, 1):
         why = _not_configuration(event) if index == 0 else _not_the_guests(event)
