@@ -182,7 +182,7 @@ def _boot(options: argparse.Namespace) -> int:
         return 0
     with orderly_termination():
         config = plan_boot(options)
-        guest, reason, exit_code = _stay(config, options)
+        guest, reason, exit_code = _boot_and_wait(config, options)
     report: dict[str, object] = {"ended": reason.value, "exit_code": exit_code}
     try:
         if config.keeps_output:
@@ -203,7 +203,9 @@ def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
     return report_bytes(sinks)
 
 
-def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason, int | None]:
+def _boot_and_wait(
+    config: GuestConfig, options: argparse.Namespace
+) -> tuple[Guest, EndReason, int | None]:
     """Boot a guest; return it with how it ended, and its pod's exit code if the guest told it."""
     try:
         with boot_guest(config, _say) as guest:

@@ -173,7 +173,7 @@ def _read_addresses(netlink: Any) -> dict[int, list[IPv4Interface | IPv6Interfac
     engine does not know.
     """
     older_first = reversed(tuple(netlink.get_addr(family=socket.AF_INET6)))
-    chosen_first = sorted(older_first, key=_is_passing)
+    chosen_first = sorted(older_first, key=_is_transient)
     found: dict[int, list[IPv4Interface | IPv6Interface]] = {}
     for message in (*netlink.get_addr(family=socket.AF_INET), *chosen_first):
         if message["scope"] == _GLOBAL_SCOPE and not _flags(message) & _DUPLICATE:
@@ -184,7 +184,7 @@ def _read_addresses(netlink: Any) -> dict[int, list[IPv4Interface | IPv6Interfac
     return found
 
 
-def _is_passing(message: Any) -> bool:
+def _is_transient(message: Any) -> bool:
     return _flags(message) & (_PERMANENT | _DEPRECATED) != _PERMANENT
 
 

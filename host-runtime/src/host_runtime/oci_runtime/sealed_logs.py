@@ -82,7 +82,7 @@ class SealedLog:
             for _, path, size in logs:
                 if total <= self.all_bytes:
                     break
-                if _is_over(path):
+                if _is_finished(path):
                     path.unlink(missing_ok=True)  # its owner may have fetched it meanwhile
                     total -= size
                     say(f"dropped the sealed log {path.name}: all together reached their limit")
@@ -98,7 +98,7 @@ def _list_logs(folder: Path) -> Iterator[tuple[str, Path, int]]:
                 yield match[1], Path(entry.path), entry.stat(follow_symlinks=False).st_size
 
 
-def _is_over(path: Path) -> bool:
+def _is_finished(path: Path) -> bool:
     """Whether nobody is writing a log, as far as this process can tell."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

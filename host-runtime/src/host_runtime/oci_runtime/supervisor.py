@@ -79,7 +79,7 @@ def _supervise(container: Container, creator: Creator) -> int:
     take_cgroup(container, guest_mib=options.memory)
     is_apart = enter_network_namespace(plan.network_namespace)
     config: GuestConfig = replace(
-        plan_boot(_fit(options, is_apart=is_apart)),
+        plan_boot(_choose_network(options, is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
         lock=container.hold_machine(),
     )
@@ -106,7 +106,7 @@ def _supervise(container: Container, creator: Creator) -> int:
     return status
 
 
-def _fit(options: argparse.Namespace, *, is_apart: bool) -> argparse.Namespace:
+def _choose_network(options: argparse.Namespace, *, is_apart: bool) -> argparse.Namespace:
     """Let `--network pod` be QEMU's user network where there is no interface to take over.
 
     A host keeps its own (`--network host`), and a namespace may have none (`--network none`).
