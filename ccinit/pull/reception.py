@@ -150,7 +150,7 @@ class _Reception:
         self._children = children
         self._has_begun = False
         self._plan: Promise[_Plan] = Promise()
-        self._left_alone: list[ChildError] = []
+        self._neighbour_errors: list[ChildError] = []
 
     async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
         """Steps 1 and 4: download the layers, then decrypt them if some are encrypted."""
@@ -219,13 +219,13 @@ class _Reception:
         except ChildError as error:
             if error.reason != NEIGHBOUR_ENDED:
                 raise
-            self._left_alone.append(error)
+            self._neighbour_errors.append(error)
             return None
 
     async def conclude(self, verified: VerifiedLayers | None) -> Received:
         """Step 5, unless a child has ended without saying why."""
-        if self._left_alone:
-            raise self._left_alone[0]
+        if self._neighbour_errors:
+            raise self._neighbour_errors[0]
         if verified is None:
             raise RuntimeError("nothing was verified, and nothing failed")
         plan = await self._plan.value()
