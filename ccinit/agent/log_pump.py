@@ -57,4 +57,4 @@ class LogPump:
         line = f"<{record.priority}>[{record.boottime_us}] ".encode() + record.text
         self._guest.log.append(Kind.KERNEL, "kernel", line)
         if self._watch is not None:
-            self._watch.see(record)
+            self._watch.examine(record)

@@ -44,7 +44,7 @@ class StorageWatch:
         self._name_of = name_of
         self._known = list_mappings() if known is None else known
 
-    def see(self, record: KernelRecord) -> None:
+    def examine(self, record: KernelRecord) -> None:
         """Examine one record."""
         if record.dropped and self._manifest.on_storage_error is OnStorageError.STOP:
             # One of the lost records could have reported a fault.

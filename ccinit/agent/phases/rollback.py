@@ -82,7 +82,7 @@ class Anchor:
         """Note that the volume is unmounted and flushed."""
         self._is_closed = self._is_written
 
-    async def tell(self) -> None:
+    async def tell_kbs(self) -> None:
         """Advance the KBS's counter to that number, once the volume is closed.
 
         After debug has opened, the KBS accepts no more evidence from this boot, so a failure is

@@ -150,7 +150,7 @@ class _Unlocking:
                 continue
             anchor = Anchor.of(self._guest, self._configured, self._attested, volume)
             if anchor is not None:
-                self._guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
+                self._guest.teardown.push(f"counter of volume {volume.name}", anchor.tell_kbs)
                 anchors[volume.name] = anchor
         return anchors
 

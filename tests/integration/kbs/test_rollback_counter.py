@@ -108,7 +108,7 @@ class Boots:
     def close(self, anchor: Anchor) -> None:
         anchor.write()
         anchor.closed()
-        EventLoop().run(anchor.tell())
+        EventLoop().run(anchor.tell_kbs())
 
     def refused(self) -> str:
         with pytest.raises(CcinitError) as error:
@@ -203,9 +203,9 @@ async def fail(*_: object, **__: object) -> KbsReply:
 
 def test_volume_that_was_not_closed_tells_the_kbs_nothing(boots: Boots) -> None:
     anchor = boots.open()
-    EventLoop().run(anchor.tell())
+    EventLoop().run(anchor.tell_kbs())
     anchor.write()
-    EventLoop().run(anchor.tell())
+    EventLoop().run(anchor.tell_kbs())
     assert step(attesting(boots.kbs)) == 1
 
 
@@ -224,7 +224,7 @@ def test_second_guest_on_a_copy_ends_the_clean_close_of_the_first(boots: Boots) 
     first.write()
     first.closed()
     with pytest.raises(CcinitError) as error:
-        EventLoop().run(first.tell())
+        EventLoop().run(first.tell_kbs())
     assert error.value.reason == "kbs.plugin_internal_error"
     assert str(boots.kbs.audit()[-1]["reason"]).startswith("counter.taken: ")
 

@@ -57,7 +57,7 @@ def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], li
         KNOWN,
     )
     for one in records:
-        made.see(one)
+        made.examine(one)
     return events, failures
 
 

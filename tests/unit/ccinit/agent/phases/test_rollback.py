@@ -72,7 +72,7 @@ class Boot:
         self.tell()
 
     def tell(self) -> None:
-        EventLoop().run(self.anchor.tell())
+        EventLoop().run(self.anchor.tell_kbs())
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class FakeAnchor:
     def closed(self) -> None:
         self._done.append("note the close")
 
-    async def tell(self) -> None:
+    async def tell_kbs(self) -> None:
         self._done.append("tell the KBS")
 
 
