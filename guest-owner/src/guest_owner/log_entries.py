@@ -58,7 +58,7 @@ class EntryParts:
         if (first.kind, first.source) != (record.kind, record.source):
             raise FormatError("unseal.order", "an entry was not finished")
         self._data += record.data
-        self._left_bytes -= len(record.data) or 1  # or nothing would end one of empty parts
+        self._left_bytes -= len(record.data) or 1  # so that an entry of empty parts ends, too
         if self._left_bytes < 0:
             raise FormatError("unseal.order", "an entry is too long")
         if record.more:

@@ -1,8 +1,8 @@
 """Whether a guest can hold the integrity tags of a pod.toml's scratch disks in memory.
 
-It takes memory devices, and memory. A guest finds out in UNLOCK, when it has all its secrets; these
-numbers are those of `ccinit.unlock.scratch`, as a test checks. How much memory the host will give
-the guest cannot be known here.
+That takes memory devices, and memory. A guest finds out in UNLOCK, when it has all its secrets; the
+numbers here are those of `ccinit.unlock.scratch`, as a test checks. How much memory the host will
+give the guest cannot be known here.
 """
 
 from collections.abc import Iterator

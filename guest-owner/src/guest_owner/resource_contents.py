@@ -1,4 +1,4 @@
-"""What a resource has to hold for its use: told to its owner before a guest fails because of it.
+"""What a resource has to hold for its use: refused here before a guest fails because of it.
 
 The guest checks again, and more: only it can tell which authority a TLS identity leads to.
 """

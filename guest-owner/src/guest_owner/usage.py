@@ -1,7 +1,7 @@
 """What the guest and its containers use, from two readings of the guest's metrics.
 
 The text is Prometheus's format 0.0.4 as the guest renders it (`ccinit.formats.planes.prometheus`).
-Names and labels that mean nothing here are passed over: a newer guest may count more. Rates come
+Names and labels that are unknown here are skipped: a newer guest may count more. Rates come
 from the guest's own clock, so the network's delays do not count.
 """
 
@@ -60,7 +60,7 @@ def summarize(now: Readings) -> str:
 
 
 def rows(before: Readings, now: Readings) -> Iterator[tuple[str, ...]]:
-    """Yield what stands under `HEADER`, a row for each container; `-` where nothing is counted.
+    """Yield the rows below `HEADER`, one for each container; `-` where nothing is counted.
 
     CPU is in percent of one processor, between the readings.
     """

@@ -69,11 +69,11 @@ _ELSEWHERE: Final = {
     "terminationGracePeriodSeconds": "the Pod's own is what counts",
     "optional": "what a pod names has to be there: leave it out",
 }
-"""What takes the place of a field that cannot be taken over."""
+"""What to use instead of a field that cannot be taken over."""
 
 
 _MAX_ALIASES: Final = 32
-"""Each may double what the text says: thirty lines can say more than fits into a machine."""
+"""Each may double the value: thirty lines can stand for more than a machine's memory holds."""
 _MAX_NUMBER_BITS: Final = 63
 _TEXT_TAG: Final = "tag:yaml.org,2002:str"
 

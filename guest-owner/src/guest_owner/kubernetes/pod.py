@@ -41,7 +41,7 @@ _BOOKKEEPING: Final = frozenset(
     )
 )
 _POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
-"""What a Pod says for those of its containers that do not say it themselves."""
+"""Settings of a Pod for those of its containers that do not have them."""
 _MAX_ID: Final = (1 << 31) - 1  # Kubernetes' limit; a guest accepts twice as many
 _CONTAINER_FIELDS: Final = frozenset(
     (
@@ -320,7 +320,7 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
 
 
 def _check_not_root(context: Mapping[str, Any]) -> None:
-    """Demand a numeric user where root is ruled out: a guest does not check an image's own user.
+    """Demand a numeric user where root is forbidden: a guest does not check an image's own user.
 
     Raises:
         FormatError: `kubernetes.runAsNonRoot`.
@@ -330,7 +330,7 @@ def _check_not_root(context: Mapping[str, Any]) -> None:
 
 
 def _check_seccomp(context: Mapping[str, Any]) -> None:
-    """Let the default stand for the default; the others cannot be said as changes to it."""
+    """Accept the type `RuntimeDefault`; other profiles cannot be written as changes to it."""
     if "seccompProfile" not in context:
         return
     profile = read_table(context["seccompProfile"], "seccompProfile", {"type", "localhostProfile"})
@@ -341,7 +341,7 @@ def _check_seccomp(context: Mapping[str, Any]) -> None:
 
 
 def _mode(item: Mapping[str, Any]) -> Lines:
-    """Say a file's mode if somebody does; else it is the guest's default, the owner's to read."""
+    """Yield a file's mode if the Pod has one; the guest's default lets only the owner read it."""
     if item["mode"] is None:
         return
     mode = read_number(item, "mode")

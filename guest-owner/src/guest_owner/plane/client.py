@@ -35,7 +35,7 @@ from measured_boot.command_line.tcp_address import join_address
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 ANSWER_SECONDS: Final = 300.0
-"""Twice what a guest gives its evidence, a cloud's endorsement of it, and those before them."""
+"""Twice what a guest allows for evidence, a cloud's endorsement of it, and others' before it."""
 _CHUNK_BYTES: Final = 16 * 1024
 
 
@@ -170,10 +170,10 @@ class OwnerClient:
         return result_of(method, outcome)
 
     def close(self) -> None:
-        """Say TLS's own end and close the connection."""
+        """End TLS with a close_notify, and close the connection."""
         try:
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # the guest's answer is nobody's concern
+                self._tls.unwrap()  # without waiting for the guest's answer
             with contextlib.suppress(PeerError):
                 self._flush()
         finally:

@@ -41,7 +41,7 @@ def raw_terminal() -> Iterator[WindowSize]:
     """Pass keys on unprocessed, and watch the window's size, until the block ends.
 
     Raises:
-        ConfigError: `owner.terminal`, standard input is none.
+        ConfigError: `owner.terminal`, standard input is no terminal.
     """
     if not sys.stdin.isatty():
         raise ConfigError("owner.terminal", "standard input is no terminal; leave out -t")
@@ -50,12 +50,12 @@ def raw_terminal() -> Iterator[WindowSize]:
     descriptor = sys.stdin.fileno()
     settings = termios.tcgetattr(descriptor)
     handler = signal.signal(signal.SIGWINCH, window.note)
-    # Without this, select would be resumed and the news wait for the next key.
+    # Without this, `select` would be resumed, and the new size sent only after the next key.
     signal.siginterrupt(signal.SIGWINCH, True)  # noqa: FBT003 (positional only)
     try:
         tty.setraw(descriptor)
         yield window
     finally:
-        with contextlib.suppress(termios.error):  # its window was closed, which SIGHUP tells
+        with contextlib.suppress(termios.error):  # its window was closed, which SIGHUP reports
             termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
         signal.signal(signal.SIGWINCH, handler)

@@ -34,7 +34,8 @@ def appraisal_policy() -> str:
 def resource_policy(policy: Policy, references: References) -> str:
     """Return the policy for the KBS, with the owner's rules in it.
 
-    Rules for test images are left out: Trustee has one store of resources and no second line.
+    Rules for test images are left out: Trustee has one store of resources, and no second line of
+    defence.
     """
     rules = [_resolve(rule, references) for rule in policy.rules if rule.profile is Profile.PROD]
     # JSON is Rego; tabs are how Rego is indented.
