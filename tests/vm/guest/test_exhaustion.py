@@ -120,6 +120,8 @@ def what_fails() -> str:
     open a terminal, for the owner.
     """
     reader, writer = os.pipe()
+    # More than the tasks of this process give back just then, as one does that has read a line.
+    watched = [reader, *(os.dup(reader) for _ in range(8))]
     try:
         if failed := open_terminal():
             return failed
@@ -127,7 +129,8 @@ def what_fails() -> str:
             return os.strerror(ctypes.get_errno())
         LIBC.syscall(NR_IO_DESTROY, context)
         with select.epoll() as poll:
-            poll.register(reader)
+            for descriptor in watched:
+                poll.register(descriptor)
         if (watch := LIBC.inotify_init()) < 0:
             return os.strerror(ctypes.get_errno())
         os.close(watch)
@@ -141,8 +144,8 @@ def what_fails() -> str:
     except OSError as error:
         return str(error)
     finally:
-        os.close(reader)
-        os.close(writer)
+        for descriptor in (*watched, writer):
+            os.close(descriptor)
 
 
 # Of an instance of devpts that was not mounted where the guest's are: those have a reserve.
