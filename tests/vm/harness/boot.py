@@ -63,7 +63,11 @@ class BootResult:
 
 
 def boot_guest(
-    node_ids: Sequence[str], name: str = "guest tests", *, modules: Sequence[str] = ()
+    node_ids: Sequence[str],
+    name: str = "guest tests",
+    *,
+    modules: Sequence[str] = (),
+    is_under_systemd: bool = False,
 ) -> BootResult:
     """Boot a guest that runs `node_ids`, and wait until it has reset itself.
 
@@ -71,25 +75,36 @@ def boot_guest(
         node_ids: tests, as pytest names them.
         name: of the boot in the list of boots.
         modules: of the kernel, besides those of every test guest.
+        is_under_systemd: whether systemd is the guest's PID 1.
 
     Raises:
         ConfigError: a tool is missing or failed.
         RuntimeError: QEMU failed; by an assertion of its own, for the second time.
     """
     try:
-        return _boot_once(node_ids, name, modules)
+        return _boot_once(node_ids, name, modules, is_under_systemd=is_under_systemd)
     except QemuFailedError:
-        return _boot_once(node_ids, name, modules)
+        return _boot_once(node_ids, name, modules, is_under_systemd=is_under_systemd)
 
 
-def _boot_once(node_ids: Sequence[str], name: str, modules: Sequence[str]) -> BootResult:
+def _boot_once(
+    node_ids: Sequence[str], name: str, modules: Sequence[str], *, is_under_systemd: bool
+) -> BootResult:
     tools = ToolsTree(TOOLS)
     WORK.mkdir(parents=True, exist_ok=True)
     kernel = open_guest_kernel(tools, CACHE)
     site = open_site_packages(tools, CACHE)
     with tempfile.TemporaryDirectory(prefix="guest-", dir=WORK) as directory:
         work = Path(directory).resolve()
-        write_initrd(work / "initrd", tools, kernel, site, node_ids, modules)
+        write_initrd(
+            work / "initrd",
+            tools,
+            kernel,
+            site,
+            node_ids,
+            modules,
+            is_under_systemd=is_under_systemd,
+        )
         shutil.copy2(kernel.image, work / "kernel")
         for disk in (*DISKS, RESIZED, UNPLUGGED):
             with (work / f"{disk.serial}.disk").open("wb") as file:

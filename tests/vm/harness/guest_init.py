@@ -1,5 +1,7 @@
 """PID 1 of the test guest: mounts, modules, then pytest; its reports leave by a virtio port.
 
+Where systemd is installed, it becomes PID 1 after the modules, and pytest is a unit of its.
+
 Deliberately not made of ccinit's own code: what is under test does not prepare its test.
 """
 
@@ -9,6 +11,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SYS_FINIT_MODULE = 313
@@ -31,6 +34,22 @@ OTHER_MOUNTS = (
     ("devpts", "/dev/pts", "devpts", ""),
     ("tmpfs", "/dev/shm", "tmpfs", ""),
 )
+
+SYSTEMD = "/usr/lib/systemd/systemd"
+UNIT = Path("/run/systemd/system/tests.service")
+UNIT_TEXT = """[Unit]
+DefaultDependencies=no
+Requires=dbus.service
+After=dbus.service
+SuccessAction=reboot-immediate
+FailureAction=reboot-immediate
+
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+StandardOutput=tty
+WorkingDirectory=/src
+"""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,6 +89,15 @@ def find_port() -> str:
     raise FileNotFoundError(PORT_NAME)
 
 
+def become_systemd(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    UNIT.parent.mkdir(parents=True)
+    words = " ".join(json.dumps(word) for word in command)
+    lines = [f"Environment={json.dumps(f'{name}={value}')}" for name, value in environment.items()]
+    UNIT.write_text(UNIT_TEXT + "\n".join([*lines, f"ExecStart={words}", ""]))
+    sys.stdout.flush()
+    os.execv(SYSTEMD, (SYSTEMD, f"--unit={UNIT.name}"))
+
+
 def main() -> None:
     make_root_a_mount()
     for row in KERNEL_MOUNTS:
@@ -85,12 +113,14 @@ def main() -> None:
         "HOME": "/root",
         "NO_COLOR": "1",
         "PATH": "/usr/bin:/usr/sbin",
-        "PYTHONPATH": "/src:/site",
+        "PYTHONPATH": "/src:/site:/src/host-runtime/src:/src/measured-boot/src",
     }
     command = (
         *("/usr/bin/python3.13", "-m", "pytest"),
         *("-p", "no:cacheprovider", "--continue-on-collection-errors"),
     )
+    if Path(SYSTEMD).exists():
+        become_systemd((*command, *node_ids), environment)
     subprocess.run((*command, *node_ids), cwd="/src", env=environment, check=False)
 
 

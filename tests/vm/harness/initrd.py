@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rootfs_builder.tools_tree import ToolsTree
+from tests.vm.harness import systemd_files
 from tests.vm.harness.cpio import CpioWriter
 from tests.vm.harness.kernel_package import GuestKernel, plan_modules
 
@@ -85,6 +86,8 @@ def write_initrd(
     site: Path,
     node_ids: Sequence[str],
     modules: Sequence[str] = (),
+    *,
+    is_under_systemd: bool = False,
 ) -> None:
     """Write the archive.
 
@@ -95,7 +98,10 @@ def write_initrd(
         site: third-party packages, see `site_packages`.
         node_ids: the tests to run, as pytest names them from the repository's root.
         modules: besides `MODULES`.
+        is_under_systemd: with what `systemd_files` has.
     """
+    programs = (*PROGRAMS, *systemd_files.PROGRAMS) if is_under_systemd else PROGRAMS
+    sources = (*SOURCES, *systemd_files.SOURCES) if is_under_systemd else SOURCES
     with path.open("wb") as file:
         archive = CpioWriter(file)
         for name in _MOUNT_POINTS:
@@ -104,10 +110,12 @@ def write_initrd(
             archive.add_link(name, target)
         archive.add_device("/dev/console", 5, 1)
         archive.add_device("/dev/null", 1, 3)
-        _add_programs(archive, tools, site)
+        _add_programs(archive, tools, site, programs)
+        if is_under_systemd:
+            systemd_files.add_systemd(archive, tools)
         _add_modules(archive, kernel, modules)
         archive.add_tree("/site", site)
-        for source in SOURCES:
+        for source in sources:
             archive.add_tree(f"/src/{source}", Path(source))
         for name in _SOURCE_FILES:
             archive.add_file(f"/src/{name}", Path(name))
@@ -117,17 +125,19 @@ def write_initrd(
         archive.finish()
 
 
-def _add_programs(archive: CpioWriter, tools: ToolsTree, site: Path) -> None:
+def _add_programs(
+    archive: CpioWriter, tools: ToolsTree, site: Path, programs: Sequence[str]
+) -> None:
     stdlib = tools.path / _STDLIB.lstrip("/")
     for directory, directories, files in os.walk(stdlib):
         directories[:] = sorted(set(directories) - set(_STDLIB_UNUSED))
         inside = f"{_STDLIB}/{Path(directory).relative_to(stdlib)}".removesuffix("/.")
         for file in sorted(files):
             archive.add_file(f"{inside}/{file}", Path(directory) / file)
-    for name in PROGRAMS:
+    for name in programs:
         archive.add_file(name, (tools.path / name.lstrip("/")).resolve(), 0o755)
     objects = [
-        *PROGRAMS,
+        *programs,
         *(f"{_STDLIB}/lib-dynload/{path.name}" for path in stdlib.glob("lib-dynload/*.so")),
         *(str(path.resolve()) for path in site.rglob("*.so")),
     ]

@@ -10,7 +10,8 @@ which its status follows (`container_state`).
                  who becomes it       `life_start` starts a `life`, which is one of two:
                                         `supervisor` boots a guest and is its host (`guest_host`)
                                         `pod_member_process` waits for its pod's (`container_end`)
-                 where it counts      `container_cgroup`, by `cgroup_path` and `cgroup`
+                 where it counts      `container_cgroup`, by `cgroup_path` and `cgroup`,
+                                      or by `scope_unit` and `systemd`
     start, kill  what a life is told  `signals` chooses, `host_requests` takes
     its end      what is left of it   `exit_status`, `pod_log`; for the owner `sealed_logs`
 

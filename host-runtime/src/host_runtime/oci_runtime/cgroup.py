@@ -138,6 +138,27 @@ def _make_in(
             return
 
 
+def require_room(hierarchy: Hierarchy, names: Sequence[str], need: MemoryNeed | None) -> bool:
+    """Require that a guest fits into a cgroup and those above it, as far as they are there.
+
+    Return whether it is there itself.
+
+    Raises:
+        ConfigError: `cgroup.memory`, `cgroup.none`: as `make_cgroup`; `cgroup.path`.
+    """
+    if need is not None and need.limit_bytes is not None:
+        _require_enough(hierarchy.root.joinpath(*names), need.limit_bytes, need)
+    with _Walk(hierarchy) as walk:
+        for name in names:
+            try:
+                walk.enter(name)
+            except FileNotFoundError:
+                return False
+            walk.require_room(need)
+        walk.require_counted()
+    return True
+
+
 def enter_cgroup(hierarchies: Sequence[Hierarchy], names: Sequence[str]) -> None:
     """Move this process into a cgroup that was made, so that whatever it starts is born there.
 
@@ -181,6 +202,15 @@ def _remove_unused(folders: Iterable[Path]) -> None:
     for folder in folders:
         with suppress(OSError):  # others have theirs below it, or have removed it
             folder.rmdir()
+
+
+def _require_enough(path: Path, limit_bytes: int, need: MemoryNeed) -> None:
+    if limit_bytes < need.guest_bytes:
+        raise ConfigError(
+            "cgroup.memory",
+            f"{path} may use {limit_bytes // _MIB} MiB: too little for the guest's"
+            f" {need.guest_bytes // _MIB} MiB and what QEMU uses beside them",
+        )
 
 
 class _Walk:
@@ -238,13 +268,12 @@ class _Walk:
         limit_file = self._hierarchy.limit_file
         if not self._has(limit_file) or (limit := self._read(limit_file)) == "max":
             return
-        if int(limit) < need.guest_bytes:
-            guest = need.guest_bytes // _MIB
-            raise ConfigError(
-                "cgroup.memory",
-                f"{self.path} may use {int(limit) // _MIB} MiB: too little for the guest's"
-                f" {guest} MiB and what QEMU uses beside them",
-            )
+        _require_enough(self.path, int(limit), need)
+
+    def require_counted(self) -> None:
+        """Require that the memory of this cgroup is counted, if that of its hierarchy is."""
+        if self._hierarchy.has_memory and not self._has(self._hierarchy.limit_file):
+            raise ConfigError("cgroup.none", f"{self.path}: memory is not counted below it")
 
     def require_free(self) -> None:
         """Require that nobody uses this cgroup."""
@@ -254,9 +283,8 @@ class _Walk:
 
     def limit(self, need: MemoryNeed | None) -> None:
         """Bound the memory of this cgroup as its bundle says."""
+        self.require_counted()
         hierarchy = self._hierarchy
-        if hierarchy.has_memory and not self._has(hierarchy.limit_file):
-            raise ConfigError("cgroup.none", f"{self.path}: memory is not counted below it")
         if hierarchy.has_memory and need is not None and need.limit_bytes is not None:
             self.write(hierarchy.limit_file, str(need.limit_bytes))
         self.require_room(need)

@@ -1,10 +1,12 @@
 """The cgroup of a container: its host processes enter the one that its engine has named.
 
-The process that is the container makes the cgroup and enters it before it starts anything. So QEMU,
-the vTPM and the rest are born there, and all memory of the guest is counted there.
+The process that is the container makes the cgroup, or has systemd make it, and enters it before it
+starts what belongs to the guest. So QEMU, the vTPM and the rest are born there, and all memory of
+the guest is counted there.
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,8 @@ from host_runtime.oci_runtime.cgroup import (
 from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.life import say
+from host_runtime.oci_runtime.scope_unit import parse_scope_unit
+from host_runtime.oci_runtime.systemd import await_no_scope, enter_scope
 from measured_boot.command_line.files import write_whole
 
 _MADE: Final = "cgroup"
@@ -36,8 +40,9 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         guest_mib: the memory of its guest; 0 for a process that only waits.
 
     Raises:
-        ConfigError: `cgroup.systemd`, `cgroup.path`, `cgroup.none`, `cgroup.taken`,
-            `cgroup.memory`: as `parse_cgroup_path` and `make_cgroup`.
+        ConfigError: `cgroup.path`, `cgroup.none`, `cgroup.taken`, `cgroup.memory`,
+            `cgroup.systemd`: as `parse_cgroup_path` and `make_cgroup`, or `parse_scope_unit` and
+            `enter_scope`.
         OSError: with the name of what could not be made or written.
     """
     record = container.record()
@@ -52,21 +57,32 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         # that count.
         limit = None if record.sandbox else memory_limit(record.resources)
         need = MemoryNeed(guest_bytes=guest_mib * _MIB, limit_bytes=limit)
-    names = parse_cgroup_path(record.cgroup)
     hierarchies = find_hierarchies()
-    made = [str(folder) for folder in make_cgroup(hierarchies, names, need)]
-    note = json.dumps([record.cgroup, made]).encode()
-    write_whole(container.folder / _MADE, note, FILE_MODE)
+    if unit := parse_scope_unit(record.cgroup):
+        enter_scope(hierarchies, unit, need)
+        _note(container, record.cgroup)
+        return
+    names = parse_cgroup_path(record.cgroup)
+    _note(container, record.cgroup, make_cgroup(hierarchies, names, need))
     enter_cgroup(hierarchies, names)
 
 
+def _note(container: Container, cgroup: str, made: Sequence[Path] = ()) -> None:
+    note = json.dumps([cgroup, [str(folder) for folder in made]]).encode()
+    write_whole(container.folder / _MADE, note, FILE_MODE)
+
+
 def leave_no_cgroup(container: Container) -> None:
-    """Remove the cgroup that a container has made, once its processes have ended.
+    """Leave nothing of the cgroup that a container has made, once its processes have ended.
 
     Raises:
         DeadlineError: `cgroup.busy`: it has others.
     """
     with suppress(FileNotFoundError):
         cgroup, made = json.loads((container.folder / _MADE).read_text())
-        folders = [Path(folder) for folder in made]
-        remove_cgroup(find_hierarchies(), parse_cgroup_path(cgroup), folders)
+        hierarchies = find_hierarchies()
+        if unit := parse_scope_unit(cgroup):
+            await_no_scope(hierarchies, unit)
+        else:
+            folders = [Path(folder) for folder in made]
+            remove_cgroup(hierarchies, parse_cgroup_path(cgroup), folders)

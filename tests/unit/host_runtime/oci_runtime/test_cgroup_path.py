@@ -15,8 +15,6 @@ def test_path_is_the_names_that_lead_to_a_cgroup() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("system.slice:docker:3c9a", "cgroup.systemd"),
-        (":docker:3c9a", "cgroup.systemd"),
         ("kubepods/3c9a", "cgroup.path"),
         ("", "cgroup.path"),
         ("/", "cgroup.path"),

@@ -59,7 +59,7 @@ def qemu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Qemu]:
     def ending(*ends: BaseException | None) -> Qemu:
         made, tools = Qemu(*ends), cast("Any", None)
 
-        def once(_nodes: object, name: str, _modules: object) -> BootResult:
+        def once(_nodes: object, name: str, _modules: object, **_kinds: object) -> BootResult:
             boot._count_qemu(name, tools, Path(), Path())
             return GOOD
 
