@@ -23,7 +23,7 @@ from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.life import say
 from host_runtime.oci_runtime.scope_unit import parse_scope_unit
-from host_runtime.oci_runtime.systemd import await_no_scope, enter_scope
+from host_runtime.oci_runtime.systemd import await_no_scope, enter_scope, require_no_scope
 from measured_boot.command_line.files import write_whole
 
 _MADE: Final = "cgroup"
@@ -41,8 +41,8 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
 
     Raises:
         ConfigError: `cgroup.path`, `cgroup.none`, `cgroup.taken`, `cgroup.memory`,
-            `cgroup.systemd`: as `parse_cgroup_path` and `make_cgroup`, or `parse_scope_unit` and
-            `enter_scope`.
+            `cgroup.systemd`: as `parse_cgroup_path` and `make_cgroup`, or `parse_scope_unit`,
+            `require_no_scope` and `enter_scope`.
         OSError: with the name of what could not be made or written.
     """
     record = container.record()
@@ -59,8 +59,9 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         need = MemoryNeed(guest_bytes=guest_mib * _MIB, limit_bytes=limit)
     hierarchies = find_hierarchies()
     if unit := parse_scope_unit(record.cgroup):
-        enter_scope(hierarchies, unit, need)
+        require_no_scope(hierarchies, unit, need)
         _note(container, record.cgroup)
+        enter_scope(hierarchies, unit, need)
         return
     names = parse_cgroup_path(record.cgroup)
     _note(container, record.cgroup, make_cgroup(hierarchies, names, need))

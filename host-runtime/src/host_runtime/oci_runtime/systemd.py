@@ -32,8 +32,10 @@ _REMOVE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.02
 
 
-def enter_scope(hierarchies: Sequence[Hierarchy], unit: ScopeUnit, need: MemoryNeed | None) -> None:
-    """Move this process into a new scope, so that whatever it starts is born there.
+def require_no_scope(
+    hierarchies: Sequence[Hierarchy], unit: ScopeUnit, need: MemoryNeed | None
+) -> None:
+    """Require that a scope can be made for this process, as far as is known without making it.
 
     Args:
         hierarchies: of this host.
@@ -42,8 +44,8 @@ def enter_scope(hierarchies: Sequence[Hierarchy], unit: ScopeUnit, need: MemoryN
 
     Raises:
         ConfigError: `cgroup.none`: memory is not counted there; `cgroup.taken`: there is such a
-            scope; `cgroup.memory`: as `require_room`; `cgroup.path`; `cgroup.systemd`: systemd does
-            not make it, or not for this user.
+            scope; `cgroup.memory`, `cgroup.path`: as `require_room`; `cgroup.systemd`: this user's
+            systemd is not asked.
     """
     unified = _unified(hierarchies)
     if not unified:
@@ -58,9 +60,18 @@ def enter_scope(hierarchies: Sequence[Hierarchy], unit: ScopeUnit, need: MemoryN
         if require_room(hierarchy, unit.names, need):
             path = hierarchy.root.joinpath(*unit.names)
             raise ConfigError("cgroup.taken", f"{path} is there already")
+
+
+def enter_scope(hierarchies: Sequence[Hierarchy], unit: ScopeUnit, need: MemoryNeed | None) -> None:
+    """Move this process into a new scope, so that whatever it starts is born there.
+
+    Raises:
+        ConfigError: `cgroup.systemd`: systemd does not make it; `cgroup.memory`, `cgroup.none`: as
+            `require_room`, by what systemd has made above it.
+    """
     _start(unit, need)
     _await_entry(unit)
-    for hierarchy in unified:  # with the slices that systemd has made meanwhile, and their limits
+    for hierarchy in _unified(hierarchies):
         require_room(hierarchy, unit.names, need)
 
 

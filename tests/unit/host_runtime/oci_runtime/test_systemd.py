@@ -45,12 +45,19 @@ def busctl(tmp_path: Path, hierarchy: Hierarchy, monkeypatch: pytest.MonkeyPatch
 
 def refusal(*hierarchies: Hierarchy, need: MemoryNeed | None = None) -> ConfigError:
     with pytest.raises(ConfigError) as error:
-        systemd.enter_scope(hierarchies, UNIT, need)
+        systemd.require_no_scope(hierarchies, UNIT, need)
+    return error.value
+
+
+def refusal_to_make_it(hierarchy: Hierarchy) -> ConfigError:
+    systemd.require_no_scope((hierarchy,), UNIT, None)
+    with pytest.raises(ConfigError) as error:
+        systemd.enter_scope((hierarchy,), UNIT, None)
     return error.value
 
 
 def test_host_without_systemd_is_refused(hierarchy: Hierarchy) -> None:
-    error = refusal(hierarchy)
+    error = refusal_to_make_it(hierarchy)
     assert error.reason == "cgroup.systemd"
     assert "c-a.scope: busctl is not installed" in error.detail
 
@@ -59,7 +66,7 @@ def test_systemd_that_does_not_answer_is_refused_in_the_words_of_its_client(
     hierarchy: Hierarchy, busctl: list[str]
 ) -> None:
     busctl.append("busctl ended with 1: No such file")
-    error = refusal(hierarchy)
+    error = refusal_to_make_it(hierarchy)
     assert error.reason == "cgroup.systemd"
     assert error.detail.endswith("c-a.scope: busctl ended with 1: No such file")
 
@@ -72,7 +79,7 @@ def test_scope_that_this_process_is_not_moved_into_is_refused(
     own.write_text("1:name=systemd:/a.slice/c-a.scope\n0::/before\n")
     monkeypatch.setattr(systemd, "_OWN", own)
     monkeypatch.setattr(systemd, "_SECONDS", 0.3)
-    error = refusal(hierarchy)
+    error = refusal_to_make_it(hierarchy)
     assert error.reason == "cgroup.systemd"
     assert error.detail.endswith("from /before to /a.slice/c-a.scope")
     own.write_text("0::/a.slice/c-a.scope\n")

@@ -179,6 +179,20 @@ def test_limit_of_a_slice_above_counts(begin: Begin) -> None:
     assert begin("many", "many-pod.slice:c:a").cgroups() == {"many.slice/many-pod.slice/c-a.scope"}
 
 
+def test_limit_of_a_slice_that_systemd_makes_meanwhile_counts(begin: Begin) -> None:
+    units = Path("/run/systemd/system")
+    for name, limit in (("late", GUEST_MIB * MIB - MIB), ("later", 2 * GUEST_MIB * MIB)):
+        (units / f"{name}.slice").write_text(f"[Slice]\nMemoryMax={limit}\n")
+    life = begin("a", "late.slice:c:a")
+    assert life.reason == "cgroup.memory"
+    assert "late.slice may use" in life.said
+    life.kill()
+    leave_no_cgroup(life.container)
+    assert not (ROOT / "late.slice/c-a.scope").exists()
+    assert not knows("c-a.scope")  # so the engine may try again at once
+    assert begin("b", "later.slice:c:a").cgroups() == {"later.slice/c-a.scope"}
+
+
 def test_limit_is_not_meant_for_a_process_that_waits(begin: Begin) -> None:
     life = begin("a", "w.slice:c:a", guest_mib=0, member="web", resources=limit_of(MIB))
     assert life.cgroups() == {"w.slice/c-a.scope"}
