@@ -67,7 +67,7 @@ def fetch_vcek(transport: HttpTransport, host: str = HOST, *, sleep: Sleep = tim
     url = f"http://{host}/metadata/THIM/amd/certification"
     member = _ask(transport, "GET", url, b"", "vcekCert", sleep)
     if not isinstance(member, str):
-        raise FormatError("azure.vcek", "the certificate is no text")
+        raise FormatError("azure.vcek", "the certificate is not text")
     begin, end = member.find(_PEM_BEGIN), member.find(_PEM_END)
     if begin < 0 or end < begin:
         raise FormatError("azure.vcek", "not a PEM certificate")
@@ -89,7 +89,7 @@ def fetch_td_quote(
     body = encode_json({"report": encode_base64url(td_report)})
     member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote", sleep)
     if not isinstance(member, str):
-        raise FormatError("azure.td_quote", "the quote is no text")
+        raise FormatError("azure.td_quote", "the quote is not text")
     return decode_base64url(member.rstrip("="), "azure.td_quote")
 
 

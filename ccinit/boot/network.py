@@ -49,7 +49,7 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     gateway = _unicast(offer.gateway, "net.gateway", link_local=(_V4_BYTES, _V6_BYTES))
     longest = _V4_LONGEST if len(address) == _V4_BYTES else _V6_LONGEST
     if not 8 <= offer.prefix <= longest:
-        raise VerificationError("net.prefix", f"/{offer.prefix} is not within /8../{longest}")
+        raise VerificationError("net.prefix", f"expected /8 to /{longest}, found /{offer.prefix}")
     on_link = _verify_gateway(address, gateway, offer.prefix)
     _verify_host(address, offer.prefix, "net.address")
     # The first address of an IPv6 subnet is the routers' anycast address (RFC 4291, section 2.6.1);
@@ -57,7 +57,7 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     if len(gateway) == _V4_BYTES and not on_link:
         _verify_host(gateway, offer.prefix, "net.gateway")
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
-        raise VerificationError("net.mtu", f"{offer.mtu} is not within {MIN_MTU}..{MAX_MTU}")
+        raise VerificationError("net.mtu", f"expected {MIN_MTU} to {MAX_MTU}, found {offer.mtu}")
     return NetworkPlan(
         mac=_mac(offer.mac),
         address=_text(address),
@@ -80,7 +80,7 @@ def _verify_gateway(address: bytes, gateway: bytes, prefix: int) -> bool:
     is_reached = is_near or not has_subnet or gateway.startswith(_V6_LINK_LOCAL)
     if len(gateway) != len(address) or ours == theirs or not is_reached:
         near = f"{_text(address)}/{prefix}"
-        raise VerificationError("net.gateway", f"{_text(gateway)} is no neighbour of {near}")
+        raise VerificationError("net.gateway", f"{_text(gateway)} is not a neighbour of {near}")
     return not is_near
 
 

@@ -86,7 +86,7 @@ def parse_root_location(line: str) -> RootLocation:
             continue
         key, _, value = word.removeprefix(_PREFIX).partition("=")
         if key in words:
-            raise FormatError("cmdline.duplicate", f"{_PREFIX}{key} stands twice")
+            raise FormatError("cmdline.duplicate", f"{_PREFIX}{key} appears twice")
         words[key] = value
     carrier = _parse_carrier(_take(words, "carrier"))
     verity = None
@@ -111,7 +111,7 @@ def _parse_carrier(text: str) -> Carrier:
     try:
         return Carrier(text)
     except ValueError as error:
-        raise FormatError("cmdline.carrier", f"{text[:80]!r} is no carrier") from error
+        raise FormatError("cmdline.carrier", f"{text[:80]!r} is not a carrier") from error
 
 
 def _parse_blocks(text: str) -> int:

@@ -66,7 +66,7 @@ def _step(root_fd: int, root: str, parent: str, name: str) -> str:
         fd = open_in_root(root_fd, path, _LOOK)
     except KernelError as error:
         if error.errno in _IMAGES_FAULTS:
-            raise FormatError("run.image_volume", f"{path[:80]!r} is no directory") from error
+            raise FormatError("run.image_volume", f"{path[:80]!r} is not a directory") from error
         if error.errno != errno.ENOENT:
             raise
         _make(root_fd, parent, name)

@@ -31,5 +31,5 @@ def parse_stop_signal(text: str) -> int:
         else:
             number = _NUMBERS.get(_PREFIX + text.upper().removeprefix(_PREFIX))
     if number is None or not 0 < number <= signal.SIGRTMAX:
-        raise FormatError("run.stop_signal", f"{text[:40]!r} is no signal")
+        raise FormatError("run.stop_signal", f"{text[:40]!r} is not a signal")
     return number

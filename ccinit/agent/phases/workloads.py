@@ -128,7 +128,7 @@ def _read_variable(secret: VariableSecret, content: Secret) -> str:
     try:
         return content.reveal().decode()
     except UnicodeDecodeError:  # contains the secret, so do not chain it
-        detail = f"{secret.name}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
+        detail = f"{secret.name}: {secret.uri} is not UTF-8 text; `file` takes any bytes"
     raise FormatError("run.env", detail)
 
 

@@ -160,7 +160,7 @@ def _take_header(reader: LittleEndianReader) -> tuple[int, bytes]:
         raise FormatError("tdx_quote.key_type", f"key type {key_type} is not ECDSA on P-256")
     tee_type = header.u32()
     if tee_type != _TEE_TYPE_TDX:
-        raise FormatError("tdx_quote.tee_type", f"TEE type {tee_type:#x} is no trust domain")
+        raise FormatError("tdx_quote.tee_type", f"TEE type {tee_type:#x} is not a trust domain")
     header.take(4)  # reserved; once QE and PCE version numbers
     return version, header.take(16)
 

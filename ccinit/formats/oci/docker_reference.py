@@ -119,14 +119,14 @@ def _check_host(text: str, reason: str) -> None:
             not label or label[0] == "-" or label[-1] == "-" for label in host.split(".")
         )
     if wrong or (colon and not _is_number(port)):
-        raise FormatError(reason, f"{text[:80]!r} is no host[:port]")
+        raise FormatError(reason, f"{text[:80]!r} is not host[:port]")
 
 
 def _check_tag(tag: str, reason: str) -> None:
     if not tag or len(tag) > _MAX_TAG_BYTES or not _TAG_CHARACTERS.issuperset(tag):
-        raise FormatError(reason, f"{tag[:80]!r} is no tag")
+        raise FormatError(reason, f"{tag[:80]!r} is not a tag")
     if tag[0] in ".-":
-        raise FormatError(reason, f"{tag[:80]!r} is no tag")
+        raise FormatError(reason, f"{tag[:80]!r} is not a tag")
 
 
 def _is_number(text: str) -> bool:

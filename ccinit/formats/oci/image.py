@@ -169,7 +169,7 @@ def _document_type(member: JsonValue, content_type: str | None) -> MediaType | N
     stated = {content_type.partition(";")[0].strip().lower()} if content_type else set()
     if member is not None:
         if not isinstance(member, str):
-            raise FormatError("manifest.media_type", "mediaType is no text")
+            raise FormatError("manifest.media_type", "mediaType is not text")
         stated.add(member)
     if len(stated) > 1:
         raise FormatError("manifest.media_type", "Content-Type and mediaType differ")
@@ -208,7 +208,9 @@ def _is_usable(entry: _Object) -> bool:
 def _parse_manifest(document: _Object) -> Manifest:
     config = _descriptor(_object(document.get("config"), "manifest.config"), MAX_CONFIG_BYTES)
     if config.media_type not in _CONFIG_TYPES:
-        raise FormatError("manifest.config_type", f"{config.media_type[:80]!r} is no image config")
+        raise FormatError(
+            "manifest.config_type", f"{config.media_type[:80]!r} is not an image config"
+        )
     items = _array(document.get("layers"), "manifest.layers", MAX_LAYERS)
     if not items:
         raise FormatError("manifest.layers", "an image without layers has nothing to run")
@@ -304,7 +306,7 @@ def _volumes(config: _Object) -> tuple[str, ...]:
     for path in paths:
         parts = path.split("/")
         if parts[0] or not all(parts[1:]) or {".", ".."} & set(parts) or not path.isprintable():
-            raise FormatError(reason, f"{path[:80]!r} is no normal absolute path")
+            raise FormatError(reason, f"{path[:80]!r} is not a normal absolute path")
     return paths
 
 

@@ -103,7 +103,7 @@ def check_domain(text: str, reason: str) -> None:
     for label in labels:
         wrong = not label or len(label) > _MAX_LABEL_BYTES or not _LABEL.issuperset(label)
         if wrong or label[0] == "-" or label[-1] == "-":
-            raise FormatError(reason, f"{text[:80]!r} is no lower-case host name")
+            raise FormatError(reason, f"{text[:80]!r} is not a lower-case host name")
     check_numbers(labels, reason)
 
 
@@ -117,7 +117,7 @@ def check_numbers(labels: Sequence[str], reason: str) -> None:
         return
     for label in labels:
         if len(label) > _MAX_V4_DIGITS or int(label) > _MAX_V4_NUMBER or str(int(label)) != label:
-            raise FormatError(reason, f"{'.'.join(labels)[:80]!r} is no IPv4 address")
+            raise FormatError(reason, f"{'.'.join(labels)[:80]!r} is not an IPv4 address")
 
 
 def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:
@@ -142,7 +142,7 @@ def _check_address6(text: str, reason: str) -> None:
         0 < len(group) <= _MAX_GROUP_DIGITS and HEX_DIGITS.issuperset(group) for group in groups
     )
     if not is_full or not are_groups:
-        raise FormatError(reason, f"{text[:80]!r} is no lower-case IPv6 address")
+        raise FormatError(reason, f"{text[:80]!r} is not a lower-case IPv6 address")
 
 
 def _parse_authority(text: str, host_reason: str, port_reason: str) -> tuple[str, int | None]:
@@ -152,7 +152,7 @@ def _parse_authority(text: str, host_reason: str, port_reason: str) -> tuple[str
         return host, parse_port(port, port_reason) if colon else None
     host, colon, port = text.partition(":")
     if "." not in host and host != "localhost":
-        raise FormatError(host_reason, f"{host[:80]!r} is no host name with a dot")
+        raise FormatError(host_reason, f"{host[:80]!r} is not a host name with a dot")
     check_domain(host, host_reason)
     return host, parse_port(port, port_reason) if colon else None
 
@@ -164,10 +164,10 @@ def parse_port(text: str, reason: str) -> int:
         FormatError: with `reason`.
     """
     if not text.isascii() or not text.isdigit() or text[0] == "0" or len(text) > 5:
-        raise FormatError(reason, f"{text[:10]!r} is no port")
+        raise FormatError(reason, f"{text[:10]!r} is not a port")
     port = int(text)
     if port > _MAX_PORT:
-        raise FormatError(reason, f"{port} is no port")
+        raise FormatError(reason, f"{port} is not a port")
     return port
 
 
@@ -200,4 +200,4 @@ def _check_component(component: str, reason: str) -> None:
     else:
         if seen and not separator:
             return
-    raise FormatError(reason, f"{component[:80]!r} is no repository component")
+    raise FormatError(reason, f"{component[:80]!r} is not a repository component")

@@ -220,7 +220,7 @@ def _number(field: bytes, reason: str) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.lstrip(b" ").rstrip(_BLANKS)
     if not digits or digits.strip(b"01234567"):
-        raise FormatError(reason, f"{field!r} is no octal number")
+        raise FormatError(reason, f"{field!r} is not an octal number")
     return int(digits, 8)
 
 
@@ -358,7 +358,7 @@ def _mtime(pax: Mapping[bytes, bytes], in_header: int) -> int:
         value = _decimal(seconds, "tar.pax_mtime")
         # More digits than nanoseconds have overflow in mkfs.erofs.
         if fraction and (not fraction.isdigit() or len(fraction) > 9):
-            raise FormatError("tar.pax_mtime", f"{text[:40]!r} is no time")
+            raise FormatError("tar.pax_mtime", f"{text[:40]!r} is not a time")
         if in_header not in (0, value, value + 1):  # rounded up by some writers
             raise FormatError("tar.pax_mtime", f"header says {in_header}, extended header {value}")
     if value > MAX_TIME_SECONDS:
@@ -368,13 +368,15 @@ def _mtime(pax: Mapping[bytes, bytes], in_header: int) -> int:
 
 def _decimal(text: bytes, reason: str) -> int:
     if not text.isdigit() or len(text) > 20:
-        raise FormatError(reason, f"{text[:40]!r} is no decimal number")
+        raise FormatError(reason, f"{text[:40]!r} is not a decimal number")
     return int(text)
 
 
 def _path(name: bytes, *, is_directory: bool) -> bytes:
     if not is_directory and name.endswith(b"/"):
-        raise FormatError("tar.path_slash", f"{name[-80:]!r} ends with a slash and is no directory")
+        raise FormatError(
+            "tar.path_slash", f"{name[-80:]!r} ends with a slash and is not a directory"
+        )
     return normal_path(name.rstrip(b"/") if name != b"/" else name)
 
 

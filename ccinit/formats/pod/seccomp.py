@@ -43,7 +43,7 @@ def read_seccomp(fields: Fields) -> Seccomp:
     for key, names in (("allow", allow), ("deny", deny)):
         for name in names:
             if name not in known:
-                raise _refusal(key, f"{name!r} is no system call of x86-64 that is known here")
+                raise _refusal(key, f"{name!r} is not a system call of x86-64 that is known here")
     return Seccomp(allow=allow, deny=deny)
 
 
@@ -58,7 +58,7 @@ def why_forbidden(name: str) -> str:
 def _read_names(fields: Fields, key: str) -> tuple[str, ...]:
     names = fields.texts(key, max_items=_MAX_CALLS, max_bytes=_MAX_CALL_BYTES)
     if len(set(names)) != len(names):
-        raise _refusal(key, "a name stands twice")
+        raise _refusal(key, "a name appears twice")
     return names
 
 

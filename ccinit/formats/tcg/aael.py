@@ -71,7 +71,7 @@ def parse_aael_event(logged: LoggedEvent, algorithm: Algorithm) -> AaelEvent:
         FormatError: `aael.…`.
     """
     if logged.kind != EVENT_TAG:
-        raise FormatError("aael.kind", f"event type {logged.kind:#x} is no tagged event")
+        raise FormatError("aael.kind", f"event type {logged.kind:#x} is not a tagged event")
     reader = LittleEndianReader(logged.data, "aael")
     if reader.u32() != TAG:
         raise FormatError("aael.tag", "tagged by somebody else")

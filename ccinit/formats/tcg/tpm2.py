@@ -137,7 +137,7 @@ def encode_pcr_extend(pcr: int, digest: bytes) -> bytes:
         FormatError: `tpm2.pcr`, not within 0 to 23; `tpm2.digest`.
     """
     if not 0 <= pcr < PCR_COUNT:
-        raise FormatError("tpm2.pcr", f"PCR {pcr} is not within 0..23")
+        raise FormatError("tpm2.pcr", f"expected a PCR of 0 to 23, found {pcr}")
     if len(digest) != DIGEST_BYTES:
         raise FormatError("tpm2.digest", f"{len(digest)} bytes, expected 32")
     values = struct.pack(">IH", 1, Algorithm.SHA256) + digest

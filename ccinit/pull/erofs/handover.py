@@ -57,7 +57,7 @@ def _change_files(directory: str, names: Sequence[str], gid: int, mode: int) -> 
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise VerificationError("pull.file", f"{name} is no plain file")
+                raise VerificationError("pull.file", f"{name} is not a plain file")
             os.fchown(fd, os.geteuid(), gid)
             os.fchmod(fd, mode)
         except OSError as error:

@@ -262,14 +262,14 @@ class LayerTree:
             if child.kind is NodeKind.WHITEOUT:
                 raise FormatError("tar.whiteout_own", f"{path[:80]!r} comes with its whiteout")
             if not isinstance(child, Directory):
-                raise FormatError("tar.parent", f"{name[:80]!r} is no directory of this layer")
+                raise FormatError("tar.parent", f"{name[:80]!r} is not a directory of this layer")
             directory = child
         self._last = (path, directory)
         return directory
 
     def _whiteout(self, parent: Directory, name: bytes, entry: TarEntry) -> None:
         if entry.kind is not TarKind.FILE or entry.size:
-            raise FormatError("tar.whiteout_type", f"{entry.path[:80]!r} is no empty file")
+            raise FormatError("tar.whiteout_type", f"{entry.path[:80]!r} is not an empty file")
         if name == OPAQUE_MARKER:
             if parent is self.root:
                 raise FormatError("tar.opaque_root", "a layer cannot hide all layers below")

@@ -129,7 +129,7 @@ def _credential(data: bytes) -> Credential:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise FormatError("auth.form", "a credential is no text") from error
+        raise FormatError("auth.form", "a credential is not text") from error
     user, colon, password = text.partition(":")
     # A password may be as long as a file: with the user `_json_key`, Google's is a key file.
     lines = (user, *password.splitlines())
@@ -215,7 +215,7 @@ def token_request(
         raise PeerError("registry.realm", "the realm is no URL") from error
     same = realm.hostname == reference.host
     if realm.scheme != "https" or realm.username is not None or realm.fragment or realm.query:
-        raise PeerError("registry.realm", "the realm is no plain https URL")
+        raise PeerError("registry.realm", "the realm is not a plain https URL")
     if not same and (has_port or not _is_sibling(realm.hostname or "", reference.host)):
         raise PeerError("registry.realm", f"{(realm.hostname or '')[:80]!r} is another origin")
     url = f"https://{realm.netloc}{realm.path or '/'}"

@@ -48,7 +48,7 @@ def verify_certificate(
             `signature.subject`.
     """
     if not 0 <= seconds <= _MAX_TIME:
-        raise VerificationError(_REASON, "the log's time is no time")
+        raise VerificationError(_REASON, "the log's time is not a time")
     time = dt.datetime.fromtimestamp(seconds, dt.UTC)
     try:
         with warnings.catch_warnings():
@@ -100,7 +100,7 @@ def _check_constraints(
     _policy: verification.Policy, _certificate: x509.Certificate, value: x509.BasicConstraints
 ) -> None:
     if not value.ca:
-        raise ValueError("the issuer is no authority")
+        raise ValueError("the issuer is not an authority")
 
 
 def _check_usage(

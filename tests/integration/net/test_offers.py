@@ -41,5 +41,5 @@ def test_first_connection_goes_through_the_offered_gateway(
 
 def test_gateway_beside_the_subnet_is_refused_and_nothing_set_up() -> None:
     seen = take_offer("10.9.9.7", 24, "10.128.0.1")
-    assert seen["offer"].startswith("net.gateway: 10.128.0.1 is no neighbour")
+    assert seen["offer"].startswith("net.gateway: 10.128.0.1 is not a neighbour")
     assert (seen["routes"], seen["connection"]) == ("", "")

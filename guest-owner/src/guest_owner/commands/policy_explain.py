@@ -267,4 +267,4 @@ def _profile(name: str) -> Profile:
     for profile in Profile:
         if profile.value == name:
             return profile
-    raise FormatError("audit.profile", f"{name[:40]!r} is no profile")
+    raise FormatError("audit.profile", f"{name[:40]!r} is not a profile")

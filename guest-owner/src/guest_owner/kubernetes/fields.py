@@ -111,10 +111,10 @@ class _StrictLoader(yaml.SafeLoader):
         deep: bool = False,  # noqa: FBT001, FBT002 - overridden
     ) -> dict[Hashable, Any]:
         if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
-            raise FormatError("kubernetes.yaml", "a key is no text")
+            raise FormatError("kubernetes.yaml", "a key is not text")
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys):
-            raise FormatError("kubernetes.duplicate", f"a key stands twice: {sorted(keys)}")
+            raise FormatError("kubernetes.duplicate", f"a key appears twice: {sorted(keys)}")
         return super().construct_mapping(node, deep)
 
 

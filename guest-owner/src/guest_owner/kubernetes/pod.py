@@ -244,7 +244,7 @@ def _variables(one: Mapping[str, Any]) -> _Variables:
     tables = read_tables(one, "env", {"name", "value", "valueFrom"})
     names = [read_text(each, "name") for each in tables]
     if len(set(names)) != len(names):
-        raise FormatError("kubernetes.env", f"a variable stands twice: {sorted(names)}")
+        raise FormatError("kubernetes.env", f"a variable appears twice: {sorted(names)}")
     return {name: _variable(each, names) for name, each in zip(names, tables, strict=True)}
 
 

@@ -46,7 +46,7 @@ def parse_quantity(value: object) -> Fraction:
     text = str(value) if type(value) in (str, int, float) else ""
     found = _FORM.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
     if found is None:
-        raise _refuse(value, "is no quantity: 2, 0.5, 500m, 64M, 1Gi or 1e3 are")
+        raise _refuse(value, "is not a quantity: 2, 0.5, 500m, 64M, 1Gi or 1e3 are")
     number, exponent = Fraction(found["number"]), found["exponent"]
     if exponent is None:
         return number * (_BINARY | _DECIMAL)[found["suffix"]]

@@ -46,7 +46,7 @@ def open_regular(path: Path, reason: str) -> int:
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(found).st_mode):
-                raise ConfigError(reason, f"{path} is no regular file")
+                raise ConfigError(reason, f"{path} is not a regular file")
             return os.open(descriptor_path(found), os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(found)
@@ -92,4 +92,4 @@ def _require_allowed(descriptor: int, path: Path, folders: Sequence[Path]) -> No
             f"{path} leads to {real}, which is not below one of [allow].folders",
         )
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ConfigError("annotation.file", f"{real} is no regular file")
+        raise ConfigError("annotation.file", f"{real} is not a regular file")

@@ -109,7 +109,7 @@ def pack_layer(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:
 
 def _require_directory(path: Path) -> None:
     if not path.is_dir():
-        raise ConfigError("build.directory", f"{path} is no directory")
+        raise ConfigError("build.directory", f"{path} is not a directory")
 
 
 def _require_no_link_hidden(root: Path, above: Path) -> None:

@@ -295,7 +295,7 @@ def test_files_of_a_secret_get_the_modes_that_it_says() -> None:
         ('value: "say \\"hello\\""', "value: 1", "web: GREETING: expected text"),
         ("{secretKeyRef: {name: api, key: token}}", "{fieldRef: {a: b}}", "web: TOKEN: cannot"),
         ("emptyDir: {medium: Memory, sizeLimit: 8Mi}", "hostPath: {}", "cache: cannot"),
-        ("memory: 64Mi", "memory: 64MB", "web: '64MB' is no quantity"),
+        ("memory: 64Mi", "memory: 64MB", "web: '64MB' is not a quantity"),
         ("[/bin/ready, now]", "[cat, /tmp/ready]", "web: an absolute path in the image: 'cat'"),
         ("kind: Pod", "kind: Deployment", "write its spec.template as one"),
     ],

@@ -335,7 +335,7 @@ def test_file_that_is_none_is_refused_and_not_waited_for(
     make(tmp_path / name)
     assert run(tmp_path, *create) == 1
     assert capsys.readouterr().err == (
-        f"ccinit-runtime: {tmp_path}/{name} is no regular file [{reason}]\n"
+        f"ccinit-runtime: {tmp_path}/{name} is not a regular file [{reason}]\n"
     )
 
 

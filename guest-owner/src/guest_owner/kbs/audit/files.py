@@ -103,7 +103,7 @@ def chain_files(path: Path) -> tuple[Path, ...]:
 def _require_regular(path: Path) -> None:
     with suppress(FileNotFoundError):  # it may have been removed meanwhile to make room
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigError("audit.file", f"{path} is no regular file: move it away")
+            raise ConfigError("audit.file", f"{path} is not a regular file: move it away")
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def _parse(text: str) -> Mapping[str, JsonValue]:
         raise FormatError(_WHERE, f"expected an object of 1 to {_MAX_DEVICES} devices")
     for name in value:
         if not 0 < len(name) <= _MAX_NAME_BYTES or not name.isascii() or not name.isalnum():
-            raise FormatError(_WHERE, f"{name[:40]!r} is no device's name")
+            raise FormatError(_WHERE, f"{name[:40]!r} is not a device's name")
     return value
 
 

@@ -166,7 +166,7 @@ def _rows(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     for row in _elements(data):
         parts = tuple(_elements(_content(row, _SEQUENCE)))
         if len(parts) != 2:
-            raise FormatError("pck.extension", "a row is no pair")
+            raise FormatError("pck.extension", "a row is not a pair")
         yield parts[0], parts[1]
 
 

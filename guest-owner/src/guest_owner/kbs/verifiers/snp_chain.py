@@ -219,7 +219,7 @@ def _read_text(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str
 def _read_byte(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> int:
     number = int.from_bytes(_content(_extension(certificate, oid), _INTEGER), "big")
     if number > 0xFF:
-        raise FormatError("snp.endorsement_key", f"{oid.dotted_string} is no byte")
+        raise FormatError("snp.endorsement_key", f"{oid.dotted_string} is not a byte")
     return number
 
 

@@ -365,7 +365,7 @@ def test_what_is_no_file_is_no_log_to_begin_with(tmp_path: Path, name: str, what
         case "device":
             place.symlink_to("/dev/null")
     for use in (AuditLog, has_records, lambda path: list(read_audit(path))):
-        with pytest.raises(ConfigError, match=f"{place} is no regular file") as caught:
+        with pytest.raises(ConfigError, match=f"{place} is not a regular file") as caught:
             use(path)
         assert caught.value.reason == "audit.file"
     place.rename(tmp_path / "away")

@@ -151,7 +151,7 @@ RANGE = "a version number is out of range"
         pytest.param(EXTENSION + b"\0", ONE_ELEMENT, id="longer"),
         pytest.param(b"\x31" + EXTENSION[1:], ONE_ELEMENT, id="a set"),
         pytest.param(
-            der(0x30, der(0x30, der(6, b"\x2a"))), "a row is no pair", id="row without a value"
+            der(0x30, der(0x30, der(6, b"\x2a"))), "a row is not a pair", id="row without a value"
         ),
         pytest.param(der(0x30, b""), "no row (2,)", id="no rows"),
         pytest.param(b"\x30\x81\0", "no row (2,)", id="no rows, in two bytes of length"),

@@ -155,7 +155,7 @@ BOOTLOADER = f"{OIDS}.3.3"
         ),
         pytest.param(
             Chain(extensions={BOOTLOADER: b"\x02\x02\x01\x00"}),
-            f"{BOOTLOADER} is no byte",
+            f"{BOOTLOADER} is not a byte",
             id="no byte",
         ),
         pytest.param(Chain(extensions={BOOTLOADER: b"\x04\x01\x18"}), TYPE, id="no integer"),
