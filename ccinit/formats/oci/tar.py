@@ -374,9 +374,7 @@ def _decimal(text: bytes, reason: str) -> int:
 
 def _path(name: bytes, *, is_directory: bool) -> bytes:
     if not is_directory and name.endswith(b"/"):
-        raise FormatError(
-            "tar.path_slash", f"{name[-80:]!r} ends with a slash and is not a directory"
-        )
+        raise FormatError("tar.path_slash", f"{name[-80:]!r} ends with / but is not a directory")
     return normal_path(name.rstrip(b"/") if name != b"/" else name)
 
 
