@@ -9,6 +9,7 @@ from guest_owner.commands import policy_export as policy_export_command
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.local_changes import FileRecorder
 from guest_owner.kbs.policy import (
+    MAX_RULES,
     Rule,
     check_device,
     check_initdata_name,
@@ -18,6 +19,7 @@ from guest_owner.kbs.policy_text import add_rule, remove_rule
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
+from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 
@@ -33,7 +35,10 @@ def add_parser(subparsers: Subparsers) -> None:
     remove = add_command(commands, "remove", "Remove one rule; the file's comments stay.")
     add_state(remove)
     remove.add_argument(
-        "number", type=int, metavar="NUMBER", help="number of the rule, as `policy list` prints it"
+        "number",
+        type=whole_number(1, MAX_RULES),
+        metavar="NUMBER",
+        help="number of the rule, as `policy list` prints it",
     )
     remove.set_defaults(func=_remove)
 

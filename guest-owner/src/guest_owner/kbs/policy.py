@@ -33,6 +33,7 @@ from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.devices import PROVING, Device
 from guest_owner.kbs.references import Profile, check_name
 
+MAX_RULES = 1024
 MAX_POLICY_BYTES = 256 * 1024
 _MAX_PATTERN_BYTES = 400
 
@@ -188,7 +189,7 @@ def parse_policy(data: bytes) -> Policy:
         raise LimitExceededError("policy.length", f"more than {MAX_POLICY_BYTES} bytes")
     with Fields(parse_toml(data, "policy.toml"), "policy") as fields:
         fields.integer("version", low=1, high=1)
-        return Policy(rules=fields.tables("rule", _read_rule, max_items=1024))
+        return Policy(rules=fields.tables("rule", _read_rule, max_items=MAX_RULES))
 
 
 def _read_rule(fields: Fields) -> Rule:

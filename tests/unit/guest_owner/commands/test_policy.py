@@ -138,6 +138,18 @@ def test_remove_takes_one_rule_away_and_says_which(
     assert len(Store(state).read_policy().rules) == 2
 
 
+@pytest.mark.parametrize("number", ["x", "0", "-1"])
+def test_remove_of_what_is_not_a_number_says_what_one_is(
+    state: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    assert allow(state, "a/b/c") == 0
+    with pytest.raises(SystemExit) as wrong:
+        run("policy", "remove", "--state", state, "--", number)
+    assert wrong.value.code == 2
+    assert f"found '{number}'" in capsys.readouterr().err
+    assert len(Store(state).read_policy().rules) == 1
+
+
 @pytest.fixture
 def shop(state: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Two images, one pod, two rules, of which the second covers the pod's files."""
