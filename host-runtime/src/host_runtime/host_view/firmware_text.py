@@ -74,8 +74,11 @@ def read_record(firmware: str, folder: Path = _FOLDER) -> FirmwareRecord:
             },
             variables=frozenset(map(str, document["variables"])),
         )
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise FormatError("firmware_text.file", f"{path}: {error}") from error
+    except (KeyError, AttributeError, TypeError, UnicodeEncodeError) as error:
+        detail = f"{path}: expected texts, a table of arrays of strings, and an array of variables"
+        raise FormatError("firmware_text.file", detail) from error
+    except ValueError as error:
+        raise FormatError("firmware_text.file", f"{path} is not JSON: {error}") from error
 
 
 def write_record(record: FirmwareRecord, folder: Path = _FOLDER) -> Path:

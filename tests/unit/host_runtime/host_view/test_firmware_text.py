@@ -28,9 +28,18 @@ def test_firmware_without_a_record_has_an_empty_one(tmp_path: Path) -> None:
     assert read_record("abc", tmp_path) == EMPTY
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"texts": [], "variables": []}'])
-def test_record_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", " is not JSON: "),
+        ("[]", ": expected texts, "),
+        ("{}", ": expected texts, "),
+        ('{"texts": [], "variables": []}', ": expected texts, "),
+    ],
+)
+def test_record_of_another_form_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "abc.json").write_text(text)
     with pytest.raises(FormatError) as error:
         read_record("abc", tmp_path)
     assert error.value.reason == "firmware_text.file"
+    assert f"{tmp_path / 'abc.json'}{said}" in error.value.detail
