@@ -61,7 +61,7 @@ class KbsAdmin:
             reply = connection.getresponse()
             answer = reply.read(_MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise PeerError("kbs.unreachable", f"{self.url}: {error}") from error
+            raise PeerError("kbs.unreachable", f"{self.url}: {_cause(error)}") from error
         finally:
             connection.close()
         if reply.status not in (200, 201, 204):
@@ -87,6 +87,11 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     except ssl.SSLError as error:
         raise ConfigError("kbs.ca", f"{ca} holds no certificate in PEM") from error
     return KbsAdmin(url=url, context=context, key=private)
+
+
+def _cause(error: OSError | http.client.HTTPException) -> str:
+    """Return what went wrong in words, without the `[Errno 111]` that Python puts before them."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _is_origin(url: str) -> bool:

@@ -47,7 +47,7 @@ class Connection:
 
     def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
         if Connection.fails:
-            raise ConnectionRefusedError("no")
+            raise ConnectionRefusedError(111, "Connection refused")
         REQUESTS.append((method, path, body, headers))
 
     def getresponse(self) -> "Connection":
@@ -118,6 +118,7 @@ def test_kbs_that_is_not_there_is_an_error(
     with pytest.raises(PeerError) as refused:
         admin.register(URI, b"body")
     assert refused.value.reason == "kbs.unreachable"
+    assert refused.value.detail == "https://kbs.example:8443: Connection refused"
 
 
 @pytest.mark.parametrize(
