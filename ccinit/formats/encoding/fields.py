@@ -156,6 +156,8 @@ class Fields:
 
         An error's detail says which of them: its name if it has one, or its number from 1.
         """
+        if isinstance(self._table.get(key), Mapping):  # [key] written for [[key]]
+            raise self._wrong(key, f"an array of tables ([[{key}]] in TOML), found one table")
         values = []
         for number, item in enumerate(self._array(key, max_items), start=1):
             try:

@@ -153,3 +153,16 @@ def test_fields_error_in_an_array_says_which_of_its_tables(items: object, detail
     with pytest.raises(FormatError) as caught:
         read_items({"item": items})
     assert caught.value.detail == detail
+
+
+def test_fields_one_table_for_an_array_of_tables_is_told_how_to_write_it() -> None:
+    def names(table: object) -> tuple[str, ...]:
+        with Fields(table, "t") as fields:
+            return fields.tables("item", lambda item: item.text("name"))
+
+    assert names({"item": [{"name": "web"}]}) == ("web",)
+    with pytest.raises(FormatError) as caught:
+        names({"item": {"name": "web"}})
+    assert caught.value.reason == "t.item"
+    expected = "expected an array of tables ([[item]] in TOML), found one table"
+    assert caught.value.detail == expected
