@@ -85,6 +85,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def _exec(arguments: argparse.Namespace) -> int:
     if not arguments.args:
         raise FormatError("exec.args", "say which program, by its absolute path")
+    if not arguments.args[0].startswith("/"):
+        found = arguments.args[0][:80]
+        raise FormatError("exec.args", f"expected a program's absolute path, found {found!r}")
     container, program = arguments.container, tuple(arguments.args)
     with connect(arguments) as client:
         return run_program(client, container, program, stdin=arguments.stdin, tty=arguments.tty)

@@ -315,3 +315,22 @@ def test_signal_that_no_status_can_hold_is_refused(
     guest(EndedProgram(0, number))
     assert run("exec", "web", "/x") == 1
     assert f"there is no signal {number} [owner.result]" in error_of(capsys)
+
+
+def test_exec_of_a_program_that_is_not_absolute_asks_no_guest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    def connect(arguments: object) -> None:
+        asked.append(arguments)
+        raise PeerError("owner.asked", "a guest was asked")
+
+    monkeypatch.setattr("guest_owner.commands.exec.connect", connect)
+    endpoint = ("--connect", "127.0.0.1:1", "--pod", "shop")
+    assert run("exec", *endpoint, "web", "--", "ls") == 1
+    assert "expected a program's absolute path, found 'ls' [exec.args]" in error_of(capsys)
+    assert asked == []
+    assert run("exec", *endpoint, "web", "--", "/bin/ls") == 1
+    assert "[owner.asked]" in error_of(capsys)
+    assert len(asked) == 1
