@@ -127,7 +127,7 @@ def parse_reply(buffer: bytes | bytearray) -> DmReply:
         FormatError: `dm.reply`, the buffer was too small for the header or for the reply.
     """
     if len(buffer) < _HEADER.size:
-        raise FormatError("dm.reply", f"{len(buffer)} bytes are no header")
+        raise FormatError("dm.reply", f"{len(buffer)} bytes are not a header")
     _, _, _, size, start, count, _, flags, _, _, dev, _, _ = _HEADER.unpack_from(buffer)
     if flags & DM_BUFFER_FULL_FLAG or size > len(buffer):
         raise FormatError("dm.reply", "the reply did not fit")

@@ -23,7 +23,7 @@ def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
     """Do the job; descriptors are named by GUID."""
     entries = {name: read_secret(fd, MAX_ENTRY_BYTES) for name, fd in channel.fds.items()}
     if not all(map(is_guid, entries)):
-        raise VerificationError("launch_secret.name", "a secret whose name is no GUID")
+        raise VerificationError("launch_secret.name", "a secret whose name is not a GUID")
     statement = parse_launch_statement(entries.pop(STATEMENT, b""))
     secrets = LaunchSecrets(entries.values())
     released = tuple(_release(secrets, wanted) for wanted in request.wanted)

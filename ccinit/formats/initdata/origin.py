@@ -46,5 +46,5 @@ def _check_host(host: str, reason: str) -> None:
         0 < len(label) <= _MAX_LABEL_BYTES and _LABEL.issuperset(label) for label in labels
     )
     if not are_labels or len(host) > _MAX_HOST_BYTES:
-        raise FormatError(reason, f"{host[:80]!r} is no host name")
+        raise FormatError(reason, f"{host[:80]!r} is not a host name")
     check_numbers(labels, reason)

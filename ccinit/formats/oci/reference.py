@@ -128,7 +128,7 @@ def split_bracketed(text: str, reason: str) -> tuple[str, str, str]:
     """
     address, bracket, rest = text.removeprefix("[").partition("]")
     if not bracket or (rest and rest[0] != ":"):
-        raise FormatError(reason, f"{text[:80]!r} is no [address]:port")
+        raise FormatError(reason, f"{text[:80]!r} is not an [address]:port")
     _check_address6(address, reason)
     return address, rest[:1], rest[1:]
 

@@ -188,7 +188,7 @@ def _measure_gzip_header(data: memoryview) -> int:
     """
     magic = bytes(data[: len(_GZIP_MAGIC)])
     if not _GZIP_MAGIC.startswith(magic):
-        raise FormatError("pull.gzip", "bytes that are no gzip member")
+        raise FormatError("pull.gzip", "bytes that are not a gzip member")
     for window in (_SHORT_GZIP_HEADER_BYTES, _MAX_GZIP_HEADER_BYTES):
         head = bytes(data[:window])
         size = _gzip_header_end(head)

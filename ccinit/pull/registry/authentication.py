@@ -212,7 +212,7 @@ def token_request(
         realm = urlsplit(challenge.realm)
         has_port = realm.port not in (None, HTTPS_PORT, reference.port)
     except ValueError as error:
-        raise PeerError("registry.realm", "the realm is no URL") from error
+        raise PeerError("registry.realm", "the realm is not a URL") from error
     same = realm.hostname == reference.host
     if realm.scheme != "https" or realm.username is not None or realm.fragment or realm.query:
         raise PeerError("registry.realm", "the realm is not a plain https URL")

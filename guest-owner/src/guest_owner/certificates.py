@@ -204,7 +204,7 @@ def general_name(name: str) -> x509.GeneralName:
         pass
     # A name with a port, a scheme or a space would match no guest's URL.
     if len(name) > _MAX_NAME_CHARACTERS or not _DNS_NAME.fullmatch(name):
-        raise FormatError("certificate.name", f"{name[:80]!r} is no DNS name or address")
+        raise FormatError("certificate.name", f"{name[:80]!r} is not a DNS name or address")
     return x509.DNSName(name)
 
 

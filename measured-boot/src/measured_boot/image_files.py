@@ -103,7 +103,7 @@ def read_report(report: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FormatError("image_report.json", f"{report} is not JSON") from error
     if not isinstance(content, dict) or content.get("format") != 1:
-        raise FormatError("image_report.json", f"{report} is no report of a built image")
+        raise FormatError("image_report.json", f"{report} is not a report of a built image")
     files = content.get("files")
     if not isinstance(files, dict) or not all(
         isinstance(entry, dict) and "sha256" in entry for entry in files.values()

@@ -124,7 +124,7 @@ class ToolsTree:
                 last words.
         """
         if not (self.path / "mnt").is_dir():
-            detail = f"{self.path} is no tools tree: `rootfs-builder tools` makes build/tools"
+            detail = f"{self.path} is not a tools tree: `rootfs-builder tools` makes build/tools"
             raise ConfigError("tools.missing", detail)
         command = self.command(
             arguments,

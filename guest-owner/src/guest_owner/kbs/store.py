@@ -352,7 +352,7 @@ class Store:
         """
         parts = PurePosixPath(file).parts
         if len(parts) < 2 or parts[0] not in _REMOVABLE or ".." in parts:
-            detail = f"{file!r} is no file of {', '.join(sorted(_REMOVABLE))}"
+            detail = f"{file!r} is not a file of {', '.join(sorted(_REMOVABLE))}"
             raise ConfigError("unregister.path", detail)
         path = self.root.joinpath(*parts)
         with changing(self.root):

@@ -44,7 +44,7 @@ def raw_terminal() -> Iterator[WindowSize]:
         ConfigError: `owner.terminal`, standard input is no terminal.
     """
     if not sys.stdin.isatty():
-        raise ConfigError("owner.terminal", "standard input is no terminal; leave out -t")
+        raise ConfigError("owner.terminal", "standard input is not a terminal; leave out -t")
     size = shutil.get_terminal_size()
     window = WindowSize(size.lines, size.columns)
     descriptor = sys.stdin.fileno()

@@ -38,12 +38,12 @@ def require_uki(path: Path) -> None:
         image = parse_pe(data)
     except FormatError as error:
         found = _recognise(data) or error.detail
-        raise ConfigError("boot.uki", f"{path} is no UKI: {found}") from error
+        raise ConfigError("boot.uki", f"{path} is not a UKI: {found}") from error
     filled = {section.name for section in image.sections if section.virtual_size}
     missing = [name for name in _SECTIONS if name not in filled]
     if missing:
         found = _recognise(data) or f"an EFI program without {', '.join(missing)}"
-        raise ConfigError("boot.uki", f"{path} is no UKI: {found}")
+        raise ConfigError("boot.uki", f"{path} is not a UKI: {found}")
 
 
 def _recognise(data: bytes) -> str:

@@ -152,7 +152,7 @@ def _refuse_unmet(config: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
 def _annotations(config: Mapping[str, Any]) -> Mapping[str, str]:
     annotations = _table(config, "annotations")
     if not all(isinstance(value, str) for value in annotations.values()):
-        raise FormatError("bundle.annotations", "a value is no string")
+        raise FormatError("bundle.annotations", "a value is not a string")
     return annotations
 
 
@@ -163,7 +163,7 @@ def _network_namespace(linux: Mapping[str, Any]) -> str | None:
         if namespace.get("type") == "network":
             path = namespace.get("path", "")
             if not isinstance(path, str) or not _is_path(path):
-                raise FormatError("bundle.namespaces", "a path is no string")
+                raise FormatError("bundle.namespaces", "a path is not a string")
             return path
     return None
 
@@ -175,7 +175,7 @@ def _resolver_file(mounts: list[Any]) -> str:
         if mount.get("destination") == _RESOLVER_FILE:
             path = mount.get("source")
             if not isinstance(path, str) or not _is_path(path):
-                raise FormatError("bundle.mounts", "a source is no string")
+                raise FormatError("bundle.mounts", "a source is not a string")
             return path
     return _RESOLVER_FILE
 

@@ -317,4 +317,4 @@ class _Walk:
             return text.read().strip()
 
     def _no_cgroup(self) -> ConfigError:
-        return ConfigError("cgroup.path", f"{self.path} is no cgroup of its hierarchy")
+        return ConfigError("cgroup.path", f"{self.path} is not a cgroup of its hierarchy")

@@ -105,7 +105,9 @@ def _ours(annotations: Mapping[str, str], allow: Allowance) -> Mapping[Choice, s
     chosen: dict[Choice, str] = {}
     for key, text in annotations.items():
         if key.startswith(PREFIX) and key not in names:
-            raise ConfigError("annotation.unknown", f"{key!r:.80} is no annotation of this runtime")
+            raise ConfigError(
+                "annotation.unknown", f"{key!r:.80} is not an annotation of this runtime"
+            )
         choice = Choice.INITDATA if key == COCO_INITDATA else names.get(key)
         if choice is None:
             continue  # somebody else's
@@ -142,7 +144,7 @@ def _choose_document(
 def _up_to(name: Choice, limit: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not _NUMBER.fullmatch(text):
-            raise FormatError(f"annotation.{name}", f"{text!r:.40} is no number")
+            raise FormatError(f"annotation.{name}", f"{text!r:.40} is not a number")
         if int(text) > limit:
             raise LimitExceededError(f"annotation.{name}", f"{text}: at most {limit} is allowed")
         return int(text)
@@ -173,7 +175,7 @@ def _allowed_path(text: str, name: Choice, allow: Allowance) -> Path:
     """
     path = Path(text)
     if not _PATH.fullmatch(text) or ".." in path.parts:
-        raise FormatError(f"annotation.{name}", f"{text!r:.80} is no plain absolute path")
+        raise FormatError(f"annotation.{name}", f"{text!r:.80} is not a plain absolute path")
     if not any(path.is_relative_to(folder) for folder in allow.folders):
         raise ConfigError("annotation.folder", f"{path} is not below one of [allow].folders")
     return path

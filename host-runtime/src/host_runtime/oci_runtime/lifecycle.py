@@ -353,7 +353,7 @@ class Runtime:
 def _require_sandbox(container: Container) -> None:
     record, status = container.look()
     if record.sandbox != record.id:
-        raise ConfigError("sandbox.state", f"{record.id} is no sandbox of a pod")
+        raise ConfigError("sandbox.state", f"{record.id} is not a sandbox of a pod")
     if status not in _UP:
         raise ConfigError("sandbox.state", f"the guest of {record.id} has ended")
 

@@ -121,7 +121,7 @@ class OperatorConfig:
         for image in self.images:
             if image.name == name:
                 return image
-        raise ConfigError("runtime.image", f"{name!r:.80} is no image of the operator's file")
+        raise ConfigError("runtime.image", f"{name!r:.80} is not an image of the operator's file")
 
 
 def parse_operator_config(document: bytes) -> OperatorConfig:
@@ -212,7 +212,7 @@ def _path(fields: Fields, key: str, *, default: str | None = None) -> Path:
 def _absolute(text: str, reason: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
-        raise ConfigError(reason, f"{text!r:.80} is no absolute path")
+        raise ConfigError(reason, f"{text!r:.80} is not an absolute path")
     return path
 
 

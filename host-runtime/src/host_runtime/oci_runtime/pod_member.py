@@ -25,7 +25,8 @@ def require_member(name: str, document: bytes) -> None:
     if name not in kinds:
         known = ", ".join(kinds)
         raise ConfigError(
-            "sandbox.container", f"{name!r:.80} is no container of the measured pod: it has {known}"
+            "sandbox.container",
+            f"{name!r:.80} is not a container of the measured pod: it has {known}",
         )
     if kinds[name] is ContainerKind.INIT:
         raise ConfigError(

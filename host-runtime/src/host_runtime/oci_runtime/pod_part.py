@@ -49,7 +49,7 @@ def read_pod_part(annotations: Mapping[str, str]) -> PodPart | None:
         return PodPart(sandbox=sandbox)
     if kind == "container":
         return PodPart(sandbox=sandbox, member=_required(annotations, CONTAINER_NAME))
-    raise ConfigError("bundle.kubernetes", f"{CONTAINER_TYPE}: {kind!r:.40} is no part of a pod")
+    raise ConfigError("bundle.kubernetes", f"{CONTAINER_TYPE}: {kind!r:.40} is not a part of a pod")
 
 
 def _required(annotations: Mapping[str, str], key: str) -> str:

@@ -61,7 +61,7 @@ def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
         raise VerificationError("provenance.files", f"{folder}: {detail}")
     for name, digest in subjects.items():  # 4
         if not (folder / name).is_file():  # reading a pipe or a device might never end
-            raise VerificationError("provenance.files", f"{folder / name} is no file")
+            raise VerificationError("provenance.files", f"{folder / name} is not a file")
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise VerificationError(
@@ -88,7 +88,7 @@ def _read_subjects(payload: bytes) -> Mapping[str, str]:
         rows = [(row["name"], row["digest"]["sha256"]) for row in statement["subject"]]
         kind = statement["_type"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FormatError("provenance.form", "the payload is no statement") from error
+        raise FormatError("provenance.form", "the payload is not a statement") from error
     if kind != _STATEMENT or any("/" in str(name) for name, _ in rows):
-        raise FormatError("provenance.form", "the payload is no statement about a folder")
+        raise FormatError("provenance.form", "the payload is not a statement about a folder")
     return {str(name): str(digest) for name, digest in rows}

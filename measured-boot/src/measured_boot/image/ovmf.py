@@ -34,7 +34,7 @@ def parse_footer_table(data: bytes) -> Mapping[UUID, bytes]:
     if len(data) > MAX_FIRMWARE_BYTES:
         raise LimitExceededError("firmware.length", f"more than {MAX_FIRMWARE_BYTES} bytes")
     if not data or len(data) % PAGE_BYTES:
-        raise FormatError("firmware.length", f"{len(data)} bytes are no whole pages of firmware")
+        raise FormatError("firmware.length", f"{len(data)} bytes are not whole pages of firmware")
     end = len(data) - _RESET_VECTOR_BYTES
     size, guid = _HEADER.unpack_from(data, end - _HEADER.size)
     if UUID(bytes_le=guid) != _FOOTER:

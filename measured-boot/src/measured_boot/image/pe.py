@@ -205,7 +205,7 @@ def _read_sections(data: bytes, table: int, count: int, headers_size: int) -> tu
 def _section_name(name: bytes) -> str:
     text = name.rstrip(b"\0")
     if not text.isascii() or b"\0" in text:
-        raise FormatError("pe.section.name", f"{name.hex()} is no name")
+        raise FormatError("pe.section.name", f"{name.hex()} is not a name")
     return text.decode("ascii")
 
 

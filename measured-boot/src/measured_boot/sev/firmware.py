@@ -149,6 +149,6 @@ def _read_pages(address: int, size: int, kind: int) -> SpecialPages:
     if kind not in set(PageKind):
         raise FormatError("firmware.metadata", f"pages of kind {kind:#x}, which is not known")
     if address % PAGE_BYTES or size % PAGE_BYTES or not size or address + size > END_ADDRESS:
-        detail = f"{size:#x} bytes at {address:#x} are no whole pages below 4 GiB"
+        detail = f"{size:#x} bytes at {address:#x} are not whole pages below 4 GiB"
         raise FormatError("firmware.metadata", detail)
     return SpecialPages(address=address, size=size, kind=PageKind(kind))

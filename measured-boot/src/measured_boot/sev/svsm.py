@@ -91,7 +91,7 @@ def svsm_launch_digest(
         raise ConfigError("launch.features", "a launch with an SVSM sets SEV_FEATURES to 1")
     address = firmware.address - variables_bytes - len(svsm.data)
     if variables_bytes < 0 or variables_bytes % PAGE_BYTES or address < 0:
-        detail = f"{variables_bytes} bytes are no whole pages, or leave no place below them"
+        detail = f"{variables_bytes} bytes are not whole pages, or leave no place below them"
         raise ConfigError("launch.variables", detail)
     launch = SnpLaunch()
     launch.add_content(firmware.address, firmware.data)

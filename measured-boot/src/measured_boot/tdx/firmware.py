@@ -80,7 +80,7 @@ def _read_section(
     del kind  # the host treats some kinds differently, but measures all alike
     require_inside(data, offset, length, "firmware.tdx")
     if address % PAGE_BYTES or size % PAGE_BYTES or address + size > _MAX_ADDRESS:
-        raise FormatError("firmware.tdx", f"{size:#x} bytes at {address:#x} are no whole pages")
+        raise FormatError("firmware.tdx", f"{size:#x} bytes at {address:#x} are not whole pages")
     if length > size:
         raise FormatError("firmware.tdx", f"{length} bytes of content for {size} of memory")
     if attributes & ~(_EXTENDS | _ADDED_LATER):

@@ -87,7 +87,7 @@ def extend(register: PcrValue, digest: bytes) -> PcrValue:
         ValueError: the digest is not one of SHA-256.
     """
     if len(digest) != DIGEST_BYTES:
-        raise ValueError(f"{len(digest)} bytes are no SHA-256 digest")
+        raise ValueError(f"{len(digest)} bytes are not a SHA-256 digest")
     return PcrValue(hashlib.sha256(register + digest).digest())
 
 

@@ -83,7 +83,7 @@ class RealmMeasurement:
         """
         _require_aligned(address)
         if len(granule) != GRANULE_BYTES:
-            raise FormatError("realm.data", f"{len(granule)} bytes are no granule")
+            raise FormatError("realm.data", f"{len(granule)} bytes are not a granule")
         fixed = struct.pack("<QQ", address, _MEASURE_CONTENT)
         self._extend(_DATA, fixed + self._hash(granule))
 

@@ -271,7 +271,7 @@ def _named_by(document: bytes) -> Iterator[object]:
         for entry in (*config, *content.get("layers", ()), *content.get("manifests", ())):
             yield entry["digest"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError("layout.image", "what is tagged is no image") from error
+        raise ConfigError("layout.image", "what is tagged is not an image") from error
 
 
 def _damaged(layout: Path, digest: object) -> ConfigError:

@@ -55,7 +55,7 @@ def explain_folders(first: Path, second: Path, open_erofs: ErofsOpener) -> str:
     for name in sorted(names[0], key=_rank):
         for path in (first / name, second / name):
             if not path.is_file():  # a pipe would not end
-                raise ConfigError("image.file", f"{path} is no file")
+                raise ConfigError("image.file", f"{path} is not a file")
         one, two = (first / name).read_bytes(), (second / name).read_bytes()
         if one != two:
             return f"{name}: {explain_file(name, one, two, open_erofs)}"

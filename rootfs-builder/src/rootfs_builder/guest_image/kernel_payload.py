@@ -28,7 +28,7 @@ def unpack_kernel(kernel: bytes, decompress: Decompress) -> bytes:
         ConfigError: `kernel.functions`, it is no bzImage, or not compressed with zstd.
     """
     if kernel[_MAGIC] != b"HdrS" or len(kernel) < _PAYLOAD + 8:
-        raise ConfigError("kernel.functions", "this kernel is no bzImage")
+        raise ConfigError("kernel.functions", "this kernel is not a bzImage")
     offset, length = struct.unpack_from("<II", kernel, _PAYLOAD)
     start = (kernel[_SETUP_SECTORS] + 1) * _SECTOR + offset
     payload = kernel[start : start + length]

@@ -38,5 +38,5 @@ def test_what_it_is_instead_is_said(tmp_path: Path, content: bytes, words: str) 
     with pytest.raises(ConfigError) as error:
         require_uki(path)
     assert error.value.reason == "boot.uki"
-    assert error.value.detail.startswith(f"{path} is no UKI: ")
+    assert error.value.detail.startswith(f"{path} is not a UKI: ")
     assert words in error.value.detail

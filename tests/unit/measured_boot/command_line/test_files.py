@@ -211,10 +211,10 @@ def test_no_command_reads_a_file_without_end(
     ("arguments", "words"),
     [
         ("predict noise", "noise: not an EFI program: no DOS header [pe.magic]"),
-        ("predict empty.json", "empty.json is no report of a built image [image_report.json]"),
+        ("predict empty.json", "empty.json is not a report of a built image [image_report.json]"),
         ("predict lone.json", "lone.efi is missing, or lone.json does not name it"),
-        (f"predict {SNP} --firmware noise", "noise: 500 bytes are no whole pages of firmware"),
-        (f"predict {SNP} --firmware page --svsm noise", "noise: 500 bytes are no whole pages"),
+        (f"predict {SNP} --firmware noise", "noise: 500 bytes are not whole pages of firmware"),
+        (f"predict {SNP} --firmware page --svsm noise", "noise: 500 bytes are not whole pages"),
         ("explain noise", "noise: not an EFI program: no DOS header [pe.magic]"),
         ("replay noise", "noise: "),
         ("verify . --builder-key noise", "noise: no PEM public key [verify.key]"),

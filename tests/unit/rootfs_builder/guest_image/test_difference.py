@@ -205,6 +205,6 @@ def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
     assert explain_folders(*folders, open_erofs) == ""
     (tmp_path / "second/a.json").unlink()
     os.mkfifo(tmp_path / "second/a.json")
-    with pytest.raises(ConfigError, match=r"second/a\.json is no file") as error:
+    with pytest.raises(ConfigError, match=r"second/a\.json is not a file") as error:
         explain_folders(*folders, open_erofs)
     assert error.value.reason == "image.file"

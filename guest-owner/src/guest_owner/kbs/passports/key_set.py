@@ -84,7 +84,7 @@ def _parse_key(value: JsonValue) -> IssuerKey:
     if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_BYTES:
         raise FormatError("issuer.keys.kid", "every key needs a name")
     if value.get("kty") != "RSA" or value.get("use", "sig") != "sig":
-        raise FormatError("issuer.keys.kty", f"{kid[:40]!r} is no RSA key for signatures")
+        raise FormatError("issuer.keys.kty", f"{kid[:40]!r} is not an RSA key for signatures")
     if algorithm is not None and algorithm not in tuple(Algorithm):  # it may be a list
         raise FormatError("issuer.keys.alg", f"{kid[:40]!r} is for another algorithm")
     public_key = _parse_numbers(value) if "n" in value else _parse_certificate(value)
@@ -117,7 +117,7 @@ def _parse_certificate(value: Mapping[str, JsonValue]) -> RSAPublicKey:
     except _MALFORMED as error:
         raise FormatError("issuer.keys.x5c", "no certificate in base64 of a known key") from error
     if not isinstance(public_key, RSAPublicKey):
-        raise FormatError("issuer.keys.x5c", "the certificate's key is no RSA key")
+        raise FormatError("issuer.keys.x5c", "the certificate's key is not an RSA key")
     return public_key
 
 

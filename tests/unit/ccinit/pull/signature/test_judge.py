@@ -87,7 +87,10 @@ CLAIMS: dict[str, tuple[Attachment, str]] = {
         "signature.identity",
     ),
     "for no name": (classic(classic_layer(payload(name=""), KEY)), "signature.identity"),
-    "for what is no name": (classic(classic_layer(payload(name="A B"), KEY)), "signature.identity"),
+    "for what is not a name": (
+        classic(classic_layer(payload(name="A B"), KEY)),
+        "signature.identity",
+    ),
     "not base64": (
         classic((payload(), {"dev.cosignproject.cosign/signature": "%%"})),
         "signature.base64",
