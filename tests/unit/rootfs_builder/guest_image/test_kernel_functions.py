@@ -46,8 +46,8 @@ def test_driver_that_is_not_built_in_need_not_have_its_function() -> None:
     [
         (bzimage(("nvme_init", "acpi_thermal_init")), "CONFIG_DEBUG_INFO_BTF"),
         (bzimage((), packed=b"\x1f\x8bgzip"), "CONFIG_KERNEL_ZSTD"),
-        (b"MZ" + bytes(4096), "no bzImage"),
-        (KERNEL[:0x24C], "no bzImage"),
+        (b"MZ" + bytes(4096), "not a bzImage"),
+        (KERNEL[:0x24C], "not a bzImage"),
     ],
 )
 def test_kernel_whose_functions_cannot_be_told_is_refused(kernel: bytes, detail: str) -> None:
