@@ -45,7 +45,7 @@ TAGS_BYTES = count_meta_bytes(GIB)
 DATA_KEY, OLD_KEY = (
     ResourceUri("ccinit", "shop", f"volume-key-{name}") for name in ("data", "old")
 )
-WORK = ScratchVolume(name="work", size_bytes=GIB, profile=ScratchProfile.AEAD_RAM)
+SPOOL = ScratchVolume(name="spool", size_bytes=GIB, profile=ScratchProfile.AEAD_RAM)
 DATA = PersistentVolume(name="data", size_bytes=8192, key=DATA_KEY)
 OLD = Luks2Volume(name="old", size_bytes=8192, key=OLD_KEY, is_sealed=False)
 CACHE = TmpfsVolume(name="cache", size_bytes=4096)
@@ -54,7 +54,7 @@ MODEL = VerityVolume(
     size_bytes=8192,
     verity=VerityParameters(root_hash=RootHash(bytes(32)), salt=Salt(bytes(32)), data_blocks=2),
 )
-VOLUMES: tuple[Volume, ...] = (WORK, DATA, OLD, CACHE, MODEL)
+VOLUMES: tuple[Volume, ...] = (SPOOL, DATA, OLD, CACHE, MODEL)
 
 
 def disk(size_bytes: int, *, read_only: bool = False) -> BlockDevice:
@@ -226,7 +226,7 @@ def test_storage_is_undone_in_reverse_and_the_kbs_is_told_once_disks_are_closed(
     bench.unlock()
     how = str((CONFINED, "mode=0711,size=4096"))
     assert bench.done == [
-        "open work",
+        "open spool",
         "open data",
         "compare the counter in ccinit",
         "open old or make it",
@@ -240,7 +240,7 @@ def test_storage_is_undone_in_reverse_and_the_kbs_is_told_once_disks_are_closed(
         "write the counter",
         "close data",
         "note the close",
-        "close work",
+        "close spool",
         "tell the KBS",
         "leave dm",
     ]
@@ -274,7 +274,7 @@ def test_containers_see_one_directory_of_what_the_guest_made_and_all_of_the_rest
     unlocked = bench.unlock()
     root = f"{bench.root}/volumes"
     assert unlocked.volumes == {
-        "work": f"{root}/work/volume",
+        "spool": f"{root}/spool/volume",
         "data": f"{root}/data/volume",
         "old": f"{root}/old",
         "cache": f"{root}/cache/volume",
@@ -282,9 +282,9 @@ def test_containers_see_one_directory_of_what_the_guest_made_and_all_of_the_rest
     }
     assert not list(Path(root, "old").iterdir())
     assert not list(Path(root, "model").iterdir())
-    for name in ("work", "data", "cache"):
+    for name in ("spool", "data", "cache"):
         assert mode_of(unlocked.volumes[name]) == 0o777
-    assert unlocked.store == f"{root}/work/ccinit"
+    assert unlocked.store == f"{root}/spool/ccinit"
     assert mode_of(unlocked.store) == 0o711
     assert (unlocked.in_memory, unlocked.tags_bytes) == (False, TAGS_BYTES)
 
@@ -306,7 +306,7 @@ def test_disk_of_the_tools_is_no_volume_and_no_scratch(bench: Bench) -> None:
         "model": disk(8192),
         "debug.tools": bench.tools,
     }
-    assert (assigned["scratch"], assigned["initdata"]) == ((WORK,), disk(512))
+    assert (assigned["scratch"], assigned["initdata"]) == ((SPOOL,), disk(512))
 
 
 def test_owner_reads_which_disks_there_are(bench: Bench) -> None:
@@ -315,7 +315,7 @@ def test_owner_reads_which_disks_there_are(bench: Bench) -> None:
 
 
 def test_scratch_that_would_take_the_pods_memory_is_not_opened(bench: Bench) -> None:
-    bench.volumes = (WORK,)
+    bench.volumes = (SPOOL,)
     bench.memory_bytes = 2 * TAGS_BYTES - 1
     with pytest.raises(ConfigError) as refused:
         bench.unlock()
@@ -323,7 +323,7 @@ def test_scratch_that_would_take_the_pods_memory_is_not_opened(bench: Bench) -> 
     assert bench.done == []
     bench.memory_bytes = 2 * TAGS_BYTES
     bench.unlock()
-    assert bench.done == ["open work"]
+    assert bench.done == ["open spool"]
 
 
 def test_tags_are_counted_as_if_all_of_their_disks_were_written(bench: Bench) -> None:
