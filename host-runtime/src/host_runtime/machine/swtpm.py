@@ -41,6 +41,13 @@ _PROVISIONING: Final = (
     ("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", AK_HANDLE),
     _FLUSH,
     ("tpm2_readpublic", "-c", AK_HANDLE, "-f", "der", "-o", _AK_FILE),
+    # A TPM takes each end without a shutdown, of a killed QEMU say, for a guess at the AK's
+    # authorisation, which is empty. After three it would refuse the AK to every guest; its clock
+    # runs while a guest does, so restarts that fail at once do not heal it. No recovery: no count.
+    (
+        *("tpm2_dictionarylockout", "--setup-parameters", "--max-tries=32"),
+        *("--recovery-time=0", "--lockout-recovery-time=0"),
+    ),
     ("tpm2_shutdown",),
 )
 
