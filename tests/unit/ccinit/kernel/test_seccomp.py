@@ -1,7 +1,6 @@
 """Filters, run on an interpreter of classic BPF: what each system call of a plan gets."""
 
 import errno
-import struct
 from typing import Any
 
 import pytest
@@ -10,12 +9,6 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import KernelError
 from ccinit.kernel import seccomp
 from ccinit.kernel.seccomp import (
-    AUDIT_ARCH_X86_64,
-    BPF_AND,
-    BPF_JEQ,
-    BPF_JGE,
-    BPF_LD,
-    BPF_RET,
     INSTRUCTION,
     MAX_INSTRUCTIONS,
     SECCOMP_RET_ALLOW,
@@ -28,6 +21,7 @@ from ccinit.kernel.seccomp import (
     load_filter,
     plan_filter,
 )
+from tests.fakes.classic_bpf import run_filter
 
 AUDIT_ARCH_I386 = 0x4000_0003
 POLICY = SyscallPolicy(
@@ -38,31 +32,6 @@ POLICY = SyscallPolicy(
         "clone": ArgumentRule(argument=0, mask=0x10000, values=(0x10000,)),
     },
 )
-
-
-def run_filter(
-    program: bytes, number: int, arguments: tuple[int, ...] = (), arch: int = AUDIT_ARCH_X86_64
-) -> int:
-    """Interpret the program as the kernel would; a jump out of it is an IndexError."""
-    padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
-    data = struct.pack("<iIQ6Q", number, arch, 0, *padded)
-    instructions = list(INSTRUCTION.iter_unpack(program))
-    position: int = 0
-    accumulator: int = 0
-    while True:
-        code, jump_true, jump_false, value = instructions[position]
-        position += 1
-        if code == BPF_LD:
-            (accumulator,) = struct.unpack_from("<I", data, value)
-        elif code == BPF_AND:
-            accumulator &= value
-        elif code == BPF_JEQ:
-            position += jump_true if accumulator == value else jump_false
-        elif code == BPF_JGE:
-            position += jump_true if accumulator >= value else jump_false
-        else:
-            assert code == BPF_RET
-            return int(value)
 
 
 @pytest.mark.parametrize(
