@@ -7,6 +7,7 @@ can be done with a running guest.
 """
 
 import os
+import select
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ from host_runtime.relay.kbs import KbsAddress, guest_path
 from measured_boot.command_line.errors import describe_error
 
 _START_SECONDS: Final = 20.0
+_READY_SECONDS: Final = 60.0  # ends a hang: our programs listen within seconds
 _RETRY_SECONDS: Final = 0.1
 _QUIT_SECONDS: Final = 5.0
 _DEVICE: Final = "the vsock device"
@@ -243,7 +245,12 @@ def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> O
 def _start_ready(
     command: Sequence[str], log: Path, name: str, locks: tuple[int, ...] = ()
 ) -> OwnedProcess:
-    """Start one of our own programs and return when it listens."""
+    """Start one of our own programs and return when it listens.
+
+    Raises:
+        ChildError: `process.ended`: it ended first; the text holds what it printed.
+        DeadlineError: `process.ready`: it did neither in time, and was ended.
+    """
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", buffering=0) as ready:
         try:
@@ -256,6 +263,7 @@ def _start_ready(
         finally:
             os.close(writer)
         try:
+            _await_word(reader, child, name)
             is_ready = bool(ready.read(1))
         except BaseException:  # interrupted while nobody else knows of the child
             child.stop()
@@ -264,6 +272,18 @@ def _start_ready(
         child.stop()
         raise ChildError("process.ended", f"{name}: {child.log_tail()}")
     return child
+
+
+def _await_word(descriptor: int, child: OwnedProcess, name: str) -> None:
+    """Wait until there is something to read, or the end of it."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(_READY_SECONDS * 1000):
+        raise DeadlineError(
+            "process.ready",
+            f"{name} does not listen after {_READY_SECONDS:g} s, and was ended:"
+            f" {child.log_tail()}; is this host out of memory or processors? Try again",
+        )
 
 
 def _copy_variables(pristine: Path, files: GuestFiles) -> None:

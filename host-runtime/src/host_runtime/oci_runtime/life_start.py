@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, DeadlineError
 from host_runtime.oci_runtime.life import GO, READY
 from host_runtime.programs.process import python_command, python_environment
 
+_READY_SECONDS: Final = 300.0  # ends a hang: each step of a boot has a shorter deadline of its own
 _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 
 
@@ -31,6 +32,7 @@ def started_life(
 
     Raises:
         ChildError: it does not begin, with its reason; `process.ended`: it has ended meanwhile.
+        DeadlineError: `process.ready`: it neither begins nor says why not.
     """
     ours, its = socket.socketpair()
     command = (*python_command(module), str(folder))
@@ -61,8 +63,17 @@ def started_life(
 
 
 def _require_ready(life: socket.socket) -> None:
-    with life.makefile("rb") as answers:
-        answer = answers.readline()
+    life.settimeout(_READY_SECONDS)
+    try:
+        with life.makefile("rb") as answers:
+            answer = answers.readline()
+    except TimeoutError as error:
+        raise DeadlineError(
+            "process.ready",
+            f"the container's process is not ready after {_READY_SECONDS:g} s, and was killed:"
+            " the container's log says how far it came; is this host out of memory or processors?",
+        ) from error
+    life.settimeout(None)
     try:
         told = json.loads(answer)
         if told.get(READY):
