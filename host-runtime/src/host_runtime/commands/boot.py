@@ -319,10 +319,17 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
         if isinstance(config.boot, EspBoot):
             create_esp(config.tools, options.uki, config.boot.image)
         if config.tpm is not None and not config.tpm.folder.exists():
-            manufacture_tpm(config.tools, config.tpm.folder)
+            _have_tpm_made(config.tools, config.tpm)
     except BaseException:
         GuestFiles(folder=options.folder).events.unlink()  # the claim on the folder
         raise
+
+
+def _have_tpm_made(tools: Tools, tpm: VirtualTpm) -> None:
+    try:
+        manufacture_tpm(tools, tpm.folder)
+    except FileExistsError:  # by another boot meanwhile; only one of them can start it
+        tpm.require_whole()
 
 
 def _choose_accelerator(

@@ -7,7 +7,6 @@ kept in the user's cache folder for this boot of the host.
 
 import json
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from ccinit.errors import ChildError, DeadlineError
 from host_runtime.machine.disks import create_disk
 from host_runtime.machine.qemu import Accelerator, cpu_model
 from host_runtime.programs import process
+from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
 
 _PROBE_SECONDS: Final = 20.0
@@ -58,13 +58,13 @@ def has_virtualisation(cpuinfo: Path) -> bool:
 
 def boots(tools: Tools, accelerator: Accelerator) -> bool:
     """Whether a boot sector runs under `accelerator`: firmware, real mode, port output, reset."""
-    with tempfile.TemporaryDirectory(prefix="ccinit-") as folder:
-        disk = create_disk(Path(folder) / "disk", _BOOT_SECTOR.ljust(_DISK_BYTES, b"\0"))
-        said = Path(folder) / "said"
+    with open_socket_folder() as folder:  # of no sockets, but the next one removes it if we die
+        disk = create_disk(folder / "disk", _BOOT_SECTOR.ljust(_DISK_BYTES, b"\0"))
+        said = folder / "said"
         command = (
             *tools.command("qemu-system-x86_64"),
             *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-            *(word for folder in tools.qemu_folders() for word in ("-L", str(folder))),
+            *(word for path in tools.qemu_folders() for word in ("-L", str(path))),
             *("-machine", "q35", "-accel", accelerator.value, "-m", "64M"),
             *("-cpu", cpu_model(accelerator)),  # "host" fails first where KVM works only in part
             *("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"),

@@ -9,14 +9,13 @@ nothing. Quotes are the guest's business, their verification the guest owner's.
 import errno
 import fcntl
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
 from host_runtime.programs import process
+from host_runtime.programs.locked_folder import locked_folder
 from host_runtime.programs.process import OwnedProcess, wait_for_path
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
@@ -25,6 +24,7 @@ AK_HANDLE: Final = "0x81010002"
 _AK_FILE: Final = "ak.der"
 _STATE_FOLDER: Final = "state"
 _STATE_FILE: Final = "tpm2-00.permall"  # as swtpm names it
+_NEW: Final = ".new-"  # in the name of one that is being made
 _START_SECONDS: Final = 10.0
 _FILES: Final = (".ctx", ".pub", ".der")  # arguments that name files, below the vTPM's folder
 
@@ -135,22 +135,27 @@ def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
     The folder gets its name only once it is complete, so a killed process leaves no half-made vTPM.
 
     Raises:
-        FileExistsError: `folder` is there already.
+        FileExistsError: `folder` is there, made by another process meanwhile perhaps.
         ChildError: swtpm or a tpm2 command failed; the text says how. `folder` is not made.
     """
     if folder.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        raise _exists(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with locked_folder(folder.parent, f".{folder.name}{_NEW}") as new:
         (new / _STATE_FOLDER).mkdir()
         with open_socket_folder() as sockets:
             _provision(tools, new, sockets)
-        new.rename(folder)
-    except BaseException:
-        shutil.rmtree(new)
-        raise
+        try:
+            new.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            raise _exists(folder) from error
     return VirtualTpm(folder=folder)
+
+
+def _exists(folder: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
 
 def _provision(tools: Tools, folder: Path, sockets: Path) -> None:

@@ -1,24 +1,20 @@
 """A short-lived private folder for Unix sockets: their paths must stay below 108 bytes.
 
-A process that uses one holds a lock on it, which the kernel releases if the process is killed. So
-whoever makes the next one removes what killed processes left. Only folders of this user are
-removed, and a folder is locked before it gets its name.
+Whoever makes the next one removes those of killed processes (`locked_folder`).
 """
 
-import fcntl
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from host_runtime.programs.locked_folder import locked_folder
 
-_NEW: Final = "ccinit-new-"
-_LOCKED: Final = "ccinit-run-"
+_PREFIX: Final = "ccinit-run-"
 
 
 @contextmanager
@@ -30,16 +26,8 @@ def open_socket_folder() -> Iterator[Path]:
     """
     parent = _runtime_folder() or Path(tempfile.gettempdir())
     _require_kept(parent)
-    for path in parent.glob(f"{_LOCKED}*"):
-        _remove_abandoned(path)
-    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
-    lock = _lock(new)
-    folder = new.rename(new.with_name(_LOCKED + new.name.removeprefix(_NEW)))
-    try:
+    with locked_folder(parent, _PREFIX) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
 def _runtime_folder() -> Path | None:
@@ -64,23 +52,3 @@ def _require_kept(parent: Path) -> None:
             "sockets.folder",
             f"{parent}: others may replace what is in it: name another by TMPDIR",
         )
-
-
-def _remove_abandoned(folder: Path) -> None:
-    with suppress(OSError):  # in use, another user's, or gone by now
-        lock = _lock(folder)
-        try:
-            if os.fstat(lock).st_uid == os.geteuid():
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
