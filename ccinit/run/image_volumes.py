@@ -37,7 +37,8 @@ def prepare_image_volumes(
         taken: paths where something else is mounted.
 
     Raises:
-        FormatError: `run.image_volume`: not a directory, the root itself, or a kernel file system.
+        FormatError: `run.image_volume`: not a directory, the root itself, a kernel file system, or
+            at a path that is not UTF-8.
         KernelError: the kernel refused.
     """
     occupied = set(taken)
@@ -72,7 +73,10 @@ def _step(root_fd: int, root: str, parent: str, name: str) -> str:
         _make(root_fd, parent, name)
         fd = open_in_root(root_fd, path, _LOOK, follow_links=False)
     try:
-        found = os.readlink(f"/proc/self/fd/{fd}")
+        found = os.readlink(b"/proc/self/fd/%d" % fd).decode()
+    except UnicodeDecodeError as error:
+        detail = f"{path[:80]!r} leads to a name that is not UTF-8, and config.json is"
+        raise FormatError("run.image_volume", detail) from error
     except OSError as error:
         raise kernel_error(error, "readlink", path) from error
     finally:

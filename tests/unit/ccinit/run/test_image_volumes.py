@@ -86,6 +86,17 @@ def test_r70_volume_that_cannot_be_one_is_refused(root: Path, root_fd: int, volu
     assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]
 
 
+def test_r70_volume_whose_path_is_no_text_is_refused(root: Path, root_fd: int) -> None:
+    """A layer's names are bytes, and a link leads from a name in the image's config to any."""
+    (root / os.fsdecode(b"\xff") / "db").mkdir(parents=True)
+    (root / "latin").symlink_to(os.fsdecode(b"/\xff/db"))
+    with pytest.raises(FormatError, match="not UTF-8") as refused:
+        prepare(root_fd, root, "/latin")
+    assert refused.value.reason == "run.image_volume"
+    assert str(refused.value).encode()
+    assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]
+
+
 @pytest.mark.parametrize("elsewhere", ["roo", "root/var/lib/db"])
 def test_r70_place_that_the_kernel_says_is_outside_is_refused(
     root: Path, root_fd: int, elsewhere: str
