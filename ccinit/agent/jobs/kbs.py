@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.jobs.messages.kbs import (
@@ -31,7 +30,7 @@ from ccinit.agent.jobs.messages.kbs import (
     Released,
     Wanted,
 )
-from ccinit.agent.jobs.released import verify_released
+from ccinit.agent.jobs.released import release_policy_keys, verify_sealed_names
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.client import KbsClient, ask_time
 from ccinit.attest.composite import make_device_attesters
@@ -109,9 +108,11 @@ def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> 
 def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> KbsReply:
     """Fetch everything in one session; the time told with a debug grant takes precedence."""
     result = client.attest()
-    released, told = _release_all(client, request.wanted, request, channel)
-    named = verify_released(request.wanted, released)
-    policy_keys, _ = _release_all(client, named, request, channel)
+    released, told = _release_all(client, request, channel)
+    verify_sealed_names(request.wanted, released)
+    policy_keys = release_policy_keys(
+        request.wanted, released, lambda key: _release(client, key, request.envelope)[0]
+    )
     counters = tuple(step_counter(client, step) for step in request.counters)
     date = told if result.date is None else result.date
     grant = None
@@ -143,11 +144,11 @@ def _fetch_debug_grant(client: KbsClient, uri: ResourceUri) -> tuple[DebugGrant,
 
 
 def _release_all(
-    client: KbsClient, wanted: Sequence[Wanted], request: KbsRequest, channel: JobChannel
+    client: KbsClient, request: KbsRequest, channel: JobChannel
 ) -> tuple[tuple[Released, ...], int | None]:
-    """Fetch all of `wanted`; also return the first date that a reply told."""
+    """Fetch all that is wanted; also return the first date that a reply told."""
     released, date = [], None
-    for one in wanted:
+    for one in request.wanted:
         resource, told = _release(client, one, request.envelope)
         if one.identity is not None and told is not None and request.has_clock:
             _tell_time(told, channel)

@@ -3,8 +3,10 @@
 They stand in for a KBS's replies, so the result has the same form. There is no session or token.
 """
 
+from functools import partial
+
 from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest, Released, Wanted
-from ccinit.agent.jobs.released import verify_released
+from ccinit.agent.jobs.released import release_policy_keys, verify_sealed_names
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import VerificationError
@@ -27,8 +29,8 @@ def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
     statement = parse_launch_statement(entries.pop(STATEMENT, b""))
     secrets = LaunchSecrets(entries.values())
     released = tuple(_release(secrets, wanted) for wanted in request.wanted)
-    named = verify_released(request.wanted, released)
-    policy_keys = tuple(_release(secrets, wanted) for wanted in named)
+    verify_sealed_names(request.wanted, released)
+    policy_keys = release_policy_keys(request.wanted, released, partial(_release, secrets))
     secrets.end()
     return KbsReply(released=released, policy_keys=policy_keys, date=statement.date)
 

@@ -1,36 +1,49 @@
 """What released resources have to pass before use, and what has to be fetched because of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.attest.sealed_secret import verify_sealed_secret
-from ccinit.errors import LimitExceededError
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.signature.image_policy import parse_image_policy
-
-MAX_POLICY_KEYS = 32
+from ccinit.formats.signature.image_policy import name_policy_keys, parse_image_policy
 
 
-def verify_released(wanted: Sequence[Wanted], released: Sequence[Released]) -> tuple[Wanted, ...]:
-    """Verify the names among `wanted`; return the keys that image policies name, each once.
-
-    A name that comes from a sealed secret needs the signature of a key among `released`. A policy
-    can name keys and roots, which are resources of their own, instead of containing them.
+def verify_sealed_names(wanted: Sequence[Wanted], released: Sequence[Released]) -> None:
+    """Verify each name that comes from a sealed secret, by a key among `released`.
 
     Raises:
-        FormatError, VerificationError: `sealed_secret.…`; `policy.…`.
-        LimitExceededError: `policy.keys`.
+        FormatError, VerificationError: `sealed_secret.…`.
     """
     data = {one.uri: one.data for one in released}
     for one in wanted:
         for sealed in one.sealed:
             verify_sealed_secret(sealed, data[sealed.key])
-    named = dict.fromkeys(
-        uri
+
+
+def release_policy_keys(
+    wanted: Sequence[Wanted], released: Sequence[Released], release: Callable[[Wanted], Released]
+) -> tuple[Released, ...]:
+    """Return the keys and roots that image policies among `released` name, each once.
+
+    What the pod asks for itself is there already. A launch's secret can be taken only once.
+
+    Args:
+        wanted: what the pod asks for.
+        released: all of it, in the same order.
+        release: gets one more resource.
+
+    Raises:
+        FormatError: `policy.…`; nothing was got.
+        CcinitError: what `release` raises.
+    """
+    policies = [
+        parse_image_policy(resource.data)
         for one, resource in zip(wanted, released, strict=True)
         if one.is_policy
-        for uri in parse_image_policy(resource.data).resources()
+    ]
+    named = name_policy_keys(policies, ((one.uri, one.kind) for one in wanted))
+    there = {one.uri: one for one in released}
+    return tuple(
+        there[uri] if uri in there else release(Wanted(uri=uri, kind=EnvelopeKind.FILE))
+        for uri in named
     )
-    if len(named) > MAX_POLICY_KEYS:
-        raise LimitExceededError("policy.keys", f"more than {MAX_POLICY_KEYS} resources")
-    return tuple(Wanted(uri=uri, kind=EnvelopeKind.FILE) for uri in named)

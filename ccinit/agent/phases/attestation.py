@@ -49,6 +49,7 @@ from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import (
     log_psk_uri,
     name_counters,
+    name_policies,
     name_resources,
     tls_identity_uri,
 )
@@ -321,7 +322,7 @@ def want_identity(manifest: PodManifest, owner: OwnerConfig, top_der: bytes = b"
 
 def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:
     """Return what to ask for each of `resources`, by what the manifest says of it."""
-    policies = {image.policy for image in manifest.images}
+    policies = name_policies(manifest)
     return tuple(
         Wanted(
             uri=uri,

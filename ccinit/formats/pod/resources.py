@@ -77,6 +77,11 @@ def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
     return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
 
 
+def name_policies(manifest: PodManifest) -> tuple[ResourceUri, ...]:
+    """Return the policies of its images, each once; see `image_policy.name_policy_keys`."""
+    return tuple(dict.fromkeys(one.policy for one in manifest.images if one.policy is not None))
+
+
 def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:
     """Return the rollback counters of its volumes."""
     return tuple(

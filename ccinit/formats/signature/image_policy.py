@@ -7,13 +7,14 @@ guest. Paths to keys are names of KBS resources (`kbs:///…`); the guest has no
 `ccinit.pull.signature.sigstore` decides which signatures satisfy a requirement.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_json import decode_base64, parse_json
-from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_resource_uri
 from ccinit.formats.oci.docker_reference import DockerReference
 from ccinit.formats.signature.signed_identity import (
     MatchRepoDigestOrExact,
@@ -24,6 +25,7 @@ from ccinit.values import frozen
 
 MAX_POLICY_BYTES = 256 * 1024
 MAX_KEY_BYTES = 64 * 1024
+MAX_POLICY_KEYS = 32
 _MAX_SCOPES = 512
 _MAX_REQUIREMENTS = 16
 _MAX_KEYS = 16
@@ -112,6 +114,30 @@ class ImagePolicy:
                 if isinstance(requirement, SigstoreSigned):
                     found |= dict.fromkeys(_resources_of(requirement))
         return tuple(found)
+
+
+def name_policy_keys(
+    policies: Iterable[ImagePolicy], uses: Iterable[tuple[KbsUri, EnvelopeKind]]
+) -> tuple[ResourceUri, ...]:
+    """Return the resources that a pod's image policies name, each once; all are wanted as files.
+
+    Args:
+        policies: all of the pod's, or those that are known.
+        uses: what the pod itself asks for. A key may be among it, if it is a file there, too.
+
+    Raises:
+        LimitExceededError: `policy.keys`, more than `MAX_POLICY_KEYS` of them.
+        FormatError: `policy.key_kind`, the pod uses one as something else.
+    """
+    named = dict.fromkeys(uri for policy in policies for uri in policy.resources())
+    if len(named) > MAX_POLICY_KEYS:
+        detail = f"{len(named)} keys and roots are resources, at most {MAX_POLICY_KEYS}"
+        raise LimitExceededError("policy.keys", detail)
+    for uri, kind in uses:
+        if uri in named and kind is not EnvelopeKind.FILE:
+            detail = f"{uri} is to verify signatures, but the pod uses it as {kind}"
+            raise FormatError("policy.key_kind", detail)
+    return tuple(named)
 
 
 def scopes_of(reference: DockerReference) -> tuple[str, ...]:

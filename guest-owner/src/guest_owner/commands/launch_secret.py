@@ -16,7 +16,7 @@ from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
 from ccinit.formats.initdata.guest_files import parse_guest_files
-from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope, verify_envelope
 from ccinit.formats.kbs.launch_secret import (
     MAX_ENTRIES,
     STATEMENT,
@@ -25,9 +25,9 @@ from ccinit.formats.kbs.launch_secret import (
 )
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.resources import name_resources
+from ccinit.formats.pod.resources import name_policies, name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
-from ccinit.formats.signature.image_policy import parse_image_policy
+from ccinit.formats.signature.image_policy import name_policy_keys, parse_image_policy
 from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
@@ -78,7 +78,7 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
         ConfigError: `launch_secret.envelope`, the document requires no envelopes.
         VerificationError: `resource.absent`; `envelope.…`, registered without `--envelope`, or as
             another kind.
-        FormatError: `initdata.…`, `launch_secret.…`.
+        FormatError: `initdata.…`, `launch_secret.…`, `policy.…`.
     """
     parsed = parse_initdata(document)
     if parsed.algorithm != "sha256":
@@ -86,19 +86,12 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     config, pod = parse_guest_files(parsed)
     if config.kbs.envelope is not EnvelopePolicy.REQUIRED:
         raise ConfigError("launch_secret.envelope", 'the document says kbs.envelope = "none"')
-    wanted = dict(plan_resources(config, pod))
-    policies = {image.policy for image in pod.images}
-    bodies = {}
-    while wanted:
-        uri = next(iter(wanted))
-        kind = wanted.pop(uri)
-        bodies[uri] = store.read_resource(uri)
-        data = verify_envelope(bodies[uri], uri, kind).data
-        if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
-            raise FormatError("launch_secret.log_psk", f"needs {MIN_PSK_BYTES} bytes or more")
-        if uri in policies:
-            named = parse_image_policy(data).resources()
-            wanted |= {one: EnvelopeKind.FILE for one in named if one not in bodies}
+    wanted = plan_resources(config, pod)
+    bodies = {uri: _read_entry(store, uri, kind) for uri, kind in wanted.items()}
+    policies = [parse_image_policy(parse_envelope(bodies[uri]).data) for uri in name_policies(pod)]
+    for uri in name_policy_keys(policies, wanted.items()):
+        if uri not in bodies:
+            bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)
     if len(bodies) >= MAX_ENTRIES:
         detail = f"{len(bodies)} resources, at most {MAX_ENTRIES - 1}"
         raise FormatError("launch_secret.entries", detail)
@@ -108,6 +101,15 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
         STATEMENT: encode_launch_statement(statement),
         **{guid: bodies[uri] for guid, uri in named_by.items()},
     }
+
+
+def _read_entry(store: Store, uri: ResourceUri, kind: EnvelopeKind) -> bytes:
+    """Return the body of a resource that is fit for its use."""
+    body = store.read_resource(uri)
+    data = verify_envelope(body, uri, kind).data
+    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+        raise FormatError("launch_secret.log_psk", f"needs {MIN_PSK_BYTES} bytes or more")
+    return body
 
 
 def _make(arguments: argparse.Namespace) -> int:

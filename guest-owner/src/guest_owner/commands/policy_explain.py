@@ -4,11 +4,10 @@ Without a resource it explains all that the guest's document names: a check befo
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError, LimitExceededError, VerificationError
+from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.initdata.document import parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy
@@ -17,8 +16,13 @@ from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri, parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
 from ccinit.formats.kbs.rollback_counter import counter_rule
-from ccinit.formats.pod.resources import name_counters, name_resources
-from ccinit.formats.signature.image_policy import parse_image_policy
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.resources import name_counters, name_policies, name_resources
+from ccinit.formats.signature.image_policy import (
+    ImagePolicy,
+    name_policy_keys,
+    parse_image_policy,
+)
 from guest_owner.arguments import add_state
 from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
@@ -98,13 +102,11 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         config, pod = parse_guest_files(parse_initdata(document))
     in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
     named = name_resources(pod, with_identity=config.owner is not None)
-    policies = dict.fromkeys(image.policy for image in pod.images if image.policy is not None)
-    for key in _name_policy_keys(store, policies, in_envelopes=in_envelopes):
-        named.setdefault(key, EnvelopeKind.FILE)
+    unfit = _add_policy_keys(store, pod, named, in_envelopes=in_envelopes)
     defects: dict[KbsUri, tuple[str, str | None]] = {
         uri: (
             kind.value,
-            _find_defect(store, uri, kind, in_envelope=in_envelopes, is_policy=uri in policies),
+            unfit.get(uri) or _find_defect(store, uri, kind, in_envelope=in_envelopes),
         )
         for uri, kind in named.items()
     }
@@ -119,15 +121,29 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     return 0 if gets_all else 1
 
 
-def _name_policy_keys(
-    store: Store, policies: Iterable[KbsUri], *, in_envelopes: bool
-) -> Iterator[ResourceUri]:
-    """Yield the keys and roots that image policies name; a faulty policy shows in its own row."""
-    for uri in policies:
-        if isinstance(uri, ResourceUri):
-            with suppress(FormatError, VerificationError):
-                data = _read_content(store, uri, EnvelopeKind.FILE, in_envelope=in_envelopes)
-                yield from parse_image_policy(data).resources()
+def _add_policy_keys(
+    store: Store, pod: PodManifest, named: dict[KbsUri, EnvelopeKind], *, in_envelopes: bool
+) -> Mapping[KbsUri, str]:
+    """Add the keys and roots that image policies name; return what is wrong with which policy.
+
+    Without a policy that is absent or in the wrong form: its own row says so.
+    """
+    policies: list[ImagePolicy] = []
+    unfit: dict[KbsUri, str] = {}
+    for uri in name_policies(pod):
+        try:
+            data = _read_content(store, uri, EnvelopeKind.FILE, in_envelope=in_envelopes)
+        except (FormatError, VerificationError):
+            continue
+        try:
+            policy = parse_image_policy(data)
+            keys = name_policy_keys((*policies, policy), named.items())
+        except FormatError as error:
+            unfit[uri] = f"unfit: {error.detail}"
+            continue
+        policies.append(policy)
+        named |= dict.fromkeys(keys, EnvelopeKind.FILE)
+    return unfit
 
 
 def _read_content(
@@ -137,9 +153,7 @@ def _read_content(
     return verify_envelope(data, uri, kind).data if in_envelope else data
 
 
-def _find_defect(
-    store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool, is_policy: bool
-) -> str | None:
+def _find_defect(store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool) -> str | None:
     """Say why a resource is unfit for the guest, if it is."""
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
@@ -153,9 +167,7 @@ def _find_defect(
         return f"no envelope: {error.reason}"
     try:
         check_content(uri, kind, data)
-        if is_policy:
-            parse_image_policy(data)
-    except (FormatError, LimitExceededError) as error:
+    except FormatError as error:
         return f"unfit: {error.detail}"
     return None
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
-from ccinit.formats.kbs.envelope import (
-    Envelope,
-    EnvelopeKind,
-    encode_envelope,
-    parse_envelope,
-)
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
+from ccinit.formats.signature.image_policy import (
+    MAX_POLICY_BYTES,
+    name_policy_keys,
+    parse_image_policy,
+)
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import rollback_counter as rollback_counter_command
 from guest_owner.files import naming, read_capped, read_parsed
@@ -363,6 +362,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     data = read_capped(arguments.file, MAX_POLICY_BYTES)
     with naming(arguments.file):
         policy = parse_image_policy(data)
+        keys = name_policy_keys((policy,), ())
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
@@ -373,7 +373,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
         store.write_resource(uri, body)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
     _print_bare_note(loses_envelope=loses_envelope)
-    for resource in policy.resources():
+    for resource in keys:
         print(f"it names {resource}: register the key there, too")
     return 0
 

@@ -18,13 +18,15 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import STATEMENT, parse_launch_statement
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import parse_pod_manifest
+from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
 from ccinit.kernel.efi_secret import open_secrets
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.commands.launch_secret import make_entries, plan_resources
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, FULL_POD
-from tests.fakes.platforms.launch import RESOURCES, enveloped
+from tests.fakes.platforms.launch import POD, POLICY_KEY, RESOURCES, enveloped
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 
 MANIFEST = parse_pod_manifest(FULL_POD)
 DOCUMENT = make_document(CONFIG, FULL_POD)
@@ -71,6 +73,25 @@ def test_guest_takes_what_the_command_wrote(store: Store, tmp_path: Path) -> Non
     assert said.initdata == sha256_digest(DOCUMENT)
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in output.iterdir())
     assert main(list(map(str, arguments))) == 1
+
+
+@pytest.mark.parametrize("key", [f"{POD}file-token", POLICY_KEY])
+def test_key_that_the_pod_has_too_is_given_once(store: Store, key: str) -> None:
+    put_policy(store, key, POLICY_KEY)
+    assert len(make_entries(DOCUMENT, store, 0)) == len(RESOURCES) + 1
+
+
+def test_policys_keys_that_the_guest_would_end_for_are_refused(store: Store) -> None:
+    put_policy(store, f"{POD}volume-key-data")
+    assert reason_of(DOCUMENT, store) == "policy.key_kind"
+    put_policy(store, *(f"{POD}key-{number}" for number in range(MAX_POLICY_KEYS + 1)))
+    assert reason_of(DOCUMENT, store) == "policy.keys"
+
+
+def put_policy(store: Store, *keys: str) -> None:
+    uri = f"{POD}file-policy"
+    body = enveloped(uri, EnvelopeKind.FILE, naming(*keys))
+    store.write_resource(parse_resource_uri(uri), body)
 
 
 def test_what_is_not_registered_is_asked_for(store: Store) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.values import reference_set
 
@@ -153,6 +155,40 @@ def test_keys_that_an_image_policy_names_are_told_with_the_policy(
     assert rows["kbs:///other/signer/key"][:3] == ["file", "no", "denied,"]
     register(shop, "file-signer", "file", "--envelope")
     assert foresee(shop, capsys)[1][f"{SHOP}file-signer"] == ["file", "yes", "rule", "1"]
+
+
+@pytest.mark.parametrize("name", ["volume-key-data", "file-password"])
+def test_policys_key_that_the_pod_uses_as_something_else_is_told(
+    shop: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    put_policy(shop, f"{SHOP}{name}")
+    row = " ".join(foresee(shop, capsys)[1][f"{SHOP}file-auth"])
+    said = f"unfit: {SHOP}{name} is to verify signatures, but the pod uses it as volume-key"
+    assert row == ("file yes rule 1" if name == "file-password" else f"file {said} rule 1")
+
+
+@pytest.mark.parametrize("count", [MAX_POLICY_KEYS, MAX_POLICY_KEYS + 1])
+def test_keys_beyond_the_guests_limit_are_told(
+    shop: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    put_policy(shop, *(f"{SHOP}key-{number}" for number in range(count)))
+    rows = foresee(shop, capsys)[1]
+    row = " ".join(rows[f"{SHOP}file-auth"])
+    if count == MAX_POLICY_KEYS:
+        assert row == "file yes rule 1"
+        assert sum(uri.startswith(f"{SHOP}key-") for uri in rows) == count
+    else:
+        said = f"unfit: {count} keys and roots are resources, at most {MAX_POLICY_KEYS}"
+        assert row == f"file {said} rule 1"
+
+
+def put_policy(shop: Path, *keys: str) -> None:
+    """Have the pod's credentials be its image's policy, which names `keys`."""
+    document = shop / "initdata/shop.toml"
+    document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
+    uri = ResourceUri("ccinit", "shop", "file-auth")
+    envelope = Envelope(uri=uri, kind=EnvelopeKind.FILE, data=naming(*keys))
+    Store(shop).write_resource(uri, encode_envelope(envelope))
 
 
 def test_resource_that_no_rule_releases_is_told_with_the_reason(

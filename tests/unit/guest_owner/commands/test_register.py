@@ -15,6 +15,7 @@ from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.resource_uri import PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
+from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counter, Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
@@ -24,7 +25,7 @@ from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.tdx_quote import FakePck
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.fakes.platforms.ultravisor import host_key_document
-from tests.unit.ccinit.formats.signature.image_policy_cases import policy
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming, policy
 from tests.unit.guest_owner.command_line import error_of, run, write
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
@@ -290,6 +291,9 @@ def test_register_image_policy_reads_it_as_the_guest_will(
     wrong = write(tmp_path / "wrong.json", policy())
     assert run("register", "image-policy", "--state", state, uri, wrong) == 1
     assert "[policy.default]" in error_of(capsys)
+    write(wrong, naming(*(f"{key}-{number}" for number in range(MAX_POLICY_KEYS + 1))))
+    assert run("register", "image-policy", "--state", state, uri, wrong) == 1
+    assert "[policy.keys]" in error_of(capsys)
     assert Store(state).read_resource(uri) == good
 
 

@@ -28,6 +28,7 @@ from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 
 
 class Client:
@@ -145,6 +146,26 @@ def test_sealed_secret_that_a_stranger_has_named_is_refused(
     wanted = named_by("owner")
     assert len(collect(client, monkeypatch, wanted=wanted).released) == len(wanted)
     assert refusal(client, monkeypatch, wanted=named_by("stranger")) == "sealed_secret.signature"
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"), [("file-token", ""), ("volume-key-data", "policy.key_kind")]
+)
+def test_policys_key_that_the_pod_has_is_not_fetched_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch, named: str, reason: str
+) -> None:
+    client.data = {"kbs:///ccinit/demo/file-policy": naming(f"kbs:///ccinit/demo/{named}")}
+    wanted = plan_resources(parse_pod_manifest(FULL_POD))
+    found = ""
+    try:
+        keys = collect(client, monkeypatch, wanted=wanted).policy_keys
+        assert [(str(one.uri), one.data) for one in keys] == [
+            (f"kbs:///ccinit/demo/{named}", b"enveloped")
+        ]
+    except CcinitError as error:
+        found = error.reason
+    assert found == reason
+    assert len(client.asked) == len(wanted)
 
 
 def test_token_is_brought_if_somebody_wants_it(

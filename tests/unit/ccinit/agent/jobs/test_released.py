@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.agent.jobs.messages.kbs import Released, Wanted
-from ccinit.agent.jobs.released import MAX_POLICY_KEYS, verify_released
+from ccinit.agent.jobs.released import release_policy_keys, verify_sealed_names
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.kbs.envelope import EnvelopeKind
@@ -11,46 +11,58 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
-from tests.unit.ccinit.formats.signature.image_policy_cases import policy
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 
-URIS = [f"kbs:///default/keys/{number}" for number in range(MAX_POLICY_KEYS + 1)]
 PLAIN = "kbs:///ccinit/demo/file-token"
+POLICY, OWN, OTHER = (ResourceUri("a", "b", tag) for tag in ("policy", "own", "other"))
 
 
-def ask(*bodies: bytes, is_policy: bool = True) -> list[str]:
-    wanted = [
-        Wanted(uri=ResourceUri("a", "b", str(n)), kind=EnvelopeKind.FILE, is_policy=is_policy)
-        for n in range(len(bodies))
-    ]
-    uri = ResourceUri("a", "b", "c")
-    released = [Released(uri=uri, data=body, create=False) for body in bodies]
-    return [str(one.uri) for one in verify_released(wanted, released)]
+def body_of(uri: ResourceUri, data: bytes = b"PEM") -> Released:
+    return Released(uri=uri, data=data, create=False)
 
 
-def naming(*uris: str) -> bytes:
-    requirements: list[dict[str, object]] = [
-        {"type": "sigstoreSigned", "keyPath": uri} for uri in uris
-    ]
-    return policy(*requirements)
+class Session:
+    """A pod that uses `OWN` as `kind`, with a policy that names `OWN` and `OTHER`."""
+
+    def __init__(self, kind: EnvelopeKind = EnvelopeKind.FILE, *, is_policy: bool = True) -> None:
+        self.wanted = [
+            Wanted(uri=OWN, kind=kind),
+            Wanted(uri=POLICY, kind=EnvelopeKind.FILE, is_policy=is_policy),
+        ]
+        self.released = [body_of(OWN, b"own"), body_of(POLICY, naming(str(OWN), str(OTHER)))]
+        self.asked: list[Wanted] = []
+
+    def release(self, wanted: Wanted) -> Released:
+        self.asked.append(wanted)
+        assert isinstance(wanted.uri, ResourceUri)
+        return body_of(wanted.uri)
+
+    def policy_keys(self) -> tuple[Released, ...]:
+        return release_policy_keys(self.wanted, self.released, self.release)
 
 
-def test_keys_that_policies_name_are_wanted_once() -> None:
-    assert ask(naming(URIS[0], URIS[1]), naming(URIS[1])) == URIS[:2]
-    assert ask(naming(URIS[0]), is_policy=False) == []
+def test_keys_of_a_policy_are_got_unless_the_pod_has_them() -> None:
+    session = Session()
+    assert session.policy_keys() == (body_of(OWN, b"own"), body_of(OTHER))
+    assert session.asked == [Wanted(uri=OTHER, kind=EnvelopeKind.FILE)]
+    assert Session(is_policy=False).policy_keys() == ()
 
 
 def test_policy_that_is_none_ends_the_attestation() -> None:
+    session = Session()
+    session.released[1] = body_of(POLICY, b"{}")
     with pytest.raises(CcinitError) as refused:
-        ask(b"{}")
+        session.policy_keys()
     assert refused.value.reason == "policy.default"
 
 
-def test_more_keys_than_anybody_needs_are_refused() -> None:
-    bodies = [naming(*URIS[start : start + 11]) for start in range(0, len(URIS), 11)]
+def test_key_of_another_kind_is_refused_before_any_is_got() -> None:
+    """Without envelopes nothing else would tell a volume's key from a public one."""
+    session = Session(EnvelopeKind.VOLUME_KEY)
     with pytest.raises(CcinitError) as refused:
-        ask(*bodies)
-    assert refused.value.reason == "policy.keys"
-    assert len(ask(*bodies[:2])) == 22
+        session.policy_keys()
+    assert refused.value.reason == "policy.key_kind"
+    assert session.asked == []
 
 
 def pod(signed_by: str = "owner") -> PodManifest:
@@ -59,9 +71,7 @@ def pod(signed_by: str = "owner") -> PodManifest:
 
 def released(manifest: PodManifest) -> list[Released]:
     return [
-        Released(
-            uri=one.uri, data=jwk() if str(one.uri) == KEY_URI else naming(URIS[0]), create=False
-        )
+        Released(uri=one.uri, data=jwk() if str(one.uri) == KEY_URI else b"", create=False)
         for one in plan_resources(manifest)
     ]
 
@@ -75,8 +85,8 @@ def test_key_of_a_sealed_secret_is_wanted_beside_what_it_names() -> None:
 
 def test_name_is_good_only_by_its_own_key() -> None:
     manifest = pod()
-    verify_released(plan_resources(manifest), released(manifest))
+    verify_sealed_names(plan_resources(manifest), released(manifest))
     stranger = pod("stranger")
     with pytest.raises(VerificationError) as error:
-        verify_released(plan_resources(stranger), released(stranger))
+        verify_sealed_names(plan_resources(stranger), released(stranger))
     assert error.value.reason == "sealed_secret.signature"

@@ -47,6 +47,7 @@ from tests.fakes.platforms.launch import (
     POD as NAMES,
 )
 from tests.fakes.platforms.measured_events import MeasuredEvents
+from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 
 DOCUMENT = b"document"
 DIGEST = hashlib.sha256(DOCUMENT).digest()
@@ -245,6 +246,33 @@ def test_other_secrets_end_the_boot_and_are_wiped(
     assert caught.value.reason == reason
     assert not guest.log
     assert guest.is_wiped
+
+
+def test_file_of_the_pods_may_be_a_policys_key_too(
+    given: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch's secret is taken once, whoever names it."""
+    put_policy(given, POLICY_KEY, TOKEN)
+    attested = booted(given, tmp_path, monkeypatch).attest()
+    assert {key.resource: key.data for key in attested.policy_keys} == {
+        POLICY_KEY: b"a public key",
+        TOKEN: b"token",
+    }
+    assert attested.grants[parse_resource_uri(TOKEN)].secret.reveal() == b"token"
+
+
+def test_volumes_key_is_no_policys_key(
+    given: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_policy(given, POLICY_KEY, f"{NAMES}volume-key-data")
+    guest = booted(given, tmp_path, monkeypatch)
+    assert guest.refused() == "policy.key_kind"
+    assert guest.is_wiped
+
+
+def put_policy(given: Launch, *keys: str) -> None:
+    uri = f"{NAMES}file-policy"
+    given.entries[guid_of(uri)] = enveloped(uri, EnvelopeKind.FILE, naming(*keys))
 
 
 @pytest.mark.parametrize(

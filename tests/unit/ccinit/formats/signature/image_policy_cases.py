@@ -25,6 +25,15 @@ def signed(**members: object) -> Requirement:
     return {"type": "sigstoreSigned", "keyData": KEY_DATA, **members}
 
 
+def naming(*uris: str) -> bytes:
+    """Return a policy whose keys are these resources; one requirement takes 16 at most."""
+    parts = (uris[start : start + 16] for start in range(0, len(uris), 16))
+    requirements: list[Requirement] = [
+        {"type": "sigstoreSigned", "keyPaths": part} for part in parts
+    ]
+    return policy(*requirements)
+
+
 def identity(kind: str, **members: object) -> bytes:
     return policy(signed(signedIdentity={"type": kind, **members}))
 

@@ -6,14 +6,18 @@ from typing import cast
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.docker_reference import parse_docker_reference
 from ccinit.formats.signature.image_policy import (
+    MAX_POLICY_KEYS,
     AcceptAnything,
     ImagePolicy,
     Reject,
     Requirements,
     SigstoreSigned,
+    name_policy_keys,
     parse_image_policy,
     scopes_of,
 )
@@ -23,6 +27,7 @@ from tests.unit.ccinit.formats.signature.image_policy_cases import (
     OURS_ONLY,
     REFUSED,
     Requirement,
+    naming,
     policy,
     signed,
 )
@@ -74,6 +79,40 @@ def test_resources_are_listed_once() -> None:
         {"type": "sigstoreSigned", "fulcio": fulcio, "rekorPublicKeyPaths": [uris[0]]},
     )
     assert [str(uri) for uri in parse_image_policy(document).resources()] == uris
+
+
+def parse_naming(*uris: ResourceUri) -> ImagePolicy:
+    return parse_image_policy(naming(*map(str, uris)))
+
+
+URIS = tuple(ResourceUri("default", "keys", str(number)) for number in range(MAX_POLICY_KEYS + 1))
+
+
+def test_keys_of_several_policies_are_named_once() -> None:
+    policies = parse_naming(*URIS[:2]), parse_naming(*URIS[1:3])
+    assert name_policy_keys(policies, ()) == URIS[:3]
+
+
+def test_more_keys_than_anybody_needs_are_refused() -> None:
+    policies = [parse_naming(*URIS[start : start + 11]) for start in range(0, len(URIS), 11)]
+    last = parse_naming(*URIS[22:MAX_POLICY_KEYS])
+    assert name_policy_keys((*policies[:2], last), ()) == URIS[:MAX_POLICY_KEYS]
+    with pytest.raises(CcinitError) as refused:
+        name_policy_keys(policies, ())
+    assert refused.value.reason == "policy.keys"
+
+
+@pytest.mark.parametrize("kind", EnvelopeKind)
+def test_key_may_be_a_file_of_the_pods_and_nothing_else(kind: EnvelopeKind) -> None:
+    named = [parse_naming(URIS[0], URIS[1])]
+    assert name_policy_keys(named, [(URIS[2], kind)]) == URIS[:2]
+    if kind is EnvelopeKind.FILE:
+        assert name_policy_keys(named, [(URIS[1], kind)]) == URIS[:2]
+        return
+    with pytest.raises(CcinitError) as refused:
+        name_policy_keys(named, [(URIS[1], kind)])
+    assert refused.value.reason == "policy.key_kind"
+    assert refused.value.detail.endswith(f"as {kind}")
 
 
 def test_requirements_of_other_transports_are_read_and_not_used() -> None:
