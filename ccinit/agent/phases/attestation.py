@@ -302,7 +302,9 @@ async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
 
 def plan_resources(manifest: PodManifest, owner: OwnerConfig | None = None) -> tuple[Wanted, ...]:
     """List what this pod needs from the KBS; see `ccinit.formats.pod.resources`."""
-    wanted = want(manifest, name_resources(manifest, with_identity=owner is not None))
+    named = name_resources(manifest, with_identity=owner is not None)
+    policies = name_policies(manifest)
+    wanted = tuple(replace(one, is_policy=one.uri in policies) for one in want(manifest, named))
     if owner is None:
         return wanted
     identity = want_identity(manifest, owner)
@@ -321,13 +323,11 @@ def want_identity(manifest: PodManifest, owner: OwnerConfig, top_der: bytes = b"
 
 
 def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:
-    """Return what to ask for each of `resources`, by what the manifest says of it."""
-    policies = name_policies(manifest)
+    """Return what to ask for each of `resources`, by what the manifest's secrets say of it."""
     return tuple(
         Wanted(
             uri=uri,
             kind=kind,
-            is_policy=uri in policies,
             sealed=tuple(
                 secret.sealed
                 for secret in manifest.secrets

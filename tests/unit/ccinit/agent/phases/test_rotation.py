@@ -128,6 +128,14 @@ def test_only_what_may_rotate_is_asked_for_once(bench: Bench) -> None:
     bench.require_untouched()
 
 
+def test_keys_that_an_image_policy_names_are_not_fetched_again(bench: Bench) -> None:
+    """They were for the pull. The owner may have changed the document meanwhile."""
+    bench.manifest.images = (SimpleNamespace(policy=TOKEN),)
+    bench.rotate()
+    (wanted,) = bench.asked
+    assert [one.is_policy for one in wanted] == [False, False]
+
+
 def test_owner_and_schedule_take_turns(bench: Bench) -> None:
     """Or what was fetched first could be written last."""
 
