@@ -18,6 +18,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.oci.layer_encryption import LayerKey, WrapScheme, is_packet_key
 from ccinit.formats.pod.manifest import Image
+from ccinit.formats.pod.resources import name_resources
 from ccinit.pull.messages.layers import (
     KEY_PIPE,
     EncryptedLayer,
@@ -44,7 +45,8 @@ async def open_layer_keys(
     """Return the key of each encrypted layer, bottom first.
 
     Raises:
-        VerificationError: `pull.layer_key`, no key opens a layer; `enc.packet.decrypt`.
+        VerificationError: `pull.layer_key`, no key opens a layer, or it names what the pod uses as
+            something else; `enc.packet.decrypt`.
         FormatError: `enc.…`, a key or what it opened is malformed.
         LimitExceededError: `pull.layer_key`, the layers name too many keys.
         PeerError, DeadlineError: `kbs.…`, `net.…`, a key was not released.
@@ -54,6 +56,7 @@ async def open_layer_keys(
         await _unwrap(guest, inspected, opened, uri, attested.grants[uri])
     named = plan_named_keys(inspected, opened)
     if named:
+        _check_uses(configured, named)
         grants = await fetch_grants(guest, configured, named)
         try:
             for name, grant in grants.items():
@@ -79,6 +82,17 @@ def plan_named_keys(inspected: InspectedImage, opened: LayerKeys) -> tuple[Wante
     if len(named) > MAX_NAMED_KEYS:
         raise LimitExceededError("pull.layer_key", f"{len(named)} keys, at most {MAX_NAMED_KEYS}")
     return tuple(Wanted(uri=uri, kind=EnvelopeKind.IMAGE_KEY) for uri in named)
+
+
+def _check_uses(configured: Configured, named: tuple[Wanted, ...]) -> None:
+    """Refuse a name that is not a layer key's: without envelopes, what it is of would be given."""
+    has_identity = configured.config.owner is not None
+    pods = name_resources(configured.manifest, with_identity=has_identity)
+    for one in named:
+        kind = pods.get(one.uri, one.kind)
+        if kind is not one.kind:
+            detail = f"a layer names {one.uri}, which the pod uses as {kind}"
+            raise VerificationError("pull.layer_key", detail)
 
 
 def select_wraps(layer: EncryptedLayer, uri: KbsUri, key_bytes: int) -> Iterator[WrappedKey]:

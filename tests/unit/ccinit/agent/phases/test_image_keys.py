@@ -15,11 +15,12 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import LayerKeys, open_layer_keys
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
+from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.compression import Compression
 from ccinit.formats.oci.layer_encryption import KeyWrap, LayerKey, WrapScheme
-from ccinit.formats.pod.manifest import Image, PodManifest
+from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
 from ccinit.pull.messages.layers import (
     EncryptedLayer,
     InspectedImage,
@@ -28,6 +29,7 @@ from ccinit.pull.messages.layers import (
     UnwrapRequest,
 )
 from ccinit.secret import Secret
+from tests.fakes.documents.guest import FULL_POD
 
 LISTED, NAMED, OTHER = (ResourceUri("a", "image-key", tag) for tag in ("listed", "named", "other"))
 PRIVATE, KEK = b"-----BEGIN PRIVATE KEY-----" + bytes(100), b"K" * 32
@@ -105,6 +107,10 @@ def grant(content: bytes) -> Grant:
     return Grant(secret=Secret(content), create=False)
 
 
+POD = parse_pod_manifest(FULL_POD)
+OWNER = OwnerConfig(port=0, client_ca_pem="")
+
+
 def make_image(*keys: ResourceUri) -> Image:
     return Image(name="i", reference="", policy=None, auth=None, ca_pem="", keys=keys)
 
@@ -119,7 +125,7 @@ class Harness:
     def open(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         coroutine = open_layer_keys(
             cast("Guest", SimpleNamespace(children=self.children)),
-            cast("Configured", None),
+            cast("Configured", SimpleNamespace(manifest=POD, config=SimpleNamespace(owner=OWNER))),
             Attested(grants={uri: grant(data) for uri, data in self.listed.items()}),
             Image(
                 name="i", reference="", policy=None, auth=None, ca_pem="", keys=tuple(self.listed)
@@ -195,6 +201,18 @@ def test_r60_layers_that_name_too_many_keys_are_refused(monkeypatch: pytest.Monk
     assert refusal(harness, inspected(*many)) == "pull.layer_key"
     assert harness.kbs.asked == []
     assert len(image_keys.plan_named_keys(inspected(*many[:16]), {})) == 16
+
+
+@pytest.mark.parametrize("name", ["volume-key-data", "log-psk", "tls-identity", "file-token"])
+def test_layer_cannot_name_what_the_pod_uses_as_something_else(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    harness = Harness(monkeypatch)
+    named, listed = (ResourceUri("ccinit", "demo", tag) for tag in (name, "image-key"))
+    harness.kbs.content = {named: KEK, listed: KEK}
+    assert refusal(harness, inspected((packet(named),))) == "pull.layer_key"
+    assert harness.kbs.asked == []
+    assert harness.open(inspected((packet(listed),))) == (layer_key(0),)
 
 
 def test_key_that_nobody_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
