@@ -42,14 +42,14 @@ def _convert(value: int | bytes | bytearray | None) -> object:
             return ctypes.c_long(value)
 
 
-def open_path(path: str, flags: int, mode: int = 0o600) -> int:
-    """Open a file; the descriptor is closed when a program is executed.
+def open_path(path: str, flags: int) -> int:
+    """Open a file, for its owner alone if it is made; the descriptor is closed on exec.
 
     Raises:
         KernelError: `kernel.open`.
     """
     try:
-        return os.open(path, flags | os.O_CLOEXEC, mode)
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise kernel_error(error, "open", path) from error
 

@@ -205,11 +205,6 @@ def reap_orphans() -> int:
     return orphans
 
 
-def owned_pids() -> tuple[int, ...]:
-    """Return the pids of owned children that were not collected yet."""
-    return tuple(_owned)
-
-
 def _duplicate(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_TEMPORARY_FD)
 

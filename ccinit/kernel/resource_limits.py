@@ -31,10 +31,10 @@ def protect_from_oom() -> None:
     write_oom_score(OOM_SCORE_ADJ_MIN)
 
 
-def write_oom_score(score: int, pid: int | str = "self") -> None:
-    """Set `oom_score_adj`: -1000 is never killed, 0 as the kernel counts, 1000 first.
+def write_oom_score(score: int) -> None:
+    """Set this process's `oom_score_adj`: -1000 is never killed, 1000 first, 0 in the usual turn.
 
     Raises:
-        KernelError: no such process, or the score was higher and the caller lacks the right.
+        KernelError: the score was higher, and the caller lacks the right.
     """
-    write_setting(f"/proc/{pid}/oom_score_adj", f"{score}".encode(), "oom_score_adj")
+    write_setting("/proc/self/oom_score_adj", f"{score}".encode(), "oom_score_adj")

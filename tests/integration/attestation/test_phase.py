@@ -41,11 +41,11 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import EventLoop, Lock, deadline
-from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import Stop, each_stop
+from tests.fakes.machine.owned import owned_pids
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.fakes.platforms.tpm_device import SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from ccinit.agent.processes.children import Children
-from ccinit.kernel.process import owned_pids
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.children.program import TABLE
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import RIGHTS, Role, Workspace
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import owned_pids
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.children.program import Continue, Halt, Order, Outcome
 
 SECONDS = 30.0

@@ -12,7 +12,7 @@ from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, ChildError, DeadlineError, KernelError, VerificationError
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
-from ccinit.kernel.process import owned_pids
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.children.harness import (
     SECONDS,
     needs_root,

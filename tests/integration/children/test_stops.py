@@ -16,10 +16,11 @@ from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import owned_pids, reap_orphans
+from ccinit.kernel.process import reap_orphans
 from ccinit.secret import Secret
 from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import each_stop
+from tests.fakes.machine.owned import owned_pids
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.integration.children.harness import SECONDS, needs_root
 from tests.integration.children.program import Continue, Halt, Order, Outcome

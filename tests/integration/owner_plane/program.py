@@ -35,7 +35,7 @@ from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import EventLoop, readable, sleep
 from ccinit.kernel.listener import accept, listen_tcp
-from ccinit.kernel.process import owned_pids, reap_orphans
+from ccinit.kernel.process import reap_orphans
 from ccinit.rpc.server import RpcLimits, serve
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.crun import Crun
@@ -44,6 +44,7 @@ from ccinit.run.supervisor import Supervisor
 from ccinit.run.workload import Sinks
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.fakes.machine.owned import owned_pids
 from tests.fakes.machine.user_child import play_user_child
 from tests.integration.free_ports import free_port
 from tests.integration.run.tools_root import SITE, go_inside, unlimited

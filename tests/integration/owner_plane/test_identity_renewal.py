@@ -47,7 +47,6 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.planes.owner_rpc import Role
 from ccinit.kernel.event_loop import EventLoop, sleep
-from ccinit.kernel.process import owned_pids
 from ccinit.seal.log import SealedLog
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
@@ -57,6 +56,7 @@ from guest_owner.plane.authority import read_authority
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.plane.minting import TlsIdentityMinter
 from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.machine.owned import owned_pids
 from tests.fakes.network.tls_server import identity_pem, make_authority
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.fakes.platforms.tpm_device import SimulatedTpm

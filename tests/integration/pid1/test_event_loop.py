@@ -14,8 +14,9 @@ import pytest
 from ccinit.errors import DeadlineError, KernelError
 from ccinit.kernel import process
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, deadline, readable, sleep, writable
-from ccinit.kernel.process import adopt, keeping_orphans, owned_pids, reap_orphans, spawn
+from ccinit.kernel.process import adopt, keeping_orphans, reap_orphans, spawn
 from ccinit.kernel.signals import SignalSource
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.leftovers import children
 
 SHELL = "/bin/sh"

@@ -3,7 +3,8 @@
 import os
 
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import Process, owned_pids, spawn
+from ccinit.kernel.process import Process, spawn
+from tests.fakes.machine.owned import owned_pids
 
 
 def test_letting_go_of_a_collected_child_leaves_the_next_one_with_its_pid_owned() -> None:

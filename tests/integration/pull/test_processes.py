@@ -21,10 +21,10 @@ from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import owned_pids
 from tests.fakes.images.hostile_registry import Fault, HostileRegistry, serve_hostile
 from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.pull.native_pull import describe_tree
 from tests.integration.pull.real_registry import Authority
 from tests.integration.pull.test_encrypted import (

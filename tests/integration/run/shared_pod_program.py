@@ -27,12 +27,12 @@ from ccinit.formats.pod.share import Share
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.namespaces import NamespaceKind, namespace_file
-from ccinit.kernel.process import owned_pids
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.crun import Crun
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Supervisor
 from ccinit.values import replace
+from tests.fakes.machine.owned import owned_pids
 from tests.integration.owner_plane.program import WORK, count_fds, make_guest, reap
 from tests.integration.run.tools_root import go_inside, unlimited
 from tests.vm.guest.containers import (

@@ -7,9 +7,10 @@ import pytest
 
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import Process, owned_pids, spawn
+from ccinit.kernel.process import Process, spawn
 from ccinit.run.probe import asking
 from ccinit.values import replace
+from tests.fakes.machine.owned import owned_pids
 from tests.fakes.machine.scarcity import count_descriptors
 
 PROBE = Probe(exec=(), tcp_port=0, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1)

@@ -33,10 +33,10 @@ from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import EventLoop, sleep
-from ccinit.kernel.process import owned_pids
 from ccinit.rpc import server
 from ccinit.rpc.server import RpcLimits, serve
 from ccinit.seal.ring import SealedRing
+from tests.fakes.machine.owned import owned_pids
 from tests.vm.guest.child_program import TABLE, Appetite
 
 MIB = 1 << 20

@@ -49,7 +49,7 @@ def start_hog(group: Cgroup) -> subprocess.Popen[bytes]:
     """Have a process of the pod take memory from now on."""
     hog = subprocess.Popen(("/usr/bin/python3.13", "-I", "-S", "-c", HOG), stdin=subprocess.PIPE)
     group.add(hog.pid)
-    write_oom_score(0, hog.pid)
+    Path(f"/proc/{hog.pid}/oom_score_adj").write_text("0")
     assert hog.stdin is not None
     hog.stdin.write(b"x")
     hog.stdin.flush()
