@@ -94,12 +94,16 @@ def encode_canary(canary: bytes) -> Mapping[Encoding, bytes]:
 
 def find_canaries(canaries: Mapping[str, bytes], sinks: Iterable[Searchable]) -> tuple[Hit, ...]:
     """Return every canary (by its name) that some sink holds in some form, each once."""
-    forms = {name: encode_canary(canary) for name, canary in canaries.items()}
-    hits: dict[Hit, None] = {}
-    for sink in sinks:
-        for piece in sink.pieces():
-            for name, encodings in forms.items():
-                for encoding, form in encodings.items():
-                    if form in piece:
-                        hits[Hit(sink=sink.name, canary=name, encoding=encoding)] = None
-    return tuple(hits)
+    forms = [
+        (name, encoding, form)
+        for name, canary in canaries.items()
+        for encoding, form in encode_canary(canary).items()
+    ]
+    hits = (
+        Hit(sink=sink.name, canary=name, encoding=encoding)
+        for sink in sinks
+        for piece in sink.pieces()
+        for name, encoding, form in forms
+        if form in piece
+    )
+    return tuple(dict.fromkeys(hits))
