@@ -196,8 +196,6 @@ class _Unlocking:
         stack = await open_volume(
             self._control,
             one,
-            self._configured.manifest.name,
-            self._attested,
             target,
             _formatter(self._guest),
             may_create=anchor is None or anchor.may_create,

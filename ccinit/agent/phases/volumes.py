@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.guest import Guest, undoing
-from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
@@ -44,17 +44,36 @@ from ccinit.unlock.luks2 import (
 from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
 from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 _HEADER_SECONDS = 300.0
 
 
 @frozen
-class FoundVolume:
-    """A volume and its disk."""
+class FoundVerityVolume:
+    """A volume under a root hash, and its disk."""
 
-    volume: VerityVolume | PersistentVolume
+    volume: VerityVolume
     disk: BlockDevice
+
+
+@frozen
+class FoundPersistentVolume:
+    """A volume in the guest's own format.
+
+    Attributes:
+        request: what found its disk; opening it needs a target, too.
+        grant: of its key.
+    """
+
+    volume: PersistentVolume
+    request: VolumeRequest
+    grant: Grant
+
+    @property
+    def disk(self) -> BlockDevice:
+        """Its disk."""
+        return self.request.disk
 
 
 @frozen
@@ -66,7 +85,7 @@ class FoundLuks2Volume:
     key: Secret
 
 
-Found: TypeAlias = FoundVolume | FoundLuks2Volume
+Found: TypeAlias = FoundVerityVolume | FoundPersistentVolume | FoundLuks2Volume
 
 
 async def find_volumes(
@@ -116,12 +135,22 @@ async def _find(
 ) -> Found:
     if isinstance(volume, VerityVolume):
         disk = select_verity_disk(volume.name, disks, volume.verity)
-        return FoundVolume(volume=volume, disk=disk)
+        return FoundVerityVolume(volume=volume, disk=disk)
     grant, pod = attested.volume_grant(volume), configured.manifest.name
     if isinstance(volume, PersistentVolume):
-        requests = [_request(pod, volume, disk, "", may_create=grant.create) for disk in disks]
+        requests = [
+            VolumeRequest(
+                pod=pod,
+                name=volume.name,
+                disk=disk,
+                target="",
+                may_create=grant.create,
+                former_bytes=volume.grown_from_bytes,
+            )
+            for disk in disks
+        ]
         chosen = select_volume_disk(control, requests, grant.secret)
-        return FoundVolume(volume=volume, disk=chosen.disk)
+        return FoundPersistentVolume(volume=volume, request=chosen, grant=grant)
     request = Luks2Request(pod=pod, name=volume.name, sealed=volume.is_sealed)
     disk, key = await find_luks2_disk(guest.children, request, disks, grant.secret)
     guest.teardown.push(f"key of volume {volume.name}", undoing(key.wipe))
@@ -131,8 +160,6 @@ async def _find(
 async def open_volume(
     control: DmControl,
     found: Found,
-    pod: str,
-    attested: Attested,
     target: str,
     format_device: FormatDevice,
     *,
@@ -146,16 +173,16 @@ async def open_volume(
         VerificationError: `volume.…`, `crypt.table`.
         KernelError, ChildError: a step failed; everything before it is undone.
     """
-    if isinstance(found, FoundLuks2Volume):
-        with found.key as key:
-            return activate_luks2(control, found.volume.name, found.disk, key, target)
-    volume = found.volume
-    if isinstance(volume, VerityVolume):
-        return activate_verity(control, volume.name, found.disk, volume.verity, target)
-    grant = attested.volume_grant(volume)
-    may_create = may_create and grant.create
-    request = _request(pod, volume, found.disk, target, may_create=may_create)
-    return await activate_volume(control, request, grant.secret, format_device)
+    match found:
+        case FoundVerityVolume(volume=volume):
+            return activate_verity(control, volume.name, found.disk, volume.verity, target)
+        case FoundPersistentVolume(request=request, grant=grant):
+            may_create = may_create and grant.create
+            request = replace(request, target=target, may_create=may_create)
+            return await activate_volume(control, request, grant.secret, format_device)
+        case FoundLuks2Volume(volume=volume):
+            with found.key as key:
+                return activate_luks2(control, volume.name, found.disk, key, target)
 
 
 async def find_luks2_disk(
@@ -209,16 +236,3 @@ async def _open_header(
             secrets={RELEASED_PIPE: released},
         )
         return receive_volume_key(pipe.reader)
-
-
-def _request(
-    pod: str, volume: PersistentVolume, disk: BlockDevice, target: str, *, may_create: bool
-) -> VolumeRequest:
-    return VolumeRequest(
-        pod=pod,
-        name=volume.name,
-        disk=disk,
-        target=target,
-        may_create=may_create,
-        former_bytes=volume.grown_from_bytes,
-    )

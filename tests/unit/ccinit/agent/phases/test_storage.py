@@ -12,7 +12,12 @@ from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.storage import Unlocked
-from ccinit.agent.phases.volumes import Found, FoundLuks2Volume, FoundVolume
+from ccinit.agent.phases.volumes import (
+    Found,
+    FoundLuks2Volume,
+    FoundPersistentVolume,
+    FoundVerityVolume,
+)
 from ccinit.errors import ConfigError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.kbs.resource_uri import ResourceUri
@@ -31,6 +36,7 @@ from ccinit.kernel.mount import CONFINED
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import count_meta_bytes
 from ccinit.unlock.stack import DiskStack
+from ccinit.unlock.volume import VolumeRequest
 
 GIB = 1 << 30
 SCRATCH = (
@@ -66,6 +72,9 @@ def disk(size_bytes: int, *, read_only: bool = False) -> BlockDevice:
         serial="",
         holders=(),
     )
+
+
+REQUEST = VolumeRequest(pod="shop", name="data", disk=disk(8192), target="", may_create=True)
 
 
 def mode_of(path: str) -> int:
@@ -150,8 +159,10 @@ class Bench:
         assert attested.grants.keys() == self.keys.keys()
         self.apart.append(apart)
         made: dict[str, Found] = {
-            "model": FoundVolume(volume=MODEL, disk=disk(8192)),
-            "data": FoundVolume(volume=DATA, disk=disk(8192)),
+            "model": FoundVerityVolume(volume=MODEL, disk=disk(8192)),
+            "data": FoundPersistentVolume(
+                volume=DATA, request=REQUEST, grant=attested.volume_grant(DATA)
+            ),
             "old": FoundLuks2Volume(volume=OLD, disk=disk(8192), key=self.luks2_key),
         }
         return tuple(made[one.name] for one in self.volumes if one.name in made)
@@ -172,10 +183,9 @@ class Bench:
         return self.stack(plan.name)
 
     async def open(self, *known: Any, may_create: bool) -> DiskStack:
-        _control, found, pod, attested, target, format_device = known
-        assert pod == "shop"
+        _control, found, target, format_device = known
         assert callable(format_device)
-        assert all(len(grant.secret) for grant in attested.grants.values())
+        assert all(map(len, self.keys.values()))
         self.require_target(target, found.volume.name)
         self.done.append(f"open {found.volume.name}{' or make it' if may_create else ''}")
         return self.stack(found.volume.name)

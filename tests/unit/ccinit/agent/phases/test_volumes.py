@@ -9,7 +9,13 @@ import pytest
 
 from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import volumes
-from ccinit.agent.phases.volumes import FoundLuks2Volume, FoundVolume, find_luks2_disk
+from ccinit.agent.phases.attestation import Grant
+from ccinit.agent.phases.volumes import (
+    FoundLuks2Volume,
+    FoundPersistentVolume,
+    FoundVerityVolume,
+    find_luks2_disk,
+)
 from ccinit.errors import (
     CcinitError,
     ChildError,
@@ -137,21 +143,25 @@ def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
     granted: bool,  # noqa: FBT001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[bool] = []
+    asked: list[VolumeRequest] = []
 
-    async def activate(_control: object, request: VolumeRequest, *_rest: object) -> None:
-        asked.append(request.may_create)
+    async def activate(
+        _control: object, request: VolumeRequest, key: Secret, _format_device: object
+    ) -> None:
+        assert key.reveal() == b"key"
+        asked.append(request)
 
     monkeypatch.setattr(volumes, "activate_volume", activate)
-    found = FoundVolume(volume=VOLUME, disk=cast("BlockDevice", None))
-    grant = SimpleNamespace(secret=Secret(b"key"), create=granted)
-    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
     nothing: Any = None
-    opening = volumes.open_volume(
-        nothing, found, "shop", attested, "/data", nothing, may_create=not counted
+    request = VolumeRequest(
+        pod="shop", name="data", disk=nothing, target="", may_create=granted, former_bytes=(4096,)
     )
+    grant = Grant(secret=Secret(b"key"), create=granted)
+    found = FoundPersistentVolume(volume=VOLUME, request=request, grant=grant)
+    opening = volumes.open_volume(nothing, found, "/data", nothing, may_create=not counted)
     EventLoop().run(opening)
-    assert asked == [granted and not counted]
+    may_create = granted and not counted
+    assert asked == [replace(request, target="/data", may_create=may_create)]
 
 
 def test_disk_that_has_a_role_is_no_candidate_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,10 +218,10 @@ def test_volume_made_elsewhere_is_opened_by_what_pins_it(
     found = (
         FoundLuks2Volume(volume=LUKS2, disk=disk, key=key)
         if kind == "luks2"
-        else FoundVolume(volume=MODEL, disk=disk)
+        else FoundVerityVolume(volume=MODEL, disk=disk)
     )
     nothing: Any = None
-    opening = volumes.open_volume(nothing, found, "shop", nothing, "/at", nothing, may_create=False)
+    opening = volumes.open_volume(nothing, found, "/at", nothing, may_create=False)
     EventLoop().run(opening)
     if kind == "luks2":
         assert opened == [("activate_luks2", None, "data", disk, key, "/at")]
