@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 from ccinit.errors import CcinitError
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import TaskGroup, at_most, sleep
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.kernel.process import Process
@@ -89,12 +89,13 @@ async def wait_for_yes(probe: Probe, ask: Ask) -> None:
         await sleep(probe.period_seconds)
 
 
-async def wait_for_no(probe: Probe, ask: Ask) -> None:
-    """Wait until as many answers in a row as the probe allows were negative."""
+async def wait_for_no(alive: LivenessProbe, ask: Ask) -> None:
+    """Wait until as many answers in a row were negative as end a program."""
+    probe = alive.probe
     await sleep(probe.delay_seconds)
     failures = 0
     while True:
         failures = 0 if await ask(probe) else failures + 1
-        if failures == probe.failures:
+        if failures == alive.failures:
             return
         await sleep(probe.period_seconds)

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from ccinit.errors import CcinitError, ConfigError, KernelError
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
@@ -340,9 +340,9 @@ class Supervisor:
             self._sinks.event(f"{self._name}: is ready")
         self.up.set()
 
-    async def _end_if_unhealthy(self, probe: Probe, process: Process) -> None:
+    async def _end_if_unhealthy(self, alive: LivenessProbe, process: Process) -> None:
         """End a program that fails its probe; that counts as a failure, however it ends."""
-        await wait_for_no(probe, self._ask)
+        await wait_for_no(alive, self._ask)
         self._sinks.event(f"{self._name}: does not answer, and is ended")
         self._was_unhealthy = True
         process.kill(self._stop_signal)

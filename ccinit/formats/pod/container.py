@@ -7,7 +7,7 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.oci.user import check_user
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.name import check_path, check_variable, read_name
-from ccinit.formats.pod.probe import Probe, read_probe, read_ready_probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe, read_liveness_probe, read_ready_probe
 from ccinit.formats.pod.seccomp import Seccomp, read_seccomp
 from ccinit.values import frozen
 
@@ -89,7 +89,7 @@ class Container:
     capabilities: tuple[Capability, ...] = ()
     stop_grace_seconds: int | None = None
     ready: Probe | None = None
-    alive: Probe | None = None
+    alive: LivenessProbe | None = None
     seccomp: Seccomp = Seccomp()
 
 
@@ -128,7 +128,7 @@ def read_container(fields: Fields) -> Container:
             else None
         ),
         ready=fields.table("ready", read_ready_probe) if fields.has("ready") else None,
-        alive=fields.table("alive", read_probe) if fields.has("alive") else None,
+        alive=fields.table("alive", read_liveness_probe) if fields.has("alive") else None,
         seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import Restart
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.run import probe as probe_module
@@ -22,14 +22,13 @@ from tests.vm.guest.containers import (
 )
 
 
-def probe(*program: str, port: int = 0, failures: int = 2) -> Probe:
+def probe(*program: str, port: int = 0) -> Probe:
     return Probe(
         exec=(PYTHON, "-I", "-c", *program) if program else (),
         tcp_port=port,
         delay_seconds=0,
         period_seconds=1,
         timeout_seconds=30,
-        failures=failures,
     )
 
 
@@ -99,7 +98,12 @@ async def alive(work: Path) -> dict[str, object]:
         "    time.sleep(0.01)\n"
         "open('/tmp/asked', 'w').close()"
     )
-    of = container(code, restart=Restart.ON_FAILURE, read_only=False, alive=probe(question))
+    of = container(
+        code,
+        restart=Restart.ON_FAILURE,
+        read_only=False,
+        alive=LivenessProbe(probe=probe(question), failures=2),
+    )
     return await supervise(workload(of, work), work)
 
 

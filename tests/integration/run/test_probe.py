@@ -13,7 +13,7 @@ from ccinit.values import replace
 from tests.fakes.machine.owned import owned_pids
 from tests.fakes.machine.scarcity import count_descriptors
 
-PROBE = Probe(exec=(), tcp_port=0, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1)
+PROBE = Probe(exec=(), tcp_port=0, delay_seconds=0, period_seconds=1, timeout_seconds=1)
 
 
 @pytest.mark.parametrize(

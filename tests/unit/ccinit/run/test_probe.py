@@ -6,15 +6,13 @@ from typing import Never
 import pytest
 
 from ccinit.errors import ConfigError, KernelError
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import probe as probe_module
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
 from ccinit.values import replace
 
-PROBE = Probe(
-    exec=("/check",), tcp_port=0, delay_seconds=7, period_seconds=2, timeout_seconds=1, failures=3
-)
+PROBE = Probe(exec=("/check",), tcp_port=0, delay_seconds=7, period_seconds=2, timeout_seconds=1)
 
 
 class Container:
@@ -51,7 +49,7 @@ def test_first_yes_is_enough(container: Container, asked: int) -> None:
     ("container", "asked"), [("nnn", 3), ("ynnn", 4), ("nnynnynnn", 9)], indirect=["container"]
 )
 def test_only_so_many_in_a_row_are_a_no(container: Container, asked: int) -> None:
-    EventLoop().run(wait_for_no(PROBE, container.ask))
+    EventLoop().run(wait_for_no(LivenessProbe(probe=PROBE, failures=3), container.ask))
     assert container.asked == asked
     assert container.pauses == [7, *[2] * (asked - 1)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.pod.container import Restart
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
@@ -26,8 +26,9 @@ from tests.fakes.documents.containers import CONTAINER, IMAGE
 if TYPE_CHECKING:
     from ccinit.run.crun import Crun
 
-PROBE = Probe(
-    exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1
+ALIVE = LivenessProbe(
+    probe=Probe(exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1),
+    failures=1,
 )
 
 USER = Identity(uid=1000, gid=100, additional_gids=(), home="")
@@ -246,7 +247,7 @@ def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
         assert supervisor.life.state is ContainerState.RETRYING
         await supervisor.stop(0)
 
-    assert run(crun, wait, alive=PROBE).life.state is ContainerState.STOPPED
+    assert run(crun, wait, alive=ALIVE).life.state is ContainerState.STOPPED
     assert crun.diary == ["create", "start", "delete"]
 
 

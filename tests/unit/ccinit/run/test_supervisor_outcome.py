@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.errors import ChildError
 from ccinit.formats.pod.container import Restart
-from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import EventLoop, deadline
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run import supervisor as module
@@ -19,8 +19,9 @@ from ccinit.run.workload import Prepared, Sinks, Workload
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
 
-PROBE = Probe(
-    exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1
+ALIVE = LivenessProbe(
+    probe=Probe(exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1),
+    failures=1,
 )
 GOOD, BAD = ExitStatus(code=0, signal=0), ExitStatus(code=3, signal=0)
 
@@ -51,7 +52,7 @@ class Listening:
 
 async def does_not_answer(supervisor: Supervisor) -> ExitStatus:
     process = Listening()
-    await supervisor._end_if_unhealthy(PROBE, cast("Process", process))
+    await supervisor._end_if_unhealthy(ALIVE, cast("Process", process))
     assert process.signals == [signal.SIGTERM, signal.SIGKILL]
     return GOOD
 

@@ -57,9 +57,18 @@ def test_rights_probes_and_grace_are_taken_over() -> None:
     assert (migrate.ready, migrate.alive) == (None, None)
     assert web.ready is not None
     assert web.ready.exec == ("/bin/ready", "now")
-    assert (web.ready.period_seconds, web.ready.timeout_seconds, web.ready.failures) == (3, 1, 3)
+    assert (web.ready.period_seconds, web.ready.timeout_seconds) == (3, 1)
     assert web.alive is not None
-    assert (web.alive.tcp_port, web.alive.delay_seconds, web.alive.timeout_seconds) == (80, 9, 2)
+    probe = web.alive.probe
+    assert (probe.tcp_port, probe.delay_seconds, probe.timeout_seconds) == (80, 9, 2)
+
+
+def test_threshold_of_either_probe_is_taken_over() -> None:
+    text = POD.replace("periodSeconds: 3", "periodSeconds: 3, failureThreshold: 2")
+    web = convert(text.replace("timeoutSeconds: 2", "failureThreshold: 5")).containers[1]
+    assert web.ready == convert().containers[1].ready  # which asks until the first yes
+    assert web.alive is not None
+    assert web.alive.failures == 5
 
 
 def test_default_seccomp_profile_is_the_default_one() -> None:
@@ -263,7 +272,7 @@ def test_port_of_a_probe_may_be_named() -> None:
     named = POD.replace("{containerPort: 80}", "{name: http, containerPort: 8080, protocol: TCP}")
     web = convert(named.replace("port: 80}}", "port: http}}")).containers[1]
     assert web.alive is not None
-    assert web.alive.tcp_port == 8080
+    assert web.alive.probe.tcp_port == 8080
     with pytest.raises(FormatError) as caught:
         convert(named.replace("port: 80}}", "port: https}}"))
     assert (caught.value.reason, caught.value.detail) == (

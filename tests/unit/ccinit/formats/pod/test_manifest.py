@@ -9,7 +9,7 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import ContainerKind, Restart
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod.probe import START_SECONDS, Probe
+from ccinit.formats.pod.probe import START_SECONDS, LivenessProbe, Probe
 from ccinit.formats.pod.secret import FileSecret
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import (
@@ -87,20 +87,27 @@ def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
     main, first = pod.containers
     assert main.capabilities == (Capability.CHOWN, Capability.NET_BIND_SERVICE)
     assert (main.stop_grace_seconds, first.stop_grace_seconds) == (5, None)
-    rhythm = {"delay_seconds": 0, "period_seconds": 10, "timeout_seconds": 5, "failures": 3}
+    rhythm = {"delay_seconds": 0, "period_seconds": 10, "timeout_seconds": 5}
     assert main.ready == Probe(exec=(), tcp_port=8080, **rhythm)
-    assert main.alive == Probe(
+    check = Probe(
         exec=("/bin/check", "-q"),
         tcp_port=0,
         delay_seconds=1,
         period_seconds=2,
         timeout_seconds=3,
-        failures=4,
     )
+    assert main.alive == LivenessProbe(probe=check, failures=4)
     assert (first.capabilities, first.ready, first.alive) == ((), None, None)
     (file,) = pod.files
     assert (file.container, file.path, file.mode) == ("main", "/etc/web.conf", 0o444)
     assert file.text == "port = 8080"
+
+
+def test_number_of_failures_may_stand_in_a_ready_probe_and_changes_nothing() -> None:
+    """A Kubernetes Pod's probes both have one."""
+    text = FULL_POD.replace("tcp_port = 8080", "tcp_port = 8080\nfailures = 7")
+    assert text != FULL_POD
+    assert parse_pod_manifest(text) == parse_pod_manifest(FULL_POD)
 
 
 def test_only_a_ready_probe_has_to_be_asked_within_start() -> None:
@@ -110,7 +117,7 @@ def test_only_a_ready_probe_has_to_be_asked_within_start() -> None:
     main, _ = parse_pod_manifest(text).containers
     assert main.ready is not None
     assert main.alive is not None
-    assert (main.ready.delay_seconds, main.alive.delay_seconds) == (599, 600)
+    assert (main.ready.delay_seconds, main.alive.probe.delay_seconds) == (599, 600)
     assert sequence.START.seconds == START_SECONDS
 
 
@@ -241,6 +248,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('"/bin/check"', '"check"', "pod.container.probe", id="probe-without-path"),
         pytest.param("failures = 4", "failures = 0", "pod.container.alive.failures",
                      id="probe-that-never-fails"),
+        pytest.param("tcp_port = 8080", "tcp_port = 8080\nfailures = 0",
+                     "pod.container.ready.failures", id="ready-with-an-impossible-number"),
         pytest.param('"/etc/web.conf"', '"etc"', "pod.file.path", id="file-path"),
         pytest.param('"/etc/web.conf"', '"/etc/hosts"', "pod.file.path", id="file-of-the-pod"),
         pytest.param('"/etc/web.conf"', '"/data"', "pod.file.path", id="file-over-a-mount"),
