@@ -75,11 +75,6 @@ def measure(
     )
 
 
-def digest_of(data: bytes | memoryview) -> EventDigest:
-    """Return the digest of an event that measures `data` as it is."""
-    return EventDigest(hashlib.sha256(data).digest())
-
-
 def extend(register: PcrValue, digest: bytes) -> PcrValue:
     """Return a register after one more event.
 
