@@ -49,9 +49,30 @@ def machine_with(tpm: VirtualTpm) -> Iterator[TpmDevice]:
         assert running.wait(10) == 0
 
 
-def quote(tpm: VirtualTpm) -> None:
+def quote(tpm: VirtualTpm) -> bytes:
+    """Have a guest quote; return its registers as they were before it measured anything."""
     with machine_with(tpm) as device:
-        quote_all_pcrs(TpmCommands(device), int(AK_HANDLE, 16), b"asked")
+        quoted = quote_all_pcrs(TpmCommands(device), int(AK_HANDLE, 16), b"asked")
+        return b"".join(quoted.pcrs)
+
+
+@pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualTpm:
+    """A vTPM as earlier versions made them, which has counted as many ends as it allows.
+
+    That it refuses its key shows that guests end here as those that a TPM counts.
+    """
+    steps = tuple(step for step in swtpm._PROVISIONING if step[0] != "tpm2_dictionarylockout")
+    with monkeypatch.context() as patch:
+        patch.setattr(swtpm, "_PROVISIONING", steps)
+        tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
+    for _ in range(3):
+        quote(tpm)
+    with pytest.raises(PeerError) as refused:
+        quote(tpm)
+    assert refused.value.reason == "tpm.lockout"
+    (tpm.folder / swtpm._UNCOUNTED_FILE).unlink()  # earlier versions did not leave it, either
+    return tpm
 
 
 def test_guests_that_end_suddenly_do_not_lock_the_key_of_their_vtpm(tmp_path: Path) -> None:
@@ -60,15 +81,33 @@ def test_guests_that_end_suddenly_do_not_lock_the_key_of_their_vtpm(tmp_path: Pa
         quote(tpm)
 
 
-def test_vtpm_that_counts_sudden_ends_would_refuse_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_locked_vtpm_of_an_earlier_version_is_healed_and_measures_as_before(
+    counting: VirtualTpm, tmp_path: Path
 ) -> None:
-    """The test above would notice: its guests end as those that a TPM counts."""
-    steps = tuple(step for step in swtpm._PROVISIONING if step[0] != "tpm2_dictionarylockout")
-    monkeypatch.setattr(swtpm, "_PROVISIONING", steps)
-    tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
-    for _ in range(3):
-        quote(tpm)
-    with pytest.raises(PeerError) as refused:
-        quote(tpm)
-    assert refused.value.reason == "tpm.lockout"
+    key = counting.ak_public_der()
+    fresh = manufacture_tpm(TOOLS, tmp_path / "fresh")
+    expected = quote(fresh)
+    assert len(expected) == 24 * 32
+    for _ in range(SUDDEN_ENDS):
+        assert quote(counting) == expected
+    assert counting.ak_public_der() == key
+
+
+def test_vtpm_that_cannot_be_healed_is_started_as_it_is(
+    counting: VirtualTpm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By tools without `tpm2`, say."""
+    monkeypatch.setattr(swtpm, "_HEALING", (("tpm2_none",),))
+    said = list[str]()
+    with (
+        open_socket_folder() as sockets,
+        counting.start(
+            TOOLS, control_socket=sockets / "tpm", log=tmp_path / "log", say=said.append
+        ) as running,
+    ):
+        running.require_running()
+    (line,) = said
+    assert line.startswith("the vTPM may refuse its key to guests after three")
+    assert "tpm2_none" in line
+    with pytest.raises(PeerError):
+        quote(counting)

@@ -163,6 +163,7 @@ def _start_devices(
             control_socket=sockets / "tpm",
             log=files.log("swtpm"),
             lock=config.lock,
+            say=say,
         )
         helpers["the vTPM"] = stack.enter_context(tpm)
     link: VsockLink = KernelLink(guest_cid=config.guest_cid)

@@ -9,27 +9,41 @@ nothing. Quotes are the guest's business, their verification the guest owner's.
 import errno
 import fcntl
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError
+from ccinit.errors import CcinitError, ConfigError
 from host_runtime.programs import process
 from host_runtime.programs.locked_folder import locked_folder
 from host_runtime.programs.process import OwnedProcess, wait_for_path
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
+from measured_boot.command_line.errors import describe_error
 
 AK_HANDLE: Final = "0x81010002"
 _AK_FILE: Final = "ak.der"
 _STATE_FOLDER: Final = "state"
 _STATE_FILE: Final = "tpm2-00.permall"  # as swtpm names it
 _NEW: Final = ".new-"  # in the name of one that is being made
+_UNCOUNTED_FILE: Final = "ends-not-counted"  # of a vTPM whose parameters are those below
 _START_SECONDS: Final = 10.0
 _FILES: Final = (".ctx", ".pub", ".der")  # arguments that name files, below the vTPM's folder
 
 # A TPM loads three objects at most, and swtpm has no resource manager: flush after each.
 _FLUSH: Final = ("tpm2_flushcontext", "--transient-object")
+# A TPM takes each end without a shutdown, of a killed QEMU say, for a guess at the AK's
+# authorisation, which is empty. After three it would refuse the AK to every guest; its clock
+# runs while a guest does, so restarts that fail at once do not heal it. No recovery: no count.
+_UNCOUNTED: Final = (
+    (
+        *("tpm2_dictionarylockout", "--setup-parameters", "--max-tries=32"),
+        *("--recovery-time=0", "--lockout-recovery-time=0"),
+    ),
+    ("tpm2_shutdown",),
+)
+_HEALING: Final = (("tpm2_dictionarylockout", "--clear-lockout"), *_UNCOUNTED)
 _PROVISIONING: Final = (
     ("tpm2_createek", "-G", "rsa", "-c", "ek.ctx", "-u", "ek.pub"),
     _FLUSH,
@@ -41,14 +55,7 @@ _PROVISIONING: Final = (
     ("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", AK_HANDLE),
     _FLUSH,
     ("tpm2_readpublic", "-c", AK_HANDLE, "-f", "der", "-o", _AK_FILE),
-    # A TPM takes each end without a shutdown, of a killed QEMU say, for a guess at the AK's
-    # authorisation, which is empty. After three it would refuse the AK to every guest; its clock
-    # runs while a guest does, so restarts that fail at once do not heal it. No recovery: no count.
-    (
-        *("tpm2_dictionarylockout", "--setup-parameters", "--max-tries=32"),
-        *("--recovery-time=0", "--lockout-recovery-time=0"),
-    ),
-    ("tpm2_shutdown",),
+    *_UNCOUNTED,
 )
 
 
@@ -90,8 +97,12 @@ class VirtualTpm:
         control_socket: Path,
         log: Path,
         lock: int | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> OwnedProcess:
         """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
+
+        One made by an earlier version, which counts guests that ended suddenly, is healed first.
+        If that fails, `say` gets a line, and it is started as it is.
 
         Raises:
             ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM;
@@ -103,6 +114,7 @@ class VirtualTpm:
         own_lock = self._lock()
         inherited = (own_lock,) if lock is None else (own_lock, lock)
         try:
+            self._have_healed(tools, log, inherited, say)
             child = _start_swtpm(tools, self.folder, options, log, inherited)
         finally:
             os.close(own_lock)  # swtpm inherited it, and keeps the lock while it lives
@@ -112,6 +124,30 @@ class VirtualTpm:
             child.stop()
             raise
         return child
+
+    def _have_healed(
+        self,
+        tools: Tools,
+        log: Path,
+        descriptors: tuple[int, ...],
+        say: Callable[[str], None] | None,
+    ) -> None:
+        """Have it count no sudden ends, if it still does, and forget those that it has counted.
+
+        The machine's own TPM2_Startup begins with the registers of a TPM that was reset, whatever
+        was before, so nothing that is measured depends on this.
+        """
+        mark = self.folder / _UNCOUNTED_FILE
+        if mark.exists():
+            return
+        try:
+            with open_socket_folder() as sockets:
+                _send(tools, self.folder, sockets, _HEALING, log, descriptors)
+            mark.touch()
+        except (CcinitError, OSError) as error:
+            if say is not None:
+                told = "the vTPM may refuse its key to guests after three that end suddenly"
+                say(f"{told}, since it cannot be healed: {describe_error(error)}")
 
     def _lock(self) -> int:
         # swtpm itself locks its state only when QEMU initialises it, which is too late to say why.
@@ -159,6 +195,19 @@ def _exists(folder: Path) -> FileExistsError:
 
 
 def _provision(tools: Tools, folder: Path, sockets: Path) -> None:
+    _send(tools, folder, sockets, _PROVISIONING, folder / "manufacture.log")
+    (folder / _UNCOUNTED_FILE).touch()
+
+
+def _send(
+    tools: Tools,
+    folder: Path,
+    sockets: Path,
+    steps: Sequence[Sequence[str]],
+    log: Path,
+    descriptors: tuple[int, ...] = (),
+) -> None:
+    """Run programs of tpm2-tools on a vTPM that no guest has."""
     server = sockets / "tpm"
     control = sockets / "tpm.ctrl"  # tpm2-tss adds this suffix to the server's path
     options = (
@@ -166,10 +215,10 @@ def _provision(tools: Tools, folder: Path, sockets: Path) -> None:
         *("--ctrl", f"type=unixio,path={control}"),
         *("--flags", "not-need-init,startup-clear"),
     )
-    with _start_swtpm(tools, folder, options, folder / "manufacture.log") as child:
+    with _start_swtpm(tools, folder, options, log, descriptors) as child:
         wait_for_path(server, child, _START_SECONDS)
         environment = {**tools.environment(), "TPM2TOOLS_TCTI": f"swtpm:path={server}"}
-        for program, *arguments in _PROVISIONING:
+        for program, *arguments in steps:
             words = (folder / word if word.endswith(_FILES) else word for word in arguments)
             command = (*tools.command(program), *map(str, words))
             process.run(command, environment=environment)
