@@ -37,7 +37,7 @@ def boot(folder: Path, runtime: Path, *options: str) -> Iterator["subprocess.Pop
     """Start a guest; its command is given when it runs, and is to end within the block."""
     uki = folder.with_name("uki")
     uki.write_bytes(uki_image())
-    options = (*options, "--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
+    options = ("--hello-seconds", "0", *options, "--accelerator", "tcg", "--memory", "128")
     child = subprocess.Popen(
         (
             *(sys.executable, "-m", "host_runtime", "boot", str(folder)),
@@ -138,6 +138,18 @@ def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtim
         assert child.returncode == 1
     assert json.loads(said)["ended"] == "crashed"
     assert complained.endswith("QEMU ended with -9: it printed nothing [guest.crashed]\n")
+
+
+def test_vsock_device_that_dies_ends_the_wait_for_the_guests_hello(
+    tmp_path: Path, runtime: Path
+) -> None:
+    with boot(tmp_path / "guest", runtime, "--hello-seconds", "60") as child:
+        os.kill(descendants(child.pid)["host_runtime.vsock.device"], signal.SIGKILL)
+        began = time.monotonic()
+        _, complained = child.communicate(timeout=50)
+        assert (child.returncode, time.monotonic() - began < 30) == (1, True)
+    told = "the vsock device ended with -9, so nobody can reach the guest: it printed nothing"
+    assert complained.splitlines()[-1] == f"host-runtime: {told} [process.ended]"
 
 
 def test_output_that_is_not_to_be_kept_is_nowhere(tmp_path: Path, runtime: Path) -> None:

@@ -25,8 +25,11 @@ _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
 _LISTEN_SECONDS: Final = 5.0  # of each wait; logs are bounded between two of them
+_DEVICE_END_SECONDS: Final = 2.0  # of a QEMU whose vsock device has ended, perhaps with it
 _END_SECONDS: Final = 60.0  # from QEMU's last event to its end: it closes its disks
 
+VSOCK_DEVICE: Final = "the vsock device"
+"""Name of the helper without which nobody reaches a guest, where the device is a process."""
 
 Progress = Callable[[str], None]
 """Gets a line of text about each thing that happens to a guest."""
@@ -65,6 +68,7 @@ class Guest:
         self._qemu = qemu
         self._programs = (qemu, *helpers.values())
         self._helpers = dict(helpers)
+        self._device = helpers.get(VSOCK_DEVICE)
         self._qmp = qmp
         self._end: EndReason | None = None
         self._say = progress
@@ -92,7 +96,8 @@ class Guest:
         """Return a stream to `port` as soon as the guest listens there.
 
         Raises:
-            ChildError: `guest.ended`: the guest ended first; `guest.crashed`: QEMU did.
+            ChildError: `guest.ended`: the guest ended first; `guest.crashed`: QEMU did;
+                `process.ended`: the vsock device did.
             DeadlineError: `guest.port`: nothing listened within `seconds`.
         """
         deadline = time.monotonic() + seconds
@@ -104,6 +109,7 @@ class Guest:
                 return self.connect(port, min(left, _CONNECT_SECONDS))
             except (PeerError, DeadlineError):
                 self._require_running()
+                self._require_device()
                 self._listen_to_qemu(_RETRY_SECONDS)
 
     def wait_for_hello(self, seconds: float) -> Hello:
@@ -162,6 +168,16 @@ class Guest:
                 " too little memory, or an image that is not whole"
             )
             raise ChildError("guest.ended", detail)
+
+    def _require_device(self) -> None:
+        code = None if self._device is None else self._device.exit_code()
+        if self._device is None or code is None:
+            return
+        self._helpers.pop(VSOCK_DEVICE, None)  # told here
+        self._listen_to_qemu(_DEVICE_END_SECONDS)
+        self._require_running()
+        told = f"the vsock device ended with {code}, so nobody can reach the guest"
+        raise ChildError("process.ended", f"{told}: {self._device.log_tail()}")
 
     def _listen_to_qemu(self, seconds: float) -> None:
         """Take events for `seconds`, or until one says that the guest has ended.

@@ -19,7 +19,7 @@ from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
-from host_runtime.launch.guest import EndReason, Guest, Progress
+from host_runtime.launch.guest import VSOCK_DEVICE, EndReason, Guest, Progress
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.machine.qemu import (
     Accelerator,
@@ -56,7 +56,6 @@ _START_SECONDS: Final = 20.0
 _READY_SECONDS: Final = 60.0  # ends a hang: our programs listen within seconds
 _RETRY_SECONDS: Final = 0.1
 _QUIT_SECONDS: Final = 5.0
-_DEVICE: Final = "the vsock device"
 _RELAY: Final = "the relay to the KBS"
 
 # Re-exported with `boot_guest`, so that callers need no second import for its types.
@@ -171,7 +170,7 @@ def _start_devices(
         say("starting the vsock device")
         link = UserLink(path=sockets / "vsock")
         device = _start_vsock_device(config, files, sockets)
-        helpers[_DEVICE] = stack.enter_context(device)
+        helpers[VSOCK_DEVICE] = stack.enter_context(device)
         files.vsock_link.symlink_to(sockets / "vsock")
         stack.callback(files.vsock_link.unlink, missing_ok=True)
     if config.kbs is not None:
@@ -232,7 +231,7 @@ def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -
         *("--cid", str(config.guest_cid)),
         *(("--capture", str(files.vsock_capture)) if config.keeps_output else ()),
     )
-    return _start_ready(command, files.log("vsock"), _DEVICE, config.locks)
+    return _start_ready(command, files.log("vsock"), VSOCK_DEVICE, config.locks)
 
 
 def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:

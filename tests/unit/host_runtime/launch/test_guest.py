@@ -9,7 +9,7 @@ from typing import Any, Never, cast
 import pytest
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
-from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.guest import VSOCK_DEVICE, EndReason, Guest
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.machine.qmp import QmpEvent
 
@@ -139,6 +139,35 @@ def test_helpers_that_end_with_their_guest_are_not_told_of() -> None:
     )
     assert running.wait_for_end(60) is EndReason.RESET
     assert said == []
+
+
+def without_device(*events: QmpEvent) -> Guest:
+    """A guest whose vsock device has ended, and whose QEMU runs."""
+    qemu = FakeQemu(events)
+    qemu.status = "internal-error"
+    handle = cast("Any", qemu)
+    return Guest(
+        files=GuestFiles(folder=Path("run")),
+        qemu=handle,
+        qmp=handle,
+        link=SilentLink(),
+        progress=print,
+        helpers=cast("Any", {VSOCK_DEVICE: FakeQemu(())}),
+    )
+
+
+def test_guest_whose_vsock_device_has_ended_is_not_waited_for() -> None:
+    with pytest.raises(ChildError) as caught:
+        without_device().wait_for_port(1024, 60)
+    assert caught.value.reason == "process.ended"
+    told = "the vsock device ended with -9, so nobody can reach the guest: last words"
+    assert caught.value.detail == told
+
+
+def test_vsock_device_that_ends_with_its_guest_is_not_the_reason() -> None:
+    with pytest.raises(ChildError) as caught:
+        without_device(RESUME, shutdown("guest-panic")).wait_for_port(1024, 60)
+    assert caught.value.reason == "guest.ended"
 
 
 RESUME = QmpEvent(name="RESUME", data={})
