@@ -30,11 +30,12 @@ def remove_dead_cgroups() -> None:
 
     See `tests.vm.guest.containers.own_cgroup`; those of other runs have processes and stay.
     """
-    living = set(pid_namespaces())
-    for root in cgroup2_roots():
-        for path in root.glob(f"{_OURS}*"):
-            if int(path.name.removeprefix(_OURS)) not in living:
-                for one in sorted(path.glob("**/"), reverse=True):
+    found = [path for root in cgroup_roots() for path in root.glob(f"{_OURS}*")]
+    living = set(pid_namespaces())  # by now: a run may have begun since
+    for path in found:
+        if int(path.name.removeprefix(_OURS)) not in living:
+            for one in sorted(path.glob("**/"), reverse=True):
+                with suppress(FileNotFoundError):  # another run has begun to remove them, too
                     one.rmdir()
 
 
@@ -45,10 +46,10 @@ def pid_namespaces() -> Iterator[int]:
             yield path.stat().st_ino
 
 
-def cgroup2_roots() -> list[Path]:
-    """Where the one tree of cgroup2 is mounted."""
+def cgroup_roots() -> list[Path]:
+    """Where hierarchies of either version are mounted, those without a controller, too."""
     rows = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    return [Path(row[1]) for row in rows if row[2] == "cgroup2"][:1]
+    return list({Path(row[1]): None for row in rows if row[2] in {"cgroup", "cgroup2"}})
 
 
 def children() -> dict[int, str]:

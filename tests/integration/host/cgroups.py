@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from host_runtime.oci_runtime.cgroup import Hierarchy, find_hierarchies
+from tests.integration.leftovers import cgroup_roots
 from tests.vm.guest.containers import own_cgroup
 
 
@@ -42,7 +43,7 @@ def limit_in(path: str) -> Path:
 def made_cgroup() -> Iterator[str]:
     """Make a cgroup in each hierarchy and yield its path; it goes with what is left below it."""
     path = own_cgroup()
-    folders = [Path(root, path[1:]) for root in _all_roots()]
+    folders = [root / path[1:] for root in cgroup_roots()]  # a kubelet wants its in each
     for folder in folders:
         folder.mkdir(exist_ok=True)
     try:
@@ -51,9 +52,3 @@ def made_cgroup() -> Iterator[str]:
         for folder in folders:
             for one in sorted(folder.glob("**/"), reverse=True):
                 one.rmdir()
-
-
-def _all_roots() -> list[str]:
-    """Of hierarchies without a controller, too: a kubelet wants its cgroups in each."""
-    rows = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    return list({row[1]: None for row in rows if row[2] in {"cgroup", "cgroup2"}})

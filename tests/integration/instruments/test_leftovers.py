@@ -8,12 +8,15 @@ import pytest
 
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import spawn
+from tests.integration.host.cgroups import made_cgroup
 from tests.integration.host.containerd import Containerd, silent_containerd
 from tests.integration.leftovers import (
     awaited,
+    cgroup_roots,
     children,
     leaving_no_children,
     reaping_orphans,
+    remove_dead_cgroups,
 )
 
 ENDED = ("/bin/true",)
@@ -90,3 +93,14 @@ def test_no_folder_of_an_engine_outlives_a_failed_start(monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="did not start") as failed, silent_containerd():
         pass
     assert not os.path.lexists(failed.value.filename)
+
+
+def test_cgroups_of_a_run_that_is_no_more_go_from_every_hierarchy() -> None:
+    dead = [root / "ccinit-test-1/pod" for root in cgroup_roots()]  # no namespace has that number
+    assert dead
+    for folder in dead:
+        folder.mkdir(parents=True)
+    with made_cgroup() as ours:
+        remove_dead_cgroups()
+        assert not any(folder.parent.exists() for folder in dead)
+        assert all((root / ours[1:]).exists() for root in cgroup_roots())
