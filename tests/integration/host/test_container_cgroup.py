@@ -3,6 +3,7 @@
 Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machines run nothing.
 """
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from host_runtime.oci_runtime.cgroup import _CPU_SETS, _Walk, find_hierarchies, make_cgroup
+from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
 from host_runtime.oci_runtime.pod_part import CONTAINER_NAME, CONTAINER_TYPE, SANDBOX_ID
 from tests.fakes.documents.oci_bundles import INITDATA, podman_config
 from tests.integration.host.bare_engine import DOCUMENT, Engine, open_engine, reap
@@ -235,3 +238,46 @@ def test_deletion_goes_on_if_the_engine_has_removed_the_cgroup(engine: Engine, p
         folder.rmdir()
         folder.parent.rmdir()
     engine.done("delete", "a")
+
+
+def test_cgroup_whose_files_cannot_be_written_is_removed_again(
+    parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sets of processors are refused below a cgroup that has them for itself."""
+    refused = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def refuse(walk: Any, name: str, _value: str) -> None:
+        assert name in _CPU_SETS
+        assert walk.path.name == "a"
+        raise refused
+
+    hierarchies = find_hierarchies()
+    sets = [one for one in hierarchies if (one.root / "cpuset.cpus").exists()]
+    if not sets or sets[0].is_unified:
+        pytest.skip("in version 2 nothing has to be written")
+    names = parse_cgroup_path(f"{parent}/a")
+    make_cgroup(hierarchies, names[:-1], None)  # the sets of those above
+    with monkeypatch.context() as patch:
+        patch.setattr(_Walk, "write", refuse)
+        with pytest.raises(OSError, match="Invalid") as caught:
+            make_cgroup(hierarchies, names, None)
+    assert caught.value is refused
+    assert not is_there(f"{parent}/a")
+    assert len(make_cgroup(hierarchies, names, None)) == len(hierarchies)
+
+
+def test_cgroup_of_a_container_that_has_ended_is_its_own_until_it_is_deleted(
+    engine: Engine, parent: str
+) -> None:
+    pid = create(engine, "a", config_of(f"{parent}/a"))
+    os.kill(pid, signal.SIGKILL)
+    reap(pid)
+    deadline = time.monotonic() + 30
+    while processes_in(f"{parent}/a"):  # QEMU ends a little later
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert refused_beside(engine, f"{parent}/a") == "cgroup.taken"
+    assert f"{parent}/a is the cgroup of container a" in engine.said()
+    assert is_there(f"{parent}/a")
+    engine.done("delete", "a")
+    create(engine, "b", config_of(f"{parent}/a"))

@@ -135,8 +135,7 @@ def _try_to_make(
 ) -> None:
     with _Walk(hierarchy) as walk:
         for name in names:
-            if walk.make(name):
-                made.append(walk.path)
+            walk.make(name, made)
             walk.require_room(need)
         walk.require_free()
         walk.limit(need)
@@ -232,15 +231,15 @@ class _Walk:
     def __exit__(self, *_: object) -> None:
         os.close(self._folder)
 
-    def make(self, name: str) -> bool:
-        """Step into the cgroup of that name, made if it is missing; return whether it was."""
+    def make(self, name: str, made: list[Path]) -> None:
+        """Step into the cgroup of that name; if it is missing, it is made and added to `made`."""
         if self._hierarchy.is_unified:
             self._enable()
-        is_made = True
         try:
             os.mkdir(name, _MODE, dir_fd=self._folder)
+            made.append(self.path / name)  # whatever comes then
         except FileExistsError:
-            is_made = False
+            pass
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path / name)) from error
         sets = {file: self._read(file) for file in _CPU_SETS if self._has(file)}
@@ -249,7 +248,6 @@ class _Walk:
             for file, value in sets.items():
                 if not self._read(file):
                     self.write(file, value)
-        return is_made
 
     def enter(self, name: str) -> None:
         """Step into the cgroup of that name."""

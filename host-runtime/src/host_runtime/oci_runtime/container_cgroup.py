@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ccinit.errors import ConfigError
 from host_runtime.oci_runtime.bundle import memory_limit
 from host_runtime.oci_runtime.cgroup import (
     MemoryNeed,
@@ -64,8 +65,25 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         enter_scope(hierarchies, unit, need)
         return
     names = parse_cgroup_path(record.cgroup)
+    _require_no_other(container, record.cgroup)
     _note(container, record.cgroup, make_cgroup(hierarchies, names, need))
     enter_cgroup(hierarchies, names)
+
+
+def _require_no_other(container: Container, cgroup: str) -> None:
+    """Require that no other container has it: the deletion of one would wait for the other's end.
+
+    One that has ended leaves it empty, and looks like nobody's.
+    """
+    for path in container.folder.parent.glob(f"[!.]*/{_MADE}"):
+        if path.parent == container.folder:
+            continue
+        with suppress(FileNotFoundError, ValueError):  # deleted meanwhile, or damaged
+            if json.loads(path.read_text())[0] == cgroup:
+                raise ConfigError(
+                    "cgroup.taken",
+                    f"{cgroup} is the cgroup of container {path.parent.name}: delete that first",
+                )
 
 
 def _note(container: Container, cgroup: str, made: Sequence[Path] = ()) -> None:
