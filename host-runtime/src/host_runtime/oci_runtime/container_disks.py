@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import LimitExceededError
+from ccinit.errors import ConfigError, LimitExceededError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, encode_device_image
 from host_runtime.commands.tee_options import TeeKind
 from host_runtime.oci_runtime.guest_choice import READ_ONLY, GuestChoice, read_scratch_sizes
 from host_runtime.oci_runtime.opened_file import descriptor_path, opened_inside, read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig, parse_boot_options
+from measured_boot.command_line.files import write_whole
 
+_FILE_MODE: Final = 0o600
 _BOUND_AT_LAUNCH: Final = (TeeKind.SNP, TeeKind.TDX)
 
 
@@ -62,7 +64,8 @@ def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Ite
     """Make a container's disks and open those that it chose; they stay open for the caller.
 
     Raises:
-        ConfigError: `annotation.folder`, `annotation.file`: as `opened_inside`.
+        ConfigError: `annotation.folder`, `annotation.file`: as `opened_inside`;
+            `bundle.scratch`: the scratch folder has no files of that size.
         LimitExceededError: `bundle.scratch`: larger than the operator allows;
             `annotation.initdata`: larger than a document may be.
         FormatError: as `read_scratch_sizes`.
@@ -81,8 +84,8 @@ def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Ite
         ]
         scratch = [stack.enter_context(_scratch(config.scratch_folder, size)) for size in sizes]
         files = ContainerFiles(folder=folder)
-        files.document.write_bytes(document)
-        files.initdata.write_bytes(encode_device_image(document))
+        write_whole(files.document, document, _FILE_MODE)
+        write_whole(files.initdata, encode_device_image(document), _FILE_MODE)
         disks = [str(descriptor_path(descriptor)) for descriptor in scratch]
         for disk, descriptor in zip(choice.disks, chosen, strict=True):
             disks.append(f"{descriptor_path(descriptor)}{READ_ONLY * disk.is_read_only}")
@@ -106,7 +109,11 @@ def _boot_arguments(
 @contextmanager
 def _scratch(folder: Path, size_bytes: int) -> Iterator[int]:
     with tempfile.TemporaryFile(dir=folder, buffering=0) as image:
-        os.ftruncate(image.fileno(), size_bytes)
+        try:
+            os.ftruncate(image.fileno(), size_bytes)
+        except OSError as error:  # the file system, or a limit, has no files of that size
+            detail = f"no scratch of {size_bytes} bytes in {folder}: {error.strerror}"
+            raise ConfigError("bundle.scratch", detail) from error
         yield image.fileno()
 
 

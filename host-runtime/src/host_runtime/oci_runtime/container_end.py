@@ -41,7 +41,7 @@ def container_end(container: Container) -> Iterator[ContainerEnd]:
     except FileNotFoundError:
         raise _is_over(container) from None
     try:
-        life = os.open(container.folder / LIFE, os.O_RDWR | os.O_CLOEXEC)
+        life = os.open(container.folder / LIFE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if not container.is_alive():
                 raise _is_over(container)

@@ -36,7 +36,7 @@ from host_runtime.oci_runtime.container_state import (
     status_of,
 )
 from host_runtime.oci_runtime.held_file import kill_holders
-from measured_boot.command_line.files import write_whole
+from measured_boot.command_line.files import naming_place, write_whole
 
 _PID_BYTES: Final = 16
 _RECORD: Final = "container.json"
@@ -90,11 +90,12 @@ class Container:
             ConfigError: `container.life`: it has one; `container.unknown`: it was removed.
         """
         descriptor = self._hold(LIFE)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with naming_place(self.folder / LIFE):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         # What is written at the end takes its place: the file system may be full by then.
         end = os.open(self.folder / END, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        with os.fdopen(end, "wb") as file:
+        with naming_place(self.folder / END), os.fdopen(end, "wb") as file:
             file.write(b" " * END_BYTES)
 
     def note_end(self, status: int) -> None:
@@ -114,8 +115,9 @@ class Container:
             ConfigError: `container.life`: another does.
         """
         descriptor = self._hold(f"{_MEMBER}{name}")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, os.fsencode(bundle), 0)
+        with naming_place(self.folder / f"{_MEMBER}{name}"):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, os.fsencode(bundle), 0)
         return descriptor
 
     def member_bundles(self) -> tuple[Path, ...]:
@@ -154,7 +156,7 @@ class Container:
     def has_machine(self) -> bool:
         """Whether the machine is there, with a life or without: if so, its disks are in use."""
         try:
-            descriptor = os.open(self.folder / _MACHINE, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.folder / _MACHINE, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -203,7 +205,7 @@ class Container:
     def _life(self) -> int | None:
         """Return the pid of the container's life (0: not written yet), or None without one."""
         try:
-            descriptor = os.open(self.folder / LIFE, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.folder / LIFE, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:

@@ -19,6 +19,7 @@ from tests.fakes.documents.oci_bundles import (
     make_document,
     operator_toml,
 )
+from tests.fakes.machine.scarcity import room_for
 
 DOCUMENT = make_document()
 
@@ -124,3 +125,14 @@ def test_scratch_beyond_what_is_allowed_is_refused(folder: Path) -> None:
         pass
     assert error.value.reason == "bundle.scratch"
     assert list(folder.iterdir()) == []
+
+
+def test_scratch_that_its_folder_cannot_have_is_refused_with_its_size(folder: Path) -> None:
+    with (
+        room_for(1 << 24),
+        pytest.raises(CcinitError, match="no scratch of 1073741824") as error,
+        make(folder),
+    ):
+        pass
+    assert error.value.reason == "bundle.scratch"
+    assert str(folder.parent / "scratch") in error.value.detail
