@@ -2,10 +2,14 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from guest_owner.pod_names import check_names
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import split_address
+from measured_boot.command_line.usage import as_word
 
 STATE_VARIABLE = "GUEST_OWNER_STATE"
 
@@ -25,6 +29,22 @@ def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
     """Add a command that only has subcommands, and return them."""
     parser = add_command(subparsers, name, summary)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def as_name(reason: str) -> Callable[[str], str]:
+    """Return the `type` of an argument that names a pod or a volume as pod.toml does."""
+    where, _, what = reason.rpartition(".")
+
+    def check(text: str) -> str:
+        check_names(where, **{what: text})
+        return text
+
+    return as_word(check)
+
+
+def as_uri(reason: str = "resource.uri") -> Callable[[str], ResourceUri]:
+    """Return the `type` of an argument that is the URI of a resource."""
+    return as_word(lambda text: parse_resource_uri(text, reason))
 
 
 def parse_address(text: str) -> tuple[str, int]:

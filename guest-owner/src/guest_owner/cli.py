@@ -65,7 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
             "serve its secrets to guests that prove it, read their sealed logs, act in "
             "those that run."
         ),
-        epilog="`guest-owner COMMAND --help` explains each command.",
+        epilog=(
+            "`guest-owner COMMAND --help` explains each command. Exit status: 0 done; 1 failed or "
+            "refused; 2 wrong usage; 130 interrupted."
+        ),
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in COMMANDS:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ccinit.errors import ConfigError, FormatError
 from measured_boot.command_line.files import read_capped
+from measured_boot.command_line.usage import UsageError
 from measured_boot.image.pe import MAX_IMAGE_BYTES
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
@@ -35,6 +36,23 @@ class ImageFiles:
     initrd: Path | None = None
     command_line: Path | None = None
 
+    @property
+    def boot(self) -> Boot | None:
+        """Which path the files are of; None for a report, which has both.
+
+        Raises:
+            UsageError: `predict.what`: half of a direct boot, or more than a report.
+        """
+        if self.image.suffix == REPORT_SUFFIX:
+            if self.initrd is not None or self.command_line is not None:
+                raise UsageError("predict.what", "a report names its initrd and command line")
+            return None
+        if self.initrd is None and self.command_line is None:
+            return Boot.UKI
+        if self.initrd is None or self.command_line is None:
+            raise UsageError("predict.what", "direct boot needs both --initrd and --command-line")
+        return Boot.DIRECT
+
     def read(self, boot: Boot | None = None) -> UkiBoot | DirectKernelBoot:
         """Return what is booted.
 
@@ -42,17 +60,14 @@ class ImageFiles:
             boot: which path to take of a report, which has both; None takes the UKI.
 
         Raises:
-            ConfigError: `predict.what`: half of a direct boot, or not ASCII.
+            UsageError: as `boot`.
+            ConfigError: `predict.what`: the command line is not ASCII.
             FormatError: with a reason below `image_report`; `file.length`.
         """
-        if self.image.suffix == REPORT_SUFFIX:
-            if self.initrd is not None or self.command_line is not None:
-                raise ConfigError("predict.what", "a report names its initrd and command line")
+        if self.boot is None:
             return read_reported(self.image, boot or Boot.UKI)
-        if self.initrd is None and self.command_line is None:
-            return UkiBoot(uki=read_capped(self.image, MAX_IMAGE_BYTES))
         if self.initrd is None or self.command_line is None:
-            raise ConfigError("predict.what", "direct boot needs both --initrd and --command-line")
+            return UkiBoot(uki=read_capped(self.image, MAX_IMAGE_BYTES))
         return DirectKernelBoot(
             kernel=read_capped(self.image, MAX_IMAGE_BYTES),
             initrd=read_capped(self.initrd, MAX_INITRD_BYTES),

@@ -53,6 +53,7 @@ _TEE = "boot {new} --accelerator tcg --initdata {document}"
 _PLANE = "--connect 127.0.0.1:1 --pod shop"
 _MAKE = "initdata make --output {new}"
 _ENCRYPT = "container-image encrypt --name web --output {new} --recipient kbs:///a/b/c"
+_SIGN = "container-image sign --identity registry.example/x --output {new}"
 _STATE = "--state {state}"
 # fmt: off
 READING: dict[str, tuple[str, ...]] = {
@@ -71,7 +72,8 @@ READING: dict[str, tuple[str, ...]] = {
         "boot {new} --uki {bad} --accelerator tcg --tools {tools}",
         "boot {new} --uki {uki} --accelerator tcg --tools {tools} --disk {bad} --disk {bad}",
         _TEE + " --uki {uki} --tee tdx --firmware {bad}",
-        _TEE + " --kernel {kernel} --initrd {initrd} --tee snp --firmware {bad}",
+        _TEE + " --kernel {kernel} --initrd {initrd} --tee snp --cpu-model EPYC-Milan"
+        " --firmware {bad}",
         "record {bad} {uki}",
     ),
     "ccinit-runtime": (
@@ -85,7 +87,7 @@ READING: dict[str, tuple[str, ...]] = {
         "--repository {repository} lock --project {bad}",
         "--repository {ours} compare {bad} {published}",
         "--repository {ours} compare {published} {bad}",
-        "container-image sign oci:{published} --tools {tools} --key {bad} --output {new}",
+        _SIGN + " oci:{published} --tools {tools} --key {bad} --signature oci:{new}",
         "container-image push oci:{bad} docker://registry.example/x:1 --tools {tools}",
         _ENCRYPT + " oci:{bad} oci:{new} --tools {tools}",
     ),

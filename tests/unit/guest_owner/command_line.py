@@ -20,6 +20,14 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
+def status_of_wrong_usage(*arguments: object) -> int:
+    """Return the exit status, whether argparse ends the command or the command itself."""
+    try:
+        return run(*arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else -1
+
+
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     """Return what was written to standard error since the last call."""
     return capsys.readouterr().err

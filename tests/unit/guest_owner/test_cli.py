@@ -245,7 +245,7 @@ def test_document_takes_the_place_of_nothing_that_it_is_made_of(
         (*init, "--output", pod),
         (*init, "--output", config),
     ):
-        assert run(*command) == 1
+        assert run(*command) == 2
         assert "[file.twice]" in error_of(capsys)
     assert not output.exists()
     assert (config.read_text(), pod.read_text()) == (CONFIG, POD)

@@ -7,7 +7,7 @@ import pytest
 from ccinit.errors import FormatError
 from guest_owner.pod_names import read_pod_name
 from tests.fakes.documents.coco import document_of
-from tests.unit.guest_owner.command_line import error_of, run, write
+from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage, write
 
 _TOOLS = b'{"root_hash": "%s", "salt": "%s", "data_blocks": 2, "size_bytes": 12288}'
 _IDENTITY = "kbs:///ccinit/{name}/tls-identity"
@@ -46,14 +46,14 @@ def test_name_that_no_pod_can_have_is_refused(
 ) -> None:
     def status_with(name: str) -> int:
         words = [word.format_map({**made, "name": name}) for word in command.split()]
-        return run(*words, "--state", state)
+        return status_of_wrong_usage(*words, "--state", state)
 
     def refuse(address: tuple[str, int], timeout: float) -> None:
         raise ConnectionRefusedError(f"{address} {timeout}")
 
     monkeypatch.setattr("socket.create_connection", refuse)
     for name in ("Shop", "a" * 64, *(() if "kbs:" in command else ("", "a b", "\udcff"))):
-        assert status_with(name) == 1
+        assert status_with(name) == 2
         assert f"[{reason}]" in error_of(capsys)
     assert not made["output"].exists()
     assert not [path for path in state.rglob("*") if "hop" in path.name]

@@ -26,43 +26,9 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert not RPC_WORDS & set(shown.split())  # of docs/host-rpc.md: here it is options that count
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["boot", "new"], "boot.what"),
-        (["boot", "new", "--kernel", "k"], "boot.what"),
-        (["boot", "new", "--kernel", "k", "--uki", "u"], "boot.what"),
-        (["boot", ".", "--kernel", "k", "--initrd", "i"], "boot.folder"),
-        (["boot", "new", "--uki", "u", "--tools", "none"], "tools.file"),
-        (["boot", "new", "--uki", "u", "--command-line", "debug"], "boot.what"),
-        (["boot", "new", "--uki", "u", "--initrd", "i"], "boot.what"),
-        (["boot", "new", "--uki", "u", "--ovmf"], "boot.what"),
-        ([*DIRECT, "--forward", "1:2"], "boot.forward"),
-        ([*DIRECT, "--network", "open", "--forward", "1:x"], "boot.forward"),
-        ([*DIRECT, "--network", "open", "--forward", "70000:2"], "boot.forward"),
-        ([*DIRECT, "--network", "pod", "--forward", "1:2"], "boot.forward"),
-        ([*DIRECT, "--network", "pod", "--kbs", "127.0.0.1:1"], "boot.kbs"),
-        ([*DIRECT, "--network", "open", "--kbs", "127.0.0.1:1"], "tools.program"),
-        ([*DIRECT], "tools.program"),
-        ([*DIRECT, "--tools", "tree"], "boot.what"),
-        ([*DIRECT, "--tools", "tree", "--tpm", "tpm"], "tools.program"),
-        ([*DIRECT, "--disk", "none"], "boot.disk"),
-        ([*DIRECT, "--disk", "u", "--disk", "u:ro"], "boot.disk"),
-        ([*UKI, "text"], "boot.uki"),
-        ([*UKI, "tree"], "boot.what"),
-        ([*UKI, "u", "--tpm", "tree"], "tpm.folder"),
-        ([*UKI, "u", "--tpm", "u"], "tpm.folder"),
-        ([*DIRECT, "--kbs", "kbs.example"], "kbs.address"),
-        (["record", ".", "u"], "record.folder"),
-    ],
-)
-def test_wrong_use_says_what_and_why(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    reason: str,
-) -> None:
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: with a UKI, another file, and tools of which some are missing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("host_runtime.programs.tools._SYSTEM_PATH", "/nowhere")
     (tmp_path / "u").write_bytes(uki_image())
@@ -73,9 +39,55 @@ def test_wrong_use_says_what_and_why(
         for name in names:
             (tmp_path / tree / "usr" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / tree / "usr" / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["boot", "new"], "boot.what"),
+        (["boot", "new", "--kernel", "k"], "boot.what"),
+        (["boot", "new", "--kernel", "k", "--uki", "u"], "boot.what"),
+        (["boot", "new", "--uki", "u", "--command-line", "debug"], "boot.what"),
+        (["boot", "new", "--uki", "u", "--initrd", "i"], "boot.what"),
+        (["boot", "new", "--uki", "u", "--ovmf"], "boot.what"),
+        ([*DIRECT, "--forward", "1:2"], "boot.forward"),
+        ([*DIRECT, "--network", "pod", "--forward", "1:2"], "boot.forward"),
+        ([*DIRECT, "--network", "pod", "--kbs", "127.0.0.1:1"], "boot.kbs"),
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage(
+    prepared: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    assert main(arguments) == 2
+    assert f"[{reason}]" in capsys.readouterr().err
+    assert not (prepared / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["boot", ".", "--kernel", "k", "--initrd", "i"], "boot.folder"),
+        (["boot", "new", "--uki", "u", "--tools", "none"], "tools.file"),
+        ([*DIRECT, "--network", "open", "--kbs", "127.0.0.1:1"], "tools.program"),
+        ([*DIRECT], "tools.program"),
+        ([*DIRECT, "--tools", "tree"], "boot.what"),
+        ([*DIRECT, "--tools", "tree", "--tpm", "tpm"], "tools.program"),
+        ([*DIRECT, "--disk", "none"], "boot.disk"),
+        ([*DIRECT, "--disk", "u", "--disk", "u:ro"], "boot.disk"),
+        ([*UKI, "text"], "boot.uki"),
+        ([*UKI, "tree"], "boot.what"),
+        ([*UKI, "u", "--tpm", "tree"], "tpm.folder"),
+        ([*UKI, "u", "--tpm", "u"], "tpm.folder"),
+        (["record", ".", "u"], "record.folder"),
+    ],
+)
+def test_what_cannot_be_booted_is_told_with_what_and_why(
+    prepared: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
     assert main(arguments) == 1
     assert f"[{reason}]" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    assert not (prepared / "new").exists()
 
 
 WAIT, STOP = ("wait", "--guest", "g"), ("stop", "--guest", "g")
@@ -128,6 +140,7 @@ def offer(option: str, value: str) -> tuple[str, ...]:
             for option, value in (
                 *(("--policy", "strict"), ("--memory", "0"), ("--memory", "many")),
                 *(("--vcpus", "0"), ("--vcpus", "4097"), ("--cid", "2"), ("--cid", "4294967295")),
+                *(("--forward", "1:x"), ("--forward", "70000:2"), ("--kbs", "kbs.example")),
                 *(("--seconds", "-1"), ("--seconds", "nan"), ("--hello-seconds", "inf")),
             )
         ),

@@ -98,7 +98,7 @@ def test_predict_half_of_a_direct_boot_is_refused(
     direct: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = direct.index(part)
-    assert main(["predict", direct[0], *direct[where : where + 2]]) == 1
+    assert main(["predict", direct[0], *direct[where : where + 2]]) == 2
     assert "[predict.what]" in capsys.readouterr().err
 
 
@@ -113,7 +113,7 @@ def test_predict_command_line_that_is_not_ascii_is_refused(
 def test_predict_unknown_platform_is_refused_with_a_list(
     uki: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", uki, "--platform", "seabios"]) == 1
+    assert main(["predict", uki, "--platform", "seabios"]) == 2
     message = capsys.readouterr().err
     assert "[platform.unknown]" in message
     assert PLATFORMS[0].name in message

@@ -24,6 +24,7 @@ from guest_owner.kbs.references import check_name
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.private_keys import ed25519_key
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -41,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     new_key.add_argument(
         "--name",
+        type=as_word(lambda name: check_name(name, "admin.name")),
         default="admin",
         help="name of the administrator in the audit log (default: %(default)s)",
     )
@@ -62,7 +64,6 @@ def add_parser(subparsers: Subparsers) -> None:
 def _new_key(arguments: argparse.Namespace) -> int:
     administrators = Administrators(arguments.state)
     path: Path = arguments.file
-    check_name(arguments.name, "admin.name")  # before writing a key that could not be registered
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if any(known.name == arguments.name for known in administrators.read()):

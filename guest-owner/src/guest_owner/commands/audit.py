@@ -12,6 +12,7 @@ from guest_owner.kbs.audit.log import AUDIT_NAME, has_records, read_audit
 from guest_owner.kbs.store import Store
 from guest_owner.table import table_lines
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import UsageError
 
 _HEADER = ("time", "event", "who", "decision", "what", "reason")
 
@@ -26,7 +27,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--session", metavar="LABEL", help="print only this session (refusals quote its label)"
     )
     form = show.add_mutually_exclusive_group()
-    form.add_argument("--all", action="store_true", help="print claims that hold, too")
+    form.add_argument(
+        "--all", action="store_true", help="with --session: print claims that hold, too"
+    )
     form.add_argument(
         "--json", action="store_true", help="print the log's own records, one per line"
     )
@@ -34,6 +37,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    if arguments.all and arguments.session is None:
+        raise UsageError("audit.session", "--all is about the claims of one --session: name it")
     path = Store(arguments.state).root / AUDIT_NAME
     if not has_records(path):
         if not arguments.json:

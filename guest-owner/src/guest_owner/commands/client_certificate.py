@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from ccinit.formats.planes.owner_rpc import Role
-from guest_owner.arguments import add_group, add_state
+from guest_owner.arguments import add_group, add_state, as_name
 from guest_owner.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
@@ -19,7 +19,6 @@ from guest_owner.plane.authority import (
     create_authority,
     read_authority,
 )
-from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -50,7 +49,11 @@ def add_parser(subparsers: Subparsers) -> None:
     group = add_group(subparsers, "owner-identity", "Make a guest's TLS identity to store.")
     summary = "Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
     new = add_command(group, "new", summary)
-    new.add_argument("pod", help="name in the pod manifest: the name that clients expect")
+    new.add_argument(
+        "pod",
+        type=as_name("identity.pod"),
+        help="name in the pod manifest: the name that clients expect",
+    )
     _add_output(new, _GUEST_DAYS)
     new.set_defaults(func=_new_identity)
 
@@ -91,7 +94,6 @@ def _new_client(arguments: argparse.Namespace) -> int:
 
 
 def _new_identity(arguments: argparse.Namespace) -> int:
-    check_names("identity", pod=arguments.pod)
     authority = read_authority(arguments.state)
     return _write(arguments.output, authority.issue_guest(arguments.pod, arguments.days), authority)
 

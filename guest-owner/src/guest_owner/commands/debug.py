@@ -14,11 +14,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ccinit.errors import ConfigError
+from ccinit.formats.disk.verity import VerityParameters
 from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
-from guest_owner.arguments import add_group, add_state
+from guest_owner.arguments import add_group, add_state, as_name
 from guest_owner.commands.exec import run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.files import read_parsed
@@ -29,13 +30,14 @@ from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
-from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
+from measured_boot.command_line.usage import UsageError
 
 _SHELL = ("/bin/sh", "-i")
 _NOT_YET = "debug is not open yet"
+_MINUTES = 60
 _TOOLS_HELP = "ccinit-debug-tools.json of the image build"
 
 
@@ -52,7 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Let the KBS grant debug to guests of a pod for a while, each for its own session."
     grant = add_command(commands, "grant", summary)
     add_state(grant)
-    grant.add_argument("pod", metavar="POD", help="name of the pod")
+    grant.add_argument("pod", type=as_name("debug.pod"), metavar="POD", help="name of the pod")
     grant.add_argument("--tools", type=Path, metavar="FILE", required=True, help=_TOOLS_HELP)
     _add_terms(grant)
     grant.set_defaults(func=_grant)
@@ -78,9 +80,8 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=whole_number(1, MAX_GRANT_SECONDS // 60),
-        default=60,
         metavar="N",
-        help="until the guest ends (default: %(default)s)",
+        help=f"until the guest ends (default: {_MINUTES})",
     )
     parser.add_argument(
         "--keep-pod",
@@ -90,12 +91,12 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
 
 
 def _tools(arguments: argparse.Namespace) -> int:
-    print(format_config(read_parsed(arguments.file, MAX_TOOLS_BYTES, parse_debug_tools)), end="")
+    print(format_config(_read_tools(arguments.file)), end="")
     return 0
 
 
 def _grant(arguments: argparse.Namespace) -> int:
-    uri, order = _grant_uri(arguments.pod), _make_order(arguments)
+    uri, order = _grant_uri(arguments.pod), _make_order(arguments, _read_tools(arguments.tools))
     recording_store(arguments.state, "debug grant").write_order(uri, order)
     ends = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(order.expires_s))
     print(f"until {ends} a guest that may have {uri} may be debugged by its owner's admins")
@@ -103,8 +104,11 @@ def _grant(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> int:
+    if arguments.granted and (arguments.minutes is not None or arguments.keep_pod):
+        raise UsageError("debug.terms", "--minutes and --keep-pod are terms of a grant: of --tools")
+    tools = None if arguments.granted else _read_tools(arguments.tools)
     with orderly_termination(), connect(arguments) as client:
-        with _granting(arguments), announcing_wait(_NOT_YET):
+        with _granting(arguments, tools), announcing_wait(_NOT_YET):
             seconds, keeps_pod = client.call("open_debug", seconds=ASK_SECONDS)
         pod = "goes on" if keeps_pod else "was stopped"
         print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
@@ -117,13 +121,13 @@ def _run(client: OwnerClient, arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _granting(arguments: argparse.Namespace) -> Iterator[None]:
-    """Keep an order for the grant in place while the block runs, unless `--granted` says it is."""
-    if arguments.granted:
+def _granting(arguments: argparse.Namespace, tools: VerityParameters | None) -> Iterator[None]:
+    """Keep an order for a grant of tools in place while the block runs; None: it is there."""
+    if tools is None:
         yield
         return
     store = recording_store(arguments.state, "debug open")
-    uri, order = _grant_uri(arguments.pod), _make_order(arguments)
+    uri, order = _grant_uri(arguments.pod), _make_order(arguments, tools)
     with ExitStack() as undo:
         with changing(store.root):
             before = store.read_order(uri)
@@ -143,14 +147,16 @@ def _withdraw(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
 
 
 def _grant_uri(pod: str) -> ResourceUri:
-    check_names("debug", pod=pod)
     return ResourceUri("ccinit", pod, EnvelopeKind.DEBUG_GRANT.value)
 
 
-def _make_order(arguments: argparse.Namespace) -> DebugOrder:
-    tools = read_parsed(arguments.tools, MAX_TOOLS_BYTES, parse_debug_tools)
+def _read_tools(path: Path) -> VerityParameters:
+    return read_parsed(path, MAX_TOOLS_BYTES, parse_debug_tools)
+
+
+def _make_order(arguments: argparse.Namespace, tools: VerityParameters) -> DebugOrder:
     return DebugOrder(
-        expires_s=int(time.time()) + arguments.minutes * 60,
+        expires_s=int(time.time()) + (arguments.minutes or _MINUTES) * 60,
         tools_root=tools.root_hash,
         keep_pod=arguments.keep_pod,
     )

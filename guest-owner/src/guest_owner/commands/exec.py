@@ -26,6 +26,7 @@ from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
+from measured_boot.command_line.usage import UsageError
 
 _SIGNALLED = 128  # what shells add to the number of a signal
 _MAX_SECONDS = (
@@ -84,10 +85,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _exec(arguments: argparse.Namespace) -> int:
     if not arguments.args:
-        raise FormatError("exec.args", "say which program, by its absolute path")
+        raise UsageError("exec.args", "say which program, by its absolute path")
     if not arguments.args[0].startswith("/"):
         found = arguments.args[0][:80]
-        raise FormatError("exec.args", f"expected a program's absolute path, found {found!r}")
+        raise UsageError("exec.args", f"expected a program's absolute path, found {found!r}")
     container, program = arguments.container, tuple(arguments.args)
     with connect(arguments) as client:
         return run_program(client, container, program, stdin=arguments.stdin, tty=arguments.tty)
@@ -138,9 +139,8 @@ def _copy(arguments: argparse.Namespace) -> int:
                 streams = Streams(source=file.fileno())
                 client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
         case _:
-            raise FormatError(
-                "cp.form", "expected CONTAINER:PATH and a local file, in either order"
-            )
+            detail = "expected CONTAINER:PATH and a local file, in either order"
+            raise UsageError("cp.form", detail)
     return 0
 
 

@@ -16,7 +16,7 @@ from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.pod.volume import PersistentVolume, select_kind
-from guest_owner.arguments import add_group
+from guest_owner.arguments import add_group, as_name
 from guest_owner.commands.initdata import (
     add_coco_files,
     make_document_of,
@@ -31,6 +31,7 @@ from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import UsageError
 
 ALGORITHMS = ("sha256", "sha384")
 _MIB = 1 << 20
@@ -49,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     source.add_argument("--kubernetes", type=Path, metavar="FILE", help="a Pod in YAML")
     init.add_argument(
         "--name",
-        default="pod",
+        type=as_name("pod.name"),
         help="with --image: name of the pod and its container (default: pod)",
     )
     init.add_argument(
@@ -148,10 +149,12 @@ def describe_growth(pod: PodManifest) -> Iterator[str]:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    if arguments.kubernetes is not None and arguments.name is not None:
+        raise UsageError("manifest.name", "--name goes with --image: a Pod has a name of its own")
     require_apart([arguments.output], (arguments.kubernetes, arguments.ca))
     ca_pem, scratch_bytes = read_text(arguments.ca), arguments.scratch_mib * _MIB
     if arguments.kubernetes is None:
-        text = make_manifest(arguments.name, arguments.image, ca_pem, scratch_bytes)
+        text = make_manifest(arguments.name or "pod", arguments.image, ca_pem, scratch_bytes)
     else:
         pod = read_text(arguments.kubernetes)
         with naming(arguments.kubernetes):

@@ -21,6 +21,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -50,11 +51,15 @@ def _add_allow(commands: Subparsers) -> None:
     allow = add_command(commands, "allow", "Append a rule; without one nothing is released.")
     add_state(allow)
     allow.add_argument(
-        "resources", metavar="PATTERN", help="repository/type/tag, e.g. ccinit/shop/*"
+        "resources",
+        type=as_word(parse_pattern),
+        metavar="PATTERN",
+        help="repository/type/tag, e.g. ccinit/shop/*",
     )
     allow.add_argument(
         "--initdata",
         action="append",
+        type=as_word(check_initdata_name),
         required=True,
         metavar="NAME",
         help="registered initdata document, by name or sha256: digest; may be repeated",
@@ -62,6 +67,7 @@ def _add_allow(commands: Subparsers) -> None:
     allow.add_argument(
         "--reference",
         action="append",
+        type=as_word(lambda name: check_name(name, "policy.reference")),
         default=[],
         metavar="NAME",
         help="registered reference values; may be repeated (default: any of the profile)",
@@ -75,6 +81,7 @@ def _add_allow(commands: Subparsers) -> None:
     allow.add_argument(
         "--device",
         action="append",
+        type=as_word(check_device),
         default=[],
         metavar="NAME",
         help="device beside the platform that the guest has, exactly; may be repeated",
@@ -84,11 +91,11 @@ def _add_allow(commands: Subparsers) -> None:
 
 def _allow(arguments: argparse.Namespace) -> int:
     rule = Rule(
-        resources=parse_pattern(arguments.resources),
+        resources=arguments.resources,
         profile=Profile(arguments.profile),
-        references=frozenset(check_name(name, "policy.reference") for name in arguments.reference),
-        initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
-        devices=frozenset(check_device(name) for name in arguments.device),
+        references=frozenset(arguments.reference),
+        initdata=frozenset(arguments.initdata),
+        devices=frozenset(arguments.device),
     )
     recorder = FileRecorder(arguments.state, "policy allow", registered=_text(rule))
     store = Store(arguments.state, recorder)

@@ -13,7 +13,7 @@ from ccinit.formats.initdata.document import parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy
 from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
 from ccinit.formats.kbs.rollback_counter import counter_rule
 from ccinit.formats.pod.manifest import PodManifest
@@ -23,17 +23,18 @@ from ccinit.formats.signature.image_policy import (
     name_policy_keys,
     parse_image_policy,
 )
-from guest_owner.arguments import add_state
+from guest_owner.arguments import add_state, as_uri
 from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.policy import Allow, Deny, Policy, decide, explain
+from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
 from guest_owner.resource_contents import check_content
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import UsageError, as_word
 
 _ABSENT = "no"
 
@@ -46,6 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "uri",
         nargs="?",
+        type=as_uri(),
         metavar="URI",
         help="kbs:///repository/type/tag (default: each that the guest's document names)",
     )
@@ -62,6 +64,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--device",
         action="append",
+        type=as_word(check_device),
         default=[],
         metavar="NAME",
         help="with --reference: and with this device; may be repeated",
@@ -71,9 +74,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _explain(arguments: argparse.Namespace) -> int:
     if arguments.session is not None and (arguments.initdata is not None or arguments.device):
-        raise ConfigError("explain.session", "--initdata and --device go with --reference")
+        raise UsageError("explain.session", "--initdata and --device go with --reference")
+    if arguments.reference is not None and arguments.initdata is None:
+        raise UsageError("explain.initdata", "--reference needs --initdata")
     store = Store(arguments.state)
-    uri = None if arguments.uri is None else parse_resource_uri(arguments.uri, "resource.uri")
+    uri: ResourceUri | None = arguments.uri
     references = store.read_references()
     subject, basis = (
         _of_session(arguments.state / AUDIT_NAME, arguments.session)
@@ -216,8 +221,6 @@ def _released(store: Store, uri: ResourceUri) -> str:
 
 def _described(references: References, arguments: argparse.Namespace) -> Subject:
     image, document = arguments.reference, arguments.initdata
-    if document is None:
-        raise ConfigError("explain.initdata", "--reference needs --initdata")
     known = next((one for one in references.sets if one.name == image), None)
     if known is None:
         raise _unknown(f"reference values {image!r}")

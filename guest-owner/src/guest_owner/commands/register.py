@@ -10,20 +10,20 @@ from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
-from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.signature.image_policy import (
     MAX_POLICY_BYTES,
     name_policy_keys,
     parse_image_policy,
 )
-from guest_owner.arguments import add_group, add_state
+from guest_owner.arguments import add_group, add_state, as_uri
 from guest_owner.commands import rollback_counter as rollback_counter_command
+from guest_owner.commands import tls_identity as tls_identity_command
 from guest_owner.files import naming, read_capped, read_parsed
 from guest_owner.kbs import requirements as requirements_module
 from guest_owner.kbs import tdx_requirements as tdx_requirements_module
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.local_changes import recording_store
-from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
 from guest_owner.kbs.passports import issuer as issuer_module
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
@@ -43,12 +43,10 @@ from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certif
 from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
-from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
-from guest_owner.pod_names import check_names
 from guest_owner.registration_files import parse_public_key
 from guest_owner.resource_contents import check_content, check_volume_key
-from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
+from measured_boot.command_line.usage import UsageError, as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -94,14 +92,15 @@ def add_parser(subparsers: Subparsers) -> None:
     initdata.set_defaults(func=_initdata)
 
     _add_resource(commands)
-    for add in (_add_image_policy, _add_identity, rollback_counter_command.add_parser):
-        add(commands)
+    _add_image_policy(commands)
+    for module in (tls_identity_command, rollback_counter_command):
+        module.add_parser(commands)
 
 
 def _add_resource(commands: Subparsers) -> None:
     summary = "Store a resource for the guests to which the policy allows it."
     resource = add_command(commands, "resource", summary)
-    resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
+    resource.add_argument("uri", type=as_uri(), metavar="URI", help="kbs:///repository/type/tag")
     _add_file(resource, "content; '-' reads standard input")
     resource.add_argument(
         "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the guest uses it for"
@@ -138,25 +137,12 @@ def _add_issuer(commands: Subparsers) -> None:
 def _add_image_policy(commands: Subparsers) -> None:
     summary = "Keep a policy.json: which signatures a pod's images need."
     policy = add_command(commands, "image-policy", summary)
-    policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
+    policy.add_argument(
+        "uri", type=as_uri(), metavar="URI", help="what `policy` of an [[image]] names"
+    )
     _add_file(policy, "policy.json, as podman and skopeo read it")
     policy.add_argument("--envelope", action="store_true", help="store it in an envelope")
     policy.set_defaults(func=_image_policy)
-
-
-def _add_identity(commands: Subparsers) -> None:
-    summary = "Let the KBS make TLS identities for guests of a pod, signed by owner-ca.pem."
-    identity = add_command(commands, "tls-identity", summary)
-    add_state(identity)
-    identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
-    identity.add_argument(
-        "--life-hours",
-        type=whole_number(1, MAX_LIFE_SECONDS // 3600),
-        default=24,
-        metavar="N",
-        help="how long a certificate is valid (default: %(default)s)",
-    )
-    identity.set_defaults(func=_identity)
 
 
 def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
@@ -165,7 +151,11 @@ def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
 
 
 def _add_name(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--name", help=f"name to register it under (default: {default})")
+    parser.add_argument(
+        "--name",
+        type=as_word(lambda name: check_name(name, "register.name")),
+        help=f"name to register it under (default: {default})",
+    )
 
 
 def _store(arguments: argparse.Namespace, kind: str) -> Store:
@@ -174,8 +164,6 @@ def _store(arguments: argparse.Namespace, kind: str) -> Store:
 
 def _reference(arguments: argparse.Namespace) -> int:
     name: str | None = arguments.name
-    if name is not None:
-        check_name(name, "reference.name")
     reference = read_parsed(
         arguments.file, MAX_REFERENCE_BYTES, lambda data: _reference_set_of(data, name)
     )
@@ -270,26 +258,25 @@ def _print_replaced_note(name: str, *, replaces: bool) -> None:
 
 
 def _resource(arguments: argparse.Namespace) -> int:
-    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    uri: ResourceUri = arguments.uri
+    kind = EnvelopeKind(arguments.kind) if arguments.kind else None
+    if arguments.envelope and kind is None:
+        detail = "--envelope needs --kind: it is part of the envelope"
+        raise UsageError("resource.kind", detail)
+    if arguments.create and not arguments.envelope:
+        raise UsageError("resource.create", "--create is part of an envelope: add --envelope")
+    if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
+        raise UsageError("resource.create", "--create goes with --kind volume-key")
     data = (
         sys.stdin.buffer.read(MAX_RESOURCE_BYTES + 1)
         if arguments.file == Path("-")
         else read_capped(arguments.file, MAX_RESOURCE_BYTES)
     )
-    kind = EnvelopeKind(arguments.kind) if arguments.kind else None
     with naming(arguments.file):
         check_content(uri, kind, data)
     body = data
-    if arguments.envelope:
-        if kind is None:
-            raise FormatError(
-                "resource.kind", "--envelope needs --kind: it is part of the envelope"
-            )
+    if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
-    elif arguments.create:
-        raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
-    if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
-        raise FormatError("resource.create", "--create goes with --kind volume-key")
     store = _store(arguments, "resource")
     with changing(store.root):
         _keep_volume_key(store, uri, data, kind)
@@ -358,7 +345,7 @@ def _print_bare_note(*, loses_envelope: bool) -> None:
 
 
 def _image_policy(arguments: argparse.Namespace) -> int:
-    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    uri: ResourceUri = arguments.uri
     data = read_capped(arguments.file, MAX_POLICY_BYTES)
     with naming(arguments.file):
         policy = parse_image_policy(data)
@@ -376,24 +363,3 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     for resource in keys:
         print(f"it names {resource}: register the key there, too")
     return 0
-
-
-def _identity(arguments: argparse.Namespace) -> int:
-    state: Path = arguments.state
-    uri = parse_resource_uri(arguments.uri, "resource.uri")
-    _check_identity_name(uri)
-    store, order = _store(arguments, "tls-identity"), IdentityOrder(arguments.life_hours * 3600)
-    ensure_authority(state)
-    store.write_order(uri, order)
-    print(f"each session that may have {uri} gets a key and a certificate of its own")
-    print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
-    return 0
-
-
-def _check_identity_name(uri: ResourceUri) -> None:
-    """Refuse an order that no guest would ever ask for: a guest's identity has one name."""
-    expected = ResourceUri("ccinit", uri.type, EnvelopeKind.TLS_IDENTITY.value)
-    if uri != expected:
-        detail = f"{uri}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in pod.toml"
-        raise FormatError("resource.identity", detail)
-    check_names("resource", pod=uri.type)

@@ -6,11 +6,10 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
-from guest_owner.arguments import add_state
+from guest_owner.arguments import add_state, as_name
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.local_changes import recorded
 from guest_owner.kbs.store import Store
-from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -20,8 +19,13 @@ def add_parser(commands: Subparsers) -> None:
     summary = "Count the openings of a volume, so that its guest notices an old disk."
     counter = add_command(commands, "rollback-counter", summary)
     add_state(counter)
-    counter.add_argument("pod", metavar="POD", help="name of the pod, as in pod.toml")
-    counter.add_argument("volume", metavar="VOLUME", help='with rollback = "kbs-counter"')
+    for name, summary in (
+        ("pod", "name of the pod, as in pod.toml"),
+        ("volume", 'with rollback = "kbs-counter"'),
+    ):
+        counter.add_argument(
+            name, type=as_name(f"counter.{name}"), metavar=name.upper(), help=summary
+        )
     counter.add_argument(
         "--value",
         type=whole_number(0, MAX_INTEGER - 1),
@@ -33,7 +37,6 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    check_names("counter", pod=arguments.pod, volume=arguments.volume)
     uri = counter_uri(arguments.pod, arguments.volume)
     counters = Counters(Store(arguments.state).root)
     value, before = arguments.value or 0, _read_if_there(counters, uri)

@@ -25,6 +25,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
 from guest_owner.registration_files import read_named_files
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 _MAX_REPORT_DATA_BYTES = 64
 
@@ -64,12 +65,14 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--report-data",
+        type=as_word(_parse_report_data),
         metavar="HEX",
         help="with evidence alone: the report data that it must carry",
     )
     parser.add_argument(
         "--device",
         action="append",
+        type=as_word(check_device),
         default=[],
         metavar="NAME",
         help="attesting device to accept besides the platform (default: those that the policy "
@@ -112,7 +115,7 @@ def _named(arguments: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 def _devices(arguments: argparse.Namespace) -> frozenset[Device]:
-    given = frozenset(check_device(name) for name in arguments.device)
+    given = frozenset(arguments.device)
     if given or any(_named(arguments).values()):
         return given
     return Store(arguments.state).read_policy().devices
@@ -128,8 +131,7 @@ def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
 def _appraise(
     tee: Tee, data: bytes, arguments: argparse.Namespace, references: References
 ) -> AppraisedEvidence:
-    text: str | None = arguments.report_data
-    report_data = None if text is None else _parse_report_data(text)
+    report_data: bytes | None = arguments.report_data
     with naming(arguments.evidence):
         value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
     if not isinstance(value, dict) or "tee-evidence" not in value:
@@ -170,7 +172,8 @@ def _parse_report_data(text: str) -> bytes:
     except ValueError as error:
         raise FormatError("verify.report_data", "expected hex digits") from error
     if not 0 < len(data) <= _MAX_REPORT_DATA_BYTES:
-        raise FormatError("verify.report_data", f"expected 1 to {_MAX_REPORT_DATA_BYTES} bytes")
+        detail = f"expected 1 to {_MAX_REPORT_DATA_BYTES} bytes, found {len(data)}"
+        raise FormatError("verify.report_data", detail)
     return data
 
 

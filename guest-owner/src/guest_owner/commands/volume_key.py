@@ -23,9 +23,8 @@ from ccinit.formats.disk.luks2 import (
     parse_luks2_header,
     seal_info,
 )
-from guest_owner.arguments import add_group
+from guest_owner.arguments import add_group, as_name
 from guest_owner.files import naming, read_capped, write_new
-from guest_owner.pod_names import check_names
 from guest_owner.resource_contents import VOLUME_KEY_BYTES, check_volume_key
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -42,8 +41,13 @@ def add_parser(subparsers: Subparsers) -> None:
     seal.add_argument(
         "key", type=Path, metavar="KEY", help="file of the volume key that is its passphrase"
     )
-    seal.add_argument("--pod", required=True, help="name of the pod that will open it")
-    seal.add_argument("--volume", required=True, help="name of the volume in that pod")
+    for name, meaning in (
+        ("pod", "name of the pod that will open it"),
+        ("volume", "name of the volume in that pod"),
+    ):
+        seal.add_argument(
+            f"--{name}", type=as_name(f"volume_key.{name}"), required=True, help=meaning
+        )
     seal.set_defaults(func=_seal)
 
 
@@ -57,7 +61,6 @@ def _new(arguments: argparse.Namespace) -> int:
 
 def _seal(arguments: argparse.Namespace) -> int:
     pod, volume = arguments.pod, arguments.volume
-    check_names("volume_key", pod=pod, volume=volume)
     key = read_capped(arguments.key, VOLUME_KEY_BYTES)
     with naming(arguments.key):
         check_volume_key(key)

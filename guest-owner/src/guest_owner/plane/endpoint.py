@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import CcinitError, ConfigError
-from guest_owner.arguments import add_state, parse_address
+from guest_owner.arguments import add_state, as_name, parse_address
 from guest_owner.certificates import parse_certificate
 from guest_owner.files import read_capped
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
-from guest_owner.pod_names import check_names
+from measured_boot.command_line.usage import UsageError
 
 CONNECT_VARIABLE: Final = "GUEST_OWNER_CONNECT"
 CLIENT_VARIABLE: Final = "GUEST_OWNER_CLIENT"
@@ -24,7 +24,7 @@ _POD: Final = "pod whose name the guest's certificate must bear"
 _CLIENT: Final = "your key and certificate (`client-cert new`)"
 _OPTIONS: Final[tuple[tuple[str, str, Callable[[str], object], str, str], ...]] = (
     ("connect", CONNECT_VARIABLE, parse_address, "HOST:PORT", _PORT),
-    ("pod", POD_VARIABLE, str, "NAME", _POD),
+    ("pod", POD_VARIABLE, as_name("owner.pod"), "NAME", _POD),
     ("client", CLIENT_VARIABLE, Path, "FILE", _CLIENT),
 )
 
@@ -53,15 +53,14 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
     """Connect as the options say.
 
     Raises:
-        ConfigError: `owner.options`, one is missing; `owner.identity`, yours has ended.
-        FormatError: `owner.pod`, no pod has that name.
+        UsageError: `owner.options`, one is missing.
+        ConfigError: `owner.identity`, yours has ended.
         CcinitError: see `OwnerClient.connect`.
     """
     for option, variable, *_ in _OPTIONS:
         if getattr(arguments, option) is None:
             detail = f"give --{option} before the command's other words, or set ${variable}"
-            raise ConfigError("owner.options", detail)
-    check_names("owner", pod=arguments.pod)
+            raise UsageError("owner.options", detail)
     _require_current(arguments.client)
     host, port = arguments.connect
     return OwnerClient.connect(

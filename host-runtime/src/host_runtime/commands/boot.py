@@ -21,6 +21,7 @@ from host_runtime.commands.tee_options import (
     add_tee,
     choose_firmware,
     choose_tee,
+    require_consistent_tee,
     require_host,
 )
 from host_runtime.host_view.firmware_text import (
@@ -63,6 +64,7 @@ from measured_boot.command_line.errors import tell
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import parse_port
 from measured_boot.command_line.termination import orderly_termination
+from measured_boot.command_line.usage import UsageError, as_word
 
 OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"
@@ -146,6 +148,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     add(
         "--forward",
         action="append",
+        type=as_word(_parse_forward),
         default=[],
         metavar="HOST:GUEST",
         help="forward TCP port HOST of 127.0.0.1 to port GUEST of the guest; repeatable",
@@ -163,7 +166,12 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
         help="keep nothing of what the guest writes to consoles, vsock and network; "
         "without this option these files grow without limit",
     )
-    add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
+    add(
+        "--kbs",
+        type=as_word(parse_address),
+        metavar="HOST:PORT",
+        help="carry the guest's vsock connections to this KBS",
+    )
     add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
 
 
@@ -251,6 +259,8 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
         ChildError: a program that makes a disk or the vTPM failed.
     """
     _require_consistent(options)
+    require_consistent_tee(options)
+    require_new_folder(options.folder)
     tools = Tools(tree=options.tools and options.tools.absolute())
     tee = choose_tee(options)
     default = ovmf(tools) if options.uki is not None or options.ovmf else None
@@ -267,7 +277,7 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
         tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
         vsock=_choose_vsock(options.vsock),
         guest_cid=options.cid,
-        kbs=None if options.kbs is None else parse_address(options.kbs),
+        kbs=options.kbs,
         tee=tee,
         keeps_output=not options.discard_output,
     )
@@ -277,20 +287,23 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
 
 
 def _require_consistent(options: argparse.Namespace) -> None:
-    """Refuse contradictory options, and those that would be ignored."""
+    """Refuse contradictory options, and those that would be ignored.
+
+    Raises:
+        UsageError: with a reason below `boot`.
+    """
     if (options.uki is None) == (options.kernel is None):
-        raise ConfigError("boot.what", "name either --uki or --kernel")
+        raise UsageError("boot.what", "name either --uki or --kernel")
     if options.kernel is not None and options.initrd is None:
-        raise ConfigError("boot.what", "--kernel needs --initrd")
+        raise UsageError("boot.what", "--kernel needs --initrd")
     if options.kernel is None and (options.initrd or options.command_line or options.ovmf):
-        raise ConfigError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
+        raise UsageError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
     if options.network in {"none", "pod"} and options.forward:
-        raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
+        raise UsageError("boot.forward", "--forward goes with --network restricted or open")
     if options.network == "pod" and options.kbs is not None:
         # A connection from this namespace would have the guest's address as its source, and the
         # answers would go to the guest.
-        raise ConfigError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
-    require_new_folder(options.folder)
+        raise UsageError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
 
 
 def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
@@ -356,14 +369,17 @@ def _plan_network(options: argparse.Namespace) -> UserNetwork | PodInterface | N
         return None
     if options.network == "pod":
         return find_interface()
-    forwards = []
-    for text in options.forward:
-        host, _, guest = text.partition(":")
-        ports = parse_port(host), parse_port(guest)
-        if not ports[0] or not ports[1]:
-            raise ConfigError("boot.forward", f"{text}: expected HOST:GUEST, two TCP ports")
-        forwards.append(HostForward(host_port=ports[0], guest_port=ports[1]))
-    return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
+    return UserNetwork(
+        is_restricted=options.network == "restricted", host_forwards=tuple(options.forward)
+    )
+
+
+def _parse_forward(text: str) -> HostForward:
+    host, _, guest = text.partition(":")
+    ports = parse_port(host), parse_port(guest)
+    if not ports[0] or not ports[1]:
+        raise ConfigError("boot.forward", f"expected HOST:GUEST, two TCP ports, found {text!r}")
+    return HostForward(host_port=ports[0], guest_port=ports[1])
 
 
 def _choose_vsock(name: str) -> VsockKind:

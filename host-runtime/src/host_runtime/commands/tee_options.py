@@ -14,10 +14,18 @@ from typing import Final, assert_never
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from host_runtime.machine.qemu import Accelerator, Firmware
-from host_runtime.machine.tee import DEFAULT_POLICY, IdentityBlock, SnpGuest, TdxGuest, object_type
+from host_runtime.machine.tee import (
+    DEFAULT_POLICY,
+    IdentityBlock,
+    SnpGuest,
+    TdxGuest,
+    check_policy,
+    object_type,
+)
 from host_runtime.programs import process
 from host_runtime.programs.tools import Tools
 from measured_boot.command_line.files import read_capped, reading
+from measured_boot.command_line.usage import UsageError, judging_words
 from measured_boot.image.ovmf import MAX_FIRMWARE_BYTES
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
@@ -69,23 +77,68 @@ def add_tee(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_consistent_tee(options: argparse.Namespace) -> None:
+    """Refuse options that would be ignored: the guest would look protected without being so.
+
+    Raises:
+        UsageError: `tee.options`, `tee.boot`, `tee.policy`, `cpu_model.unknown`.
+    """
+    kind = _kind(options)
+    is_confidential = kind in {TeeKind.SNP, TeeKind.TDX}
+    if not is_confidential and (options.firmware or options.initdata):
+        raise UsageError("tee.options", "--firmware and --initdata go with --tee snp or tdx")
+    of_snp = {
+        "--cpu-model": options.cpu_model,
+        "--policy": options.policy is not None,
+        "--id-block": options.id_block,
+        "--id-auth": options.id_auth,
+        "--author-key": options.author_key,
+    }
+    given = [option for option, value in of_snp.items() if value]
+    if kind is not TeeKind.SNP and given:
+        raise UsageError("tee.options", f"{' and '.join(given)}: only with --tee snp")
+    if kind is TeeKind.TPM and options.tpm is None:
+        raise UsageError("tee.options", "--tee tpm needs --tpm FOLDER")
+    if kind not in {TeeKind.TPM, None} and options.tpm is not None:
+        raise UsageError("tee.options", "--tpm goes with --tee tpm")
+    for option, path in (("--firmware", options.firmware), ("--initdata", options.initdata)):
+        if is_confidential and path is None:
+            raise UsageError("tee.options", f"this TEE needs {option}")
+    if kind is TeeKind.SNP:
+        _require_consistent_snp(options)
+
+
+def _require_consistent_snp(options: argparse.Namespace) -> None:
+    if options.kernel is None:
+        raise UsageError("tee.boot", "firmware for SEV-SNP measures a direct boot only")
+    if options.cpu_model is None:
+        raise UsageError("tee.options", "the launch measures the processor model: --cpu-model")
+    if options.author_key and options.id_auth is None:
+        raise UsageError("tee.options", "--author-key is part of a signed launch: add --id-auth")
+    if (options.id_block is None) != (options.id_auth is None):
+        raise UsageError("tee.options", "--id-block and --id-auth: a launch needs both, or neither")
+    with judging_words():
+        find_signature(options.cpu_model)  # one that is not known cannot be predicted either
+        if options.policy is not None:
+            check_policy(options.policy)
+
+
 def choose_tee(options: argparse.Namespace) -> SnpGuest | TdxGuest | None:
     """Return the confidential guest that the options describe, None for `tpm` and `none`.
+
+    Args:
+        options: which `require_consistent_tee` has passed.
 
     Raises:
         ConfigError: with a reason below `tee`, `launch` or `cpu_model`.
         FormatError: the firmware is not OVMF, with a reason below `firmware`.
     """
-    kind = None if options.tee is None else TeeKind(options.tee)
-    _require_consistent(options, kind)
+    kind = _kind(options)
     match kind:
         case TeeKind.SNP:
-            if options.kernel is None:
-                raise ConfigError("tee.boot", "firmware for SEV-SNP measures a direct boot only")
             return _choose_snp(options)
         case TeeKind.TDX:
-            firmware = _named(options.firmware, "--firmware")
-            with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+            with reading(options.firmware, MAX_FIRMWARE_BYTES) as data:
                 parse_tdx_sections(data)
             document = _read_document(options)
             return TdxGuest(mrconfigid=hashlib.sha384(document).digest())
@@ -131,13 +184,13 @@ def require_emulator(tee: SnpGuest | TdxGuest, tools: Tools) -> None:
         )
 
 
+def _kind(options: argparse.Namespace) -> TeeKind | None:
+    return None if options.tee is None else TeeKind(options.tee)
+
+
 def _choose_snp(options: argparse.Namespace) -> SnpGuest:
-    firmware = _named(options.firmware, "--firmware")
-    with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+    with reading(options.firmware, MAX_FIRMWARE_BYTES) as data:
         require_snp(parse_sev_firmware(data))
-    if options.cpu_model is None:
-        raise ConfigError("tee.options", "the launch measures the processor model: --cpu-model")
-    find_signature(options.cpu_model)  # one that is not known cannot be predicted either
     document = _read_document(options)
     return SnpGuest(
         host_data=hashlib.sha256(document).digest(),
@@ -148,36 +201,13 @@ def _choose_snp(options: argparse.Namespace) -> SnpGuest:
 
 
 def _choose_identity(options: argparse.Namespace) -> IdentityBlock | None:
-    if options.id_block is None and options.id_auth is None:
+    if options.id_block is None:
         return None
     return IdentityBlock(
-        block=read_capped(_named(options.id_block, "--id-block"), _MAX_IDENTITY_BYTES),
-        authentication=read_capped(_named(options.id_auth, "--id-auth"), _MAX_IDENTITY_BYTES),
+        block=read_capped(options.id_block, _MAX_IDENTITY_BYTES),
+        authentication=read_capped(options.id_auth, _MAX_IDENTITY_BYTES),
         has_author_key=options.author_key,
     )
-
-
-def _require_consistent(options: argparse.Namespace, kind: TeeKind | None) -> None:
-    """Refuse options that would be ignored: the guest would look protected without being so."""
-    is_confidential = kind in {TeeKind.SNP, TeeKind.TDX}
-    if not is_confidential and (options.firmware or options.initdata):
-        raise ConfigError("tee.options", "--firmware and --initdata go with --tee snp or tdx")
-    of_snp = {
-        "--cpu-model": options.cpu_model,
-        "--policy": options.policy is not None,
-        "--id-block": options.id_block,
-        "--id-auth": options.id_auth,
-        "--author-key": options.author_key,
-    }
-    given = [option for option, value in of_snp.items() if value]
-    if kind is not TeeKind.SNP and given:
-        raise ConfigError("tee.options", f"{' and '.join(given)}: only with --tee snp")
-    if options.author_key and options.id_auth is None:
-        raise ConfigError("tee.options", "--author-key is part of a signed launch: add --id-auth")
-    if kind is TeeKind.TPM and options.tpm is None:
-        raise ConfigError("tee.options", "--tee tpm needs --tpm FOLDER")
-    if kind not in {TeeKind.TPM, None} and options.tpm is not None:
-        raise ConfigError("tee.options", "--tpm goes with --tee tpm")
 
 
 def _parse_policy(text: str) -> int:
@@ -189,13 +219,6 @@ def _parse_policy(text: str) -> int:
 
 def _read_document(options: argparse.Namespace) -> bytes:
     """Return the document; with the digest of anything else the guest would silently stop."""
-    path = _named(options.initdata, "--initdata")
-    with reading(path, MAX_DOCUMENT_BYTES) as document:
+    with reading(options.initdata, MAX_DOCUMENT_BYTES) as document:
         parse_initdata(document)
     return document
-
-
-def _named(path: Path | None, option: str) -> Path:
-    if path is None:
-        raise ConfigError("tee.options", f"this TEE needs {option}")
-    return path

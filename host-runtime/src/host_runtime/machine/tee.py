@@ -74,10 +74,19 @@ class SnpGuest:
     def __post_init__(self) -> None:
         if len(self.host_data) != hashlib.sha256().digest_size:
             raise ConfigError("tee.host_data", "expected a SHA-256 digest")
-        if not 0 <= self.policy <= _MAX_POLICY or not self.policy & _ALWAYS_ONE:
-            raise ConfigError("tee.policy", "a policy has 64 bits, and bit 17 is one")
-        if self.policy & (_DEBUG | _MIGRATION):
-            raise ConfigError("tee.policy", "a host that may debug or migrate reads the memory")
+        check_policy(self.policy)
+
+
+def check_policy(policy: int) -> None:
+    """Refuse a guest policy that is none, or under which a guest has no secrets.
+
+    Raises:
+        ConfigError: `tee.policy`.
+    """
+    if not 0 <= policy <= _MAX_POLICY or not policy & _ALWAYS_ONE:
+        raise ConfigError("tee.policy", "a policy has 64 bits, and bit 17 is one")
+    if policy & (_DEBUG | _MIGRATION):
+        raise ConfigError("tee.policy", "a host that may debug or migrate reads the memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

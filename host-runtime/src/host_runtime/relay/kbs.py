@@ -23,6 +23,7 @@ from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
 from measured_boot.command_line.errors import describe_error
 from measured_boot.command_line.tcp_address import join_address, split_address
+from measured_boot.command_line.usage import as_word
 
 _CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 10.0
@@ -48,7 +49,7 @@ def parse_address(text: str) -> KbsAddress:
     """
     address = split_address(text)
     if address is None or not all(address):
-        raise ConfigError("kbs.address", f"{text}: expected HOST:PORT")
+        raise ConfigError("kbs.address", f"expected HOST:PORT, found {text!r}")
     return KbsAddress(host=address[0], port=address[1])
 
 
@@ -157,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m host_runtime.relay.kbs", description="vsock relay to a KBS"
     )
-    parser.add_argument("address", type=parse_address, metavar="HOST:PORT", help="the KBS")
+    parser.add_argument("address", type=as_word(parse_address), metavar="HOST:PORT", help="the KBS")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--path", type=Path, help="Unix socket of our vsock device")
     place.add_argument("--cid", type=int, help="the guest's, on the kernel's AF_VSOCK")

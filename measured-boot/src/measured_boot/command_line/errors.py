@@ -11,11 +11,13 @@ from typing import Any, Final, TextIO
 
 from ccinit.errors import CcinitError
 from measured_boot.command_line.start import INTERRUPTED
+from measured_boot.command_line.usage import UsageError
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done, and nothing differs; 1 failed, or something does;"
     " 2 wrong usage; 130 interrupted."
 )
+_WRONG_USAGE: Final = 2  # argparse's
 
 
 def describe_error(error: CcinitError | OSError) -> str:
@@ -62,7 +64,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         status = 1
     except (CcinitError, OSError) as error:
         print(f"{program}: {describe_error(error)}", file=sys.stderr)
-        status = 1
+        status = _WRONG_USAGE if isinstance(error, UsageError) else 1
     except RuntimeError as error:  # of `Path.resolve`, for a circle of links, before Python 3.13
         if not isinstance(error.__context__, OSError):
             raise

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.errors import FormatError, LimitExceededError
+from measured_boot.command_line.usage import UsageError
 
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_TEXT_BYTES: Final = 16 << 20
@@ -102,14 +103,14 @@ def require_apart(written: Iterable[Path | None], read: Iterable[Path | None]) -
     """Refuse to overwrite an input, and to write one file twice; None stands for no file.
 
     Raises:
-        ConfigError: `file.twice`.
+        UsageError: `file.twice`.
     """
     taken = {path.resolve() for path in read if path is not None}
     for path in written:
         if path is None:
             continue
         if path.resolve() in taken:
-            raise ConfigError("file.twice", f"{path} would be replaced: name another file")
+            raise UsageError("file.twice", f"{path} would be replaced: name another file")
         taken.add(path.resolve())
 
 

@@ -9,6 +9,7 @@ from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
     image_paths,
+    named_platform,
     predict_image,
 )
 from measured_boot.explanation import explain
@@ -29,6 +30,7 @@ def add_explain(commands: Subparsers) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    named_platform(options)  # which judges the words about the image
     require_apart([options.svg], image_paths(options))
     boot = predict_image(options)
     steps = explain(boot)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from measured_boot.command_line.files import naming
+from measured_boot.command_line.usage import UsageError, judging_words
 from measured_boot.image_files import ImageFiles
-from measured_boot.platforms import Platform, find_named_platform
+from measured_boot.platforms import Boot, Platform, find_named_platform
 from measured_boot.prediction import BootEvents, DirectKernelBoot, UkiBoot, predict_events
 
 IMAGE_HELP: Final = "a UKI, with --initrd a kernel, or a built image's .json"
@@ -29,9 +30,23 @@ def named_platform(options: argparse.Namespace) -> Platform | None:
     """Return the platform that the command line names, if it names one.
 
     Raises:
-        ConfigError: `platform.unknown`.
+        UsageError: `platform.unknown`; `platform.mismatch`: it does not boot what is named; as
+            `ImageFiles.boot`.
     """
-    return None if options.platform is None else find_named_platform(options.platform)
+    boot = None if options.image is None else _image_files(options).boot
+    if options.platform is None:
+        return None
+    with judging_words():
+        platform = find_named_platform(options.platform)
+    if boot not in {None, platform.boot}:
+        files = "a kernel with --initrd and --command-line"
+        wanted = files if platform.boot is Boot.DIRECT else "a UKI"
+        raise UsageError("platform.mismatch", f"{platform.name} boots {wanted}: name that")
+    return platform
+
+
+def _image_files(options: argparse.Namespace) -> ImageFiles:
+    return ImageFiles(image=options.image, initrd=options.initrd, command_line=options.command_line)
 
 
 def read_image(options: argparse.Namespace) -> UkiBoot | DirectKernelBoot:
@@ -41,10 +56,7 @@ def read_image(options: argparse.Namespace) -> UkiBoot | DirectKernelBoot:
         ConfigError, FormatError: as `ImageFiles.read` and `named_platform`.
     """
     platform = named_platform(options)
-    files = ImageFiles(
-        image=options.image, initrd=options.initrd, command_line=options.command_line
-    )
-    return files.read(None if platform is None else platform.boot)
+    return _image_files(options).read(None if platform is None else platform.boot)
 
 
 def predict_image(options: argparse.Namespace) -> BootEvents:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import (
     naming,
@@ -20,6 +19,7 @@ from measured_boot.command_line.files import (
     write_whole,
 )
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import UsageError, judging_words
 from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
@@ -44,19 +44,31 @@ from measured_boot.published.reference_values import (
     profile_of,
     reference_values,
 )
-from measured_boot.sev.launch import MAX_PROCESSORS
+from measured_boot.sev.cpu_models import find_signature
+from measured_boot.sev.launch import MAX_FEATURES, MAX_PROCESSORS
 from measured_boot.sev.vmsa import SNP_ACTIVE
 
 _COUNTS: Final = re.compile("([0-9]{1,4})(?:-([0-9]{1,4}))?")
-_MACHINE_OPTIONS: Final = ("firmware", "vcpus", "memory", "cpu_model", "guest_features")
+_MACHINE_OPTIONS: Final = (
+    *("firmware", "vcpus", "memory", "cpu_model", "guest_features"),
+    *("svsm", "variables"),
+)
 _PROCESSORS: Final = {"firmware", "memory", "vcpus", "cpu_model"}
 _MEASURED: Final = {
     Technology.TPM: set[str](),
     Technology.SEV: {"firmware", "memory"},
     Technology.SEV_ES: _PROCESSORS,
     Technology.SNP: _PROCESSORS | {"guest_features"},
-    Technology.SNP_SVSM: _PROCESSORS,
+    Technology.SNP_SVSM: _PROCESSORS | {"svsm", "variables"},
     Technology.TDX: {"firmware", "memory"},
+}
+_NEEDED: Final = {
+    Technology.TPM: (),
+    Technology.SEV: ("firmware",),
+    Technology.SEV_ES: ("firmware", "cpu_model"),
+    Technology.SNP: ("firmware", "cpu_model"),
+    Technology.SNP_SVSM: ("firmware", "svsm", "cpu_model"),
+    Technology.TDX: (),  # a platform is of one firmware
 }
 _MAX_MEMORY_MIB: Final = 1 << 32
 _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
@@ -132,13 +144,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     platform = named_platform(options)
+    _require_measured(options, Technology.TPM if platform is None else platform.technology)
     machine = (options.firmware, options.svsm, options.variables)
     require_apart([options.output], (*image_paths(options), *machine))
-    if options.svsm is not None and options.firmware is None:
-        raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
-    if options.variables is not None and options.svsm is None:
-        raise ConfigError("predict.what", "--variables is for a launch with --svsm")
-    _require_measured(options, platform)
     if platform is None or platform.technology is Technology.TPM:
         values, lines = _predict_registers(options)
     else:
@@ -149,20 +157,33 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
-    """Refuse options for what the platform does not measure, since they would have no effect."""
-    technology = Technology.TPM if platform is None else platform.technology
+def _require_measured(options: argparse.Namespace, technology: Technology) -> None:
+    """Refuse options without an effect, for what is not measured; and demand those for what is.
+
+    Raises:
+        UsageError: `predict.what`, `cpu_model.unknown`.
+    """
     if options.events and technology is not Technology.TPM:
-        raise ConfigError("predict.what", "--events are those of a TPM: `explain` has them all")
-    for name in _MACHINE_OPTIONS:
-        if getattr(options, name) is None or name in _MEASURED[technology]:
-            continue
-        option = f"--{name.replace('_', '-')}"
+        raise UsageError("predict.what", "--events are those of a TPM: `explain` has them all")
+    given = [name for name in _MACHINE_OPTIONS if getattr(options, name) is not None]
+    for name in given:
         if technology is Technology.TPM:
-            raise ConfigError(
-                "predict.what", f"{option} is for a platform of AMD or Intel: name one"
-            )
-        raise ConfigError("predict.what", f"{option} is not measured by {technology.value}")
+            detail = f"{_option(name)} is for a platform of AMD or Intel: name one"
+            raise UsageError("predict.what", detail)
+        if name not in _MEASURED[technology]:
+            detail = f"{_option(name)} is not measured by {technology.value}"
+            raise UsageError("predict.what", detail)
+    for name in _NEEDED[technology]:
+        if name not in given:
+            detail = f"give {_option(name)}: {technology.value} measures it"
+            raise UsageError("predict.what", detail)
+    with judging_words():
+        for model in options.cpu_model or ():
+            find_signature(model)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _predict_registers(options: argparse.Namespace) -> tuple[bytes, Iterator[str]]:
@@ -253,16 +274,21 @@ def _parse_counts(text: str) -> tuple[int, ...]:
         if match is None:
             break
         low, high = int(match[1]), int(match[2] or match[1])
-        if low > high:
+        if not 1 <= low <= high <= MAX_PROCESSORS:
             break
-        counts += range(low, min(high, MAX_PROCESSORS + 1) + 1)
+        counts += range(low, high + 1)
     else:
         return tuple(counts)
-    raise argparse.ArgumentTypeError("expected numbers of processors, as 4 or 1,2,8 or 1-16")
+    expected = f"expected 1 to {MAX_PROCESSORS} processors, as 4 or 1,2,8 or 1-16"
+    raise argparse.ArgumentTypeError(f"{expected}, found {text[:40]!r}")
 
 
 def _parse_features(text: str) -> int:
     try:
-        return int(text, 0)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError("expected a number, as 1 or 0x21") from error
+        features = int(text, 0)
+    except ValueError:
+        features = -1
+    if not 0 <= features <= MAX_FEATURES or not features & SNP_ACTIVE:
+        detail = f"expected 64 bits with bit 0 set, as 1 or 0x21, found {text[:40]!r}"
+        raise argparse.ArgumentTypeError(detail)
+    return features

@@ -13,11 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.tcg.event_log import MAX_LOG_BYTES, Algorithm
 from measured_boot.command_line.files import reading
 from measured_boot.command_line.subcommands import Subparsers, add_command
-from measured_boot.commands.image_arguments import IMAGE_HELP, add_image_options, predict_image
+from measured_boot.command_line.usage import UsageError
+from measured_boot.commands.image_arguments import (
+    IMAGE_HELP,
+    add_image_options,
+    named_platform,
+    predict_image,
+)
 from measured_boot.event_log import (
     Difference,
     FirmwareLog,
@@ -84,7 +90,8 @@ def _size_of(name: str) -> int:
 def _replay(options: argparse.Namespace) -> int:
     about_image = (options.platform, options.initrd, options.command_line)
     if options.image is None and any(option is not None for option in about_image):
-        raise ConfigError("replay.what", "--platform, --initrd, --command-line are about --image")
+        raise UsageError("replay.what", "--platform, --initrd, --command-line are about --image")
+    named_platform(options)  # which judges the words about the image
     with reading(options.log, MAX_LOG_BYTES) as data:
         firmware = read_firmware_log(data)
     for name, value in firmware.replay().items():

@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ccinit.errors import ConfigError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.docker_reference import parse_name_prefix
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import UsageError, judging_words
 from rootfs_builder.container_image.build import (
     COMPRESSIONS,
     build_from_directory,
@@ -21,7 +21,7 @@ from rootfs_builder.container_image.build import (
 )
 from rootfs_builder.container_image.demo_image import build_demo_image
 from rootfs_builder.container_image.encryption import encrypt_image
-from rootfs_builder.container_image.kbs_admin import KbsAdmin, open_admin
+from rootfs_builder.container_image.kbs_admin import KbsAdmin, open_admin, require_origin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient, Recipient, load_recipient
 from rootfs_builder.container_image.location import (
     Registries,
@@ -47,6 +47,7 @@ from rootfs_builder.container_image.signature import (
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
+_JWE = "jwe:"
 _LOCATION = "oci:DIRECTORY or docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]"
 
 
@@ -216,7 +217,7 @@ def run_build(arguments: argparse.Namespace) -> int:
     """Make an image; prints its digest."""
     for variable in arguments.env or ():
         if variable.find("=") < 1:
-            raise ConfigError("build.env", f"{variable!r} is not NAME=VALUE")
+            raise UsageError("build.env", f"{variable!r} is not NAME=VALUE")
     lists = (arguments.entrypoint or (), arguments.env or ())
     for word in (*chain.from_iterable(lists), arguments.user, arguments.cwd):
         _require_unicode(word)
@@ -243,7 +244,7 @@ def run_build(arguments: argparse.Namespace) -> int:
     elif directory is not None:
         image = build_from_directory(tools, directory, config, layout, arguments.compression)
     else:
-        raise ConfigError("build.content", "an image is of --package, of --directory, or of both")
+        raise UsageError("build.content", "an image is of --package, of --directory, or of both")
     print(image.digest)
     return 0
 
@@ -253,7 +254,7 @@ def _require_unicode(word: str) -> None:
     try:
         word.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError("build.text", f"{word!r} is not UTF-8") from error
+        raise UsageError("build.text", f"{word!r} is not UTF-8") from error
 
 
 def run_encrypt(arguments: argparse.Namespace) -> int:
@@ -261,8 +262,14 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
 
     The KBS comes before the target, so that no image is pushed whose key was refused.
     """
+    with judging_words():
+        private = [parse_resource_uri(uri, "encrypt.private_key") for uri in arguments.private_key]
+        for text in arguments.recipient:
+            if not text.startswith(_JWE):
+                parse_resource_uri(text, "encrypt.recipient")
+    _require_locations(arguments, arguments.source, arguments.target)
+    _require_kbs_options(arguments)
     require_target(arguments.target)
-    private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
     admin = _open_kbs(arguments)
     with TemporaryDirectory() as folder:
         work, registries = Path(folder), _registries(arguments)
@@ -283,10 +290,13 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
 
 def run_sign(arguments: argparse.Namespace) -> int:
     """Sign an image and write the policy that demands it; prints where the signature is."""
-    key = load_signing_key(arguments.key)
+    locations = (arguments.source, arguments.signature)
+    _require_locations(arguments, *(place for place in locations if place is not None))
     if not is_registry(arguments.source) and None in (arguments.identity, arguments.signature):
-        raise ConfigError("sign.identity", "a layout needs --identity and --signature")
-    repository = _repository(arguments)
+        raise UsageError("sign.identity", "a layout needs --identity and --signature")
+    with judging_words():
+        repository = _repository(arguments)
+    key = load_signing_key(arguments.key)
     if arguments.signature is not None:
         require_target(arguments.signature)
     with TemporaryDirectory() as folder:
@@ -302,6 +312,7 @@ def run_sign(arguments: argparse.Namespace) -> int:
 
 def run_push(arguments: argparse.Namespace) -> int:
     """Copy an image; prints its reference."""
+    _require_locations(arguments, arguments.source, arguments.target)
     require_target(arguments.target)
     with TemporaryDirectory() as folder:
         registries = _registries(arguments)
@@ -316,7 +327,7 @@ def _repository(arguments: argparse.Namespace) -> str:
     if given is None:
         return repository_of(arguments.source)
     if "/" not in given:
-        raise ConfigError("sign.identity", f"expected host[:port]/repository, found {given!r}")
+        raise UsageError("sign.identity", f"expected host[:port]/repository, found {given!r}")
     return parse_name_prefix(given, "sign.identity")
 
 
@@ -324,20 +335,38 @@ def _open_kbs(arguments: argparse.Namespace) -> KbsAdmin | None:
     """Return the KBS administrator that registers the keys, if asked to."""
     if arguments.kbs is None:
         return None
-    if arguments.kbs_ca is None or arguments.kbs_admin_key is None:
-        raise ConfigError("kbs.options", "--kbs needs --kbs-ca and --kbs-admin-key")
     return open_admin(arguments.kbs, arguments.kbs_ca, arguments.kbs_admin_key)
 
 
+def _require_kbs_options(arguments: argparse.Namespace) -> None:
+    files = (arguments.kbs_ca, arguments.kbs_admin_key)
+    if arguments.kbs is None:
+        if arguments.no_envelope or files != (None, None):
+            detail = "--kbs-ca, --kbs-admin-key and --no-envelope go with --kbs"
+            raise UsageError("kbs.options", detail)
+        return
+    if None in files:
+        raise UsageError("kbs.options", "--kbs needs --kbs-ca and --kbs-admin-key")
+    with judging_words():
+        require_origin(arguments.kbs)
+
+
+def _require_locations(arguments: argparse.Namespace, *locations: str) -> None:
+    """Refuse a place that is none, and two ways to log in; before anything is read or made."""
+    with judging_words():
+        for location in locations:
+            is_registry(location)
+    if arguments.credential and arguments.auth_file is not None:
+        raise UsageError("image.credential", "--credential and --auth-file: give one of them")
+
+
 def _recipient(text: str, output: Path) -> Recipient:
-    if text.startswith("jwe:"):
-        return load_recipient(Path(text.removeprefix("jwe:")))
+    if text.startswith(_JWE):
+        return load_recipient(Path(text.removeprefix(_JWE)))
     return open_key(output, parse_resource_uri(text, "encrypt.recipient"))
 
 
 def _registries(arguments: argparse.Namespace) -> Registries:
-    if arguments.credential and arguments.auth_file is not None:
-        raise ConfigError("image.credential", "--credential and --auth-file: give one of them")
     return Registries(
         tools=ToolsTree(arguments.tools),
         ca=arguments.ca,

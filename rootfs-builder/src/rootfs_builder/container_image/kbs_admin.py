@@ -73,10 +73,9 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     """Return an administrator with the PEM files of the KBS's authority and of an Ed25519 key.
 
     Raises:
-        ConfigError: `kbs.url`, `kbs.admin_key`, `kbs.ca`.
+        ConfigError: `kbs.admin_key`, `kbs.ca`; as `require_origin`.
     """
-    if not _is_origin(url):
-        raise ConfigError("kbs.url", f"expected https://host[:port] without a path, found {url!r}")
+    require_origin(url)
     private = ed25519_key(read_capped(key, MAX_KEY_BYTES), key, "kbs.admin_key")
     read_capped(ca, MAX_KEY_BYTES)  # names the file if it cannot be read, which ssl does not
     # Not `create_default_context`: that of Python 3.13 refuses what guests accept, a root without
@@ -87,6 +86,16 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     except ssl.SSLError as error:
         raise ConfigError("kbs.ca", f"{ca} holds no certificate in PEM") from error
     return KbsAdmin(url=url, context=context, key=private)
+
+
+def require_origin(url: str) -> None:
+    """Refuse what is not a server's name or address, with or without a port.
+
+    Raises:
+        ConfigError: `kbs.url`.
+    """
+    if not _is_origin(url):
+        raise ConfigError("kbs.url", f"expected https://host[:port] without a path, found {url!r}")
 
 
 def _cause(error: OSError | http.client.HTTPException) -> str:

@@ -8,7 +8,7 @@ import pytest
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import verify_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
-from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
 
 
 def test_new_key_then_token_is_accepted(
@@ -36,7 +36,8 @@ def test_new_key_replaces_nothing(
     assert not (tmp_path / "b").exists()
     assert run("admin", "new-key", "--state", state, tmp_path / "a", "--name", "bob") == 1
     assert "[admin.file]" in error_of(capsys)
-    assert run("admin", "new-key", "--state", state, tmp_path / "b", "--name", "Bob") == 1
+    words = ("admin", "new-key", "--state", state, tmp_path / "b", "--name", "Bob")
+    assert status_of_wrong_usage(*words) == 2
     assert "[admin.name]" in error_of(capsys)
     assert not (tmp_path / "b").exists()
     assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())

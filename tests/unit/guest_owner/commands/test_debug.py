@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,25 @@ def test_order_stands_only_while_the_guest_asks(
     assert "the guest ends in 3600 s, its pod was stopped" in error_of(capsys)
     assert run(*words) == 5
     assert client.ran[1][1] == ("/bin/sh", "-i")
+
+
+def test_tools_that_are_none_are_told_before_anybody_is_asked(
+    state: Path, tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    asked: list[object] = []
+
+    def connect(arguments: object) -> None:
+        asked.append(arguments)
+        raise PeerError("owner.asked", "a guest was asked")
+
+    monkeypatch.setattr(debug_command, "connect", connect)
+    words = ("debug", "open", "--pod", "shop", "--state", state, "--tools")
+    for none in (tmp_path / "missing", write_tools(tmp_path / "short", root_hash="ab")):
+        assert run(*words, none) == 1
+        assert f"{none}: " in error_of(capsys)
+        assert asked == []
+    assert run(*words, tools) == 1
+    assert "[owner.asked]" in error_of(capsys)
 
 
 def test_opening_that_takes_long_says_that_the_guest_asks(

@@ -252,7 +252,7 @@ def test_one_place_is_in_a_container_and_one_is_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     guest(Taker())
-    assert run("cp", *places) == 1
+    assert run("cp", *places) == 2
     assert "[cp.form]" in error_of(capsys)
     assert list(tmp_path.iterdir()) == []
 
@@ -328,7 +328,7 @@ def test_exec_of_a_program_that_is_not_absolute_asks_no_guest(
 
     monkeypatch.setattr("guest_owner.commands.exec.connect", connect)
     endpoint = ("--connect", "127.0.0.1:1", "--pod", "shop")
-    assert run("exec", *endpoint, "web", "--", "ls") == 1
+    assert run("exec", *endpoint, "web", "--", "ls") == 2
     assert "expected a program's absolute path, found 'ls' [exec.args]" in error_of(capsys)
     assert asked == []
     assert run("exec", *endpoint, "web", "--", "/bin/ls") == 1

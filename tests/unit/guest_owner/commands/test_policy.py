@@ -118,7 +118,9 @@ def test_device_that_proves_nothing_is_named_by_test_rules_only(
     assert rule.devices == {"sampledevice"}
     assert allow(state, "ccinit/*/*", *device) == 1
     assert "[policy.rule.devices]" in error_of(capsys)
-    assert allow(state, "test/a/*", "--profile", "test", "--device", "nvidia") == 1
+    with pytest.raises(SystemExit) as ended:
+        allow(state, "test/a/*", "--profile", "test", "--device", "nvidia")
+    assert ended.value.code == 2
     assert "[policy.rule.devices]" in error_of(capsys)
     assert len(Store(state).read_policy().rules) == 1
 
@@ -315,7 +317,6 @@ def test_explain_of_a_record_that_was_edited_says_what_is_wrong(
 @pytest.mark.parametrize(
     ("guest", "told"),
     [
-        (("--reference", "image-1"), "--reference needs --initdata [explain.initdata]"),
         (("--reference", "image-9", "--initdata", "shop"), "reference values 'image-9': not reg"),
         (("--reference", "image-1", "--initdata", "bank"), "initdata 'bank': not registered under"),
     ],
@@ -325,6 +326,13 @@ def test_explain_of_an_unknown_guest_is_refused(
 ) -> None:
     assert explain(shop, *guest) == 1
     assert told in error_of(capsys)
+
+
+def test_explain_of_a_guest_that_is_half_described_is_wrong_usage(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain(shop, "--reference", "image-1") == 2
+    assert "--reference needs --initdata [explain.initdata]" in error_of(capsys)
 
 
 def test_policy_export_writes_what_it_says(state: Path, tmp_path: Path) -> None:

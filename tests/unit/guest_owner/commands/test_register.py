@@ -251,7 +251,7 @@ def test_register_resource_flags_that_need_others_are_refused(
     reason: str,
 ) -> None:
     path = write(tmp_path / "file", b"data")
-    assert run("register", "resource", "--state", state, "kbs:///a/b/c", path, *flags) == 1
+    assert run("register", "resource", "--state", state, "kbs:///a/b/c", path, *flags) == 2
     assert f"[{reason}]" in error_of(capsys)
 
 
@@ -376,9 +376,11 @@ def test_identity_is_minted_only_under_the_name_that_a_guest_asks_for(
 ) -> None:
     """Under another name it would be made for nobody, or stand in the way of what belongs there."""
     register = ("register", "tls-identity", "--state", state)
-    assert run(*register, f"kbs:///{path}") == 1
-    assert error_of(capsys) == (
-        f"guest-owner: kbs:///{path}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in "
+    with pytest.raises(SystemExit) as ended:
+        run(*register, f"kbs:///{path}")
+    assert ended.value.code == 2
+    assert error_of(capsys).endswith(
+        f"kbs:///{path}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in "
         "pod.toml [resource.identity]\n"
     )
     assert not (state / "minted").exists()

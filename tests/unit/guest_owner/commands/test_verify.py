@@ -14,7 +14,7 @@ from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.tpm_quote import FakeTpm
-from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY, error_of, run
+from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY, error_of, run, status_of_wrong_usage
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA as SNP_REPORT_DATA
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS, booted_snp, snp_image
 from tests.unit.guest_owner.kbs.values import (
@@ -186,8 +186,6 @@ def test_without_files_the_state_directory_is_trusted(
     [
         ("{", (), "verify.json"),
         ("{}", (), "verify.report_data"),
-        ("{}", ("--report-data", "xyz"), "verify.report_data"),
-        ("{}", ("--report-data", "00" * 65), "verify.report_data"),
         ("{}", ("--report-data", "00" * 32), "tpm_evidence.members"),
         ('{"tee-evidence": {}}', (), "rcar.members"),
         ('{"tee-evidence": {}}', ("--report-data", "00"), "verify.report_data"),
@@ -204,6 +202,14 @@ def test_malformed_input_is_refused(
     (tmp_path / "evidence").write_text(content)
     assert verify(tmp_path / "evidence", *files, *options) == 1
     assert f"[{reason}]" in error_of(capsys)
+
+
+@pytest.mark.parametrize("text", ["", "xyz", "00" * 65])
+def test_report_data_that_no_evidence_carries_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert status_of_wrong_usage("verify", "missing", "--report-data", text) == 2
+    assert "[verify.report_data]" in error_of(capsys)
 
 
 @pytest.mark.parametrize("option", ["--reference", "--ak", "--root", "--requirements"])

@@ -9,7 +9,7 @@ from ccinit.formats.disk.luks2 import COPY_BYTES, parse_luks2_header, verify_sea
 from ccinit.secret import Secret
 from ccinit.unlock.volume_key import derive_seal_key
 from tests.fakes.machine.luks2 import NULL_CIPHERS, make_header
-from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
 
 
 @pytest.fixture
@@ -64,6 +64,6 @@ def test_name_that_no_manifest_can_have_is_refused_before_the_disk_is_touched(
     names = {"--pod": "web", "--volume": "data"}
     for name in ("", "Web", "a/b", "bad\udcff"):
         words = [word for pair in {**names, option: name}.items() for word in pair]
-        assert run("volume-key", "seal-header", disk, key, *words) == 1
+        assert status_of_wrong_usage("volume-key", "seal-header", disk, key, *words) == 2
         assert f"[volume_key.{option.removeprefix('--')}]" in error_of(capsys)
         assert disk.read_bytes() == make_header() + b"payload"

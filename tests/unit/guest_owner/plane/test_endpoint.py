@@ -157,9 +157,9 @@ def test_missing_option_is_named_with_its_variable(
         if value is not None:
             monkeypatch.setenv(variable, value)
     # What stands behind the program is the program's.
-    assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 1
+    assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 2
     assert "give --connect before the command's other words, or set $GUEST_OWNER_CONNECT" in (
         error_of(capsys)
     )
-    assert run("logs", "--state", state, "--connect", "[::1]:1", "--pod", "shop") == 1
+    assert run("logs", "--state", state, "--connect", "[::1]:1", "--pod", "shop") == 2
     assert "set $GUEST_OWNER_CLIENT [owner.options]" in error_of(capsys)

@@ -109,14 +109,13 @@ def test_tpm_and_none_have_no_object_of_a_tee(capsys: pytest.CaptureFixture[str]
         ((*DIRECT, *SNP_WORDS), "tee.options"),
         ((*DIRECT, *SNP_WORDS, "--cpu-model", "host"), "cpu_model.unknown"),
         (("--uki", "u", *SNP_WORDS, *MODEL), "tee.boot"),
-        ((*DIRECT, *SNP_WORDS, *MODEL, "--firmware", "plain.fd"), "launch.kernel_hashes"),
-        ((*DIRECT, *SNP_WORDS, *MODEL, "--firmware", "block"), "firmware.length"),
         ((*DIRECT, *SNP_WORDS, *MODEL, "--policy", "0xb0000"), "tee.policy"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--policy", "0x10000"), "tee.policy"),
         ((*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "block"), "tee.options"),
-        ((*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "auth", "--id-auth", "auth"), "tee.identity"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--id-auth", "auth"), "tee.options"),
         ((*DIRECT, *SNP_WORDS, *MODEL, "--tpm", "t"), "tee.options"),
-        ((*DIRECT, *TDX_WORDS, "--firmware", "snp.fd"), "launch.firmware"),
         ((*DIRECT, *TDX_WORDS, *MODEL), "tee.options"),
+        ((*DIRECT, *TDX_WORDS[:4]), "tee.options"),
         ((*DIRECT, *TDX_WORDS, "--policy", "0x30000"), "tee.options"),
         ((*DIRECT, "--author-key"), "tee.options"),
         ((*DIRECT, *SNP_WORDS, *MODEL, "--author-key"), "tee.options"),
@@ -124,14 +123,33 @@ def test_tpm_and_none_have_no_object_of_a_tee(capsys: pytest.CaptureFixture[str]
         ((*DIRECT, "--tee", "none", "--tpm", "t"), "tee.options"),
         ((*DIRECT, "--initdata", "initdata.toml"), "tee.options"),
         ((*DIRECT, "--firmware", "snp.fd"), "tee.options"),
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage(
+    options: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["boot", "new", "--print", "--tools", "tree", *options]) == 2
+    assert f"[{reason}]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--firmware", "plain.fd"), "launch.kernel_hashes"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--firmware", "block"), "firmware.length"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "auth", "--id-auth", "auth"), "tee.identity"),
+        ((*DIRECT, *TDX_WORDS, "--firmware", "snp.fd"), "launch.firmware"),
         ((*DIRECT, *SNP_WORDS, *MODEL, "--initdata", "disk.img"), "initdata.toml"),
         ((*DIRECT, *TDX_WORDS, "--initdata", "disk.img"), "initdata.toml"),
         ((*DIRECT, *TDX_WORDS, "--initdata", "/dev/zero"), "file.length"),
         ((*DIRECT, *TDX_WORDS, "--firmware", "/dev/zero"), "file.length"),
-        ((*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "/dev/zero"), "file.length"),
+        (
+            (*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "/dev/zero", "--id-auth", "auth"),
+            "file.length",
+        ),
     ],
 )
-def test_wrong_options_are_refused(
+def test_file_that_is_not_what_its_option_names_is_refused(
     options: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["boot", "new", "--print", "--tools", "tree"]

@@ -13,7 +13,11 @@ from tests.fakes.machine.scarcity import room_for
 from tests.fakes.published.built_image import write_built_image
 
 ENDLESS = "/dev/zero"
-SNP = "ccinit-prod.json --platform snp_direct_qemu-10"
+SNP = "ccinit-prod.json --platform snp_direct_qemu-10 --cpu-model EPYC-v4"
+SVSM = (
+    "ccinit-prod.json --platform snp-svsm_stub-257.13_qemu-8.0-svsm --cpu-model EPYC-v4"
+    " --firmware page"
+)
 
 
 def test_read_capped_takes_no_more_than_allowed(tmp_path: Path) -> None:
@@ -187,8 +191,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "predict link.json",
         "predict ccinit-prod.vmlinuz --initrd /dev/zero --command-line line",
         "predict ccinit-prod.vmlinuz --initrd line --command-line /dev/zero",
-        "predict ccinit-prod.json --platform snp_direct_qemu-10 --firmware /dev/zero",
-        "predict ccinit-prod.json --platform snp_direct_qemu-10 --firmware page --svsm /dev/zero",
+        f"predict {SNP} --firmware /dev/zero",
+        f"predict {SVSM} --svsm /dev/zero",
         "explain /dev/zero",
         "replay /dev/zero",
         "replay /dev/zero --quote /dev/zero",
@@ -214,7 +218,7 @@ def test_no_command_reads_a_file_without_end(
         ("predict empty.json", "empty.json is not a report of a built image [image_report.json]"),
         ("predict lone.json", "lone.efi is missing, or lone.json does not name it"),
         (f"predict {SNP} --firmware noise", "noise: 500 bytes are not whole pages of firmware"),
-        (f"predict {SNP} --firmware page --svsm noise", "noise: 500 bytes are not whole pages"),
+        (f"predict {SVSM} --svsm noise", "noise: 500 bytes are not whole pages"),
         ("explain noise", "noise: not an EFI program: no DOS header [pe.magic]"),
         ("replay noise", "noise: "),
         ("verify . --builder-key noise", "noise: no PEM public key [verify.key]"),

@@ -31,5 +31,5 @@ def test_explain_without_platform_is_the_uki(
 def test_explain_unknown_platform_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explain", str(write_built_image(tmp_path)), "--platform", "x"]) == 1
+    assert main(["explain", str(write_built_image(tmp_path)), "--platform", "x"]) == 2
     assert "[platform.unknown]" in capsys.readouterr().err

@@ -115,16 +115,19 @@ def test_predict_launch_numbers_that_are_none_are_refused(
     with pytest.raises(SystemExit) as error:
         main(snp(image, f"--vcpus={vcpus}"))
     assert error.value.code == 2
-    assert "expected numbers of processors, as 4 or 1,2,8 or 1-16" in capsys.readouterr().err
+    expected = "expected 1 to 512 processors, as 4 or 1,2,8 or 1-16, found"
+    assert f"{expected} {vcpus!r}\n" in capsys.readouterr().err
 
 
-def test_predict_launch_features_that_are_no_number_are_refused(
-    image: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("features", ["SNP", "0x20", "-1", f"{(1 << 64) + 1}"])
+def test_predict_launch_features_that_no_launch_has_are_refused(
+    image: str, features: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as error:
-        main(snp(image, "--guest-features", "SNP"))
+        main(snp(image, f"--guest-features={features}"))
     assert error.value.code == 2
-    assert "expected a number, as 1 or 0x21" in capsys.readouterr().err
+    expected = "expected 64 bits with bit 0 set, as 1 or 0x21, found"
+    assert f"{expected} {features!r}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_predict_option_that_this_platform_does_not_measure_is_refused(
     image: str, platform: str | None, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = () if platform is None else ("--platform", platform)
-    assert main(["predict", image, *named, option]) == 1
+    assert main(["predict", image, *named, option]) == 2
     words = capsys.readouterr().err
     assert f"{option.partition('=')[0]} " in words
     assert "[predict.what]" in words
@@ -204,23 +207,22 @@ def test_predict_report_without_platform_is_its_uki(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--platform", SNP], "launch.machine"),
+        (["--platform", SNP], "predict.what"),
         (["--firmware", "/dev/null"], "predict.what"),
-        (["--platform", SNP, "--firmware", "/dev/null"], "firmware.length"),
-        (["--platform", SNP, "--firmware", "OVMF.fd"], "launch.cpu_model"),
-        (["--platform", SNP, "--firmware", "OVMF.fd", "--vcpus", "0"], "launch.cpu_model"),
+        (["--platform", SNP, "--firmware", "OVMF.fd"], "predict.what"),
+        (["--platform", SNP, "--firmware", "OVMF.fd", "--cpu-model", "host"], "cpu_model.unknown"),
         (["--platform", "snp"], "platform.unknown"),
-        (["--platform", SVSM], "launch.svsm"),
-        (["--platform", SVSM, "--firmware", "OVMF.fd"], "launch.svsm"),
+        (["--platform", SVSM], "predict.what"),
+        (["--platform", SVSM, "--firmware", "OVMF.fd"], "predict.what"),
         (["--platform", SVSM, "--svsm", "svsm.bin"], "predict.what"),
         (
             ["--platform", SNP, "--firmware", "OVMF.fd", "--variables", "OVMF_VARS.fd"],
             "predict.what",
         ),
-        (["--platform", SNP, "--firmware", "OVMF.fd", "--svsm", "svsm.bin"], "launch.svsm"),
+        (["--platform", SNP, "--firmware", "OVMF.fd", "--svsm", "svsm.bin"], "predict.what"),
     ],
 )
-def test_predict_launch_refuses(
+def test_predict_launch_of_a_machine_that_is_not_told_whole_is_wrong_usage(
     image: str,
     arguments: list[str],
     reason: str,
@@ -228,8 +230,11 @@ def test_predict_launch_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(Path(image).parent)
-    assert main(["predict", image, *arguments]) == 1
+    assert main(["predict", image, *arguments]) == 2
     assert f"[{reason}]" in capsys.readouterr().err
+    told_whole = ["--platform", SNP, "--cpu-model", "EPYC-Milan", "--firmware", "/dev/null"]
+    assert main(["predict", image, *told_whole]) == 1
+    assert "[firmware.length]" in capsys.readouterr().err
 
 
 def test_predict_launch_of_another_profile_writes_nothing(
@@ -252,7 +257,7 @@ def test_predict_and_explain_write_over_nothing_that_they_read(
     if str(read) == image:
         commands.append(["explain", image, "--svg", image])
     for command in commands:
-        assert main(command) == 1
+        assert main(command) == 2
         assert "[file.twice]" in capsys.readouterr().err
     assert read.read_bytes() == before
 

@@ -171,5 +171,5 @@ def test_parse_quote_refuses_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -
 def test_replay_options_of_an_image_that_is_not_given_are_refused(
     tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert replay(tmp_path, log_of_prediction(), option, "x") == 1
+    assert replay(tmp_path, log_of_prediction(), option, "x") == 2
     assert "[replay.what]" in capsys.readouterr().err

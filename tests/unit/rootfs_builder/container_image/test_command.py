@@ -259,7 +259,8 @@ def test_keys_on_a_curve_that_nothing_here_has_are_refused_as_others(
     output = ("--output", tmp_path / "out")
     words = ("encrypt", f"oci:{layout}", f"oci:{tmp_path / 'x'}", *output, "--recipient")
     assert refusal(*words, f"jwe:{public}") == "encrypt.recipient"
-    assert refusal("sign", f"oci:{layout}", "--key", private, *output) == "sign.key"
+    where = ("--identity", "r.example/web", "--signature", f"oci:{tmp_path / 'signature'}")
+    assert refusal("sign", f"oci:{layout}", "--key", private, *output, *where) == "sign.key"
     kbs = ("--kbs", "https://kbs.example", "--kbs-ca", public, "--kbs-admin-key", private)
     assert refusal(*words, URI, *kbs) == "kbs.admin_key"
 

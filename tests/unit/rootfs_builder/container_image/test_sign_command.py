@@ -62,7 +62,8 @@ def test_sign_takes_no_location_of_another_form(
 
 def test_sign_refuses_another_kind_of_key(layout: Path, tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    words = ("sign", f"oci:{layout}", "--key", path, "--output", tmp_path, "--identity", "r/w")
+    where = ("--identity", "r.example/w", "--signature", f"oci:{tmp_path / 'signature'}")
+    words = ("sign", f"oci:{layout}", "--key", path, "--output", tmp_path, *where)
     path.write_bytes(b"no key")
     assert refusal(*words) == "sign.key"
     other = ec.generate_private_key(ec.SECP384R1())

@@ -271,5 +271,7 @@ def test_what_cannot_be_read_is_not_registered(
     assert register(state, files, "azure") == 1
     assert "[issuer.platforms]" in error_of(capsys)
     assert Store(state).read_issuers() == ()
-    assert register(state, files, "intel", "--name", "../intel") == 1
-    assert "[issuer.name]" in error_of(capsys)
+    with pytest.raises(SystemExit) as ended:
+        register(state, files, "intel", "--name", "../intel")
+    assert ended.value.code == 2
+    assert "[register.name]" in error_of(capsys)
