@@ -60,7 +60,7 @@ def _list(directory: str) -> list[str]:
     except OSError as error:
         raise kernel_error(error, "efi_secret_list", directory) from error
     if len(names) > MAX_FILES:
-        raise PeerError("tee.io", f"{len(names)} secrets, at most {MAX_FILES}")
+        raise PeerError("tee.io", f"expected at most {MAX_FILES} secrets, found {len(names)}")
     return names
 
 

@@ -81,5 +81,5 @@ class Rtmr:
         except OSError as error:
             raise kernel_error(error, "rtmr_read", "rtmr") from error
         if len(value) != _RTMR_BYTES:
-            raise PeerError("tee.io", f"a register of {len(value)} bytes, expected 48")
+            raise PeerError("tee.io", f"expected a register of 48 bytes, found {len(value)}")
         return value

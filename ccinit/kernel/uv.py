@@ -59,7 +59,7 @@ def retrieve_measurement(
         KernelError: `kernel.uv`.
     """
     if len(user_data) > USER_DATA_MAX_BYTES:
-        raise FormatError("uv.user_data", f"{len(user_data)} bytes, at most 256")
+        raise FormatError("uv.user_data", f"expected at most 256 bytes, found {len(user_data)}")
     blob = ctypes.create_string_buffer(request, len(request))
     measurement = ctypes.create_string_buffer(measurement_bytes)
     additional = ctypes.create_string_buffer(max(1, additional_bytes))

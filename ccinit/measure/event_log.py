@@ -81,7 +81,9 @@ class EventLog:
         digests = (event.digest(self._algorithm) for event in self._pending)
         expected = replay(digests, self._algorithm, self._value)
         if value != expected:
-            raise VerificationError("event_log.register", f"{value.hex()}, not {expected.hex()}")
+            raise VerificationError(
+                "event_log.register", f"expected {expected.hex()}, found {value.hex()}"
+            )
         self._records += self._encode(self._pending)
         self._value = expected
         self._pending = []
@@ -111,5 +113,7 @@ def extend_register(
         register.extend(digest)
     value = register.read()
     if value != values[-1]:
-        raise VerificationError("event_log.register", f"{value.hex()}, not {values[-1].hex()}")
+        raise VerificationError(
+            "event_log.register", f"expected {values[-1].hex()}, found {value.hex()}"
+        )
     return value

@@ -76,7 +76,9 @@ def load_roots(context: ssl.SSLContext, roots_pem: str) -> None:
         ConfigError: `net.roots`, not PEM certificates, or more than 256 KiB.
     """
     if len(roots_pem) > _MAX_ROOTS_PEM_BYTES:
-        raise ConfigError("net.roots", f"{len(roots_pem)} bytes, at most {_MAX_ROOTS_PEM_BYTES}")
+        raise ConfigError(
+            "net.roots", f"expected at most {_MAX_ROOTS_PEM_BYTES} bytes, found {len(roots_pem)}"
+        )
     try:
         context.load_verify_locations(cadata=roots_pem)
     except (ssl.SSLError, TypeError, ValueError) as error:

@@ -56,7 +56,9 @@ def verify_blob(data: bytes, expected: Descriptor) -> bytes:
         VerificationError: `pull.blob_size` or `pull.blob_digest`.
     """
     if len(data) != expected.size:
-        raise VerificationError("pull.blob_size", f"{len(data)} bytes, not {expected.size}")
+        raise VerificationError(
+            "pull.blob_size", f"expected {expected.size} bytes, found {len(data)}"
+        )
     if sha256_digest(data) != expected.digest:
         raise VerificationError("pull.blob_digest", f"not {expected.digest}")
     return data

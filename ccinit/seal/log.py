@@ -159,7 +159,9 @@ class SealedLog:
         if self.state is not LogState.PUBLIC or stream is None:
             raise RuntimeError("the shared key follows the evidence, once")
         if len(psk) < MIN_PSK_BYTES:
-            raise FormatError("seal.psk", f"{len(psk)} bytes, at least {MIN_PSK_BYTES}")
+            raise FormatError(
+                "seal.psk", f"expected at least {MIN_PSK_BYTES} bytes, found {len(psk)}"
+            )
         self._sign_if_due(stream)
         self.ring.append(stream.mix_record(psk, boottime_us=self._clock(), dropped=self.dropped))
         self.state = LogState.PRIVATE

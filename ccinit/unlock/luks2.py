@@ -172,7 +172,7 @@ def receive_volume_key(fd: int) -> Secret:
     except BlockingIOError:
         content = b""
     if len(content) != KEY_BYTES:
-        raise FormatError("luks2.volume_key", f"{len(content)} bytes, expected {KEY_BYTES}")
+        raise FormatError("luks2.volume_key", f"expected {KEY_BYTES} bytes, found {len(content)}")
     return Secret(content)
 
 

@@ -86,7 +86,8 @@ def plan_scratch(
     in_memory = [one for one in requests if one.profile is ScratchProfile.AEAD_RAM]
     if len(in_memory) > RAM_DEVICES:
         raise ConfigError(
-            "scratch.count", f"{len(in_memory)} disks with tags in memory, at most {RAM_DEVICES}"
+            "scratch.count",
+            f"expected at most {RAM_DEVICES} disks with tags in memory, found {len(in_memory)}",
         )
     ram_indexes = iter(range(RAM_DEVICES))
     plans = tuple(_plan_one(request, ram_indexes) for request in requests)

@@ -50,7 +50,9 @@ def verify_released(released: Secret) -> Secret:
     """
     content = released.reveal()
     if len(content) != RELEASED_BYTES:
-        raise VerificationError("volume.key", f"{len(content)} bytes, expected {RELEASED_BYTES}")
+        raise VerificationError(
+            "volume.key", f"expected {RELEASED_BYTES} bytes, found {len(content)}"
+        )
     if len(set(content)) == 1:
         raise VerificationError("volume.key", "one byte repeated")
     # 64 random bytes are all below 128 only once in 2^64 times.

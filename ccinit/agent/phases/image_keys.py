@@ -80,7 +80,9 @@ def plan_named_keys(inspected: InspectedImage, opened: LayerKeys) -> tuple[Wante
         if layer.position not in opened and any(wrap.kek is not None for wrap in layer.wraps)
     )
     if len(named) > MAX_NAMED_KEYS:
-        raise LimitExceededError("pull.layer_key", f"{len(named)} keys, at most {MAX_NAMED_KEYS}")
+        raise LimitExceededError(
+            "pull.layer_key", f"expected at most {MAX_NAMED_KEYS} keys, found {len(named)}"
+        )
     return tuple(Wanted(uri=uri, kind=EnvelopeKind.IMAGE_KEY) for uri in named)
 
 

@@ -202,7 +202,7 @@ class _Puller:
         secrets = {name: self._attested.grants[uri].secret for name, uri in uris.items()}
         for name, secret in secrets.items():
             if len(secret) > MAX_PIPED_BYTES:
-                size = f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
+                size = f"expected at most {MAX_PIPED_BYTES} bytes, found {len(secret)}"
                 raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
         return secrets
 

@@ -120,7 +120,7 @@ class FrameReader:
             (length,) = struct.unpack_from(">I", self._buffer)
             if not 0 < length <= self._limit_bytes:
                 raise LimitExceededError(
-                    "child.frame", f"{length} bytes, at most {self._limit_bytes}"
+                    "child.frame", f"expected at most {self._limit_bytes} bytes, found {length}"
                 )
             if len(self._buffer) < LENGTH_BYTES + length:
                 return

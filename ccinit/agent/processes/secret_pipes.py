@@ -40,7 +40,7 @@ def fill_pipe(writer: int, secret: Secret) -> None:
         os.set_blocking(writer, False)
         if os.write(writer, secret.reveal()) != len(secret):
             raise LimitExceededError(
-                "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
+                "child.secret", f"expected at most {MAX_PIPED_BYTES} bytes, found {len(secret)}"
             )
     except BrokenPipeError:
         return  # the reader has ended, and its conversation reports that

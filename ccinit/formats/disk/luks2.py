@@ -87,7 +87,7 @@ def parse_luks2_header(copy: bytes) -> Luks2Header:
         VerificationError: `luks2.checksum`, `luks2.copies`.
     """
     if len(copy) != COPY_BYTES:
-        raise FormatError("luks2.length", f"{len(copy)} bytes, expected {COPY_BYTES}")
+        raise FormatError("luks2.length", f"expected {COPY_BYTES} bytes, found {len(copy)}")
     first, second = copy[:HEADER_BYTES], copy[HEADER_BYTES:AREA_OFFSET]
     binary = _parse_binary(first, 0)
     if binary != _parse_binary(second, 1) or first[_BINARY_BYTES:] != second[_BINARY_BYTES:]:
@@ -193,9 +193,9 @@ def _match(value: JsonValue, shape: _Shape, path: str, found: dict[str, str | in
         found[path[1:]] = value
     elif shape is _Iterations and isinstance(value, int) and not isinstance(value, bool):
         if value > MAX_ITERATIONS:
-            raise LimitExceededError(reason, f"{value}, at most {MAX_ITERATIONS}")
+            raise LimitExceededError(reason, f"expected at most {MAX_ITERATIONS}, found {value}")
         if value < MIN_ITERATIONS:
-            raise FormatError(reason, f"{value}, at least {MIN_ITERATIONS}")
+            raise FormatError(reason, f"expected at least {MIN_ITERATIONS}, found {value}")
         found[path[1:]] = value
     elif type(value) is not type(shape) or value != shape:
         raise FormatError(reason, f"expected {shape!r}, found {str(value)[:80]!r}")
@@ -210,7 +210,7 @@ def _read_pbkdf2(found: Mapping[str, str | int], path: str) -> Pbkdf2:
 def _read_bytes(found: Mapping[str, str | int], path: str) -> bytes:
     content = decode_base64(str(found[path]), f"luks2.{path}")
     if len(content) != SALT_BYTES:
-        raise FormatError(f"luks2.{path}", f"{len(content)} bytes, expected {SALT_BYTES}")
+        raise FormatError(f"luks2.{path}", f"expected {SALT_BYTES} bytes, found {len(content)}")
     return content
 
 

@@ -42,7 +42,9 @@ def parse_cbor(data: bytes, where: str, max_bytes: int) -> CborValue:
         FormatError: `<where>.cbor`.
     """
     if len(data) > max_bytes:
-        raise LimitExceededError(f"{where}.size", f"{len(data)} bytes, at most {max_bytes}")
+        raise LimitExceededError(
+            f"{where}.size", f"expected at most {max_bytes} bytes, found {len(data)}"
+        )
     reader = _Reader(data, where)
     value = reader.item(MAX_DEPTH)
     reader.end()

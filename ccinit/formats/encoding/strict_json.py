@@ -37,7 +37,9 @@ def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None =
         FormatError: `<where>.json`, `<where>.duplicate`, `<where>.number`, `<where>.unicode`.
     """
     if len(data) > max_bytes:
-        raise LimitExceededError(f"{where}.length", f"{len(data)} bytes, at most {max_bytes}")
+        raise LimitExceededError(
+            f"{where}.length", f"expected at most {max_bytes} bytes, found {len(data)}"
+        )
 
     budget = _Budget(where, len(data) if max_values is None else max_values)
 
@@ -143,7 +145,9 @@ def text_member(
     except UnicodeEncodeError as error:  # a lone surrogate
         raise FormatError(f"{where}.{name}", "text is not Unicode") from error
     if length > max_bytes:
-        raise LimitExceededError(f"{where}.{name}", f"{length} bytes, at most {max_bytes}")
+        raise LimitExceededError(
+            f"{where}.{name}", f"expected at most {max_bytes} bytes, found {length}"
+        )
     return text
 
 

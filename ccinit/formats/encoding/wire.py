@@ -44,7 +44,9 @@ def decode(kind: type[T], data: bytes) -> T:
         LimitExceededError: `wire.size`, `wire.items`.
     """
     if len(data) > MAX_BYTES:
-        raise LimitExceededError("wire.size", f"{len(data)} bytes, at most {MAX_BYTES}")
+        raise LimitExceededError(
+            "wire.size", f"expected at most {MAX_BYTES} bytes, found {len(data)}"
+        )
     items = 0
     for claimed in claimed_items(data):
         items += claimed

@@ -110,7 +110,7 @@ def _decode(value: JsonValue, reason: str, max_bytes: int) -> bytes:
         raise FormatError(reason, "base64url with another padding than its own")
     data = decode_base64url(bare, reason)
     if not 0 < len(data) <= max_bytes:
-        raise FormatError(reason, f"{len(data)} bytes, expected 1 to {max_bytes}")
+        raise FormatError(reason, f"expected 1 to {max_bytes} bytes, found {len(data)}")
     return data
 
 

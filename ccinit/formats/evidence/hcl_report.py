@@ -77,7 +77,9 @@ def parse_hcl_report(data: bytes) -> HclReport:
         LimitExceededError: `hcl.size`.
     """
     if len(data) > MAX_REPORT_BYTES:
-        raise LimitExceededError("hcl.size", f"{len(data)} bytes, at most {MAX_REPORT_BYTES}")
+        raise LimitExceededError(
+            "hcl.size", f"expected at most {MAX_REPORT_BYTES} bytes, found {len(data)}"
+        )
     runtime_at = _HEADER.size + _HARDWARE_AREA_BYTES
     claims_at = runtime_at + _RUNTIME.size
     if len(data) < claims_at:

@@ -167,7 +167,7 @@ def encode_user_data(report_data: bytes, initdata_digest: bytes) -> bytes:
     if (len(report_data), len(initdata_digest)) != (REPORT_DATA_BYTES, INITDATA_BYTES):
         raise FormatError(
             "se_user_data.length",
-            f"{len(report_data)} and {len(initdata_digest)} bytes, not 64, 48",
+            f"expected 64 and 48 bytes, found {len(report_data)} and {len(initdata_digest)}",
         )
     return report_data + initdata_digest
 
@@ -200,5 +200,5 @@ def _returned(value: Mapping[str, JsonValue], where: str) -> dict[str, bytes]:
 def _part(value: JsonValue, reason: str, least: int, most: int) -> bytes:
     data = decode_base64(value, reason)
     if not least <= len(data) <= most:
-        raise FormatError(reason, f"{len(data)} bytes, expected {least} to {most}")
+        raise FormatError(reason, f"expected {least} to {most} bytes, found {len(data)}")
     return data

@@ -174,5 +174,5 @@ def _part(
 ) -> bytes:
     data = decode_base64(value[name], f"{where}.{name}")
     if not least <= len(data) <= most:
-        raise FormatError(f"{where}.{name}", f"{len(data)} bytes, expected {least} to {most}")
+        raise FormatError(f"{where}.{name}", f"expected {least} to {most} bytes, found {len(data)}")
     return data

@@ -98,7 +98,9 @@ def parse_tdx_quote(data: bytes) -> TdxQuote:
         LimitExceededError: `tdx_quote.length`, `tdx_quote.chain`, `tdx_quote.qe_authentication`.
     """
     if len(data) > MAX_QUOTE_BYTES:
-        raise LimitExceededError("tdx_quote.length", f"{len(data)} bytes, at most 16384")
+        raise LimitExceededError(
+            "tdx_quote.length", f"expected at most 16384 bytes, found {len(data)}"
+        )
     reader = LittleEndianReader(data, "tdx_quote")
     version, vendor = _take_header(reader)
     body = read_td_report_body(_take_body(reader, version))
@@ -179,12 +181,16 @@ def _take_certification(reader: LittleEndianReader) -> QeCertification:
     report, signature = outer.take(QE_REPORT_BYTES), outer.take(SIGNATURE_BYTES)
     length = outer.u16()
     if length > MAX_QE_AUTHENTICATION_BYTES:
-        raise LimitExceededError("tdx_quote.qe_authentication", f"{length} bytes, at most 1024")
+        raise LimitExceededError(
+            "tdx_quote.qe_authentication", f"expected at most 1024 bytes, found {length}"
+        )
     authentication_data = outer.take(length)
     chain = _take_certified(outer, _PCK_CHAIN)
     outer.end()
     if chain.remaining > MAX_CHAIN_BYTES:
-        raise LimitExceededError("tdx_quote.chain", f"{chain.remaining} bytes, at most 12288")
+        raise LimitExceededError(
+            "tdx_quote.chain", f"expected at most 12288 bytes, found {chain.remaining}"
+        )
     return QeCertification(
         report=report,
         signature=signature,
@@ -197,6 +203,7 @@ def _take_certified(reader: LittleEndianReader, wanted: int) -> LittleEndianRead
     kind = reader.u16()
     if kind != wanted:
         raise FormatError(
-            "tdx_quote.certification_type", f"certification data of type {kind}, expected {wanted}"
+            "tdx_quote.certification_type",
+            f"expected certification data of type {wanted}, found {kind}",
         )
     return LittleEndianReader(reader.take(reader.u32()), "tdx_quote")

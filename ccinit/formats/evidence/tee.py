@@ -125,7 +125,7 @@ def report_data_for(tee: Tee, digest: bytes) -> ReportData:
     """
     row = _ROWS[tee]
     if len(digest) != _DIGEST_BYTES[row.hash_name]:
-        raise FormatError("rcar.digest", f"{len(digest)} bytes, not a {row.hash_name}")
+        raise FormatError("rcar.digest", f"expected a {row.hash_name}, found {len(digest)} bytes")
     return ReportData(digest[: row.kept].ljust(row.size, b"\0"))
 
 

@@ -36,7 +36,7 @@ class TpmEvidence:
 
     def __post_init__(self) -> None:
         if len(self.pcrs) != PCR_COUNT:
-            raise FormatError("tpm_evidence.pcrs", f"{len(self.pcrs)} values, expected 24")
+            raise FormatError("tpm_evidence.pcrs", f"expected 24 values, found {len(self.pcrs)}")
         if any(len(value) != DIGEST_BYTES for value in self.pcrs):
             raise FormatError("tpm_evidence.pcrs", "a SHA-256 PCR has 32 bytes")
 
@@ -96,5 +96,5 @@ def _der(tag: int, content: bytes) -> bytes:
 def _part(value: JsonValue, reason: str) -> bytes:
     data = decode_base64(value, reason)
     if not 1 <= len(data) <= MAX_PART_BYTES:
-        raise FormatError(reason, f"{len(data)} bytes, expected 1 to {MAX_PART_BYTES}")
+        raise FormatError(reason, f"expected 1 to {MAX_PART_BYTES} bytes, found {len(data)}")
     return data

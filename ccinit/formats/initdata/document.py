@@ -63,7 +63,8 @@ def parse_header(header: bytes) -> int:
     length = int.from_bytes(header[len(MAGIC) : HEADER_BYTES], "little")
     if not 0 < length <= MAX_COMPRESSED_BYTES:
         raise LimitExceededError(
-            "initdata.length", f"{length} bytes of gzip, at most {MAX_COMPRESSED_BYTES}"
+            "initdata.length",
+            f"expected at most {MAX_COMPRESSED_BYTES} bytes of gzip, found {length}",
         )
     return length
 

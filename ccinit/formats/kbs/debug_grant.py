@@ -77,7 +77,9 @@ def verify_debug_grant(data: bytes, session_key: PublicJwk, now_s: int) -> Debug
     if left <= 0:
         raise VerificationError("debug.expired", f"the grant ended {-left} s ago")
     if left > MAX_GRANT_SECONDS:
-        raise VerificationError("debug.too_long", f"{left} s, at most {MAX_GRANT_SECONDS}")
+        raise VerificationError(
+            "debug.too_long", f"expected at most {MAX_GRANT_SECONDS} s, found {left}"
+        )
     return grant
 
 

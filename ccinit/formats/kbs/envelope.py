@@ -50,7 +50,9 @@ def parse_envelope(body: bytes) -> Envelope:
         FormatError: `envelope.…`.
     """
     if len(body) > MAX_BYTES:
-        raise LimitExceededError("envelope.size", f"{len(body)} bytes, at most {MAX_BYTES}")
+        raise LimitExceededError(
+            "envelope.size", f"expected at most {MAX_BYTES} bytes, found {len(body)}"
+        )
     with Fields(parse_json(body, "envelope", MAX_BYTES), "envelope") as fields:
         fields.integer("v", low=1, high=1)
         envelope = Envelope(

@@ -102,7 +102,8 @@ def _recipients(value: Mapping[str, JsonValue]) -> list[JsonValue]:
     if not isinstance(recipients, list) or not recipients or set(value) - {*_GENERAL, *_FLATTENED}:
         raise FormatError("enc.jwe.members", "missing or unknown members")
     if len(recipients) > MAX_RECIPIENTS:
-        raise LimitExceededError("enc.jwe.recipients", f"{len(recipients)}, at most 16")
+        detail = f"expected at most {MAX_RECIPIENTS} recipients, found {len(recipients)}"
+        raise LimitExceededError("enc.jwe.recipients", detail)
     # go-jose repeats the first recipient's key outside, against section 7.2.1.
     first = _object(recipients[0]).get("encrypted_key")
     if "encrypted_key" in value and value["encrypted_key"] != first:

@@ -104,5 +104,7 @@ def verify_log_voucher(voucher: JsonValue, psk: bytes, report_data: bytes) -> by
 
 def _mac(psk: bytes, report_data: bytes) -> bytes:
     if len(psk) < MIN_PSK_BYTES:
-        raise FormatError("launch_secret.log_psk", f"{len(psk)} bytes, at least {MIN_PSK_BYTES}")
+        raise FormatError(
+            "launch_secret.log_psk", f"expected at least {MIN_PSK_BYTES} bytes, found {len(psk)}"
+        )
     return hmac.digest(psk, _LOG_LABEL + report_data, hashlib.sha256)

@@ -115,7 +115,7 @@ def parse_nonce(text: str) -> Nonce:
         raise LimitExceededError("rcar.nonce", f"longer than {MAX_NONCE_BYTES} bytes")
     length = len(decode_base64(text, "rcar.nonce"))
     if not MIN_NONCE_BYTES <= length <= MAX_NONCE_BYTES:
-        raise FormatError("rcar.nonce", f"{length} bytes, expected 16 to 128")
+        raise FormatError("rcar.nonce", f"expected 16 to 128 bytes, found {length}")
     return Nonce(text)
 
 

@@ -108,7 +108,7 @@ def parse_counter_advance(body: bytes) -> CounterAdvance:
     value = _read(body, frozenset(("v", "to", "holder")))
     holder = decode_base64url(value["holder"], "counter.holder")
     if len(holder) != HOLDER_BYTES:
-        raise FormatError("counter.holder", f"{len(holder)} bytes, expected {HOLDER_BYTES}")
+        raise FormatError("counter.holder", f"expected {HOLDER_BYTES} bytes, found {len(holder)}")
     return CounterAdvance(to=_integer(value["to"], low=1), holder=holder)
 
 

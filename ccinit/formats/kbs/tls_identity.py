@@ -93,7 +93,9 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
         FormatError: `tls_identity.form`.
     """
     if len(data) > MAX_BYTES:
-        raise LimitExceededError("tls_identity.size", f"{len(data)} bytes, at most {MAX_BYTES}")
+        raise LimitExceededError(
+            "tls_identity.size", f"expected at most {MAX_BYTES} bytes, found {len(data)}"
+        )
     blocks = _blocks(data)
     labels = [label for label, _ in blocks]
     if labels[:1] != [_KEY] or set(labels[1:]) != {_CERTIFICATE}:

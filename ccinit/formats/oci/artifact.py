@@ -144,7 +144,9 @@ def _descriptor(value: JsonValue) -> Descriptor:
     if type(size) is not int or size < 0:
         raise FormatError(f"{_WHERE}.size", "a descriptor's size is a count of bytes")
     if size > MAX_ARTIFACT_BYTES:
-        raise LimitExceededError(f"{_WHERE}.size", f"{size} bytes, at most {MAX_ARTIFACT_BYTES}")
+        raise LimitExceededError(
+            f"{_WHERE}.size", f"expected at most {MAX_ARTIFACT_BYTES} bytes, found {size}"
+        )
     return Descriptor(
         media_type=media_type, digest=parse_digest(digest, f"{_WHERE}.digest"), size=size
     )
@@ -154,5 +156,7 @@ def _array(value: JsonValue, max_items: int) -> tuple[JsonValue, ...]:
     if not isinstance(value, list):
         raise FormatError(f"{_WHERE}.array", "expected an array")
     if len(value) > max_items:
-        raise LimitExceededError(f"{_WHERE}.count", f"{len(value)} items, at most {max_items}")
+        raise LimitExceededError(
+            f"{_WHERE}.count", f"expected at most {max_items} items, found {len(value)}"
+        )
     return tuple(value)

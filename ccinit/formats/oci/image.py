@@ -237,7 +237,9 @@ def _descriptor(value: _Object, max_bytes: int) -> Descriptor:
     if type(size) is not int or size < 0:
         raise FormatError("manifest.size", "a descriptor's size is a count of bytes")
     if size > max_bytes:
-        raise LimitExceededError("manifest.size", f"{size} bytes, at most {max_bytes}")
+        raise LimitExceededError(
+            "manifest.size", f"expected at most {max_bytes} bytes, found {size}"
+        )
     return Descriptor(
         media_type=_text(value, "mediaType", "manifest.descriptor"),
         digest=parse_digest(_text(value, "digest", "manifest.digest"), "manifest.digest"),
@@ -301,7 +303,9 @@ def _volumes(config: _Object) -> tuple[str, ...]:
     reason = "image_config.volumes"
     value = _object(_or_empty(config, "Volumes"), reason)
     if len(value) > _MAX_VOLUMES:
-        raise LimitExceededError(reason, f"{len(value)} volumes, at most {_MAX_VOLUMES}")
+        raise LimitExceededError(
+            reason, f"expected at most {_MAX_VOLUMES} volumes, found {len(value)}"
+        )
     paths = tuple(_checked_text(path, reason).rstrip("/") for path in value)
     for path in paths:
         parts = path.split("/")
@@ -334,7 +338,7 @@ def _array(value: JsonValue, reason: str, max_items: int) -> tuple[JsonValue, ..
     if not isinstance(value, list):
         raise FormatError(reason, "expected an array")
     if len(value) > max_items:
-        raise LimitExceededError(reason, f"{len(value)} items, at most {max_items}")
+        raise LimitExceededError(reason, f"expected at most {max_items} items, found {len(value)}")
     return tuple(value)
 
 

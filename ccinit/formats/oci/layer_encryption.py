@@ -134,7 +134,9 @@ def parse_layer_encryption(annotations: JsonValue) -> LayerEncryption:
     if not wraps:
         raise FormatError("enc.keys", "no wrap of a scheme that this guest knows")
     if len(wraps) > MAX_WRAPS:
-        raise LimitExceededError("enc.keys", f"{len(wraps)} wraps, at most {MAX_WRAPS}")
+        raise LimitExceededError(
+            "enc.keys", f"expected at most {MAX_WRAPS} wraps, found {len(wraps)}"
+        )
     return LayerEncryption(hmac=hmac, nonce=_nonce(options, "enc.pubopts"), wraps=wraps)
 
 
@@ -153,7 +155,9 @@ def _parse_wraps(scheme: WrapScheme, value: JsonValue) -> tuple[KeyWrap, ...]:
         raise FormatError("enc.keys", "an annotation is text")
     texts = value.split(",")
     if len(texts) > MAX_WRAPS:
-        raise LimitExceededError("enc.keys", f"{len(texts)} wraps, at most {MAX_WRAPS}")
+        raise LimitExceededError(
+            "enc.keys", f"expected at most {MAX_WRAPS} wraps, found {len(texts)}"
+        )
     return tuple(_parse_wrap(scheme, text) for text in texts)
 
 
@@ -162,7 +166,9 @@ def _parse_wrap(scheme: WrapScheme, text: str) -> KeyWrap:
         raise LimitExceededError("enc.wrap", f"more than {MAX_WRAP_BYTES} bytes")
     data = decode_base64(text, "enc.wrap")
     if len(data) > MAX_WRAP_BYTES:
-        raise LimitExceededError("enc.wrap", f"{len(data)} bytes, at most {MAX_WRAP_BYTES}")
+        raise LimitExceededError(
+            "enc.wrap", f"expected at most {MAX_WRAP_BYTES} bytes, found {len(data)}"
+        )
     kek = parse_key_packet(data).kek if scheme is WrapScheme.PROVIDER else None
     return KeyWrap(scheme=scheme, data=data, kek=kek)
 
@@ -280,5 +286,5 @@ def _text(value: JsonValue, reason: str) -> str:
 def _bytes(value: JsonValue, length: int, reason: str) -> bytes:
     data = decode_base64(value, reason)
     if len(data) != length:
-        raise FormatError(reason, f"{len(data)} bytes, not {length}")
+        raise FormatError(reason, f"expected {length} bytes, found {len(data)}")
     return data

@@ -59,7 +59,8 @@ def parse_image_reference(text: str) -> ImageReference:
         LimitExceededError: `reference.length`.
     """
     if len(text) > MAX_REFERENCE_BYTES:
-        raise LimitExceededError("reference.length", f"at most {MAX_REFERENCE_BYTES} characters")
+        detail = f"expected at most {MAX_REFERENCE_BYTES} characters, found {len(text)}"
+        raise LimitExceededError("reference.length", detail)
     name, at, digest_text = text.partition("@")
     if not at:
         raise FormatError("reference.digest", "an image is named by digest; a tag is not enough")

@@ -184,7 +184,9 @@ def _entries(value: object, reason: str) -> tuple[tuple[str, object], ...]:
     if not isinstance(value, Mapping):
         raise FormatError(reason, "expected an object")
     if len(value) > _MAX_SCOPES:
-        raise LimitExceededError(reason, f"{len(value)} members, at most {_MAX_SCOPES}")
+        raise LimitExceededError(
+            reason, f"expected at most {_MAX_SCOPES} members, found {len(value)}"
+        )
     return tuple(value.items())
 
 

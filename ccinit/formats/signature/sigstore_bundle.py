@@ -88,7 +88,9 @@ def _read_message(value: Mapping[str, JsonValue]) -> MessageSignature:
         raise FormatError(f"{_WHERE}.messageDigest", "expected SHA2_256")
     sha256 = _bytes(digest, "digest")
     if len(sha256) != _SHA256_BYTES:
-        raise FormatError(f"{_WHERE}.messageDigest", f"{len(sha256)} bytes, not {_SHA256_BYTES}")
+        raise FormatError(
+            f"{_WHERE}.messageDigest", f"expected {_SHA256_BYTES} bytes, found {len(sha256)}"
+        )
     return MessageSignature(sha256=sha256, signature=_bytes(value, "signature"))
 
 

@@ -42,7 +42,9 @@ class AaelEvent:
             if not text or any(not "!" <= letter <= "~" for letter in text):
                 raise FormatError(f"aael.{name}", "expected printable ASCII without spaces")
         if len(str(self)) > MAX_TEXT_BYTES:
-            raise LimitExceededError("aael.length", f"{len(str(self))} bytes, at most 4096")
+            raise LimitExceededError(
+                "aael.length", f"expected at most 4096 bytes, found {len(str(self))}"
+            )
 
     def __str__(self) -> str:
         return f"{self.domain} {self.operation} {self.content}"
@@ -84,6 +86,6 @@ def parse_aael_event(logged: LoggedEvent, algorithm: Algorithm) -> AaelEvent:
     except UnicodeDecodeError as error:
         raise FormatError("aael.text", "not ASCII") from error
     if len(parts) != 3:
-        raise FormatError("aael.text", f"{len(parts)} texts, expected 3")
+        raise FormatError("aael.text", f"expected 3 texts, found {len(parts)}")
     domain, operation, content = parts
     return AaelEvent(domain=domain, operation=operation, content=content)

@@ -139,7 +139,7 @@ def encode_pcr_extend(pcr: int, digest: bytes) -> bytes:
     if not 0 <= pcr < PCR_COUNT:
         raise FormatError("tpm2.pcr", f"expected a PCR of 0 to 23, found {pcr}")
     if len(digest) != DIGEST_BYTES:
-        raise FormatError("tpm2.digest", f"{len(digest)} bytes, expected 32")
+        raise FormatError("tpm2.digest", f"expected 32 bytes, found {len(digest)}")
     values = struct.pack(">IH", 1, Algorithm.SHA256) + digest
     return encode_command(
         TAG_SESSIONS, 0x182, struct.pack(">I", pcr) + EMPTY_AUTHORIZATION + values
@@ -153,7 +153,7 @@ def encode_quote(key_handle: int, extra_data: bytes, selection: PcrSelection) ->
         FormatError: `tpm2.extra_data`.
     """
     if not 1 <= len(extra_data) <= 64:
-        raise FormatError("tpm2.extra_data", f"{len(extra_data)} bytes, expected 1 to 64")
+        raise FormatError("tpm2.extra_data", f"expected 1 to 64 bytes, found {len(extra_data)}")
     return encode_command(
         TAG_SESSIONS,
         0x158,
@@ -298,7 +298,7 @@ def _pcr_selections(reader: Reader) -> tuple[PcrSelection, ...]:
     """Read a TPML_PCR_SELECTION of at most one bank, which has to be SHA-256."""
     count = reader.u32()
     if count > 1:
-        raise FormatError("tpm2.banks", f"{count} banks, at most one is asked for")
+        raise FormatError("tpm2.banks", f"expected at most one bank, found {count}")
     selections = []
     for _ in range(count):
         if reader.u16() != Algorithm.SHA256:

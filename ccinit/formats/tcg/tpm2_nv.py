@@ -81,7 +81,9 @@ def parse_nv_size(response: bytes) -> int:
     size_bytes = public.u16()
     public.end()
     if size_bytes > MAX_INDEX_BYTES:
-        raise LimitExceededError("tpm2.nv_size", f"{size_bytes} bytes, at most {MAX_INDEX_BYTES}")
+        raise LimitExceededError(
+            "tpm2.nv_size", f"expected at most {MAX_INDEX_BYTES} bytes, found {size_bytes}"
+        )
     return size_bytes
 
 

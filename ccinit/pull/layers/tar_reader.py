@@ -127,7 +127,9 @@ class TarReader:
             return
         limit = _EXTENSION_LIMITS[header.type_flag]
         if header.size > limit:
-            raise LimitExceededError("tar.extension", f"{header.size} bytes, at most {limit}")
+            raise LimitExceededError(
+                "tar.extension", f"expected at most {limit} bytes, found {header.size}"
+            )
         if not header.size:
             self._take_extension(header, b"")
             return

@@ -121,7 +121,7 @@ def _fetch_blobs(registry: Registry, manifest: bytes) -> AttachedManifest:
         if layer.blob.size > MAX_SIGNATURE_BYTES:
             raise LimitExceededError(
                 "signature.size",
-                f"a signature of {layer.blob.size} bytes, at most {MAX_SIGNATURE_BYTES}",
+                f"expected at most {MAX_SIGNATURE_BYTES} bytes, found {layer.blob.size}",
             )
         reply = registry.find(f"blobs/{layer.blob.digest}", MAX_SIGNATURE_BYTES, ())
         if reply is None:

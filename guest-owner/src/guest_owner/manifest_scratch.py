@@ -22,7 +22,9 @@ def find_excess_tags(pod: PodManifest, config: GuestConfig | None) -> Iterator[t
     sizes = [volume.size_bytes for volume in select_kind(pod.volumes, ScratchVolume)
              if volume.profile is ScratchProfile.AEAD_RAM]  # fmt: skip
     if len(sizes) > _RAM_DEVICES:
-        said = f"{len(sizes)} scratch disks with tags in memory, at most {_RAM_DEVICES}"
+        said = (
+            f"expected at most {_RAM_DEVICES} scratch disks with tags in memory, found {len(sizes)}"
+        )
         yield "scratch.count", f'{said}: profile = "aead-disk" keeps them on the disk'
     needed = sum(map(_count_bytes, sizes))
     if config is not None and needed > config.limits.scratch_tags_bytes:

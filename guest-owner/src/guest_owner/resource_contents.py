@@ -37,7 +37,7 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
         check_volume_key(data)
     if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
         raise FormatError(
-            "resource.log_psk", f"{len(data)} bytes, expected at least {MIN_PSK_BYTES}"
+            "resource.log_psk", f"expected at least {MIN_PSK_BYTES} bytes, found {len(data)}"
         )
     if kind is EnvelopeKind.TLS_IDENTITY:
         _check_identity(data, uri.type)
@@ -50,7 +50,9 @@ def check_volume_key(data: bytes) -> None:
         FormatError: `volume_key.…`.
     """
     if len(data) != VOLUME_KEY_BYTES:
-        raise FormatError("volume_key.length", f"{len(data)} bytes, expected {VOLUME_KEY_BYTES}")
+        raise FormatError(
+            "volume_key.length", f"expected {VOLUME_KEY_BYTES} bytes, found {len(data)}"
+        )
     # One in 2^64 random keys is ASCII; a passphrase or hex digits always are.
     if data.isascii() or len(set(data)) < VOLUME_KEY_BYTES // 4:
         raise FormatError(

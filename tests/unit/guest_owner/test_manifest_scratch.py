@@ -102,5 +102,7 @@ def test_check_says_so_before_a_guest_does(
     config.write_text(config_with(64 << 20))
     assert run("manifest", "check", pod, "--config", config) == 1
     printed = capsys.readouterr().out
-    assert "scratch.count   5 scratch disks with tags in memory, at most 4" in printed
+    assert (
+        "scratch.count   expected at most 4 scratch disks with tags in memory, found 5" in printed
+    )
     assert "scratch.budget  tags of scratch disks take up to 336240640 bytes" in printed

@@ -93,7 +93,7 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
         if uri not in bodies:
             bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)
     if len(bodies) >= MAX_ENTRIES:
-        detail = f"{len(bodies)} resources, at most {MAX_ENTRIES - 1}"
+        detail = f"expected at most {MAX_ENTRIES - 1} resources, found {len(bodies)}"
         raise FormatError("launch_secret.entries", detail)
     statement = LaunchStatement(initdata=sha256_digest(document), date=date)
     named_by = {str(uuid.uuid5(uuid.UUID(STATEMENT), str(uri))): uri for uri in bodies}

@@ -27,8 +27,8 @@ def read_request_key(state: Path) -> bytes | None:
         return None
     key = read_capped(path, SEALING_KEY_BYTES)
     if len(key) != SEALING_KEY_BYTES:
-        detail = f"{path} has {len(key)} bytes, not {SEALING_KEY_BYTES}: put its copy back"
-        raise ConfigError("state.request_key", detail)
+        found = f"{path}: expected {SEALING_KEY_BYTES} bytes, found {len(key)}"
+        raise ConfigError("state.request_key", f"{found}: put its copy back")
     return key
 
 

@@ -76,7 +76,8 @@ def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Ite
     sizes = read_scratch_sizes(document)
     if sum(sizes) > allow.scratch_bytes:
         raise LimitExceededError(
-            "bundle.scratch", f"{sum(sizes)} bytes of scratch, at most {allow.scratch_bytes}"
+            "bundle.scratch",
+            f"expected at most {allow.scratch_bytes} bytes of scratch, found {sum(sizes)}",
         )
     with ExitStack() as stack:
         chosen = [

@@ -146,7 +146,9 @@ def _up_to(name: Choice, limit: int) -> Callable[[str], int]:
         if not _NUMBER.fullmatch(text):
             raise FormatError(f"annotation.{name}", f"{text!r:.40} is not a number")
         if int(text) > limit:
-            raise LimitExceededError(f"annotation.{name}", f"{text}: at most {limit} is allowed")
+            raise LimitExceededError(
+                f"annotation.{name}", f"expected at most {limit}, found {text}"
+            )
         return int(text)
 
     return read

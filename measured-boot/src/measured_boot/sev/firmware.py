@@ -133,7 +133,9 @@ def _read_list(data: bytes, content: bytes) -> tuple[SpecialPages, ...]:
     if (magic, version) != (b"ASEV", 1):
         raise FormatError("firmware.metadata", "not a list of pages, version 1")
     if count > _MAX_LISTED:
-        raise LimitExceededError("firmware.metadata", f"{count} entries, at most {_MAX_LISTED}")
+        raise LimitExceededError(
+            "firmware.metadata", f"expected at most {_MAX_LISTED} entries, found {count}"
+        )
     if size != _METADATA_HEADER.size + count * _PAGES.size:
         raise FormatError("firmware.metadata", f"{count} entries in {size} bytes")
     require_inside(data, start, size, "firmware.metadata")

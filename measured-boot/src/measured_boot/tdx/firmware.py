@@ -62,7 +62,9 @@ def parse_tdx_sections(data: bytes) -> tuple[TdxSection, ...]:
     if (magic, version) != (b"TDVF", 1):
         raise FormatError("firmware.tdx", "not a list of sections, version 1")
     if count > _MAX_SECTIONS:
-        raise LimitExceededError("firmware.tdx", f"{count} sections, at most {_MAX_SECTIONS}")
+        raise LimitExceededError(
+            "firmware.tdx", f"expected at most {_MAX_SECTIONS} sections, found {count}"
+        )
     if size != _HEADER.size + count * _SECTION.size:
         raise FormatError("firmware.tdx", f"{count} sections in {size} bytes")
     require_inside(data, start, size, "firmware.tdx")

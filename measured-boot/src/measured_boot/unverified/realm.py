@@ -105,7 +105,7 @@ class RealmMeasurement:
             FormatError: `realm.processor`: not eight registers.
         """
         if len(registers) != PROCESSOR_REGISTERS:
-            raise FormatError("realm.processor", f"{len(registers)} registers, not 8")
+            raise FormatError("realm.processor", f"expected 8 registers, found {len(registers)}")
         page = bytearray(_PARAMETER_BYTES)
         struct.pack_into("<Q", page, 0, flags)
         struct.pack_into("<Q", page, _PC_OFFSET, entry)

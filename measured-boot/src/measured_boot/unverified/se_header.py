@@ -57,7 +57,9 @@ def parse_se_header(data: bytes) -> SecureExecutionHeader:
     if magic != _MAGIC:
         raise FormatError("se_header.magic", "not a header for Secure Execution")
     if version != _VERSION:
-        raise FormatError("se_header.version", f"version {version:#x}, not {_VERSION:#x}")
+        raise FormatError(
+            "se_header.version", f"expected version {_VERSION:#x}, found {version:#x}"
+        )
     if size != len(data) or size != _FIXED.size + slots * _SLOT.size + encrypted + _TAG_BYTES:
         raise FormatError("se_header.length", f"{slots} key slots in {len(data)} bytes")
     rows = _SLOT.iter_unpack(data[_FIXED.size : _FIXED.size + slots * _SLOT.size])

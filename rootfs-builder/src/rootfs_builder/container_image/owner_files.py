@@ -39,7 +39,7 @@ def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
     make_key_once(path, directory / _LOCK, progress, lambda: secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        raise ConfigError("encrypt.key", f"{path} has {len(key)} bytes, not {KEY_BYTES}")
+        raise ConfigError("encrypt.key", f"{path}: expected {KEY_BYTES} bytes, found {len(key)}")
     return KbsRecipient(uri=uri, key=key)
 
 

@@ -237,7 +237,7 @@ def require_budget(what: str, size: int, limit: int) -> None:
         ConfigError: it has.
     """
     if size > limit:
-        raise ConfigError("image.budget", f"{what} has {size} bytes, {limit} are allowed")
+        raise ConfigError("image.budget", f"{what}: expected at most {limit} bytes, found {size}")
 
 
 def write_direct_boot(

@@ -118,8 +118,8 @@ def test_resource_of_another_form_than_the_guest_takes_is_told(
 @pytest.mark.parametrize(
     ("name", "kind", "content", "said"),
     [
-        ("log-psk", "log-psk", bytes(31), "31 bytes, expected at least 32"),
-        ("volume-key-data", "volume-key", bytes(32), "32 bytes, expected 64"),
+        ("log-psk", "log-psk", bytes(31), "expected at least 32 bytes, found 31"),
+        ("volume-key-data", "volume-key", bytes(32), "expected 64 bytes, found 32"),
         ("tls-identity", "tls-identity", b"none", "text outside of PEM blocks"),
         ("file-auth", "file", b"{", "malformed JSON"),
     ],

@@ -213,7 +213,7 @@ def test_key_that_seals_requests_is_made_once_and_only_where_they_are(store: Sto
     path = store.root / "request.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(key[:-1])
-    with pytest.raises(CcinitError, match="key has 31 bytes") as caught:
+    with pytest.raises(CcinitError, match="expected 32 bytes, found 31") as caught:
         store.read_references()
     assert caught.value.reason == "state.request_key"
 

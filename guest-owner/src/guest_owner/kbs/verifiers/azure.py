@@ -133,7 +133,9 @@ def verify_evidence(
 def _check_kind(report: HclReport, kind: HardwareKind) -> None:
     """Make step 1; a report of other hardware has nothing in it to go on with."""
     if report.kind is not kind:
-        raise FormatError("hcl.report_type", f"a report of {report.kind.name}, not {kind.name}")
+        raise FormatError(
+            "hcl.report_type", f"expected a report of {kind.name}, found one of {report.kind.name}"
+        )
 
 
 def _check_snp(

@@ -72,7 +72,9 @@ def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:
         raise FormatError("pck.chain", "not certificates in PEM") from error
     if len(chain) > MAX_CERTIFICATES:
-        raise FormatError("pck.chain", f"{len(chain)} certificates, at most {MAX_CERTIFICATES}")
+        raise FormatError(
+            "pck.chain", f"expected at most {MAX_CERTIFICATES} certificates, found {len(chain)}"
+        )
     return chain
 
 

@@ -129,10 +129,10 @@ def _first_difference(
         return f"{len(logged)} events, none registered to compare them with"
     for position, wanted in enumerate(predicted, 1):
         if position > len(logged):
-            return f"event {position}: nothing more, expected {wanted.subject}"
+            return f"event {position}: expected {wanted.subject}, found nothing more"
         if logged[position - 1].digest != wanted.digest:
-            digest = logged[position - 1].digest.hex()
-            return f"event {position}: {digest}, expected {wanted.digest.hex()} ({wanted.subject})"
+            told = f"expected {wanted.digest.hex()} ({wanted.subject})"
+            return f"event {position}: {told}, found {logged[position - 1].digest.hex()}"
     return f"event {len(predicted) + 1}: one more than expected"
 
 

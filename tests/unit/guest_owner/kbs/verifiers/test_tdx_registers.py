@@ -62,8 +62,8 @@ def test_step_11_log_names_the_first_event_that_differs(
     boot.events[position] = replace(boot.events[position], digest=measurement("changed"))
     error = refusal(evidence(booted_domain(boot), boot.log))
     assert failed(error) == [f"rtmr.{rtmr}"]
-    assert f"; {said}{measurement('changed').hex()}, expected " in got(error)
-    assert f"(RTMR {rtmr} of image-1)" in got(error)
+    assert f"; {said}expected " in got(error)
+    assert f" (RTMR {rtmr} of image-1), found {measurement('changed').hex()}" in got(error)
 
 
 def test_step_11_log_names_an_event_too_few_or_too_many() -> None:
@@ -71,7 +71,7 @@ def test_step_11_log_names_an_event_too_few_or_too_many() -> None:
     del boot.events[7]
     error = refusal(evidence(booted_domain(boot), boot.log))
     assert failed(error) == ["rtmr.2"]
-    assert "; event 2: nothing more, expected RTMR 2 of image-1" in got(error)
+    assert "; event 2: expected RTMR 2 of image-1, found nothing more" in got(error)
     boot = FakeBoot()
     boot.events.append(Measured(3, EVENT_TAG, measurement("an addon")))
     error = refusal(evidence(booted_domain(boot), boot.log))
