@@ -27,6 +27,7 @@ from guest_owner.commands import unregister as unregister_command
 from guest_owner.commands import unseal as unseal_command
 from guest_owner.commands import verify as verify_command
 from guest_owner.commands import volume_key as volume_key_command
+from guest_owner.telling import PROGRAM
 from measured_boot.command_line.errors import run_command
 from measured_boot.command_line.subcommands import run_chosen
 
@@ -53,13 +54,13 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    return run_command("guest-owner", lambda: run_chosen(build_parser(), arguments))
+    return run_command(PROGRAM, lambda: run_chosen(build_parser(), arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="guest-owner",
+        prog=PROGRAM,
         description=(
             "Tools of a confidential guest's owner: describe the pod, register what may run, "
             "serve its secrets to guests that prove it, read their sealed logs, act in "

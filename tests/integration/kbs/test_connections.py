@@ -232,7 +232,7 @@ def test_limit_that_leaves_no_room_is_told_at_once(registered_state: Path) -> No
     with command(registered_state, limited("-n 72")) as (process, port):
         assert process.stderr is not None
         told = "room for 8 of 256 connections: 72 files may be open, 320 would have to be"
-        assert process.stderr.readline().startswith(told)
+        assert process.stderr.readline().startswith(f"guest-owner: {told}")
         assert told_end(port)
 
 
@@ -279,14 +279,14 @@ def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: 
         assert shown_certificate(port) == before
         (state / "server-key.pem").write_bytes(other.certificate_key)
         process.send_signal(signal.SIGHUP)
-        assert process.stderr.readline() == "read the certificate anew\n"
+        assert process.stderr.readline() == "guest-owner: read the certificate anew\n"
         assert shown_certificate(port) == after
         assert told_end(port) == end_of(after)
         # As a start says it: its authority is still the other one's.
         assert "server.pem is not signed by" in process.stderr.readline()
         (state / "ca.pem").write_bytes(other.authority)
         process.send_signal(signal.SIGHUP)
-        assert process.stderr.readline() == "read the certificate anew\n"
+        assert process.stderr.readline() == "guest-owner: read the certificate anew\n"
         process.terminate()
         assert process.stderr.read() == ""
 

@@ -7,7 +7,6 @@ grant`, where the KBS's state is).
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +29,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
+from guest_owner.telling import tell
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
@@ -111,7 +111,7 @@ def _open(arguments: argparse.Namespace) -> int:
         with _granting(arguments, tools), announcing_wait(_NOT_YET):
             seconds, keeps_pod = client.call("open_debug", seconds=ASK_SECONDS)
         pod = "goes on" if keeps_pod else "was stopped"
-        print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
+        tell(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}")
         return _run(client, arguments)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,7 @@ from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
 from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.telling import tell, tell_logged, warn
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import join_address
 
@@ -103,6 +103,7 @@ def _init(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     limits = DEFAULT_LIMITS
+    tell_logged()
     host, port = arguments.listen
     certificate = arguments.certificate or state / CERTIFICATE_FILE
     service = open_service(state, limits, TlsIdentityMinter(state))
@@ -125,7 +126,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     if not server.started:
-        print("guest-owner: the server did not start", file=sys.stderr)
+        tell("the server did not start")
         return 1
     return 0
 
@@ -170,7 +171,7 @@ def _warnings(state: Path, certificate: Path) -> Iterator[str]:
 
 def _warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        warn(warning)
 
 
 def _renew(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.log_text import entry_lines, entry_text
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
+from guest_owner.telling import tell
 from guest_owner.terminal_text import open_sink
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -84,7 +85,7 @@ def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...])
         client.stream(method, *params, arguments.since, arguments.follow, streams=streams)
     reader.finish()
     if not count:
-        print("nothing among what the guest remembers; the sealed log has all", file=sys.stderr)
+        tell("nothing among what the guest remembers; the sealed log has all")
     return 0
 
 

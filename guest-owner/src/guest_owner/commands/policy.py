@@ -1,7 +1,6 @@
 """`guest-owner policy`: who may get which resource."""
 
 import argparse
-import sys
 
 from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import policy_explain as policy_explain_command
@@ -19,6 +18,7 @@ from guest_owner.kbs.policy_text import add_rule, remove_rule
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
+from guest_owner.telling import warn
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import as_word
@@ -109,7 +109,7 @@ def _allow(arguments: argparse.Namespace) -> int:
     print(f"{rule.resources} may go to {_describe_guests(rule)}{already}")
     for what in unknown:
         # No error: rules may be written before images and pods are registered.
-        print(f"warning: {what} is not registered, nothing goes to it yet", file=sys.stderr)
+        warn(f"{what} is not registered, nothing goes to it yet")
     return 0
 
 

@@ -72,6 +72,7 @@ def build_server(
         proxy_headers=False,
         server_header=False,
         access_log=False,
+        log_config=None,  # whoever runs the server says where lines go
         log_level="error",  # its warnings are one line for each odd request of a stranger
         timeout_graceful_shutdown=2,
     )

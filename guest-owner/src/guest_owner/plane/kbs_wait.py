@@ -1,10 +1,11 @@
 """Waiting for a guest that waits for its KBS: for how long, and with a message to the user."""
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from guest_owner.telling import tell
 
 ASK_SECONDS: Final = 900
 """One and a half times as long as a guest keeps asking a KBS that is down."""
@@ -18,7 +19,7 @@ def announcing_wait(then: str) -> Iterator[None]:
         "waiting: the guest attests anew and asks its KBS, again and again while that does not"
         f" answer; {then}"
     )
-    timer = threading.Timer(ANNOUNCE_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer = threading.Timer(ANNOUNCE_SECONDS, tell, (text,))
     timer.daemon = True
     timer.start()
     try:

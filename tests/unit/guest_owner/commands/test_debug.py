@@ -138,7 +138,9 @@ def test_order_stands_only_while_the_guest_asks(
     assert isinstance(order, DebugOrder)
     assert not Store(state).has_resource(URI)
     assert client.ran == [(DEBUG_CONTAINER, ("/bin/dmesg", "-w"), False, 0, 0)]
-    assert "the guest ends in 3600 s, its pod was stopped" in error_of(capsys)
+    assert "guest-owner: debug is open: the guest ends in 3600 s, its pod was stopped" in error_of(
+        capsys
+    )
     assert run(*words) == 5
     assert client.ran[1][1] == ("/bin/sh", "-i")
 
@@ -180,7 +182,7 @@ def test_opening_that_takes_long_says_that_the_guest_asks(
             assert time.monotonic() < end
             time.sleep(0.01)
             told += error_of(capsys)
-        assert told.startswith("waiting: the guest attests anew")
+        assert told.startswith("guest-owner: waiting: the guest attests anew")
         assert told.endswith("; debug is not open yet\n")
 
     client.wait = wait_to_be_told

@@ -170,7 +170,10 @@ def test_server_begins_while_a_backup_is_made(
     with (state / exclusion.LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert run(*serve) == 0
-    assert f"warning: {state / 'changes.lock'} is held, by a backup, say: " in error_of(capsys)
+    assert (
+        f"guest-owner: warning: {state / 'changes.lock'} is held, by a backup, say: "
+        in error_of(capsys)
+    )
     assert left.exists()
     assert run(*serve) == 0
     assert not left.exists()
@@ -259,7 +262,7 @@ def test_server_warns_of_a_certificate_that_ends(
     monkeypatch.setattr("guest_owner.kbs.authority.SERVER_LIFE", timedelta(days=20))
     assert run("kbs", "new-certificate", "--state", state) == 0
     assert run(*serve) == 0
-    assert f"warning: {state}/server.pem expires on " in capsys.readouterr().err
+    assert f"guest-owner: warning: {state}/server.pem expires on " in capsys.readouterr().err
     (told,) = serving_nobody[0].look()  # which was started when there was nothing to be told
     assert told.startswith(f"{state}/server.pem expires on ")
 
@@ -290,7 +293,8 @@ def test_server_warns_of_a_state_that_anybody_may_write(
     serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
     state.chmod(0o777)
     assert run(*serve) == 0
-    assert f"warning: every user of this machine may write {state}, and so says" in error_of(capsys)
+    told = f"guest-owner: warning: every user of this machine may write {state}, and so says"
+    assert told in error_of(capsys)
     state.chmod(0o755)
     assert run(*serve) == 0
     assert not error_of(capsys)
@@ -303,4 +307,4 @@ def test_server_warns_of_an_owners_authority_that_ends(
     monkeypatch.setattr("guest_owner.plane.authority.AUTHORITY_LIFE", timedelta(days=300))
     assert run("client-ca", "init", "--state", state) == 0
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
-    assert f"warning: {state}/owner-ca.pem expires on " in capsys.readouterr().err
+    assert f"guest-owner: warning: {state}/owner-ca.pem expires on " in capsys.readouterr().err
