@@ -79,7 +79,17 @@ setup: $(VENV)/.stamp
 tools: setup
 	@$(BIN)/rootfs-builder tools
 
-$(VENV)/.stamp: requirements/dev.txt pyproject.toml $(wildcard */pyproject.toml)
+SET_UP_BY := requirements/dev.txt pyproject.toml $(wildcard */pyproject.toml)
+
+# Of two makes at once, the second waits, and then finds the work done.
+$(VENV)/.stamp: $(SET_UP_BY)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: expected Python 3.11 or later, found " + sys.version.split()[0] + ": name another, as make PYTHON=python3.12")'
+	@mkdir -p $(dir $(VENV))
+	@flock --nonblock $(VENV).lock true || echo "setup: waiting for another make"
+	@flock $(VENV).lock $(MAKE) --no-print-directory $(VENV)/.packages
+	@touch $@
+
+$(VENV)/.packages: $(SET_UP_BY)
 	@echo "setup: Python packages from requirements/dev.txt (hash-checked) into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt 2>&1 | { grep -v '^WARNING: Location' || true; }; test $${PIPESTATUS[0]} -eq 0
