@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -120,12 +121,16 @@ class ToolsTree:
             output: takes standard output and error instead of this call.
 
         Raises:
-            ConfigError: `tools.missing`; `tools.NAME`: the command failed; the detail ends with its
-                last words.
+            ConfigError: `tools.missing`; `tools.root`; `tools.NAME`: the command failed; the detail
+                ends with its last words.
         """
         if not (self.path / "mnt").is_dir():
             detail = f"{self.path} is not a tools tree: `rootfs-builder tools` makes build/tools"
             raise ConfigError("tools.missing", detail)
+        name = Path(os.fspath(arguments[0])).name
+        if os.geteuid() != 0:
+            detail = f"running {name} of the tools tree needs root (chroot, mounts)"
+            raise ConfigError("tools.root", detail)
         command = self.command(
             arguments,
             directories=directories,
@@ -142,7 +147,6 @@ class ToolsTree:
         )
         if done.returncode:
             words = (done.stderr or b"").decode(errors="replace").strip()[-2000:]
-            name = Path(os.fspath(arguments[0])).name
             raise ConfigError(f"tools.{name}", f"{name} ended with {done.returncode}: {words}")
         return done.stdout or b""
 
@@ -224,8 +228,11 @@ def _run_mmdebstrap(command: Sequence[str], sources: bytes, progress: Progress) 
     with process:
         if process.stdin is None or process.stderr is None:
             raise RuntimeError("pipes were asked for")
-        process.stdin.write(sources)
-        process.stdin.close()
+        # If it has ended early, its words and its status say why.
+        with suppress(BrokenPipeError):
+            process.stdin.write(sources)
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         words = [""]
         for line in process.stderr:
             words = [*words[-20:], line.decode(errors="replace").rstrip()]

@@ -1,5 +1,6 @@
 """Commands enter the tree as planned, and the tree follows its list."""
 
+import errno
 import io
 import os
 import subprocess
@@ -61,6 +62,28 @@ def test_tree_that_is_none_is_named_before_anything_runs(tmp_path: Path) -> None
         ToolsTree(tmp_path / "nowhere").run(["true"])
     assert refused.value.reason == "tools.missing"
     assert str(tmp_path / "nowhere") in refused.value.detail
+
+
+def test_user_without_root_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be `unshare: unshare failed: Operation not permitted`."""
+    (tmp_path / "mnt").mkdir()
+    ran: list[object] = []
+
+    def run(command: object, **_streams: object) -> "subprocess.CompletedProcess[bytes]":
+        ran.append(command)
+        return subprocess.CompletedProcess((), 0, b"done", b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigError) as refused:
+        ToolsTree(tmp_path).run(("/usr/bin/mkosi", "build"))
+    assert refused.value.reason == "tools.root"
+    assert refused.value.detail.startswith("running mkosi of the tools tree needs root")
+    assert ran == []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert ToolsTree(tmp_path).run(("/usr/bin/mkosi", "build")) == b"done"
 
 
 def test_command_stays_one_process() -> None:
@@ -128,6 +151,44 @@ def test_nothing_stays_beside_a_tree_however_its_making_ends(
     assert settings == ['Acquire::Retries "3";\n']
     left = {path.name for path in folder.iterdir()}
     assert left == ({"tools", "tools.lock"} if end is None else {"tools.lock"})
+
+
+class GoneReader(io.BytesIO):
+    """The input of a program that has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+
+    def write(self, _data: object, /) -> int:
+        self.tries += 1
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def close(self) -> None:
+        super().close()
+        if self.tries:  # the buffer is tried once more
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_mmdebstrap_that_ends_before_it_reads_is_told_by_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error of writing to it would end the builder without a word, as `| head` does."""
+
+    class Ended(Mmdebstrap):
+        returncode = 25
+
+        def __init__(self, *_command: object, **_streams: object) -> None:
+            self.stdin = GoneReader()
+
+        @property
+        def stderr(self) -> Iterator[bytes]:
+            yield b"E: no such suite\n"
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
+    with pytest.raises(ConfigError, match="E: no such suite") as refused:
+        tools_tree._run_mmdebstrap(("mmdebstrap",), b"deb", Progress(name="test"))
+    assert refused.value.reason == "tools.mmdebstrap"
 
 
 def test_tree_of_somebody_else_is_used_but_never_replaced(tmp_path: Path) -> None:

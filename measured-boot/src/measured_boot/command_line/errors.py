@@ -3,6 +3,7 @@
 As in `host-runtime: no guest answers on port 1024 (…): is it booted? [vsock.refused]`.
 """
 
+import contextlib
 import io
 import os
 import sys
@@ -17,6 +18,7 @@ EXIT_STATUS: Final = (
     "Exit status: 0 done, and nothing differs; 1 failed, or something does;"
     " 2 wrong usage; 130 interrupted."
 )
+_OUTPUT: Final = "standard output"
 _WRONG_USAGE: Final = 2  # argparse's
 
 
@@ -60,8 +62,11 @@ def run_command(program: str, command: Callable[[], int]) -> int:
             sys.stdout.flush()
             raise
         sys.stdout.flush()
-    except BrokenPipeError:
+    except BrokenPipeError as error:
         status = 1
+        if error.filename != _OUTPUT:  # a peer that went away, of whom nobody has told yet
+            with contextlib.suppress(OSError):  # or standard error itself
+                print(f"{program}: {describe_error(error)}", file=sys.stderr)
     except (CcinitError, OSError) as error:
         print(f"{program}: {describe_error(error)}", file=sys.stderr)
         status = _WRONG_USAGE if isinstance(error, UsageError) else 1
@@ -115,7 +120,7 @@ class _StandardOutput(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, "standard output") from error
+            raise OSError(error.errno, error.strerror, _OUTPUT) from error
 
 
 def _print_anything() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ccinit.errors import KernelError, PeerError
 from measured_boot.command_line.errors import describe_error, run_command
+from measured_boot.command_line.usage import UsageError
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,9 @@ def fail(error: BaseException) -> int:
     [
         (PeerError("kbs.refused", "it said no"), 1, "tool: it said no [kbs.refused]\n"),
         (OSError("no room"), 1, "tool: no room\n"),
-        (BrokenPipeError(), 1, ""),
+        (BrokenPipeError(32, "Broken pipe", "standard output"), 1, ""),
+        (BrokenPipeError(32, "Broken pipe"), 1, "tool: Broken pipe\n"),
+        (UsageError("cp.form", "expected a place"), 2, "tool: expected a place [cp.form]\n"),
         (MemoryError(), 1, "tool: not enough memory\n"),
         (KeyboardInterrupt(), 130, "tool: interrupted\n"),
     ],
