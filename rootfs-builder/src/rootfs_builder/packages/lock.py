@@ -124,12 +124,12 @@ def describe_differences(
 def find_replaced_content(
     locked: Iterable[LockedPackage], used: Iterable[LockedPackage]
 ) -> tuple[str, ...]:
-    """Return packages that have the locked version but other content."""
+    """Say which packages have the locked version but other content: expected and found."""
     old = {(package.name, package.version): package.sha256 for package in locked}
     return tuple(
-        package.name
+        f"{package.name} {package.version}: expected {expected}, found {package.sha256}"
         for package in used
-        if old.get((package.name, package.version), package.sha256) != package.sha256
+        if (expected := old.get((package.name, package.version), package.sha256)) != package.sha256
     )
 
 

@@ -48,8 +48,10 @@ class PackageSource:
         quarry = build_quarry(self.workspace, self.tools, lock, self.progress, offline=self.offline)
         differences = describe_differences(lock.packages, quarry.packages)
         if replaced := find_replaced_content(lock.packages, quarry.packages):
-            names = ", ".join(replaced)
-            raise ConfigError("lock.content", f"locked version, but other content: {names}")
+            told = "\n".join(f"  {line}" for line in replaced)
+            path = self.workspace.package_lock
+            detail = f"not the locked files: somebody changed the archive's, or {path}:\n{told}"
+            raise ConfigError("lock.content", detail)
         self.judge(differences)
         return quarry, differences
 

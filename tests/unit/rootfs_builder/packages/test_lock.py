@@ -78,7 +78,8 @@ def test_what_became_older_is_marked() -> None:
 
 def test_other_content_under_the_same_version_is_found() -> None:
     forged = changed(A, A.version, "f")
-    assert find_replaced_content((A, B), (forged, B)) == ("a",)
+    said = f"a 1:2.0-1: expected {A.sha256}, found {forged.sha256}"
+    assert find_replaced_content((A, B), (forged, B)) == (said,)
     assert describe_differences((A,), (forged,)) == ("a: 1:2.0-1, but other content",)
 
 

@@ -69,4 +69,6 @@ def test_locked_version_with_other_content_is_always_refused(
     with pytest.raises(ConfigError) as error:
         packages.open(LOCK)
     assert error.value.reason == "lock.content"
-    assert error.value.detail.endswith(f": {A.name}")
+    found = changed(A, A.version, "f").sha256
+    told = f"packages.lock:\n  {A.name} {A.version}: expected {A.sha256}, found {found}"
+    assert error.value.detail.endswith(told)
