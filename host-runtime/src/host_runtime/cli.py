@@ -6,6 +6,7 @@ with `host_runtime.launch.launcher` and `host_runtime.plane.rpc_client`.
 
 import argparse
 import json
+import os
 import re
 import socket
 import sys
@@ -28,6 +29,7 @@ from measured_boot.command_line.errors import describe_error, run_command
 from measured_boot.command_line.subcommands import add_command, run_chosen
 from measured_boot.command_line.tcp_address import join_address, split_address
 
+NOT_FOR_OTHERS = 0o022  # umask: others may not write to our folders
 _CONNECT_SECONDS = 5.0
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
 _MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -38,7 +40,12 @@ Call = Callable[[GuestClient, argparse.Namespace], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, as README.md lists them."""
-    return run_command("host-runtime", lambda: run_chosen(_parser(), arguments))
+    return run_command("host-runtime", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    os.umask(os.umask(NOT_FOR_OTHERS) | NOT_FOR_OTHERS)  # what a guest boots and writes lies there
+    return run_chosen(_parser(), arguments)
 
 
 def _hello(client: GuestClient, _options: argparse.Namespace) -> None:

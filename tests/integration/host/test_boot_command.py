@@ -33,7 +33,9 @@ def runtime() -> Iterator[Path]:
 
 
 @contextmanager
-def boot(folder: Path, runtime: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
+def boot(
+    folder: Path, runtime: Path, *options: str, umask: int = -1
+) -> Iterator["subprocess.Popen[str]"]:
     """Start a guest; its command is given when it runs, and is to end within the block."""
     uki = folder.with_name("uki")
     uki.write_bytes(uki_image())
@@ -46,6 +48,7 @@ def boot(folder: Path, runtime: Path, *options: str) -> Iterator["subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        umask=umask,
         env={**python_environment(), "XDG_RUNTIME_DIR": str(runtime)},
     )
     with awaited(child):
@@ -95,6 +98,17 @@ def test_killed_launcher_takes_all_with_it_and_the_next_one_clears_up(
     wait_until_gone(children)
     assert list(runtime.iterdir()) == []
     assert not (tmp_path / "second" / "vsock").is_symlink()
+
+
+def test_what_a_guest_boots_and_writes_is_nobody_elses_to_write_whatever_the_umask(
+    tmp_path: Path, runtime: Path
+) -> None:
+    with boot(tmp_path / "guest", runtime, "--tpm", str(tmp_path / "tpm"), umask=0) as command:
+        made = [path for name in ("guest", "tpm") for path in (tmp_path / name).rglob("*")]
+        assert {"esp.img", "serial", "vsock.capture", "tpm2-00.permall"} <= {p.name for p in made}
+        assert [path for path in made if path.is_file() and path.stat().st_mode & 0o002] == []
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(20) == 128 + signal.SIGTERM
 
 
 def refused(folder: Path, *options: str) -> str:
