@@ -23,6 +23,7 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.baseline import require_baseline
 from rootfs_builder.guest_image.erofs import make_erofs
 from rootfs_builder.guest_image.inputs import digest_inputs
+from rootfs_builder.guest_image.place import put_in_place
 from rootfs_builder.guest_image.python_modules import (
     compile_root_modules,
     compile_stage0_modules,
@@ -204,15 +205,12 @@ class ImageBuild:
     def _publish(self, partial: Path, profile: str) -> None:
         """Move finished files in place; the report comes last, since it vouches for the others.
 
-        They are not flushed to the disk: after a loss of power they would not match the report, and
-        the next build would make them again.
+        If that is interrupted, or power is lost, the others do not match the old report, and the
+        next build makes them again.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
         report = self.output / f"ccinit-{profile}.json"
-        report.unlink(missing_ok=True)
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == report.name):
-            path.chmod(0o644)
-            shutil.move(path, self.output / path.name)
+        files = sorted(partial.iterdir(), key=lambda path: path.name == report.name)
+        put_in_place(files, self.output)
         partial.rmdir()
         self._say(f"{profile}: done, {report}")
 

@@ -9,7 +9,6 @@ same for both profiles.
 """
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,6 +23,7 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.erofs import make_erofs
 from rootfs_builder.guest_image.inputs import digest_inputs
+from rootfs_builder.guest_image.place import put_in_place
 from rootfs_builder.guest_image.report import describe_file
 from rootfs_builder.guest_image.root_tree import (
     RootTree,
@@ -106,14 +106,11 @@ class DebugToolsBuild:
         write_tree(tree, folder)
         image = make_erofs(quarry.tree, folder, folder.with_suffix(".erofs"))
         disk = append_hash_tree(image, TOOLS_SALT)
-        self.output.mkdir(parents=True, exist_ok=True)
         self._record.unlink(missing_ok=True)
         contents = {VOLUME: disk.data, DESCRIPTION: encode_description(disk)}
         for name, data in contents.items():
-            partial = workspace.staging / f"{name}.partial"
-            partial.write_bytes(data)
-            partial.chmod(0o644)
-            shutil.move(partial, self.output / name)
+            (workspace.staging / name).write_bytes(data)
+        put_in_place([workspace.staging / name for name in contents], self.output)
         record = {
             "inputs": inputs,
             "differences": differences,

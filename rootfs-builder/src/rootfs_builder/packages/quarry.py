@@ -313,7 +313,9 @@ def _digest_lock(lock: PackageLock) -> str:
 
 
 def _open(path: Path, packages: tuple[LockedPackage, ...]) -> Quarry:
-    releases = [entry.name for entry in (path / "usr/lib/modules").iterdir() if entry.is_dir()]
+    releases = sorted(entry.name for entry in path.glob("usr/lib/modules/*") if entry.is_dir())
     if len(releases) != 1:
-        raise ConfigError("quarry.kernel", f"expected one kernel, found {sorted(releases)}")
+        found = " and ".join(releases) or "none"
+        detail = f"expected one kernel among the packages of mkosi.conf, found {found}"
+        raise ConfigError("quarry.kernel", detail)
     return Quarry(tree=ToolsTree(path), packages=packages, kernel_release=releases[0])

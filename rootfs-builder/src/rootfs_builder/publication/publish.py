@@ -224,6 +224,9 @@ def _write_changed(path: Path, data: bytes) -> None:
     if path.is_file() and path.read_bytes() == data:
         return
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.chmod(0o644)
-    partial.rename(path)
+    try:
+        partial.write_bytes(data)
+        partial.chmod(0o644)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

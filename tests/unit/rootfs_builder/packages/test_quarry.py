@@ -188,3 +188,29 @@ def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
         with pytest.raises(ConfigError) as refused:
             build_quarry(workspace, tools, LOCK, progress)
         assert refused.value.reason == "mkosi.begins"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "found"), [((), "none"), (("6.12", "6.13"), "6.12 and 6.13")], ids=str
+)
+def test_package_set_without_its_one_kernel_is_refused_by_what_it_has(
+    workspace: Workspace,
+    tmp_path: Path,
+    kernels: tuple[str, ...],
+    found: str,
+) -> None:
+    """As of a section whose name mkosi does not know: it goes on without the packages."""
+    tree = workspace.quarry / "tree"
+    tree.mkdir(parents=True)
+    for kernel in kernels:
+        (tree / "usr/lib/modules" / kernel).mkdir(parents=True)
+    content = {
+        "configuration": hashlib.sha256(b"\0").hexdigest(),
+        "lock": "",
+        "packages": [[row.name, row.version, row.sha256] for row in LOCK.packages],
+    }
+    (workspace.quarry / "record.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError) as refused:
+        build_quarry(workspace, ToolsTree(tmp_path / "none"), LOCK, Progress(name="test"))
+    assert refused.value.reason == "quarry.kernel"
+    assert refused.value.detail.endswith(f"the packages of mkosi.conf, found {found}")
