@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 
 from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
+from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.kernel.block import read_direct, read_size_bytes, write_direct, zero_direct
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, sync_file_system, umount2
-from ccinit.unlock.profile import BLOCK_BYTES
 
 FormatDevice = Callable[[str, tuple[str, ...]], Awaitable[None]]
 """Runs mkfs.ext4 in a child, given the device that it may write, and arguments, which name it, too.

@@ -28,11 +28,11 @@ from contextlib import ExitStack
 
 from ccinit.errors import VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock
+from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.kernel.block import read_size_bytes, zero_direct
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.ext4 import resize_ext4
 from ccinit.unlock.filesystem import mount_ext4, read_superblock, unmount
-from ccinit.unlock.profile import BLOCK_BYTES
 from ccinit.values import frozen
 
 _HEAD_BLOCKS = 64

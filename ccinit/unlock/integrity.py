@@ -12,26 +12,24 @@ the tags), no recalculation and no bitmap.
 import struct
 
 from ccinit.errors import ConfigError, VerificationError
+from ccinit.formats.disk.integrity import (
+    BLOCK_BYTES,
+    BUFFER_SECTORS,
+    SECTION_SECTORS,
+    SUPERBLOCK_BYTES,
+)
 from ccinit.kernel.block import SECTOR_BYTES
 from ccinit.kernel.dm import DmTarget
-from ccinit.unlock.profile import AEAD, BLOCK_BYTES, BLOCK_SECTORS
+from ccinit.unlock.profile import AEAD, BLOCK_SECTORS
 from ccinit.values import frozen
 
-SUPERBLOCK_BYTES = 4096
 _SUPERBLOCK_SECTORS = SUPERBLOCK_BYTES // SECTOR_BYTES
 _SUPERBLOCK = struct.Struct("<8s B B H I Q I B B 2x Q 8x 16x")
 _MAGIC = b"integrt\0"
 _VERSION = 1
 
-# One journal sector holds 504 bytes of entries; an entry is its sector number, the ends of the
-# eight 512-byte sectors of a block, and the tag. Sections hold eight such sectors and their data.
-_ENTRY_BYTES = 8 + 8 * BLOCK_SECTORS + AEAD.tag_bytes
-_SECTION_ENTRIES = 8 * (504 // _ENTRY_BYTES)
-_SECTION_SECTORS = _SECTION_ENTRIES * BLOCK_SECTORS + 8
-
 _INTERLEAVE_LOG2 = 15
 _INTERLEAVE_SECTORS = 1 << _INTERLEAVE_LOG2
-_BUFFER_SECTORS = 128
 # The unused bitmap has 32768 sectors per bit; more only beyond a pebibyte.
 _BITMAP_BLOCKS_LOG2 = 15 - 3
 _RUN_PADDING_BYTES = SECTOR_BYTES << 8
@@ -58,7 +56,7 @@ class IntegrityLayout:
     @property
     def journal_sectors(self) -> int:
         """The journal's size as rounded by the kernel."""
-        return self.journal_sections * _SECTION_SECTORS
+        return self.journal_sections * SECTION_SECTORS
 
     def to_superblock(self) -> bytes:
         """Return the 4096 bytes that the kernel writes when it formats a disk with tags of its own.
@@ -101,7 +99,7 @@ class IntegrityLayout:
         journal = [f"journal_sectors:{self.journal_sectors}"]
         buffers = [
             f"interleave_sectors:{1 if self.meta_node else _INTERLEAVE_SECTORS}",
-            f"buffer_sectors:{_BUFFER_SECTORS}",
+            f"buffer_sectors:{BUFFER_SECTORS}",
         ]
         writes = ["journal_watermark:50", "commit_time:10000"] if self.mode == "J" else []
         return (
@@ -129,17 +127,6 @@ def plan_memory_layout(disk_bytes: int, meta_node: str, meta_number: str) -> Int
     )
 
 
-def count_meta_bytes(disk_bytes: int) -> int:
-    """Return the bytes of metadata beside a disk: superblock, smallest journal, tags.
-
-    Memory is allocated when blocks are first written; this is the maximum.
-    """
-    tags_bytes = disk_bytes // BLOCK_BYTES * AEAD.tag_bytes
-    buffer_bytes = _BUFFER_SECTORS * SECTOR_BYTES
-    whole_buffers = -(-tags_bytes // buffer_bytes) * buffer_bytes
-    return SUPERBLOCK_BYTES + _SECTION_SECTORS * SECTOR_BYTES + whole_buffers
-
-
 def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
     """Plan tags on the disk: superblock, journal, then runs of tags and 16 MiB of data in turn.
 
@@ -152,8 +139,8 @@ def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
     Raises:
         ConfigError: `disk.size`, too small for its own metadata.
     """
-    sections = max(1, journal_bytes // SECTOR_BYTES // _SECTION_SECTORS)
-    start = _SUPERBLOCK_SECTORS + sections * _SECTION_SECTORS
+    sections = max(1, journal_bytes // SECTOR_BYTES // SECTION_SECTORS)
+    start = _SUPERBLOCK_SECTORS + sections * SECTION_SECTORS
     tags_bytes = AEAD.tag_bytes * (_INTERLEAVE_SECTORS // BLOCK_SECTORS)
     run = -(-tags_bytes // _RUN_PADDING_BYTES) * _RUN_PADDING_BYTES // SECTOR_BYTES
     areas, rest = divmod(disk_bytes // SECTOR_BYTES - start, run + _INTERLEAVE_SECTORS)

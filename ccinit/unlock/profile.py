@@ -10,12 +10,10 @@ for scratch whose owner has chosen it and for LUKS2 volumes.
 """
 
 from ccinit.errors import ConfigError
+from ccinit.formats.disk.integrity import BLOCK_BYTES, TAG_BYTES
 from ccinit.kernel.block import SECTOR_BYTES
 from ccinit.kernel.dm import DmTarget
 from ccinit.values import frozen
-
-BLOCK_BYTES = 4096
-"""The unit of encryption, of authentication and of ext4; disk sizes are multiples of it."""
 
 BLOCK_SECTORS = BLOCK_BYTES // SECTOR_BYTES
 
@@ -35,7 +33,7 @@ class AeadProfile:
 
 
 AEAD = AeadProfile(
-    cipher="capi:authenc(hmac(sha256),xts(aes))-random", key_bytes=64 + 32, tag_bytes=16 + 16
+    cipher="capi:authenc(hmac(sha256),xts(aes))-random", key_bytes=64 + 32, tag_bytes=TAG_BYTES
 )
 
 

@@ -7,39 +7,32 @@ The manifest, which is measured, chooses how blocks are protected (`ScratchProfi
 
     aead-ram    tags in guest memory (a `brd` device): the host's disk holds nothing but ciphertext,
                 and an old block that the host puts back is refused. The price is memory, 8 MiB for
-                each GiB written, which the owner caps by a budget.
+                each GiB written, which the owner caps by a budget
+                (`ccinit.formats.pod.scratch_tags`).
     aead-disk   tags on the disk, for scratch that is too large for that. An old block that the host
                 puts back with its old tag goes unnoticed. The host can write the superblock: so it
                 is zeroed and read back, and what the kernel makes of it is compared with constants.
     crypt       no tags.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import assert_never
 
 from ccinit.errors import ConfigError, VerificationError
+from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES, count_meta_bytes
+from ccinit.formats.pod.scratch_tags import RAM_DEVICES
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import FormatDevice, create_ext4, mount_ext4, unmount
-from ccinit.unlock.integrity import (
-    SUPERBLOCK_BYTES,
-    IntegrityLayout,
-    count_meta_bytes,
-    plan_disk_layout,
-    plan_memory_layout,
-)
+from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
 from ccinit.unlock.profile import AEAD, CRYPT, check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
 from ccinit.values import frozen
 
-RAM_DEVICES = 4
-"""As many as stage 0 has brd make (`rd_nr=4`); one for each disk whose tags are in memory."""
-
-RAM_DEVICE_BYTES = 16 << 30
 _RAM_MAJOR = 1
 
 
@@ -71,31 +64,18 @@ class ScratchRequest:
     profile: ScratchProfile
 
 
-def plan_scratch(
-    requests: Sequence[ScratchRequest], *, budget_bytes: int
-) -> tuple[ScratchPlan, ...]:
+def plan_scratch(requests: Iterable[ScratchRequest]) -> tuple[ScratchPlan, ...]:
     """Plan all scratch disks of the pod together.
 
     Args:
-        requests: in any order; each with tags in memory gets a memory device of its own.
-        budget_bytes: the most guest memory that all their tags may take.
+        requests: in any order; each with tags in memory gets a memory device of its own, of which
+            the manifest's parser has found enough.
 
     Raises:
-        ConfigError: `scratch.count`, `scratch.budget`, `disk.size`, `disk.read_only`.
+        ConfigError: `disk.size`, `disk.read_only`.
     """
-    in_memory = [one for one in requests if one.profile is ScratchProfile.AEAD_RAM]
-    if len(in_memory) > RAM_DEVICES:
-        raise ConfigError(
-            "scratch.count",
-            f"expected at most {RAM_DEVICES} disks with tags in memory, found {len(in_memory)}",
-        )
     ram_indexes = iter(range(RAM_DEVICES))
-    plans = tuple(_plan_one(request, ram_indexes) for request in requests)
-    needed = sum(plan.meta_bytes for plan in plans)
-    largest = max((plan.meta_bytes for plan in plans), default=0)
-    if needed > budget_bytes or largest > RAM_DEVICE_BYTES:
-        raise ConfigError("scratch.budget", f"tags take up to {needed} bytes of {budget_bytes}")
-    return plans
+    return tuple(_plan_one(request, ram_indexes) for request in requests)
 
 
 def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:

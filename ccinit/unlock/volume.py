@@ -20,13 +20,14 @@ from contextlib import ExitStack, closing, nullcontext
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
 from ccinit.formats.disk.ext4 import parse_ext4_superblock
+from ccinit.formats.disk.integrity import BLOCK_BYTES, SUPERBLOCK_BYTES
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import START_BYTES, FormatDevice, create_ext4, unmount_kept
 from ccinit.unlock.growth import mount_volume, verify_can_grow
-from ccinit.unlock.integrity import SUPERBLOCK_BYTES, IntegrityLayout, plan_disk_layout
-from ccinit.unlock.profile import BLOCK_BYTES, check_size
+from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout
+from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_stack, shortened
 from ccinit.unlock.volume_key import derive_encryption_key
 from ccinit.values import frozen

@@ -15,6 +15,7 @@ import pytest
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.kbs.rollback_counter import (
     counter_uri,
     parse_counter_advance,
@@ -28,7 +29,6 @@ from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.references import parse_reference_set
 from guest_owner.kbs.requirements import parse_requirements
-from guest_owner.manifest_scratch import find_excess_tags
 from tests.fakes.documents.guest import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,7 +201,7 @@ def manifest(example: str) -> PodManifest:
 def test_examples_of_volumes_and_registries_are_what_a_guest_takes() -> None:
     (volumes,) = blocks(ROOT / "docs/storage.md", "toml")
     assert len(manifest(volumes).volumes) == volumes.count("[[volume]]") == 4
-    assert list(find_excess_tags(manifest(volumes), parse_guest_config(CONFIG))) == []
+    check_agreement(parse_guest_config(CONFIG), manifest(volumes))
     (registries,) = blocks(ROOT / "docs/registries.md", "toml")
     assert len(manifest(registries).registries) == 1
     (signed,) = blocks(ROOT / "docs/image-policy.md", "toml")

@@ -166,8 +166,7 @@ class _Unlocking:
             )
             for volume, disk in scratch
         ]
-        budget = self._configured.config.limits.scratch_tags_bytes
-        plans = plan_scratch(requests, budget_bytes=budget)
+        plans = plan_scratch(requests)
         verify_memory(plans, read_memory()["MemAvailable"])
         for plan in plans:
             stack = await activate_scratch(self._control, plan, _formatter(self._guest))

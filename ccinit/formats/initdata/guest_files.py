@@ -11,6 +11,7 @@ from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, pa
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
+from ccinit.formats.pod.scratch_tags import check_tag_budget
 
 
 def parse_guest_files(initdata: Initdata) -> tuple[GuestConfig, PodManifest]:
@@ -33,10 +34,12 @@ def check_agreement(config: GuestConfig, manifest: PodManifest) -> None:
 
     Raises:
         FormatError: `pod.secret.uri`, a plugin's reply has no envelope that could say that it is
-            what was asked for, and one is required; `pod.resource`, as `name_resources`.
+            what was asked for, and one is required; `pod.resource`, as `name_resources`;
+            `pod.volume.size_bytes`, as `check_tag_budget`.
     """
     if config.kbs.envelope is EnvelopePolicy.REQUIRED:
         for secret in manifest.secrets:
             if isinstance(secret.uri, PluginUri):
                 raise FormatError("pod.secret.uri", f'{secret.uri} needs kbs.envelope = "none"')
     name_resources(manifest, with_identity=config.owner is not None)
+    check_tag_budget(manifest.volumes, config.limits.scratch_tags_bytes)

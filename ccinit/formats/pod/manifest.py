@@ -26,6 +26,7 @@ from ccinit.formats.pod.container import Container, ContainerKind, read_containe
 from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, read_name
 from ccinit.formats.pod.order import plan_start_order
 from ccinit.formats.pod.places import Place, check_places
+from ccinit.formats.pod.scratch_tags import check_tag_devices
 from ccinit.formats.pod.secret import MAX_MODE, FileSecret, PodSecret, read_secret
 from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
@@ -162,6 +163,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
     _check_sources(manifest)
     plan_start_order(manifest.containers)  # refuses containers that have no order
     _check_rotation(manifest)
+    check_tag_devices(manifest.volumes)
     for container in manifest.containers:
         check_places(container.name, tuple(_list_places(manifest, container)))
     return manifest

@@ -30,7 +30,7 @@ mkfs.ext4 no room for its own journal: it fails or, with 16 MiB, omits it."""
 
 _LUKS2_HEADER_BYTES = 16 << 20  # before the content, which needs room, too
 
-_MAX_DISK_BYTES = 1 << 40
+MAX_DISK_BYTES = 1 << 40
 _MAX_FORMER_SIZES = 8
 
 
@@ -174,7 +174,7 @@ def read_volume(fields: Fields) -> Volume:
     """
     kind = fields.choice("kind", VolumeKind)
     _check_keys(fields, kind)
-    size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=_MAX_DISK_BYTES)
+    size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=MAX_DISK_BYTES)
     if size_bytes % BLOCK_BYTES:
         raise FormatError("pod.volume.size_bytes", f"not a multiple of {BLOCK_BYTES}")
     name = read_name(fields, "name", "pod.volume")

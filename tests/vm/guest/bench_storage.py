@@ -46,7 +46,7 @@ def mounted(side: str, device: BlockDevice, target: Path) -> Iterator[None]:
     request = ScratchRequest(
         name="bench", disk=device, target=str(target), profile=ScratchProfile(side)
     )
-    (plan,) = plan_scratch([request], budget_bytes=1 << 30)
+    (plan,) = plan_scratch([request])
     with DmControl() as control:
         stack = run(activate_scratch(control, plan, format_device))
         try:
@@ -85,7 +85,7 @@ def measure_tags(side: str, target: Path) -> dict[str, float]:
     request = ScratchRequest(
         name="bench", disk=device, target=str(target), profile=ScratchProfile(side)
     )
-    (plan,) = plan_scratch([request], budget_bytes=1 << 30)
+    (plan,) = plan_scratch([request])
     assert plan.layout is not None
     with DmControl() as control, Secret(os.urandom(96)) as key:
         write_direct(plan.layout.meta_node or device.node, 0, bytes(4096))

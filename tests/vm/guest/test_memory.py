@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES
 from ccinit.kernel.block import read_direct, write_direct
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.resource_limits import protect_from_oom, write_oom_score
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import SUPERBLOCK_BYTES, plan_memory_layout
+from ccinit.unlock.integrity import plan_memory_layout
 from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import disk
 

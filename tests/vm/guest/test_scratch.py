@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError, KernelError, VerificationError
+from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import (
     BlockDevice,
@@ -21,12 +22,7 @@ from ccinit.kernel.block import (
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import mount, umount2
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import (
-    SUPERBLOCK_BYTES,
-    IntegrityLayout,
-    plan_disk_layout,
-    plan_memory_layout,
-)
+from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
 from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import DiskStack, activate_stack
 from tests.vm.guest.disks import (
@@ -42,7 +38,6 @@ from tests.vm.guest.disks import (
 )
 
 KEY = bytes(range(96))
-BUDGET_BYTES = 1 << 30
 
 
 def request(
@@ -55,7 +50,7 @@ def request(
 def open_scratch(
     target: Path, serial: str, profile: ScratchProfile = ScratchProfile.AEAD_RAM
 ) -> Iterator[DiskStack]:
-    (plan,) = plan_scratch([request(target, serial, profile)], budget_bytes=BUDGET_BYTES)
+    (plan,) = plan_scratch([request(target, serial, profile)])
     with DmControl() as control:
         stack = run(activate_scratch(control, plan, format_device))
         try:
@@ -273,10 +268,7 @@ def test_same_plaintext_written_twice_gives_other_ciphertext() -> None:
 
 def test_r49_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
-    (plan,) = plan_scratch(
-        [request(tmp_path, "small")],
-        budget_bytes=BUDGET_BYTES,
-    )
+    (plan,) = plan_scratch([request(tmp_path, "small")])
     with DmControl() as control, pytest.raises(ChildError) as error:
         run(activate_scratch(control, plan, refuse_to_format))
     assert error.value.reason == "test.mkfs"
@@ -287,10 +279,7 @@ def test_r49_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
 
 def test_r49_scratch_mount_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
-    (plan,) = plan_scratch(
-        [request(tmp_path / "absent", "small")],
-        budget_bytes=BUDGET_BYTES,
-    )
+    (plan,) = plan_scratch([request(tmp_path / "absent", "small")])
     with DmControl() as control, pytest.raises(KernelError) as error:
         run(activate_scratch(control, plan, format_device))
     assert error.value.errno == errno.ENOENT

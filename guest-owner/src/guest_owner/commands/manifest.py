@@ -26,7 +26,6 @@ from guest_owner.commands.initdata import (
 from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
 from guest_owner.manifest_roots import find_bad_roots
-from guest_owner.manifest_scratch import find_excess_tags
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
@@ -176,7 +175,7 @@ def _check(arguments: argparse.Namespace) -> int:
         text = read_text(arguments.config)
         with naming(arguments.config):
             config = parse_guest_config(text, coco.kbs)
-    findings = [*find_refusals(pod, config), *find_excess_tags(pod, config)]
+    findings = list(find_refusals(pod, config))
     if findings:
         print(format_table(("refused", "because"), findings))
         return 1

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ccinit.errors import FormatError
 from ccinit.formats.kbs.sealed_secret import PREFIX
 from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.scratch_tags import RAM_DEVICES
 from guest_owner.kubernetes.fields import (
     load_yaml,
     naming_entry,
@@ -55,6 +56,7 @@ _CONTAINER_LEFT_OUT: Final = frozenset(
 _CONTAINER_OFF: Final = frozenset(("stdin", "stdinOnce", "tty"))
 _MAX_MODE: Final = 0o777
 _RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
+_SCRATCH_KIND: Final = 'kind = "scratch"'
 _NO_SECCOMP: Final = {
     "RuntimeDefault": "a localhostProfile beside type RuntimeDefault",
     "Unconfined": "no container goes without a profile; name the calls it needs"
@@ -137,10 +139,11 @@ class _Pod:
             for one in self._of(place):
                 with naming_entry(one):
                     yield from self._container(one, kind, restart)
-        for volume in self._volumes.values():
-            yield from _empty_directory(volume)
+        disks = [line for one in self._volumes.values() for line in _empty_directory(one)]
+        yield from disks
+        _check_disks(disks.count(_SCRATCH_KIND) + bool(self._scratch_bytes))
         if self._scratch_bytes:
-            yield from ("", "[[volume]]", 'name = "ccinit-scratch"', 'kind = "scratch"')
+            yield from ("", "[[volume]]", 'name = "ccinit-scratch"', _SCRATCH_KIND)
             yield f"size_bytes = {self._scratch_bytes}"
 
     def _share(self) -> Lines:
@@ -373,6 +376,14 @@ def _empty_directory(volume: Mapping[str, Any]) -> Lines:
         raise FormatError("kubernetes.emptyDir", f"unknown medium {medium!r}")
     yield from ("", "[[volume]]", f"name = {quote(read_text(volume, 'name'))}")
     yield from (f"kind = {quote(kind)}", f"size_bytes = {parse_volume_size(wanted['sizeLimit'])}")
+
+
+def _check_disks(count: int) -> None:
+    if count > RAM_DEVICES:
+        said = f"expected at most {RAM_DEVICES} disks with the one for images, found {count}"
+        raise FormatError(
+            "kubernetes.emptyDir", f"{said}: give some medium: Memory (docs/operations.md)"
+        )
 
 
 def _boolean(value: object) -> str:

@@ -3,7 +3,6 @@ import pytest
 from ccinit.errors import ConfigError, VerificationError
 from ccinit.kernel.dm import DmTarget
 from ccinit.unlock.integrity import (
-    count_meta_bytes,
     plan_disk_layout,
     plan_memory_layout,
     verify_active,
@@ -31,18 +30,6 @@ def test_memory_table_asks_for_the_smallest_journal() -> None:
 
 def test_memory_layout_uses_the_whole_disk() -> None:
     assert MEMORY.provided_bytes == GIB
-
-
-@pytest.mark.parametrize(
-    ("disk_bytes", "meta_bytes"),
-    [
-        pytest.param(GIB, 4096 + 264 * 512 + 8 * MIB, id="8-mib-for-each-gib"),
-        pytest.param(64 * GIB, 4096 + 264 * 512 + 512 * MIB, id="64-gib"),
-        pytest.param(4096, 4096 + 264 * 512 + 65536, id="whole-buffers"),
-    ],
-)
-def test_meta_bytes_are_superblock_journal_and_tags(disk_bytes: int, meta_bytes: int) -> None:
-    assert count_meta_bytes(disk_bytes) == meta_bytes
 
 
 def test_disk_layout_is_the_kernels() -> None:

@@ -135,6 +135,22 @@ def test_place_that_is_taken_is_refused_as_the_guest_would(
     assert "shop: two things at /etc/hosts [pod.secret.file]" in error_of(capsys)
 
 
+def test_tags_that_no_guest_could_keep_are_refused_as_the_guest_would(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = '[[volume]]\nname = "s%d"\nkind = "scratch"\nsize_bytes = 8589934592\n'
+    begun, config = pod.read_text(), tmp_path / "ccinit.toml"
+    config.write_text(f"{CONFIG}\n[limits]\nscratch_tags_bytes = 67108864\n")
+    pod.write_text(begun + disk % 1)
+    assert run("manifest", "check", pod) == 0
+    assert run("manifest", "check", pod, "--config", config) == 1
+    printed = capsys.readouterr().out
+    assert "pod.volume.size_bytes  tags of scratch disks take up to" in printed
+    pod.write_text(begun + "".join(disk % number for number in range(4)))
+    assert run("manifest", "check", pod) == 1
+    assert "5 scratch disks with tags in memory, at most 4" in error_of(capsys)
+
+
 BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 LEAF = AUTHORITY.issue()[1].public_bytes(Encoding.PEM).decode()
 

@@ -246,6 +246,15 @@ def test_the_same_is_refused_if_it_is_asked_for(old: str, new: str) -> None:
     assert " (" in caught.value.detail  # and what to do
 
 
+def test_disks_that_no_guest_could_keep_tags_of_are_refused_by_their_field() -> None:
+    disks = [f"  - {{name: d{number}, emptyDir: {{sizeLimit: 8Mi}}}}\n" for number in range(4)]
+    assert len(convert(POD + "".join(disks[:3])).volumes) == 5  # one is memory
+    with pytest.raises(FormatError) as caught:
+        convert(POD + "".join(disks))
+    assert caught.value.reason == "kubernetes.emptyDir"
+    assert "5 disks with the one for images, at most 4" in caught.value.detail
+
+
 def test_variable_without_a_value_is_empty() -> None:
     text = POD.replace(', value: "say \\"hello\\""', "")
     assert text != POD

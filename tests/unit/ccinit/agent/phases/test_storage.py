@@ -19,6 +19,7 @@ from ccinit.agent.phases.volumes import (
     FoundVerityVolume,
 )
 from ccinit.errors import ConfigError
+from ccinit.formats.disk.integrity import count_meta_bytes
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.volume import (
@@ -34,7 +35,6 @@ from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import CONFINED
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import count_meta_bytes
 from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.volume import VolumeRequest
 
@@ -203,7 +203,7 @@ class Bench:
             volumes=self.volumes,
             volume=lambda name: next(one for one in self.volumes if one.name == name),
         )
-        limits = SimpleNamespace(scratch_tags_bytes=257 << 20, memory_store_bytes=512)
+        limits = SimpleNamespace(memory_store_bytes=512)
         configured: Any = SimpleNamespace(
             config=SimpleNamespace(limits=limits),
             manifest=manifest,
