@@ -27,7 +27,13 @@ from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, read_name
 from ccinit.formats.pod.order import plan_start_order
 from ccinit.formats.pod.places import Place, check_places
 from ccinit.formats.pod.scratch_tags import check_tag_devices
-from ccinit.formats.pod.secret import MAX_MODE, FileSecret, PodSecret, read_secret
+from ccinit.formats.pod.secret import (
+    MAX_MODE,
+    FileSecret,
+    PodSecret,
+    VariableSecret,
+    read_secret,
+)
 from ccinit.formats.pod.share import Share, read_share
 from ccinit.formats.pod.volume import Volume, read_volume
 from ccinit.values import frozen
@@ -165,6 +171,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
     _check_rotation(manifest)
     check_tag_devices(manifest.volumes)
     for container in manifest.containers:
+        _check_variables(manifest, container)
         check_places(container.name, tuple(_list_places(manifest, container)))
     return manifest
 
@@ -270,6 +277,20 @@ def _check_rotation(manifest: PodManifest) -> None:
         isinstance(one, FileSecret) and one.rotate for one in manifest.secrets
     ):
         raise FormatError("pod.rotate", "no secret says rotate = true")
+
+
+def _check_variables(manifest: PodManifest, container: Container) -> None:
+    """Refuse a variable that is set twice: one of the values would be without effect."""
+    plain = {name for name, _ in container.env}
+    taken: set[str] = set()
+    for secret in manifest.secrets:
+        if not isinstance(secret, VariableSecret) or secret.container != container.name:
+            continue
+        if secret.name in plain or secret.name in taken:
+            by = "two secrets" if secret.name in taken else "a secret and [container.env]"
+            detail = f"{container.name}: {secret.name!r} is set twice, by {by}"
+            raise FormatError("pod.secret.env", detail)
+        taken.add(secret.name)
 
 
 def _list_places(manifest: PodManifest, container: Container) -> Iterator[Place]:

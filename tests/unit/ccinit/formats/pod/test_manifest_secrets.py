@@ -86,3 +86,27 @@ def test_directory_that_rotates_is_one_containers(more: str) -> None:
     other = 'kind = "init"\n'
     beside = parse_pod_manifest(ROTATING.replace(other, other + mounted))
     assert file_secrets(beside)[0].rotate
+
+
+VARIABLE = '[[secret]]\ncontainer = "{}"\nuri = "kbs:///ccinit/demo/{}"\nenv = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("fine", "wrong", "said"),
+    [
+        (("main", "b", "TOKEN"), ("main", "b", "A"), "and [container.env]"),
+        (("first", "b", "A"), ("main", "b", "A"), "and [container.env]"),
+        (("main", "b", "OTHER"), ("main", "b", "PASSWORD"), "two secrets"),
+        (("first", "b", "PASSWORD"), ("main", "b", "PASSWORD"), "two secrets"),
+    ],
+)
+def test_variable_has_one_value(
+    fine: tuple[str, str, str], wrong: tuple[str, str, str], said: str
+) -> None:
+    text = FULL_POD + VARIABLE.format("main", "a", "PASSWORD")
+    assert len(parse_pod_manifest(text + VARIABLE.format(*fine)).secrets) == 3
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text + VARIABLE.format(*wrong))
+    assert caught.value.reason == "pod.secret.env"
+    assert caught.value.detail.startswith(f"main: {wrong[2]!r} is set twice, by")
+    assert said in caught.value.detail
