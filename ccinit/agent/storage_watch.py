@@ -57,7 +57,7 @@ class StorageWatch:
         name = self._name_of(fault.device)
         if name == fault.device:
             name = self._known.get(name, name)
-        volume = name.removeprefix(_PREFIX).removesuffix("-integrity")
+        volume = name.removeprefix(_PREFIX).removesuffix(".integrity")
         kinds = {one.name: one.kind for one in self._manifest.volumes}
         where = "disk"
         if name.startswith(_PREFIX) and volume in kinds:

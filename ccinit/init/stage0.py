@@ -40,7 +40,9 @@ MODULES = "/modules"
 MODULE_ORDER = f"{MODULES}/order"
 ROOT_IMAGE = "/root.erofs"
 NEW_ROOT = "/root"
-ROOT_DEVICE_NAME = "ccinit-root"
+ROOT_DEVICE_NAME = "ccinit.root"
+"""No volume's device can have it: those are `ccinit-` and a name without dots."""
+
 PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
 LOADERS = max(2, os.cpu_count() or 2)  # two even on one processor: one path for all

@@ -67,7 +67,7 @@ def activate_stack(
     if len(key) != AEAD.key_bytes:
         raise RuntimeError(f"a disk key of {len(key)} bytes")
     with ExitStack() as undo:
-        integrity = _create(control, f"ccinit-{name}-integrity", undo)
+        integrity = _create(control, f"ccinit-{name}.integrity", undo)
         _start(control, integrity, layout.to_target(disk.node))
         (table,) = control.read_table(integrity)
         (status,) = control.read_status(integrity)

@@ -176,7 +176,7 @@ def test_scratch_disk_holds_no_plaintext(tmp_path: Path, profile: ScratchProfile
 def test_scratch_closed_leaves_no_device_no_key_no_mount(tmp_path: Path) -> None:
     before = dm_names()
     with open_scratch(tmp_path, "small") as stack:
-        assert dm_names() - before == {"ccinit-data", "ccinit-data-integrity"}
+        assert dm_names() - before == {"ccinit-data", "ccinit-data.integrity"}
         assert os.path.ismount(tmp_path)
         # A revoked key stays listed, as such, until the kernel has collected it.
         assert "ccinit:data: 96" not in Path("/proc/keys").read_text()

@@ -10,6 +10,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
+from ccinit.init.stage0 import ROOT_DEVICE_NAME
 from ccinit.kernel.kmsg import KernelRecord
 
 if TYPE_CHECKING:
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 NAMES = {
     "dm-1": "ccinit-scratch",
-    "dm-0": "ccinit-scratch-integrity",
+    "dm-0": "ccinit-scratch.integrity",
     "dm-3": "ccinit-data",
     "254:16": "ccinit-model",
-    "254:0": "ccinit-root",
+    "254:0": ROOT_DEVICE_NAME,
+    "dm-6": "ccinit-root",
+    "dm-7": "ccinit-scratch-integrity",
 }
 KNOWN = {"dm-3": "ccinit-other", "dm-5": "ccinit-data"}
 """What there was at the beginning: of these, one has gone and one is another by now."""
@@ -28,6 +31,8 @@ KINDS = {
     "scratch": VolumeKind.SCRATCH,
     "data": VolumeKind.PERSISTENT,
     "model": VolumeKind.VERITY,
+    "root": VolumeKind.PERSISTENT,
+    "scratch-integrity": VolumeKind.PERSISTENT,
 }
 
 
@@ -74,7 +79,9 @@ def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], li
         (record("EXT4-fs warning (device dm-3): ext4_end_bio:343: I/O error 10 writing to inode"),
          "volume.lost_write", "data"),
         (record("device-mapper: verity: 254:0: data block 5 is corrupted"), "disk.integrity",
-         "root"),
+         "ccinit.root"),
+        (aead("dm-6"), "volume.integrity", "root"),
+        (aead("dm-7"), "volume.integrity", "scratch-integrity"),
         (record("Buffer I/O error on dev dm-5, logical block 0, lost sync page write"),
          "volume.lost_write", "data"),
         (aead("dm-9"), "disk.integrity", "dm-9"),

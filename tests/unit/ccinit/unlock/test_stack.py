@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from ccinit.errors import KernelError, VerificationError
+from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.pod.name import read_name
+from ccinit.init.stage0 import ROOT_DEVICE_NAME
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.secret import Secret
@@ -19,7 +22,7 @@ DISK = BlockDevice(
     name="vdb", number="254:16", size_bytes=1 << 20, read_only=False, serial="", holders=()
 )
 LAYOUT = plan_memory_layout(1 << 20, "/dev/ram0", "1:0")
-INTEGRITY = "ccinit-data-integrity"
+INTEGRITY = "ccinit-data.integrity"
 CRYPT = "ccinit-data"
 UP = (
     *(f"create {INTEGRITY}", f"load {INTEGRITY}", f"resume {INTEGRITY}"),
@@ -103,6 +106,21 @@ def test_stack_goes_up_and_comes_down_in_reverse(monkeypatch: pytest.MonkeyPatch
     assert tuple(control.steps) == ("unmount", *DOWN)
     stack.close()
     assert tuple(control.steps) == ("unmount", *DOWN)
+
+
+def test_no_other_volumes_name_makes_the_name_of_one_of_its_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control = RecordingControl()
+    activate(control, monkeypatch)
+    names = [step.removeprefix("create ") for step in control.steps if step.startswith("create ")]
+    assert names == [INTEGRITY, CRYPT]
+    for name in (INTEGRITY, ROOT_DEVICE_NAME):
+        assert "." in name.removeprefix("ccinit-")  # in no volume's name
+    with Fields({"name": "data-integrity", "dotted": "data.integrity"}, "pod.volume") as fields:
+        assert read_name(fields, "name", "pod.volume") == "data-integrity"
+        with pytest.raises(FormatError):
+            read_name(fields, "dotted", "pod.volume")
 
 
 @pytest.mark.parametrize(
