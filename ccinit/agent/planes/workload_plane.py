@@ -16,7 +16,7 @@ from ccinit.agent.planes.workload_service import SOURCE, WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, KernelError, as_known
-from ccinit.formats.planes.workload_api import PORT
+from ccinit.formats.planes.ports import WORKLOAD_PORT
 from ccinit.kernel.event_loop import TaskGroup, at_most, readable
 from ccinit.kernel.listener import accept, listen_loopback, reserve_loopback6
 from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established
@@ -37,7 +37,7 @@ _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnec
 
 
 def open_workload_api(
-    guest: Guest, configured: Configured, attested: Attested, port: int = PORT
+    guest: Guest, configured: Configured, attested: Attested, port: int = WORKLOAD_PORT
 ) -> None:
     """Bind the port and serve it from now on.
 

@@ -22,6 +22,7 @@ from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.initdata.origin import read_origin
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.planes.ports import WORKLOAD_PORT
 from ccinit.formats.sealed_log import OWNER_KEY_BYTES, SizeClass
 from ccinit.values import frozen
 
@@ -32,8 +33,6 @@ _MAX_API_KEY_BYTES = 256
 _MIN_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
-
-_WORKLOAD_PORT = 8006  # `planes.workload_api.PORT`, without that module's imports
 
 
 class EnvelopePolicy(StrEnum):
@@ -263,7 +262,7 @@ def _read_address(fields: Fields, other: KbsAddress | None) -> tuple[str, str]:
 
 def _read_owner(fields: Fields) -> OwnerConfig:
     port = fields.integer("port", low=0, high=0xFFFF, default=0)
-    if port == _WORKLOAD_PORT:  # both are taken before the first container starts
+    if port == WORKLOAD_PORT:  # both are taken before the first container starts
         raise FormatError("ccinit.owner.port", f"{port} is the workload API's")
     return OwnerConfig(
         port=port,

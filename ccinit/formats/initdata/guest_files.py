@@ -35,11 +35,23 @@ def check_agreement(config: GuestConfig, manifest: PodManifest) -> None:
     Raises:
         FormatError: `pod.secret.uri`, a plugin's reply has no envelope that could say that it is
             what was asked for, and one is required; `pod.resource`, as `name_resources`;
-            `pod.volume.size_bytes`, as `check_tag_budget`.
+            `pod.volume.size_bytes`, as `check_tag_budget`; `pod.container.probe`, a probe that the
+            owner plane would answer.
     """
     if config.kbs.envelope is EnvelopePolicy.REQUIRED:
         for secret in manifest.secrets:
             if isinstance(secret.uri, PluginUri):
                 raise FormatError("pod.secret.uri", f'{secret.uri} needs kbs.envelope = "none"')
     name_resources(manifest, with_identity=config.owner is not None)
+    if config.owner is not None and config.owner.port:
+        _check_probes(manifest, config.owner.port)
     check_tag_budget(manifest.volumes, config.limits.scratch_tags_bytes)
+
+
+def _check_probes(manifest: PodManifest, taken_port: int) -> None:
+    for container in manifest.containers:
+        alive = container.alive and container.alive.probe
+        for probe in (container.ready, alive):
+            if probe is not None and probe.tcp_port == taken_port:
+                detail = f"{container.name}: at {taken_port} the owner plane answers"
+                raise FormatError("pod.container.probe", detail)

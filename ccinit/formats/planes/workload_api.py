@@ -15,7 +15,6 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.planes.http_request import HttpRequest, HttpRequestError
 from ccinit.values import frozen
 
-PORT: Final = 8006
 REPORT_DOMAIN: Final = b"ccinit/workload/v1\0"
 EVENT_DOMAIN_PREFIX: Final = "workload"
 _RESOURCE: Final = "/cdh/resource/"

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from ccinit.errors import FormatError
 from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.formats.pod.probe import START_SECONDS
 from ccinit.values import frozen
 
 _WAITS = "pod.container.depends_on"
@@ -28,7 +29,8 @@ def plan_start_order(containers: Iterable[Container]) -> StartOrder:
     Raises:
         FormatError: `pod.container.depends_on`, an init container depends on one that starts later,
             or main ones depend on each other; `pod.container.restart`, an init container would
-            always be restarted.
+            always be restarted; `pod.container.ready`, probes that wait for each other would be
+            asked too late.
     """
     listed = tuple(containers)
     init = tuple(one for one in listed if one.kind is ContainerKind.INIT)
@@ -42,7 +44,18 @@ def plan_start_order(containers: Iterable[Container]) -> StartOrder:
                 raise FormatError(_WAITS, f"{one.name} waits for {name}, which starts later")
         earlier.add(one.name)
     main = [one for one in listed if one.kind is ContainerKind.MAIN]
-    return StartOrder(init=tuple(one.name for one in init), waves=_waves(main, earlier))
+    waves = _waves(main, earlier)
+    _check_delays(main, waves)
+    return StartOrder(init=tuple(one.name for one in init), waves=waves)
+
+
+def _check_delays(main: list[Container], waves: tuple[tuple[str, ...], ...]) -> None:
+    """Refuse probes whose delays, one wave after another, take as long as START may."""
+    delays = {one.name: one.ready.delay_seconds for one in main if one.ready is not None}
+    total = sum(max(delays.get(name, 0) for name in wave) for wave in waves)
+    if total >= START_SECONDS:
+        detail = f"delays that follow each other take {total} s, and START has {START_SECONDS} s"
+        raise FormatError("pod.container.ready", detail)
 
 
 def _waves(main: list[Container], started: set[str]) -> tuple[tuple[str, ...], ...]:

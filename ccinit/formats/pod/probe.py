@@ -2,6 +2,7 @@
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.planes.ports import WORKLOAD_PORT
 from ccinit.values import frozen
 
 START_SECONDS = 600
@@ -39,7 +40,8 @@ def read_liveness_probe(fields: Fields) -> LivenessProbe:
     """Read the table of a probe that ends a program.
 
     Raises:
-        FormatError: the key that is wrong; `pod.container.probe`, not exactly one of the two.
+        FormatError: the key that is wrong; `pod.container.probe`, not exactly one of the two, or
+            a port where PID 1 itself would answer.
     """
     return LivenessProbe(probe=_read_probe(fields), failures=_read_failures(fields))
 
@@ -75,6 +77,8 @@ def _read_probe(fields: Fields) -> Probe:
     )
     if bool(probe.exec) == bool(probe.tcp_port):
         raise FormatError("pod.container.probe", "expected exactly one of exec and tcp_port")
+    if probe.tcp_port == WORKLOAD_PORT:
+        raise FormatError("pod.container.probe", f"at {WORKLOAD_PORT} the workload API answers")
     if probe.exec and not probe.exec[0].startswith("/"):
         raise FormatError("pod.container.probe", "exec begins with an absolute path")
     return probe

@@ -148,7 +148,7 @@ def test_tags_that_no_guest_could_keep_are_refused_as_the_guest_would(
     assert "pod.volume.size_bytes  tags of scratch disks take up to" in printed
     pod.write_text(begun + "".join(disk % number for number in range(4)))
     assert run("manifest", "check", pod) == 1
-    assert "5 scratch disks with tags in memory, at most 4" in error_of(capsys)
+    assert "expected at most 4 scratch disks with tags in memory, found 5" in error_of(capsys)
 
 
 BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"

@@ -252,7 +252,7 @@ def test_disks_that_no_guest_could_keep_tags_of_are_refused_by_their_field() -> 
     with pytest.raises(FormatError) as caught:
         convert(POD + "".join(disks))
     assert caught.value.reason == "kubernetes.emptyDir"
-    assert "5 disks with the one for images, at most 4" in caught.value.detail
+    assert "expected at most 4 disks with the one for images, found 5" in caught.value.detail
 
 
 def test_variable_without_a_value_is_empty() -> None:

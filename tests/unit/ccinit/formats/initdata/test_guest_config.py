@@ -16,7 +16,7 @@ from ccinit.formats.initdata.guest_config import (
     parse_guest_config,
 )
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
-from ccinit.formats.planes.workload_api import PORT
+from ccinit.formats.planes.ports import WORKLOAD_PORT
 from tests.fakes.documents.guest import CONFIG, LOG_KEY
 
 
@@ -135,7 +135,8 @@ def test_guest_config_limits_are_taken() -> None:
         pytest.param('public_key = "AAEC', 'public_key = "', "ccinit.log.public_key", id="short"),
         pytest.param("[log]", "[owner]\nport = 1\n[log]", "ccinit.owner.client_ca", id="no-roots"),
         pytest.param("[log]", "[owner]\nport = 65536\n[log]", "ccinit.owner.port", id="port"),
-        pytest.param("[log]", f"[owner]\nport = {PORT}\n[log]", "ccinit.owner.port", id="taken"),
+        pytest.param("[log]", f"[owner]\nport = {WORKLOAD_PORT}\n[log]", "ccinit.owner.port",
+                     id="taken"),
         pytest.param("[log]", "[owner]\nclient_ca = 'x'\n[log]", "ccinit.owner.client_ca",
                      id="roots"),
         pytest.param("[log]", "[limits]\nmemory_store_bytes = 1048575\n[log]",

@@ -58,6 +58,18 @@ def test_what_only_one_of_two_files_may_say_is_refused(fine: str, wrong: str, re
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("probe", ["ready", "alive"])
+def test_probe_that_the_owner_plane_would_answer_is_refused(probe: str) -> None:
+    """PID 1 listens there at the pod's address: such a probe never fails."""
+    owner = '\n[owner]\nport = 8443\nclient_ca = "-----BEGIN CERTIFICATE-----"\n'
+    pod = POD.replace("[[secret]]", f"[container.{probe}]\ntcp_port = 8443\n[[secret]]", 1)
+    parse_guest_files(told(CONFIG, pod))
+    parse_guest_files(told(CONFIG + owner.replace("8443", "8444"), pod))
+    with pytest.raises(FormatError) as caught:
+        parse_guest_files(told(CONFIG + owner, pod))
+    assert caught.value.reason == "pod.container.probe"
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [

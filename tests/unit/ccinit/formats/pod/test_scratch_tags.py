@@ -62,7 +62,9 @@ def test_each_disk_with_tags_in_memory_needs_a_memory_device() -> None:
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(pod_with([GIB] * (RAM_DEVICES + 1)))
     assert caught.value.reason == "pod.volume.profile"
-    assert caught.value.detail.startswith("5 scratch disks with tags in memory, at most 4:")
+    assert caught.value.detail.startswith(
+        "expected at most 4 scratch disks with tags in memory, found 5:"
+    )
 
 
 @pytest.mark.parametrize("profile", ["aead-disk", "crypt"])
