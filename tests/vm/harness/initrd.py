@@ -71,6 +71,7 @@ _SOURCE_FILES = (
     "tests/conftest.py",
     "tests/fakes/images/passed_layers.py",
     "tests/fakes/machine/luks2.py",
+    "tests/fakes/machine/owned.py",
     "tests/fakes/machine/user_child.py",
     "tests/vm/__init__.py",
     "tests/vm/harness/__init__.py",
