@@ -65,7 +65,7 @@ MODULES = {
 """What guest tests may use, with load parameters; dependencies come by themselves."""
 
 SOURCES = ("ccinit", "tests/faults", "tests/vm/guest")
-_SOURCE_FILES = (
+SOURCE_FILES = (
     "pyproject.toml",
     "tests/__init__.py",
     "tests/conftest.py",
@@ -118,7 +118,7 @@ def write_initrd(
         archive.add_tree("/site", site)
         for source in sources:
             archive.add_tree(f"/src/{source}", Path(source))
-        for name in _SOURCE_FILES:
+        for name in SOURCE_FILES:
             archive.add_file(f"/src/{name}", Path(name))
         archive.add_data("/src/node-ids.json", json.dumps(list(node_ids)).encode())
         program = Path(__file__).with_name("guest_init.py").read_bytes()
