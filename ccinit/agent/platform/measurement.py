@@ -204,11 +204,19 @@ class RuntimeMeasurement:
             digests=extension.digests,
             boundary=boundary,
         )
+        try:
+            return await self._run_child(node, request)
+        except ChildError:
+            return await self._run_child(node, request)
+
+    async def _run_child(self, node: Node, request: ExtendRequest) -> bytes:
+        """Give each child a device that nobody else has used.
+
+        An open device keeps what its last user left: a reply that nobody has read, for which the
+        kernel refuses the next command, and O_NONBLOCK.
+        """
         with open_device(node.path, os.O_RDWR) as device:
-            fds = {node.name: device}
-            run = self._guest.children.run
-            try:
-                reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
-            except ChildError:
-                reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
+            reply = await self._guest.children.run(
+                Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds={node.name: device}
+            )
         return reply.value

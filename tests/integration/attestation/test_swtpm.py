@@ -6,9 +6,13 @@ Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The checks of th
 
 import hashlib
 import os
+import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -23,11 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
-from ccinit.agent.platform.measurement import container_starts
+from ccinit.agent.platform import measurement
+from ccinit.agent.platform.measurement import RuntimeMeasurement, container_starts
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
+from ccinit.attest.detect import Node, Platform
 from ccinit.attest.tpm import AK_HANDLE, TpmAttester
-from ccinit.errors import PeerError, VerificationError
+from ccinit.errors import ChildError, PeerError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.evidence.tpm import TpmEvidence, parse_tpm_evidence
@@ -37,14 +43,20 @@ from ccinit.formats.tcg.tpm2 import (
     parse_tpms_attest,
     parse_tpmt_signature,
 )
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Lock
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.platforms.swtpm import Swtpm
 
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
+
 DIGEST = hashlib.sha256(b"initdata").digest()
+GET_RANDOM = struct.pack(">HIIH", 0x8001, 12, 0x17B, 8)
+"""TPM2_GetRandom of eight bytes (TPM 2.0 Library, part 3, section 16.1)."""
+
 ROOT = Path(__file__).parents[3]
 CHILDREN = Children(
     (sys.executable, "-m", "ccinit"),
@@ -135,6 +147,57 @@ def test_child_extends_the_register_of_events_and_no_event_twice(
         assert reply.value == expected
     with swtpm.open() as again:
         assert TpmPcr(again, Pcr.EVENT_LOG).read() == expected
+
+
+class DyingOnce:
+    """Children, the first of which dies between a command of its own and the reply."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    async def run(
+        self,
+        role: Role,
+        request: ExtendRequest,
+        reply: type[ExtendReply],
+        *,
+        seconds: float,
+        fds: dict[str, int],
+    ) -> ExtendReply:
+        if not self.left:
+            self.left = os.write(fds["register"], GET_RANDOM)
+            raise ChildError("child.ended", "killed")
+        return await CHILDREN.run(role, request, reply, seconds=seconds, fds=fds)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_what_a_dead_child_left_in_the_device_does_not_reach_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swtpm, children = Swtpm(tmp_path), DyingOnce()
+
+    @contextmanager
+    def open_device(_node: str, _flags: int) -> Iterator[int]:
+        fd = swtpm.connect()
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    monkeypatch.setattr(measurement, "open_device", open_device)
+    guest = SimpleNamespace(event=lambda _: None, children=children, evidence_lock=Lock())
+    node = Node(name="register", path="/dev/tpmrm0", writable=True)
+    runtime = RuntimeMeasurement(cast("Guest", guest), Platform(tee=Tee.TPM, register=node))
+    event = container_starts("web", Digest("cd" * 32))
+    runtime.note(event)
+    try:
+        EventLoop().run(runtime.measure())
+        with swtpm.open() as again:
+            value = TpmPcr(again, Pcr.EVENT_LOG).read()
+    finally:
+        swtpm.stop()
+    assert children.left == len(GET_RANDOM)
+    assert value == hashlib.sha256(bytes(32) + event.digest(Algorithm.SHA256)).digest()
 
 
 def test_evidence_with_one_changed_byte_does_not_verify(device: TpmDevice) -> None:
