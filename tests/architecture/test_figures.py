@@ -17,7 +17,7 @@ from ccinit.formats.encoding.fields import MAX_ITEMS, MAX_TEXT_BYTES
 from ccinit.formats.planes.host_rpc import METHODS
 from ccinit.formats.planes.http_request import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from ccinit.formats.pod.probe import START_SECONDS
-from ccinit.formats.pod.volume import _MAX_FORMER_SIZES
+from ccinit.formats.pod.volume import _MAX_FORMER_SIZES, MIN_FORMER_BYTES
 from ccinit.init import sequence
 from ccinit.owner.connection import ConnectionLimits
 from ccinit.pull.layers.decompress import _MAX_RATIO
@@ -55,6 +55,7 @@ FIGURES = {
     "README.md": [f"answers {word(len(METHODS))} calls on vsock"],
     "docs/configuration.md": [
         f"at most {MAX_ITEMS} entries, a text {MAX_TEXT_BYTES} bytes",
+        f"earlier sizes of its disk, at least {mib(MIN_FORMER_BYTES)} each",
         f"grows to `size_bytes`; at most {_MAX_FORMER_SIZES} |",
         f"up to {MAX_TERMINALS} terminals",
         f"START has {word(sequence.START.seconds / 60)} minutes for all of it",

@@ -172,7 +172,8 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
     check_tag_devices(manifest.volumes)
     for container in manifest.containers:
         _check_variables(manifest, container)
-        check_places(container.name, tuple(_list_places(manifest, container)))
+        places = tuple(_list_places(manifest, container))
+        check_places(container.name, places, container.cwd)
     return manifest
 
 

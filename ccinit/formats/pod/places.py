@@ -37,12 +37,18 @@ class Place:
         return self.path.rpartition("/")[0]
 
 
-def check_places(container: str, places: Sequence[Place]) -> None:
+def check_places(container: str, places: Sequence[Place], cwd: str | None = None) -> None:
     """Refuse places that the things of one container cannot have.
+
+    Args:
+        container: its name.
+        places: of what the manifest puts there.
+        cwd: where its program begins; None leaves that to the image.
 
     Raises:
         FormatError: the place's key: two things at one path, one within the kernel's paths, or one
-            below a file; `pod.secret.rotate`, a file that cannot be replaced there.
+            below or above a file; `pod.secret.rotate`, a file that cannot be replaced there;
+            `pod.container.cwd`, no directory can be there.
     """
     taken = set(POD_FILES)
     files = {*POD_FILES, *(place.path for place in places if place.is_file)}
@@ -54,7 +60,12 @@ def check_places(container: str, places: Sequence[Place]) -> None:
             raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is the kernel's")
         if not files.isdisjoint(_list_parents(path)):
             raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is below a file")
+        if place.is_file and any(_is_within(one, path) for one in POD_FILES):
+            raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} has the pod's files")
         taken.add(path)
+    if not files.isdisjoint(_list_parents(f"{cwd or ''}/")):
+        shown = str(cwd)[:_SHOWN_CHARACTERS]
+        raise _refused("pod.container.cwd", container, f"{shown} is a file, or below one")
     for directory in {place.directory for place in places if place.rotates}:
         others = [one.path for one in places if not (one.rotates and one.directory == directory)]
         _check_rotating(container, directory, (*POD_FILES, *others))

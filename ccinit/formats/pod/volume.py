@@ -28,6 +28,9 @@ MIN_JOURNALED_BYTES = 48 << 20
 """Of a persistent volume in the guest's own format. On a smaller one, tags and their journal leave
 mkfs.ext4 no room for its own journal: it fails or, with 16 MiB, omits it."""
 
+MIN_FORMER_BYTES = 9 << 20
+"""Of a disk that such a volume was on: a smaller one has no room for tags and their journal."""
+
 _LUKS2_HEADER_BYTES = 16 << 20  # before the content, which needs room, too
 
 MAX_DISK_BYTES = 1 << 40
@@ -238,7 +241,7 @@ def _check_keys(fields: Fields, kind: VolumeKind) -> None:
 def _read_former_sizes(fields: Fields, size_bytes: int) -> tuple[int, ...]:
     sizes = fields.integers(
         "grown_from_bytes",
-        low=MIN_DISK_BYTES,
+        low=MIN_FORMER_BYTES,
         high=size_bytes - BLOCK_BYTES,
         max_items=_MAX_FORMER_SIZES,
     )

@@ -2,13 +2,14 @@
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.disk.luks2 import PAYLOAD_OFFSET
 from ccinit.formats.disk.verity import BLOCK_BYTES
 from ccinit.formats.encoding import wire
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
 from ccinit.formats.pod.volume import (
+    MIN_FORMER_BYTES,
     MIN_JOURNALED_BYTES,
     Luks2Volume,
     MadeElsewhere,
@@ -21,6 +22,8 @@ from ccinit.formats.pod.volume import (
     VolumeFormat,
     select_kind,
 )
+from ccinit.unlock.integrity import plan_disk_layout
+from ccinit.unlock.volume import JOURNAL_BYTES
 from tests.fakes.documents.guest import FULL_POD, VERITY
 
 DATA_KEY = ResourceUri("ccinit", "demo", "volume-key-data")
@@ -101,6 +104,20 @@ def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
     assert persistent(FULL_POD).grown_from_bytes == ()
     text = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
     assert persistent(text).grown_from_bytes == (16 << 20, 32 << 20)
+
+
+def test_volume_never_was_on_a_disk_without_room_for_its_tags() -> None:
+    """Else a guest would find out in UNLOCK, whatever the disk is."""
+    grown = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [{}]')
+    assert persistent(grown.replace("{}", str(MIN_FORMER_BYTES))).grown_from_bytes
+    assert plan_disk_layout(MIN_FORMER_BYTES, JOURNAL_BYTES).provided_bytes > 0
+    smaller = MIN_FORMER_BYTES - (1 << 20)
+    with pytest.raises(ConfigError) as unlocking:
+        plan_disk_layout(smaller, JOURNAL_BYTES)
+    assert unlocking.value.reason == "disk.size"
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(grown.replace("{}", str(smaller)))
+    assert caught.value.reason == "pod.volume.grown_from_bytes"
 
 
 def test_verity_volume_that_shall_grow_is_refused() -> None:

@@ -47,6 +47,7 @@ def test_places_that_do_not_touch_each_other_are_taken(places: tuple[Place, ...]
         ((file("/a/b/key"), file("/a")), "pod.secret.file"),
         ((file("/data/key"), replace(MOUNT, path="/data/key/x")), "pod.container.mount.path"),
         ((file("/etc/hosts/key"),), "pod.secret.file"),
+        ((file("/etc"),), "pod.secret.file"),
     ],
 )
 def test_place_that_is_taken_is_refused_by_its_key(places: tuple[Place, ...], reason: str) -> None:
@@ -54,3 +55,17 @@ def test_place_that_is_taken_is_refused_by_its_key(places: tuple[Place, ...], re
         check_places("web", places)
     assert refused.value.reason == reason
     assert refused.value.detail.startswith("web: ")
+
+
+@pytest.mark.parametrize(
+    "cwd", [None, "", "/", "/srv", "/data/x", "/etc", "/s", "/s/b", "/run", "/proc"]
+)
+def test_directory_in_which_a_program_begins_may_be_any(cwd: str | None) -> None:
+    check_places("web", (MOUNT, file("/run/key"), file("/s/a", rotates=True)), cwd)
+
+
+@pytest.mark.parametrize("cwd", ["/run/key", "/run/key/x", "/etc/hosts", "/s/a", "/s/a/b/c"])
+def test_directory_that_cannot_be_one_is_refused(cwd: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        check_places("web", (MOUNT, file("/run/key"), file("/s/a", rotates=True)), cwd)
+    assert refused.value.reason == "pod.container.cwd"
