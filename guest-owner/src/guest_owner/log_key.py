@@ -13,8 +13,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import (
+    MLKEM768PrivateKey,
+    MLKEM768PublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
 from ccinit.errors import FormatError
@@ -24,6 +27,7 @@ SEED_BYTES: Final = 32
 _MLKEM_SEED_BYTES: Final = 64
 _EXPANDED_BYTES: Final = 96
 _MAX_FILE_BYTES: Final = 256
+_MLKEM_PUBLIC_BYTES: Final = 1184
 
 
 class LogKey:
@@ -60,6 +64,23 @@ class LogKey:
 def new_log_key() -> LogKey:
     """Make a key from the operating system's randomness."""
     return LogKey(os.urandom(SEED_BYTES))
+
+
+def verify_public_key(data: bytes) -> None:
+    """Refuse 1216 bytes that a guest could not seal its log to.
+
+    It would find out in CONFIG, and have no log that says so.
+
+    Raises:
+        FormatError: `seal.owner_key`.
+    """
+    try:
+        MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC_BYTES])
+        point = X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC_BYTES:])
+        X25519PrivateKey.generate().exchange(point)  # nothing, if the point is of low order
+    except ValueError as error:
+        detail = "not the public half of a log key: `guest-owner log-key public` prints it"
+        raise FormatError("seal.owner_key", detail) from error
 
 
 def parse_log_key(text: bytes) -> LogKey:

@@ -5,7 +5,7 @@
 
 import base64
 
-LOG_KEY = bytes(range(256)) * 4 + bytes(192)
+LOG_KEY = bytes(1184) + bytes((9,)) + bytes(31)  # ML-KEM-768, then X25519
 CONFIG = f"""\
 version = 1
 [kbs]

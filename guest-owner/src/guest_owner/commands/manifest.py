@@ -25,7 +25,8 @@ from guest_owner.commands.initdata import (
 )
 from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
-from guest_owner.manifest_roots import find_bad_roots
+from guest_owner.log_key import verify_public_key
+from guest_owner.manifest_certificates import find_bad_certificates
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
@@ -126,7 +127,7 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
 
 def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Finding]:
     """Yield what the guest would refuse after accepting the manifest's form."""
-    yield from find_bad_roots(pod, config)
+    yield from find_bad_certificates(pod, config)
     try:
         if config is None:
             name_resources(pod)
@@ -134,6 +135,11 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
             check_agreement(config, pod)
     except FormatError as error:
         yield error.reason, error.detail
+    if config is not None:
+        try:
+            verify_public_key(config.log.public_key)
+        except FormatError as error:
+            yield error.reason, f"log.public_key: {error.detail}"
 
 
 def describe_growth(pod: PodManifest) -> Iterator[str]:

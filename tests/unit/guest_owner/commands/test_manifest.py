@@ -1,5 +1,6 @@
 """`guest-owner manifest`: what it begins, what it finds, and what the guest says to the same."""
 
+import base64
 import datetime as dt
 import re
 from pathlib import Path
@@ -9,12 +10,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.pod.manifest import parse_pod_manifest
-from ccinit.net.tls import pinned_context
+from ccinit.formats.sealed_log import OWNER_KEY_BYTES, BootId
+from ccinit.net.tls import pinned_context, present_certificate
+from ccinit.seal.stream import open_stream
 from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, KBC
 from tests.fakes.documents.guest import CONFIG as CONFIG_WITHOUT_ROOTS
+from tests.fakes.documents.guest import LOG_KEY
 from tests.fakes.network.tls_server import make_authority
 from tests.unit.guest_owner.command_line import error_of, run
 
@@ -177,6 +181,48 @@ def test_roots_that_the_guest_could_trust_nobody_by_are_found(
     for place in places:
         assert f"net.roots  {place}: " in printed
     assert printed.count(found) == len(places)
+
+
+@pytest.mark.parametrize(
+    "key", [b"\xff" * OWNER_KEY_BYTES, LOG_KEY[:-32] + bytes(32)], ids=["mlkem", "low order"]
+)
+def test_log_key_that_no_guest_could_seal_to_is_found(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: bytes
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    config.write_text(CONFIG)
+    assert run("manifest", "check", pod, "--config", config) == 0
+    open_stream(LOG_KEY, BootId(bytes(16)))
+    with pytest.raises(FormatError) as refused:
+        open_stream(key, BootId(bytes(16)))
+    usual, other = (base64.b64encode(one).decode() for one in (LOG_KEY, key))
+    assert usual in CONFIG
+    config.write_text(CONFIG.replace(usual, other))
+    capsys.readouterr()
+    assert run("manifest", "check", pod, "--config", config) == 1
+    assert f"{refused.value.reason}  log.public_key: " in capsys.readouterr().out
+
+
+def test_client_certificate_that_is_none_is_found(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = (
+        '[[registry]]\nlocation = "in.example"\ncertificate = """\n{}"""\nkey = "kbs:///a/b/c"\n'
+        '[[registry.mirror]]\nlocation = "near.example"\ncertificate = """\n{}"""\n'
+        'key = "kbs:///a/b/c"\n'
+    )
+    begun = pod.read_text()
+    pod.write_text(begun + registry.format(LEAF, LEAF))
+    assert run("manifest", "check", pod) == 0
+    capsys.readouterr()
+    pod.write_text(begun + registry.format(LEAF, BROKEN))
+    assert run("manifest", "check", pod) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("net.client_certificate  registry in.example, certificate: ") == 1
+    with pytest.raises(ConfigError, match=r"net\.client_certificate"):
+        present_certificate(
+            pinned_context(CA, check_time=True), BROKEN.encode(), "net.client_certificate"
+        )
 
 
 def ended_root() -> str:

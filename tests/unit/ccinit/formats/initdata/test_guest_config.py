@@ -132,7 +132,7 @@ def test_guest_config_limits_are_taken() -> None:
         pytest.param("[kbs]", '[kbs]\ntransport = "udp"', "ccinit.kbs.transport", id="transport"),
         pytest.param("[kbs]", "[kbs]\nx = 1", "ccinit.kbs.unknown", id="unknown"),
         pytest.param('public_key = "', 'public_key = "!', "ccinit.log.public_key", id="base64"),
-        pytest.param('public_key = "AAEC', 'public_key = "', "ccinit.log.public_key", id="short"),
+        pytest.param('public_key = "AAAA', 'public_key = "', "ccinit.log.public_key", id="short"),
         pytest.param("[log]", "[owner]\nport = 1\n[log]", "ccinit.owner.client_ca", id="no-roots"),
         pytest.param("[log]", "[owner]\nport = 65536\n[log]", "ccinit.owner.port", id="port"),
         pytest.param("[log]", f"[owner]\nport = {WORKLOAD_PORT}\n[log]", "ccinit.owner.port",

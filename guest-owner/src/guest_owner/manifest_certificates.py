@@ -1,4 +1,5 @@
-"""Whether the roots in a pod.toml and its ccinit.toml are CA certificates, one of them unexpired.
+"""Whether the roots in a pod.toml and its ccinit.toml are CA certificates, one of them unexpired,
+and whether client certificates are certificates.
 
 A guest would find out only when it first connects, to a registry after it has attested. From
 attestation on it checks dates, even those of the KBS's authority.
@@ -8,18 +9,35 @@ import ssl
 import time
 from collections.abc import Iterator
 
+from cryptography.x509 import load_pem_x509_certificates
+
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
 
 
-def find_bad_roots(pod: PodManifest, config: GuestConfig | None) -> Iterator[tuple[str, str]]:
-    """Yield reason and place of each PEM text under which the guest could trust nobody.
+def find_bad_certificates(
+    pod: PodManifest, config: GuestConfig | None
+) -> Iterator[tuple[str, str]]:
+    """Yield reason and place of each PEM text that would be of no use to the guest.
 
-    The reasons are the guest's: `net.roots`, `net.certificate_time`.
+    The reasons are the guest's: `net.roots`, `net.certificate_time`, `net.client_certificate`.
     """
     for place, text in (*_roots_of_pod(pod), *_roots_of_config(config)):
         for reason, said in _judge(text):
             yield reason, f"{place}: {said}"
+    for rule in pod.registries:
+        for location in (rule.location, *rule.mirrors):
+            if not _are_certificates(location.access.certificate_pem):
+                place = f"registry {rule.prefix}, certificate"
+                yield "net.client_certificate", f"{place}: not PEM certificates"
+
+
+def _are_certificates(text: str) -> bool:
+    """Whether it is certificates, or empty: then there is none."""
+    try:
+        return not text or bool(load_pem_x509_certificates(text.encode()))
+    except ValueError:
+        return False
 
 
 def _roots_of_pod(pod: PodManifest) -> Iterator[tuple[str, str]]:
