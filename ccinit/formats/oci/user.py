@@ -41,11 +41,15 @@ def parse_id(text: str, reason: str) -> int | None:
 
 
 def check_user(text: str, reason: str) -> None:
-    """Refuse what no image's files could make a user of.
+    """Refuse what no image's files could make a user of, and what names none.
+
+    An image's empty user means root; whoever writes one in a manifest may mean the image's own.
 
     Raises:
         FormatError: with `reason`.
     """
-    for part in split_user(text, reason):
-        if part:
-            parse_id(part, reason)
+    user, group = split_user(text, reason)
+    if not user:
+        raise FormatError(reason, "no user: leave it out for the image's, or write 0")
+    for part in filter(None, (user, group)):
+        parse_id(part, reason)

@@ -243,6 +243,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("tcp_port = 8080", "", "pod.container.probe", id="probe-asks-nothing"),
         pytest.param("tcp_port = 8080", "tcp_port = 8080\ndelay_seconds = 600",
                      "pod.container.ready", id="ready-after-the-end-of-start"),
+        pytest.param('"www-data"', '""', "pod.container.user", id="user-empty"),
+        pytest.param('"www-data"', '":100"', "pod.container.user", id="user-group-alone"),
         pytest.param('cwd = "/srv"', 'cwd = "/etc/web.conf"', "pod.container.cwd", id="cwd-file"),
         pytest.param("tcp_port = 8080", "tcp_port = 8006", "pod.container.probe",
                      id="probe-that-the-workload-api-answers"),
