@@ -33,7 +33,7 @@ class Netlink:
         self.filters = filters
         self.code = errno.EEXIST
         self.done: list[str] = []
-        self.was_silent = False
+        self.is_up = self.was_silent = False
         self._settings = settings
 
     def link_lookup(self, *, ifname: str) -> list[int]:
@@ -41,6 +41,7 @@ class Netlink:
 
     def link(self, _verb: str, *, index: int, mtu: int, state: str) -> None:
         assert (index, mtu, state) == (TAP, 1450, "up")
+        self.is_up = True
         self.was_silent = (self._settings / "ccinit0/disable_ipv6").read_text() == "1"
 
     def tc(self, verb: str, _kind: str, *, index: int, **_rest: Any) -> None:
@@ -71,9 +72,18 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Netlink:
 
 def test_tap_is_silent_before_it_is_up(kernel: Netlink) -> None:
     with tap.joined(ETH0):
+        assert kernel.is_up
         assert kernel.was_silent
         assert kernel.done == ["add 2", "add 9", "add-filter 2", "add-filter 9"]
     assert kernel.done[-1] == "del 2"
+
+
+def test_tap_that_cannot_be_silenced_is_given_nothing(kernel: Netlink, tmp_path: Path) -> None:
+    (tmp_path / "ccinit0/disable_ipv6").mkdir()  # for whoever is root, what cannot be written
+    with pytest.raises(OSError, match="ccinit0/disable_ipv6"), tap.joined(ETH0):
+        pytest.fail("the guest would be asked for routers")
+    assert kernel.done == []
+    assert not kernel.is_up
 
 
 def test_filters_of_a_killed_runtime_are_replaced(kernel: Netlink) -> None:
