@@ -131,7 +131,7 @@ def name_policy_keys(
     """
     named = dict.fromkeys(uri for policy in policies for uri in policy.resources())
     if len(named) > MAX_POLICY_KEYS:
-        detail = f"expected at most {MAX_POLICY_KEYS} keys and roots as resources, found {len(named)}"
+        detail = f"expected at most {MAX_POLICY_KEYS} keys as resources, found {len(named)}"
         raise LimitExceededError("policy.keys", detail)
     for uri, kind in uses:
         if uri in named and kind is not EnvelopeKind.FILE:

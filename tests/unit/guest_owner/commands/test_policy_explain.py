@@ -178,7 +178,7 @@ def test_keys_beyond_the_guests_limit_are_told(
         assert row == "file yes rule 1"
         assert sum(uri.startswith(f"{SHOP}key-") for uri in rows) == count
     else:
-        said = f"unfit: {count} keys and roots are resources, at most {MAX_POLICY_KEYS}"
+        said = f"unfit: expected at most {MAX_POLICY_KEYS} keys as resources, found {count}"
         assert row == f"file {said} rule 1"
 
 
