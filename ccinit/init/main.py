@@ -96,9 +96,11 @@ async def _await_ending(ending: Task[None]) -> None:
         try:
             await ending.join()
         except Interrupted:
-            continue
+            continue  # it may have come in the turn in which the ending failed, too
         except Exception:  # noqa: BLE001  # a bug of ours, with nobody left to report it to
-            await reset()
+            break
+    if ending.failure is not None:
+        await reset()
 
 
 def make_guest(loop: EventLoop) -> EarlyGuest:

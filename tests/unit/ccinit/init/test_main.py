@@ -155,6 +155,36 @@ def test_end_that_fails_is_a_reset_that_waits_for_nobody(monkeypatch: pytest.Mon
     assert steps == ["reset", "it has let go"]
 
 
+def test_end_that_fails_in_one_turn_with_another_task_is_a_reset_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other's failure has woken the main task, which is not waiting for the end just then."""
+    steps: list[str] = []
+    now = Event()
+
+    async def fail(error: type[Exception]) -> None:
+        await now.wait()
+        raise error
+
+    async def reset() -> None:
+        steps.append("reset")
+
+    async def let_fail() -> None:
+        await sleep(0.03)  # by then both wait, and the end is the second
+        now.set()
+
+    def act(guest: Guest) -> None:
+        guest.loop.start(fail(ZeroDivisionError), "background")
+        guest.loop.start(let_fail(), "both")
+        monkeypatch.setattr(main, "end", lambda *_: fail(MemoryError))
+        monkeypatch.setattr(main, "reset", reset)
+        guest.service.stopping.set()
+
+    with pytest.raises(ValueError, match="not enough values"):  # no end was seen through
+        live(monkeypatch, act, ZeroDivisionError)
+    assert steps == ["reset"]
+
+
 def test_kernel_that_does_not_reset_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter((KernelError(1, "reboot", "test"), KernelError(1, "reboot", "test"), SystemExit))
 
