@@ -130,8 +130,8 @@ class RuntimeMeasurement:
             CcinitError: that failed; what the events announce must not happen, and the waiting
                 phase fails.
         """
-        events, self._noted = tuple(self._noted), []
         async with self._guest.evidence_lock:
+            events, self._noted = tuple(self._noted), []
             await self._measure(events)
 
     async def measure_for_workload(self, event: AaelEvent) -> None:

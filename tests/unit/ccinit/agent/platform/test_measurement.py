@@ -76,6 +76,19 @@ def test_nothing_is_measured_while_a_quote_is_made(bench: Bench) -> None:
     assert bench.children.register.extends == 1
 
 
+def test_measurement_that_goes_away_before_its_turn_leaves_what_was_noted(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    finish(bench.lock.__aenter__())
+    waiting = bench.measurement.measure()
+    waiting.send(None)
+    waiting.close()
+    finish(bench.lock.__aexit__())
+    bench.measurement.note(STARTS)
+    bench.measure()
+    assert bench.children.register.extends == 2
+    assert bench.replays()
+
+
 @pytest.mark.parametrize("death", ["before", "after"])
 def test_child_that_died_is_followed_by_one_that_measures_nothing_twice(
     bench: Bench, death: str
