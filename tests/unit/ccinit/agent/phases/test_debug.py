@@ -11,13 +11,22 @@ from ccinit.agent.phases import debug
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
 from ccinit.agent.state import BootState
-from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
+from ccinit.errors import (
+    CcinitError,
+    ConfigError,
+    FormatError,
+    KernelError,
+    PeerError,
+    VerificationError,
+)
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import DebugConfig
 from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS, DebugGrant
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.planes.host_rpc import Phase, StateFlag
+from ccinit.formats.pod.name import read_name
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
@@ -392,3 +401,25 @@ def test_end_of_the_guest_waits_for_the_pods_steps_and_takes_the_rest(bench: Ben
         OWNER_PLANE_STEP,
         "secrets",
     ]
+
+
+def test_tools_device_has_no_name_that_a_volumes_device_can_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: list[str] = []
+
+    def activate(_control: object, name: str, *_others: object) -> None:
+        names.append(name)
+        raise KernelError(16, "dm.create", name)
+
+    open_environment = debug._open_environment  # the bench replaces it
+    bench = Bench(monkeypatch)
+    monkeypatch.setattr(debug, "_open_environment", open_environment)
+    monkeypatch.setattr(debug, "DmControl", lambda: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(debug, "make_directory", lambda path, _mode: path)
+    monkeypatch.setattr(debug, "activate_verity", activate)
+    with pytest.raises(KernelError):
+        bench.open()
+    (name,) = names
+    with pytest.raises(FormatError):
+        read_name(Fields({"name": name}, "volume"), "name", "volume")
