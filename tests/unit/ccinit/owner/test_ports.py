@@ -1,7 +1,6 @@
 """The descriptors of one call: bytes both ways, a client that stands still, and every end."""
 
 import os
-import select
 import struct
 import tty
 from collections.abc import Iterator
@@ -11,86 +10,20 @@ import pytest
 
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_rpc import METHODS, WINDOW_BYTES, Stream
+from ccinit.formats.planes.owner_rpc import WINDOW_BYTES, Stream
 from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
-    Message,
-    MessageReader,
     Refused,
     Reply,
     encode_credit,
-    encode_data,
-    encode_request,
-    encode_result,
 )
 from ccinit.kernel.clock import boottime
 from ccinit.owner import ports
 from ccinit.owner.messages import CallEnd, Flow, Port
 from ccinit.owner.ports import OpenCall
-from ccinit.owner.session import Call, Session
 from tests.fakes.machine.scarcity import count_descriptors
-
-GOOD = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
-
-
-class World:
-    """A call with three pipes: we hold the program's ends."""
-
-    def __init__(self, method: str = "exec") -> None:
-        self.session = Session()
-        params = {"exec": ("web", ("x",), False, 0, 0), "copy": ("web", "/x", True, 0)}[method]
-        (event,) = self.session.feed(encode_request(1, method, params))
-        assert isinstance(event, Call)
-        self.event = event
-        self.ours: list[int] = []
-        self.received: list[Message] = []
-        self._reader = MessageReader(of_guest=False)
-
-    def open_exec(self) -> OpenCall:
-        (stdin, theirs_in), (theirs_out, stdout), (theirs_end, end) = (os.pipe() for _ in range(3))
-        self.ours = [stdin, stdout, end]
-        named = (
-            Port(flow=Flow.INPUT, fd=Stream.INPUT),
-            Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT),
-            Port(flow=Flow.END, fd=0),
-        )
-        self.call = OpenCall(self.event, named, (theirs_in, theirs_out, theirs_end))
-        return self.call
-
-    def open_file(self, path: Path, flow: Flow) -> OpenCall:
-        flags = os.O_WRONLY | os.O_CREAT if flow is Flow.INPUT else os.O_RDONLY
-        port = Port(flow=flow, fd=Stream.INPUT if flow is Flow.INPUT else Stream.OUTPUT)
-        self.call = OpenCall(self.event, (port,), (os.open(path, flags, 0o600),))
-        return self.call
-
-    def turn(self, times: int = 20) -> list[Message]:
-        """Poll and move until nothing more happens."""
-        for _ in range(times):
-            poller = select.poll()
-            if self.call.is_over:
-                break
-            for descriptor, events in self.call.interests(self.session).items():
-                poller.register(descriptor, events)
-            self.call.move(dict(poller.poll(0)), self.session)
-        fresh = list(self._reader.feed(bytes(self.session.output)))
-        self.session.output.clear()
-        self.received += fresh
-        return fresh
-
-    def end(self, end: CallEnd = GOOD) -> None:
-        os.write(self.ours[2], wire.encode(end))
-        os.close(self.ours.pop(2))
-
-    def send(self, fd: int, content: bytes) -> None:
-        for event in self.session.feed(encode_data(Data(id=1, fd=fd, content=content))):
-            assert isinstance(event, Data)
-            self.call.take(event, self.session)
-
-    def close(self) -> None:
-        self.call.close()
-        for descriptor in self.ours:
-            os.close(descriptor)
+from tests.unit.ccinit.owner.ports_world import GOOD, World
 
 
 @pytest.fixture
