@@ -63,6 +63,7 @@ def test_initdata_digest_agrees_with_the_published_vector() -> None:
     ("header", "family", "reason"),
     [
         pytest.param(b"", FormatError, "initdata.magic", id="empty"),
+        pytest.param(b"initdata" + bytes(6) + b"\1", FormatError, "initdata.magic", id="short"),
         pytest.param(b"initdatA" + bytes(8), FormatError, "initdata.magic", id="other-magic"),
         pytest.param(b"initdata" + bytes(8), LimitExceededError, "initdata.length", id="zero"),
         pytest.param(
@@ -85,6 +86,13 @@ def test_r10_initdata_header_outside_its_limits_is_refused(
     with pytest.raises(family) as caught:
         parse_header(header)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("length", [1, MAX_COMPRESSED_BYTES])
+def test_initdata_header_says_how_long_the_member_behind_it_is(length: int) -> None:
+    header = encode_device_image(DOCUMENT)[:8] + length.to_bytes(8, "little")
+    assert parse_header(header) == length
+    assert parse_header(header + b"member") == length
 
 
 @pytest.mark.parametrize(

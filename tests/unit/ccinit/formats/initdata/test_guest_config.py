@@ -17,6 +17,7 @@ from ccinit.formats.initdata.guest_config import (
 )
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.planes.ports import WORKLOAD_PORT
+from ccinit.values import replace
 from tests.fakes.documents.guest import CONFIG, LOG_KEY
 
 
@@ -86,7 +87,26 @@ def test_guest_config_log_may_have_a_pace() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("heartbeat_seconds", 3600),
+        ("batch_ms", 0),
+        ("batch_ms", 50),
+        ("batch_ms", 60_000),
+        ("batch_bytes", 4096),
+        ("batch_bytes", 65_536),
+    ],
+)
+def test_guest_config_pace_is_taken_up_to_its_limits(key: str, value: int) -> None:
+    log = parse_guest_config(CONFIG + f"{key} = {value}\n").log
+    assert getattr(log, key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("heartbeat_seconds", "-1"),
         ("heartbeat_seconds", "3601"),
+        ("batch_ms", "-1"),
+        ("batch_ms", "1"),
         ("batch_ms", "49"),
         ("batch_ms", "60001"),
         ("batch_bytes", "4095"),
@@ -100,9 +120,30 @@ def test_guest_config_pace_outside_its_limits_is_refused(key: str, value: str) -
     assert error.value.reason == f"ccinit.log.{key}"
 
 
-def test_guest_config_limits_are_taken() -> None:
-    config = parse_guest_config(CONFIG + "[limits]\nattest_seconds = 9\n")
-    assert config.limits == Limits(attest_seconds=9)
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [
+        ("scratch_tags_bytes", 1, 64 * GIB),
+        ("memory_store_bytes", 1 << 20, 1024 * GIB),
+        ("image_bytes", 1, 1024 * GIB),
+        ("log_ring_bytes", 1 << 20, 256 << 20),
+        ("attest_seconds", 1, 86_400),
+        ("pull_seconds", 1, 86_400),
+        ("network_seconds", 1, 86_400),
+        ("stop_grace_seconds", 1, 3_600),
+    ],
+)
+def test_guest_config_limit_is_taken_within_its_bounds(key: str, low: int, high: int) -> None:
+    for value in (low, high):
+        config = parse_guest_config(CONFIG + f"[limits]\n{key} = {value}\n")
+        assert config.limits == replace(Limits(), **{key: value})
+    for value in (low - 1, high + 1):
+        with pytest.raises(FormatError) as refused:
+            parse_guest_config(CONFIG + f"[limits]\n{key} = {value}\n")
+        assert refused.value.reason == f"ccinit.limits.{key}"
 
 
 @pytest.mark.parametrize(
@@ -139,10 +180,6 @@ def test_guest_config_limits_are_taken() -> None:
                      id="taken"),
         pytest.param("[log]", "[owner]\nclient_ca = 'x'\n[log]", "ccinit.owner.client_ca",
                      id="roots"),
-        pytest.param("[log]", "[limits]\nmemory_store_bytes = 1048575\n[log]",
-                     "ccinit.limits.memory_store_bytes", id="small-store"),
-        pytest.param("[log]", "[limits]\nimage_bytes = 0\n[log]", "ccinit.limits.image_bytes",
-                     id="zero-limit"),
         pytest.param("[log]", "[limits]\nimage_bytes = nan\n[log]", "ccinit.limits.image_bytes",
                      id="not-a-number"),
         pytest.param("[log]", "[debug]\nallowed = 1\n[log]", "ccinit.debug.allowed", id="debug"),
@@ -185,7 +222,10 @@ def test_guest_config_names_who_appraises_the_guest() -> None:
         pytest.param("BEGIN", "END", "ca", id="no-certificate"),
         pytest.param("djE6YWJj==", "a\\r\\nx: y", "api_key", id="header-injection"),
         pytest.param("djE6YWJj==", "", "api_key", id="empty-key"),
+        pytest.param("djE6YWJj==", 257 * "a", "api_key", id="long-key"),
         pytest.param("2b5e0a2c-", "ä", "policy_ids", id="policy"),
+        pytest.param("2b5e0a2c-", 40 * "a", "policy_ids", id="long-policy"),
+        pytest.param("policy_ids = [", "policy_ids = [" + 16 * '"a", ', "policy_ids", id="many"),
         pytest.param("api_key", "api_kay", "unknown", id="unknown"),
     ],
 )

@@ -70,6 +70,23 @@ def test_probe_that_the_owner_plane_would_answer_is_refused(probe: str) -> None:
     assert caught.value.reason == "pod.container.probe"
 
 
+def test_guests_identity_is_a_resource_of_its_own_only_if_there_is_an_owner_plane() -> None:
+    secret = '[[secret]]\ncontainer = "web"\nuri = "kbs:///ccinit/shop/tls-identity"\nfile = "/x"\n'
+    parse_guest_files(told(CONFIG, POD + secret))
+    owner = "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n"
+    with pytest.raises(FormatError) as caught:
+        parse_guest_files(told(CONFIG + owner, POD + secret))
+    assert caught.value.reason == "pod.resource"
+
+
+def test_plugins_reply_is_for_pods_that_ask_for_no_envelope() -> None:
+    uri = "kbs+nebula-ca:///credential?name=pod"
+    secret = f'[[secret]]\ncontainer = "web"\nuri = "{uri}"\nfile = "/x"\n'
+    plain = CONFIG.replace('envelope = "required"', 'envelope = "none"')
+    _, manifest = parse_guest_files(told(plain, POD + secret))
+    assert str(manifest.secrets[1].uri) == uri
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [

@@ -15,13 +15,14 @@ LABEL: Final = "a" * 63
 TAKEN: Final = (
     "kbs", "KBS.Example", "kbs.example.", "kbs_svc.pod-1", "xn--e1afmkfd.example", "192.0.2.7",
     "[::1]", "[2001:DB8::7]", "1.2.3", "256.1.1.1.example", LABEL, ".".join([LABEL] * 3),
+    ".".join([*[LABEL] * 3, "a" * 61]),
 )  # fmt: skip
 PORTS: Final = ("", ":1", ":443", ":65535")
 REFUSED: Final = {
     "port-name": "kbs:notaport", "port-0": "kbs:0", "port-65536": "kbs:65536", "no-port": "kbs:",
     "two-ports": "kbs:80:90", "port-sign": "kbs:+1", "port-arabic": "kbs:\u0661",
     "no-host": ":80", "empty-label": "kbs..example", "leading-dot": ".kbs", "dot": ".",
-    "long-label": "a" * 64, "long-name": ".".join([LABEL] * 4), "escape": "kbs%41",
+    "long-label": "a" * 64, "long-name": ".".join([*[LABEL] * 3, "a" * 62]), "escape": "kbs%41",
     "blank": "kbs example", "line": "kbs\n", "letter": "kbs\u00e4", "mark": "kbs;x",
     "v4-range": "300.0.2.7", "v4-zero": "192.0.2.07", "v6-open": "[::1", "v6-bare": "::1",
     "v6-letter": "[::g]", "v6-zone": "[fe80::1%25eth0]", "v6-behind": "[::1]x:1",
