@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.kbs.counters import FOLDER, Counter, Counters
 
@@ -36,6 +37,24 @@ def test_counter_moves_by_nothing_else(counters: Counters) -> None:
     counters.set(URI, 7)
     assert [refused(counters, to) for to in (1, 6, 7, 9)] == ["counter.taken"] * 4
     assert counters.read(URI) == Counter(value=7)
+
+
+def test_refused_move_says_where_the_counter_is_and_should_have_been(counters: Counters) -> None:
+    counters.set(URI, 7)
+    with pytest.raises(CcinitError) as error:
+        counters.advance(URI, CounterAdvance(to=6, holder=ONE))
+    assert error.value.detail == "it is at 7, not 5"
+
+
+def test_counter_is_set_only_to_what_it_can_advance_from(counters: Counters) -> None:
+    for value in (0, MAX_INTEGER - 1):
+        counters.set(URI, value)
+        assert counters.read(URI) == Counter(value=value)
+    for value in (-1, MAX_INTEGER):
+        with pytest.raises(CcinitError) as error:
+            counters.set(URI, value)
+        assert error.value.reason == "counter.value"
+    assert counters.read(URI) == Counter(value=MAX_INTEGER - 1)
 
 
 def test_second_boot_on_a_copy_is_refused_and_a_repeated_wish_is_not(counters: Counters) -> None:

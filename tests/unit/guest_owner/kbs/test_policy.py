@@ -177,6 +177,41 @@ def test_policy_may_be_as_long_as_its_cap() -> None:
     assert caught.value.reason == "policy.length"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "covered", "beyond"),
+    [
+        ("ccinit/shop/key", ["ccinit/shop/key"],
+         ["other/shop/key", "ccinit/bank/key", "ccinit/shop/keys", "ccinit/shop/ke"]),
+        ("ccinit/shop/key*", ["ccinit/shop/key", "ccinit/shop/key-2"], ["ccinit/shop/ke"]),
+        ("ccinit/s*/key", ["ccinit/s/key", "ccinit/shop/key"],
+         ["ccinit/bank/key", "ccinit/shop/key-2"]),
+        ("c*/shop/*", ["c/shop/x", "ccinit/shop/key"], ["a/shop/x", "ccinit/bank/key"]),
+    ],
+)  # fmt: skip
+def test_pattern_covers_by_all_three_segments(
+    pattern: str, covered: list[str], beyond: list[str]
+) -> None:
+    parsed = parse_pattern(pattern)
+    for name, expected in (
+        *((name, True) for name in covered),
+        *((name, False) for name in beyond),
+    ):
+        assert parsed.matches(ResourceUri(*name.split("/"))) is expected, name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a", "a"), ("*", "a"), ("a*", "a"), ("a*", "ab"), ("a*", "ab*"), ("ab*", "ab*"), ("*", "a*")],
+)
+@pytest.mark.parametrize("form", ["{}/x/x", "x/{}/x", "x/x/{}"])
+def test_patterns_with_a_resource_in_common_overlap(form: str, one: str, other: str) -> None:
+    first, second = (parse_pattern(form.format(part)) for part in (one, other))
+    assert first.overlaps(second)
+    assert second.overlaps(first)
+    elsewhere = parse_pattern(form.format("b"))
+    assert elsewhere.overlaps(second) is (other == "*")
+
+
 SEGMENT = st.text("ab", min_size=1, max_size=3)
 PATTERN = st.one_of(SEGMENT, st.just("*"), SEGMENT.map(lambda stem: stem + "*"))
 

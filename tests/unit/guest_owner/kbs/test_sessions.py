@@ -1,6 +1,7 @@
 """Sessions of the KBS: what a cookie is good for, how long, and how many there are."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -67,8 +68,9 @@ def test_take_for_attest_refuses_unknown_and_missing_cookies(clock: Clock) -> No
     store = sessions(clock)
     store.open(Tee.TPM)
     for cookie in (None, "", "0" * 32):
-        with pytest.raises(KbsRefusedError, match="no such session"):
+        with pytest.raises(KbsRefusedError, match="no such session") as refused:
             store.take_for_attest(cookie)
+        assert refused.value.status == 408  # a guest takes 401 for a judgement
 
 
 def test_session_ends_on_time_whatever_its_state(clock: Clock) -> None:
@@ -82,6 +84,33 @@ def test_session_ends_on_time_whatever_its_state(clock: Clock) -> None:
     assert store.attested(session.cookie) is None
     with pytest.raises(KbsRefusedError, match="expired"):
         store.take_for_attest(other.cookie)
+
+
+def test_cookie_expires_with_its_session(clock: Clock) -> None:
+    life_seconds = (sessions(clock).open(Tee.TPM).expires - datetime.now(UTC)).total_seconds()
+    assert 290 < life_seconds <= 300
+
+
+def test_sessions_that_have_ended_make_room_before_any_that_lives(clock: Clock) -> None:
+    store = sessions(clock, Limits(sessions=4, session_seconds=300))
+    for _ in range(3):
+        store.open(Tee.TPM)
+    clock.now = 200
+    guest = store.open(Tee.TPM)
+    clock.now = 300
+    others = [store.open(Tee.TPM) for _ in range(3)]
+    for session in (guest, *others):
+        assert store.take_for_attest(session.cookie) is session
+
+
+def test_oldest_of_guests_makes_room_where_all_have_sent_evidence(clock: Clock) -> None:
+    store = sessions(clock, Limits(sessions=4))
+    guests = [store.take_for_attest(store.open(Tee.TPM).cookie) for _ in range(4)]
+    for guest in guests:
+        store.complete(guest, attested())
+    store.open(Tee.TPM)
+    alive = [store.attested(guest.cookie) is not None for guest in guests]
+    assert alive == [False, True, True, True]
 
 
 def test_session_that_did_not_attest_acts_as_nobody(clock: Clock) -> None:
