@@ -1,5 +1,8 @@
 """The store in memory: how large it may be, and what it is mounted with."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,7 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.processes.running_child import RunningChild
 from ccinit.errors import CcinitError, KernelError
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.mount import MountFlag
 
 GIB = 1 << 30
 
@@ -58,7 +62,17 @@ def test_children_that_store_get_its_size_on_top(
     assert open_memory_store(made, GIB, path) == path
     assert made.children.store_bytes == GIB
     assert made.undo == ["store in memory"]
-    assert [call[:3] for call in mounts] == [("tmpfs", path, "tmpfs")]
+    flags = MountFlag.NODEV | MountFlag.NOSUID
+    assert mounts == [("tmpfs", path, "tmpfs", flags, mount_options(GIB))]
+
+
+def test_directory_of_the_store_is_entered_by_children_and_listed_by_nobody(
+    tmp_path: Path, mounts: list[tuple[object, ...]]
+) -> None:
+    path = tmp_path / "store"
+    open_memory_store(guest(), GIB, str(path))
+    assert len(mounts) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o711
 
 
 def test_store_that_is_too_large_is_refused_before_it_is_mounted(
@@ -72,10 +86,20 @@ def test_store_that_is_too_large_is_refused_before_it_is_mounted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_used_and_free_is_all_there_is(tmp_path: Path) -> None:
-    used, free = count_used(str(tmp_path))
-    assert used > 0
-    assert free > 0
+def test_used_and_free_bytes_are_counted_in_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def statvfs(path: str) -> SimpleNamespace:
+        assert path == "/store"
+        return SimpleNamespace(f_bsize=1 << 20, f_frsize=4096, f_blocks=10, f_bfree=7, f_bavail=6)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert count_used("/store") == (3 * 4096, 7 * 4096)
+
+
+def test_store_that_cannot_be_asked_is_the_kernels_refusal(tmp_path: Path) -> None:
+    assert count_used(str(tmp_path))[0] > 0
+    with pytest.raises(KernelError) as refused:
+        count_used(str(tmp_path / "gone"))
+    assert (refused.value.reason, refused.value.errno) == ("kernel.statvfs", errno.ENOENT)
 
 
 class Group:
