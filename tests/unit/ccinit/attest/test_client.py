@@ -3,19 +3,26 @@
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
+from ccinit.attest.client import KbsClient, ask_time
+from ccinit.attest.patience import AttestLimits
 from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.rcar import MAX_ADDITIONAL_BYTES
 from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
+from ccinit.values import replace
 from tests.fakes.kbs.http import (
     DATE,
     URL,
     FakeKbs,
     answer,
+    evidence_for,
     refuse,
     reply,
 )
@@ -127,6 +134,65 @@ def test_every_handshake_offers_a_key_of_the_configured_kind(
     assert guest.get() == b"secret a"
     name = kbs.keys[0]["alg"] + ("-" + kbs.keys[0].get("crv", "")).rstrip("-").replace("P-", "P")
     assert name == algorithm.value
+
+
+def test_request_tells_of_the_platform_what_its_verifier_needs(kbs: FakeKbs) -> None:
+    def extra_params(**of_client: Any) -> object:
+        client = KbsClient(
+            url=URL,
+            transport=kbs,
+            tee=Tee.TPM,
+            evidence_for=evidence_for,
+            init_data=None,
+            **of_client,
+        )
+        client.attest()
+        return json.loads(kbs.calls[-2].body)["extra-params"]
+
+    hashes = {"supported-hash-algorithms": ["sha384"]}
+    assert extra_params() == hashes
+    assert extra_params(parameters={"svsm": "keys"}) == {**hashes, "svsm": "keys"}
+
+
+def test_platform_that_answers_no_requests_is_given_none(kbs: FakeKbs) -> None:
+    requests: list[bytes] = []
+
+    def note(report_data: ReportData, request: bytes) -> JsonValue:
+        requests.append(request)
+        return evidence_for(report_data, request)
+
+    KbsClient(url=URL, transport=kbs, tee=Tee.TPM, evidence_for=note, init_data=None).attest()
+    assert requests == [b""]
+
+
+def test_largest_reply_is_that_of_the_limits(kbs: FakeKbs) -> None:
+    client = KbsClient(
+        url=URL,
+        transport=kbs,
+        tee=Tee.TPM,
+        evidence_for=evidence_for,
+        init_data=None,
+        limits=AttestLimits(max_resource_bytes=4096),
+    )
+    client.get_resource(URI)
+    assert {call.limits.max_body_bytes for call in kbs.calls} == {4096}
+
+
+class TestTime:
+    """What the KBS says of the time, before anybody attests."""
+
+    def test_time_is_the_date_of_any_reply(self) -> None:
+        kbs = FakeKbs(faults=[answer(reply(405))])
+        assert ask_time(URL + "/", kbs) == DATE
+        (call,) = kbs.calls
+        assert (call.method, call.path, call.body) == ("GET", "auth", b"")
+        assert call.limits.max_body_bytes == 64 * 1024  # of a page that nobody reads
+
+    def test_reply_without_a_date_is_refused(self) -> None:
+        dateless = replace(reply(405), date=None)
+        assert refused_reason(lambda: ask_time(URL, FakeKbs(faults=[answer(dateless)]))) == (
+            "kbs.date"
+        )
 
 
 class TestPlugins:

@@ -54,6 +54,7 @@ def test_r20_passing_fault_is_waited_out(
         pytest.param(fail("net.tls"), "net.tls", id="tls 1.2"),
         pytest.param(fail("net.truncated"), "net.truncated", id="truncated"),
         pytest.param(fail("net.body"), "net.body", id="too long"),
+        pytest.param(answer(reply(300)), "kbs.redirect", id="choices"),
         pytest.param(answer(reply(302)), "kbs.redirect", id="redirect"),
         pytest.param(answer(reply(403)), "kbs.forbidden", id="403"),
         pytest.param(answer(reply(404)), "kbs.status", id="404"),
@@ -115,6 +116,13 @@ def test_r32_retry_after_is_capped(kbs: FakeKbs) -> None:
     guest = Guest(kbs)
     assert guest.get() == b"secret a"
     assert guest.naps == [5.0, 60.0]
+
+
+def test_delay_that_a_reply_asked_for_counts_once(kbs: FakeKbs) -> None:
+    kbs.faults = [answer(reply(503, b"", ("retry-after", "50"))), fail("net.closed")]
+    guest = Guest(kbs)
+    assert guest.get() == b"secret a"
+    assert guest.naps == [50.0, 0.75]  # nothing came that could have asked for more
 
 
 def test_retry_after_may_be_a_date_which_counts_from_the_replys_own(kbs: FakeKbs) -> None:

@@ -34,6 +34,12 @@ def test_cookie_that_is_not_one_plain_value_is_refused(
     assert refused.value.reason == "kbs.cookie"
 
 
+def test_cookie_is_taken_up_to_its_cap_and_from_its_own_header_only() -> None:
+    longest = "a" * 128
+    headers = (("x-cookie", "kbs-session-id=b"), ("set-cookie", f"kbs-session-id={longest}"))
+    assert parse_session_cookie(reply(200, b"", *headers)).value == longest
+
+
 @pytest.mark.parametrize(
     ("attributes", "seconds"),
     [
