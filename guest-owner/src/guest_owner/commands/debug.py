@@ -19,14 +19,13 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
 from guest_owner.arguments import add_group, add_state, as_name
-from guest_owner.commands.exec import run_program
+from guest_owner.commands.exec import require_runnable, run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.files import read_parsed
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
-from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.telling import tell
@@ -106,18 +105,16 @@ def _grant(arguments: argparse.Namespace) -> int:
 def _open(arguments: argparse.Namespace) -> int:
     if arguments.granted and (arguments.minutes is not None or arguments.keep_pod):
         raise UsageError("debug.terms", "--minutes and --keep-pod are terms of a grant: of --tools")
+    program = tuple(arguments.args) or _SHELL
+    require_runnable(program, tty=arguments.tty)  # not once the pod is stopped
     tools = None if arguments.granted else _read_tools(arguments.tools)
     with orderly_termination(), connect(arguments) as client:
         with _granting(arguments, tools), announcing_wait(_NOT_YET):
             seconds, keeps_pod = client.call("open_debug", seconds=ASK_SECONDS)
         pod = "goes on" if keeps_pod else "was stopped"
         tell(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}")
-        return _run(client, arguments)
-
-
-def _run(client: OwnerClient, arguments: argparse.Namespace) -> int:
-    program = tuple(arguments.args) or _SHELL
-    return run_program(client, DEBUG_CONTAINER, program, stdin=arguments.stdin, tty=arguments.tty)
+        terms = {"stdin": arguments.stdin, "tty": arguments.tty}
+        return run_program(client, DEBUG_CONTAINER, program, **terms)
 
 
 @contextmanager

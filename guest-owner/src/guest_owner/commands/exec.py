@@ -21,7 +21,7 @@ from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.plane.open_call import Sink, Streams
-from guest_owner.plane.terminal import raw_terminal
+from guest_owner.plane.terminal import raw_terminal, require_terminal
 from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -84,14 +84,26 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
-    if not arguments.args:
-        raise UsageError("exec.args", "say which program, by its absolute path")
-    if not arguments.args[0].startswith("/"):
-        found = arguments.args[0][:80]
-        raise UsageError("exec.args", f"expected a program's absolute path, found {found!r}")
     container, program = arguments.container, tuple(arguments.args)
+    require_runnable(program, tty=arguments.tty)
     with connect(arguments) as client:
         return run_program(client, container, program, stdin=arguments.stdin, tty=arguments.tty)
+
+
+def require_runnable(program: tuple[str, ...], *, tty: bool) -> None:
+    """Refuse what the guest would, and a terminal that there is not, before anybody is asked.
+
+    Raises:
+        UsageError: `exec.args`.
+        ConfigError: as `require_terminal`.
+    """
+    if not program:
+        raise UsageError("exec.args", "say which program, by its absolute path")
+    if not program[0].startswith("/"):
+        found = f"found {program[0][:80]!r}"
+        raise UsageError("exec.args", f"expected a program's absolute path, {found}")
+    if tty:
+        require_terminal()
 
 
 def run_program(

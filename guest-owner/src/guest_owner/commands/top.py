@@ -1,6 +1,7 @@
 """`guest-owner top`: what the guest and its containers use, now and again."""
 
 import argparse
+import os
 import sys
 import time
 
@@ -37,10 +38,14 @@ def _top(arguments: argparse.Namespace) -> int:
         while True:
             time.sleep(arguments.interval)
             now = _read(client)
-            _show(before, now, clear=sys.stdout.isatty() and not arguments.once)
+            _show(before, now, clear=not arguments.once and _can_clear())
             if arguments.once:
                 return 0
             before = now
+
+
+def _can_clear() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM") not in {None, "", "dumb"}
 
 
 def _show(before: Readings, now: Readings, *, clear: bool) -> None:

@@ -36,15 +36,24 @@ class WindowSize:
         return ((Stream.RESIZE, struct.pack(">HH", self.rows, self.columns)),)
 
 
+def require_terminal() -> None:
+    """Refuse to run a program on a terminal where there is none.
+
+    Raises:
+        ConfigError: `owner.terminal`.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError("owner.terminal", "standard input is not a terminal; leave out -t")
+
+
 @contextmanager
 def raw_terminal() -> Iterator[WindowSize]:
     """Pass keys on unprocessed, and watch the window's size, until the block ends.
 
     Raises:
-        ConfigError: `owner.terminal`, standard input is no terminal.
+        ConfigError: as `require_terminal`.
     """
-    if not sys.stdin.isatty():
-        raise ConfigError("owner.terminal", "standard input is not a terminal; leave out -t")
+    require_terminal()
     size = shutil.get_terminal_size()
     window = WindowSize(size.lines, size.columns)
     descriptor = sys.stdin.fileno()

@@ -1,5 +1,6 @@
 """`guest-owner debug`: the order stands while the guest asks, and not a moment longer."""
 
+import io
 import json
 import signal
 import time
@@ -145,16 +146,36 @@ def test_order_stands_only_while_the_guest_asks(
     assert client.ran[1][1] == ("/bin/sh", "-i")
 
 
-def test_tools_that_are_none_are_told_before_anybody_is_asked(
-    state: Path, tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    asked: list[object] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What a connection was made for; it fails."""
+    calls: list[object] = []
 
     def connect(arguments: object) -> None:
-        asked.append(arguments)
+        calls.append(arguments)
         raise PeerError("owner.asked", "a guest was asked")
 
     monkeypatch.setattr(debug_command, "connect", connect)
+    return calls
+
+
+def test_what_cannot_be_run_is_told_before_the_pod_is_stopped_for_it(
+    tools: Path, asked: list[object], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words = ("debug", "open", "--pod", "shop", "--tools", tools)
+    assert run(*words, "--", "sh") == 2
+    assert "[exec.args]" in error_of(capsys)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert run(*words, "-i", "-t") == 1
+    assert "[owner.terminal]" in error_of(capsys)
+    assert asked == []
+    assert run(*words, "-i", "--", "/bin/sh") == 1
+    assert len(asked) == 1
+
+
+def test_tools_that_are_none_are_told_before_anybody_is_asked(
+    state: Path, tmp_path: Path, tools: Path, asked: list[object], capsys: Any
+) -> None:
     words = ("debug", "open", "--pod", "shop", "--state", state, "--tools")
     for none in (tmp_path / "missing", write_tools(tmp_path / "short", root_hash="ab")):
         assert run(*words, none) == 1

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from ccinit.owner.connection import ConnectionLimits
+from guest_owner.commands import top
 from guest_owner.commands.top import add_parser
 
 
@@ -30,3 +31,15 @@ def test_interval_that_no_guest_waits_for_is_refused(
     with pytest.raises(SystemExit):
         interval_of(text)
     assert "expected 0.1 to 300 seconds" in capsys.readouterr().err
+
+
+def test_screen_is_cleared_only_where_a_terminal_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for name, clears in (("xterm", True), ("dumb", False), ("", False)):
+        monkeypatch.setenv("TERM", name)
+        assert top._can_clear() is clears
+    monkeypatch.delenv("TERM")
+    assert not top._can_clear()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    assert not top._can_clear()
