@@ -28,6 +28,7 @@ _DIRECT = "boot new --kernel k --initrd i"
 _SNP = "--tee snp --firmware f --initdata d"
 _ENCRYPT = "container-image encrypt oci:a oci:b --output o --recipient"
 _SIGN = "container-image sign --key k --output o"
+_OFFER = "offer-network --guest g --mac 52:54:00:cc:00:01 --address 10.0.2.15/24 --gateway 10.0.2.2"
 _PREDICT = "predict image.json --platform"
 # fmt: off
 WRONG: dict[str, dict[str, tuple[str, ...]]] = {
@@ -95,6 +96,9 @@ WRONG: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "cpu_model.unknown": (f"{_DIRECT} {_SNP} --cpu-model host",),
         "kbs.address": (f"{_DIRECT} --kbs kbs.example",),
+        "offer_network.dns": (
+            f"{_OFFER} --dns 10.0.2.3 --dns 10.0.2.4 --dns 10.0.2.5 --dns 10.0.2.6",
+        ),
         "tee.boot": (f"boot new --uki u {_SNP} --cpu-model EPYC-Milan",),
         "tee.options": (
             f"{_DIRECT} --firmware f",

@@ -28,9 +28,11 @@ from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
 from measured_boot.command_line.subcommands import add_command, run_chosen
 from measured_boot.command_line.tcp_address import join_address, split_address
+from measured_boot.command_line.usage import UsageError
 
 NOT_FOR_OTHERS = 0o022  # umask: others may not write to our folders
 _CONNECT_SECONDS = 5.0
+_MAX_RESOLVERS = 3  # of an offer; docs/host-rpc.md
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
 _MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
@@ -62,6 +64,9 @@ def _wait(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _offer_network(client: GuestClient, options: argparse.Namespace) -> None:
+    if len(options.dns) > _MAX_RESOLVERS:
+        detail = f"expected at most {_MAX_RESOLVERS} --dns, found {len(options.dns)}"
+        raise UsageError("offer_network.dns", detail)
     address, prefix = options.address
     client.offer_network(
         NetworkOffer(
