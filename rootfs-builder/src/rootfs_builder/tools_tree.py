@@ -233,21 +233,22 @@ def _run_mmdebstrap(command: Sequence[str], sources: bytes, progress: Progress) 
             process.stdin.write(sources)
         with suppress(BrokenPipeError):
             process.stdin.close()
-        words = [""]
+        words: list[str] = []
         for line in process.stderr:
             words = [*words[-20:], line.decode(errors="replace").rstrip()]
             if words[-1].startswith("I: "):
                 progress.say(f"tools tree: {words[-1][3:]}")
     if process.returncode:
-        raise ConfigError("tools.mmdebstrap", "\n".join(words))
+        told = "\n".join(["mmdebstrap has not made the tools tree; its last words:", *words])
+        raise ConfigError("tools.mmdebstrap", told)
 
 
 def _require_mmdebstrap(progress: Progress) -> None:
     if shutil.which("mmdebstrap"):
         return
-    progress.say("mmdebstrap is not on this host: installing it now with apt-get (113 kB)")
     if shutil.which("apt-get") is None:
         raise ConfigError("tools.mmdebstrap", "this host has neither mmdebstrap nor apt-get")
+    progress.say("mmdebstrap is not on this host: installing it now with apt-get (113 kB)")
     _capture("apt-get", "update")
     _capture("apt-get", "install", "--yes", "--no-install-recommends", "mmdebstrap")
 

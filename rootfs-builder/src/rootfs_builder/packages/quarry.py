@@ -112,8 +112,8 @@ def build_quarry(
         newest: whether, without a lock, newer versions than the point release's are taken.
 
     Raises:
-        ConfigError: `quarry.offline`, the cache has no package lists; `quarry.mkosi`, mkosi
-            failed: its log is named.
+        ConfigError: `quarry.offline`, the cache has no package lists, or not all packages;
+            `quarry.mkosi`, mkosi failed: its log is named.
     """
     workspace.prepare()
     path = workspace.quarry / _TREE
@@ -129,18 +129,9 @@ def build_quarry(
         pins = encode_apt_pins(lock)
     else:
         pins = "" if newest else encode_release_pin(RELEASE)
-    prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins)
+    prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins, offline=offline)
     progress.say(f"mkosi installs the package set, ~60 s (log: {workspace.mkosi}/mkosi.log)")
-    log = workspace.mkosi / "mkosi.log"
-    cache_only = "always" if offline else "auto"
-    with log.open("wb") as output:
-        try:
-            _mkosi(
-                workspace, tools, f"--cache-only={cache_only}", "--force", "build", output=output
-            )
-        except ConfigError as error:
-            last = log.read_text(errors="replace").strip().splitlines()[-15:]
-            raise ConfigError("quarry.mkosi", "\n".join([*last, f"log: {log}"])) from error
+    _install(workspace, tools, lock, offline=offline)
     packages = read_installed(path, workspace.package_cache)
     content = {
         "configuration": _digest_configuration(workspace),
@@ -151,6 +142,42 @@ def build_quarry(
     return _open(path, packages)
 
 
+def _install(
+    workspace: Workspace, tools: ToolsTree, lock: PackageLock | None, *, offline: bool
+) -> None:
+    log = workspace.mkosi / "mkosi.log"
+    cache_only = f"--cache-only={'always' if offline else 'auto'}"
+    with log.open("wb") as output:
+        try:
+            _mkosi(workspace, tools, cache_only, "--force", "build", output=output)
+        except ConfigError as error:
+            if offline and (absent := _find_absent(lock, workspace.package_cache)):
+                advice = "build once without --offline"
+                detail = f"{workspace.package_cache} has no {', '.join(absent)}: {advice}"
+                raise ConfigError("quarry.offline", detail) from error
+            last = log.read_text(errors="replace").strip().splitlines()[-15:]
+            told = ["mkosi has not installed the package set; its last words:", *last]
+            raise ConfigError("quarry.mkosi", "\n".join([*told, f"log: {log}"])) from error
+
+
+def _find_absent(lock: PackageLock | None, cache: Path) -> list[str]:
+    """Return locked packages of which the cache has no file; apt removes one that was cut."""
+    return [
+        f"{package.name} {package.version}"
+        for package in (lock.packages if lock is not None else ())
+        if not any(_archives(cache).glob(f"{package.name}_{_in_name(package.version)}_*.deb"))
+    ]
+
+
+def _archives(cache: Path) -> Path:
+    return cache / "cache" / "apt" / "archives"
+
+
+def _in_name(version: str) -> str:
+    """Return a version as apt has it in the name of a file."""
+    return version.replace(":", "%3a")
+
+
 def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> str:
     """Return the kernel command line that mkosi.conf gives for a profile, without our words."""
     workspace.prepare()
@@ -158,7 +185,9 @@ def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> s
     return " ".join(summary["Images"][-1]["KernelCommandLine"])
 
 
-def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None:
+def prepare_sandbox(
+    sandbox: Path, host: Iterable[AptSource], pins: str, *, offline: bool = False
+) -> None:
     """Write what mkosi's apt reads: archives, keyrings, settings and preferences.
 
     mkosi's own default archives include one for debug symbols that many mirrors lack.
@@ -167,6 +196,8 @@ def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None
         sandbox: folder to write, emptied first.
         host: what the host's apt reads.
         pins: apt preferences; may be empty.
+        offline: whether apt downloads nothing. mkosi's `--cache-only` is about lists: a package
+            that the cache lacks, or has cut, would be fetched.
     """
     if sandbox.exists():
         shutil.rmtree(sandbox)
@@ -179,6 +210,8 @@ def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None
         sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{name}"))
     (apt / "sources.list.d" / "mkosi.sources").write_text(encode_deb822(sources))
     (apt / "apt.conf.d" / "50host").write_text(select_settings(read_apt_configuration()))
+    if offline:
+        (apt / "apt.conf.d" / "60offline").write_text('APT::Get::Download "false";\n')
     (apt / "preferences.d" / "ccinit-lock").write_text(pins)
 
 
@@ -199,14 +232,14 @@ def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
     Raises:
         ConfigError: the file of an installed package is not in the cache.
     """
-    archives = cache / "cache" / "apt" / "archives"
+    archives = _archives(cache)
     packages = []
     for stanza in (root / "var/lib/dpkg/status").read_text().split("\n\n"):
         fields = dict(_STATUS_FIELD.findall(stanza))
         if fields.get("Status") != "install ok installed":
             continue
         name, version = fields["Package"], fields["Version"]
-        file = archives / f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
+        file = archives / f"{name}_{_in_name(version)}_{fields['Architecture']}.deb"
         if not file.is_file():
             raise ConfigError("quarry.cache", f"{file.name} is not in the package cache")
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -106,13 +106,16 @@ def test_sandbox_has_the_hosts_archives_keys_and_pins(
     assert {uri: (apt / "keyrings" / path.name).read_bytes() for uri, path in seen.items()} == keys
     assert (apt / "apt.conf.d/50host").read_text() == "Acquire::Retries 3;\n"
     assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
+    assert "Download" not in "".join(path.read_text() for path in (apt / "apt.conf.d").iterdir())
+    prepare_sandbox(tmp_path / "sandbox", host, "", offline=True)
+    assert (apt / "apt.conf.d/60offline").read_text() == 'APT::Get::Download "false";\n'
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """One with settings of mkosi; where it would be run there is an error, `mkosi.begins`."""
 
-    def begin(*_details: object) -> None:
+    def begin(*_details: object, **_offline: bool) -> None:
         raise ConfigError("mkosi.begins", "")
 
     monkeypatch.setattr(quarry_module, "prepare_sandbox", begin)
@@ -214,3 +217,36 @@ def test_package_set_without_its_one_kernel_is_refused_by_what_it_has(
         build_quarry(workspace, ToolsTree(tmp_path / "none"), LOCK, Progress(name="test"))
     assert refused.value.reason == "quarry.kernel"
     assert refused.value.detail.endswith(f"the packages of mkosi.conf, found {found}")
+
+
+def test_offline_names_the_packages_that_the_cache_lacks(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mkosi's own words do not: apt only says that it was unable to fetch something."""
+
+    def fail(*_arguments: object, **_output: object) -> bytes:
+        raise ConfigError("tools.mkosi", "it failed")
+
+    monkeypatch.setattr(quarry_module, "prepare_sandbox", lambda *_details, **_offline: None)
+    monkeypatch.setattr(quarry_module, "_mkosi", fail)
+    workspace.prepare()
+    archives = workspace.package_cache / "cache/apt/archives"
+    (workspace.package_cache / "lib/apt/lists").mkdir(parents=True)
+    (workspace.package_cache / "lib/apt/lists/x_Packages").touch()
+    archives.mkdir(parents=True)
+
+    def refused(*, offline: bool) -> ConfigError:
+        tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+        with pytest.raises(ConfigError) as caught:
+            build_quarry(workspace, tools, LOCK, progress, offline=offline)
+        return caught.value
+
+    first, *others = LOCK.packages
+    for package in others:
+        (archives / f"{package.name}_{package.version.replace(':', '%3a')}_amd64.deb").touch()
+    assert refused(offline=True).reason == "quarry.offline"
+    told = f" has no {first.name} {first.version}: build once without --offline"
+    assert refused(offline=True).detail.endswith(told)
+    assert refused(offline=False).reason == "quarry.mkosi"
+    (archives / f"{first.name}_{first.version.replace(':', '%3a')}_amd64.deb").touch()
+    assert refused(offline=True).reason == "quarry.mkosi"
