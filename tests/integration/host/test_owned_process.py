@@ -121,3 +121,51 @@ def test_short_program_does_not_outlive_who_waits_for_it(tmp_path: Path) -> None
         finally:
             os.close(child)
     assert ended
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from host_runtime.programs.process import OwnedProcess, run
+from measured_boot.command_line.termination import orderly_termination
+number = getattr(signal, sys.argv[2])
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), number))
+try:
+    with orderly_termination():
+        if sys.argv[1] == "run":
+            run(("/bin/sleep", "60"), environment={})
+        else:
+            OwnedProcess(("/bin/sleep", "60"), log=Path(os.devnull), environment={}).wait(60)
+except (KeyboardInterrupt, SystemExit):
+    children = Path("/proc/thread-self/children").read_text()
+    print("interrupted", children)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("how", ["run", "own"])
+def test_interrupt_while_a_child_is_started_is_neither_lost_nor_leaves_the_child(
+    how: str, number: str
+) -> None:
+    """Python drops what is raised while it forks; a second SIGTERM would be ignored."""
+    done = subprocess.run(
+        (sys.executable, "-c", INTERRUPTED, how, number),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=dict(python_environment()),
+    )
+    assert (done.stdout, done.stderr) == ("interrupted \n", "")
+
+
+def test_child_takes_the_signals_that_its_parent_takes(tmp_path: Path) -> None:
+    """They are held back while it is started."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with start(tmp_path) as child:
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+        (blocked,) = (line for line in status.splitlines() if line.startswith("SigBlk"))
+        assert int(blocked.split()[1], 16) == sum(1 << (number - 1) for number in before)
+        child._process.send_signal(signal.SIGINT)
+        assert child.wait(10) == -signal.SIGINT

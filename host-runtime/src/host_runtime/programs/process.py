@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ccinit.errors import ChildError, DeadlineError
 
@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
 _LOG_TAIL_BYTES: Final = 2000
 _MAX_LOG_BYTES: Final = 1 << 20
+_INTERRUPTING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None)
 
@@ -41,15 +42,13 @@ class OwnedProcess:
         self.name = _program_name(command)
         self._log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = _start(
                 command,
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=dict(environment),
                 pass_fds=tuple(descriptors),
                 start_new_session=True,  # a Ctrl-C is for the launcher, which ends its children
-                preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509 - no threads here
             )
 
     @property
@@ -139,22 +138,21 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: floa
         DeadlineError: `process.wait`: it did not end in time, and was killed.
     """
     name = _program_name(command)
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=dict(environment),
-            timeout=seconds,
-            check=False,
-            preexec_fn=partial(_die_with, os.getpid()),
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DeadlineError("process.wait", f"{name} did not end in {seconds} s") from error
-    if done.returncode:
-        text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        raise ChildError("process.failed", f"{name} ended with {done.returncode}: {text[-800:]}")
-    return done.stdout
+    pipe = subprocess.PIPE
+    with _start(command, stdout=pipe, stderr=pipe, env=dict(environment)) as process:
+        try:
+            output, complaints = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise DeadlineError("process.wait", f"{name} did not end in {seconds} s") from error
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        text = (complaints or output).decode("utf-8", "replace").strip()
+        code = process.returncode
+        raise ChildError("process.failed", f"{name} ended with {code}: {text[-800:]}")
+    return output
 
 
 def python_command(module: str) -> tuple[str, ...]:
@@ -189,9 +187,39 @@ def _program_name(command: Sequence[str]) -> str:
     return Path(command[0]).name
 
 
-def _die_with(parent: int) -> None:
+def _start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that gets SIGTERM when this process dies.
+
+    Signals that interrupt wait until it is started, and end it then: Python forks here, and drops
+    what a handler raises meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child = None
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=partial(_die_with, os.getpid(), before),  # noqa: PLW1509 - no threads here
+            **options,
+        )
+    finally:
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            if child is not None:
+                child.kill()
+                child.wait()
+            raise
+    return child
+
+
+def _die_with(parent: int, mask: Iterable[int]) -> None:
     """Get SIGTERM when `parent` dies, even between fork and exec; end if it is dead already."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until exec it is the parent's handler
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
