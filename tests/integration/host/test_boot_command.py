@@ -145,6 +145,26 @@ def test_vtpm_whose_state_is_damaged_says_why(tmp_path: Path) -> None:
     assert "swtpm: Error: Could not initialize the TPM" in said
 
 
+def test_boot_whose_vtpm_cannot_be_made_can_be_tried_again_in_its_folder(tmp_path: Path) -> None:
+    uki, guest = tmp_path / "uki", tmp_path / "guest"
+    uki.write_bytes(uki_image())
+    (tmp_path / "file").touch()
+    command = (sys.executable, "-m", "host_runtime", "boot", str(guest), "--uki", str(uki))
+    options = ("--tools", str(TOOLS), "--accelerator", "tcg", "--hello-seconds", "0.1")
+    for tpm, reason in (("file/tpm", "file: File exists"), ("tpm", "[guest.port]")):
+        done = subprocess.run(
+            (*command, *options, "--tpm", str(tmp_path / tpm)),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**python_environment(), "XDG_RUNTIME_DIR": str(tmp_path)},
+        )
+        assert done.returncode == 1
+        assert done.stderr.endswith(f"{reason}\n"), done.stderr
+    told = "nothing on vsock port 1024 in 0.1 s: its image does not start, or is slower than"
+    assert told in done.stderr
+
+
 def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtime: Path) -> None:
     with boot(tmp_path / "guest", runtime) as child:
         os.kill(descendants(child.pid)["qemu"], signal.SIGKILL)

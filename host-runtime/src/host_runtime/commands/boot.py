@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, DeadlineError
 from host_runtime.commands.boot_files import (
     claim_folder,
     parse_disks,
@@ -56,6 +56,7 @@ from host_runtime.machine.tee import SnpGuest, TdxGuest
 from host_runtime.machine.uki_file import require_uki
 from host_runtime.network.interface import PodInterface, find_interface
 from host_runtime.plane.exit_watch import ExitWatch
+from host_runtime.plane.rpc_client import Hello
 from host_runtime.plane.transport import is_kernel_vsock_usable
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import parse_address
@@ -222,7 +223,7 @@ def _boot_and_wait(
                 _say(f"the guest runs; {where}")
                 return guest, guest.wait_for_end(options.seconds), None
             _say("the guest runs; it answers nobody before its hello")
-            hello = guest.wait_for_hello(options.hello_seconds)
+            hello = _wait_for_hello(guest, options.hello_seconds)
             _say(f"hello from build {hello.build_id.hex()}; {where}")
             if isinstance(config.network, PodInterface):
                 _say(
@@ -235,6 +236,14 @@ def _boot_and_wait(
     except (KeyboardInterrupt, SystemExit):
         _say("the guest was ended")
         raise
+
+
+def _wait_for_hello(guest: Guest, seconds: float) -> Hello:
+    try:
+        return guest.wait_for_hello(seconds)
+    except DeadlineError as error:
+        advice = "its image does not start, or is slower than --hello-seconds"
+        raise DeadlineError(error.reason, f"{error.detail}: {advice}") from error
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -333,7 +342,9 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
             create_esp(config.tools, options.uki, config.boot.image)
         if config.tpm is not None and not config.tpm.folder.exists():
             _have_tpm_made(config.tools, config.tpm)
-    except BaseException:
+    except BaseException:  # the next try may name the same folder
+        if isinstance(config.boot, EspBoot):
+            config.boot.image.unlink(missing_ok=True)
         GuestFiles(folder=options.folder).events.unlink()  # the claim on the folder
         raise
 
@@ -341,8 +352,10 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
 def _have_tpm_made(tools: Tools, tpm: VirtualTpm) -> None:
     try:
         manufacture_tpm(tools, tpm.folder)
-    except FileExistsError:  # by another boot meanwhile; only one of them can start it
-        tpm.require_whole()
+    except FileExistsError:
+        if not tpm.folder.exists():  # something else is in the way
+            raise
+        tpm.require_whole()  # made by another boot meanwhile; only one of them can start it
 
 
 def _choose_accelerator(

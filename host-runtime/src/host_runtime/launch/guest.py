@@ -104,7 +104,7 @@ class Guest:
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise DeadlineError("guest.port", f"nothing on vsock port {port} in {seconds} s")
+                raise DeadlineError("guest.port", f"nothing on vsock port {port} in {seconds:g} s")
             try:
                 return self.connect(port, min(left, _CONNECT_SECONDS))
             except (PeerError, DeadlineError):
