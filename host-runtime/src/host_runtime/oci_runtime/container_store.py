@@ -227,15 +227,15 @@ class ContainerStore:
         """Make a container, locked; it is removed again if the caller fails.
 
         Raises:
-            ConfigError: `container.exists`; `container.root`: others may write to the store.
+            ConfigError: `container.exists`; `container.root`: others may write to the store, or
+                its file system has no locks.
         """
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._require_own()
         folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.root))
         lock = _open(folder)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            container = self._begin(folder, record)
+            container = self._begin(folder, lock, record)
             try:
                 yield container
             except BaseException:
@@ -309,9 +309,10 @@ class ContainerStore:
         for folder in (*self.root.glob(f"{_GONE}*"), *self.root.glob(f"{_NEW}*")):
             _remove_abandoned(folder)
 
-    def _begin(self, folder: Path, record: ContainerRecord) -> Container:
+    def _begin(self, folder: Path, lock: int, record: ContainerRecord) -> Container:
         """Make a container in a new folder, which is removed if that fails, as on a full disk."""
         try:
+            _flock(lock, fcntl.LOCK_EX)
             Container(folder=folder).write(record)
             return Container(folder=folder.rename(self.root / record.id))
         except BaseException as error:
@@ -346,10 +347,21 @@ def _open(folder: Path) -> int:
 
 def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        _flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _flock(descriptor: int, operation: int) -> None:
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        detail = f"cannot lock {place}: {error.strerror}; is --root on a local disk?"
+        raise ConfigError("container.root", detail) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

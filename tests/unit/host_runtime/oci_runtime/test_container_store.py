@@ -370,3 +370,23 @@ def test_store_that_others_may_write_in_is_refused(
     with pytest.raises(CcinitError, match="other users may write there"):
         store.look("a")
     assert names(store) == ["a"]
+
+
+def test_store_without_locks_is_refused_and_left_as_it_was(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems."""
+    with store.new(RECORD):
+        pass
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before, descriptors = names(store), count_descriptors()
+    for use in (store.new(RECORD), store.lock("a")):
+        with pytest.raises(CcinitError, match="No locks available; is --root") as refused, use:
+            pytest.fail("nobody could tell what is alive")
+        assert refused.value.reason == "container.root"
+    assert names(store) == before
+    assert count_descriptors() == descriptors
