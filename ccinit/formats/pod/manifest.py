@@ -274,10 +274,16 @@ def _check_sources(manifest: PodManifest) -> None:
 
 
 def _check_rotation(manifest: PodManifest) -> None:
-    if manifest.rotate_every_seconds and not any(
-        isinstance(one, FileSecret) and one.rotate for one in manifest.secrets
-    ):
+    """Refuse what is to happen when secrets rotate, where none does."""
+    rotating = {
+        one.container for one in manifest.secrets if isinstance(one, FileSecret) and one.rotate
+    }
+    if manifest.rotate_every_seconds and not rotating:
         raise FormatError("pod.rotate", "no secret says rotate = true")
+    for container in manifest.containers:
+        if container.rotate_signal is not None and container.name not in rotating:
+            detail = f"{container.name}: none of its secrets says rotate = true"
+            raise FormatError("pod.container.rotate_signal", detail)
 
 
 def _check_variables(manifest: PodManifest, container: Container) -> None:

@@ -70,6 +70,19 @@ def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str
     assert caught.value.reason == reason
 
 
+def test_signal_that_nothing_would_send_is_refused() -> None:
+    """A secret of another container that rotates does not send it, nor one that does not rotate."""
+    asked = 'kind = "init"\nrotate_signal = "HUP"\n'
+    text = ROTATING.replace('kind = "init"\n', asked)
+    own = ANOTHER.replace('"main"', '"first"') + 'file = "/run/own/b"\n'
+    rotating = parse_pod_manifest(f"{text}{own}rotate = true\n")
+    assert rotating.containers[1].rotate_signal is RotateSignal.HUP
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text + own)
+    assert caught.value.reason == "pod.container.rotate_signal"
+    assert caught.value.detail.startswith("first: ")
+
+
 @pytest.mark.parametrize(
     "more",
     [
