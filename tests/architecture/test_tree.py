@@ -199,9 +199,16 @@ def test_child_that_parses_the_configuration_needs_no_more_files(preload: str) -
 
 
 def modules_loaded_by(code: str) -> set[str]:
-    """Return what a fresh interpreter has imported once it ran `code`."""
+    """Return what a fresh interpreter has imported once it ran `code`.
+
+    It has the guest's stand-in for sysconfig: from Python 3.13.18 on, `ctypes` imports that module,
+    and the library's own brings threading with it.
+    """
+    replaced = str(ROOT / "rootfs-builder/mkosi/replaced/library")
+    start = f"import sys\nsys.path.insert(0, {replaced!r})\nimport sysconfig\n"
+    start += f"sys.path[:1] = {sys.path}\n"
     report = "\nprint(*(name for name, module in sys.modules.items() if module))"
-    command = [sys.executable, "-S", "-c", f"import sys\nsys.path[:0] = {sys.path}\n{code}{report}"]
+    command = [sys.executable, "-S", "-c", f"{start}{code}{report}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
