@@ -16,7 +16,7 @@ from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.ending import end, reset
-from ccinit.init.phases import boot, give_back_code
+from ccinit.init.phases import boot, give_back_memory
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
 from ccinit.kernel import power
@@ -132,9 +132,9 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
 
 
 async def _settle(guest: EarlyGuest) -> None:
-    """Give back the memory of START's code, once the pod has had time to settle."""
+    """Give back the memory that START used, once the pod has had time to settle."""
     await sleep(SETTLE_SECONDS)
-    give_back_code(guest, singly=True)
+    give_back_memory(guest, singly=True)
 
 
 async def _handle_signals(guest: EarlyGuest) -> None:

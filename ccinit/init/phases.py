@@ -182,7 +182,7 @@ async def _attest(
     from ccinit.agent.phases.attestation import attest
     from ccinit.agent.phases.images import prepare_first
 
-    give_back_code(guest)  # of PID 1's start-up: several interpreters start now
+    give_back_memory(guest)  # of PID 1's start-up: several interpreters start now
     waiting = await ahead.enter_async_context(prepare_first(guest, configured))
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)
@@ -232,18 +232,19 @@ async def _start(
     from ccinit.agent.phases.pod import start
     from ccinit.agent.planes.workload_plane import open_workload_api
 
-    give_back_code(guest)  # everything is imported; the rest of the memory is for the pod
+    give_back_memory(guest)  # everything is imported; the rest of the memory is for the pod
     open_workload_api(guest, configured, attested)  # before any container could take its port
     return await start(guest, configured, attested, unlocked, pulled, network)
 
 
-def give_back_code(guest: EarlyGuest, *, singly: bool = False) -> None:
-    """Give back the memory of code that has run; see `ccinit.kernel.memory.page_out_code`.
+def give_back_memory(guest: EarlyGuest, *, singly: bool = False) -> None:
+    """Give back the memory of code that has run, and of what it freed; see `ccinit.kernel.memory`.
 
     If the kernel refuses, PID 1 keeps some megabytes; that is no reason to end a pod.
     """
-    from ccinit.kernel.memory import page_out_code
+    from ccinit.kernel.memory import page_out_code, trim_heap
 
+    trim_heap()
     try:
         page_out_code(singly=singly)
     except OSError as error:

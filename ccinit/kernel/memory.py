@@ -1,4 +1,4 @@
-"""Memory of this process that the kernel may have back (madvise(2)).
+"""Memory of this process that the kernel may have back (madvise(2), malloc_trim(3)).
 
 A mapped file's pages stay with the process that used them. PID 1's cannot be reclaimed (HARDEN sets
 its `memory.min`), so without this, code that ran only at its start and in its first phases would
@@ -7,7 +7,7 @@ stay in memory for the life of the guest.
 
 from collections.abc import Iterable, Iterator
 
-from ccinit.kernel.libc import syscall
+from ccinit.kernel.libc import libc, syscall
 from ccinit.values import frozen
 
 MADV_RANDOM = 1
@@ -42,6 +42,14 @@ def page_out_code(maps: str = "/proc/self/maps", *, singly: bool = False) -> Non
     for mapping in mappings:
         for advice in (MADV_PAGEOUT, MADV_RANDOM)[: 1 + singly]:
             syscall(NR_MADVISE, mapping.start, mapping.length, advice, operation="madvise")
+
+
+def trim_heap() -> None:
+    """Give back what was freed of the C library's heap, by whole pages.
+
+    On its own, the library gives back only the heap's end, and keeps free pages between others.
+    """
+    libc.malloc_trim(0)
 
 
 def code_mappings(lines: Iterable[str]) -> Iterator[Mapping]:

@@ -1,5 +1,6 @@
 """What of a process the kernel may have back, and that the rest is left alone."""
 
+import ctypes
 import mmap
 import os
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from ccinit.kernel.memory import Mapping, code_mappings, page_out_code
+from ccinit.kernel.memory import Mapping, code_mappings, page_out_code, trim_heap
 
 PAGE_BYTES = mmap.PAGESIZE
 PAGES = 64
+_BLOCKS, _BLOCK_BYTES = 1024, 4 * PAGE_BYTES  # small enough to lie in the heap (mallopt(3))
 MAPS = """\
 00400000-00a00000 r-xp 00000000 fe:01 123                        /usr/bin/python3.13
 00a00000-00a10000 rw-p 00600000 fe:01 123                        /usr/bin/python3.13
@@ -74,6 +76,32 @@ def flags_of(path: str) -> set[str]:
     ]
     (found,) = flags
     return set(found)
+
+
+def test_free_pages_between_used_ones_are_given_back() -> None:
+    libc = ctypes.CDLL(None)
+    allocate, free = libc.malloc, libc.free
+    allocate.restype, free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+    blocks = [allocate(_BLOCK_BYTES) for _ in range(_BLOCKS)]
+    for block in blocks:
+        ctypes.memset(block, 1, _BLOCK_BYTES)
+    kept, freed = blocks[::8], [block for place, block in enumerate(blocks) if place % 8]
+    for block in freed:
+        free(block)
+    held = private_bytes()
+    trim_heap()
+    assert held - private_bytes() > len(freed) * _BLOCK_BYTES // 2
+    assert all(ctypes.string_at(block, _BLOCK_BYTES) == b"\1" * _BLOCK_BYTES for block in kept)
+    for block in kept:
+        free(block)
+
+
+def private_bytes() -> int:
+    """Return what this process alone has written."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("the kernel does not say")
 
 
 @pytest.mark.parametrize("singly", [False, True])
