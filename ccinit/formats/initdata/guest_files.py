@@ -50,7 +50,7 @@ def check_agreement(config: GuestConfig, manifest: PodManifest) -> None:
 
 def _check_probes(manifest: PodManifest, taken_port: int) -> None:
     for container in manifest.containers:
-        alive = container.alive and container.alive.probe
+        alive = None if container.alive is None else container.alive.probe
         for probe in (container.ready, alive):
             if probe is not None and probe.tcp_port == taken_port:
                 detail = f"{container.name}: at {taken_port} the owner plane answers"
