@@ -20,7 +20,7 @@ from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.planes.host_rpc import Phase
 from guest_owner.commands.initdata import make_document
 from guest_owner.log_key import LogKey, new_log_key
-from host_runtime.commands.boot import SEABIOS
+from host_runtime.commands.boot_plan import SEABIOS
 from host_runtime.host_view.firmware_text import firmware_name
 from host_runtime.host_view.sinks import Sink
 from host_runtime.launch.launcher import Guest, GuestConfig, boot_guest

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.formats.cmdline import Carrier
-from host_runtime.commands.boot import ovmf
+from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.esp import create_esp
 from host_runtime.machine.qemu import DirectBoot, Disk, EspBoot

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.commands.boot import ovmf
+from host_runtime.commands.boot_plan import ovmf
 from host_runtime.host_view.firmware_text import firmware_name, read_record
 from host_runtime.host_view.search import Encoding, Hit, encode_canary, find_canaries
 from host_runtime.host_view.sinks import Sink

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
-from host_runtime.commands.boot import ovmf
+from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch import launcher
 from host_runtime.launch.launcher import EndReason, GuestConfig, boot_guest
 from host_runtime.machine import swtpm

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.commands.boot import _have_tpm_made
+from host_runtime.commands.boot_plan import _have_tpm_made
 from host_runtime.machine import swtpm
 from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.programs.process import python_environment

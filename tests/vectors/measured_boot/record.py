@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ccinit.formats.tcg.event_log import Algorithm, parse_event_log
-from host_runtime.commands.boot import ovmf
+from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.machine.esp import create_esp
 from host_runtime.machine.qemu import Accelerator, DirectBoot, EspBoot

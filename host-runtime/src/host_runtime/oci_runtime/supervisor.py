@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, assert_never
 
-from host_runtime.commands.boot import plan_boot
+from host_runtime.commands.boot_plan import plan_boot
 from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.launch.network_offer import plan_offer
 from host_runtime.machine.qemu import UserNetwork
