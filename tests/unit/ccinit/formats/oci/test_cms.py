@@ -18,6 +18,25 @@ DATA_OID = bytes.fromhex("06092a864886f70d010701")
 RECIPIENT = GOOD[GOOD.index(b"\x31\x82") + 4 : GOOD.index(DATA_OID) - 4]
 
 
+def standard(recipients: bytes, nonce_bytes: int = 12, content: bytes = b"") -> bytes:
+    """The message in the form of the specification, with these recipients."""
+    start = GOOD.index(bytes.fromhex("10133011840c"))
+    nonce, rest = GOOD[start + 6 : start + 6 + nonce_bytes], GOOD[start + 21 :]
+    parameters = der(0x30, der(0x04, nonce) + b"\x02\x01\x10")
+    content = content or der(0x80, rest[rest.index(b"\x04\x81") + 3 :])
+    oid = bytes.fromhex("0609608648016503040106")
+    info = der(0x30, DATA_OID + der(0x30, oid + parameters) + content)
+    enveloped = der(0x30, b"\x02\x01\x00" + der(0x31, recipients) + info)
+    return der(0x30, GOOD[4:15] + der(0xA0, enveloped))
+
+
+def der(tag: int, value: bytes) -> bytes:
+    if len(value) < 0x80:
+        return bytes((tag, len(value))) + value
+    octets = len(value).to_bytes((len(value).bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + value
+
+
 def reason(data: bytes) -> str:
     with pytest.raises(FormatError) as refused:
         parse_enveloped_data(data)
@@ -46,23 +65,46 @@ def test_message_has_a_nonce_of_twelve_bytes() -> None:
     assert reason(standard(RECIPIENT, nonce_bytes=11)) == "enc.cms.cipher"
 
 
-def standard(recipients: bytes, nonce_bytes: int = 12) -> bytes:
-    """The message in the form of the specification, with these recipients."""
-    start = GOOD.index(bytes.fromhex("10133011840c"))
-    nonce, rest = GOOD[start + 6 : start + 6 + nonce_bytes], GOOD[start + 21 :]
-    parameters = der(0x30, der(0x04, nonce) + b"\x02\x01\x10")
-    content = der(0x80, rest[rest.index(b"\x04\x81") + 3 :])
-    oid = bytes.fromhex("0609608648016503040106")
-    info = der(0x30, DATA_OID + der(0x30, oid + parameters) + content)
-    enveloped = der(0x30, b"\x02\x01\x00" + der(0x31, recipients) + info)
-    return der(0x30, GOOD[4:15] + der(0xA0, enveloped))
+def with_version(encoded: str) -> bytes:
+    """The message with another encoding of its recipient's version."""
+    version = bytes.fromhex("020100")
+    assert RECIPIENT[4:].startswith(version)
+    recipient = der(0x30, bytes.fromhex(encoded) + RECIPIENT[4 + len(version) :])
+    return standard(recipient)
 
 
-def der(tag: int, value: bytes) -> bytes:
-    if len(value) < 0x80:
-        return bytes((tag, len(value))) + value
-    octets = len(value).to_bytes((len(value).bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + value
+def with_content(size: int, head: str) -> bytes:
+    """The message with a ciphertext of so many bytes, behind another head."""
+    return standard(RECIPIENT, content=bytes.fromhex(head) + bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("der_form", "other"),
+    [
+        pytest.param(with_version("020100"), with_version("02810100"), id="long-for-short"),
+        pytest.param(with_content(128, "808180"), with_content(128, "80820080"), id="leading-zero"),
+        pytest.param(
+            with_content(0x8000, "80828000"), with_content(0x10000, "8083010000"), id="three-octets"
+        ),
+    ],
+)
+def test_length_of_another_form_than_der_is_refused(der_form: bytes, other: bytes) -> None:
+    parse_enveloped_data(der_form)
+    assert reason(other) == "enc.cms"
+
+
+def with_rsa_parameters(encoded: str) -> bytes:
+    rsa = bytes.fromhex("06092a864886f70d010101")
+    before, after = RECIPIENT[4:].split(der(0x30, rsa))
+    changed = der(0x30, rsa + bytes.fromhex(encoded))
+    return standard(der(0x30, before + changed + after))
+
+
+def test_key_encryption_has_no_parameters_but_null() -> None:
+    for none in ("", "0500"):
+        assert parse_enveloped_data(with_rsa_parameters(none)) == parse_enveloped_data(GOOD)
+    for some in ("0400", "05000500"):
+        assert reason(with_rsa_parameters(some)) == "enc.cms"
 
 
 def replaced(old: str, new: str) -> bytes:

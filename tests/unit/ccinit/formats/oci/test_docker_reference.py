@@ -49,7 +49,11 @@ def test_reference_has_one_normal_form(text: str, normal: str) -> None:
         "r.example/a@sha256:" + "0" * 63,
         "r.example/a@sha512:" + "0" * 128,
         "r.example:port/a",
+        "r.example:\u0663/a",
+        "r_x.example/a",
         "-r.example/a",
+        "r-.example/a",
+        "r.example/a:t!",
         "r..example/a",
         "r.example/" + "a" * 250,
         "r.example/" + "a/" * 300,
@@ -63,6 +67,15 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(FormatError) as refused:
         parse_docker_reference(text, REASON)
     assert refused.value.reason == REASON
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["r.example/a:" + "t" * 128, "r.example/" + "a" * 245, "docker.io/library/" + "z" * 64],
+    ids=["tag", "name", "no-identifier"],
+)
+def test_longest_names_and_tags_are_taken(text: str) -> None:
+    assert parse_docker_reference(text, REASON).text == text
 
 
 @pytest.mark.parametrize(

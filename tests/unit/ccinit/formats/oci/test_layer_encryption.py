@@ -92,6 +92,8 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a provider without a name": ({**WITHOUT_KEYS, f"{PREFIX}keys.provider": "x"}, "enc.keys"),
     "a wrap that is no base64": ({**WITHOUT_KEYS, f"{PREFIX}keys.jwe": "!"}, "enc.wrap"),
     "a wrap beyond its cap": ({**WITHOUT_KEYS, f"{PREFIX}keys.jwe": HUGE}, "enc.wrap"),
+    "a wrap far beyond its cap": ({**WITHOUT_KEYS, f"{PREFIX}keys.jwe": HUGE * 2}, "enc.wrap"),
+    "options far beyond their cap": ({**GOOD, f"{PREFIX}pubopts": "eA" * 8192}, "enc.pubopts"),
     "too many wraps": (
         {**WITHOUT_KEYS, f"{PREFIX}keys.jwe": ",".join(["eA=="] * (MAX_WRAPS + 1))},
         "enc.keys",
@@ -112,6 +114,15 @@ def test_r58_annotations_that_do_not_say_it_all_are_refused(name: str) -> None:
         parse_layer_encryption(value)  # type: ignore[arg-type]
     assert refused.value.reason == reason
     assert parse_layer_encryption(GOOD).wraps[0].kek == URI
+
+
+def test_wraps_are_read_up_to_their_caps() -> None:
+    longest = b"x" * MAX_WRAP_BYTES
+    found = parse_layer_encryption({**WITHOUT_KEYS, f"{PREFIX}keys.jwe": b64(longest)})
+    assert [wrap.data for wrap in found.wraps] == [longest]
+    most = ",".join(["eA=="] * MAX_WRAPS)
+    found = parse_layer_encryption({**WITHOUT_KEYS, f"{PREFIX}keys.jwe": most})
+    assert len(found.wraps) == MAX_WRAPS
 
 
 FOREIGN: dict[str, tuple[Json, str]] = {
