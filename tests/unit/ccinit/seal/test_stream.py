@@ -79,6 +79,20 @@ def test_open_stream_with_a_bad_key_is_refused(owner_key: bytes) -> None:
     assert error.value.reason == "seal.owner_key"
 
 
+def test_seed_for_a_key_that_agrees_on_nothing_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[Secret] = []
+
+    def keep(content: bytes) -> Secret:
+        assert len(content) == 32
+        seeds.append(Secret(content))
+        return seeds[-1]
+
+    monkeypatch.setattr("ccinit.seal.stream.Secret", keep)
+    with pytest.raises(FormatError):
+        open_stream(LogKey(bytes(32)).public_bytes[:1184] + bytes(32), BOOT_ID)
+    assert [len(seed) for seed in seeds] == [0]
+
+
 def test_records_follow_the_ratchet_and_the_chain_of_tags() -> None:
     made = stream()
     first = made.evidence_records(b"evidence", boottime_us=1, dropped=0)

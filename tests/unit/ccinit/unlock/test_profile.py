@@ -28,6 +28,14 @@ def test_crypt_target_is_aes_256_xts_over_the_disk_itself() -> None:
     )
 
 
+def test_crypt_target_leaves_out_what_lies_before_the_ciphertext() -> None:
+    target = plan_crypt_target(1 << 30, "253:16", "ccinit:data", start_bytes=16 << 20)
+    assert target.length_sectors == (1 << 21) - (1 << 15)
+    assert target.parameters == (
+        "capi:xts(aes)-plain64 :64:logon:ccinit:data 0 253:16 32768 1 sector_size:4096"
+    )
+
+
 def test_size_of_whole_blocks_is_returned() -> None:
     assert check_size(8192) == 8192
 
