@@ -6,6 +6,7 @@ method has one size and carries no text.
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -213,9 +214,15 @@ def test_params_must_be_of_the_schema() -> None:
     assert params_of(wait, (1, 2, 3)) is None
 
 
-def test_result_outside_its_schema_is_a_bug_of_the_guest() -> None:
+@pytest.mark.parametrize(
+    "result",
+    [(1, 2, 3), (1, 2, 3, 0, 0), (256, 2, 3, 0), (1, 2, b"3", 0), (1, "text for the host", 3, 0)],
+)
+def test_result_outside_its_schema_is_a_bug_of_the_guest(result: tuple[Any, ...]) -> None:
+    state = METHODS["state"]
+    assert len(encode_result(1, state, (1, 2, 3, 0))) == state.reply_bytes
     with pytest.raises(ValueError, match="schema"):
-        encode_result(1, METHODS["state"], (1, 2, 3))
+        encode_result(1, state, result)
 
 
 def sized(make: Callable[[bytes], object]) -> bytes:
@@ -241,6 +248,8 @@ def word(pad: bytes) -> bytes:
         pytest.param(lambda pad: [1, 7, [9, pad], None], "error 9", id="error"),
         pytest.param(lambda pad: [1, 7, [True, pad], None], "not [code, pad]", id="error-is-bool"),
         pytest.param(lambda pad: [1, 7, [pad], None], "not [code, pad]", id="error-is-bin"),
+        pytest.param(lambda pad: [1, 7, [3, pad, 1], None], "not [code, pad]", id="error-of-3"),
+        pytest.param(lambda pad: [1, 7, [3], None, pad], "not [1", id="pad-outside"),
         pytest.param(lambda pad: [1, 7, b"\3" + pad, None], "not [code, pad]", id="no-list"),
         pytest.param(lambda pad: [1, 7, None, [1, 2, 3, pad]], "another number", id="values"),
         pytest.param(lambda pad: [1, 7, None, pad], "another number", id="result-is-bin"),
