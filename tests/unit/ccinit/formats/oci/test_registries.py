@@ -100,6 +100,28 @@ def test_longest_prefix_wins_whatever_the_order() -> None:
     assert refusal(text, f"x.y.example/a{DIGEST}") == "registry.blocked"
 
 
+def test_longer_of_two_domains_wins_whatever_the_order() -> None:
+    blocked = '[[registry]]\nprefix = "*.a.example"\nblocked = true\n'
+    wider = '[[registry]]\nprefix = "*.example"\n'
+    for text in (blocked + wider, wider + blocked):
+        assert refusal(text, f"x.a.example/app{DIGEST}") == "registry.blocked"
+        assert places(text, f"x.b.example/app{DIGEST}") == [f"x.b.example/app{DIGEST}"]
+
+
+def test_keys_of_a_rule_are_those_of_its_mirrors_and_of_its_own_place() -> None:
+    access = f'certificate = "{ROOTS}"\nkey = "kbs:///default/client/'
+    text = f"""
+        [[registry]]
+        prefix = "registry.example:5000"
+        {access}own"
+        [[registry.mirror]]
+        location = "one.example"
+        {access}mirror"
+    """
+    (rule,) = rules(text)
+    assert [key.tag for key in rule_keys(rule)] == ["mirror", "own"]
+
+
 @pytest.mark.parametrize(
     "prefix",
     [
