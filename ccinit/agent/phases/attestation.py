@@ -82,7 +82,7 @@ class Attested:
 
     Attributes:
         grants: by URI; rotation replaces secrets in it, renewal the TLS identity.
-        rotating: held during that.
+        rotating: held during a rotation.
         uneven: secrets that a rotation failed to replace everywhere: some of their files may differ
             from the grant.
         policy_keys: public keys and roots that image policies name.

@@ -26,6 +26,7 @@ def open_log(guest: Guest, configured: Configured) -> bytes:
 
     Raises:
         FormatError: `seal.owner_key`.
+        LimitExceededError: `seal.capacity`.
     """
     log, capacity = configured.config.log, configured.config.limits.log_ring_bytes
     guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
