@@ -14,7 +14,12 @@ SECRET = 'file = "/run/secrets/token"'
 
 
 def alive(name: str) -> Callable[[PodManifest], object]:
-    return lambda manifest: getattr(manifest.containers[0].alive, name)
+    def read(manifest: PodManifest) -> object:
+        liveness = manifest.containers[0].alive
+        assert liveness is not None
+        return getattr(liveness if name == "failures" else liveness.probe, name)
+
+    return read
 
 
 def resource(name: str) -> Callable[[PodManifest], object]:
