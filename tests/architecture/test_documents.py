@@ -146,6 +146,22 @@ def test_links_paths_and_modules_that_are_not_there_would_be_noticed(tmp_path: P
     assert list(lost_modules(page)) == ["measured_boot.none"]
 
 
+_BEGINNING = 70  # characters of an entry, by which two are one
+
+
+def twice(changelog: str) -> set[str]:
+    """Return how entries begin of which there are two: an entry, and what it was before."""
+    begun = [line[:_BEGINNING] for line in changelog.splitlines() if line.startswith("* ")]
+    return {one for one in begun if begun.count(one) > 1}
+
+
+def test_changelog_says_nothing_twice() -> None:
+    assert twice("* A disk that is full is named.\n* A disk that is read-only is told.\n") == set()
+    entry = "* A key that an image policy names and the pod has as a file is taken once"
+    assert twice(f"{entry}.\n\n{entry} (`policy.key`).\n") == {entry[:_BEGINNING]}
+    assert twice((ROOT / "CHANGELOG.md").read_text()) == set()
+
+
 def test_every_page_is_named_by_one_that_is_read_before() -> None:
     read, waiting = set(), [ROOT / "README.md"]
     while waiting:
