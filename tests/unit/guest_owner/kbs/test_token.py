@@ -1,5 +1,6 @@
 """Tokens of this KBS: who was attested, under its own signature alone."""
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,9 @@ from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.sessions import Attested
 from guest_owner.kbs.token import TokenSigner
 from guest_owner.kbs.verifiers.tpm import verify_evidence
+from tests.fakes.platforms.tpm_quote import extend
 from tests.unit.guest_owner.kbs.values import (
+    DOCUMENT,
     REPORT_DATA,
     booted_tpm,
     reference_set,
@@ -69,6 +72,71 @@ def test_verify_gives_back_who_was_attested() -> None:
     assert verify(sign()) == GUEST
 
 
+def test_relying_party_finds_every_member_of_a_token_of_trustee() -> None:
+    """Claims as in Trustee's EAR tokens, and the one member that this KBS decides by."""
+    evidence = appraised()
+    header, claims, _ = (decode_base64url(part, "token") for part in sign().split("."))
+    point = KEY.public_key().public_numbers()
+    jwk = json.loads(header)["jwk"]
+    assert json.loads(header) == {"typ": "JWT", "alg": "ES256", "kid": jwk["kid"], "jwk": jwk}
+    assert jwk == {
+        "kty": "EC",
+        "crv": "P-256",
+        "alg": "ES256",
+        "kid": jwk["kid"],
+        "x": encode_base64url(point.x.to_bytes(32, "big")),
+        "y": encode_base64url(point.y.to_bytes(32, "big")),
+    }
+    tee_pubkey = GUEST.tee_pubkey.to_json_object()
+    digest = f"sha256:{hashlib.sha256(DOCUMENT).hexdigest()}"
+    assert json.loads(claims) == {
+        "eat_profile": "tag:github.com,2024:confidential-containers/Trustee",
+        "iat": 1_800_000_000,
+        "exp": 1_800_000_300,
+        "iss": "ccinit guest-owner",
+        "ear.verifier-id": {"developer": "ccinit", "build": "guest-owner"},
+        "submods": {
+            "cpu0": {
+                "ear.status": "affirming",
+                "ear.trustworthiness-vector": {
+                    "instance-identity": 2,
+                    "configuration": 2,
+                    "executables": 3,
+                    "file-system": 0,
+                    "hardware": 2,
+                    "runtime-opaque": 0,
+                    "storage-opaque": 0,
+                    "sourced-data": 0,
+                },
+                "ear.appraisal-policy-id": "default",
+                "ear.veraison.annotated-evidence": {
+                    "tpm": evidence.token_claims,
+                    "report_data": REPORT_DATA.hex(),
+                    "init_data": extend(bytes(32), hashlib.sha256(DOCUMENT).digest()).hex(),
+                    "init_data_claims": {"digest": digest},
+                    "runtime_data_claims": {
+                        "nonce": "bm9uY2U=",
+                        "tee-pubkey": tee_pubkey,
+                        "additional-evidence": "",
+                    },
+                },
+            }
+        },
+        "tee-pubkey": tee_pubkey,
+        "ccinit": {
+            "session": "label",
+            "tee": "tpm",
+            "reference": "image-1",
+            "image": GUEST.subject.image,
+            "profile": "prod",
+            "initdata_name": "shop",
+            "initdata": digest,
+            "devices": [],
+            "basis": ["requirements snp sha256:11", "tpm sha256:00"],
+        },
+    }
+
+
 def test_devices_are_in_the_token() -> None:
     said = '{"sampledevice":{"svn":"2"}}'
     device = AppraisedDevice(name="sampledevice", token_claims={"svn": "2"})
@@ -81,6 +149,7 @@ def test_devices_are_in_the_token() -> None:
     evidence_of = "ear.veraison.annotated-evidence"
     assert claims["submods"]["gpu0"][evidence_of] == {"sampledevice": {"svn": "2"}}
     assert claims["submods"]["gpu0"]["ear.status"] == "none"
+    assert claims["submods"]["gpu0"]["ear.appraisal-policy-id"] == "default"
     assert set(claims["submods"]["gpu0"]["ear.trustworthiness-vector"].values()) == {0}
     assert claims["submods"]["cpu0"]["ear.status"] == "affirming"
     assert claims["submods"]["cpu0"]["ear.trustworthiness-vector"]["executables"] > 0
@@ -111,6 +180,7 @@ def test_token_of_another_form_is_refused() -> None:
     header, claims, signature = sign().split(".")
     for token in ("", header, f"{header}.{claims}", f"{header}.{claims}.{signature}.x"):
         assert reason_of(token) == "token.form"
+    assert reason_of(f"{header}.{claims}.{signature}=") == "token.signature"
     assert reason_of(f"{header}.{claims}." + "A" * (1 << 20)) == "token.form"
 
 
@@ -146,6 +216,20 @@ def test_token_that_does_not_say_what_it_stands_on_is_refused(claims: dict[str, 
     assert verify(signed(claims)) == GUEST
     del claims["ccinit"]["basis"]
     assert reason_of(signed(claims)) == "token.ccinit.basis"
+
+
+def test_token_with_a_guest_that_cannot_be_read_is_refused(claims: dict[str, Any]) -> None:
+    guest = claims["ccinit"]
+    more, odd = guest | {"more": 1}, guest | {"initdata": "sha512:00"}
+    assert reason_of(signed(claims | {"ccinit": more})) == "token.ccinit.unknown"
+    assert reason_of(signed(claims | {"ccinit": odd})) == "token.ccinit.initdata"
+
+
+@pytest.mark.parametrize("issued", [None, "2027-01-15"])
+def test_token_that_does_not_say_when_it_was_issued_is_refused(
+    claims: dict[str, Any], issued: object
+) -> None:
+    assert reason_of(signed(claims | {"iat": issued})) == "token.issued"
 
 
 def test_token_that_does_not_say_when_it_ends_is_refused(claims: dict[str, Any]) -> None:
