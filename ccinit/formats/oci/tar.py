@@ -288,9 +288,10 @@ class HeaderGroup:
         else:
             if self._pax is not None or header.type_flag in self._long:
                 raise FormatError("tar.long_name", "two extension headers for one entry")
-            if payload.find(b"\0") != len(payload) - 1:
+            name, end, rest = payload.partition(b"\0")
+            if not end or rest:
                 raise FormatError("tar.long_name", "a long name ends with its one NUL")
-            self._long[header.type_flag] = payload[:-1]
+            self._long[header.type_flag] = name
 
     def entry(self, header: TarHeader, offset: int) -> TarEntry:
         """Join `header`, whose payload is at `offset`, with the extensions before it.

@@ -237,6 +237,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         long_name(b"L", b"abc") + header("c", b"0"),
         "tar.long_name",
     ),
+    "long link of no bytes, before a file that has none": (
+        header("link", b"K", size=0) + header("c", b"0"),
+        "tar.long_name",
+    ),
     "long name with two NULs": (
         long_name(b"L", b"a\0b\0") + header("c", b"0"),
         "tar.long_name",
