@@ -306,12 +306,15 @@ def _volumes(config: _Object) -> tuple[str, ...]:
         raise LimitExceededError(
             reason, f"expected at most {_MAX_VOLUMES} volumes, found {len(value)}"
         )
-    paths = tuple(_checked_text(path, reason).rstrip("/") for path in value)
-    for path in paths:
+    paths = []
+    for key in value:
+        path = _checked_text(key, reason).rstrip("/")
         parts = path.split("/")
-        if parts[0] or not all(parts[1:]) or {".", ".."} & set(parts) or not path.isprintable():
-            raise FormatError(reason, f"{path[:80]!r} is not a normal absolute path")
-    return paths
+        is_below_root = path.startswith("/") and all(parts[1:])
+        if not is_below_root or {".", ".."} & set(parts) or not path.isprintable():
+            raise FormatError(reason, f"{key[:80]!r} is not a normal absolute path below /")
+        paths.append(path)
+    return tuple(paths)
 
 
 def _plain(config: _Object, key: str, max_bytes: int) -> str:

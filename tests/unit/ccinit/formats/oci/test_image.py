@@ -82,6 +82,8 @@ def test_volumes_and_stop_signal_are_read() -> None:
     [
         ("Volumes", ["/data"], "image_config.volumes"),
         ("Volumes", {"data": {}}, "image_config.volumes"),
+        ("Volumes", {"": {}}, "image_config.volumes"),
+        ("Volumes", {"/": {}}, "image_config.volumes"),
         ("Volumes", {"/a/../b": {}}, "image_config.volumes"),
         ("Volumes", {"/a//b": {}}, "image_config.volumes"),
         ("Volumes", {"/a\nb": {}}, "image_config.volumes"),
