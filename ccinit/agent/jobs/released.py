@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.attest.sealed_secret import verify_sealed_secret
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.signature.image_policy import name_policy_keys, parse_image_policy
+from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
 
 
 def verify_sealed_names(wanted: Sequence[Wanted], released: Sequence[Released]) -> None:
@@ -33,11 +33,11 @@ def release_policy_keys(
         release: gets one more resource.
 
     Raises:
-        FormatError: `policy.…`; nothing was got.
+        FormatError: `policy.…`; nothing was got. The detail names the policy that is wrong.
         CcinitError: what `release` raises.
     """
     policies = [
-        parse_image_policy(resource.data)
+        parse_named_policy(resource.uri, resource.data)
         for one, resource in zip(wanted, released, strict=True)
         if one.is_policy
     ]

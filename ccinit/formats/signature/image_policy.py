@@ -160,6 +160,14 @@ def scopes_of(reference: DockerReference) -> tuple[str, ...]:
     return tuple(scopes)
 
 
+def parse_named_policy(uri: KbsUri, data: bytes) -> ImagePolicy:
+    """Parse one of a pod's policies; as `parse_image_policy`, but an error's detail says which."""
+    try:
+        return parse_image_policy(data)
+    except FormatError as error:
+        raise type(error)(error.reason, f"{uri}: {error.detail}") from error
+
+
 def parse_image_policy(data: bytes) -> ImagePolicy:
     """Parse `policy.json`.
 

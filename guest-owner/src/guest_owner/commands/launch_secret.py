@@ -27,7 +27,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_policies, name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
-from ccinit.formats.signature.image_policy import name_policy_keys, parse_image_policy
+from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
 from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
@@ -88,7 +88,9 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
         raise ConfigError("launch_secret.envelope", 'the document says kbs.envelope = "none"')
     wanted = plan_resources(config, pod)
     bodies = {uri: _read_entry(store, uri, kind) for uri, kind in wanted.items()}
-    policies = [parse_image_policy(parse_envelope(bodies[uri]).data) for uri in name_policies(pod)]
+    policies = [
+        parse_named_policy(uri, parse_envelope(bodies[uri]).data) for uri in name_policies(pod)
+    ]
     for uri in name_policy_keys(policies, wanted.items()):
         if uri not in bodies:
             bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)

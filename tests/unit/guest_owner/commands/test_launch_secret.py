@@ -11,7 +11,7 @@ import pytest
 from ccinit.agent.jobs import launch
 from ccinit.agent.jobs.messages.kbs import LaunchRequest
 from ccinit.agent.phases.attestation import plan_resources as guests_plan
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
@@ -30,6 +30,7 @@ from tests.unit.ccinit.formats.signature.image_policy_cases import naming
 
 MANIFEST = parse_pod_manifest(FULL_POD)
 DOCUMENT = make_document(CONFIG, FULL_POD)
+POLICY = f"{POD}file-policy"
 
 
 @pytest.fixture
@@ -88,10 +89,18 @@ def test_policys_keys_that_the_guest_would_end_for_are_refused(store: Store) -> 
     assert reason_of(DOCUMENT, store) == "policy.keys"
 
 
+def test_policy_that_is_none_is_named(store: Store) -> None:
+    body = enveloped(POLICY, EnvelopeKind.FILE, b"{}")
+    store.write_resource(parse_resource_uri(POLICY), body)
+    with pytest.raises(FormatError) as refused:
+        make_entries(DOCUMENT, store, 0)
+    assert refused.value.reason == "policy.default"
+    assert refused.value.detail.startswith(f"{POLICY}: ")
+
+
 def put_policy(store: Store, *keys: str) -> None:
-    uri = f"{POD}file-policy"
-    body = enveloped(uri, EnvelopeKind.FILE, naming(*keys))
-    store.write_resource(parse_resource_uri(uri), body)
+    body = enveloped(POLICY, EnvelopeKind.FILE, naming(*keys))
+    store.write_resource(parse_resource_uri(POLICY), body)
 
 
 def test_what_is_not_registered_is_asked_for(store: Store) -> None:

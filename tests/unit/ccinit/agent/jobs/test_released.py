@@ -5,10 +5,11 @@ import pytest
 from ccinit.agent.jobs.messages.kbs import Released, Wanted
 from ccinit.agent.jobs.released import release_policy_keys, verify_sealed_names
 from ccinit.agent.phases.attestation import plan_resources
-from ccinit.errors import CcinitError, VerificationError
+from ccinit.errors import CcinitError, LimitExceededError, VerificationError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES
 from tests.fakes.documents.guest import FULL_POD
 from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
 from tests.unit.ccinit.formats.signature.image_policy_cases import naming
@@ -54,6 +55,17 @@ def test_policy_that_is_none_ends_the_attestation() -> None:
     with pytest.raises(CcinitError) as refused:
         session.policy_keys()
     assert refused.value.reason == "policy.default"
+
+
+def test_error_in_a_policy_says_which_one_of_the_pods_it_is() -> None:
+    session = Session()
+    session.wanted.append(Wanted(uri=OTHER, kind=EnvelopeKind.FILE, is_policy=True))
+    session.released.append(body_of(OTHER, b" " * (MAX_POLICY_BYTES + 1)))
+    with pytest.raises(LimitExceededError) as refused:
+        session.policy_keys()
+    assert refused.value.reason == "policy.length"
+    assert refused.value.detail.startswith(f"{OTHER}: expected at most")
+    assert session.asked == []
 
 
 def test_key_of_another_kind_is_refused_before_any_is_got() -> None:
