@@ -9,8 +9,6 @@ import ssl
 import time
 from collections.abc import Iterator
 
-from cryptography.x509 import load_pem_x509_certificates
-
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
 
@@ -33,11 +31,15 @@ def find_bad_certificates(
 
 
 def _are_certificates(text: str) -> bool:
-    """Whether it is certificates, or empty: then there is none."""
+    """Whether the guest's TLS reads it as certificates, or it is empty: then there is none."""
+    # Text around certificates may have any letters; `cadata` must not.
+    ascii_text = text.encode("ascii", "replace").decode()
     try:
-        return not text or bool(load_pem_x509_certificates(text.encode()))
-    except ValueError:
+        if text:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ascii_text)
+    except ssl.SSLError:
         return False
+    return True
 
 
 def _roots_of_pod(pod: PodManifest) -> Iterator[tuple[str, str]]:

@@ -3,12 +3,13 @@
 import base64
 import datetime as dt
 import re
+import ssl
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.initdata.document import document_digest
@@ -203,19 +204,39 @@ def test_log_key_that_no_guest_could_seal_to_is_found(
     assert f"{refused.value.reason}  log.public_key: " in capsys.readouterr().out
 
 
+REGISTRY = (
+    '[[registry]]\nlocation = "in.example"\ncertificate = """\n{}"""\nkey = "kbs:///a/b/c"\n'
+    '[[registry.mirror]]\nlocation = "near.example"\ncertificate = """\n{}"""\n'
+    'key = "kbs:///a/b/c"\n'
+)
+
+
+def of_version_6(certificate: x509.Certificate) -> str:
+    """One that the library refuses; OpenSSL does not look at the number."""
+    der = certificate.public_bytes(Encoding.DER)
+    other = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020105"), 1)
+    assert other != der
+    return ssl.DER_cert_to_PEM_cert(other)
+
+
+def test_client_certificate_that_the_guest_would_take_is_taken(pod: Path) -> None:
+    key, certificate = AUTHORITY.issue()
+    usual = certificate.public_bytes(Encoding.PEM).decode()
+    begun = pod.read_text()
+    for taken in (usual, f"des Prüfstands:\n{usual}", of_version_6(certificate)):
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        present_certificate(
+            pinned_context(CA, check_time=True), taken.encode() + private, "net.client_certificate"
+        )
+        pod.write_text(begun + REGISTRY.format(taken, taken), "utf-8")
+        assert run("manifest", "check", pod) == 0
+
+
 def test_client_certificate_that_is_none_is_found(
     pod: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry = (
-        '[[registry]]\nlocation = "in.example"\ncertificate = """\n{}"""\nkey = "kbs:///a/b/c"\n'
-        '[[registry.mirror]]\nlocation = "near.example"\ncertificate = """\n{}"""\n'
-        'key = "kbs:///a/b/c"\n'
-    )
     begun = pod.read_text()
-    pod.write_text(begun + registry.format(LEAF, LEAF))
-    assert run("manifest", "check", pod) == 0
-    capsys.readouterr()
-    pod.write_text(begun + registry.format(LEAF, BROKEN))
+    pod.write_text(begun + REGISTRY.format(LEAF, BROKEN))
     assert run("manifest", "check", pod) == 1
     printed = capsys.readouterr().out
     assert printed.count("net.client_certificate  registry in.example, certificate: ") == 1
