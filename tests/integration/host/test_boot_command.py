@@ -4,6 +4,7 @@ Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware t
 boot, and stays in its shell.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -143,6 +144,30 @@ def test_vtpm_whose_state_is_damaged_says_why(tmp_path: Path) -> None:
     said = refused(tmp_path, "--tpm", str(tmp_path / "tpm"))
     assert "TPM result for CMD_INIT" in said
     assert "swtpm: Error: Could not initialize the TPM" in said
+
+
+def test_vtpm_of_a_guest_that_runs_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    """Else the next try would be refused because of what this one left in the guest's folder."""
+    tpm = tmp_path / "tpm"
+    (tpm / "state").mkdir(parents=True)
+    for name in ("ak.der", "state/tpm2-00.permall", "ends-not-counted"):
+        (tpm / name).touch()
+    command = (sys.executable, "-m", "host_runtime", "boot", str(tmp_path / "guest"))
+    (tmp_path / "uki").write_bytes(uki_image())
+    options = ("--uki", str(tmp_path / "uki"), "--tools", str(TOOLS), "--tpm", str(tpm))
+    with (tpm / "lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = subprocess.run(
+            (*command, *options),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**python_environment(), "XDG_RUNTIME_DIR": str(tmp_path)},
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(f"a guest runs with the vTPM {tpm} [tpm.busy]\n")
+    assert not (tmp_path / "guest").exists()
+    assert "phys-bits too low" in refused(tmp_path, "--tpm", str(tpm), "--memory", str(1 << 23))
 
 
 def test_boot_whose_vtpm_cannot_be_made_can_be_tried_again_in_its_folder(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
         config.tools.command("swtpm")
         if config.tpm.folder.exists():
             config.tpm.require_whole()
+            config.tpm.require_free()
     require_host(config.tee, config.accelerator, config.tools)
     for path in (options.uki, options.kernel, options.initrd):
         if path is not None:

@@ -86,6 +86,14 @@ class VirtualTpm:
         if not (self.folder / _STATE_FOLDER / _STATE_FILE).is_file():
             raise self._missing()
 
+    def require_free(self) -> None:
+        """Check that no guest runs with it; one that begins later is refused by `start`.
+
+        Raises:
+            ConfigError: `tpm.busy`, `tpm.lock`: as `start`.
+        """
+        os.close(self._lock())
+
     def _missing(self) -> ConfigError:
         told = f"{self.folder} holds no vTPM: name a new folder, to have one made"
         return ConfigError("tpm.folder", told)
