@@ -84,9 +84,8 @@ SET_UP_BY := requirements/dev.txt pyproject.toml $(wildcard */pyproject.toml)
 # Of two makes at once, the second waits, and then finds the work done.
 $(VENV)/.stamp: $(SET_UP_BY)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("setup: expected Python 3.11 or later, found " + sys.version.split()[0] + ": name another, as make PYTHON=python3.12")'
-	@mkdir -p $(dir $(VENV))
-	@flock --nonblock $(VENV).lock true || echo "setup: waiting for another make"
-	@flock $(VENV).lock $(MAKE) --no-print-directory $(VENV)/.packages
+	@mkdir -p $(dir $(VENV)); flock --nonblock $(VENV).lock true || echo "setup: waiting for another make"; \
+	  flock $(VENV).lock $(MAKE) --no-print-directory $(VENV)/.packages  # one line: `make -n` runs it, too
 	@touch $@
 
 $(VENV)/.packages: $(SET_UP_BY)

@@ -96,13 +96,13 @@ class Setup:
         for name in ("requirements/dev.txt", "pyproject.toml"):
             (folder / name).touch()
 
-    def start(self, python: str = PYTHON, fails: int = 0) -> "subprocess.Popen[str]":
+    def start(self, *words: str, python: str = PYTHON, fails: int = 0) -> "subprocess.Popen[str]":
         program = self.folder / "python"
         program.write_text(python)
         program.chmod(0o755)
         ours = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
         return subprocess.Popen(
-            ("make", "setup", "PYTHON=./python"),
+            ("make", *words, "setup", "PYTHON=./python"),
             cwd=self.folder,
             env={**ours, "MFLAGS": "", "TOLD": str(self.told), "FAILS": str(fails)},
             stdout=subprocess.PIPE,
@@ -134,8 +134,16 @@ def test_setup_that_failed_is_done_again_and_one_that_did_not_is_not(setup: Setu
         assert setup.told.read_text() == "pip\n" * calls
 
 
+def test_dry_run_says_what_would_be_done_and_installs_nothing(setup: Setup) -> None:
+    make = setup.start("-n")
+    said = make.communicate()[0]
+    assert make.returncode == 0
+    assert "pip install --quiet --require-hashes -r requirements/dev.txt" in said
+    assert not setup.told.exists()
+
+
 def test_python_that_is_too_old_is_told_before_anything_is_made(setup: Setup) -> None:
-    make = setup.start(OLD_PYTHON)
+    make = setup.start(python=OLD_PYTHON)
     said = make.communicate()[1]
     assert make.returncode != 0
     assert "setup: expected Python 3.11 or later, found 3.9.2: name another" in said
