@@ -169,6 +169,8 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
     async def succeed(*_: object) -> str:
         return "done"
 
+    trims: list[None] = []
+    monkeypatch.setattr(memory, "trim_heap", lambda: trims.append(None))
     monkeypatch.setattr(memory, "page_out_code", refuse)
     monkeypatch.setattr(images, "prepare_first", lambda *_: nullcontext("children"))
     monkeypatch.setattr(attestation, "attest", succeed)
@@ -187,5 +189,5 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
         return attested, started
 
     assert EventLoop().run(boot()) == ("done", "done")
-    assert len(events) == 2
+    assert len(events) == len(trims) == 2
     assert all("EMFILE" in event for event in events)

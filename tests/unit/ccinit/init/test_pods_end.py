@@ -100,10 +100,11 @@ def test_memory_that_cannot_be_given_back_ends_no_pod(monkeypatch: pytest.Monkey
     assert "kernel.madvise" in events[-1]
 
 
-def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(
+def test_memory_that_only_the_start_used_is_given_back_once_the_pod_has_settled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given_back: list[bool] = []
+    given_back: list[object] = []
+    monkeypatch.setattr(memory, "trim_heap", lambda: given_back.append("heap"))
     monkeypatch.setattr(memory, "page_out_code", lambda *, singly: given_back.append(singly))
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.3)
     loop = EventLoop()
@@ -116,4 +117,4 @@ def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(
         await life.join()
 
     loop.run(main())
-    assert given_back == [True]
+    assert given_back == ["heap", True]
