@@ -40,8 +40,9 @@ def check_tag_budget(volumes: Iterable[Volume], budget_bytes: int) -> None:
     if needed > budget_bytes:
         raise FormatError(
             "pod.volume.size_bytes",
-            f"tags of scratch disks take up to {needed} bytes of memory,"
-            f" limits.scratch_tags_bytes is {budget_bytes}",
+            f"expected at most {budget_bytes} bytes of memory (limits.scratch_tags_bytes) for the"
+            f" tags of all scratch disks, found {needed}: smaller disks need less, and"
+            ' profile = "aead-disk" keeps tags on the disk',
         )
 
 

@@ -150,7 +150,7 @@ def test_tags_that_no_guest_could_keep_are_refused_as_the_guest_would(
     assert run("manifest", "check", pod) == 0
     assert run("manifest", "check", pod, "--config", config) == 1
     printed = capsys.readouterr().out
-    assert "pod.volume.size_bytes  tags of scratch disks take up to" in printed
+    assert "pod.volume.size_bytes  expected at most 67108864 bytes of memory" in printed
     pod.write_text(begun + "".join(disk % number for number in range(4)))
     assert run("manifest", "check", pod) == 1
     assert "expected at most 4 scratch disks with tags in memory, found 5" in error_of(capsys)
