@@ -70,6 +70,19 @@ def test_probe_that_the_owner_plane_would_answer_is_refused(probe: str) -> None:
     assert caught.value.reason == "pod.container.probe"
 
 
+@pytest.mark.parametrize("probe", ["ready", "alive"])
+def test_probe_by_a_program_has_no_port_that_an_owner_plane_without_one_could_answer(
+    probe: str,
+) -> None:
+    """Without a port the owner plane is there through `relay` only; each says so by a 0."""
+    owner = "\n[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n"
+    table = f'[container.{probe}]\nexec = ["/bin/check"]\n[[secret]]'
+    config, manifest = parse_guest_files(told(CONFIG + owner, POD.replace("[[secret]]", table, 1)))
+    assert config.owner is not None
+    assert config.owner.port == 0
+    assert any((one.ready, one.alive) != (None, None) for one in manifest.containers)
+
+
 def test_guests_identity_is_a_resource_of_its_own_only_if_there_is_an_owner_plane() -> None:
     secret = '[[secret]]\ncontainer = "web"\nuri = "kbs:///ccinit/shop/tls-identity"\nfile = "/x"\n'
     parse_guest_files(told(CONFIG, POD + secret))
