@@ -1,5 +1,6 @@
 """What the audit log has about a decision, and what who asked is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.appraisal import Claim, EvidenceRefusedError, Subject
+from guest_owner.kbs.appraisal import AppraisedDevice, Claim, EvidenceRefusedError, Subject
 from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import public_jwk
@@ -18,6 +19,7 @@ from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.verifiers.tpm import verify_evidence
 from tests.unit.guest_owner.kbs.values import (
+    DOCUMENT,
     REPORT_DATA,
     booted_tpm,
     reference_set,
@@ -67,14 +69,26 @@ def test_record_about_accepted_evidence_has_what_was_measured_and_judged(tmp_pat
         references=references(reference_set(), tpm=tpm),
     )
     log = tmp_path / "audit.jsonl"
-    Decisions(AuditLog(log)).accept_evidence("label", evidence, frozenset(("tpm sha256:00",)))
+    device = AppraisedDevice(name="sampledevice", token_claims={})
+    basis = frozenset(("tpm sha256:00", "requirements snp sha256:11"))
+    Decisions(AuditLog(log)).accept_evidence("label", replace(evidence, devices=(device,)), basis)
     (record,) = read_audit(log)
     assert (record["event"], record["decision"], record["session"]) == (
         "attest",
         "accepted",
         "label",
     )
-    assert (record["tee"], record["reference"]) == ("tpm", evidence.reference.name)
+    about = {
+        "tee": "tpm",
+        "reference": "image-1",
+        "image": evidence.subject.image,
+        "profile": "prod",
+        "initdata": str(sha256_digest(DOCUMENT)),
+        "initdata_name": "shop",
+        "devices": "sampledevice",
+        "basis": "requirements snp sha256:11, tpm sha256:00",
+    }
+    assert about.items() <= record.items()
     assert record["pcr"] == dict(evidence.measured["pcr"])
     claims = record["claims"]
     assert isinstance(claims, list)
@@ -178,4 +192,8 @@ def test_strangers_and_passports_are_in_the_log(tmp_path: Path) -> None:
     assert stranger["reason"] == "no attested session and no token"
     assert (lost["event"], lost["reason"]) == ("attest", "no such session")
     assert passport["passport"] == {"issuer": "azure"}
+    assert passport["reason"] == "pcr.9: evidence refused: pcr.9, pcr.11"
+    claims = passport["claims"]
+    assert isinstance(claims, list)
+    assert [one["name"] for one in claims] == [one.name for one in CLAIMS]
     assert passport["session"] == "label"
