@@ -5,7 +5,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
-from guest_owner.files import write_all_atomically
+from guest_owner.files import is_file, write_all_atomically
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
@@ -235,6 +235,29 @@ def test_counter_that_the_owner_sets_is_not_moved_from_its_old_value(
     counters.advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
     other.end()
     assert counters.read(COUNTER).value == 7
+
+
+def test_counter_that_begins_twice_at_once_is_not_set_back(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = Counters(state)
+
+    def begin_and_move() -> None:
+        with suppress(CcinitError):
+            Counters(state).begin(COUNTER)
+        Counters(state).advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
+
+    other = Meanwhile(begin_and_move)
+
+    def look_slowly(path: Path) -> bool:
+        found = is_file(path)
+        other.begin()
+        return found
+
+    monkeypatch.setattr("guest_owner.kbs.counters.is_file", look_slowly)
+    counters.begin(COUNTER)
+    other.end()
+    assert counters.read(COUNTER).value == 1
 
 
 def test_authority_of_the_owner_plane_is_made_once(

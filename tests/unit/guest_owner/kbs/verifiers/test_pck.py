@@ -1,6 +1,7 @@
 """Intel's certificate extension, its malformed forms, and chains."""
 
 import ssl
+from itertools import pairwise
 
 import pytest
 from cryptography import x509
@@ -50,6 +51,26 @@ def test_chain_without_its_own_root_reaches_the_registered_one() -> None:
     with pytest.raises(FormatError) as caught:
         verify_chain(load_chain(PCK.chain_pem)[:1], (ROOT,))
     assert caught.value.reason == "pck.chain"
+
+
+def chain_through(intermediates: int) -> tuple[x509.Certificate, ...]:
+    """A chain through so many authorities, each of which allows for all below it."""
+    names = ["root", *(f"authority {number}" for number in range(intermediates))]
+    above = [PCK.certificate("root", "root", "root", "root", 9)]
+    for issuer, name in pairwise(names):
+        above.append(PCK.certificate(name, name, issuer, issuer, 8))
+    leaf = PCK.certificate("leaf", "pck", names[-1], names[-1], None, PCK.extension())
+    return leaf, *reversed(above)
+
+
+def test_chain_through_more_authorities_than_any_of_intels_is_refused() -> None:
+    for intermediates in (1, 2):
+        chain = chain_through(intermediates)
+        root = chain[-1].public_bytes(Encoding.DER)
+        assert verify_chain(chain, (root,)) == (p256_key("pck").public_key(), root)
+    chain = chain_through(3)
+    with pytest.raises(FormatError, match="max depth"):
+        verify_chain(chain, (chain[-1].public_bytes(Encoding.DER),))
 
 
 @pytest.mark.parametrize("text", [b"", b"no PEM"], ids=["empty", "text"])
