@@ -5,7 +5,7 @@ PID 1's umask hides everything else.
 
 import os
 
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, make_new_directory
 
 RUN = "/run/ccinit"
 
@@ -16,12 +16,8 @@ def make_directory(path: str, mode: int) -> str:
     Raises:
         KernelError: `kernel.mkdir`.
     """
-    try:
-        if not os.path.isdir(path):
-            os.mkdir(path, 0o700)
-            os.chmod(path, mode)
-    except OSError as error:
-        raise kernel_error(error, "mkdir", path) from error
+    if not os.path.isdir(path):
+        make_new_directory(path, mode)
     return path
 
 

@@ -54,6 +54,20 @@ def open_path(path: str, flags: int) -> int:
         raise kernel_error(error, "open", path) from error
 
 
+def make_new_directory(path: str, mode: int) -> None:
+    """Make a directory that must not exist, with exactly `mode`.
+
+    Raises:
+        KernelError: `kernel.mkdir`.
+    """
+    try:
+        os.mkdir(path, 0o700)
+        if mode != 0o700:  # our umask takes away what others may do
+            os.chmod(path, mode)
+    except OSError as error:
+        raise kernel_error(error, "mkdir", path) from error
+
+
 def kernel_error(error: OSError, operation: str, target: str = "") -> KernelError:
     """Wrap an `OSError` of the standard library."""
     return KernelError(error.errno or 0, operation, target or os.fspath(error.filename or ""))

@@ -24,7 +24,7 @@ from typing import Protocol
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import ImageConfig
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import make_new_directory
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
@@ -176,7 +176,7 @@ def mount_layers(indexed: IndexedLayers) -> MountedLayers:
     done: list[LayerFiles] = []
     try:
         for layer in indexed.files:
-            _make_directory(layer.mount_point)
+            make_new_directory(layer.mount_point, 0o700)
             _mount_layer(layer)
             done.append(layer)
     except CcinitError:
@@ -239,10 +239,3 @@ def _mount_parts(parts: Sequence[str], target: str) -> None:
     source, *devices = parts
     options = ",".join(f"device={device}" for device in devices)
     mount(source, target, "erofs", _FLAGS, options)
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except OSError as error:
-        raise kernel_error(error, "mkdir", path) from error

@@ -18,7 +18,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, KernelError, LimitExceededError
 from ccinit.formats.pod.places import KERNEL_PLACES
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, make_new_directory
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
@@ -43,11 +43,7 @@ class MakeDirectory:
 
     def execute(self) -> None:
         """Do it."""
-        try:
-            os.mkdir(self.path, self.mode)
-            os.chmod(self.path, self.mode)  # whatever the umask is
-        except OSError as error:
-            raise kernel_error(error, "mkdir", self.path) from error
+        make_new_directory(self.path, self.mode)
 
 
 @frozen

@@ -22,7 +22,7 @@ from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, TaskGroup, at_most, sleep
-from ccinit.kernel.libc import kernel_error, open_path
+from ccinit.kernel.libc import kernel_error, make_new_directory, open_path
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
@@ -196,7 +196,7 @@ class Supervisor:
         """Mount the root, write the secrets, and plan the rest."""
         workload = self._workload
         self._stop_signal = parse_stop_signal(workload.image.stop_signal)
-        _make_directory(workload.run_dir)
+        make_new_directory(workload.run_dir, 0o700)
         undo.callback(self._clear, _remove_directory, workload.run_dir)
         root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
         undo.callback(self._clear, _remove_directory, root)
@@ -379,13 +379,6 @@ async def _inspect_root(
         return identity, prepare_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:
         os.close(root_fd)
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except OSError as error:
-        raise kernel_error(error, "mkdir", path) from error
 
 
 def _remove_directory(path: str) -> None:
