@@ -15,9 +15,8 @@ from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.block import describe_mapping, list_mappings
 from ccinit.kernel.kmsg import KernelRecord
+from ccinit.unlock.device_name import volume_of
 from ccinit.unlock.kernel_faults import DiskFault, parse_disk_fault
-
-_PREFIX = "ccinit-"
 
 
 class StorageWatch:
@@ -57,10 +56,10 @@ class StorageWatch:
         name = self._name_of(fault.device)
         if name == fault.device:
             name = self._known.get(name, name)
-        volume = name.removeprefix(_PREFIX).removesuffix(".integrity")
+        volume = volume_of(name)
         kinds = {one.name: one.kind for one in self._manifest.volumes}
         where = "disk"
-        if name.startswith(_PREFIX) and volume in kinds:
+        if volume is not None and volume in kinds:
             where = "scratch" if kinds[volume] is VolumeKind.SCRATCH else "volume"
         line = text.partition(b"\n")[0].decode("ascii", "replace")
         return VerificationError(f"{where}.{fault.kind}", f"{volume or name}: {line}")

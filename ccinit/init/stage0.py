@@ -41,7 +41,7 @@ MODULE_ORDER = f"{MODULES}/order"
 ROOT_IMAGE = "/root.erofs"
 NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit.root"
-"""No volume's device can have it: those are `ccinit-` and a name without dots."""
+"""No volume's device can have it: `ccinit.unlock.device_name`."""
 
 PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"

@@ -15,6 +15,7 @@ from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
 from ccinit.kernel.libc import kernel_error
 from ccinit.secret import Secret
+from ccinit.unlock.device_name import name_device, name_former, name_integrity
 from ccinit.unlock.integrity import IntegrityLayout, verify_active
 from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
 from ccinit.values import frozen, replace
@@ -67,7 +68,7 @@ def activate_stack(
     if len(key) != AEAD.key_bytes:
         raise RuntimeError(f"a disk key of {len(key)} bytes")
     with ExitStack() as undo:
-        integrity = _create(control, f"ccinit-{name}.integrity", undo)
+        integrity = _create(control, name_integrity(name), undo)
         _start(control, integrity, layout.to_target(disk.node))
         (table,) = control.read_table(integrity)
         (status,) = control.read_status(integrity)
@@ -88,7 +89,7 @@ def shortened(
         KernelError: the kernel refused a step; everything before it is undone.
     """
     with ExitStack() as undo:
-        device = _create(control, f"ccinit-{name}.former", undo)
+        device = _create(control, name_former(name), undo)
         target = DmTarget(
             length_sectors=size_bytes // SECTOR_BYTES, kind="linear", parameters=f"{disk.node} 0"
         )
@@ -137,7 +138,7 @@ def _describe(name: str) -> str:
 def _start_crypt(
     control: DmControl, name: str, target: DmTarget, key: Secret, undo: ExitStack
 ) -> DmDevice:
-    crypt = _create(control, f"ccinit-{name}", undo)
+    crypt = _create(control, name_device(name), undo)
     undo.callback(_wipe_key, control, crypt)
     with ExitStack() as unlink:
         unlink.callback(remove_key, add_logon_key(_describe(name), key))

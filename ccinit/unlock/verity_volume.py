@@ -16,6 +16,7 @@ from ccinit.formats.disk.verity import (
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
 from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.mount import MountFlag, mount
+from ccinit.unlock.device_name import name_device
 from ccinit.unlock.filesystem import unmount
 from ccinit.unlock.stack import DiskStack
 
@@ -58,7 +59,7 @@ def activate_verity(
         parameters=encode_table(parameters, disk.node, ()),
     )
     with ExitStack() as undo:
-        device = control.create(f"ccinit-{name}")
+        device = control.create(name_device(name))
         undo.callback(control.remove, device)
         control.load(device, (table,), read_only=True)
         control.resume(device, read_only=True)

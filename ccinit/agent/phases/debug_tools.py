@@ -11,7 +11,7 @@ from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.verity_volume import select_verity_disk
 
 ROLE = "debug.tools"
-"""No volume can have this name: it contains a dot."""
+"""No volume can have this name: `ccinit.unlock.device_name`."""
 
 
 def find_tools_disk(configured: Configured) -> BlockDevice | None:
