@@ -35,6 +35,8 @@ class Row:
     seconds: float = 0
 
 
+# The loop ends what waits for something. The first three phases wait for nothing, so a call to the
+# kernel that does not return is not ended there; their deadlines are for whoever adds a wait.
 MOUNT = Row(Phase.MOUNT, Code.BOOT, 20)
 HARDEN = Row(Phase.HARDEN, Code.BOOT, 50)
 LISTEN = Row(Phase.LISTEN, Code.BOOT, 10)
