@@ -163,9 +163,8 @@ class Guest(EarlyGuest):
         children: starts the processes that read untrusted bytes.
         containers: the manifest's, by name; START fills it.
         verifiers_request: see its class.
-        evidence_lock: allows one quote or measurement at a time: some devices take a single user,
-            Azure's report holds the report data of one caller, and the event log sent with a quote
-            has to match its register.
+        evidence_lock: allows one quote or measurement at a time: Azure's report holds the report
+            data of one caller, and the event log sent with a quote has to match its register.
         clock_doubted: set when the clock was late, or when a refused date suggests that it is.
     """
 

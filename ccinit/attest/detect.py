@@ -205,7 +205,8 @@ class Row:
         )
 
 
-# Nodes of the first chip: the resource-managed one does not interfere with the kernel's own use.
+# Nodes of the first chip: the resource-managed one does not interfere with the kernel's own use,
+# and any number of users may open it. Linux makes it for every TPM 2.0; the other takes one user.
 _FIRST_TPM = ("/dev/tpmrm0", "/dev/tpm0")
 
 TABLE = (

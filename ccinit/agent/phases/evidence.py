@@ -58,7 +58,9 @@ async def _prepare_evidence(
 ) -> PreparedChild | None:
     """Start the first evidence child, to load its code while the KBS's challenge is awaited.
 
-    Returns None on platforms where opening the files needs the report data.
+    Returns None on platforms where opening the files needs the report data. It holds the files open
+    meanwhile and not `evidence_lock`, or an event could not be measured as long as the KBS takes:
+    none of these files is for one user (`ccinit.attest.detect`).
     """
     platform = configured.platform
     if platform.open_report is not None:
