@@ -28,7 +28,7 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
-from ccinit.formats.pod.manifest import Image
+from ccinit.formats.pod.manifest import Image, parse_pod_manifest
 from ccinit.kernel.event_loop import Lock
 from ccinit.pull.encryption.unwrap import unwrap_job
 from ccinit.pull.inspect import inspect_job
@@ -42,6 +42,7 @@ from rootfs_builder.container_image.oci_layout import (
     read_blob,
     write_layout,
 )
+from tests.fakes.documents.guest import POD
 from tests.fakes.images.registry import LAYER
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
@@ -166,7 +167,9 @@ def open_keys(
                 tee_key_algorithm=TeeKeyAlgorithm.P256,
             ),
             limits=Limits(),
+            owner=None,
         ),
+        manifest=parse_pod_manifest(POD),
         platform=Platform(tee=Tee.TPM, open_report=lambda _data: nullcontext({})),
         measurement=MeasuredEvents(),
         document=DOCUMENT,
