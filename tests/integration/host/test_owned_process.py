@@ -129,6 +129,8 @@ from pathlib import Path
 from host_runtime.programs.process import OwnedProcess, run
 from measured_boot.command_line.termination import orderly_termination
 number = getattr(signal, sys.argv[2])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has jobs of its own ignore it,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup(1) this one
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), number))
 try:
     with orderly_termination():
@@ -159,6 +161,15 @@ def test_interrupt_while_a_child_is_started_is_neither_lost_nor_leaves_the_child
     assert (done.stdout, done.stderr) == ("interrupted \n", "")
 
 
+@pytest.fixture
+def taking_interrupts() -> Iterator[None]:
+    """A process that a shell has started as a job may ignore them, and its children do then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("taking_interrupts")
 def test_child_takes_the_signals_that_its_parent_takes(tmp_path: Path) -> None:
     """They are held back while it is started."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
