@@ -353,16 +353,24 @@ def test_name_that_is_a_link_is_no_container(store: ContainerStore, tmp_path: Pa
     assert Container(folder=store.root / "a").record() == RECORD
 
 
-@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o770, 0), (0o700, 12345)])
+def belong_to_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, -1)
+    else:  # nobody else can give a folder away
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+
+@pytest.mark.parametrize(("mode", "is_ours"), [(0o777, True), (0o770, True), (0o700, False)])
 def test_store_that_others_may_write_in_is_refused(
-    store: ContainerStore, mode: int, owner: int
+    store: ContainerStore, mode: int, *, is_ours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another could put a container there, whose life is a process of somebody else."""
     with store.new(RECORD):
         pass
     assert store.look("a") == (RECORD, Status.STOPPED)
     store.root.chmod(mode)
-    shutil.chown(store.root, owner)
+    if not is_ours:
+        belong_to_another(store.root, monkeypatch)
     for use in (store.new(RECORD), store.lock("a")):
         with pytest.raises(CcinitError) as error, use:
             pytest.fail("a container of anybody's")
