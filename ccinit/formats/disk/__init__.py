@@ -1,1 +1,3 @@
-"""What lies on a disk: verity and its hash tree, ext4 and LUKS2 superblocks."""
+"""What lies on a disk: verity and its hash tree, ext4 and LUKS2 superblocks, an erofs index over a
+tar, and how much dm-integrity stores.
+"""
