@@ -21,6 +21,12 @@ from ccinit.formats.kbs.rcar import (
     report_digest,
 )
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.rollback_counter import (
+    CounterAdvance,
+    counter_uri,
+    encode_counter_advance,
+    verify_counter_reply,
+)
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, read_audit
 from guest_owner.kbs.broker import KeyBroker
@@ -45,6 +51,7 @@ resources = "ccinit/*/*"
 profile = "prod"
 initdata = ["shop"]
 """
+COUNTER = counter_uri("shop", "data")
 AUTH = encode_request(Request(version="0.4.0", tee="tpm", extra_params={}))
 NOW = 1_800_000_000
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -169,6 +176,15 @@ class Guest:
 
     def open(self, reply: bytes) -> bytes:
         return decrypt_jwe(reply, self.key).reveal()
+
+
+def step(guest: Guest, to: int | None = None, path: str = "shop/data") -> int:
+    """Read the pod's counter, or move it; return where it is."""
+    body = None
+    if to is not None:
+        body = encode_counter_advance(CounterAdvance(to=to, holder=bytes(16)))
+    reply = guest.kbs.broker.counter(guest.cookie, None, path, body)
+    return verify_counter_reply(guest.open(reply), COUNTER)
 
 
 def refused(action: Any, *arguments: Any, **named: Any) -> KbsRefusedError:

@@ -1,7 +1,5 @@
 """What a guest gets as the pod that it is: minted resources and rollback counters."""
 
-from typing import Any
-
 import pytest
 
 from ccinit.errors import CcinitError, ConfigError
@@ -9,20 +7,24 @@ from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.kbs.debug_grant import verify_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.rollback_counter import (
-    CounterAdvance,
     counter_uri,
-    encode_counter_advance,
-    verify_counter_reply,
 )
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.minting import DebugOrder, IdentityOrder
 from guest_owner.kbs.store import EMPTY_POLICY, Store
-from tests.unit.guest_owner.kbs.broker_values import NOW, Guest, Kbs, outcome, refused, resource
+from tests.unit.guest_owner.kbs.broker_values import (
+    COUNTER,
+    NOW,
+    Guest,
+    Kbs,
+    outcome,
+    refused,
+    resource,
+    step,
+)
 
 IDENTITY, GRANT = "ccinit/shop/tls-identity", "ccinit/shop/debug-grant"
 DEBUG = DebugOrder(expires_s=NOW + 60, tools_root=RootHash(b"\xab" * 32), keep_pod=True)
-COUNTER = counter_uri("shop", "data")
-HOLDER = b"h" * 16
 
 
 @pytest.fixture
@@ -76,15 +78,6 @@ def test_nothing_is_minted_in_the_name_of_another_pod(
     assert outcome(refused(guest.get, "ccinit/bank/minted")) == (401, "PluginInternalError")
     assert kbs.last()["reason"] == "mint.pod: kbs:///ccinit/bank/minted is not of pod shop"
     assert kbs.minted == []
-
-
-def step(guest: Guest, to: int | None = None, path: str = "shop/data", **asked: Any) -> int:
-    """Read the counter, or move it; return where it is."""
-    body = None
-    if to is not None:
-        body = encode_counter_advance(CounterAdvance(to=to, holder=asked.get("holder", HOLDER)))
-    reply = guest.kbs.broker.counter(guest.cookie, None, path, body)
-    return verify_counter_reply(guest.open(reply), COUNTER)
 
 
 def test_counter_is_read_and_moved_and_the_log_has_where_it_is(kbs: Kbs, guest: Guest) -> None:
