@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 
-from ccinit.agent.guest import STEP_SECONDS, EarlyGuest, Teardown
+from ccinit.agent.guest import EarlyGuest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import STEP_SECONDS, Teardown
 from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase

@@ -13,7 +13,7 @@ import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from ccinit.agent.guest import Guest, inner_seconds, undoing
+from ccinit.agent.guest import Guest, inner_seconds
 from ccinit.agent.jobs.messages.kbs import (
     ClockAnswer,
     ClockQuestion,
@@ -31,6 +31,7 @@ from ccinit.agent.phases.launch_secrets import read_launch_secrets
 from ccinit.agent.phases.log_binding import bind_log, binding_phase
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import undoing
 from ccinit.boot.clock import advance_clock, read_build_time, set_clock
 from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.evidence.log_key import encode_log_evidence

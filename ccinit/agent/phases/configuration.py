@@ -9,11 +9,12 @@
 import os
 from contextlib import ExitStack
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.platform.devices import open_device, run_on_platform
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import undoing
 from ccinit.attest.detect import Platform, detect_platform
 from ccinit.boot.configuration import (
     Configuration,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 
-from ccinit.agent.guest import Guest, inner_seconds, undoing
+from ccinit.agent.guest import Guest, inner_seconds
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import open_layer_keys
@@ -15,6 +15,7 @@ from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_re
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
+from ccinit.agent.teardown import undoing
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.kbs.resource_uri import KbsUri

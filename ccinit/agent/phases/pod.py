@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ccinit.agent.figures import read_memory
-from ccinit.agent.guest import STEP_SECONDS, Guest
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.images import Pulled
@@ -16,6 +16,7 @@ from ccinit.agent.phases.workloads import Workloads, write_pod_files
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import STEP_SECONDS
 from ccinit.boot.directories import make_directory
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError, ChildError

@@ -10,10 +10,11 @@ this way.
 from functools import partial
 from typing import Never
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.reaper import Reaping, ReapRequest
 from ccinit.agent.processes.children import PreparedChild
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import undoing
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.planes.host_rpc import Code

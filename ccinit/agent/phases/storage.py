@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ccinit.agent.figures import read_memory
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.debug_tools import ROLE as TOOLS_ROLE
@@ -27,6 +27,7 @@ from ccinit.agent.phases.memory_store import open_memory_store
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.phases.volumes import Found, find_volumes, open_volume
 from ccinit.agent.processes.roles import RIGHTS, Role
+from ccinit.agent.teardown import undoing
 from ccinit.boot.directories import make_directory
 from ccinit.boot.disks import assign_scratch, select_held
 from ccinit.errors import ChildError

@@ -10,11 +10,12 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import undoing
 from ccinit.annotations import TypeAlias
 from ccinit.boot.disks import select_candidates, select_held
 from ccinit.errors import FormatError, VerificationError

@@ -13,13 +13,14 @@ import enum
 import socket
 from typing import Final
 
-from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.identity_renewal import IdentityRenewal
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import OWNER_PLANE_STEP
 from ccinit.errors import CcinitError, errno_text
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.pod.resources import tls_identity_uri

@@ -9,12 +9,13 @@ import socket
 from collections import Counter
 from typing import Final
 
-from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.workload_service import SOURCE, WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import undoing
 from ccinit.errors import CcinitError, KernelError, as_known
 from ccinit.formats.planes.ports import WORKLOAD_PORT
 from ccinit.kernel.event_loop import TaskGroup, at_most, readable

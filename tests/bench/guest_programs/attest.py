@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases import attestation, evidence
 from ccinit.agent.phases.configuration import Configured
@@ -23,6 +23,7 @@ from ccinit.agent.platform import devices
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits

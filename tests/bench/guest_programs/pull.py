@@ -18,7 +18,7 @@ import sys
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
@@ -27,6 +27,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import Image

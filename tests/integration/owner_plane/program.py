@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
@@ -25,6 +25,7 @@ from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import DebugConfig, OwnerConfig

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases import evidence
 from ccinit.agent.phases.attestation import Attested, fetch_grants, want_identity, wipe_grants
@@ -33,6 +33,7 @@ from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import (

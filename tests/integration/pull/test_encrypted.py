@@ -19,12 +19,13 @@ from typing import Any, ClassVar
 import pytest
 
 from ccinit import values
-from ccinit.agent.guest import PhaseTime, Teardown
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.images import pull
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri

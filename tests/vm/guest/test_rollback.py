@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply
 from ccinit.agent.phases import rollback, storage
 from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import PeerError, VerificationError
 from ccinit.formats.initdata.guest_config import DebugConfig, Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri

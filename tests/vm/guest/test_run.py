@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.pod import ask_user_child
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown
 from ccinit.formats.pod.container import Resources
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.share import Share

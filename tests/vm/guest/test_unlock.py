@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
 from ccinit.agent.phases import storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.processes.children import Children
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import VerificationError
 from ccinit.formats.disk.verity import VerityParameters
 from ccinit.formats.initdata.guest_config import DebugConfig, Limits

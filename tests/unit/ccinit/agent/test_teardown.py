@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccinit.agent.guest import Teardown, undoing
+from ccinit.agent.teardown import Teardown, undoing
 from ccinit.errors import KernelError
 from ccinit.kernel.event_loop import Event, EventLoop
 

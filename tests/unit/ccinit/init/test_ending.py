@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import Teardown, undoing
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown, undoing
 from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.planes.host_rpc import HOST_CID, METHODS, Code, Phase
 from ccinit.formats.planes.msgpack_rpc import ReplyReader, encode_request

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import Guest
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import main

@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import pytest
 
-from ccinit.agent.guest import Guest, Teardown, undoing
+from ccinit.agent.guest import Guest
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import Teardown, undoing
 from ccinit.errors import VerificationError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import ending, main

@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
-from ccinit.agent.guest import PhaseTime, Teardown
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.images import Pulled, pull
 from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri

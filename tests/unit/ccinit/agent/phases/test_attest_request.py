@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ccinit.agent.guest import PhaseTime, Teardown
+from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs.messages.kbs import (
     ClockQuestion,
     ConnectionAnswer,
@@ -19,6 +19,7 @@ from ccinit.agent.jobs.messages.kbs import (
 )
 from ccinit.agent.phases import attestation
 from ccinit.agent.phases.attestation import request_debug_grant, request_resources, request_token
+from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.disk.verity import RootHash

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, Teardown, undoing
 from ccinit.agent.phases import debug
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown, undoing
 from ccinit.errors import (
     CcinitError,
     ConfigError,
@@ -34,6 +34,9 @@ from ccinit.kernel.task import Event, sleep
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import LOST_WRITE
 from ccinit.values import replace
+
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
 
 ROOT = RootHash(b"\xab" * 32)
 TOOLS = VerityParameters(root_hash=ROOT, salt=Salt(bytes(32)), data_blocks=300)

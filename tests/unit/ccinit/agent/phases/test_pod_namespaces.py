@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import Teardown
 from ccinit.agent.jobs.messages.reaper import Reaping
 from ccinit.agent.phases import pod_namespaces as module
 from ccinit.agent.phases.pod_namespaces import Reaper
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import ChildError, KernelError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import STEP_SECONDS
 from ccinit.agent.jobs.messages.kbs import CounterStep
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.processes.running_child import REAP_SECONDS
+from ccinit.agent.teardown import STEP_SECONDS
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.storage import Unlocked
@@ -18,6 +17,7 @@ from ccinit.agent.phases.volumes import (
     FoundPersistentVolume,
     FoundVerityVolume,
 )
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import ConfigError
 from ccinit.formats.disk.integrity import count_meta_bytes
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters

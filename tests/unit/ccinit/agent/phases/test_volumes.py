@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import volumes
 from ccinit.agent.phases.attestation import Grant
 from ccinit.agent.phases.volumes import (
@@ -16,6 +15,7 @@ from ccinit.agent.phases.volumes import (
     FoundVerityVolume,
     find_luks2_disk,
 )
+from ccinit.agent.teardown import Teardown
 from ccinit.errors import (
     CcinitError,
     ChildError,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import OWNER_PLANE_STEP, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import identity_renewal, owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
 from ccinit.agent.planes.owner_service import Caller
 from ccinit.agent.state import BootState
+from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown
 from ccinit.errors import ChildError, PeerError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
