@@ -110,12 +110,11 @@ def _blocks(data: bytes) -> list[tuple[str, bytes]]:
     blocks: list[tuple[str, bytes]] = []
     label, body = "", ""
     try:
-        lines = data.decode("ascii").splitlines()
+        # OpenSSL, which reads this text next, ends lines as these two do and no others.
+        lines = data.decode("ascii").replace("\r\n", "\n").removesuffix("\n").split("\n")
         for line in lines:
             if not label:
-                if not line.startswith(_BEGIN) or not line.endswith(_DASHES):
-                    raise FormatError("tls_identity.form", "text outside of PEM blocks")
-                label, body = line[len(_BEGIN) : -len(_DASHES)], ""
+                label, body = _begun_by(line), ""
             elif line == f"{_END}{label}{_DASHES}":
                 blocks.append((label, binascii.a2b_base64(body, strict_mode=True)))
                 label = ""
@@ -127,3 +126,11 @@ def _blocks(data: bytes) -> list[tuple[str, bytes]]:
     if label:
         raise FormatError("tls_identity.form", "a block without end")
     return blocks
+
+
+def _begun_by(line: str) -> str:
+    """Return the label of the block that begins with `line`."""
+    label = line[len(_BEGIN) : -len(_DASHES)]
+    if not label or line != f"{_BEGIN}{label}{_DASHES}":
+        raise FormatError("tls_identity.form", "text outside of PEM blocks")
+    return label

@@ -25,6 +25,12 @@ def test_tls_identity_is_a_key_and_a_chain() -> None:
     assert identity == TlsIdentity(chain_der=(b"leaf", b"root"))
 
 
+def test_lines_may_end_as_on_windows_and_the_last_one_not_at_all() -> None:
+    text = (KEY + LEAF + ROOT).replace("\n", "\r\n")
+    assert parse_tls_identity(text.encode()).chain_der == (b"leaf", b"root")
+    assert parse_tls_identity(text.rstrip().encode()).chain_der == (b"leaf", b"root")
+
+
 def test_tls_identity_has_up_to_eight_certificates() -> None:
     chain = LEAF + ROOT * (MAX_CERTIFICATES - 1)
     assert parse_tls_identity((KEY + chain).encode()).certificate_der == b"leaf"
@@ -47,6 +53,11 @@ def test_tls_identity_of_real_pem_has_the_certificates_own_bytes() -> None:
         pytest.param(KEY + KEY + LEAF, "tls_identity.form", id="two-keys"),
         pytest.param(KEY + LEAF * (MAX_CERTIFICATES + 1), "tls_identity.form", id="long-chain"),
         pytest.param(KEY + "note\n" + LEAF, "tls_identity.form", id="text-between"),
+        pytest.param(KEY + "-----BEGIN -----\n" + LEAF, "tls_identity.form", id="no-label"),
+        pytest.param("-----BEGIN -----\n" + KEY + LEAF, "tls_identity.form", id="no-label-first"),
+        pytest.param("-----BEGIN ----\n" + KEY + LEAF, "tls_identity.form", id="no-begin"),
+        pytest.param((KEY + LEAF).replace("\n", "\r"), "tls_identity.form", id="no-newlines"),
+        pytest.param((KEY + LEAF).replace("\n", "\v"), "tls_identity.form", id="vertical-tabs"),
         pytest.param(KEY + LEAF[:-10], "tls_identity.form", id="cut-off"),
         pytest.param(KEY + LEAF + ROOT[:-10], "tls_identity.form", id="cut-off-later"),
         pytest.param(KEY + LEAF.replace("bGVh", "b!Vh"), "tls_identity.form", id="base64"),
