@@ -97,7 +97,7 @@ def _verify_host(address: bytes, prefix: int, reason: str) -> None:
 
 def _mac(raw: bytes) -> str:
     if len(raw) != _MAC_BYTES:
-        raise FormatError("net.mac", f"{len(raw)} bytes")
+        raise FormatError("net.mac", f"expected {_MAC_BYTES} bytes, found {len(raw)}")
     if raw[0] & _MULTICAST_BIT or not any(raw):
         raise VerificationError("net.mac", "not a unicast address")
     return raw.hex(":")
@@ -112,7 +112,7 @@ def _unicast(raw: bytes, reason: str, *, link_local: tuple[int, ...] = ()) -> by
         link_local: lengths of addresses that may be link-local.
     """
     if len(raw) != _V6_BYTES:
-        raise FormatError(reason, f"{len(raw)} bytes")
+        raise FormatError(reason, f"expected {_V6_BYTES} bytes, found {len(raw)}")
     address = raw.removeprefix(_MAPPED)
     size = len(address)
     if size in link_local and address.startswith(_LINK_LOCAL[size]):

@@ -69,7 +69,9 @@ def verify_cmdline(actual: bytes, expected: bytes) -> str:
     if line != expected:
         raise VerificationError("boot.cmdline", "the command line is not the one of this image")
     if len(line) > MAX_BYTES or not line.isascii():
-        raise FormatError("cmdline.text", f"{len(line)} bytes")
+        raise FormatError(
+            "cmdline.text", f"expected at most {MAX_BYTES} bytes of ASCII, found {len(line)}"
+        )
     return line.decode("ascii")
 
 

@@ -187,7 +187,9 @@ def parse_boot_id(data: bytes) -> BootId:
         FormatError: `sealed_log.boot_id`, it does not have sixteen bytes.
     """
     if len(data) != BOOT_ID_BYTES:
-        raise FormatError("sealed_log.boot_id", f"{len(data)} bytes")
+        raise FormatError(
+            "sealed_log.boot_id", f"expected {BOOT_ID_BYTES} bytes, found {len(data)}"
+        )
     return BootId(bytes(data))
 
 
@@ -198,7 +200,7 @@ def parse_header(data: bytes) -> Header:
         FormatError: `sealed_log.header`, `.magic` or `.suite`.
     """
     if len(data) != HEADER_BYTES:
-        raise FormatError("sealed_log.header", f"{len(data)} bytes instead of {HEADER_BYTES}")
+        raise FormatError("sealed_log.header", f"expected {HEADER_BYTES} bytes, found {len(data)}")
     magic, suite, boot_id = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise FormatError("sealed_log.magic", "not a sealed log of version 1")

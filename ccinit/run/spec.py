@@ -214,7 +214,11 @@ def plan_environment(given: SpecInput) -> tuple[str, ...]:
     environment = tuple(f"{name}={value}" for name, value in variables.items())
     size = sum(len(text.encode()) + 1 for text in environment)
     if len(environment) > MAX_VARIABLES or size > MAX_ENVIRONMENT_BYTES:
-        raise LimitExceededError("run.env", f"{len(environment)} variables, {size} bytes")
+        raise LimitExceededError(
+            "run.env",
+            f"expected at most {MAX_VARIABLES} variables and {MAX_ENVIRONMENT_BYTES} bytes,"
+            f" found {len(environment)} and {size}",
+        )
     return environment
 
 

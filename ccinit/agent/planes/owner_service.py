@@ -213,7 +213,8 @@ class OwnerService:
         finally:
             self.is_attesting = False
         if len(evidence) > MAX_EVIDENCE_BYTES:
-            raise LimitExceededError("owner.evidence", f"{len(evidence)} bytes of evidence")
+            detail = f"expected at most {MAX_EVIDENCE_BYTES} bytes, found {len(evidence)}"
+            raise LimitExceededError("owner.evidence", detail)
         return done("attest", (self.configured.platform.tee.value, evidence))
 
     async def logs(self, caller: Caller, call: Logs) -> Answer:

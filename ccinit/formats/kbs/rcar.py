@@ -291,7 +291,8 @@ def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
         return ""
     text = encode_json(evidence).decode()
     if len(text) > MAX_ADDITIONAL_BYTES:
-        raise LimitExceededError("rcar.additional_evidence", f"{len(text)} bytes")
+        detail = f"expected at most {MAX_ADDITIONAL_BYTES} bytes, found {len(text)}"
+        raise LimitExceededError("rcar.additional_evidence", detail)
     return text
 
 

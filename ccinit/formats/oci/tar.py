@@ -363,7 +363,7 @@ def _mtime(pax: Mapping[bytes, bytes], in_header: int) -> int:
         if in_header not in (0, value, value + 1):  # rounded up by some writers
             raise FormatError("tar.pax_mtime", f"header says {in_header}, extended header {value}")
     if value > MAX_TIME_SECONDS:
-        raise LimitExceededError("tar.mtime", f"{value} seconds")
+        raise LimitExceededError("tar.mtime", f"expected at most {MAX_TIME_SECONDS}, found {value}")
     return value
 
 

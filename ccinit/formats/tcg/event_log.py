@@ -164,7 +164,8 @@ def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, 
     if register not in _HEADER_REGISTERS[algorithm]:
         raise FormatError("event_log.header", f"a header of register {register}")
     if count > _MAX_ALGORITHMS:
-        raise LimitExceededError("event_log.header", f"{count} algorithms")
+        detail = f"expected at most {_MAX_ALGORITHMS} algorithms, found {count}"
+        raise LimitExceededError("event_log.header", detail)
     sizes = {content.u16(): content.u16() for _ in range(count)}
     if sizes.get(algorithm) != algorithm.digest_bytes:
         raise FormatError("event_log.header", f"the log has no {algorithm.name} digests")

@@ -36,7 +36,7 @@ class LogKey:
     def __init__(self, seed: bytes) -> None:
         """Args: seed: 32 secret random bytes."""
         if len(seed) != SEED_BYTES:
-            raise FormatError("log_key.seed", f"{len(seed)} bytes instead of {SEED_BYTES}")
+            raise FormatError("log_key.seed", f"expected {SEED_BYTES} bytes, found {len(seed)}")
         expanded = hashlib.shake_256(seed).digest(_EXPANDED_BYTES)
         mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:_MLKEM_SEED_BYTES])
         x25519 = X25519PrivateKey.from_private_bytes(expanded[_MLKEM_SEED_BYTES:])
