@@ -16,7 +16,7 @@ class StartOrder:
 
     Attributes:
         init: start one after another, each once the one before has succeeded.
-        waves: main containers; a wave starts once the one before is running.
+        waves: main containers; a wave starts once the one before is running and ready.
     """
 
     init: tuple[str, ...]
