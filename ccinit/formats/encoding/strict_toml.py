@@ -16,6 +16,7 @@ from typing import Final
 from ccinit.errors import FormatError, LimitExceededError
 
 MAX_KEY_PARTS: Final = 16
+_SHOWN: Final = 80
 
 # A string without an end takes the rest of the text, where the library stops, too. Matching takes
 # linear time: possessive quantifiers (`++`) never backtrack, and what has begun always matches.
@@ -48,10 +49,15 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise FormatError(reason, f"not TOML: not UTF-8 at byte {error.start + 1}") from error
     except (ValueError, RecursionError) as error:  # or a huge integer
-        raise FormatError(reason, f"not TOML: {error}") from error
+        raise FormatError(reason, f"not TOML: {_shorten(str(error))}") from error
     _refuse_newer_escapes(text, reason)
     _refuse_newer_tables(bare, reason)
     return values
+
+
+def _shorten(said: str) -> str:
+    """Cut what the library says, which may have a whole key in its middle and ends with a place."""
+    return said if len(said) <= 2 * _SHOWN else f"{said[:_SHOWN]}...{said[-_SHOWN:]}"
 
 
 def _without_strings(text: str) -> str:

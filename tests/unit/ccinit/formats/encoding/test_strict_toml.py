@@ -62,6 +62,18 @@ def test_bytes_that_are_no_text_are_told_by_their_place() -> None:
     assert refused.value.detail == "not TOML: not UTF-8 at byte 6"
 
 
+def test_long_key_is_not_told_as_a_whole() -> None:
+    short, long = (f"[{key}]\n[{key}]" for key in ("k", "k" * (MIB // 4)))
+    with pytest.raises(tomllib.TOMLDecodeError) as said:
+        tomllib.loads(short)
+    assert refusal(short).detail == f"not TOML: {said.value}"
+    with pytest.raises(tomllib.TOMLDecodeError) as said:
+        tomllib.loads(long)
+    detail, whole = refusal(long).detail, f"not TOML: {said.value}"
+    assert len(detail) < 200 < len(whole)
+    assert (detail[:80], detail[-60:]) == (whole[:80], whole[-60:])
+
+
 @pytest.mark.parametrize("text", ['a = "', "a = '''", '"""', "a = '\n'", "\x00", "a.b"])
 def test_what_is_not_toml_is_refused_as_that(text: str) -> None:
     assert not isinstance(refusal(text), LimitExceededError)
