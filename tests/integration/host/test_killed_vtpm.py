@@ -90,6 +90,7 @@ def test_locked_vtpm_of_an_earlier_version_is_healed_and_measures_as_before(
     assert len(expected) == 24 * 32
     for _ in range(SUDDEN_ENDS):
         assert quote(counting) == expected
+        assert (counting.folder / swtpm._UNCOUNTED_FILE).exists()  # once is enough
     assert counting.ak_public_der() == key
 
 

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, DeadlineError
 from host_runtime.programs import process
-from host_runtime.programs.process import OwnedProcess, python_environment
+from host_runtime.programs.process import (
+    OwnedProcess,
+    python_environment,
+    wait_for_listener,
+    wait_for_path,
+)
+from host_runtime.programs.socket_folder import open_socket_folder
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +79,35 @@ def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path)
             is_cut.touch()
             assert child.wait(10) == 0
         assert log.read_text() == left + "y"
+
+
+BINDS = """
+import os, signal, socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+listener.listen()
+signal.pause()
+"""
+
+
+def test_socket_that_has_its_name_is_waited_for_until_somebody_listens(tmp_path: Path) -> None:
+    with open_socket_folder() as sockets:
+        path, go = sockets / "a socket", tmp_path / "go"
+        command = (sys.executable, "-c", BINDS, str(path), str(go))
+        with OwnedProcess(command, log=tmp_path / "log", environment={}) as child:
+            wait_for_path(path, child, 30)
+            with pytest.raises(DeadlineError) as refused:
+                wait_for_listener(path, child, 0.1)
+            assert refused.value.reason == "process.path"
+            assert f" does not listen on {path}" in refused.value.detail
+            go.touch()
+            wait_for_listener(path, child, 30)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+        with pytest.raises(ChildError):
+            wait_for_listener(path, child, 30)
 
 
 RUN = """

@@ -17,7 +17,7 @@ from typing import Final
 from ccinit.errors import CcinitError, ConfigError
 from host_runtime.programs import process
 from host_runtime.programs.locked_folder import locked_folder
-from host_runtime.programs.process import OwnedProcess, wait_for_path
+from host_runtime.programs.process import OwnedProcess, wait_for_listener
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
 from measured_boot.command_line.errors import describe_error
@@ -127,7 +127,7 @@ class VirtualTpm:
         finally:
             os.close(own_lock)  # swtpm inherited it, and keeps the lock while it lives
         try:
-            wait_for_path(control_socket, child, _START_SECONDS)
+            wait_for_listener(control_socket, child, _START_SECONDS)
         except BaseException:
             child.stop()
             raise
@@ -224,7 +224,7 @@ def _send(
         *("--flags", "not-need-init,startup-clear"),
     )
     with _start_swtpm(tools, folder, options, log, descriptors) as child:
-        wait_for_path(server, child, _START_SECONDS)
+        wait_for_listener(server, child, _START_SECONDS)
         environment = {**tools.environment(), "TPM2TOOLS_TCTI": f"swtpm:path={server}"}
         for program, *arguments in steps:
             words = (folder / word if word.endswith(_FILES) else word for word in arguments)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
 _LOG_TAIL_BYTES: Final = 2000
 _MAX_LOG_BYTES: Final = 1 << 20
+_ACCEPTS_CONNECTIONS: Final = b"00010000"  # in the table of a namespace's Unix sockets
 _INTERRUPTING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None)
@@ -172,12 +173,37 @@ def wait_for_path(path: Path, process: OwnedProcess, seconds: float) -> None:
         ChildError: the process ended first.
         DeadlineError: `process.path`: it is still missing after `seconds`.
     """
+    _wait(path.exists, process, seconds, f"has not made {path}")
+
+
+def wait_for_listener(path: Path, process: OwnedProcess, seconds: float) -> None:
+    """Wait until `process` listens on the Unix socket `path`, which has its name a little before.
+
+    It is not connected to: that could be the one connection that `process` waits for.
+
+    Raises:
+        ChildError, DeadlineError: as `wait_for_path`.
+    """
+    _wait(lambda: _listens(process.pid, path), process, seconds, f"does not listen on {path}")
+
+
+def _wait(is_done: Callable[[], bool], process: OwnedProcess, seconds: float, missing: str) -> None:
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not is_done():
         process.require_running()
         if time.monotonic() > deadline:
-            raise DeadlineError("process.path", f"{process.name} has not made {path}")
+            raise DeadlineError("process.path", f"{process.name} {missing}")
         time.sleep(0.01)
+
+
+def _listens(pid: int, path: Path) -> bool:
+    """Whether there is such a socket in the network namespace of a process; proc_pid_net(5)."""
+    with suppress(OSError):  # the process has ended
+        for line in Path(f"/proc/{pid}/net/unix").read_bytes().splitlines():
+            words = line.split(maxsplit=7)
+            if words[7:] == [os.fsencode(path)] and words[3] == _ACCEPTS_CONNECTIONS:
+                return True
+    return False
 
 
 def _program_name(command: Sequence[str]) -> str:
