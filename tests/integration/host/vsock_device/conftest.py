@@ -8,11 +8,11 @@ from host_runtime.programs.process import (
     OwnedProcess,
     python_command,
     python_environment,
-    wait_for_path,
+    wait_for_listener,
 )
 from host_runtime.programs.socket_folder import open_socket_folder
 from tests.fakes.machine.vhost_front_end import GUEST_CID, RING_SIZE, FrontEnd
-from tests.integration.host.vsock_device.device import Device, wait_until_it_listens
+from tests.integration.host.vsock_device.device import START_SECONDS, Device
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def device() -> Iterator[Device]:
         )
         log = folder / "log"
         with OwnedProcess(command, log=log, environment=python_environment()) as process:
-            wait_until_it_listens(folder / "vhost", process)
+            wait_for_listener(folder / "vhost", process, START_SECONDS)
             with FrontEnd(folder / "vhost") as guest:
                 guest.negotiate()
                 guest.start()
                 guest.give_buffers(RING_SIZE)
-                wait_for_path(folder / "vsock", process, 20)
+                wait_for_listener(folder / "vsock", process, START_SECONDS)
                 yield Device(folder=folder, process=process, guest=guest)
                 assert process.exit_code() is None, process.log_tail()
             assert process.wait(20) == 0, process.log_tail()

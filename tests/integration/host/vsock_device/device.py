@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,21 +14,6 @@ from tests.fakes.machine.vhost_front_end import RING_SIZE, FrontEnd
 
 GUEST_PORT = 1024
 START_SECONDS = 20.0
-_LISTENING = "00010000"  # __SO_ACCEPTCON, in the fourth column of /proc/net/unix
-
-
-def wait_until_it_listens(path: Path, process: OwnedProcess) -> None:
-    """Wait for a socket, which is bound a moment before it listens."""
-    deadline = time.monotonic() + START_SECONDS
-    while not _is_listening(path):
-        process.require_running()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _is_listening(path: Path) -> bool:
-    rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
-    return any(row[3] == _LISTENING and row[-1] == str(path) for row in rows)
 
 
 @dataclass

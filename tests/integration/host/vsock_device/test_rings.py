@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.programs.process import OwnedProcess, python_command, python_environment
+from host_runtime.programs.process import (
+    OwnedProcess,
+    python_command,
+    python_environment,
+    wait_for_listener,
+)
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.vsock.packets import Operation
 from host_runtime.vsock.vhost_user import encode_request
 from tests.fakes.machine.vhost_front_end import GUEST_BASE, MEMORY_BYTES, RING_SIZE, FrontEnd
-from tests.integration.host.vsock_device.device import GUEST_PORT, Device, wait_until_it_listens
+from tests.integration.host.vsock_device.device import GUEST_PORT, START_SECONDS, Device
 
 
 def _far_address(guest: FrontEnd) -> None:
@@ -185,7 +190,7 @@ def test_unknown_request_ends_the_device_with_a_reason() -> None:
             *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock"), "--cid", "3"),
         )
         with OwnedProcess(command, log=folder / "log", environment=python_environment()) as process:
-            wait_until_it_listens(folder / "vhost", process)
+            wait_for_listener(folder / "vhost", process, START_SECONDS)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
                 control.connect(str(folder / "vhost"))
                 control.sendall(encode_request(77, b""))
