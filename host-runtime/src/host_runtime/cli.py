@@ -19,6 +19,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, PORT
 from host_runtime.commands import boot as boot_command
 from host_runtime.launch.network_offer import map_address
+from host_runtime.network.resolver import MAX_NAMESERVERS
 from host_runtime.plane.log_collection import LogCollection
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
@@ -32,7 +33,6 @@ from measured_boot.command_line.usage import UsageError
 
 NOT_FOR_OTHERS = 0o022  # umask: others may not write to our folders
 _CONNECT_SECONDS = 5.0
-_MAX_RESOLVERS = 3  # of an offer; docs/host-rpc.md
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
 _MAC = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
@@ -64,8 +64,8 @@ def _wait(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _offer_network(client: GuestClient, options: argparse.Namespace) -> None:
-    if len(options.dns) > _MAX_RESOLVERS:
-        detail = f"expected at most {_MAX_RESOLVERS} --dns, found {len(options.dns)}"
+    if len(options.dns) > MAX_NAMESERVERS:
+        detail = f"expected at most {MAX_NAMESERVERS} --dns, found {len(options.dns)}"
         raise UsageError("offer_network.dns", detail)
     address, prefix = options.address
     client.offer_network(
