@@ -55,6 +55,20 @@ def test_batches_are_equal_whether_the_pod_writes_or_not() -> None:
     assert sizes == [BATCH] * len(sizes)
 
 
+def test_padding_takes_few_records_and_only_where_something_is_missing() -> None:
+    log = batching_log()
+    log.release_batch()
+    before = read(whole(log)).records
+    log.release_batch()
+    assert read(whole(log)).records - before == 1 + 1 + 7  # signed; 4096 bytes and 7 times 512
+    while log.ring.end - log.ring.released < 2 * BATCH:
+        assert log.append(Kind.STDOUT, "web", b"x")
+    written = log.ring.end
+    log.release_batch()
+    log.release_batch()
+    assert log.ring.end == written
+
+
 def test_every_filled_batch_is_signed() -> None:
     log = batching_log()
     for _ in range(3):

@@ -152,6 +152,24 @@ def test_r91_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_ev
     assert result.entries[-1].dropped == log.dropped == 11
 
 
+@pytest.mark.parametrize("left", range(60, 70))
+def test_r91_streams_are_written_up_to_the_room_for_events_and_the_end_and_not_into_it(
+    left: int,
+) -> None:
+    """A signature that is due before the last record has to fit, too."""
+    small = SizeClass.SMALL.wire_bytes
+    reserve = (128 << 10) + SizeClass.LARGE.wire_bytes + 16 * small
+    log = private_log()
+    while log.append(Kind.STDOUT, "web", bytes(60_000)):
+        pass
+    while log.ring.room > reserve + left * small:
+        assert log.append(Kind.STDOUT, "web", b"x")
+    log.sign()
+    while log.append(Kind.STDOUT, "web", b"x"):
+        pass
+    assert reserve <= log.ring.room < reserve + 2 * small
+
+
 @pytest.mark.parametrize("source", ["workload", "owner"])
 def test_events_that_others_bring_about_leave_room_for_the_guests_own(source: str) -> None:
     """In what the host has not fetched, and in what the owner plane shows."""
