@@ -5,10 +5,12 @@ import pytest
 
 from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import MountFlag
 from ccinit.unlock import filesystem
 from ccinit.unlock.filesystem import (
     LOST_WRITE,
+    create_ext4,
     find_backups,
     mount_ext4,
     plan_mkfs,
@@ -41,6 +43,31 @@ def test_backup_that_would_lie_behind_the_end_is_none() -> None:
     assert find_backups(GROUP_BLOCKS) == ()
     assert find_backups(GROUP_BLOCKS + 1) == (GROUP_BLOCKS,)
     assert find_backups(3 * GROUP_BLOCKS) == (GROUP_BLOCKS,)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_no_superblock_of_an_earlier_file_system_is_there_when_one_is_made(
+    monkeypatch: pytest.MonkeyPatch, *, journal: bool
+) -> None:
+    """Neither its beginning nor, where there are any, the places of its backups."""
+    blocks = 3 * GROUP_BLOCKS + 100
+    zeroed: list[tuple[int, int]] = []
+    made: list[tuple[str, tuple[str, ...], list[tuple[int, int]]]] = []
+
+    def write(_node: str, offset: int, data: bytes) -> None:
+        assert not any(data)
+        zeroed.append((offset, len(data)))
+
+    async def make(node: str, options: tuple[str, ...]) -> None:
+        made.append((node, options, zeroed.copy()))
+
+    monkeypatch.setattr(filesystem, "write_direct", write)
+    monkeypatch.setattr(filesystem, "zero_direct", lambda _node, extents: zeroed.extend(extents))
+    monkeypatch.setattr(filesystem, "read_size_bytes", lambda _node: 4096 * blocks)
+    EventLoop().run(create_ext4("/dev/dm-1", make, journal=journal))
+    backups = [(4096 * group * GROUP_BLOCKS, 4096) for group in (1, 3)] * journal
+    options = plan_mkfs("/dev/dm-1", journal=journal)
+    assert made == [("/dev/dm-1", options, [(0, 64 << 10), *backups])]
 
 
 def test_mounted_file_system_has_no_devices_and_no_programs_of_other_users(

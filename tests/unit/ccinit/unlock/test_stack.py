@@ -1,21 +1,25 @@
 """The order of steps up and down, seen by a device-mapper that only writes them down."""
 
 import errno
+import os
 from collections.abc import Sequence
 
 import pytest
 
 from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.formats.disk.luks2 import PAYLOAD_OFFSET
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.pod.name import read_name
 from ccinit.init.stage0 import ROOT_DEVICE_NAME
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.secret import Secret
+from ccinit.unlock import luks2
 from ccinit.unlock import stack as stack_module
 from ccinit.unlock.integrity import IntegrityLayout, plan_memory_layout
+from ccinit.unlock.luks2 import activate_luks2
 from ccinit.unlock.profile import plan_crypt_target
-from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
+from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack, shortened
 from ccinit.values import replace
 
 DISK = BlockDevice(
@@ -46,6 +50,9 @@ class RecordingControl(DmControl):
         self.steps.append(text)
         if text == self.fail_at:
             raise KernelError(errno.ENOMEM, text, "")
+
+    def loaded(self, name: str) -> DmTarget:
+        return self._tables[name]
 
     def create(self, name: str) -> DmDevice:
         self.step(f"create {name}")
@@ -215,6 +222,10 @@ def test_ciphertext_without_tags_is_compared_with_its_plan(
     control.shown = good
     activate_alone(control, monkeypatch, start_bytes)
     assert tuple(control.steps) == CRYPT_UP
+    loaded = control.loaded(CRYPT)
+    first = start_bytes // 512
+    assert (loaded.kind, loaded.length_sectors) == ("crypt", 2048 - first)
+    assert loaded.parameters.split()[3:5] == ["/dev/vdb", str(first)]
     for shown in (
         replace(good, parameters=good.parameters.replace(DISK.number, "254:32")),
         replace(good, length_sectors=good.length_sectors - 8),
@@ -233,3 +244,58 @@ def test_ciphertext_with_key_of_another_length_is_a_bug() -> None:
     with pytest.raises(RuntimeError):
         activate_crypt(control, "data", DISK, Secret(bytes(96)))
     assert control.steps == []
+
+
+FORMER = "ccinit-data.former"
+SHORT_UP = (f"create {FORMER}", f"load {FORMER}", f"resume {FORMER}")
+
+
+def test_beginning_of_a_disk_is_a_disk_until_it_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control = RecordingControl()
+    monkeypatch.setattr(stack_module, "_read_number", {"/dev/dm-0": os.makedev(252, 3)}.get)
+    with shortened(control, "data", DISK, 4096) as former:
+        assert former == replace(DISK, name="dm-0", number="252:3", size_bytes=4096)
+        assert tuple(control.steps) == SHORT_UP
+        loaded = control.loaded(FORMER)
+    assert (loaded.kind, loaded.length_sectors, loaded.parameters) == ("linear", 8, "/dev/vdb 0")
+    assert tuple(control.steps) == (*SHORT_UP, f"remove {FORMER}")
+
+
+def test_beginning_of_a_disk_whose_device_does_not_come_leaves_none() -> None:
+    control = RecordingControl()
+    with (
+        pytest.raises(KernelError) as refused,
+        shortened(control, "data", replace(DISK, name="none"), 4096),
+    ):
+        pass
+    assert refused.value.reason == "kernel.stat"
+    assert tuple(control.steps) == (*SHORT_UP, f"remove {FORMER}")
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+def test_luks2_volume_begins_behind_its_header_and_is_unmounted_before_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch, *, mounts: bool
+) -> None:
+    control = RecordingControl("" if mounts else "mount")
+    monkeypatch.setattr(stack_module, "add_logon_key", lambda *_: control.step("add key"))
+    monkeypatch.setattr(stack_module, "remove_key", lambda _: control.step("remove key"))
+    monkeypatch.setattr(luks2, "mount_ext4", lambda *_: control.step("mount"))
+    monkeypatch.setattr(luks2, "unmount_kept", lambda _: control.step("unmount"))
+    disk, sectors = replace(DISK, size_bytes=PAYLOAD_OFFSET + 4096), PAYLOAD_OFFSET // 512
+    control.shown = plan_crypt_target(
+        disk.size_bytes, disk.number, "ccinit:data", start_bytes=PAYLOAD_OFFSET
+    )
+    key = Secret(bytes(64))
+    if mounts:
+        stack = activate_luks2(control, "data", disk, key, "/run/data")
+        assert tuple(control.steps) == (*CRYPT_UP, "mount")
+        stack.close()
+        assert tuple(control.steps) == (*CRYPT_UP, "mount", "unmount", *DOWN[:3])
+    else:
+        with pytest.raises(KernelError):
+            activate_luks2(control, "data", disk, key, "/run/data")
+        assert tuple(control.steps) == (*CRYPT_UP, "mount", *DOWN[:3])
+    assert control.loaded(CRYPT).length_sectors == 8
+    assert control.loaded(CRYPT).parameters.split()[4] == str(sectors)

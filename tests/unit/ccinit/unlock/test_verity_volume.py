@@ -1,17 +1,19 @@
 """How a verity volume is opened, by a device-mapper that only writes down what it is asked for."""
 
 import errno
+import hashlib
 from collections.abc import Sequence
 
 import pytest
 
-from ccinit.errors import KernelError
+from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.mount import MountFlag
 from ccinit.unlock import verity_volume
-from ccinit.unlock.verity_volume import activate_verity
+from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
+from ccinit.values import replace
 
 PARAMETERS = VerityParameters(
     root_hash=RootHash(bytes(32)), salt=Salt(bytes(range(32))), data_blocks=2
@@ -90,3 +92,23 @@ def test_volume_that_cannot_be_mounted_leaves_no_device(machine: Machine) -> Non
         activate_verity(machine, "model", DISK, PARAMETERS, "/run/model")
     assert error.value.reason == "kernel.mount"
     assert machine.steps == [*UP, "remove"]
+
+
+def test_disk_is_chosen_by_the_block_that_the_root_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = bytes(range(256)) * 16
+    known = replace(PARAMETERS, root_hash=RootHash(hashlib.sha256(PARAMETERS.salt + tree).digest()))
+    blocks = {"/dev/vdb": bytes(4096), "/dev/vdc": tree, "/dev/vdd": tree}
+    asked = []
+
+    def read(node: str, offset: int, length: int) -> bytes:
+        asked.append((node, offset, length))
+        return blocks[node]
+
+    monkeypatch.setattr(verity_volume, "read_direct", read)
+    disks = tuple(replace(DISK, name=name) for name in ("vdb", "vdc", "vdd"))
+    assert select_verity_disk("model", disks, known) == disks[1]
+    assert asked == [(node, 2 * 4096, 4096) for node in ("/dev/vdb", "/dev/vdc")]
+    for others, reason in ((disks[:1], "verity.root"), ((), "volume.missing")):
+        with pytest.raises(VerificationError) as refused:
+            select_verity_disk("model", others, known)
+        assert refused.value.reason == reason
