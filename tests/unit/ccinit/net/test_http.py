@@ -1,13 +1,15 @@
-"""Dates, and the limits' own values; what crosses a socket is in the integration tests."""
+"""What is sent, what of a reply is taken, and dates; TLS is in the integration tests."""
 
 import math
 import socket
 import ssl
+from functools import partial
+from typing import Self
 
 import idna
 import pytest
 
-from ccinit.errors import PeerError
+from ccinit.errors import CcinitError, PeerError
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply, parse_http_date
 
 
@@ -86,6 +88,167 @@ def test_cookie_is_handed_on_unread() -> None:
     ):
         reply = client.request("GET", "http://meta.example/")
     assert reply.header_values("set-cookie") == (cookie,)
+
+
+class Exchange:
+    """One plain request to `meta.example`, whose reply is there before it is asked for."""
+
+    def __init__(self, reply: bytes) -> None:
+        self._ours, self._server = socket.socketpair()
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self._server.sendall(reply)
+        self._server.shutdown(socket.SHUT_WR)
+        self.dialled: list[tuple[str, int]] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.client = HttpClient(context, dial=self._dial, plain_host="meta.example")
+
+    def _dial(self, host: str, port: int, _seconds: float) -> socket.socket:
+        self.dialled.append((host, port))
+        return self._ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self._ours.close()
+        self._server.close()
+
+    @property
+    def sent(self) -> bytes:
+        return self._server.recv(1 << 16)
+
+
+def reply_of(head: str = "", body: bytes = b"", status: str = "200 OK") -> bytes:
+    """A reply with a length, if the head says none."""
+    lines = [f"HTTP/1.1 {status}", *head.splitlines()]
+    if "Content-Length" not in head:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+URL = "http://meta.example/a?b=c"
+
+
+def test_request_has_what_it_was_given_and_says_nothing_about_the_guest() -> None:
+    with Exchange(reply_of()) as exchange:
+        headers = (("metadata", "true"),)
+        assert exchange.client.request("POST", URL, headers=headers, body=b"body").body == b""
+        head, _, body = exchange.sent.decode().partition("\r\n\r\n")
+    assert exchange.dialled == [("meta.example", 80)]
+    first, *fields = head.split("\r\n")
+    assert (first, body) == ("POST /a?b=c HTTP/1.1", "body")
+    assert {name.lower(): text for name, text in (field.split(": ") for field in fields)} == {
+        "host": "meta.example",
+        "user-agent": "ccinit",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "metadata": "true",
+        "content-length": "4",
+        "connection": "keep-alive",
+    }
+
+
+def test_download_from_the_middle_names_it_beside_its_own_headers() -> None:
+    taken: list[bytes] = []
+    head = "Content-Range: bytes 5-9/10"
+    with Exchange(reply_of(head, b"56789", "206 Partial Content")) as exchange:
+        exchange.client.stream_get(
+            URL, headers=(("metadata", "true"),), sink=taken.append, limits=HttpLimits(), offset=5
+        )
+        lines = exchange.sent.decode().lower().split("\r\n")
+    assert {"range: bytes=5-", "metadata: true"} <= set(lines)
+    assert taken == [b"56789"]
+
+
+def test_of_a_reply_only_the_headers_that_somebody_reads_are_kept() -> None:
+    head = "Server: x\nContent-Type: text/plain\nDate: Sun, 06 Nov 1994 08:49:37 GMT"
+    with Exchange(reply_of(head, b"body")) as exchange:
+        reply = exchange.client.request("GET", URL)
+    assert reply.headers == (("content-type", "text/plain"),)
+    assert (reply.date, reply.body) == (784_111_777, b"body")
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_reply_that_has_no_body_needs_no_length(status: str) -> None:
+    with Exchange(f"HTTP/1.1 {status}\r\n\r\n".encode()) as exchange:
+        assert exchange.client.request("GET", URL).status == int(status[:3])
+
+
+LIMITS = HttpLimits(max_body_bytes=10, max_header_bytes=50)
+WHOLE = len("Content-Length" + "10")
+
+
+def test_reply_at_its_caps_is_read() -> None:
+    filling = "X: " + "x" * (LIMITS.max_header_bytes - WHOLE - 1)
+    with Exchange(reply_of(filling, b"0123456789")) as exchange:
+        assert exchange.client.request("GET", URL, limits=LIMITS).body == b"0123456789"
+
+
+CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (reply_of("X: " + "x" * (LIMITS.max_header_bytes - WHOLE), b"0123456789"), "net.headers"),
+        (reply_of("", b"0123456789X"), "net.body"),
+        (reply_of("Content-Length: 0000000000000005", b"01234"), "net.body"),
+        (f"{CHUNKED}6\r\n567890\r\n0\r\n\r\n".encode(), "net.body"),
+        (b"HTTP/1.1 200 OK\r\n\r\nbody", "net.unframed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n0", "net.truncated"),
+        (b"", "net.closed"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n", "net.protocol"),
+    ],
+)
+def test_reply_beyond_a_cap_or_without_an_end_is_refused(reply: bytes, reason: str) -> None:
+    with Exchange(reply) as exchange, pytest.raises(CcinitError) as refused:
+        exchange.client.request("GET", URL, limits=LIMITS)
+    assert refused.value.reason == reason
+
+
+def test_chunks_up_to_the_cap_are_read() -> None:
+    with Exchange(f"{CHUNKED}5\r\n56789\r\n0\r\n\r\n".encode()) as exchange:
+        assert exchange.client.request("GET", URL, limits=LIMITS).body == b"0123456789"
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(64 << 10, True), ((64 << 10) + 1, False)])
+def test_page_that_refuses_a_download_has_a_cap_of_its_own(size: int, *, is_read: bool) -> None:
+    """However large the download may be."""
+    taken: list[bytes] = []
+    with Exchange(reply_of("", b"x" * size, "404 Not Found")) as exchange:
+        download = partial(
+            exchange.client.stream_get,
+            URL,
+            sink=taken.append,
+            limits=HttpLimits(max_body_bytes=1 << 30),
+        )
+        if is_read:
+            assert len(download().body) == size
+        else:
+            with pytest.raises(CcinitError) as refused:
+                download()
+            assert refused.value.reason == "net.body"
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://meta.example/",
+        "http://other.example/",
+        "http://meta.example/#part",
+        "http://user@meta.example/",
+        "http:///",
+    ],
+)
+def test_url_of_another_kind_reaches_nobody(url: str) -> None:
+    with Exchange(reply_of()) as exchange:
+        with pytest.raises(PeerError) as refused:
+            exchange.client.request("GET", url)
+        assert refused.value.reason == "net.url"
+        assert exchange.dialled == []
+        assert exchange.client.request("GET", URL).status == 200
 
 
 def test_reply_shows_its_first_header_and_hides_its_body() -> None:
