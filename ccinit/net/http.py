@@ -29,6 +29,7 @@ KEPT_HEADERS: Final = frozenset(
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply other than the download
 _LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
+_PORTS: Final = {"https": 443, "http": 80}
 _STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only an unsolicited 101 gets here
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -195,7 +196,7 @@ class HttpClient:
     ) -> Iterator[httpx.Response]:
         self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
         parsed = _parse_url(url, self._plain_host)
-        target = name_target(_host_of(parsed), parsed.port or 443)
+        target = name_target(_host_of(parsed), parsed.port or _PORTS[parsed.scheme])
         # httpx would set it, too, but would decode an `xn--` name for that: see `_host_of`.
         headers = (("Host", parsed.netloc.decode("ascii")), *headers)
         try:

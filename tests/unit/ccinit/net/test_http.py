@@ -251,6 +251,14 @@ def test_url_of_another_kind_reaches_nobody(url: str) -> None:
         assert exchange.client.request("GET", URL).status == 200
 
 
+@pytest.mark.parametrize(("port", "named"), [("", 80), (":8080", 8080)])
+def test_error_names_the_port_that_was_asked(port: str, named: int) -> None:
+    with Exchange(b"no HTTP\r\n\r\n") as exchange, pytest.raises(PeerError) as refused:
+        exchange.client.request("GET", f"http://meta.example{port}/")
+    assert exchange.dialled == [("meta.example", named)]
+    assert refused.value.detail.startswith(f"meta.example:{named}: ")
+
+
 def test_reply_shows_its_first_header_and_hides_its_body() -> None:
     reply = HttpReply(status=200, headers=(("link", "a"), ("link", "b")), body=b"secret", date=None)
     assert reply.header("link") == "a"
