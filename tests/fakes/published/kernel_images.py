@@ -15,6 +15,11 @@ _ELF_BYTES = 64 + 56
 _ALIGNMENT = 8
 SETUPS = ("console=", "quiet", "initcall_blacklist=")
 PARAMETERS = ("initcall_debug", "panic")
+CODE = _BASE + 16
+"""An address of a function."""
+
+Beside = tuple[str, int, int]
+BESIDE = ("", 7, 7)
 
 
 def bzimage(
@@ -22,6 +27,7 @@ def bzimage(
     *,
     setups: Sequence[str] = SETUPS,
     parameters: Sequence[str] = PARAMETERS,
+    beside: Beside = BESIDE,
     packed: bytes | None = None,
 ) -> bytes:
     """Return a kernel that has these functions.
@@ -30,9 +36,10 @@ def bzimage(
         functions: as type information has them.
         setups: words that functions of the kernel handle, those with a value ending in `=`.
         parameters: words that set a variable.
+        beside: what is no element of an array, but lies around each: one of the names, two numbers.
         packed: what stands in the place of the compressed code.
     """
-    code = kernel_elf(functions, setups, parameters)
+    code = kernel_elf(functions, setups, parameters, beside)
     payload = zstandard.compress(code) if packed is None else packed
     payload += struct.pack("<I", len(code))
     setup = bytearray((_SETUP_SECTORS + 1) * 512)
@@ -42,7 +49,12 @@ def bzimage(
     return bytes(setup) + bytes(_OFFSET) + payload + b"behind it"
 
 
-def kernel_elf(functions: Sequence[str], setups: Sequence[str], parameters: Sequence[str]) -> bytes:
+def kernel_elf(
+    functions: Sequence[str],
+    setups: Sequence[str],
+    parameters: Sequence[str],
+    beside: Beside = BESIDE,
+) -> bytes:
     """Return one segment: all names, then the arrays, with what is no element around each."""
     names = (*functions, *setups, *parameters)
     text, places = b"\0", {}
@@ -50,7 +62,7 @@ def kernel_elf(functions: Sequence[str], setups: Sequence[str], parameters: Sequ
         places[name] = _BASE + _ELF_BYTES + len(text)
         text += name.encode() + b"\0"
     text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT, b"\0")
-    neither = struct.pack("<QQQ", _BASE, 7, 7)
+    neither = struct.pack("<QQQ", places.get(beside[0], _BASE), *beside[1:])
     handled = b"".join(
         struct.pack("<QQQ", places[name], _BASE + index, index % 2)
         for index, name in enumerate(setups)

@@ -7,7 +7,7 @@ import zstandard
 
 from ccinit.errors import ConfigError
 from rootfs_builder.guest_image.kernel_words import require_words
-from tests.fakes.published.kernel_images import PARAMETERS, SETUPS, bzimage
+from tests.fakes.published.kernel_images import CODE, PARAMETERS, SETUPS, bzimage
 
 LINE = "console=ttynull quiet random.trust_cpu=on no-kvmclock panic=-1 8250.nr_uarts=0"
 KERNEL = bzimage(
@@ -58,6 +58,32 @@ def test_word_that_is_only_a_text_in_the_kernel_is_refused() -> None:
         require("vsyscall=none", kernel)
     assert error.value.reason == "cmdline.word"
     require("vsyscall=none", bzimage((), setups=(*SETUPS, "vsyscall")))
+
+
+def test_arrays_are_read_on_both_sides_of_the_element_that_they_are_found_by() -> None:
+    kernel = bzimage(
+        (), setups=("first", *SETUPS, "last"), parameters=("one", "two", *PARAMETERS, "ten")
+    )
+    require("first quiet last one two panic ten", kernel)
+
+
+@pytest.mark.parametrize("fields", [(7, 7), (0, 7), (7, 1), (CODE, CODE)])
+def test_what_lies_beside_an_array_is_none_of_its_elements(fields: tuple[int, int]) -> None:
+    """Though it begins with the address of a text: its other fields are not those of either."""
+    kernel = bzimage(("bogus",), beside=("bogus", *fields))
+    require("quiet panic", kernel)
+    with pytest.raises(ConfigError) as error:
+        require("bogus", kernel)
+    assert error.value.reason == "cmdline.word"
+    require("bogus", bzimage((), setups=(*SETUPS, "bogus")))
+
+
+def test_word_with_a_dot_has_to_be_known_if_another_of_its_module_is() -> None:
+    """And a module's own words are all with dots: `random` says nothing about `random.more`."""
+    kernel = bzimage((), setups=(*SETUPS, "random"))
+    require("random random.more", kernel)
+    with pytest.raises(ConfigError):
+        require("random.more", bzimage((), setups=(*SETUPS, "random", "random.trust_cpu")))
 
 
 def test_parameter_of_a_module_that_is_not_built_in_does_not_matter() -> None:
