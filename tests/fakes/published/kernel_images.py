@@ -11,7 +11,8 @@ import zstandard
 _SETUP_SECTORS = 3
 _OFFSET = 76
 _BASE = 0xFFFF_FFFF_8100_0000
-_ELF_BYTES = 64 + 56
+_DATA = 0xFFFF_FFFF_8200_0000
+_ELF_BYTES = 64 + 3 * 56
 _ALIGNMENT = 8
 SETUPS = ("console=", "quiet", "initcall_blacklist=")
 PARAMETERS = ("initcall_debug", "panic")
@@ -55,11 +56,10 @@ def kernel_elf(
     parameters: Sequence[str],
     beside: Beside = BESIDE,
 ) -> bytes:
-    """Return one segment: all names, then the arrays, with what is no element around each."""
-    names = (*functions, *setups, *parameters)
+    """Return all names and, in another segment, the arrays, with what is no element around each."""
     text, places = b"\0", {}
-    for name in names:
-        places[name] = _BASE + _ELF_BYTES + len(text)
+    for name in (*functions, *setups, *parameters):
+        places[name] = _BASE + len(text)
         text += name.encode() + b"\0"
     text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT, b"\0")
     neither = struct.pack("<QQQ", places.get(beside[0], _BASE), *beside[1:])
@@ -70,10 +70,17 @@ def kernel_elf(
     set_ = b"".join(
         struct.pack("<QQQQQ", places[name], 0, _BASE + 1, 0, _BASE + 2) for name in parameters
     )
-    content = text + neither + handled + neither + set_ + neither + neither
-    size = _ELF_BYTES + len(content)
+    arrays = neither + handled + neither + set_ + neither + neither
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, _BASE, 64, 0, 0, 64, 56, 1, 0, 0, 0
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, _BASE, 64, 0, 0, 64, 56, 3, 0, 0, 0
     )
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, 0, size, size, 4096)
-    return header + segment + content
+    segments = (
+        _segment(4, _ELF_BYTES, _BASE - 1, len(text)),  # a note, which is not loaded
+        _segment(1, _ELF_BYTES, _BASE, len(text)),
+        _segment(1, _ELF_BYTES + len(text), _DATA, len(arrays)),
+    )
+    return header + b"".join(segments) + text + arrays
+
+
+def _segment(kind: int, offset: int, address: int, size: int) -> bytes:
+    return struct.pack("<IIQQQQQQ", kind, 5, offset, address, 0, size, size, 4096)
