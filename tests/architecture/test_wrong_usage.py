@@ -28,6 +28,7 @@ _DIRECT = "boot new --kernel k --initrd i"
 _SNP = "--tee snp --firmware f --initdata d"
 _ENCRYPT = "container-image encrypt oci:a oci:b --output o --recipient"
 _SIGN = "container-image sign --key k --output o"
+_IMAGE = f"r.example/a@sha256:{'ab' * 32}"
 _OFFER = "offer-network --guest g --mac 52:54:00:cc:00:01 --address 10.0.2.15/24 --gateway 10.0.2.2"
 _PREDICT = "predict image.json --platform"
 # fmt: off
@@ -35,6 +36,11 @@ WRONG: dict[str, dict[str, tuple[str, ...]]] = {
     "guest-owner": {
         "admin.name": ("admin new-key k --name Alice",),
         "audit.session": ("audit show --all",),
+        "certificate.name": (
+            "kbs init --name 'a b'",
+            "kbs new-certificate --name 'a b'",
+            f"client-cert new {'a' * 65} --role logs --output o",
+        ),
         "counter.pod": ("register rollback-counter Shop data",),
         "counter.volume": ("register rollback-counter shop Data",),
         "cp.form": (f"cp {_PLANE} shop a b", f"cp {_PLANE} shop web:/a db:/b"),
@@ -54,7 +60,7 @@ WRONG: dict[str, dict[str, tuple[str, ...]]] = {
         "manifest.name": ("manifest init --kubernetes k --name shop --ca c --output o",),
         "owner.options": ("logs", f"metrics {_PLANE.removesuffix('--pod')}"),
         "owner.pod": (f"logs {_PLANE} Shop",),
-        "pod.name": ("manifest init --image a --name Shop --ca c --output o",),
+        "pod.name": (f"manifest init --image {_IMAGE} --name Shop --ca c --output o",),
         "policy.reference": ("policy allow a/b/c --initdata d --reference ../e",),
         "policy.rule.devices": (
             "policy allow a/b/c --initdata d --device e",
@@ -63,6 +69,7 @@ WRONG: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "policy.rule.initdata": ("policy allow a/b/c --initdata sha256:0",),
         "policy.rule.resources": ("policy allow a/b --initdata d",),
+        "reference.digest": ("manifest init --image r.example/a:1 --ca c --output o",),
         "register.name": tuple(f"register {what} f --name ../x" for what in (
             "reference", "ak", "root --platform snp", "issuer --keys k", "initdata",
         )),

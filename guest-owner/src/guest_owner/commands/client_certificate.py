@@ -11,6 +11,7 @@ from cryptography import x509
 
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import add_group, add_state, as_name
+from guest_owner.certificates import common_name
 from guest_owner.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
@@ -21,6 +22,7 @@ from guest_owner.plane.authority import (
 )
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 _CLIENT_DAYS = 90
 _GUEST_DAYS = 825
@@ -38,7 +40,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
     group = add_group(subparsers, "client-cert", "Make certificates for the owner plane's clients.")
     new = add_command(group, "new", "Make a key and a certificate with one role.")
-    new.add_argument("name", help="who it is for; the guest's log shows it")
+    new.add_argument(
+        "name", type=as_word(_check_name), help="who it is for; the guest's log shows it"
+    )
     roles = [role.value for role in Role]
     new.add_argument(
         "--role", choices=roles, required=True, help="what it may do: logs < exec < admin"
@@ -73,6 +77,11 @@ def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
         help="file for key and certificate, PEM; must not exist",
     )
     add_state(parser)
+
+
+def _check_name(name: str) -> str:
+    common_name(name)
+    return name
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state, parse_address
+from guest_owner.certificates import general_name
 from guest_owner.files import (
     PUBLIC_MODE,
     make_directory,
@@ -37,6 +38,7 @@ from guest_owner.plane.minting import TlsIdentityMinter
 from guest_owner.telling import tell, tell_logged, warn
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import join_address
+from measured_boot.command_line.usage import as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -48,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     init.add_argument(
         "--name",
         action="append",
+        type=as_word(_check_name),
         required=True,
         metavar="NAME",
         help="DNS name or IP address by which guests reach the KBS; may be given more than once",
@@ -79,11 +82,17 @@ def add_parser(subparsers: Subparsers) -> None:
     renew.add_argument(
         "--name",
         action="append",
+        type=as_word(_check_name),
         default=[],
         metavar="NAME",
         help="as for `kbs init`; may be given more than once (default: the present names)",
     )
     renew.set_defaults(func=_renew)
+
+
+def _check_name(name: str) -> str:
+    general_name(name)
+    return name
 
 
 def _init(arguments: argparse.Namespace) -> int:

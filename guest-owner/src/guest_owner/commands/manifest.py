@@ -13,6 +13,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
 from ccinit.formats.initdata.guest_files import check_agreement
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.pod.volume import PersistentVolume, select_kind
@@ -31,7 +32,7 @@ from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
 from measured_boot.command_line.subcommands import Subparsers, add_command
-from measured_boot.command_line.usage import UsageError
+from measured_boot.command_line.usage import UsageError, judging_words
 
 ALGORITHMS = ("sha256", "sha384")
 _MIB = 1 << 20
@@ -156,6 +157,9 @@ def describe_growth(pod: PodManifest) -> Iterator[str]:
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.kubernetes is not None and arguments.name is not None:
         raise UsageError("manifest.name", "--name goes with --image: a Pod has a name of its own")
+    if arguments.image is not None:
+        with judging_words():
+            parse_image_reference(arguments.image)
     require_apart([arguments.output], (arguments.kubernetes, arguments.ca))
     ca_pem, scratch_bytes = read_text(arguments.ca), arguments.scratch_mib * _MIB
     if arguments.kubernetes is None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.exclusion import held_alone
 from guest_owner.kbs.store import EMPTY_POLICY
-from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
 
 
 def test_second_server_of_a_state_is_refused(
@@ -44,7 +44,8 @@ def test_state_has_a_policy_before_it_has_keys(
 def test_init_with_a_bad_name_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("kbs", "init", "--state", tmp_path / "state", "--name", "a b") == 1
+    words = ("kbs", "init", "--state", tmp_path / "state", "--name", "a b")
+    assert status_of_wrong_usage(*words) == 2
     assert "[certificate.name]" in error_of(capsys)
     assert not (tmp_path / "state").exists()
 

@@ -80,7 +80,7 @@ def test_image_without_a_digest_begins_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "ca.pem").write_text(CA)
-    assert init(tmp_path, "registry.example/team/shop:latest") == 1
+    assert init(tmp_path, "registry.example/team/shop:latest") == 2
     assert "[reference." in error_of(capsys)
     assert not (tmp_path / "pod.toml").exists()
 
