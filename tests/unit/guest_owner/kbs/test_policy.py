@@ -15,6 +15,7 @@ from guest_owner.kbs.policy import (
     Deny,
     Policy,
     decide,
+    explain,
     parse_pattern,
     parse_policy,
 )
@@ -302,3 +303,33 @@ def test_document_goes_by_each_of_its_names() -> None:
     assert isinstance(decide(policy(RULE), KEY, guest), Allow)
     other = subject(initdata="bank").with_aliases(registered(("bank", b"pod"), ("shop", b"other")))
     assert decide(policy(RULE), KEY, other) == Deny("initdata bank is not named")
+
+
+FURTHER_AND_FURTHER = (
+    ('resources = "ccinit/bank/*"', "does not cover the resource"),
+    ('profile = "test"', "the guest's image has profile prod"),
+    ('references = ["image-2"]', "reference values image-1 are not named"),
+    ('initdata = ["bank"]', "initdata shop is not named"),
+    ("", "device sampledevice is not named"),
+)
+
+
+@pytest.mark.parametrize(("near", "closest"), [(0, 1), (0, 2), (2, 3), (3, 4)])
+def test_refusal_has_the_reason_of_the_rule_that_came_closest(near: int, closest: int) -> None:
+    """And `explain` that of each, in the order of the policy.
+
+    No resource has a rule of each profile, so 1 and 2 do not meet.
+    """
+
+    def failing_at(number: int) -> str:
+        other, _ = FURTHER_AND_FURTHER[number]
+        key = other.partition(" = ")[0]
+        kept = [line for line in RULE.splitlines() if not line.startswith(key) or not key]
+        return "\n".join((*kept, other, ""))
+
+    guest = subject(devices=DEVICES)
+    for order in ((near, closest), (closest, near)):
+        rules = policy(*map(failing_at, order))
+        reasons = [FURTHER_AND_FURTHER[number][1] for number in order]
+        assert [outcome.reason for outcome in explain(rules, KEY, guest)] == reasons
+        assert decide(rules, KEY, guest) == Deny(FURTHER_AND_FURTHER[closest][1])
