@@ -306,56 +306,6 @@ def test_files_of_a_secret_get_the_modes_that_it_says() -> None:
         assert caught.value.reason == "kubernetes.mode"
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "where"),
-    [
-        ("    workingDir:", "    startupProbe: {}\n    workingDir:", "web: cannot"),
-        ('value: "say \\"hello\\""', "value: 1", "web: GREETING: expected text"),
-        ("{secretKeyRef: {name: api, key: token}}", "{fieldRef: {a: b}}", "web: TOKEN: cannot"),
-        ("emptyDir: {medium: Memory, sizeLimit: 8Mi}", "hostPath: {}", "cache: cannot"),
-        ("memory: 64Mi", "memory: 64MB", "web: '64MB' is not a quantity"),
-        ("[/bin/ready, now]", "[cat, /tmp/ready]", "web: an absolute path in the image: 'cat'"),
-        ("kind: Pod", "kind: Deployment", "write its spec.template as one"),
-    ],
-)
-def test_refusal_says_where_it_is(old: str, new: str, where: str) -> None:
-    assert old in POD
-    with pytest.raises(FormatError) as caught:
-        convert(POD.replace(old, new, 1))
-    assert where in caught.value.detail
-
-
-@pytest.mark.parametrize(
-    ("hint", "old", "new"),
-    [
-        ("configMap (its texts are [[file]]s", "emptyDir: {medium: Memory", "configMap: {name: x"),
-        (
-            "(a [[volume]] of kind persistent",
-            "emptyDir: {medium: Memory",
-            "persistentVolumeClaim: {a: b",
-        ),
-        ("httpGet (the guest reads nothing", "{exec: {", "{httpGet: {"),
-        ("imagePullSecrets (auth of an", "  initC", "  imagePullSecrets: []\n  initC"),
-    ],
-)
-def test_refusal_says_what_takes_the_fields_place(hint: str, old: str, new: str) -> None:
-    assert old in POD
-    with pytest.raises(FormatError) as caught:
-        convert(POD.replace(old, new, 1))
-    assert hint in caught.value.detail
-
-
-def test_refusal_tells_of_all_volumes_at_once() -> None:
-    """Else each run of the command tells of one more."""
-    more = "  - {name: conf, configMap: {name: x}}\n  - {name: data, persistentVolumeClaim: {}}\n"
-    with pytest.raises(FormatError) as caught:
-        convert(POD + more)
-    assert caught.value.reason == "kubernetes.volumes"
-    conf, data = caught.value.detail.split("; ")
-    assert conf.startswith("conf: cannot be taken over: configMap (")
-    assert data.startswith("data: cannot be taken over: persistentVolumeClaim (")
-
-
 def test_pod_says_who_its_containers_are_unless_they_say_it_themselves() -> None:
     of_pod = "spec:\n  securityContext: {runAsUser: 7, runAsGroup: 8, runAsNonRoot: true}"
     migrate, web = convert(POD.replace("spec:", of_pod, 1)).containers

@@ -1,16 +1,11 @@
 """Debug: what is refused has changed nothing; what is granted happens in one order, to its end."""
 
-from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ccinit.agent.phases import debug
-from ccinit.agent.phases.attestation import Attested, Grant
-from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown, undoing
+from ccinit.agent.teardown import OWNER_PLANE_STEP, undoing
 from ccinit.errors import (
     CcinitError,
     ConfigError,
@@ -19,130 +14,17 @@ from ccinit.errors import (
     PeerError,
     VerificationError,
 )
-from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import DebugConfig
 from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS, DebugGrant
-from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.planes.host_rpc import Phase, StateFlag
 from ccinit.formats.pod.name import read_name
-from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import Event, sleep
-from ccinit.secret import Secret
 from ccinit.unlock.filesystem import LOST_WRITE
 from ccinit.values import replace
-
-if TYPE_CHECKING:
-    from ccinit.agent.guest import Guest
-
-ROOT = RootHash(b"\xab" * 32)
-TOOLS = VerityParameters(root_hash=ROOT, salt=Salt(bytes(32)), data_blocks=300)
-NOW = 1_800_000_000
-GRANT = DebugGrant(evidence_key=bytes(32), expires_s=NOW + 600, tools_root=ROOT, keep_pod=False)
-SECRET_URI = parse_resource_uri("kbs:///ccinit/shop/secret")
-MANIFEST = SimpleNamespace(name="shop")
-IDENTITY_URI = tls_identity_uri(cast("Any", MANIFEST))
-
-
-class Measurement:
-    """Says what it was asked to measure, and may fail."""
-
-    def __init__(self, steps: list[str]) -> None:
-        self.is_proven = True
-        self.failure: CcinitError | None = None
-        self.then: Callable[[], object] = lambda: None
-        self._steps = steps
-
-    async def measure_debug(self, event: object) -> None:
-        await sleep(0)
-        if self.failure is not None:
-            raise self.failure
-        self._steps.append(f"measured {event}".split("{", maxsplit=1)[0].strip())
-        self.then()
-
-
-class Bench:
-    """A guest in RUN with a pod of one volume and one container, made of the real small parts."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.loop = EventLoop()
-        self.steps: list[str] = []
-        self.events: list[str] = []
-        self.stopping = Event()
-        self.measurement = Measurement(self.steps)
-        self.answer: DebugGrant | CcinitError = GRANT
-        self.mount_failure: OSError | None = None
-        self.may_mount = Event()
-        self.may_mount.set()
-        self.state = BootState()
-        self.state.enter(Phase.RUN)
-        self.teardown = Teardown()
-        for name in ("secrets", OWNER_PLANE_STEP, "volume scratch", "container web"):
-            self.teardown.push(name, undoing(lambda name=name: self.steps.append(name)))  # type: ignore[misc]
-        self.grants: dict[KbsUri, Grant] = {
-            uri: Grant(secret=Secret(b"secret"), create=False) for uri in (SECRET_URI, IDENTITY_URI)
-        }
-        self.config = SimpleNamespace(
-            debug=DebugConfig(tools=TOOLS), kbs=SimpleNamespace(passport=None)
-        )
-        guest = SimpleNamespace(
-            loop=self.loop,
-            state=self.state,
-            teardown=self.teardown,
-            containers={"web": object()},
-            event=self.events.append,
-            service=SimpleNamespace(stopping=self.stopping),
-        )
-        configured = SimpleNamespace(
-            config=self.config,
-            manifest=MANIFEST,
-            measurement=self.measurement,
-            platform=SimpleNamespace(tee=Tee.TPM),
-        )
-        self.guest = cast("Guest", guest)
-        self.boundary = DebugBoundary(
-            self.guest, cast("Any", configured), Attested(grants=self.grants)
-        )
-        monkeypatch.setattr(debug, "find_tools_disk", lambda _configured: "the disk")
-        monkeypatch.setattr(debug, "request_debug_grant", self.request)
-        monkeypatch.setattr(debug, "_open_environment", self.mount)
-
-    async def request(self, _guest: object, _configured: object) -> tuple[DebugGrant, int]:
-        await sleep(0)
-        if isinstance(self.answer, CcinitError):
-            raise self.answer
-        return self.answer, NOW
-
-    async def mount(self, _guest: object, permitted: Any) -> str:
-        await self.may_mount.wait()
-        if self.mount_failure is not None:
-            raise self.mount_failure
-        self.steps.append(f"mounted {permitted.disk}")
-        return "the environment"
-
-    def run(self, body: Callable[[], Coroutine[object, None, Any]]) -> Any:
-        return self.loop.run(body())
-
-    def open(self) -> OpenDebug:
-        opened: OpenDebug = self.run(self.boundary.open)
-        return opened
-
-    @property
-    def secrets(self) -> list[bool]:
-        """Whether each secret is still there: the pod's, the owner plane's."""
-        return [len(self.grants[uri].secret) > 0 for uri in (SECRET_URI, IDENTITY_URI)]
-
-    def require_untouched(self) -> None:
-        assert self.steps == []
-        assert self.state.report()[2:] == (1, 0)
-        assert not self.stopping.is_set()
-        assert self.secrets == [True, True]
-        assert list(self.guest.containers) == ["web"]
-        assert not self.boundary.is_busy
-        assert self.boundary.opened is None
+from tests.unit.ccinit.agent.phases.debug_bench import GRANT, NOW, TOOLS, Bench
 
 
 @pytest.fixture
