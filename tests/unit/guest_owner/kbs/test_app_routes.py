@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +18,12 @@ from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.audit.log import AuditLog
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.service import Service
 from guest_owner.kbs.store import Store
+from tests.unit.guest_owner.kbs.another_holder import held_by_another
 from tests.unit.guest_owner.kbs.broker_values import (
     AUTH,
     COUNTER,
@@ -294,26 +292,6 @@ def test_broken_state_is_told_to_the_owner_by_other_ways_than_its_log(
     assert 'reason="audit.write"} 2' in server.metrics.to_prometheus().decode()
 
 
-@contextmanager
-def backup_of(store: Store) -> Iterator[None]:
-    """Another process that holds the state."""
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with changing(store.root):
-            taken.set()
-            done.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
-        assert taken.wait(10)
-        yield
-    finally:
-        done.set()
-        thread.join(10)
-
-
 CHANGES = {
     "stored": ("POST", RESOURCE, b"new"),
     "removed": ("DELETE", RESOURCE, b""),
@@ -328,7 +306,7 @@ def test_change_waits_for_a_backup_while_others_are_answered(
     monkeypatch.setattr(exclusion, "WAIT_SECONDS", 0.1)  # a wait that nobody else could use
 
     async def change_during_a_backup() -> Reply:
-        with backup_of(server.kbs.store):
+        with held_by_another(server.kbs.store.root):
             changing = asyncio.create_task(server.answer(*change, server.admin))
             await asyncio.sleep(0.02)
             assert (await server.answer("GET", "/healthz")).status == 200
@@ -343,7 +321,7 @@ def test_wait_for_a_backup_ends(server: Server, monkeypatch: pytest.MonkeyPatch)
     guest.attest()
     monkeypatch.setattr(app, "WAIT_SECONDS", 0.1)
     counter = ("POST", "/kbs/v0/rollback-counter/shop/data", b"{}", cookie_of(guest))
-    with backup_of(server.kbs.store):
+    with held_by_another(server.kbs.store.root):
         for change in CHANGES.values():
             assert server.ask(*change, server.admin).error == (500, "PluginInternalError")
             assert server.kbs.last()["reason"].startswith("state.busy: ")

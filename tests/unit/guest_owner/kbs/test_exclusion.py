@@ -4,8 +4,8 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from guest_owner.kbs.registrations import write_registrations
 from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority
 from tests.unit.guest_owner.command_line import run
+from tests.unit.guest_owner.kbs.another_holder import held_by_another
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.test_store import ADMIN_KEY, ATTESTATION_KEY, DOCUMENT, ROOT
 from tests.unit.guest_owner.kbs.values import reference_set
@@ -97,25 +98,6 @@ def test_lock_is_had_once_more_by_whoever_has_it_and_is_free_afterwards(tmp_path
     with pytest.raises(ConfigError) as caught, changing(tmp_path / ("n" * 256)):
         pass  # what cannot be looked at, on the other hand
     assert caught.value.reason == "state.read"
-
-
-@contextmanager
-def held_by_another(state: Path) -> Iterator[None]:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with changing(state):
-            taken.set()
-            done.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
-        assert taken.wait(10)
-        yield
-    finally:
-        done.set()
-        thread.join(10)
 
 
 def advance(store: Store) -> None:
