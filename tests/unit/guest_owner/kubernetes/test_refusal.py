@@ -6,6 +6,14 @@ from ccinit.errors import FormatError
 from tests.unit.guest_owner.kubernetes.pods import POD, convert
 
 
+def detail_of(old: str, new: str) -> str:
+    """Say how the Pod is refused once `old` is `new` in it."""
+    assert old in POD
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new, 1))
+    return caught.value.detail
+
+
 @pytest.mark.parametrize(
     ("old", "new", "where"),
     [
@@ -19,10 +27,7 @@ from tests.unit.guest_owner.kubernetes.pods import POD, convert
     ],
 )
 def test_refusal_says_where_it_is(old: str, new: str, where: str) -> None:
-    assert old in POD
-    with pytest.raises(FormatError) as caught:
-        convert(POD.replace(old, new, 1))
-    assert where in caught.value.detail
+    assert where in detail_of(old, new)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +44,7 @@ def test_refusal_says_where_it_is(old: str, new: str, where: str) -> None:
     ],
 )
 def test_refusal_says_what_takes_the_fields_place(hint: str, old: str, new: str) -> None:
-    assert old in POD
-    with pytest.raises(FormatError) as caught:
-        convert(POD.replace(old, new, 1))
-    assert hint in caught.value.detail
+    assert hint in detail_of(old, new)
 
 
 def test_refusal_tells_of_all_volumes_at_once() -> None:
