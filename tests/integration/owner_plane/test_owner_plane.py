@@ -33,6 +33,7 @@ from tests.integration.owner_plane.world import (
     OwnerWorld,
     host,
     opened_world,
+    printed,
     read_lines,
     refusal,
     run,
@@ -58,7 +59,7 @@ def test_logs_are_of_the_container_that_was_asked_for(world: OwnerWorld) -> None
     with world.client(Role.LOGS) as client:
         lines = read_lines(client, "logs", "db")
         assert {line.source for line in lines} == {"db"}
-        assert "ready\n" in texts(lines)
+        assert "ready\n" in printed(lines)
         assert {line.source for line in read_lines(client, "logs", "")} >= {"db", "web"}
 
 
@@ -283,7 +284,7 @@ def test_signal_reaches_the_containers_program(world: OwnerWorld) -> None:
     with world.client() as client:
         client.call("signal", "web", 10, seconds=SECONDS)
         deadline = time.monotonic() + SECONDS
-        while "signalled\n" not in texts(read_lines(client, "logs", "web")):
+        while "signalled\n" not in printed(read_lines(client, "logs", "web")):
             assert time.monotonic() < deadline
 
 

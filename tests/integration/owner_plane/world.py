@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import Role, Stream, Value
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
+from ccinit.formats.sealed_log import Kind
 from guest_owner.plane.authority import OwnerAuthority, create_authority
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from guest_owner.plane.open_call import Streams
@@ -139,6 +140,11 @@ def read_lines(client: OwnerClient, method: str, *params: Any) -> list[LogLine]:
 
 def texts(lines: list[LogLine]) -> list[str]:
     return [line.data.decode() for line in lines]
+
+
+def printed(lines: list[LogLine]) -> str:
+    """Return a container's standard output whole: an entry is what one read found, not a line."""
+    return "".join(texts([line for line in lines if line.kind is Kind.STDOUT]))
 
 
 @contextmanager
