@@ -9,7 +9,6 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
-from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import pod, world
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.world import World
@@ -86,7 +85,7 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     assert TOOLS.tree is not None
     with short_folder() as folder, engine_world(tmp_path_factory.mktemp("world")) as made:
         operator = operator_file(folder, made, prod_image)
-        with containerd_in(ToolsTree(TOOLS.tree), folder, operator) as containerd:
+        with containerd_in(folder, operator) as containerd:
             yield Scene(world=made, containerd=containerd)
 
 

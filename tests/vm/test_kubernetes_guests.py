@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import pod, world
 from tests.demo.owner_log import read_log
 from tests.demo.world import World
@@ -107,9 +106,7 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         for port in (made.kbs_port, made.registry.port):
             node = Network(pod="", node=network, address="")
             stack.enter_context(forwarded(node, GATEWAY, port))
-        containerd = stack.enter_context(
-            containerd_in(ToolsTree(TOOLS.tree), folder, operator, network)
-        )
+        containerd = stack.enter_context(containerd_in(folder, operator, network))
         import_image(containerd)
         cluster = stack.enter_context(cluster_of(containerd, network, cgroup))
         cluster.apply(RUNTIME_CLASS)

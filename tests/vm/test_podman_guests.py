@@ -9,7 +9,6 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
-from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import world
 from tests.demo.owner_log import read_log
 from tests.demo.world import World
@@ -53,7 +52,7 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     assert TOOLS.tree is not None
     with short_folder() as folder, engine_world(tmp_path_factory.mktemp("world")) as made:
         operator = operator_file(folder, made, prod_image)
-        with podman_in(ToolsTree(TOOLS.tree), folder, operator) as podman:
+        with podman_in(folder, operator) as podman:
             yield Scene(world=made, podman=podman)
 
 

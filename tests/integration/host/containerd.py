@@ -1,6 +1,6 @@
 """Real containerd, its shim for runc and `ctr`, with `ccinit-runtime` in runc's place.
 
-All run in the tools tree (`engine_tree`). Everything of containerd's lies in one folder, but for
+All run in a tree (`engine_tree`). Everything of containerd's lies in one folder, but for
 the shims' sockets, which are in the tree's /run. Needs root.
 """
 
@@ -13,40 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootfs_builder.tools_tree import ToolsTree
+from tests.integration.host.containerd_settings import containerd_settings
 from tests.integration.host.engine_tree import EngineTree, engine_tree, runtime_program
-from tests.integration.host.silent_machine import TOOLS, silent_operator
+from tests.integration.host.silent_machine import silent_operator
 from tests.integration.leftovers import short_folder
 
 _SECONDS = 300
 _START_SECONDS = 60
-_SETTINGS = """\
-version = 2
-root = "{folder}/containerd"
-state = "{folder}/run"
-[grpc]
-address = "{folder}/containerd.sock"
-[debug]
-level = "debug"
-[plugins."io.containerd.internal.v1.opt"]
-path = "{folder}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{pause}"
-netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "{folder}/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-default_runtime_name = "ccinit"
-snapshotter = "native"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ccinit]
-runtime_type = "io.containerd.runc.v2"
-pod_annotations = ["org.ccinit.*", "io.katacontainers.config.hypervisor.cc_init_data"]
-container_annotations = ["org.ccinit.*"]
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ccinit.options]
-BinaryName = "{program}"
-Root = "{folder}/runtimes"
-"""
 PAUSE = "localhost/nothing:1"
 """The image of sandboxes, which is their containers', too; `cri.import_image` brings it."""
 
@@ -65,6 +38,13 @@ class Containerd:
     def sealed_logs(self) -> Path:
         """For the operator's file."""
         return self.folder / "sealed"
+
+    @property
+    def major(self) -> int:
+        """The number of its version that says which form its settings have."""
+        command = self.tree.command("containerd", "--version")
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return int(said.split()[2].removeprefix("v").partition(".")[0])
 
     @property
     def containers(self) -> list[str]:
@@ -165,14 +145,16 @@ class Containerd:
 
 @contextmanager
 def containerd_in(
-    tree: ToolsTree, folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
+    folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
 ) -> Iterator[Containerd]:
     """Give a containerd whose runtime has this operator's file; `folder` has to be new."""
     (folder / "rootfs").mkdir()
-    settings = _SETTINGS.format(folder=folder, pause=PAUSE, program=runtime_program(folder))
-    (folder / "containerd.toml").write_text(settings)
-    with engine_tree(tree, folder, runtime_toml, network) as entered:
+    with engine_tree(folder, runtime_toml, network) as entered:
         containerd = Containerd(folder=folder, tree=entered)
+        settings = containerd_settings(
+            containerd.major, folder=folder, pause=PAUSE, program=runtime_program(folder)
+        )
+        (folder / "containerd.toml").write_text(settings)
         containerd.start()
         try:
             yield containerd
@@ -189,7 +171,7 @@ def silent_containerd(keys: str = "") -> Iterator[Containerd]:
     """
     with short_folder() as folder:
         operator = keys + silent_operator(folder, "initdata", "image")
-        with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
+        with containerd_in(folder, operator) as containerd:
             yield containerd
 
 

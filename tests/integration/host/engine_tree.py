@@ -1,7 +1,9 @@
-"""A tools tree in which an engine runs, with `ccinit-runtime` as its OCI runtime.
+"""A tree in which an engine runs, with `ccinit-runtime` as its OCI runtime.
 
 Engines run in the tree, in a mount namespace that lasts as long as its holder does; the runtime
 runs on the host's root, which the tree sees at `/host`. Needs root.
+
+The engines are those of the tools tree, unless `CCINIT_ENGINES` names another Debian tree.
 """
 
 import os
@@ -11,10 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from host_runtime.programs.process import python_environment
 from rootfs_builder.tools_tree import ToolsTree
+from tests.integration.host.silent_machine import TOOLS
 
+ENGINES: Final = ToolsTree(Path(os.environ.get("CCINIT_ENGINES") or TOOLS).absolute())
 _HOST = Path("/host")
 _PATH = "/usr/bin:/usr/sbin"
 _RUNTIME = """#!/bin/sh
@@ -42,14 +47,15 @@ class EngineTree:
 
 @contextmanager
 def engine_tree(
-    tree: ToolsTree, folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
+    folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
 ) -> Iterator[EngineTree]:
-    """Give a tree that sees `folder`, with the operator's file and the runtime's program in it.
+    """Give the engines' tree. What runs there is in the network namespace of that path.
 
-    What runs there is in the network namespace of that path.
+    It sees `folder`, with the operator's file and the runtime's program in it.
     """
     _write_runtime(folder, runtime_toml)
-    command = tree.command(("sleep", "infinity"), directories=(folder,), mounts={Path("/"): _HOST})
+    mounts = {Path("/"): _HOST}
+    command = ENGINES.command(("sleep", "infinity"), directories=(folder,), mounts=mounts)
     within = ("nsenter", f"--net={network}", *command)
     with subprocess.Popen(within, stdin=subprocess.DEVNULL) as holder:
         try:

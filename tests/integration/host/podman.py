@@ -1,6 +1,6 @@
 """Real podman and conmon with `ccinit-runtime` in runc's place.
 
-Both run in the tools tree (`engine_tree`). Everything of podman's lies in one folder. Needs root.
+Both run in a tree (`engine_tree`). Everything of podman's lies in one folder. Needs root.
 """
 
 import subprocess
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.host.engine_tree import EngineTree, engine_tree, runtime_program
 
 _SECONDS = 300
@@ -66,12 +65,12 @@ class Podman:
 
 
 @contextmanager
-def podman_in(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[Podman]:
+def podman_in(folder: Path, runtime_toml: str) -> Iterator[Podman]:
     """Give a podman whose runtime has this operator's file; `folder` has to be short and new."""
     (folder / "rootfs").mkdir()
     settings = _SETTINGS.format(program=runtime_program(folder))
     (folder / "containers.conf").write_text(settings)
-    with engine_tree(tree, folder, runtime_toml) as entered:
+    with engine_tree(folder, runtime_toml) as entered:
         podman = Podman(folder=folder, tree=entered)
         yield podman
         podman("rm", "--all", "--force", "--time", "0")

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.documents.oci_bundles import INITDATA, encode_annotation, make_document
 from tests.integration.host.podman import Podman, podman_in
-from tests.integration.host.silent_machine import TOOLS, silent_operator
+from tests.integration.host.silent_machine import silent_operator
 from tests.integration.leftovers import short_folder
 
 IMAGE = "nothing"
@@ -28,7 +27,7 @@ def podman() -> Iterator[Podman]:
         with tarfile.open(folder / "image.tar", "w") as tar:
             tar.add(folder / "file", "file")
         operator = silent_operator(folder, "initdata", "image", "disks")
-        with podman_in(ToolsTree(TOOLS), folder, operator) as podman:
+        with podman_in(folder, operator) as podman:
             podman("import", "--quiet", folder / "image.tar", IMAGE)
             yield podman
 
