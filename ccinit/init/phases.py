@@ -53,20 +53,17 @@ async def boot(early: EarlyGuest) -> "Started":
     await run_phase(early, sequence.HARDEN, _harden())
     await run_phase(early, sequence.LISTEN, _listen(early))
     guest = _complete(early)
-    configured, log_binding = await run_phase(guest, sequence.CONFIG, _configure(guest))
+    configured = await run_phase(guest, sequence.CONFIG, _configure(guest))
     limits = configured.config.limits
     network = await run_phase(
-        guest, sequence.NET, _connect(guest, configured, log_binding), limits.network_seconds
+        guest, sequence.NET, _connect(guest, configured), limits.network_seconds
     )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
     from contextlib import AsyncExitStack
 
     async with AsyncExitStack() as ahead:
         attested, pump, waiting = await run_phase(
-            guest,
-            sequence.ATTEST,
-            _attest(guest, configured, log_binding, ahead),
-            limits.attest_seconds,
+            guest, sequence.ATTEST, _attest(guest, configured, ahead), limits.attest_seconds
         )
         unlocked = await run_phase(
             guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump)
@@ -131,10 +128,9 @@ def _complete(early: EarlyGuest) -> Guest:
     )
 
 
-async def _configure(guest: Guest) -> tuple["Configured", bytes]:
-    """Return the configuration, and the report data that binds the key of the now open log."""
+async def _configure(guest: Guest) -> "Configured":
     from ccinit.agent.phases.configuration import configure
-    from ccinit.agent.phases.log_binding import bind_log, binding_phase, open_log
+    from ccinit.agent.phases.log_binding import bind_log, open_log
     from ccinit.formats.initdata.guest_config import StartBy
 
     await _wait_for_entropy()
@@ -142,19 +138,17 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     guest.service.may_start = configured.config.start_by is StartBy.HOST
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
     guest.service.may_tell_exit = configured.manifest.allow.exit_code_to_host
-    binding = open_log(guest, configured)
-    if binding_phase(configured.platform.tee) is Phase.CONFIG:
-        await bind_log(guest, configured, binding)
-    return configured, binding
+    open_log(guest, configured)
+    await bind_log(guest, configured, Phase.CONFIG)
+    return configured
 
 
-async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> "NetworkPlan":
-    from ccinit.agent.phases.log_binding import bind_log, binding_phase
+async def _connect(guest: Guest, configured: "Configured") -> "NetworkPlan":
+    from ccinit.agent.phases.log_binding import bind_log
     from ccinit.agent.phases.network import connect
 
     network = await connect(guest)
-    if binding_phase(configured.platform.tee) is Phase.NET:
-        await bind_log(guest, configured, log_binding)
+    await bind_log(guest, configured, Phase.NET)
     return network
 
 
@@ -171,7 +165,7 @@ async def _wait_for_entropy() -> None:
 
 
 async def _attest(
-    guest: Guest, configured: "Configured", log_binding: bytes, ahead: "AsyncExitStack"
+    guest: Guest, configured: "Configured", ahead: "AsyncExitStack"
 ) -> tuple["Attested", "LogPump", "ReceptionChildren | None"]:
     """Return what the KBS gave, the pump of the kernel's log, and children for PULL.
 
@@ -184,7 +178,7 @@ async def _attest(
 
     give_back_memory(guest)  # of PID 1's start-up: several interpreters start now
     waiting = await ahead.enter_async_context(prepare_first(guest, configured))
-    attested = await attest(guest, configured, log_binding)
+    attested = await attest(guest, configured)
     pump = LogPump(guest)
     guest.loop.start(pump.run(), "kernel log")
     _open_owner_plane(guest, configured, attested)

@@ -32,6 +32,7 @@ from ccinit.formats.sealed_log import (
     Record,
     SizeClass,
     plan_pieces,
+    report_data,
 )
 from ccinit.kernel.clock import boottime_us
 from ccinit.seal.recent import Entry, RecentEntries
@@ -77,6 +78,7 @@ class SealedLog:
         ring: sealed bytes for RPC `collect`.
         recent: entries in clear for the owner plane.
         dropped: entries discarded so far.
+        binding: the report data of the evidence that vouches for this log; empty before `open`.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class SealedLog:
         self.ring: Final = SealedRing(capacity)
         self.recent: Final = RecentEntries(_RECENT_BYTES)
         self.dropped = 0
+        self.binding = b""
         self.state = LogState.DISCARDING
         self._clock = clock
         self._stream: SealedStream | None = None
@@ -113,8 +116,8 @@ class SealedLog:
         self.ring.capacity = capacity
         self._batch_bytes = batch_bytes
 
-    def open(self, owner_key: bytes, boot_id: BootId) -> bytes:
-        """Begin the stream; return the Ed25519 public key that the evidence has to carry.
+    def open(self, owner_key: bytes, boot_id: BootId) -> None:
+        """Begin the stream.
 
         Raises:
             FormatError: `seal.owner_key`; the log stays as it was.
@@ -128,8 +131,8 @@ class SealedLog:
         self.ring.append(self._stream.header)
         if self._batch_bytes:
             self.ring.release(self.ring.end)
+        self.binding = report_data(boot_id, self._stream.public_key)
         self.state = LogState.UNBOUND
-        return self._stream.public_key
 
     def bind(self, evidence: bytes) -> None:
         """Write record 1; empty evidence says that none could be obtained.

@@ -28,7 +28,7 @@ from ccinit.agent.jobs.messages.kbs import (
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import answering, require_evidence
 from ccinit.agent.phases.launch_secrets import read_launch_secrets
-from ccinit.agent.phases.log_binding import bind_log, binding_phase
+from ccinit.agent.phases.log_binding import bind_log
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import undoing
@@ -101,13 +101,8 @@ class Attested:
         return self.grants[volume.key]
 
 
-async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> Attested:
+async def attest(guest: Guest, configured: Configured) -> Attested:
     """Attest this guest; see the module's steps.
-
-    Args:
-        guest: who attests.
-        configured: on what.
-        log_binding: what `open_log` returned, for platforms that can bind the log only now.
 
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
@@ -128,10 +123,10 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     set_clock(reply.date, read_build_time())
     psk = grants[log_psk_uri(configured.manifest)].secret
     if is_judged_at_launch(tee):
-        voucher = vouch_for_log(psk.reveal(), log_binding)
+        voucher = vouch_for_log(psk.reveal(), guest.log.binding)
         guest.log.bind(encode_log_evidence(tee, voucher))
-    elif binding_phase(tee) is Phase.ATTEST:
-        await bind_log(guest, configured, log_binding)
+    else:
+        await bind_log(guest, configured, Phase.ATTEST)
     guest.log.mix(psk)
     psk.wipe()  # it is needed only once
     policy_keys = tuple(

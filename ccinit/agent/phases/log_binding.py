@@ -1,6 +1,6 @@
 """The start of the sealed log: its key, its intervals, and the evidence that binds it to the guest.
 
-The key is bound as soon as the platform can do so (`binding_phase`).
+The key is bound in the first phase in which the platform can do so (`binding_phase`).
 """
 
 from ccinit.agent.guest import Guest
@@ -15,14 +15,14 @@ from ccinit.formats.evidence.tee import (
 )
 from ccinit.formats.initdata.guest_config import LogConfig
 from ccinit.formats.planes.host_rpc import Phase
-from ccinit.formats.sealed_log import BOOT_ID_BYTES, BootId, report_data
+from ccinit.formats.sealed_log import BOOT_ID_BYTES, BootId
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.event_loop import sleep
 from ccinit.seal.log import SealedLog
 
 
-def open_log(guest: Guest, configured: Configured) -> bytes:
-    """Begin the sealed stream as configured; return the report data that binds its key.
+def open_log(guest: Guest, configured: Configured) -> None:
+    """Begin the sealed stream as configured.
 
     Raises:
         FormatError: `seal.owner_key`.
@@ -30,10 +30,8 @@ def open_log(guest: Guest, configured: Configured) -> bytes:
     """
     log, capacity = configured.config.log, configured.config.limits.log_ring_bytes
     guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
-    boot_id = BootId(random_bytes(BOOT_ID_BYTES))
-    public_key = guest.log.open(log.public_key, boot_id)
+    guest.log.open(log.public_key, BootId(random_bytes(BOOT_ID_BYTES)))
     guest.loop.start(_release_regularly(guest.log, log), "log pace")
-    return report_data(boot_id, public_key)
 
 
 async def _release_regularly(log: SealedLog, config: LogConfig) -> None:
@@ -58,16 +56,13 @@ def binding_phase(tee: Tee) -> Phase:
     return Phase.CONFIG
 
 
-async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:
-    """Bind the log's key by evidence that does not pass through the KBS.
-
-    Args:
-        guest: whose log it is.
-        configured: on what.
-        binding: what `open_log` returned.
+async def bind_log(guest: Guest, configured: Configured, now: Phase) -> None:
+    """Bind the log's key by evidence that does not pass through the KBS, if `now` is the time.
 
     Raises:
         CcinitError: the platform delivered no evidence.
     """
-    evidence = await collect_evidence(guest, configured, binding)
-    guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))
+    tee = configured.platform.tee
+    if binding_phase(tee) is now:
+        evidence = await collect_evidence(guest, configured, guest.log.binding)
+        guest.log.bind(encode_log_evidence(tee, evidence))

@@ -17,7 +17,7 @@ from ccinit.formats.initdata.guest_config import (
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import BootId
+from ccinit.formats.sealed_log import BootId, report_data
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.platforms.measured_events import MeasuredEvents
@@ -55,9 +55,9 @@ class SealedLog:
     def arrange(self, *, capacity: int, batch_bytes: int) -> None:
         """Its sizes are of no concern."""
 
-    def open(self, _owner_key: bytes, boot_id: BootId) -> bytes:
+    def open(self, _owner_key: bytes, boot_id: BootId) -> None:
         self._boot_id = boot_id
-        return _SIGNING_KEY
+        self.binding = report_data(boot_id, _SIGNING_KEY)
 
     def bind(self, evidence: bytes) -> None:
         self._evidence = evidence

@@ -34,6 +34,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
+from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Lock
@@ -268,8 +269,8 @@ def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> N
             children=guest.children, service=service, log=log, loop=loop, evidence_lock=Lock()
         ),
     )
-    binding = open_log(host, configured)
-    EventLoop().run(bind_log(host, configured, binding))
+    open_log(host, configured)
+    EventLoop().run(bind_log(host, configured, Phase.NET))
     assert log.vouched_document(guest.kbs, TEES[kind]) == "shop"
 
 

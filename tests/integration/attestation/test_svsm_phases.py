@@ -27,6 +27,7 @@ from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
+from ccinit.formats.planes.host_rpc import Phase
 from ccinit.kernel.event_loop import EventLoop, Lock
 from tests.fakes.platforms.snp import FakeSnp
 from tests.fakes.platforms.svsm import VTPM, Svsm
@@ -142,16 +143,16 @@ def test_guest_is_bound_and_served_and_its_log_vouched_for(guest: Guest) -> None
     assert (attest["tee"], attest["decision"]) == ("svsm", "accepted")
     assert release["decision"] == "released"
 
-    binding = open_log(guest.pid1, guest.configured())
-    EventLoop().run(bind_log(guest.pid1, guest.configured(), binding))
+    open_log(guest.pid1, guest.configured())
+    EventLoop().run(bind_log(guest.pid1, guest.configured(), Phase.ATTEST))
     assert guest.log.vouched_document(guest.kbs, Tee.SVSM) == "shop"
 
 
 def test_log_cannot_be_bound_before_the_kbs_has_asked(guest: Guest) -> None:
     guest.bind_document()
-    binding = open_log(guest.pid1, guest.configured())
+    open_log(guest.pid1, guest.configured())
     with pytest.raises(CcinitError) as refused:
-        EventLoop().run(bind_log(guest.pid1, guest.configured(), binding))
+        EventLoop().run(bind_log(guest.pid1, guest.configured(), Phase.ATTEST))
     assert refused.value.reason == "attest.request"
 
 

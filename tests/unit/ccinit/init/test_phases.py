@@ -43,19 +43,17 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
 
     def noting(name: str) -> Callable[..., Awaitable[None]]:
-        async def step(*arguments: object) -> None:
+        async def step(*_arguments: object) -> None:
             done.append(name)
-            if name == "bind":
-                assert arguments[2] == BINDING
 
         return step
 
-    def open_log(*_arguments: object) -> bytes:
-        done.append("open")
-        return BINDING
+    async def collect_evidence(_guest: object, _configured: object, report_data: bytes) -> bytes:
+        assert report_data == BINDING
+        return b"{}"
 
-    monkeypatch.setattr(log_binding, "open_log", open_log)
-    monkeypatch.setattr(log_binding, "bind_log", noting("bind"))
+    monkeypatch.setattr(log_binding, "open_log", lambda *_arguments: done.append("open"))
+    monkeypatch.setattr(log_binding, "collect_evidence", collect_evidence)
     monkeypatch.setattr(entropy, "wait_for_entropy", noting("entropy"))
     monkeypatch.setattr(network, "connect", noting("connect"))
     return done
@@ -67,7 +65,8 @@ def guest_that_finds(configured: object, done: list[str], monkeypatch: pytest.Mo
         return configured
 
     monkeypatch.setattr(configuration, "configure", configure)
-    return SimpleNamespace(service=SimpleNamespace())
+    log = SimpleNamespace(binding=BINDING, bind=lambda _evidence: done.append("bind"))
+    return SimpleNamespace(service=SimpleNamespace(), log=log)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +92,8 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
     guest = guest_that_finds(configured, done, monkeypatch)
 
     async def boot() -> None:
-        _, binding = await phases._configure(guest)
-        await phases._connect(guest, configured, binding)
+        await phases._configure(guest)
+        await phases._connect(guest, configured)
 
     EventLoop().run(boot())
     assert done == ["entropy", "configure", *expected]
@@ -184,7 +183,7 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
 
     async def boot() -> tuple[object, object]:
         async with AsyncExitStack() as ahead:
-            attested, _, _ = await phases._attest(guest, configured, b"", ahead)
+            attested, _, _ = await phases._attest(guest, configured, ahead)
             started = await phases._start(guest, configured, attested, none, none, none)
         return attested, started
 

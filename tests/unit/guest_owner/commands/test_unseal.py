@@ -11,7 +11,7 @@ from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.evidence.log_key import encode_log_evidence
 from ccinit.formats.kbs.launch_secret import vouch_for_log
 from ccinit.formats.planes.host_rpc import Code, Phase
-from ccinit.formats.sealed_log import BootId, Kind, report_data
+from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
 from guest_owner.cli import main
@@ -273,9 +273,8 @@ def test_tpm_evidence_goes_to_its_verifier() -> None:
 
 def test_log_of_a_judged_launch_is_vouched_for_by_its_psk() -> None:
     log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
-    boot_id = BootId(b"b" * 16)
-    public_key = log.open(OWNER.public_bytes, boot_id)
-    voucher = vouch_for_log(PSK, report_data(boot_id, public_key))
+    log.open(OWNER.public_bytes, BootId(b"b" * 16))
+    voucher = vouch_for_log(PSK, log.binding)
     log.bind(encode_log_evidence("sev", voucher))
     log.mix(Secret(PSK))
     log.close()

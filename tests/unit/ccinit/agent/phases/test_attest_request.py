@@ -107,7 +107,7 @@ def kbs(monkeypatch: pytest.MonkeyPatch) -> Kbs:
 
 
 def test_boots_handshake_reads_the_counters_and_keeps_them(kbs: Kbs) -> None:
-    attested = EventLoop().run(attestation.attest(kbs.guest, configured_on(), b"binding"))
+    attested = EventLoop().run(attestation.attest(kbs.guest, configured_on()))
     assert attested.counters == {COUNTER: 7}
     (request,) = kbs.requests
     assert request.counters == (CounterStep(uri=COUNTER),)
@@ -126,7 +126,7 @@ def test_counter_that_nobody_keeps_is_refused_before_anything_is_read(
 
     def refusal(configured: Any) -> CcinitError:
         with pytest.raises(CcinitError) as refused:
-            EventLoop().run(attestation.attest(kbs.guest, configured, b"binding"))
+            EventLoop().run(attestation.attest(kbs.guest, configured))
         return refused.value
 
     configured = configured_on(Tee.SEV)

@@ -82,6 +82,7 @@ class Session:
             service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
             teardown=SimpleNamespace(push=lambda *_step: None),
             log=SimpleNamespace(
+                binding=b"binding",
                 mix=lambda _psk: self.done.append("mix"),
                 bind=lambda evidence: self.done.append(f"bind {evidence.decode()}"),
             ),
@@ -215,7 +216,7 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
     monkeypatch.setattr(attestation, "request_resources", reply)
     monkeypatch.setattr(attestation, "set_clock", lambda *_times: None)
     monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
-    EventLoop().run(attestation.attest(session.guest, configured_on(tee), b"binding"))
+    EventLoop().run(attestation.attest(session.guest, configured_on(tee)))
     assert session.done == done
     assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
 
@@ -234,7 +235,7 @@ def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.Monk
     monkeypatch.setattr(attestation, "set_clock", lambda *_times: asked.append("set"))
     monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
     configured = configured_on(Tee.TPM)
-    EventLoop().run(attestation.attest(session.guest, configured, b"binding"))
+    EventLoop().run(attestation.attest(session.guest, configured))
     EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
     EventLoop().run(attestation.request_token(session.guest, configured))
     assert asked == [False, "set", None, None]

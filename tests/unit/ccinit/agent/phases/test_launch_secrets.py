@@ -87,7 +87,9 @@ class Guest:
             children=self.children,
             teardown=SimpleNamespace(push=lambda name, _undo: self.undone.append(name)),
             log=SimpleNamespace(
-                bind=self.log.append, mix=lambda psk: self.log.append(psk.reveal())
+                binding=BINDING,
+                bind=self.log.append,
+                mix=lambda psk: self.log.append(psk.reveal()),
             ),
         )
         self.guest: Any = guest
@@ -106,7 +108,7 @@ class Guest:
         monkeypatch.setattr(attestation, "set_clock", lambda date, _floor: self.clock.append(date))
 
     def attest(self) -> Any:
-        return EventLoop().run(attest(self.guest, self.configured, BINDING))
+        return EventLoop().run(attest(self.guest, self.configured))
 
     def refused(self) -> str:
         with pytest.raises(CcinitError) as caught:

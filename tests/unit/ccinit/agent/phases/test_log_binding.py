@@ -73,22 +73,18 @@ def test_log_has_the_size_and_the_pace_that_its_owner_wants(
 
 
 def test_binding_is_of_this_boot_and_of_the_logs_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[tuple[bytes, BootId]] = []
-    boot_id, public_key = BootId(bytes(range(16))), b"p" * 32
-
-    def open_stream(owner_key: bytes, boot_id: BootId) -> bytes:
-        opened.append((owner_key, boot_id))
-        return public_key
-
+    boot_id, log = BootId(bytes(range(16))), SealedLog()
     monkeypatch.setattr("ccinit.agent.phases.log_binding.random_bytes", lambda _size: boot_id)
     guest: Any = SimpleNamespace(
-        log=SimpleNamespace(arrange=lambda **_how: None, open=open_stream),
-        loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
+        log=log, loop=SimpleNamespace(start=lambda pace, _name: pace.close())
     )
-    config = SimpleNamespace(log=LogConfig(public_key=b"owner"), limits=Limits())
+    key = LogKey(b"o" * 32).public_bytes
+    config = SimpleNamespace(log=LogConfig(public_key=key), limits=Limits())
     configured: Any = SimpleNamespace(config=config)
-    assert open_log(guest, configured) == report_data(boot_id, public_key)
-    assert opened == [(b"owner", boot_id)]
+    assert log.binding == b""
+    open_log(guest, configured)
+    assert log._stream is not None
+    assert log.binding == report_data(boot_id, log._stream.public_key)
 
 
 LATER = {
