@@ -239,19 +239,19 @@ class OwnerService:
         """Stream what a container writes from now on."""
         container = self._container(call.container)
         out, err, end = open_outgoing(3)
-        outputs = {Kind.STDOUT: out.ours, Kind.STDERR: err.ours}
+        outputs = {Kind.STDOUT: out.writer, Kind.STDERR: err.writer}
         task = follow_output(
             self.guest.log.recent,
             outputs,
             output_of(call.container),
             lambda: container.life.is_final,
-            end=end.ours,
+            end=end.writer,
         )
         caller.start(task, "owner attach")
         return streaming(
-            (Flow.OUTPUT, Stream.OUTPUT, out.theirs),
-            (Flow.OUTPUT, Stream.ERROR, err.theirs),
-            (Flow.END, 0, end.theirs),
+            (Flow.OUTPUT, Stream.OUTPUT, out.reader),
+            (Flow.OUTPUT, Stream.ERROR, err.reader),
+            (Flow.END, 0, end.reader),
         )
 
     async def exec(self, caller: Caller, call: Exec) -> Answer:
@@ -307,10 +307,10 @@ class OwnerService:
         out, end = open_outgoing(2)
         recent = self.guest.log.recent
         task = follow_entries(
-            recent, since, wanted, method=method, follow=follow, output=out.ours, end=end.ours
+            recent, since, wanted, method=method, follow=follow, output=out.writer, end=end.writer
         )
         caller.start(task, f"owner {method}")
-        return streaming((Flow.OUTPUT, Stream.OUTPUT, out.theirs), (Flow.END, 0, end.theirs))
+        return streaming((Flow.OUTPUT, Stream.OUTPUT, out.reader), (Flow.END, 0, end.reader))
 
     def _executor(self, caller: Caller, name: str) -> Executor:
         if name != DEBUG_CONTAINER:

@@ -16,11 +16,10 @@ from ccinit.formats.planes.owner_rpc import METHODS, Value
 from ccinit.formats.planes.owner_wire import LogLine, encode_log_line, encode_result
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import writable
-from ccinit.kernel.pipes import open_pipes
+from ccinit.kernel.pipes import Pipe, open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.seal.recent import Entry, RecentEntries
-from ccinit.values import frozen
 
 BATCH_BYTES: Final = 64 << 10  # of entries written together; the capacity of a pipe
 _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
@@ -28,16 +27,8 @@ _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 EntryFilter = Callable[[Entry], bool]
 
 
-@frozen
-class Outgoing:
-    """A pipe. Our end does not block; the child's is closed here once its answer is sent."""
-
-    ours: int
-    theirs: int
-
-
-def open_outgoing(count: int) -> tuple[Outgoing, ...]:
-    """Make pipes that we write and the child reads.
+def open_outgoing(count: int) -> tuple[Pipe, ...]:
+    """Make pipes that we write, without blocking, and that the child reads.
 
     Raises:
         KernelError: no free descriptors; none stays open.
@@ -45,7 +36,7 @@ def open_outgoing(count: int) -> tuple[Outgoing, ...]:
     pipes = open_pipes(count)
     for pipe in pipes:
         os.set_blocking(pipe.writer, False)
-    return tuple(Outgoing(ours=pipe.writer, theirs=pipe.reader) for pipe in pipes)
+    return pipes
 
 
 def done(method: str, result: tuple[Value, ...]) -> Answer:

@@ -81,7 +81,7 @@ def pipes(_work: Path) -> None:
     for make in (open_pipes, open_outputs):
         for pipe in make(2):
             pipe.close()
-    close_all(fd for pipe in open_outgoing(2) for fd in (pipe.ours, pipe.theirs))
+    close_all(fd for pipe in open_outgoing(2) for fd in (pipe.reader, pipe.writer))
     close_all(open_secret_pipes({"a": Secret(b"a"), "b": Secret(b"b")}).values())
     for end in open_socket_pair():
         end.close()
