@@ -98,12 +98,10 @@ class DebugBoundary:
             raise
         # Not the caller's task: once begun, this completes even if the client goes away.
         task = self._guest.loop.start(self._cross(permitted), "debug opening")
-        failure = await task.join()
-        if failure is not None:
-            raise failure
-        if self.opened is None:
-            raise RuntimeError("debug is open or has failed")
-        return self.opened
+        outcome = await task.join()
+        if isinstance(outcome, CcinitError):
+            raise outcome
+        return outcome
 
     async def _permit(self) -> _Permitted:
         """Make every check, and change nothing."""
@@ -128,7 +126,7 @@ class DebugBoundary:
             raise VerificationError("debug.tools_root", "the grant names other tools than declared")
         return _Permitted(grant=grant, tools=config.debug.tools, disk=disk, ends_at=ends_at)
 
-    async def _cross(self, permitted: _Permitted) -> CcinitError | None:
+    async def _cross(self, permitted: _Permitted) -> OpenDebug | CcinitError:
         """Cross the boundary and open debug; return what failed, for the caller if still there."""
         guest, grant = self._guest, permitted.grant
         try:
@@ -151,7 +149,7 @@ class DebugBoundary:
             self.is_busy = False
         self.opened = OpenDebug(environment=environment, grant=grant, ends_at=permitted.ends_at)
         guest.event(f"debug: open for {permitted.ends_at - boottime():.0f} s")
-        return None
+        return self.opened
 
     async def _stop_pod(self) -> None:
         """End the pod, close its disks and wipe its keys; owner plane and log keep theirs."""
