@@ -46,24 +46,43 @@ class Running:
     """A main container and the task that supervises it.
 
     Attributes:
+        max_grace_seconds: the longest time that the measured configuration gives it to end.
         failure: why it could not be prepared or cleared away; whoever starts or stops the pod
             handles this, and it does not end the guest by itself.
         ended_at: when it was over, on the clock of `boottime`; infinite before.
     """
 
-    def __init__(self, guest: Guest, name: str, supervisor: Supervisor) -> None:
+    def __init__(
+        self, guest: Guest, name: str, supervisor: Supervisor, pods_grace_seconds: int
+    ) -> None:
+        own = supervisor.stop_grace_seconds
         self.supervisor = supervisor
+        self.max_grace_seconds = pods_grace_seconds if own is None else own
         self.failure: CcinitError | None = None
         self.ended_at = math.inf
-        self.task = guest.loop.start(self._keep(guest, name), f"container {name}")
+        self._guest = guest
+        self.task = guest.loop.start(self._keep(name), f"container {name}")
 
-    async def _keep(self, guest: Guest, name: str) -> None:
+    async def _keep(self, name: str) -> None:
         try:
             await self.supervisor.run()
         except CcinitError as error:
-            guest.event(f"{name}: {error}")
+            self._guest.event(f"{name}: {error}")
             self.failure = error
         self.ended_at = boottime()
+
+    async def stop(self) -> None:
+        """Stop the container; the host may shorten its grace, not extend it.
+
+        Raises:
+            CcinitError: it could not be cleared away.
+        """
+        if not self.task.is_done():
+            asked, longest = self._guest.service.stop_grace_seconds, self.max_grace_seconds
+            await self.supervisor.stop(longest if asked is None else min(asked, longest))
+            await self.task.join()
+        if self.failure is not None:
+            raise self.failure
 
 
 @frozen
@@ -140,7 +159,7 @@ async def _start_in_order(
     supervisors: dict[str, Supervisor],
     pulled: Pulled,
 ) -> Started:
-    grace = _Grace(guest, configured.config.limits.stop_grace_seconds)
+    grace_seconds = configured.config.limits.stop_grace_seconds
     image_of = {one.name: pulled.images[one.image] for one in configured.manifest.containers}
 
     async def measure_starts(*names: str) -> None:
@@ -149,9 +168,9 @@ async def _start_in_order(
         await configured.measurement.measure()
 
     def begin(name: str) -> Running:
-        running = Running(guest, name, supervisors[name])
-        seconds = grace.max_seconds(running) + _CLEAR_SECONDS
-        guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
+        running = Running(guest, name, supervisors[name], grace_seconds)
+        seconds = running.max_grace_seconds + _CLEAR_SECONDS
+        guest.teardown.push(f"container {name}", running.stop, seconds)
         return running
 
     for name in order.init:
@@ -189,33 +208,6 @@ def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested
         rotation = Rotation(guest, configured, attested)
         task = guest.loop.start(rotation.keep(seconds), "rotation")
         guest.teardown.push("rotation", task.stop)
-
-
-class _Grace:
-    """How long containers get to end; the host may shorten the manifest's time, not extend it."""
-
-    def __init__(self, guest: Guest, max_seconds: int) -> None:
-        self._guest = guest
-        self._max_seconds = max_seconds
-
-    def max_seconds(self, running: Running) -> int:
-        """Return the longest time that the measured configuration gives a container."""
-        own = running.supervisor.stop_grace_seconds
-        return self._max_seconds if own is None else own
-
-    async def stop(self, running: Running) -> None:
-        """Stop one container.
-
-        Raises:
-            CcinitError: it could not be cleared away.
-        """
-        limit = self.max_seconds(running)
-        asked = self._guest.service.stop_grace_seconds
-        if not running.task.is_done():
-            await running.supervisor.stop(limit if asked is None else min(asked, limit))
-            await running.task.join()
-        if running.failure is not None:
-            raise running.failure
 
 
 def _limit_memory(*, kept_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -55,7 +55,7 @@ class Measurement:
 class FakeSupervisor:
     """Runs at once; an init container ends, the others stay until they are cancelled."""
 
-    stop_grace_seconds = None
+    stop_grace_seconds: int | None = None
 
     def __init__(self, name: str, diary: list[str]) -> None:
         self.name, self.diary = name, diary
@@ -162,12 +162,56 @@ def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> N
 
     async def main() -> None:
         supervisor = cast("Supervisor", UnpreparedSupervisor("db", []))
-        running = pod.Running(cast("Guest", guest), "db", supervisor)
+        running = pod.Running(cast("Guest", guest), "db", supervisor, 1)
         await sleep(0)
-        await pod._Grace(cast("Guest", guest), 1).stop(running)
+        await running.stop()
 
     with pytest.raises(FormatError, match=r"run\.user"):
         loop.run(main())
+
+
+class StoppableSupervisor(FakeSupervisor):
+    """Runs until it is stopped, and remembers the grace that it was given."""
+
+    def __init__(self, stop_grace_seconds: int | None) -> None:
+        super().__init__("web", [])
+        self.stop_grace_seconds = stop_grace_seconds
+        self.graces: list[int] = []
+        self._stopped = Event()
+
+    async def run(self) -> Life:
+        await self._stopped.wait()
+        return self.life
+
+    async def stop(self, grace_seconds: int) -> None:
+        self.graces.append(grace_seconds)
+        self._stopped.set()
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "grace"),
+    [
+        pytest.param(None, None, 10, id="the-pods"),
+        pytest.param(20, None, 20, id="its-own"),
+        pytest.param(20, 15, 15, id="host-shortens-its-own"),
+        pytest.param(None, 0, 0, id="host-leaves-none"),
+        pytest.param(None, 15, 10, id="host-cannot-extend"),
+    ],
+)
+def test_host_may_shorten_the_time_to_end_but_not_extend_it(
+    own: int | None, asked: int | None, grace: int
+) -> None:
+    loop, supervisor = EventLoop(), StoppableSupervisor(own)
+    guest: Any = SimpleNamespace(loop=loop, service=SimpleNamespace(stop_grace_seconds=asked))
+
+    async def main() -> None:
+        running = pod.Running(guest, "web", cast("Supervisor", supervisor), 10)
+        assert running.max_grace_seconds == (own or 10)
+        await running.stop()
+        await running.stop()  # one that has ended gets no second signal
+
+    loop.run(main())
+    assert supervisor.graces == [grace]
 
 
 class EndingSupervisor(FakeSupervisor):
@@ -203,7 +247,7 @@ def test_pods_exit_code_goes_by_the_order_in_which_containers_ended(
 
     async def main() -> int | None:
         supervisors = [cast("Supervisor", EndingSupervisor(*end)) for end in ends]
-        started = pod.Started(main=tuple(pod.Running(guest, "main", one) for one in supervisors))
+        started = pod.Started(main=tuple(pod.Running(guest, "main", one, 1) for one in supervisors))
         assert started.exit_code() is None  # nothing has ended
         await started.run()
         return started.exit_code()
