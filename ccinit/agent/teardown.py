@@ -41,24 +41,17 @@ class Teardown:
         """Register how to undo what was just done, and how long undoing it may take."""
         self._steps.append((name, undo, seconds))
 
-    async def run(self) -> tuple[tuple[str, CcinitError], ...]:
-        """Undo everything, newest first; return the steps that failed and why."""
-        return await self._run_above("")
-
-    async def run_above(self, name: str) -> tuple[tuple[str, CcinitError], ...]:
-        """Undo the steps after `name`, keeping it and those before it; returns as `run` does.
+    async def run(self, *, above: str = "") -> tuple[tuple[str, CcinitError], ...]:
+        """Undo everything, or the steps after `above`, newest first; return what failed and why.
 
         Raises:
-            RuntimeError: there is no such step (a bug).
+            RuntimeError: there is no step `above` (a bug).
         """
-        if all(step != name for step, *_ in self._steps):
-            raise RuntimeError(f"nothing undoes {name}")
-        return await self._run_above(name)
-
-    async def _run_above(self, last: str) -> tuple[tuple[str, CcinitError], ...]:
+        if above and all(name != above for name, *_ in self._steps):
+            raise RuntimeError(f"nothing undoes {above}")
         failures = []
         async with self._lock:
-            while self._steps and self._steps[-1][0] != last:
+            while self._steps and self._steps[-1][0] != above:
                 name, undo, seconds = self._steps.pop()
                 try:
                     async with deadline(seconds, "stop.deadline"):

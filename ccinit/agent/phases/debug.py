@@ -155,7 +155,7 @@ class DebugBoundary:
         """End the pod, close its disks and wipe its keys; owner plane and log keep theirs."""
         guest = self._guest
         guest.event("debug: the pod is stopped")
-        failures = await guest.teardown.run_above(OWNER_PLANE_STEP)
+        failures = await guest.teardown.run(above=OWNER_PLANE_STEP)
         identity = tls_identity_uri(self._configured.manifest)
         grants = self._attested.grants
         wipe_grants({uri: grant for uri, grant in grants.items() if uri != identity})

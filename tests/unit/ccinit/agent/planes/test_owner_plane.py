@@ -221,7 +221,7 @@ def test_open_guest_asks_for_no_successor_and_goes_on_taking_connections(
         open_plane(guest, VerifiedIdentity(top_der=b"", not_before=0, not_after=1))
         while not asked:
             await sleep(0.001)
-        assert await guest.teardown.run_above(OWNER_PLANE_STEP) == ()
+        assert await guest.teardown.run(above=OWNER_PLANE_STEP) == ()
         before = asked
         await sleep(0.02)
         assert asked == before
