@@ -167,7 +167,7 @@ class Exchange:
             raise
         self._move(Event.CHALLENGE)
         self._nonce = challenge.nonce
-        return device_digest(self._nonce, self._key.public_jwk, report_hash(self._tee))
+        return device_digest(self._nonce, self._key.public_jwk, self._tee)
 
     def bind_devices(self, additional_evidence: str) -> ReportData:
         """Take the text of the devices' evidence; return the report data of the primary evidence.
@@ -176,9 +176,7 @@ class Exchange:
         """
         self._move(Event.DEVICES)
         self._additional_evidence = additional_evidence
-        digest = report_digest(
-            self._nonce, self._key.public_jwk, additional_evidence, report_hash(self._tee)
-        )
+        digest = report_digest(self._nonce, self._key.public_jwk, additional_evidence, self._tee)
         return report_data_for(self._tee, digest)
 
     def encode_attestation(self, evidence: JsonValue, init_data: str | None) -> bytes:

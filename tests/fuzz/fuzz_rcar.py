@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ccinit.attest.refusal import refusal
 from ccinit.errors import FormatError
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.rcar import (
     encode_attestation,
     encode_challenge,
@@ -58,8 +59,8 @@ def check_pair(data: bytes, parse_and_encode: Callable[[bytes], bytes]) -> None:
 def check(data: bytes) -> None:
     """Check the invariant for every kind of message, and that any body is a refusal."""
     check_pair(data, lambda raw: encode_request(parse_request(raw)))
-    check_pair(data, lambda raw: encode_challenge(parse_challenge(raw)))
-    check_pair(data, lambda raw: encode_attestation(parse_attestation(raw)))
+    check_pair(data, lambda raw: encode_challenge(parse_challenge(raw, Tee.TPM)))
+    check_pair(data, lambda raw: encode_attestation(parse_attestation(raw, Tee.TPM)))
     check_pair(data, lambda raw: encode_token_reply(parse_token_reply(raw)))
     check_pair(data, lambda raw: encode_error_information(parse_error_information(raw)))
     assert refusal(401, data).reason.startswith("kbs.")

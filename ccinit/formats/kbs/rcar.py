@@ -33,7 +33,8 @@ Nonce = NewType("Nonce", str)
 
 PROTOCOL_VERSION: Final = "0.4.0"
 ERROR_PREFIX: Final = "https://github.com/confidential-containers/kbs/errors/"
-HASH_ALGORITHM: Final = "sha384"
+
+_UNSELECTED_HASH = "sha384"  # what a challenge means that selects none
 
 MAX_SMALL_BYTES = 64 * 1024  # requests, challenges and errors: a few hundred bytes in practice
 MAX_TOKEN_BYTES = 256 * 1024  # Trustee's own head limit is 128 KiB
@@ -150,20 +151,18 @@ def parse_request(data: bytes) -> Request:
 
 def encode_request(request: Request) -> bytes:
     """Encode `POST auth`."""
-    return _encode(
+    return encode_json(
         {"version": request.version, "tee": request.tee, "extra-params": request.extra_params}
     )
 
 
-def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
+def parse_challenge(data: bytes, tee: Tee) -> Challenge:
     """Read a challenge for `tee`; one that selects another hash than the platform's is refused.
-
-    Without a platform, SHA-384 and a plain nonce are expected, as for most platforms.
 
     Raises:
         FormatError: `rcar.hash`, or another `rcar.…`.
     """
-    expected = HASH_ALGORITHM if tee is None else report_hash(tee)
+    expected = report_hash(tee)
     value = members(
         parse_json(data, "rcar", MAX_SMALL_BYTES), frozenset(("nonce", "extra-params")), "rcar"
     )
@@ -172,7 +171,7 @@ def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
         selected = extra["selected-hash-algorithm"]
         if not isinstance(selected, str) or selected.lower() != expected:
             raise FormatError("rcar.hash", f"the challenge selects a hash other than {expected}")
-    elif expected != HASH_ALGORITHM:
+    elif expected != _UNSELECTED_HASH:
         raise FormatError("rcar.hash", f"the challenge does not select {expected}")
     nonce = _parse_nonce_for(tee, text_member(value, "nonce", "rcar", max_bytes=MAX_SMALL_BYTES))
     return Challenge(nonce=nonce, extra_params=extra)
@@ -180,10 +179,10 @@ def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
 
 def encode_challenge(challenge: Challenge) -> bytes:
     """Encode the reply to `POST auth`."""
-    return _encode({"nonce": challenge.nonce, "extra-params": challenge.extra_params})
+    return encode_json({"nonce": challenge.nonce, "extra-params": challenge.extra_params})
 
 
-def parse_attestation(data: bytes, tee: Tee | None = None) -> Attestation:
+def parse_attestation(data: bytes, tee: Tee) -> Attestation:
     """Read `POST attest`; the platform determines the kind of nonce."""
     value = members(
         parse_json(data, "rcar", MAX_ATTESTATION_BYTES, MAX_ATTESTATION_VALUES),
@@ -209,9 +208,8 @@ def parse_attestation(data: bytes, tee: Tee | None = None) -> Attestation:
     )
 
 
-def _parse_nonce_for(tee: Tee | None, text: str) -> Nonce:
-    takes_request = tee is not None and evidence_needs_request(tee)
-    return parse_request_text(text) if takes_request else parse_nonce(text)
+def _parse_nonce_for(tee: Tee, text: str) -> Nonce:
+    return parse_request_text(text) if evidence_needs_request(tee) else parse_nonce(text)
 
 
 def _parse_init_data(value: JsonValue) -> str | None:
@@ -226,19 +224,18 @@ def _parse_init_data(value: JsonValue) -> str | None:
 def encode_attestation(attestation: Attestation) -> bytes:
     """Encode `POST attest`; the members of `tee-evidence` are spelled with underscores."""
     body = attestation.init_data
-    return _encode(
-        {
-            "init-data": None if body is None else {"format": "toml", "body": body},
-            "runtime-data": {
-                "nonce": attestation.nonce,
-                "tee-pubkey": attestation.tee_pubkey.to_json_object(),
-            },
-            "tee-evidence": {
-                "primary_evidence": attestation.primary_evidence,
-                "additional_evidence": attestation.additional_evidence,
-            },
-        }
-    )
+    value: JsonValue = {
+        "init-data": None if body is None else {"format": "toml", "body": body},
+        "runtime-data": {
+            "nonce": attestation.nonce,
+            "tee-pubkey": attestation.tee_pubkey.to_json_object(),
+        },
+        "tee-evidence": {
+            "primary_evidence": attestation.primary_evidence,
+            "additional_evidence": attestation.additional_evidence,
+        },
+    }
+    return encode_json(value)
 
 
 def parse_token_reply(data: bytes) -> TokenReply:
@@ -256,7 +253,7 @@ def parse_token_reply(data: bytes) -> TokenReply:
 
 def encode_token_reply(reply: TokenReply) -> bytes:
     """Encode the reply to `POST attest`."""
-    return _encode({"token": reply.token})
+    return encode_json({"token": reply.token})
 
 
 def parse_error_information(data: bytes) -> ErrorInformation:
@@ -272,13 +269,13 @@ def parse_error_information(data: bytes) -> ErrorInformation:
 
 def encode_error_information(error: ErrorInformation) -> bytes:
     """Encode the body of a refusal."""
-    return _encode({"type": error.type, "detail": error.detail})
+    return encode_json({"type": error.type, "detail": error.detail})
 
 
-def device_digest(nonce: Nonce, tee_pubkey: PublicJwk, hash_name: str = HASH_ALGORITHM) -> bytes:
+def device_digest(nonce: Nonce, tee_pubkey: PublicJwk, tee: Tee) -> bytes:
     """Return the digest that the evidence of every additional device has to carry."""
     text = canonical_json({"nonce": nonce, "tee-pubkey": tee_pubkey.to_json_object()})
-    return hashlib.new(hash_name, text).digest()
+    return hashlib.new(report_hash(tee), text).digest()
 
 
 def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
@@ -296,12 +293,7 @@ def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
     return text
 
 
-def report_digest(
-    nonce: Nonce,
-    tee_pubkey: PublicJwk,
-    additional_evidence: str,
-    hash_name: str = HASH_ALGORITHM,
-) -> bytes:
+def report_digest(nonce: Nonce, tee_pubkey: PublicJwk, additional_evidence: str, tee: Tee) -> bytes:
     """Return the digest that the primary evidence has to carry, by the platform's hash."""
     text = canonical_json(
         {
@@ -310,8 +302,4 @@ def report_digest(
             "tee-pubkey": tee_pubkey.to_json_object(),
         }
     )
-    return hashlib.new(hash_name, text).digest()
-
-
-def _encode(value: JsonValue) -> bytes:
-    return encode_json(value)
+    return hashlib.new(report_hash(tee), text).digest()

@@ -54,12 +54,14 @@ def test_whole_handshake_binds_nonce_and_key() -> None:
     request = parse_request(exchange.encode_request())
     assert (request.version, request.tee) == ("0.4.0", "tpm")
     digest = exchange.receive_challenge(200, CHALLENGE)
-    assert digest == device_digest(NONCE, KEY.public_jwk)
+    assert digest == device_digest(NONCE, KEY.public_jwk, Tee.TPM)
     additional = '{ "sampledevice":{}}'
     report_data = exchange.bind_devices(additional)
-    assert report_data == report_digest(NONCE, KEY.public_jwk, additional)[:32]
-    assert report_data != report_digest(NONCE, KEY.public_jwk, "")[:32]
-    attestation = parse_attestation(exchange.encode_attestation({"quote": "x"}, "version = 1"))
+    assert report_data == report_digest(NONCE, KEY.public_jwk, additional, Tee.TPM)[:32]
+    assert report_data != report_digest(NONCE, KEY.public_jwk, "", Tee.TPM)[:32]
+    attestation = parse_attestation(
+        exchange.encode_attestation({"quote": "x"}, "version = 1"), Tee.TPM
+    )
     assert attestation.nonce == NONCE
     assert attestation.tee_pubkey == KEY.public_jwk
     assert attestation.init_data == "version = 1"
@@ -77,7 +79,7 @@ def test_secure_executions_handshake_is_by_its_own_hash() -> None:
     challenge = {"nonce": text, "extra-params": {"selected-hash-algorithm": "sha512"}}
     digest = exchange.receive_challenge(200, json.dumps(challenge).encode())
     nonce = Nonce(text)
-    assert digest == device_digest(nonce, KEY.public_jwk, "sha512")
+    assert digest == device_digest(nonce, KEY.public_jwk, Tee.SE)
     report_data = exchange.bind_devices("")
     escaped = json.dumps(text)
     key = json.dumps(KEY.public_jwk.to_json_object(), sort_keys=True, separators=(",", ":"))

@@ -48,7 +48,7 @@ def files(tmp_path: Path) -> tuple[object, ...]:
 
 
 def attest_body(path: Path, tpm: FakeTpm, *, document: str = DOCUMENT.decode()) -> Path:
-    report_data = report_data_for(Tee.TPM, report_digest(NONCE, KEY, ""))
+    report_data = report_data_for(Tee.TPM, report_digest(NONCE, KEY, "", Tee.TPM))
     attestation = Attestation(
         nonce=NONCE,
         tee_pubkey=KEY,

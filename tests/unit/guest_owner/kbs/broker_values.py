@@ -149,8 +149,8 @@ class Guest:
     ) -> bytes:
         """The body of an attestation; by another's nonce, if one is given."""
         said, public = Nonce(nonce or self.nonce), self.key.public_jwk
-        additional = collect_additional_evidence(devices, device_digest(said, public))
-        digest = report_data_for(Tee.TPM, report_digest(said, public, additional))
+        additional = collect_additional_evidence(devices, device_digest(said, public, Tee.TPM))
+        digest = report_data_for(Tee.TPM, report_digest(said, public, additional, Tee.TPM))
         return encode_attestation(
             Attestation(
                 nonce=said,

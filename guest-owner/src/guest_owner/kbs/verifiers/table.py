@@ -11,7 +11,7 @@ from functools import partial
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import JsonValue
-from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for, report_hash
+from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.kbs.rcar import Attestation, Nonce, device_digest, report_digest
 from ccinit.formats.sealed_log import BootId
@@ -92,13 +92,13 @@ def verify_attestation(
         EvidenceRefusedError, FormatError: as `Verifier`; `device.…`, `rcar.additional_evidence…`.
     """
     nonce, key, text = attestation.nonce, attestation.tee_pubkey, attestation.additional_evidence
-    judged = judge_devices(text, device_digest(nonce, key, report_hash(tee)), devices)
+    judged = judge_devices(text, device_digest(nonce, key, tee), devices)
     initdata, algorithm = attestation.init_data, initdata_binding(tee).algorithm
     try:
         appraised = verify_evidence(
             tee,
             attestation.primary_evidence,
-            report_data=report_data_for(tee, report_digest(nonce, key, text, report_hash(tee))),
+            report_data=report_data_for(tee, report_digest(nonce, key, text, tee)),
             initdata_digest=(
                 None if initdata is None else document_digest(initdata.encode(), algorithm)
             ),

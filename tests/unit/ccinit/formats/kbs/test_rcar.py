@@ -42,8 +42,8 @@ Rewrite = Callable[[bytes], bytes]
 # Each message read and written again.
 MESSAGES: tuple[tuple[str, Rewrite], ...] = (
     ("request", lambda data: encode_request(parse_request(data))),
-    ("challenge", lambda data: encode_challenge(parse_challenge(data))),
-    ("attestation", lambda data: encode_attestation(parse_attestation(data))),
+    ("challenge", lambda data: encode_challenge(parse_challenge(data, Tee.TPM))),
+    ("attestation", lambda data: encode_attestation(parse_attestation(data, Tee.TPM))),
     ("token", lambda data: encode_token_reply(parse_token_reply(data))),
     ("error", lambda data: encode_error_information(parse_error_information(data))),
 )
@@ -68,12 +68,14 @@ def test_message_with_an_unknown_or_missing_member_is_refused(name: str, rewrite
 
 
 def test_messages_are_the_values_they_say() -> None:
-    key = parse_attestation(VECTORS["attestation"].encode()).tee_pubkey
+    key = parse_attestation(VECTORS["attestation"].encode(), Tee.TPM).tee_pubkey
     assert parse_request(VECTORS["request"].encode()) == Request(
         version="0.4.0", tee="tpm", extra_params={"supported-hash-algorithms": ["sha384"]}
     )
-    assert parse_challenge(VECTORS["challenge"].encode()) == Challenge(nonce=NONCE, extra_params="")
-    assert parse_attestation(VECTORS["attestation"].encode()) == Attestation(
+    assert parse_challenge(VECTORS["challenge"].encode(), Tee.TPM) == Challenge(
+        nonce=NONCE, extra_params=""
+    )
+    assert parse_attestation(VECTORS["attestation"].encode(), Tee.TPM) == Attestation(
         nonce=NONCE,
         tee_pubkey=key,
         init_data='version = "0.1.0"\n',
@@ -100,9 +102,9 @@ def test_messages_are_the_values_they_say() -> None:
 )
 def test_r25_challenge_that_selects_another_hash_is_refused(extra: JsonValue, reason: str) -> None:
     for accepted in ("", {}, {"selected-hash-algorithm": "SHA384"}, "selected-hash-algorithm", 1):
-        parse_challenge(json.dumps({"nonce": NONCE, "extra-params": accepted}).encode())
+        parse_challenge(json.dumps({"nonce": NONCE, "extra-params": accepted}).encode(), Tee.TPM)
     with pytest.raises(FormatError) as refused:
-        parse_challenge(json.dumps({"nonce": NONCE, "extra-params": extra}).encode())
+        parse_challenge(json.dumps({"nonce": NONCE, "extra-params": extra}).encode(), Tee.TPM)
     assert refused.value.reason == reason
 
 
@@ -113,7 +115,7 @@ def test_platform_that_answers_requests_has_one_in_the_nonces_place() -> None:
     data = json.dumps(challenge).encode()
     assert parse_challenge(data, Tee.SE) == Challenge(nonce=Nonce(request), extra_params=extra)
     with pytest.raises(FormatError) as refused:
-        parse_challenge(json.dumps({**challenge, "extra-params": ""}).encode())
+        parse_challenge(json.dumps({**challenge, "extra-params": ""}).encode(), Tee.TPM)
     assert refused.value.reason == "rcar.nonce"
     for other in ("", {}, {"selected-hash-algorithm": "sha384"}):
         with pytest.raises(FormatError) as refused:
@@ -150,13 +152,13 @@ def test_r24_nonce_outside_the_rule_is_refused(nonce: JsonValue) -> None:
     for length in (16, 32, 128):
         assert parse_nonce(encode_base64(bytes(length))) == encode_base64(bytes(length))
     with pytest.raises(FormatError) as refused:
-        parse_challenge(json.dumps({"nonce": nonce, "extra-params": ""}).encode())
+        parse_challenge(json.dumps({"nonce": nonce, "extra-params": ""}).encode(), Tee.TPM)
     assert refused.value.reason == "rcar.nonce"
 
 
 def test_r24_nonce_of_a_mebibyte_is_refused_before_it_is_read() -> None:
     with pytest.raises(FormatError) as refused:
-        parse_challenge(b'{"nonce":"' + b"A" * (1 << 20) + b'","extra-params":""}')
+        parse_challenge(b'{"nonce":"' + b"A" * (1 << 20) + b'","extra-params":""}', Tee.TPM)
     assert refused.value.reason == "rcar.length"
 
 
@@ -171,15 +173,15 @@ def test_r24_nonce_of_a_mebibyte_is_refused_before_it_is_read() -> None:
 )
 def test_attestation_with_other_init_data_is_refused(init_data: JsonValue, reason: str) -> None:
     value = json.loads(VECTORS["attestation"])
-    parse_attestation(json.dumps({**value, "init-data": None}).encode())
+    parse_attestation(json.dumps({**value, "init-data": None}).encode(), Tee.TPM)
     with pytest.raises(FormatError) as refused:
-        parse_attestation(json.dumps({**value, "init-data": init_data}).encode())
+        parse_attestation(json.dumps({**value, "init-data": init_data}).encode(), Tee.TPM)
     assert refused.value.reason == reason
 
 
 def test_parts_may_be_as_long_as_platforms_and_pods_need() -> None:
     attestation = replace(
-        parse_attestation(VECTORS["attestation"].encode()),
+        parse_attestation(VECTORS["attestation"].encode(), Tee.TPM),
         nonce=Nonce("x" * (48 * 1024)),
         init_data="x" * (1 << 20),
         additional_evidence="x" * (256 * 1024),
@@ -194,13 +196,13 @@ def test_parts_may_be_as_long_as_platforms_and_pods_need() -> None:
 @pytest.mark.parametrize("value", [0, None, "", [], {}], ids=repr)
 def test_attestation_of_very_many_values_is_refused(value: JsonValue) -> None:
     """Two mebibytes of them would take half a second of a KBS that serves others, too."""
-    attestation = parse_attestation(VECTORS["attestation"].encode())
+    attestation = parse_attestation(VECTORS["attestation"].encode(), Tee.TPM)
 
     def offer(count: int) -> Attestation:
         evidence = {"cert_chain": [value] * count}
         body = encode_attestation(replace(attestation, primary_evidence=evidence))
         assert len(body) <= MAX_ATTESTATION_BYTES
-        return parse_attestation(body)
+        return parse_attestation(body, Tee.TPM)
 
     offer(64 * 1024)  # as many bytes of certificates as no platform gives
     with pytest.raises(LimitExceededError) as refused:
@@ -222,8 +224,8 @@ def test_token_is_not_shown() -> None:
 
 
 def test_digest_is_that_of_the_vector() -> None:
-    key = parse_attestation(VECTORS["attestation"].encode()).tee_pubkey
-    digest = report_digest(NONCE, key, "")
+    key = parse_attestation(VECTORS["attestation"].encode(), Tee.TPM).tee_pubkey
+    digest = report_digest(NONCE, key, "", Tee.TPM)
     assert digest.hex() == VECTORS["report_digest"]
-    assert report_digest(NONCE, key, "{}") != digest
-    assert device_digest(NONCE, key).hex() == VECTORS["device_digest"]
+    assert report_digest(NONCE, key, "{}", Tee.TPM) != digest
+    assert device_digest(NONCE, key, Tee.TPM).hex() == VECTORS["device_digest"]

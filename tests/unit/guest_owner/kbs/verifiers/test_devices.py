@@ -20,7 +20,7 @@ from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm, reference_se
 
 NONCE = Nonce("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 KEY = public_jwk(p256_key("session").public_key())
-DIGEST = device_digest(NONCE, KEY)
+DIGEST = device_digest(NONCE, KEY, Tee.TPM)
 NAMED = frozenset((Device.SAMPLE_DEVICE,))
 TPM = booted_tpm(reference_set())
 
@@ -39,7 +39,7 @@ def attest(
     text: str, devices: frozenset[Device] = NAMED, covered: str | None = None
 ) -> AppraisedEvidence:
     """Judge a guest whose platform covers `covered`, or what was sent."""
-    digest = report_digest(NONCE, KEY, text if covered is None else covered)
+    digest = report_digest(NONCE, KEY, text if covered is None else covered, Tee.TPM)
     attestation = Attestation(
         nonce=NONCE,
         tee_pubkey=KEY,
