@@ -1,7 +1,7 @@
 """A container's root: read-only image layers below a writable one on scratch.
 
-Scope: the mount and the directories it needs, first planned as data, then carried out; and a check
-of the image before anything is mounted into it (R72). Left to others: mounting the layers
+Scope: the mount and the directories it needs, and a check of the image before anything is mounted
+into it (R72). Left to others: mounting the layers
 (`ccinit.pull`), the mounts inside (`crun`, by `ccinit.run.spec`).
 
 The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags when it makes the mount the
@@ -22,7 +22,6 @@ from ccinit.kernel.libc import kernel_error, make_new_directory
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
-from ccinit.values import frozen
 
 # kernel defaults differ by build; these disable features by which a layer could point outside
 # itself
@@ -34,36 +33,8 @@ _FIXED_OPTIONS: Final = (
 )
 
 
-@frozen
-class MakeDirectory:
-    """Make one directory; it must not exist."""
-
-    path: str
-    mode: int
-
-    def execute(self) -> None:
-        """Do it."""
-        make_new_directory(self.path, self.mode)
-
-
-@frozen
-class MountOverlay:
-    """Mount the overlay."""
-
-    target: str
-    lowers: tuple[str, ...]
-    options: tuple[tuple[str, str], ...]
-
-    def execute(self) -> None:
-        """Do it."""
-        mount_overlay(self.target, self.lowers, self.options)
-
-
-RootStep = MakeDirectory | MountOverlay
-
-
-def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[RootStep, ...]:
-    """Return the steps that make a root file system.
+def activate_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> None:
+    """Make a root file system: its directories, then the mount.
 
     Args:
         lowers: mounted layers, top first.
@@ -73,6 +44,7 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
     Raises:
         ConfigError: `run.rootfs`: no layer, one twice, or a path that overlayfs would misread.
         LimitExceededError: `run.rootfs`: a path longer than the kernel accepts.
+        KernelError: the kernel refused; nothing is mounted, because mounting is the last step.
     """
     upper, work = f"{scratch}/upper", f"{scratch}/work"
     if not lowers or len(set(lowers)) != len(lowers):
@@ -82,23 +54,9 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
             raise ConfigError("run.rootfs", f"{path!r} has a character with a meaning")
         if len(os.fsencode(path)) > MAX_VALUE_BYTES:
             raise LimitExceededError("run.rootfs", f"{path[:80]!r} is too long a path")
-    return (
-        MakeDirectory(path=scratch, mode=0o700),
-        MakeDirectory(path=upper, mode=0o755),
-        MakeDirectory(path=work, mode=0o700),
-        MakeDirectory(path=target, mode=0o700),
-        MountOverlay(
-            target=target,
-            lowers=lowers,
-            options=(("upperdir", upper), ("workdir", work), *_FIXED_OPTIONS),
-        ),
-    )
-
-
-def activate_rootfs(steps: tuple[RootStep, ...]) -> None:
-    """Carry out a plan; if a step fails, nothing is mounted, because mounting is the last step."""
-    for step in steps:
-        step.execute()
+    for path, mode in ((scratch, 0o700), (upper, 0o755), (work, 0o700), (target, 0o700)):
+        make_new_directory(path, mode)
+    mount_overlay(target, lowers, (("upperdir", upper), ("workdir", work), *_FIXED_OPTIONS))
 
 
 def deactivate_rootfs(target: str) -> None:

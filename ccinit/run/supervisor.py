@@ -29,12 +29,7 @@ from ccinit.run.crun import Crun
 from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
-from ccinit.run.rootfs import (
-    activate_rootfs,
-    check_mount_points,
-    deactivate_rootfs,
-    plan_rootfs,
-)
+from ccinit.run.rootfs import activate_rootfs, check_mount_points, deactivate_rootfs
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
 from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_spec
 from ccinit.run.stdio import open_outputs, pump
@@ -200,7 +195,7 @@ class Supervisor:
         undo.callback(self._clear, _remove_directory, workload.run_dir)
         root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
         undo.callback(self._clear, _remove_directory, root)
-        activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
+        activate_rootfs(workload.lowers, workload.scratch, root)
         undo.callback(self._clear, deactivate_rootfs, root)
         identity, volumes = await _inspect_root(root, workload, self._ask_user_child)
         undo.callback(self._clear, erase_secrets, secrets)

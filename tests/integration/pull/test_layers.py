@@ -16,7 +16,7 @@ from ccinit.formats.oci.image import MAX_LAYERS
 from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import pull_image
 from ccinit.pull.layer_store import LayerStore
-from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
+from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs
 from tests.fakes.images.registry import FakeImage, make_image
 from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, pad, record
 from tests.integration.pull.layer_oracle import (
@@ -295,7 +295,7 @@ def test_as_many_layers_as_an_image_may_have_are_mounted_over_each_other(tmp_pat
     with image_of(tars, folder) as image:
         lowers = tuple(layer.mount_point for layer in reversed(image.layers))
         root = tmp_path / "root"
-        activate_rootfs(plan_rootfs(lowers, str(tmp_path / "scratch"), str(root)))
+        activate_rootfs(lowers, str(tmp_path / "scratch"), str(root))
         try:
             assert (root / "f0").read_bytes() == b"0"
             assert (root / "last").read_bytes() == b"%d" % (MAX_LAYERS - 1)

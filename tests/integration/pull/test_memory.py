@@ -33,7 +33,7 @@ from ccinit.kernel.mount import CONFINED, mount
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
+from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs
 from tests.fakes.images.hostile_registry import serve_hostile
 from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
@@ -279,7 +279,7 @@ def run_container(image: PulledImage, store: Path, free_bytes: int) -> None:
     """What a container writes lies on the same tmpfs, and ends with ENOSPC, which frees again."""
     lowers = tuple(layer.mount_point for layer in reversed(image.layers))
     root = str(store / "root")
-    activate_rootfs(plan_rootfs(lowers, str(store / "container-web"), root))
+    activate_rootfs(lowers, str(store / "container-web"), root)
     try:
         big = Path(root, "big")
         with pytest.raises(OSError, match="No space left"):

@@ -24,7 +24,7 @@ from ccinit.kernel.pipes import open_pipes, open_socket_pair
 from ccinit.pull.erofs.handover import lend, seal
 from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
-from ccinit.run.rootfs import activate_rootfs, check_mount_points, plan_rootfs
+from ccinit.run.rootfs import activate_rootfs, check_mount_points
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
 from ccinit.run.stdio import open_outputs
 from ccinit.run.user_files import find_identity
@@ -63,8 +63,9 @@ def image_root(work: Path) -> None:
 
 
 def container_root(work: Path) -> None:
-    *directories, _mount = plan_rootfs((str(work),), f"{work}/scratch", f"{work}/target")
-    activate_rootfs(tuple(directories))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ccinit.run.rootfs.mount_overlay", lambda *_: None)
+        activate_rootfs((str(work),), f"{work}/scratch", f"{work}/target")
 
 
 def container_file(work: Path) -> None:

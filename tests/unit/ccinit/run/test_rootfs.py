@@ -1,4 +1,4 @@
-"""The plan of a container's root, and the look into an image."""
+"""How a container's root is made, and the look into an image."""
 
 import os
 from pathlib import Path
@@ -6,50 +6,61 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.run.rootfs import MakeDirectory, MountOverlay, check_mount_points, plan_rootfs
+from ccinit.run.rootfs import activate_rootfs, check_mount_points
 
 
-def test_plan_makes_directories_then_mounts() -> None:
-    assert plan_rootfs(("/l/2", "/l/1"), "/scratch/web", "/run/web/root") == (
-        MakeDirectory(path="/scratch/web", mode=0o700),
-        MakeDirectory(path="/scratch/web/upper", mode=0o755),
-        MakeDirectory(path="/scratch/web/work", mode=0o700),
-        MakeDirectory(path="/run/web/root", mode=0o700),
-        MountOverlay(
-            target="/run/web/root",
-            lowers=("/l/2", "/l/1"),
-            options=(
-                ("upperdir", "/scratch/web/upper"),
-                ("workdir", "/scratch/web/work"),
-                ("redirect_dir", "nofollow"),
-                ("metacopy", "off"),
-                ("index", "off"),
-                ("xino", "off"),
-            ),
-        ),
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What was mounted, instead of mounting it."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr("ccinit.run.rootfs.mount_overlay", lambda *call: calls.append(call))
+    return calls
+
+
+def test_directories_are_made_then_the_root_is_mounted(
+    tmp_path: Path, mounts: list[tuple[object, ...]]
+) -> None:
+    scratch, root = tmp_path / "web", tmp_path / "root"
+    before = os.umask(0o077)
+    try:
+        activate_rootfs(("/l/2", "/l/1"), str(scratch), str(root))
+    finally:
+        os.umask(before)
+    options = (
+        ("upperdir", f"{scratch}/upper"),
+        ("workdir", f"{scratch}/work"),
+        ("redirect_dir", "nofollow"),
+        ("metacopy", "off"),
+        ("index", "off"),
+        ("xino", "off"),
     )
+    assert mounts == [(str(root), ("/l/2", "/l/1"), options)]
+    made = {scratch: 0o700, scratch / "upper": 0o755, scratch / "work": 0o700, root: 0o700}
+    assert {path: path.stat().st_mode & 0o777 for path in made} == made
+
+
+def test_directory_that_is_there_is_not_taken(
+    tmp_path: Path, mounts: list[tuple[object, ...]]
+) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(CcinitError) as error:
+        activate_rootfs(("/l/1",), str(tmp_path / "web"), str(tmp_path / "root"))
+    assert error.value.reason == "kernel.mkdir"
+    assert mounts == []
 
 
 @pytest.mark.parametrize(
     "lowers",
     [(), ("/a", "/a"), ("/a:b",), ("/a,b",), ("/a\\b",), ("/" + "a" * 255,)],
 )
-def test_plan_of_layers_that_cannot_be_mounted_is_refused(lowers: tuple[str, ...]) -> None:
+def test_layers_that_cannot_be_mounted_are_refused(
+    lowers: tuple[str, ...], tmp_path: Path, mounts: list[tuple[object, ...]]
+) -> None:
     with pytest.raises(CcinitError) as error:
-        plan_rootfs(lowers, "/scratch", "/root")
+        activate_rootfs(lowers, str(tmp_path / "scratch"), str(tmp_path / "root"))
     assert error.value.reason == "run.rootfs"
-
-
-def test_make_directory_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        MakeDirectory(path=str(tmp_path / "x"), mode=0o755).execute()
-    finally:
-        os.umask(before)
-    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o755
-    with pytest.raises(CcinitError) as error:
-        MakeDirectory(path=str(tmp_path / "x"), mode=0o755).execute()
-    assert error.value.reason == "kernel.mkdir"
+    assert not mounts
+    assert not list(tmp_path.iterdir())
 
 
 def check(root: Path) -> None:
