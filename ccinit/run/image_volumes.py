@@ -18,7 +18,7 @@ from ccinit.errors import FormatError, KernelError
 from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
-from ccinit.run.spec import BindMount
+from ccinit.run.workload import BindMount
 
 _IMAGES_FAULTS = frozenset((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR))
 _MODE = 0o755

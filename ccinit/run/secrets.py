@@ -13,33 +13,11 @@ from typing import Final
 
 from ccinit.errors import KernelError, LimitExceededError
 from ccinit.kernel.libc import kernel_error
-from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
-from ccinit.secret import Secret
-from ccinit.values import frozen
+from ccinit.run.workload import BindMount, SecretFile
 
 MAX_SECRET_BYTES: Final = 1 << 20
 _FRESH: Final = "fresh"
-
-
-@frozen
-class SecretFile:
-    """One secret of one container; `mode` has permission bits, `path` is inside the container.
-
-    Attributes:
-        rotates: it may be replaced later.
-    """
-
-    path: str
-    mode: int
-    content: Secret
-    rotates: bool = False
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Return its directory and its name there."""
-        directory, _, name = self.path.rpartition("/")
-        return directory, name
 
 
 def write_secrets(

@@ -22,7 +22,7 @@ from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.users import Identity
-from ccinit.values import field, frozen
+from ccinit.run.workload import BindMount, Workload
 
 OCI_VERSION: Final = "1.0.2"
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -86,43 +86,23 @@ _KERNEL_MOUNTS: Final = (
 )
 
 
-@frozen
-class BindMount:
-    """A file or directory of the guest, seen by the container at `target`."""
-
-    source: str
-    target: str
-    read_only: bool
-
-
-@frozen
-class SpecInput:
-    """Everything that determines how one container runs.
-
-    Attributes:
-        root_path: mounted root file system.
-        cgroup_path: absolute within the cgroup tree.
-        binds: volumes, secret files, the pod's /etc files; in any order.
-        image_volumes: directories of the root that the image declares; `binds` are mounted over
-            them.
-        secret_env: secrets that the manifest gives as variables.
-        shared: namespaces that it shares with others.
-    """
-
-    container: Container
-    image: ImageConfig
-    identity: Identity
-    hostname: str
-    root_path: str
-    cgroup_path: str
-    binds: tuple[BindMount, ...] = ()
-    image_volumes: tuple[BindMount, ...] = ()
-    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    shared: SharedNamespaces = SharedNamespaces()
-
-
-def plan_spec(given: SpecInput) -> dict[str, object]:
+def plan_spec(
+    workload: Workload,
+    identity: Identity,
+    root_path: str,
+    *,
+    image_volumes: tuple[BindMount, ...],
+    secrets: tuple[BindMount, ...],
+) -> dict[str, object]:
     """Return `config.json` as a value.
+
+    Args:
+        workload: the container.
+        identity: the user to run as.
+        root_path: mounted root file system.
+        image_volumes: directories of the root that the image declares; the workload's mounts and
+            `secrets` go over them.
+        secrets: its secret files.
 
     Raises:
         ConfigError: `run.args`, `run.mount`.
@@ -131,15 +111,21 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
     """
     return {
         "ociVersion": OCI_VERSION,
-        "root": {"path": given.root_path, "readonly": given.container.read_only},
-        "hostname": given.hostname,
-        "process": _process(given),
-        "mounts": _mounts(given),
+        "root": {"path": root_path, "readonly": workload.container.read_only},
+        "hostname": workload.hostname,
+        "process": _process(workload, identity),
+        # In this order: a mount hides earlier ones below it, and an image's volume is found by its
+        # path in the root.
+        "mounts": [
+            *_kernel_mounts(workload.shared),
+            *_bind_mounts(image_volumes),
+            *_bind_mounts(workload.binds + secrets),
+        ],
         "linux": {
-            "namespaces": _namespaces(given.shared),
-            "cgroupsPath": given.cgroup_path,
-            "resources": _resources(given.container.resources),
-            "seccomp": workload_seccomp(given.container.seccomp),
+            "namespaces": _namespaces(workload.shared),
+            "cgroupsPath": workload.cgroup_path,
+            "resources": _resources(workload.container.resources),
+            "seccomp": workload_seccomp(workload.container.seccomp),
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
             "rootfsPropagation": "private",
@@ -189,7 +175,7 @@ def plan_exec(
     return process
 
 
-def plan_environment(given: SpecInput) -> tuple[str, ...]:
+def plan_environment(workload: Workload, identity: Identity) -> tuple[str, ...]:
     """Return `NAME=value` texts: image, then defaults, manifest, secrets.
 
     The defaults are those of every engine: PATH, HOME and HOSTNAME. A later value replaces an
@@ -201,15 +187,15 @@ def plan_environment(given: SpecInput) -> tuple[str, ...]:
         LimitExceededError: `run.env`.
     """
     variables: dict[str, str] = {}
-    for text in given.image.env:
+    for text in workload.image.env:
         name, equals, value = text.partition("=")
         if not equals:
             raise FormatError("run.env", f"{name[:80]!r} has no value")
         _set_variable(variables, name, value)
     variables.setdefault("PATH", DEFAULT_PATH)
-    variables.setdefault("HOME", given.identity.home or "/")
-    variables.setdefault("HOSTNAME", given.hostname)
-    for name, value in (*given.container.env, *given.secret_env):
+    variables.setdefault("HOME", identity.home or "/")
+    variables.setdefault("HOSTNAME", workload.hostname)
+    for name, value in (*workload.container.env, *workload.secret_env):
         _set_variable(variables, name, value)
     environment = tuple(f"{name}={value}" for name, value in variables.items())
     size = sum(len(text.encode()) + 1 for text in environment)
@@ -241,8 +227,7 @@ def plan_cwd(container: Container, image: ImageConfig) -> str:
     return "/" + os.path.normpath(cwd).lstrip("/")
 
 
-def _process(given: SpecInput) -> dict[str, object]:
-    identity = given.identity
+def _process(workload: Workload, identity: Identity) -> dict[str, object]:
     return {
         "terminal": False,
         "user": {
@@ -251,10 +236,10 @@ def _process(given: SpecInput) -> dict[str, object]:
             "additionalGids": list(identity.additional_gids),
             "umask": 0o022,
         },
-        "args": list(plan_arguments(given.container, given.image)),
-        "env": list(plan_environment(given)),
-        "cwd": plan_cwd(given.container, given.image),
-        "capabilities": _capabilities(given.container),
+        "args": list(plan_arguments(workload.container, workload.image)),
+        "env": list(plan_environment(workload, identity)),
+        "cwd": plan_cwd(workload.container, workload.image),
+        "capabilities": _capabilities(workload.container),
         "noNewPrivileges": True,
         "oomScoreAdj": 0,  # PID 1's own -1000 would be inherited
         "rlimits": [
@@ -284,20 +269,11 @@ def _namespaces(shared: SharedNamespaces) -> list[dict[str, str]]:
     ]
 
 
-def _mounts(given: SpecInput) -> list[dict[str, object]]:
-    """List the kernel file systems, then the image's volumes, then the manifest's mounts.
-
-    In this order, because a mount hides earlier mounts below it, and an image's volume is found by
-    its path in the root, which a mount above would hide.
-    """
-    mounts: list[dict[str, object]] = []
+def _kernel_mounts(shared: SharedNamespaces) -> Iterator[dict[str, object]]:
     for target, kind, source, options in _KERNEL_MOUNTS:
-        if given.shared.shm and target == SHM:
-            kind, source, options = "bind", given.shared.shm, _SHARED_SHM_OPTIONS  # noqa: PLW2901
-        mounts.append(
-            {"destination": target, "type": kind, "source": source, "options": options.split()}
-        )
-    return [*mounts, *_bind_mounts(given.image_volumes), *_bind_mounts(given.binds)]
+        if shared.shm and target == SHM:
+            kind, source, options = "bind", shared.shm, _SHARED_SHM_OPTIONS  # noqa: PLW2901
+        yield {"destination": target, "type": kind, "source": source, "options": options.split()}
 
 
 def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:

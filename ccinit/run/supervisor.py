@@ -30,13 +30,13 @@ from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points, deactivate_rootfs
-from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
-from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_spec
+from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
+from ccinit.run.spec import plan_exec, plan_spec
 from ccinit.run.stdio import open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.user_files import AskUserChild, find_identity
 from ccinit.run.users import Identity
-from ccinit.run.workload import Prepared, Sinks, Workload
+from ccinit.run.workload import BindMount, Prepared, SecretFile, Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is left in the pipes after the last process
 _UNHEALTHY_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
@@ -200,20 +200,7 @@ class Supervisor:
         identity, volumes = await _inspect_root(root, workload, self._ask_user_child)
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
-        spec = plan_spec(
-            SpecInput(
-                container=workload.container,
-                image=workload.image,
-                identity=identity,
-                hostname=workload.hostname,
-                root_path=root,
-                cgroup_path=workload.cgroup_path,
-                binds=workload.binds + secret_binds,
-                image_volumes=volumes,
-                secret_env=workload.secret_env,
-                shared=workload.shared,
-            )
-        )
+        spec = plan_spec(workload, identity, root, image_volumes=volumes, secrets=secret_binds)
         return Prepared(spec=spec, identity=identity)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:

@@ -5,15 +5,43 @@ from typing import TypeAlias
 
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.formats.pod.container import Container
-from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount
 from ccinit.run.stdio import OutputSink
 from ccinit.run.users import Identity
+from ccinit.secret import Secret
 from ccinit.values import field, frozen
 
 EventSink: TypeAlias = Callable[[str], None]
 """Takes one line for the owner's log; must not raise or wait."""
+
+
+@frozen
+class BindMount:
+    """A file or directory of the guest, seen by the container at `target`."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@frozen
+class SecretFile:
+    """One secret of one container; `mode` has permission bits, `path` is inside the container.
+
+    Attributes:
+        rotates: it may be replaced later.
+    """
+
+    path: str
+    mode: int
+    content: Secret
+    rotates: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Return its directory and its name there."""
+        directory, _, name = self.path.rpartition("/")
+        return directory, name
 
 
 @frozen

@@ -26,8 +26,9 @@ from ccinit.formats.pod.secret import FileSecret, VariableSecret
 from ccinit.formats.pod.volume import PersistentVolume, ScratchVolume, select_kind
 from ccinit.init.stage0 import ROOT_DEVICE_NAME
 from ccinit.kernel.block import BlockDevice
-from ccinit.run.spec import BindMount, SpecInput, plan_spec
+from ccinit.run.spec import plan_spec
 from ccinit.run.users import Identity
+from ccinit.run.workload import BindMount, Workload
 from ccinit.unlock.integrity import plan_disk_layout
 from ccinit.unlock.scratch import ScratchRequest, plan_scratch
 from ccinit.unlock.volume import JOURNAL_BYTES
@@ -198,12 +199,14 @@ def check_container(pod: PodManifest, container: Container) -> None:
     }
     targets = files | directories | rotating
     binds = tuple(BindMount(source="/s", target=target, read_only=True) for target in targets)
-    given = SpecInput(
+    workload = Workload(
         container=container,
         image=IMAGE,
-        identity=Identity(uid=0, gid=0, additional_gids=(), home="/"),
+        lowers=(),
+        scratch="/s",
+        run_dir="/r",
         hostname=pod.name,
-        root_path="/r",
+        address="127.0.0.1",
         cgroup_path=f"/pod/{container.name}",
         binds=binds,
         secret_env=tuple(
@@ -212,7 +215,8 @@ def check_container(pod: PodManifest, container: Container) -> None:
             if isinstance(one, VariableSecret) and one.container == container.name
         ),
     )
-    assert plan_spec(given)
+    root = Identity(uid=0, gid=0, additional_gids=(), home="/")
+    assert plan_spec(workload, root, "/r/root", image_volumes=(), secrets=())
     assert not files & (directories | rotating)
     for one in (*targets, container.cwd or "/"):
         assert not any(one.startswith(f"{file}/") for file in files), one

@@ -18,7 +18,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.pod.secret import FileSecret, resources_of
 from ccinit.kernel.event_loop import sleep
-from ccinit.run.secrets import SecretFile
+from ccinit.run.workload import SecretFile
 
 
 class Rotation:

@@ -10,10 +10,8 @@ from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret
-from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount
-from ccinit.run.workload import Workload
+from ccinit.run.workload import BindMount, SecretFile, Workload
 from ccinit.secret import Secret
 from ccinit.values import replace
 

@@ -19,8 +19,7 @@ from ccinit.formats.pod.container import Restart
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run import supervisor as supervisor_module
-from ccinit.run.secrets import SecretFile
-from ccinit.run.spec import BindMount
+from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.run import crun_entry_cases as entry_cases

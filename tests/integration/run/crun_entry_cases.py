@@ -14,8 +14,7 @@ from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
 from ccinit.kernel.terminal import set_window_size
 from ccinit.run.crun import Crun
 from ccinit.run.debug_environment import open_environment
-from ccinit.run.secrets import SecretFile
-from ccinit.run.spec import BindMount
+from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from tests.vm.guest.containers import (
     PYTHON,

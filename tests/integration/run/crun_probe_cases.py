@@ -9,7 +9,7 @@ from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.run import probe as probe_module
-from ccinit.run.spec import BindMount
+from ccinit.run.workload import BindMount
 from tests.integration.free_ports import free_port
 from tests.vm.guest.containers import (
     PYTHON,

@@ -10,9 +10,9 @@ from ccinit.errors import CcinitError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run.crun import PROGRAM, Crun
-from ccinit.run.secrets import SecretFile
 from ccinit.run.supervisor import Supervisor
 from ccinit.run.users import Identity, UserRequest
+from ccinit.run.workload import SecretFile
 from ccinit.secret import Secret
 from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import Way, each_stop

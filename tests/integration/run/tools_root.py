@@ -10,7 +10,9 @@ from typing import Never
 
 from ccinit.kernel.libc import syscall
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
-from ccinit.run.spec import SpecInput, plan_spec
+from ccinit.run.spec import plan_spec
+from ccinit.run.users import Identity
+from ccinit.run.workload import BindMount, Workload
 from tests.vm.guest.containers import PYTHON
 
 NR_PIVOT_ROOT = 155
@@ -48,9 +50,11 @@ def go_inside(module: str, tools: Path, repository: Path, site: Path, word: str)
     )
 
 
-def unlimited(given: SpecInput) -> dict[str, object]:
+def unlimited(
+    workload: Workload, identity: Identity, root_path: str, **mounts: tuple[BindMount, ...]
+) -> dict[str, object]:
     """Leave out limits."""
-    spec = plan_spec(given)
+    spec = plan_spec(workload, identity, root_path, **mounts)
     linux, process = spec["linux"], spec["process"]
     assert isinstance(linux, dict)
     assert isinstance(process, dict)

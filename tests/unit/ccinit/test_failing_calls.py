@@ -25,10 +25,11 @@ from ccinit.pull.erofs.handover import lend, seal
 from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points
-from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
+from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
 from ccinit.run.stdio import open_outputs
 from ccinit.run.user_files import find_identity
 from ccinit.run.users import Identity
+from ccinit.run.workload import SecretFile
 from ccinit.secret import Secret
 from ccinit.unlock.rollback import read_counter, write_counter
 from tests.fakes.machine.failing_calls import FailingCall, each_failing_call

@@ -16,8 +16,7 @@ import pytest
 from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.container import Resources
 from ccinit.kernel.event_loop import TaskGroup, sleep
-from ccinit.run.spec import BindMount
-from ccinit.run.workload import Workload
+from ccinit.run.workload import BindMount, Workload
 from tests.vm.guest.containers import (
     PYTHON,
     Record,

@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.run.image_volumes import prepare_image_volumes
-from ccinit.run.spec import BindMount
+from ccinit.run.workload import BindMount
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.run.secrets import (
     MAX_SECRET_BYTES,
-    SecretFile,
     erase_secrets,
     replace_secrets,
     write_secrets,
 )
-from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
+from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors

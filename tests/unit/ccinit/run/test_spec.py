@@ -11,8 +11,6 @@ from ccinit.formats.pod.container import Resources
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     MAX_ENVIRONMENT_BYTES,
-    BindMount,
-    SpecInput,
     plan_arguments,
     plan_cwd,
     plan_environment,
@@ -20,26 +18,37 @@ from ccinit.run.spec import (
     plan_spec,
 )
 from ccinit.run.users import Identity
+from ccinit.run.workload import BindMount, Workload
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
 
 IDENTITY = Identity(uid=1000, gid=100, additional_gids=(44,), home="/home/web")
-INPUT = SpecInput(
+WORKLOAD = Workload(
     container=CONTAINER,
     image=IMAGE,
-    identity=IDENTITY,
+    lowers=("/layer",),
+    scratch="/scratch/web",
+    run_dir="/run/web",
     hostname="pod",
-    root_path="/run/root",
+    address="127.0.0.1",
     cgroup_path="/pod/web",
 )
 
 
-def changed(**changes: object) -> SpecInput:
-    return replace(INPUT, **changes)
+def changed(**changes: object) -> Workload:
+    return replace(WORKLOAD, **changes)
 
 
-def plan(given: SpecInput = INPUT) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(json.dumps(plan_spec(given)))
+def plan(
+    workload: Workload = WORKLOAD,
+    *,
+    image_volumes: tuple[BindMount, ...] = (),
+    secrets: tuple[BindMount, ...] = (),
+) -> dict[str, Any]:
+    spec: dict[str, Any] = plan_spec(
+        workload, IDENTITY, "/run/root", image_volumes=image_volumes, secrets=secrets
+    )
+    assert json.loads(json.dumps(spec)) == spec
     return spec
 
 
@@ -50,8 +59,7 @@ def test_spec_gives_no_right_to_anything() -> None:
     }
     assert not any(process["capabilities"].values())
     some = changed(container=replace(CONTAINER, capabilities=(Capability.CHOWN,)))
-    given = plan_spec(some)["process"]
-    assert isinstance(given, dict)
+    given = plan(some)["process"]
     assert given["capabilities"] == {key: ["CAP_CHOWN"] for key in process["capabilities"]}
     assert process["noNewPrivileges"] is True
     assert process["terminal"] is False
@@ -204,7 +212,7 @@ def test_r70_binds_of_the_manifest_go_over_the_images_volumes_wherever_they_are(
         BindMount(source="/a", target="/data", read_only=True),
         BindMount(source="/b", target="/srv/db", read_only=True),
     )
-    mounts = plan(changed(image_volumes=volumes, binds=binds))["mounts"]
+    mounts = plan(changed(binds=binds[:1]), image_volumes=volumes, secrets=binds[1:])["mounts"]
     order = [mount["source"] for mount in mounts if mount["type"] == "bind"]
     assert order == ["/root/data/cache", "/root/srv", "/root/srv/db", "/a", "/b"]
 
@@ -255,7 +263,7 @@ def test_environment_is_image_then_manifest_then_secrets() -> None:
     given = changed(
         container=replace(CONTAINER, env=(("A", "2"), ("B", "x=y\nz"))), secret_env=(("B", "s"),)
     )
-    assert plan_environment(given) == (
+    assert plan_environment(given, IDENTITY) == (
         *("PATH=/bin", "A=2", "HOME=/home/web", "HOSTNAME=pod", "B=s"),
     )
 
@@ -267,12 +275,12 @@ def test_variables_that_are_secrets_are_in_no_text_of_a_value() -> None:
 
 
 def test_environment_has_path_and_home_in_any_case() -> None:
-    bare = changed(image=replace(IMAGE, env=()), identity=replace(IDENTITY, home=""))
-    path, home, host = plan_environment(bare)
+    bare = changed(image=replace(IMAGE, env=()))
+    path, home, host = plan_environment(bare, replace(IDENTITY, home=""))
     assert path.startswith("PATH=/usr/local/sbin:")
     assert (home, host) == ("HOME=/", "HOSTNAME=pod")
     own = changed(image=replace(IMAGE, env=("HOME=/mine", "HOSTNAME=0.0.0.0")))
-    assert plan_environment(own)[:2] == ("HOME=/mine", "HOSTNAME=0.0.0.0")
+    assert plan_environment(own, IDENTITY)[:2] == ("HOME=/mine", "HOSTNAME=0.0.0.0")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +298,7 @@ def test_environment_has_path_and_home_in_any_case() -> None:
 )
 def test_r70_environment_malformed_is_refused(env: tuple[str, ...]) -> None:
     with pytest.raises(CcinitError) as error:
-        plan_environment(changed(image=replace(IMAGE, env=env)))
+        plan_environment(changed(image=replace(IMAGE, env=env)), IDENTITY)
     assert error.value.reason == "run.env"
 
 
@@ -301,18 +309,18 @@ def test_variable_whose_name_is_none_is_refused_wherever_it_is_from(name: str) -
         changed(secret_env=((name, "1"),)),
     ):
         with pytest.raises(CcinitError) as error:
-            plan_environment(given)
+            plan_environment(given, IDENTITY)
         assert error.value.reason == "run.env"
 
 
 def test_environment_has_a_cap_of_bytes() -> None:
-    def with_bytes(count: int) -> SpecInput:
+    def with_bytes(count: int) -> Workload:
         return changed(image=replace(IMAGE, env=("A=" + "x" * count,)))
 
-    used = sum(len(text) + 1 for text in plan_environment(with_bytes(0)))
-    assert plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used))
+    used = sum(len(text) + 1 for text in plan_environment(with_bytes(0), IDENTITY))
+    assert plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used), IDENTITY)
     with pytest.raises(LimitExceededError) as error:
-        plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used + 1))
+        plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used + 1), IDENTITY)
     assert error.value.reason == "run.env"
 
 
@@ -340,11 +348,10 @@ def test_cwd_not_absolute_or_climbing_is_refused(image: str) -> None:
 
 
 def test_exec_differs_in_its_command_only() -> None:
-    spec = plan_spec(INPUT)
+    spec = plan()
     process = plan_exec(spec, ("/bin/id", "-u"))
     assert process["args"] == ["/bin/id", "-u"]
     original = spec["process"]
-    assert isinstance(original, dict)
     assert {name: process[name] for name in process if name != "args"} == {
         name: original[name] for name in original if name != "args"
     }
@@ -356,7 +363,7 @@ def test_exec_differs_in_its_command_only() -> None:
 
 
 def test_exec_may_have_a_terminal_of_a_size() -> None:
-    spec = plan_spec(INPUT)
+    spec = plan()
     process = plan_exec(spec, ("/bin/sh",), (24, 80))
     assert process["terminal"] is True
     assert process["consoleSize"] == {"height": 24, "width": 80}
@@ -367,7 +374,7 @@ def test_exec_may_have_a_terminal_of_a_size() -> None:
 def test_exec_on_a_terminal_says_of_which_kind_unless_the_container_does(
     said: tuple[tuple[str, str], ...], kind: str
 ) -> None:
-    spec = plan_spec(changed(container=replace(CONTAINER, env=said)))
+    spec = plan(changed(container=replace(CONTAINER, env=said)))
 
     def kinds(process: dict[str, object]) -> list[str]:
         environment = process["env"]

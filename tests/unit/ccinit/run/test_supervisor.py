@@ -369,8 +369,7 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
     for name in ("activate_rootfs", "deactivate_rootfs"):
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(module, "_inspect_root", look)
-    monkeypatch.setattr(module, "plan_spec", lambda _: {})
-    monkeypatch.setattr(module, "SpecInput", lambda **_: None)
+    monkeypatch.setattr(module, "plan_spec", lambda *_, **__: {})
     monkeypatch.setattr(module, "write_secrets", write)
     monkeypatch.setattr(module, "erase_secrets", erase)
     events: list[str] = []

@@ -19,7 +19,7 @@ from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerState, Life
-from ccinit.run.secrets import SecretFile
+from ccinit.run.workload import SecretFile
 from ccinit.secret import Secret
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from ccinit.formats.pod.manifest import ConfigFile
 from ccinit.formats.pod.places import POD_FILES
 from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount
-from ccinit.run.workload import Workload
+from ccinit.run.workload import BindMount, Workload
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER
