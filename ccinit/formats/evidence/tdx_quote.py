@@ -13,7 +13,7 @@ data).
 """
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.encoding.little_endian import LittleEndianReader
+from ccinit.formats.encoding.byte_reader import LittleEndianReader
 from ccinit.formats.evidence.tdx_report import (
     BODY_1_0_BYTES,
     BODY_1_5_BYTES,

@@ -7,7 +7,7 @@ Intel TDX Module Base Architecture, "TDREPORT_STRUCT" and "TDINFO_STRUCT". Littl
 """
 
 from ccinit.errors import FormatError
-from ccinit.formats.encoding.little_endian import LittleEndianReader
+from ccinit.formats.encoding.byte_reader import LittleEndianReader
 from ccinit.values import frozen
 
 MEASUREMENT_BYTES = 48  # SHA-384

@@ -15,7 +15,7 @@ import struct
 from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.encoding.little_endian import LittleEndianReader
+from ccinit.formats.encoding.byte_reader import LittleEndianReader
 from ccinit.formats.tcg.event_log import Algorithm, LoggedEvent
 from ccinit.values import frozen
 

@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.encoding.little_endian import LittleEndianReader
+from ccinit.formats.encoding.byte_reader import LittleEndianReader
 from ccinit.values import frozen
 
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024

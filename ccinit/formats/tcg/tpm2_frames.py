@@ -8,6 +8,7 @@ left to `tpm2`, `tpm2_keys` and `tpm2_nv`.
 import struct
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.byte_reader import ByteReader
 
 TAG_NO_SESSIONS, TAG_SESSIONS = 0x8001, 0x8002
 
@@ -34,46 +35,18 @@ def response_code(response: bytes) -> int:
     return int(code)
 
 
-class Reader:
+class Reader(ByteReader):
     """A cursor over big-endian fields; running out of bytes is `tpm2.truncated`."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._offset = 0
-
-    def take(self, length: int) -> bytes:
-        """Return the next `length` bytes."""
-        end = self._offset + length
-        if end > len(self._data):
-            raise FormatError("tpm2.truncated", f"{end - len(self._data)} bytes are missing")
-        data = self._data[self._offset : end]
-        self._offset = end
-        return data
-
-    def u16(self) -> int:
-        """Return a 16-bit number."""
-        return int.from_bytes(self.take(2), "big")
-
-    def u32(self) -> int:
-        """Return a 32-bit number."""
-        return int.from_bytes(self.take(4), "big")
-
-    def u64(self) -> int:
-        """Return a 64-bit number."""
-        return int.from_bytes(self.take(8), "big")
+        super().__init__(data, "tpm2")
 
     def sized(self) -> bytes:
         """Return the content of a TPM2B: a 16-bit length, then the bytes."""
         return self.take(self.u16())
 
-    def rest(self) -> bytes:
-        """Return all that is left."""
-        return self.take(len(self._data) - self._offset)
-
-    def end(self) -> None:
-        """Refuse what is left."""
-        if self._offset != len(self._data):
-            raise FormatError("tpm2.trailing", f"{len(self._data) - self._offset} bytes too many")
+    def _number(self, length: int) -> int:
+        return int.from_bytes(self.take(length), "big")
 
 
 def open_response(response: bytes, tag: int) -> Reader:

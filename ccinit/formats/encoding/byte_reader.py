@@ -1,13 +1,14 @@
-"""A cursor over little-endian fields, as Intel's and the TCG's log structures have them.
+"""A cursor over binary fields, which never reads past the end.
 
-It never reads past the end. The caller names the place, from which the reasons of errors derive:
-`<where>.truncated` and `<where>.trailing`.
+Intel's structures and the TCG's logs have little-endian numbers; those of a TPM are big-endian
+(`ccinit.formats.tcg.tpm2_frames`). The caller names the place, from which the reasons of errors
+derive: `<where>.truncated` and `<where>.trailing`.
 """
 
 from ccinit.errors import FormatError
 
 
-class LittleEndianReader:
+class ByteReader:
     """Takes fields from the front of untrusted bytes."""
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -46,15 +47,15 @@ class LittleEndianReader:
 
     def u16(self) -> int:
         """Take two bytes."""
-        return int.from_bytes(self.take(2), "little")
+        return self._number(2)
 
     def u32(self) -> int:
         """Take four bytes."""
-        return int.from_bytes(self.take(4), "little")
+        return self._number(4)
 
     def u64(self) -> int:
         """Take eight bytes."""
-        return int.from_bytes(self.take(8), "little")
+        return self._number(8)
 
     def rest(self) -> bytes:
         """Take everything that is left."""
@@ -68,3 +69,13 @@ class LittleEndianReader:
         """
         if self.remaining:
             raise FormatError(f"{self._where}.trailing", f"{self.remaining} bytes too many")
+
+    def _number(self, length: int) -> int:
+        raise NotImplementedError  # in which order its bytes come is for a subclass to say
+
+
+class LittleEndianReader(ByteReader):
+    """Numbers begin with their lowest byte."""
+
+    def _number(self, length: int) -> int:
+        return int.from_bytes(self.take(length), "little")
