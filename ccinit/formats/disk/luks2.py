@@ -208,10 +208,7 @@ def _read_pbkdf2(found: Mapping[str, str | int], path: str) -> Pbkdf2:
 
 
 def _read_bytes(found: Mapping[str, str | int], path: str) -> bytes:
-    content = decode_base64(str(found[path]), f"luks2.{path}")
-    if len(content) != SALT_BYTES:
-        raise FormatError(f"luks2.{path}", f"expected {SALT_BYTES} bytes, found {len(content)}")
-    return content
+    return decode_base64(str(found[path]), f"luks2.{path}", SALT_BYTES, SALT_BYTES)
 
 
 def seal_info(pod: str, volume: str) -> bytes:

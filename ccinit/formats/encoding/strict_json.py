@@ -175,8 +175,14 @@ def decode_base64url(value: JsonValue, reason: str) -> bytes:
     return data
 
 
-def decode_base64(value: JsonValue, reason: str) -> bytes:
+def decode_base64(value: JsonValue, reason: str, least: int = 0, most: int | None = None) -> bytes:
     """Decode standard, padded base64; only the one encoding that we would write ourselves.
+
+    Args:
+        value: the text.
+        reason: of a refusal.
+        least: how many bytes there have to be, and
+        most: how many there may be; None leaves that to the caller.
 
     Raises:
         FormatError: with `reason`.
@@ -189,6 +195,9 @@ def decode_base64(value: JsonValue, reason: str) -> bytes:
         raise FormatError(reason, "malformed base64") from error
     if encode_base64(data) != value:
         raise FormatError(reason, "not canonical base64")
+    if len(data) < least or (most is not None and len(data) > most):
+        expected = f"{least}" if least == most else f"{least} to {most}"
+        raise FormatError(reason, f"expected {expected} bytes, found {len(data)}")
     return data
 
 

@@ -119,7 +119,7 @@ def parse_se_request(data: bytes) -> SeRequest:
     if type(additional) is not int or not 0 <= additional <= MAX_ADDITIONAL_BYTES:
         raise FormatError("se_request.additional_size", f"0 to {MAX_ADDITIONAL_BYTES} bytes")
     return SeRequest(
-        blob=_part(value["request_blob"], "se_request.request_blob", 1, MAX_BLOB_BYTES),
+        blob=decode_base64(value["request_blob"], "se_request.request_blob", 1, MAX_BLOB_BYTES),
         additional_bytes=additional,
         **_returned(value, "se_request"),
     )
@@ -146,14 +146,18 @@ def parse_se_evidence(value: JsonValue) -> SeEvidence:
     """
     evidence = members(value, _EVIDENCE_MEMBERS, "se_evidence")
     return SeEvidence(
-        measurement=_part(
+        measurement=decode_base64(
             evidence["measurement"], "se_evidence.measurement", MEASUREMENT_BYTES, MEASUREMENT_BYTES
         ),
-        additional=_part(
+        additional=decode_base64(
             evidence["additional_data"], "se_evidence.additional_data", 0, MAX_ADDITIONAL_BYTES
         ),
-        user_data=_part(evidence["user_data"], "se_evidence.user_data", 0, MAX_USER_DATA_BYTES),
-        config_uid=_part(evidence["cuid"], "se_evidence.cuid", CONFIG_UID_BYTES, CONFIG_UID_BYTES),
+        user_data=decode_base64(
+            evidence["user_data"], "se_evidence.user_data", 0, MAX_USER_DATA_BYTES
+        ),
+        config_uid=decode_base64(
+            evidence["cuid"], "se_evidence.cuid", CONFIG_UID_BYTES, CONFIG_UID_BYTES
+        ),
         **_returned(evidence, "se_evidence"),
     )
 
@@ -186,7 +190,7 @@ def measured_items(evidence: SeEvidence, header_tags: bytes, nonce: bytes) -> by
 def _returned(value: Mapping[str, JsonValue], where: str) -> dict[str, bytes]:
     """Read what the guest returns to the verifier unchanged."""
     sealed = {
-        name: _part(value[member], f"{where}.{member}", 1, MAX_SEALED_BYTES)
+        name: decode_base64(value[member], f"{where}.{member}", 1, MAX_SEALED_BYTES)
         for name, member in (
             ("sealed_key", "encr_measurement_key"),
             ("sealed_nonce", "encr_request_nonce"),
@@ -194,11 +198,4 @@ def _returned(value: Mapping[str, JsonValue], where: str) -> dict[str, bytes]:
     }
     tags = f"{where}.image_hdr_tags"
     size = HEADER_TAGS_BYTES
-    return {**sealed, "header_tags": _part(value["image_hdr_tags"], tags, size, size)}
-
-
-def _part(value: JsonValue, reason: str, least: int, most: int) -> bytes:
-    data = decode_base64(value, reason)
-    if not least <= len(data) <= most:
-        raise FormatError(reason, f"expected {least} to {most} bytes, found {len(data)}")
-    return data
+    return {**sealed, "header_tags": decode_base64(value["image_hdr_tags"], tags, size, size)}

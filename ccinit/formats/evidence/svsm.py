@@ -18,7 +18,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from ccinit.errors import FormatError
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
@@ -172,7 +171,4 @@ def parse_svsm_evidence(value: JsonValue) -> SvsmEvidence:
 def _part(
     value: Mapping[str, JsonValue], name: str, where: str, most: int, *, least: int = 1
 ) -> bytes:
-    data = decode_base64(value[name], f"{where}.{name}")
-    if not least <= len(data) <= most:
-        raise FormatError(f"{where}.{name}", f"expected {least} to {most} bytes, found {len(data)}")
-    return data
+    return decode_base64(value[name], f"{where}.{name}", least, most)

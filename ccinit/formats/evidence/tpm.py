@@ -66,10 +66,12 @@ def parse_tpm_evidence(value: JsonValue) -> TpmEvidence:
     if not isinstance(pcrs, list):
         raise FormatError("tpm_evidence.pcrs", "expected an array")
     return TpmEvidence(
-        message=_part(quote["message"], "tpm_evidence.message"),
-        signature=_part(quote["signature"], "tpm_evidence.signature"),
+        message=decode_base64(quote["message"], "tpm_evidence.message", 1, MAX_PART_BYTES),
+        signature=decode_base64(quote["signature"], "tpm_evidence.signature", 1, MAX_PART_BYTES),
         pcrs=tuple(decode_hex(text, DIGEST_BYTES, "tpm_evidence.pcrs") for text in pcrs),
-        ak_public_der=_part(evidence["ak_public"], "tpm_evidence.ak_public"),
+        ak_public_der=decode_base64(
+            evidence["ak_public"], "tpm_evidence.ak_public", 1, MAX_PART_BYTES
+        ),
     )
 
 
@@ -91,10 +93,3 @@ def _der(tag: int, content: bytes) -> bytes:
         return bytes((tag, length)) + content
     size = length.to_bytes((length.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(size))) + size + content
-
-
-def _part(value: JsonValue, reason: str) -> bytes:
-    data = decode_base64(value, reason)
-    if not 1 <= len(data) <= MAX_PART_BYTES:
-        raise FormatError(reason, f"expected 1 to {MAX_PART_BYTES} bytes, found {len(data)}")
-    return data

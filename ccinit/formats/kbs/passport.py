@@ -127,10 +127,12 @@ def parse_verifier_nonce(data: bytes) -> VerifierNonce:
         frozenset(("val", "iat", "signature")),
         "passport.nonce",
     )
-    parts = {name: decode_base64(part, "passport.nonce") for name, part in value.items()}
-    if not all(0 < len(part) <= _MAX_NONCE_PART_BYTES for part in parts.values()):
-        raise FormatError("passport.nonce", "a part is empty or too long")
-    return VerifierNonce(**parts)
+    return VerifierNonce(
+        **{
+            name: decode_base64(part, "passport.nonce", 1, _MAX_NONCE_PART_BYTES)
+            for name, part in value.items()
+        }
+    )
 
 
 def intel_report_data(nonce: VerifierNonce, runtime_data: bytes) -> ReportData:

@@ -123,7 +123,7 @@ def parse_layer_encryption(annotations: JsonValue) -> LayerEncryption:
     )
     if options["cipher"] != CIPHER:
         raise FormatError("enc.cipher", f"only {CIPHER} is accepted")
-    hmac = _bytes(options["hmac"], HMAC_BYTES, "enc.hmac")
+    hmac = decode_base64(options["hmac"], "enc.hmac", HMAC_BYTES, HMAC_BYTES)
     wraps = tuple(
         wrap
         for scheme in WrapScheme
@@ -196,10 +196,11 @@ def parse_key_packet(data: bytes) -> KeyPacket:
     if wrap_type not in tuple(PacketCipher):
         raise FormatError("enc.packet.wrap_type", f"none of: {', '.join(PacketCipher)}")
     cipher = PacketCipher(str(wrap_type))
+    iv_bytes = _PACKET_IV_BYTES[cipher]
     return KeyPacket(
         kek=parse_resource_uri(_text(packet["kid"], "enc.packet.kid"), "enc.packet.kid"),
         cipher=cipher,
-        iv=_bytes(packet["iv"], _PACKET_IV_BYTES[cipher], "enc.packet.iv"),
+        iv=decode_base64(packet["iv"], "enc.packet.iv", iv_bytes, iv_bytes),
         wrapped=decode_base64(packet["wrapped_data"], "enc.packet.wrapped_data"),
     )
 
@@ -227,7 +228,8 @@ def parse_private_options(data: bytes, public_nonce: bytes) -> LayerKey:
     if len(nonces) != 1:
         raise FormatError("enc.nonce", f"expected one nonce, found {len(nonces)}")
     return LayerKey(
-        key=_bytes(options["symkey"], KEY_BYTES, "enc.private.symkey"), nonce=nonces.pop()
+        key=decode_base64(options["symkey"], "enc.private.symkey", KEY_BYTES, KEY_BYTES),
+        nonce=nonces.pop(),
     )
 
 
@@ -259,7 +261,7 @@ def _nonce(options: Mapping[str, JsonValue], where: str) -> bytes:
     if not value:
         return b""
     members = _object(value, f"{where}.cipheroptions", frozenset(), frozenset(("nonce",)))
-    return _bytes(members["nonce"], NONCE_BYTES, "enc.nonce")
+    return decode_base64(members["nonce"], "enc.nonce", NONCE_BYTES, NONCE_BYTES)
 
 
 def _decoded_json(value: JsonValue, where: str) -> JsonValue:
@@ -281,10 +283,3 @@ def _text(value: JsonValue, reason: str) -> str:
     if not isinstance(value, str):
         raise FormatError(reason, "missing, or no text")
     return value
-
-
-def _bytes(value: JsonValue, length: int, reason: str) -> bytes:
-    data = decode_base64(value, reason)
-    if len(data) != length:
-        raise FormatError(reason, f"expected {length} bytes, found {len(data)}")
-    return data
