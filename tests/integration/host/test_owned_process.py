@@ -18,7 +18,6 @@ from host_runtime.programs.process import (
     OwnedProcess,
     python_environment,
     wait_for_listener,
-    wait_for_path,
 )
 from host_runtime.programs.socket_folder import open_socket_folder
 
@@ -97,7 +96,8 @@ def test_socket_that_has_its_name_is_waited_for_until_somebody_listens(tmp_path:
         path, go = sockets / "a socket", tmp_path / "go"
         command = (sys.executable, "-c", BINDS, str(path), str(go))
         with OwnedProcess(command, log=tmp_path / "log", environment={}) as child:
-            wait_for_path(path, child, 30)
+            while not path.exists():
+                child.require_running()
             with pytest.raises(DeadlineError) as refused:
                 wait_for_listener(path, child, 0.1)
             assert refused.value.reason == "process.path"

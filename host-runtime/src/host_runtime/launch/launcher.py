@@ -9,7 +9,6 @@ can be done with a running guest.
 import os
 import select
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ from host_runtime.programs.process import (
     end_of_log,
     python_command,
     python_environment,
-    wait_for_path,
+    wait_for_listener,
 )
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
@@ -54,7 +53,6 @@ from measured_boot.command_line.errors import describe_error
 
 _START_SECONDS: Final = 20.0
 _READY_SECONDS: Final = 60.0  # ends a hang: our programs listen within seconds
-_RETRY_SECONDS: Final = 0.1
 _QUIT_SECONDS: Final = 5.0
 _RELAY: Final = "the relay to the KBS"
 
@@ -139,7 +137,6 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
             )
         )
         with explained_by_tpm(files):
-            wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
             qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
         if isinstance(config.network, PodInterface):
             say(f"giving the guest the interface {config.network.name}")
@@ -294,16 +291,9 @@ def _copy_variables(pristine: Path, files: GuestFiles) -> None:
 
 def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient:
     files.events.touch()
-    deadline = time.monotonic() + _START_SECONDS
+    wait_for_listener(path, qemu, _START_SECONDS)
     try:
-        while True:
-            try:
-                return QmpClient(path, files.events)
-            except ConnectionRefusedError:  # bound already, but QEMU does not listen yet
-                qemu.require_running()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_SECONDS)
+        return QmpClient(path, files.events)
     except (OSError, PeerError) as error:
         _raise_if_ended(qemu)
         raise ChildError("qmp.connect", f"{path}: {describe_error(error)}") from error

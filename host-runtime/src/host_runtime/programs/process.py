@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -166,33 +166,20 @@ def python_environment() -> Mapping[str, str]:
     return {"PYTHONPATH": ":".join(sys.path), "LC_ALL": "C.UTF-8"}
 
 
-def wait_for_path(path: Path, process: OwnedProcess, seconds: float) -> None:
-    """Wait until `path` exists, made by `process`.
-
-    Raises:
-        ChildError: the process ended first.
-        DeadlineError: `process.path`: it is still missing after `seconds`.
-    """
-    _wait(path.exists, process, seconds, f"has not made {path}")
-
-
 def wait_for_listener(path: Path, process: OwnedProcess, seconds: float) -> None:
     """Wait until `process` listens on the Unix socket `path`, which has its name a little before.
 
     It is not connected to: that could be the one connection that `process` waits for.
 
     Raises:
-        ChildError, DeadlineError: as `wait_for_path`.
+        ChildError: the process ended first.
+        DeadlineError: `process.path`: it does not listen after `seconds`.
     """
-    _wait(lambda: _listens(process.pid, path), process, seconds, f"does not listen on {path}")
-
-
-def _wait(is_done: Callable[[], bool], process: OwnedProcess, seconds: float, missing: str) -> None:
     deadline = time.monotonic() + seconds
-    while not is_done():
+    while not _listens(process.pid, path):
         process.require_running()
         if time.monotonic() > deadline:
-            raise DeadlineError("process.path", f"{process.name} {missing}")
+            raise DeadlineError("process.path", f"{process.name} does not listen on {path}")
         time.sleep(0.01)
 
 
