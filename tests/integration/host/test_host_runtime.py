@@ -207,7 +207,7 @@ def test_interrupt_while_a_child_gets_ready_ends_it(
     command = (*SYSTEM.command("sh"), "-c", "exec sleep 60")
     try:
         with pytest.raises(KeyboardInterrupt):
-            launcher._start_ready(command, tmp_path / "log", "the sleeper")
+            launcher._start_ready(command, tmp_path / "log", "the sleeper", ())
     finally:
         signal.signal(signal.SIGUSR1, handler)
     assert children().keys() == before.keys()

@@ -19,7 +19,7 @@ def test_program_that_never_listens_is_ended_and_told(
 ) -> None:
     monkeypatch.setattr(launcher, "_READY_SECONDS", 2.0)
     with leaving_no_children(), pytest.raises(DeadlineError) as caught:
-        launcher._start_ready(HANGING, tmp_path / "log", "the vsock device")
+        launcher._start_ready(HANGING, tmp_path / "log", "the vsock device", ())
     assert caught.value.reason == "process.ready"
     told = "the vsock device does not listen after 2 s, and was ended: begun; "
     assert caught.value.detail.startswith(told)

@@ -81,7 +81,7 @@ class GuestConfig:
         keeps_output: whether what the guest writes to consoles, vsock and network goes to files,
             whose size only the guest limits; otherwise it is discarded and cannot be searched.
         descriptors: QEMU inherits them, so disks may be named by them, as in /proc/self/fd.
-        lock: a locked descriptor that QEMU and its helpers inherit, so it is held while any lives.
+        locks: locked descriptors that QEMU and its helpers inherit, so held while any lives.
     """
 
     tools: Tools
@@ -101,23 +101,17 @@ class GuestConfig:
     tee: SnpGuest | TdxGuest | None = None
     keeps_output: bool = True
     descriptors: tuple[int, ...] = ()
-    lock: int | None = None
-
-    @property
-    def locks(self) -> tuple[int, ...]:
-        """The lock, if there is one, as descriptors to inherit."""
-        return () if self.lock is None else (self.lock,)
+    locks: tuple[int, ...] = ()
 
 
 @contextmanager
-def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterator[Guest]:
+def boot_guest(config: GuestConfig, say: Progress = lambda _text: None) -> Iterator[Guest]:
     """Start a guest, yield it, and end whatever is left of it afterwards.
 
     Raises:
         ChildError: a process did not start; the text holds the end of its output.
         ConfigError: as `joined`.
     """
-    say = progress or _report_to_nobody
     files = GuestFiles(folder=config.folder.absolute())
     files.folder.mkdir(parents=True, exist_ok=True)
     if config.firmware is not None and config.firmware.variables is not None:
@@ -158,7 +152,7 @@ def _start_devices(
             config.tools,
             control_socket=sockets / "tpm",
             log=files.log("swtpm"),
-            lock=config.lock,
+            locks=config.locks,
             say=say,
         )
         helpers["the vTPM"] = stack.enter_context(tpm)
@@ -240,7 +234,7 @@ def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> O
 
 
 def _start_ready(
-    command: Sequence[str], log: Path, name: str, locks: tuple[int, ...] = ()
+    command: Sequence[str], log: Path, name: str, locks: tuple[int, ...]
 ) -> OwnedProcess:
     """Start one of our own programs and return when it listens.
 
@@ -333,7 +327,3 @@ def explained_by_tpm(files: GuestFiles) -> Iterator[None]:
         if not words or "tpm" not in error.detail.lower():
             raise
         raise ChildError(error.reason, f"{error.detail}; swtpm: {words}") from error
-
-
-def _report_to_nobody(_text: str) -> None:
-    """Report progress to nobody."""

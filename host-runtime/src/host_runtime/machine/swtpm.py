@@ -104,10 +104,10 @@ class VirtualTpm:
         *,
         control_socket: Path,
         log: Path,
-        lock: int | None = None,
-        say: Callable[[str], None] | None = None,
+        locks: tuple[int, ...] = (),
+        say: Callable[[str], None] = lambda _text: None,
     ) -> OwnedProcess:
-        """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
+        """Start swtpm for one boot; it inherits `locks`, and ends when QEMU closes its socket.
 
         One made by an earlier version, which counts guests that ended suddenly, is healed first.
         If that fails, `say` gets a line, and it is started as it is.
@@ -120,7 +120,7 @@ class VirtualTpm:
         self.require_whole()
         options = ("--ctrl", f"type=unixio,path={control_socket}", "--terminate")
         own_lock = self._lock()
-        inherited = (own_lock,) if lock is None else (own_lock, lock)
+        inherited = (own_lock, *locks)
         try:
             self._have_healed(tools, log, inherited, say)
             child = _start_swtpm(tools, self.folder, options, log, inherited)
@@ -138,7 +138,7 @@ class VirtualTpm:
         tools: Tools,
         log: Path,
         descriptors: tuple[int, ...],
-        say: Callable[[str], None] | None,
+        say: Callable[[str], None],
     ) -> None:
         """Have it count no sudden ends, if it still does, and forget those that it has counted.
 
@@ -153,9 +153,8 @@ class VirtualTpm:
                 _send(tools, self.folder, sockets, _HEALING, log, descriptors)
             mark.touch()
         except (CcinitError, OSError) as error:
-            if say is not None:
-                told = "the vTPM may refuse its key to guests after three that end suddenly"
-                say(f"{told}, since it cannot be healed: {describe_error(error)}")
+            told = "the vTPM may refuse its key to guests after three that end suddenly"
+            say(f"{told}, since it cannot be healed: {describe_error(error)}")
 
     def _lock(self) -> int:
         # swtpm itself locks its state only when QEMU initialises it, which is too late to say why.

@@ -81,7 +81,7 @@ def _supervise(container: Container, creator: Creator) -> int:
     config: GuestConfig = replace(
         plan_boot(_choose_network(options, is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
-        lock=container.hold_machine(),
+        locks=(container.hold_machine(),),
     )
     offer = _plan_offer(config, plan.resolver_file)
     with pod_log(container) as say:
