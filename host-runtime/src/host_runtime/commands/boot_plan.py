@@ -13,7 +13,6 @@ from host_runtime.commands.boot_files import (
     require_new_folder,
 )
 from host_runtime.commands.tee_options import (
-    choose_firmware,
     choose_tee,
     require_consistent_tee,
     require_host,
@@ -50,7 +49,6 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
     require_new_folder(options.folder)
     tools = Tools(tree=options.tools and options.tools.absolute())
     tee = choose_tee(options)
-    default = ovmf(tools) if options.uki is not None or options.ovmf else None
     config = GuestConfig(
         tools=tools,
         folder=options.folder,
@@ -58,7 +56,7 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
         accelerator=_choose_accelerator(options, tools, tee),
         memory_mib=options.memory,
         vcpus=options.vcpus,
-        firmware=choose_firmware(options, tee, default),
+        firmware=_choose_firmware(options, tools),
         disks=parse_disks(options.disk),
         network=_plan_network(options),
         tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
@@ -135,6 +133,13 @@ def _have_tpm_made(tools: Tools, tpm: VirtualTpm) -> None:
         if not tpm.folder.exists():  # something else is in the way
             raise
         tpm.require_whole()  # made by another boot meanwhile; only one of them can start it
+
+
+def _choose_firmware(options: argparse.Namespace, tools: Tools) -> Firmware | None:
+    """Return the operator's file, which only a TEE has, else OVMF; None is SeaBIOS."""
+    if options.firmware is not None:
+        return Firmware(code=options.firmware)
+    return ovmf(tools) if options.uki is not None or options.ovmf else None
 
 
 def _choose_accelerator(

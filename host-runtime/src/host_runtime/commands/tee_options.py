@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
-from host_runtime.machine.qemu import Accelerator, Firmware
+from host_runtime.machine.qemu import Accelerator
 from host_runtime.machine.tee import (
     DEFAULT_POLICY,
     IdentityBlock,
@@ -146,13 +146,6 @@ def choose_tee(options: argparse.Namespace) -> SnpGuest | TdxGuest | None:
             return None
         case _:
             assert_never(kind)
-
-
-def choose_firmware(
-    options: argparse.Namespace, tee: SnpGuest | TdxGuest | None, default: Firmware | None
-) -> Firmware | None:
-    """Return the operator's file for a TEE, and the default for all other guests."""
-    return default if tee is None else Firmware(code=options.firmware)
 
 
 def require_host(tee: SnpGuest | TdxGuest | None, accelerator: Accelerator, tools: Tools) -> None:

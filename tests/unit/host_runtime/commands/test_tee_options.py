@@ -1,6 +1,7 @@
 """What `host-runtime boot --tee … --print` prints, and what it refuses."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,16 @@ def test_snp_identity_block_is_carried(capsys: pytest.CaptureFixture[str]) -> No
     identity = ("--id-block", "block", "--id-auth", "auth", "--author-key")
     words = plan(capsys, *DIRECT, *SNP_WORDS, *MODEL, *identity)
     assert value_of(words, "-object")[1].endswith("=,author-key-enabled=on")
+
+
+def test_firmware_of_the_operators_takes_the_place_of_ovmf(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree("tree/usr/share/OVMF")
+    words = plan(capsys, "--uki", "u.efi", *TDX_WORDS)
+    assert value_of(words, "-bios") == ["tdx.fd"]
+    assert main(["boot", "new", "--print", "--tools", "tree", "--uki", "u.efi"]) == 1
+    assert "[tools.file]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("boot", [DIRECT, ("--uki", "u.efi")])
