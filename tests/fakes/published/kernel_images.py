@@ -1,4 +1,4 @@
-"""Kernels as far as the builder looks into them: a bzImage around an ELF file.
+"""Kernels as far as the builder looks into them: an ELF file, and a bzImage around one.
 
 Its names are the functions of its type information, and the words that it knows in two arrays.
 """
@@ -23,24 +23,8 @@ Beside = tuple[str, int, int]
 BESIDE = ("", 7, 7)
 
 
-def bzimage(
-    functions: tuple[str, ...],
-    *,
-    setups: Sequence[str] = SETUPS,
-    parameters: Sequence[str] = PARAMETERS,
-    beside: Beside = BESIDE,
-    packed: bytes | None = None,
-) -> bytes:
-    """Return a kernel that has these functions.
-
-    Args:
-        functions: as type information has them.
-        setups: words that functions of the kernel handle, those with a value ending in `=`.
-        parameters: words that set a variable.
-        beside: what is no element of an array, but lies around each: one of the names, two numbers.
-        packed: what stands in the place of the compressed code.
-    """
-    code = kernel_elf(functions, setups, parameters, beside)
+def bzimage(code: bytes, packed: bytes | None = None) -> bytes:
+    """Return a kernel as it is booted; `packed` stands in the place of the compressed code."""
     payload = zstandard.compress(code) if packed is None else packed
     payload += struct.pack("<I", len(code))
     setup = bytearray((_SETUP_SECTORS + 1) * 512)
@@ -51,12 +35,20 @@ def bzimage(
 
 
 def kernel_elf(
-    functions: Sequence[str],
-    setups: Sequence[str],
-    parameters: Sequence[str],
+    functions: Sequence[str] = (),
+    *,
+    setups: Sequence[str] = SETUPS,
+    parameters: Sequence[str] = PARAMETERS,
     beside: Beside = BESIDE,
 ) -> bytes:
-    """Return all names and, in another segment, the arrays, with what is no element around each."""
+    """Return a kernel's code: all names and, in another segment, two arrays of words.
+
+    Args:
+        functions: as type information has them.
+        setups: words that functions of the kernel handle, those with a value ending in `=`.
+        parameters: words that set a variable.
+        beside: what is no element of an array, but lies around each: one of the names, two numbers.
+    """
     text, places = b"\0", {}
     for name in (*functions, *setups, *parameters):
         places[name] = _BASE + len(text)

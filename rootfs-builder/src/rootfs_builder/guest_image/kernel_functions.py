@@ -16,23 +16,19 @@ from rootfs_builder.guest_image.kernel_modules import (
     functions_left_out,
     names_of_modules,
 )
-from rootfs_builder.guest_image.kernel_payload import Decompress, unpack_kernel
 
 _ALWAYS_THERE: Final = "do_one_initcall"
 
 
-def require_functions(
-    kernel: bytes, modules_builtin: str, command_line: str, decompress: Decompress
-) -> None:
+def require_functions(code: bytes, modules_builtin: str, command_line: str) -> None:
     """Refuse a command line that leaves out a function which this kernel does not have.
 
     A known driver that is not built in has no such function, and needs none.
 
     Args:
-        kernel: as it is booted, a bzImage.
+        code: the kernel's ELF file.
         modules_builtin: the file of this name.
         command_line: without our own words.
-        decompress: how the kernel's payload is unpacked.
 
     Raises:
         ConfigError: `kernel.functions`, there is no telling which functions it has;
@@ -43,7 +39,6 @@ def require_functions(
     wanted = sorted(functions_left_out(command_line) - absent)
     if not wanted:
         return
-    code = unpack_kernel(kernel, decompress)
     if not _has(code, _ALWAYS_THERE):
         detail = "this kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
         raise ConfigError("kernel.functions", detail)

@@ -1,18 +1,13 @@
-"""Unpack the kernel proper, an ELF file, out of the file that is booted.
+"""Find the kernel proper, a compressed ELF file, in the file that is booted.
 
 Specification: Linux `Documentation/arch/x86/boot.rst` (`payload_offset`, `payload_length`).
 """
 
 import struct
-from collections.abc import Callable
 from typing import Final
 
 from ccinit.errors import ConfigError
 
-Decompress = Callable[[bytes], bytes]
-"""Undoes zstd."""
-
-DECOMPRESS_COMMAND: Final = ("zstd", "--decompress", "--quiet", "--stdout", "-")
 _SETUP_SECTORS: Final = 0x1F1
 _MAGIC: Final = slice(0x202, 0x206)
 _PAYLOAD: Final = 0x248
@@ -21,8 +16,8 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SIZE_BYTES: Final = 4  # behind what is compressed, its length before
 
 
-def unpack_kernel(kernel: bytes, decompress: Decompress) -> bytes:
-    """Return what a bzImage unpacks and jumps into.
+def find_payload(kernel: bytes) -> bytes:
+    """Return what a bzImage unpacks and jumps into: one zstd frame.
 
     Raises:
         ConfigError: `kernel.functions`, it is no bzImage, or not compressed with zstd.
@@ -35,4 +30,4 @@ def unpack_kernel(kernel: bytes, decompress: Decompress) -> bytes:
     if not payload.startswith(_ZSTD):
         detail = "this kernel is not compressed with zstd (CONFIG_KERNEL_ZSTD)"
         raise ConfigError("kernel.functions", detail)
-    return decompress(payload[:-_SIZE_BYTES])
+    return payload[:-_SIZE_BYTES]

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import ConfigError
-from rootfs_builder.guest_image.kernel_payload import Decompress, unpack_kernel
 
 _SEGMENTS: Final = 32  # e_phoff; the number of them is at 56
 _SEGMENT_COUNT: Final = 56
@@ -50,7 +49,7 @@ _NEEDED: Final = {
 """Words that a kernel must be given if it knows them: by default it does what they turn off."""
 
 
-def require_words(kernel: bytes, command_line: str, decompress: Decompress) -> None:
+def require_words(code: bytes, command_line: str) -> None:
     """Refuse a command line with a word that this kernel does not know, or without one it needs.
 
     A word with a dot may be a parameter of a module. It is let pass if the kernel has nothing of
@@ -58,15 +57,14 @@ def require_words(kernel: bytes, command_line: str, decompress: Decompress) -> N
     has its parameters.
 
     Args:
-        kernel: as it is booted, a bzImage.
+        code: the kernel's ELF file.
         command_line: without our own words.
-        decompress: how the kernel's payload is unpacked.
 
     Raises:
         ConfigError: `cmdline.word`, it does not know one of the words; `cmdline.needed`, it lacks
-            one; `kernel.words`, there is no telling; `kernel.functions`, it cannot be unpacked.
+            one; `kernel.words`, there is no telling.
     """
-    known = _known_words(unpack_kernel(kernel, decompress))
+    known = _known_words(code)
     prefixes = {name.partition(".")[0] for name in known if "." in name}
     words = command_line.split()
     unknown = [

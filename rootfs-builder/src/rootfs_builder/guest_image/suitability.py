@@ -5,7 +5,6 @@ found as soon as the lock is renewed, and again before an image is made.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +14,13 @@ from measured_boot.platforms import Boot, find_platform
 from measured_boot.tpm.stub import stub_version
 from rootfs_builder.guest_image.kernel_functions import require_functions
 from rootfs_builder.guest_image.kernel_modules import ModuleGroup, plan_orders, require_left_out
-from rootfs_builder.guest_image.kernel_payload import DECOMPRESS_COMMAND
+from rootfs_builder.guest_image.kernel_payload import find_payload
 from rootfs_builder.guest_image.kernel_words import require_words
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.workspace import Workspace
 
 STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+_DECOMPRESS: Final = ("zstd", "--decompress", "--quiet", "--stdout", "-")
 
 
 def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) -> None:
@@ -42,10 +42,10 @@ def require_suitable(workspace: Workspace, quarry: Quarry, command_line: str) ->
     plan_module_orders(workspace, quarry)
     built_in = quarry.read(f"{quarry.modules}/modules.builtin").decode()
     require_left_out(built_in, command_line)
-    kernel = quarry.read(f"{quarry.modules}/vmlinuz")
-    unpack = cache(lambda packed: quarry.tree.run(DECOMPRESS_COMMAND, input_data=packed))
-    require_functions(kernel, built_in, command_line, unpack)
-    require_words(kernel, command_line, unpack)
+    payload = find_payload(quarry.read(f"{quarry.modules}/vmlinuz"))
+    code = quarry.tree.run(_DECOMPRESS, input_data=payload)
+    require_functions(code, built_in, command_line)
+    require_words(code, command_line)
 
 
 def plan_module_orders(

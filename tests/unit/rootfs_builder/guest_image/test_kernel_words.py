@@ -3,22 +3,20 @@
 import struct
 
 import pytest
-import zstandard
 
 from ccinit.errors import ConfigError
 from rootfs_builder.guest_image.kernel_words import require_words
-from tests.fakes.published.kernel_images import CODE, PARAMETERS, SETUPS, bzimage
+from tests.fakes.published.kernel_images import CODE, PARAMETERS, SETUPS, kernel_elf
 
 LINE = "console=ttynull quiet random.trust_cpu=on no-kvmclock panic=-1 8250.nr_uarts=0"
-KERNEL = bzimage(
-    (),
+KERNEL = kernel_elf(
     setups=(*SETUPS, "random.trust_cpu", "no-kvmclock"),
     parameters=(*PARAMETERS, "8250.nr_uarts", "random.ratelimit_disable"),
 )
 
 
 def require(line: str = LINE, kernel: bytes = KERNEL) -> None:
-    require_words(kernel, line, zstandard.decompress)
+    require_words(kernel, line)
 
 
 def test_words_of_both_kinds_are_known_with_their_values() -> None:
@@ -53,16 +51,16 @@ def test_all_unknown_words_are_told_at_once() -> None:
 
 def test_word_that_is_only_a_text_in_the_kernel_is_refused() -> None:
     """The kernel's strings hold many a short word."""
-    kernel = bzimage(("vsyscall",))
+    kernel = kernel_elf(("vsyscall",))
     with pytest.raises(ConfigError) as error:
         require("vsyscall=none", kernel)
     assert error.value.reason == "cmdline.word"
-    require("vsyscall=none", bzimage((), setups=(*SETUPS, "vsyscall")))
+    require("vsyscall=none", kernel_elf(setups=(*SETUPS, "vsyscall")))
 
 
 def test_arrays_are_read_on_both_sides_of_the_element_that_they_are_found_by() -> None:
-    kernel = bzimage(
-        (), setups=("first", *SETUPS, "last"), parameters=("one", "two", *PARAMETERS, "ten")
+    kernel = kernel_elf(
+        setups=("first", *SETUPS, "last"), parameters=("one", "two", *PARAMETERS, "ten")
     )
     require("first quiet last one two panic ten", kernel)
 
@@ -70,20 +68,20 @@ def test_arrays_are_read_on_both_sides_of_the_element_that_they_are_found_by() -
 @pytest.mark.parametrize("fields", [(7, 7), (0, 7), (7, 1), (CODE, CODE)])
 def test_what_lies_beside_an_array_is_none_of_its_elements(fields: tuple[int, int]) -> None:
     """Though it begins with the address of a text: its other fields are not those of either."""
-    kernel = bzimage(("bogus",), beside=("bogus", *fields))
+    kernel = kernel_elf(("bogus",), beside=("bogus", *fields))
     require("quiet panic", kernel)
     with pytest.raises(ConfigError) as error:
         require("bogus", kernel)
     assert error.value.reason == "cmdline.word"
-    require("bogus", bzimage((), setups=(*SETUPS, "bogus")))
+    require("bogus", kernel_elf(setups=(*SETUPS, "bogus")))
 
 
 def test_word_with_a_dot_has_to_be_known_if_another_of_its_module_is() -> None:
     """And a module's own words are all with dots: `random` says nothing about `random.more`."""
-    kernel = bzimage((), setups=(*SETUPS, "random"))
+    kernel = kernel_elf(setups=(*SETUPS, "random"))
     require("random random.more", kernel)
     with pytest.raises(ConfigError):
-        require("random.more", bzimage((), setups=(*SETUPS, "random", "random.trust_cpu")))
+        require("random.more", kernel_elf(setups=(*SETUPS, "random", "random.trust_cpu")))
 
 
 def test_parameter_of_a_module_that_is_not_built_in_does_not_matter() -> None:
@@ -91,7 +89,7 @@ def test_parameter_of_a_module_that_is_not_built_in_does_not_matter() -> None:
     with pytest.raises(ConfigError):
         require(
             "efi_pstore.pstore_disable=1",
-            bzimage((), parameters=(*PARAMETERS, "efi_pstore.record_size")),
+            kernel_elf(parameters=(*PARAMETERS, "efi_pstore.record_size")),
         )
 
 
@@ -101,9 +99,9 @@ def test_word_that_x86_code_looks_for_by_itself_is_known() -> None:
 
 @pytest.mark.parametrize("name", ["acpi.poweroff_on_fatal", "damon_stat.enabled"])
 def test_kernel_that_does_of_itself_what_no_guest_wants_has_to_be_told(name: str) -> None:
-    kernel = bzimage((), parameters=(*PARAMETERS, name))
+    kernel = kernel_elf(parameters=(*PARAMETERS, name))
     require(f"quiet {name}=0", kernel)
-    require("quiet", bzimage((name,)))  # a kernel that cannot do it
+    require("quiet", kernel_elf((name,)))  # a kernel that cannot do it
     for line in ("quiet", f"quiet {name}=1", f"quiet {name}"):
         with pytest.raises(ConfigError, match=f"needs {name}=0") as error:
             require(line, kernel)
@@ -113,10 +111,10 @@ def test_kernel_that_does_of_itself_what_no_guest_wants_has_to_be_told(name: str
 @pytest.mark.parametrize(
     "kernel",
     [
-        bzimage((), setups=("quiet",)),
-        bzimage((), parameters=("panic",)),
-        bzimage((), packed=zstandard.compress(b"\x7fELF")),
-        bzimage((), packed=zstandard.compress(b"\x7fELF".ljust(56) + struct.pack("<H", 1) + b"  ")),
+        kernel_elf(setups=("quiet",)),
+        kernel_elf(parameters=("panic",)),
+        b"\x7fELF",
+        b"\x7fELF".ljust(56) + struct.pack("<H", 1) + b"  ",
     ],
     ids=["no setups", "no parameters", "too short", "no segment"],
 )
@@ -124,9 +122,3 @@ def test_kernel_whose_words_cannot_be_told_is_refused(kernel: bytes) -> None:
     with pytest.raises(ConfigError) as error:
         require("quiet", kernel)
     assert error.value.reason == "kernel.words"
-
-
-def test_kernel_that_cannot_be_unpacked_is_refused() -> None:
-    with pytest.raises(ConfigError) as error:
-        require("quiet", bzimage((), packed=b"\x1f\x8bgzip"))
-    assert error.value.reason == "kernel.functions"

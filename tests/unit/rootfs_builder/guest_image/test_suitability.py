@@ -11,7 +11,7 @@ from rootfs_builder.guest_image.suitability import STUB, require_suitable
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.fakes.published.kernel_images import bzimage
+from tests.fakes.published.kernel_images import bzimage, kernel_elf
 from tests.fakes.published.pe_images import STUB_MARK, FakePe
 
 LINE = "quiet initcall_blacklist=nvme_init"
@@ -20,7 +20,7 @@ FILES: Mapping[str, bytes] = {
     str(STUB)[1:]: FakePe(sections={".sdmagic": STUB_MARK}).to_bytes(),
     f"{MODULES}/modules.builtin": b"kernel/drivers/nvme/host/nvme.ko\n",
     f"{MODULES}/modules.dep": b"kernel/drivers/block/loop.ko.xz:\n",
-    f"{MODULES}/vmlinuz": bzimage(("do_one_initcall", "nvme_init")),
+    f"{MODULES}/vmlinuz": bzimage(kernel_elf(("do_one_initcall", "nvme_init"))),
 }
 
 
@@ -58,10 +58,18 @@ def test_package_set_such_as_the_locked_one_will_do(tmp_path: Path) -> None:
         ),
         (f"{MODULES}/modules.dep", b"", "modules.missing"),
         (f"{MODULES}/modules.builtin", b"kernel/pvpanic.ko\n", "modules.forbidden"),
-        (f"{MODULES}/vmlinuz", bzimage(("do_one_initcall", "nvme_start")), "cmdline.initcall"),
         (
             f"{MODULES}/vmlinuz",
-            bzimage(("do_one_initcall", "nvme_init"), setups=("console=", "initcall_blacklist=")),
+            bzimage(kernel_elf(("do_one_initcall", "nvme_start"))),
+            "cmdline.initcall",
+        ),
+        (
+            f"{MODULES}/vmlinuz",
+            bzimage(
+                kernel_elf(
+                    ("do_one_initcall", "nvme_init"), setups=("console=", "initcall_blacklist=")
+                )
+            ),
             "cmdline.word",
         ),
     ],
