@@ -47,9 +47,10 @@ def check(data: bytes) -> bool:
     parsed = parse_or_refuse(data)
     if parsed is None:
         return False
-    assert parsed.loaded_end <= len(data)
+    end = max((part.offset + part.size for part in parsed.loaded), default=0)
+    assert end <= len(data)
     stripped = strip_unloaded(data)
-    assert stripped[HEADER_BYTES:] == data[HEADER_BYTES : parsed.loaded_end]
+    assert stripped[HEADER_BYTES:] == data[HEADER_BYTES:end]
     return True
 
 

@@ -20,6 +20,16 @@ _LOAD, _DYNAMIC_SEGMENT, _INTERPRETER = 1, 2, 3
 _END, _NEEDED, _STRING_TABLE = 0, 1, 5
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the file with an address in memory; `size` is that in the file."""
+
+    kind: int
+    offset: int
+    address: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElfFile:
     """What the loader needs to know.
@@ -27,20 +37,12 @@ class ElfFile:
     Attributes:
         interpreter: path of the dynamic loader; empty for shared libraries and static programs.
         needed: names of shared libraries, in order.
-        loaded_end: length up to the end of what is ever mapped.
+        loaded: all that is ever mapped.
     """
 
     interpreter: str
     needed: tuple[str, ...]
-    loaded_end: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    kind: int
-    offset: int
-    address: int
-    size: int
+    loaded: tuple[Segment, ...]
 
 
 def is_elf(data: bytes) -> bool:
@@ -61,7 +63,7 @@ def parse_elf(data: bytes) -> ElfFile:
         return ElfFile(
             interpreter=_interpreter(data, segments),
             needed=_needed(data, segments),
-            loaded_end=max((s.offset + s.size for s in segments if s.kind == _LOAD), default=0),
+            loaded=tuple(segment for segment in segments if segment.kind == _LOAD),
         )
     except (struct.error, ValueError, OverflowError) as error:  # the last: beyond 2^63
         raise FormatError("elf.offset", "a table lies outside of the file") from error
@@ -76,14 +78,14 @@ def strip_unloaded(data: bytes) -> bytes:
     Raises:
         FormatError: as for `parse_elf`.
     """
-    end = parse_elf(data).loaded_end
+    end = max((part.offset + part.size for part in parse_elf(data).loaded), default=0)
     fields = list(_HEADER.unpack_from(data))
     fields[6] = 0  # e_shoff
     fields[12] = fields[13] = 0  # e_shnum, e_shstrndx
     return _HEADER.pack(*fields) + data[_HEADER.size : end]
 
 
-def _segments(data: bytes) -> tuple[_Segment, ...]:
+def _segments(data: bytes) -> tuple[Segment, ...]:
     header = _HEADER.unpack_from(data)
     table, entry_size, count = header[5], header[9], header[10]  # e_phoff, e_phentsize, e_phnum
     if count and entry_size != _SEGMENT.size:  # without a size, 65535 could lie in one place
@@ -95,18 +97,18 @@ def _segments(data: bytes) -> tuple[_Segment, ...]:
         )
         if offset + size > len(data):
             raise ValueError("segment outside of the file")
-        segments.append(_Segment(kind, offset, address, size))
+        segments.append(Segment(kind, offset, address, size))
     return tuple(segments)
 
 
-def _interpreter(data: bytes, segments: tuple[_Segment, ...]) -> str:
+def _interpreter(data: bytes, segments: tuple[Segment, ...]) -> str:
     for segment in segments:
         if segment.kind == _INTERPRETER:
             return data[segment.offset : segment.offset + segment.size].rstrip(b"\0").decode()
     return ""
 
 
-def _needed(data: bytes, segments: tuple[_Segment, ...]) -> tuple[str, ...]:
+def _needed(data: bytes, segments: tuple[Segment, ...]) -> tuple[str, ...]:
     names: list[int] = []
     strings = 0
     for segment in segments:
@@ -126,7 +128,7 @@ def _needed(data: bytes, segments: tuple[_Segment, ...]) -> tuple[str, ...]:
     return tuple(_string(data, table + name) for name in names)
 
 
-def _file_offset(segments: tuple[_Segment, ...], address: int) -> int:
+def _file_offset(segments: tuple[Segment, ...], address: int) -> int:
     for segment in segments:
         if segment.kind == _LOAD and segment.address <= address < segment.address + segment.size:
             return address - segment.address + segment.offset

@@ -15,12 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, FormatError
+from rootfs_builder.elf import Segment, parse_elf
 
-_SEGMENTS: Final = 32  # e_phoff; the number of them is at 56
-_SEGMENT_COUNT: Final = 56
-_SEGMENT: Final = struct.Struct("<IIQQQQQQ")
-_LOAD: Final = 1
 _HEAD: Final = struct.Struct("<QQQ")
 _ADDRESS: Final = struct.Struct("<Q")
 _KERNEL_ADDRESSES: Final = 0xFFFF_FFFF_8000_0000
@@ -83,8 +80,8 @@ def require_words(code: bytes, command_line: str) -> None:
 
 def _known_words(code: bytes) -> frozenset[str]:
     try:
-        image = _Image(data=code, segments=tuple(_segments(code)))
-    except struct.error as error:
+        image = _Image(data=code, segments=parse_elf(code).loaded)
+    except FormatError as error:
         raise ConfigError("kernel.words", "this kernel is not an ELF file") from error
     found = [
         image.names_beside(name, kind)
@@ -116,10 +113,10 @@ _PARAMETER: Final = _Kind(40, range(1), _CODE)  # name, no module, operations, â
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Image:
-    """The kernel's ELF file; of a segment: where it is in the file and in memory, and its size."""
+    """The kernel's ELF file."""
 
     data: bytes
-    segments: tuple[tuple[int, int, int], ...]
+    segments: tuple[Segment, ...]
 
     def names_beside(self, name: bytes, kind: _Kind) -> frozenset[str]:
         """Return the names in the array that has an element of this name, if there is one."""
@@ -147,28 +144,18 @@ class _Image:
             at = self.data.find(wanted, at + 1)
 
     def _address(self, place: int) -> int:
-        for offset, address, size in self.segments:
-            if offset <= place < offset + size:
-                return address + place - offset
+        for segment in self.segments:
+            if segment.offset <= place < segment.offset + segment.size:
+                return segment.address + place - segment.offset
         return 0
 
     def _text(self, address: int) -> str:
-        for offset, start, size in self.segments:
-            if start <= address < start + size:
-                place = offset + address - start
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                place = segment.offset + address - segment.address
                 end = self.data.find(b"\0", place, place + _MAX_NAME_BYTES)
                 return self.data[place : max(end, place)].decode("ascii", "replace")
         return ""
-
-
-def _segments(code: bytes) -> Iterator[tuple[int, int, int]]:
-    (table,) = struct.unpack_from("<Q", code, _SEGMENTS)
-    (count,) = struct.unpack_from("<H", code, _SEGMENT_COUNT)
-    for index in range(count):
-        place = table + index * _SEGMENT.size
-        kind, _, offset, address, _, size, _, _ = _SEGMENT.unpack_from(code, place)
-        if kind == _LOAD:
-            yield offset, address, size
 
 
 def _normal(name: str) -> str:
