@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ccinit.errors import ConfigError
@@ -146,26 +147,40 @@ def _run_image(parsed: argparse.Namespace) -> int:
     output = (parsed.output or workspace.build / "image").resolve()
     path = parsed.builder_key or workspace.builder_key
     key = open_builder_key(path, progress)  # not minutes later
-    output.mkdir(parents=True, exist_ok=True)
-    packages = PackageSource(
-        workspace=workspace,
-        tools=_tools(workspace, offline=parsed.offline),
-        release=parsed.release,
-        offline=parsed.offline,
-        progress=progress,
-    )
-    with naming_place(workspace.staging):
-        reports = ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES)
-    for report in reports:
-        print(report)
-    if workspace.project is None:
+    with _made(output):
+        packages = PackageSource(
+            workspace=workspace,
+            tools=_tools(workspace, offline=parsed.offline),
+            release=parsed.release,
+            offline=parsed.offline,
+            progress=progress,
+        )
         with naming_place(workspace.staging):
-            DebugToolsBuild(packages=packages, output=output).run()
-    wheels = read_requirements(workspace.guest_requirements)
-    with naming_place(output), exclusive(workspace.image_lock, progress):
-        image_id = publish(output, read_lock(workspace), wheels, key)
+            reports = ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES)
+        for report in reports:
+            print(report)
+        if workspace.project is None:
+            with naming_place(workspace.staging):
+                DebugToolsBuild(packages=packages, output=output).run()
+        wheels = read_requirements(workspace.guest_requirements)
+        with naming_place(output), exclusive(workspace.image_lock, progress):
+            image_id = publish(output, read_lock(workspace), wheels, key)
     print(image_id)
     return 0
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder before what goes into it is built; it does not stay empty if that fails."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+        raise
 
 
 def _run_lock(parsed: argparse.Namespace) -> int:

@@ -81,6 +81,25 @@ def test_failure_is_one_reason_and_one_detail(
     assert capsys.readouterr().err == "rootfs-builder: not as locked [lock.release]\n"
 
 
+@pytest.mark.parametrize("found", ["nothing", "a folder", "files"])
+def test_failed_build_leaves_the_output_folder_as_it_was(
+    found: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
+        assert build.output.is_dir()
+        raise ConfigError("lock.release", "not as locked")
+
+    monkeypatch.setattr(ImageBuild, "run", run)
+    output = tmp_path / "image"
+    if found != "nothing":
+        output.mkdir()
+    if found == "files":
+        (output / "image-id").touch()
+    before = sorted(tmp_path.rglob("image*"))
+    assert cli.main(["image", "--builder-key", str(tmp_path / "key"), "--output", str(output)]) == 1
+    assert sorted(tmp_path.rglob("image*")) == before
+
+
 @pytest.mark.parametrize("full", ["images", "debug tools", "publication"])
 def test_disk_that_is_full_is_named(
     full: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
