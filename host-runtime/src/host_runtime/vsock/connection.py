@@ -64,7 +64,14 @@ class Connection:
     """One stream between a local end and a guest's port; see the module's docstring."""
 
     def __init__(
-        self, *, guest_cid: int, local_port: int, guest_port: int, number: int, phase: Phase
+        self,
+        *,
+        guest_cid: int,
+        local_port: int,
+        guest_port: int,
+        number: int,
+        phase: Phase,
+        limits: VsockLimits,
     ) -> None:
         self.guest_cid = guest_cid
         self.local_port = local_port
@@ -77,6 +84,7 @@ class Connection:
         self.is_answered = False  # the guest took what we asked for, whatever became of it
         self.local_ended = False  # the local end sends no more
         self.guest_ended = Shutdown(0)
+        self._limits = limits
         self._shutdown_sent = Shutdown(0)
         self._owed: Operation | None = Operation.REQUEST if phase is Phase.REQUESTED else None
         self._credit_owed = False
@@ -100,13 +108,13 @@ class Connection:
             return self._owed is None
         return self.phase in (Phase.OPENING, Phase.OPEN)
 
-    def wants_local_bytes(self, limits: VsockLimits) -> int:
+    def wants_local_bytes(self) -> int:
         """How many bytes to read from the local end now."""
         if self.phase not in (Phase.REQUESTED, Phase.OPEN) or self.local_ended:
             return 0
         if self.guest_ended & Shutdown.RECEIVE:
             return 0
-        return max(0, limits.send_bytes - len(self.from_local))
+        return max(0, self._limits.send_bytes - len(self.from_local))
 
     def local_data(self, data: bytes) -> None:
         """Bytes were read from the local end; none means that it will send no more."""
@@ -115,12 +123,12 @@ class Connection:
         else:
             self.local_ended = True
 
-    def forwarded(self, count: int, limits: VsockLimits) -> None:
+    def forwarded(self, count: int) -> None:
         """`count` bytes were taken by the local end: the guest gets their credit back."""
         self._forwarded = (self._forwarded + count) & _COUNTER_MASK
         self.to_local_bytes -= count
         unannounced = (self._forwarded - self._announced) & _COUNTER_MASK
-        if unannounced >= limits.receive_bytes // 2:
+        if unannounced >= self._limits.receive_bytes // 2:
             self._credit_owed = True
 
     def accept(self) -> None:
@@ -138,7 +146,7 @@ class Connection:
             return self.guest_credit() > 0
         return self.local_ended and not self._shutdown_sent
 
-    def next_packet(self, room: int, limits: VsockLimits) -> tuple[PacketHeader, bytes]:
+    def next_packet(self, room: int) -> tuple[PacketHeader, bytes]:
         """Return the next packet, with at most `room` bytes of payload; `has_output` was true."""
         payload = b""
         flags = Shutdown(0)
@@ -166,12 +174,12 @@ class Connection:
             kind=TYPE_STREAM,
             operation=operation,
             flags=flags,
-            buffer_bytes=limits.receive_bytes,
+            buffer_bytes=self._limits.receive_bytes,
             forwarded_bytes=self._forwarded,
         )
         return header, payload
 
-    def receive(self, header: PacketHeader, payload: bytes, limits: VsockLimits) -> bool:
+    def receive(self, header: PacketHeader, payload: bytes) -> bool:
         """Take one packet of this connection; False asks for a reset.
 
         A reset *from* the guest ends the connection and needs no answer.
@@ -184,7 +192,7 @@ class Connection:
                 self.phase = Phase.OPEN
                 self.is_answered = True
             case (Phase.OPEN, Operation.RW):
-                return self._receive_data(payload, limits)
+                return self._receive_data(payload)
             case (Phase.OPEN, Operation.CREDIT_UPDATE):
                 pass
             case (Phase.OPEN, Operation.CREDIT_REQUEST):
@@ -197,10 +205,10 @@ class Connection:
                 return False
         return True
 
-    def _receive_data(self, payload: bytes, limits: VsockLimits) -> bool:
+    def _receive_data(self, payload: bytes) -> bool:
         self._received = (self._received + len(payload)) & _COUNTER_MASK
         unforwarded = (self._received - self._forwarded) & _COUNTER_MASK
-        if self.guest_ended & Shutdown.SEND or unforwarded > limits.receive_bytes:
+        if self.guest_ended & Shutdown.SEND or unforwarded > self._limits.receive_bytes:
             return False
         if payload:
             self._keep_for_local(payload)

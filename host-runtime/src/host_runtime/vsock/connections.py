@@ -60,7 +60,7 @@ class ConnectionTable:
         connection = self._connections.get(key)
         if header.destination_cid != HOST_CID or connection is None:
             return self._receive_unknown(header)
-        if not connection.receive(header, payload, self.limits):
+        if not connection.receive(header, payload):
             self._answer_reset(header)
             connection.end()
         self.update(connection)
@@ -74,7 +74,7 @@ class ConnectionTable:
             return None
         connection = next(iter(self._ready))
         del self._ready[connection]
-        header, payload = connection.next_packet(room, self.limits)
+        header, payload = connection.next_packet(room)
         self.update(connection)
         return connection, header, payload
 
@@ -133,6 +133,7 @@ class ConnectionTable:
             guest_port=guest_port,
             number=self._count,
             phase=phase,
+            limits=self.limits,
         )
         self._connections[local_port, guest_port] = connection
         self.update(connection)

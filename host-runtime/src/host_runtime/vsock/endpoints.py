@@ -162,7 +162,7 @@ class Endpoints:
         if connection.guest_ended & Shutdown.SEND and not has_bytes and not end.is_write_closed:
             end.is_write_closed = True
             _shut_write(end.stream)
-        wants = connection.wants_local_bytes(self._table.limits) > 0
+        wants = connection.wants_local_bytes() > 0
         self._watch(end, (_READ if wants else 0) | (_WRITE if has_bytes else 0))
 
     def _flush(self, end: LocalEnd, connection: Connection) -> None:
@@ -176,12 +176,12 @@ class Endpoints:
                     connection.to_local.popleft()
                 else:
                     connection.to_local[0] = first[count:]
-                connection.forwarded(count, self._table.limits)
+                connection.forwarded(count)
         except BlockingIOError:
             return
 
     def _read(self, end: LocalEnd, connection: Connection) -> None:
-        wanted = connection.wants_local_bytes(self._table.limits)
+        wanted = connection.wants_local_bytes()
         if not wanted:
             return
         try:

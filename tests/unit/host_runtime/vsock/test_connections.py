@@ -92,16 +92,16 @@ def test_local_end_is_not_read_beyond_the_limit() -> None:
     connections = table()
     connection = opened(connections)
     connection.local_data(b"x" * 45)
-    assert connection.wants_local_bytes(LIMITS) == 5
+    assert connection.wants_local_bytes() == 5
 
 
 def test_local_end_is_not_read_for_a_guest_that_takes_no_more() -> None:
     connections = table()
     connection = opened(connections)
-    assert connection.wants_local_bytes(LIMITS) == 50
+    assert connection.wants_local_bytes() == 50
     connections.receive(packet(Operation.SHUTDOWN, connection, flags=Shutdown.RECEIVE), b"")
     assert connection.phase is Phase.OPEN
-    assert connection.wants_local_bytes(LIMITS) == 0
+    assert connection.wants_local_bytes() == 0
 
 
 def test_data_beyond_our_credit_is_answered_by_reset() -> None:
@@ -133,10 +133,10 @@ def test_credit_is_announced_once_half_of_it_was_used() -> None:
     connection = opened(connections)
     connections.receive(packet(Operation.RW, connection), b"x" * 60)
     connection.to_local.clear()
-    connection.forwarded(49, LIMITS)
+    connection.forwarded(49)
     connections.update(connection)
     assert operations(connections) == []
-    connection.forwarded(1, LIMITS)
+    connection.forwarded(1)
     connections.update(connection)
     assert operations(connections) == [Operation.CREDIT_UPDATE]
 
@@ -316,7 +316,7 @@ def test_our_credit_goes_on_when_its_counters_begin_again() -> None:
     connection._received = connection._forwarded = connection._announced = NEAR_THE_END
     connections.receive(packet(Operation.RW, connection, length=60), b"x" * 60)
     assert connection.phase is Phase.OPEN
-    connection.forwarded(60, LIMITS)
+    connection.forwarded(60)
     connections.update(connection)
     given = connections.next_packet(1000)
     assert given is not None
