@@ -21,22 +21,14 @@ class Decisions:
     def refuse_auth(self, tee: str, error: CcinitError) -> KbsRefusedError:
         """Refuse to open a session; `tee` is what the request claims."""
         self._audit.append(
-            AuditRecord(
-                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=str(error)
-            )
+            AuditRecord(event=Event.AUTH, tee=tee, decision=Decision.REFUSED, reason=str(error))
         )
         return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, _public_text(error))
 
     def refuse_without_session(self, refusal: KbsRefusedError) -> None:
         """Record that evidence came outside any session that may attest."""
         self._audit.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session="",
-                tee="",
-                decision=Decision.REFUSED,
-                reason=refusal.detail,
-            )
+            AuditRecord(event=Event.ATTEST, decision=Decision.REFUSED, reason=refusal.detail)
         )
 
     def accept_evidence(
@@ -89,7 +81,6 @@ class Decisions:
             AuditRecord(
                 event=Event.ATTEST,
                 session=label,
-                tee="",
                 decision=Decision.REFUSED,
                 reason=str(error),
                 claims=error.claims,
@@ -115,9 +106,7 @@ class Decisions:
     def deny_stranger(self, reason: str) -> None:
         """Record the refused request for a resource of someone who has not attested."""
         self._audit.append(
-            AuditRecord(
-                event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
-            )
+            AuditRecord(event=Event.RESOURCE, decision=Decision.DENIED, reason=reason)
         )
 
     def _append_resource(

@@ -17,7 +17,7 @@ from typing import Final
 
 from ccinit.errors import CcinitError
 from guest_owner.files import is_file
-from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, Decision, change_record
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.store import RESOURCES, Store
 
@@ -43,10 +43,11 @@ def recorded(
 
     def record(decision: Decision, reason: str = "") -> None:
         AuditLog(state / AUDIT_NAME).append(
-            change_record(
-                request,
-                decision,
-                reason,
+            AuditRecord(
+                event=Event.ADMIN,
+                decision=decision,
+                reason=reason,
+                request=request,
                 user=_user(),
                 registered=registered,
                 replaced=replaced,

@@ -16,7 +16,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import verify_admin_token
-from guest_owner.kbs.audit.log import AuditLog, Decision, change_record
+from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
 from guest_owner.kbs.store import Store, attestation_key_name
@@ -132,10 +132,11 @@ class AdminCall:
 
     def _record(self, decision: Decision, reason: str = "", registered: str = "") -> None:
         self._audit.append(
-            change_record(
-                self._request,
-                decision,
-                reason,
+            AuditRecord(
+                event=Event.ADMIN,
+                decision=decision,
+                reason=reason,
+                request=self._request,
                 administrator=self._administrator,
                 registered=registered,
             )
@@ -163,7 +164,14 @@ class Administration:
             keys = Administrators(self._store.root).read()
             administrator = verify_admin_token(bearer or "", keys, now=self._clock())
         except CcinitError as error:
-            self._audit.append(change_record(request, Decision.REFUSED, str(error)))
+            self._audit.append(
+                AuditRecord(
+                    event=Event.ADMIN,
+                    decision=Decision.REFUSED,
+                    reason=str(error),
+                    request=request,
+                )
+            )
             told = "admin access denied"
             raise KbsRefusedError.because(error, Variant.ADMIN_AUTH_ACCESS, told) from error
         return AdminCall(self._store, self._audit, request, administrator)

@@ -80,6 +80,7 @@ class AuditRecord:
 
     Attributes:
         session: the session's label, "" if there is none.
+        tee: the platform, as evidence or a request names it; "" if none was named.
         reason: dotted reason and detail of a refusal; "" otherwise.
         claims: every comparison of an appraisal.
         measured: registers and launch fields, only of accepted evidence: members of the line, as
@@ -100,9 +101,9 @@ class AuditRecord:
     """
 
     event: Event
-    session: str
-    tee: str
     decision: Decision
+    session: str = ""
+    tee: str = ""
     reason: str = ""
     claims: Sequence[Claim] = ()
     measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -132,31 +133,6 @@ class AuditRecord:
 _OPTIONAL_TEXTS = tuple(
     one.name for one in fields(AuditRecord) if one.default == "" and one.name not in _TOP_KEYS
 )
-
-
-def change_record(
-    request: str,
-    decision: Decision,
-    reason: str = "",
-    *,
-    administrator: str = "",
-    user: str = "",
-    registered: str = "",
-    replaced: str = "",
-) -> AuditRecord:
-    """Return the record of an administrator's call or a command that changes the state."""
-    return AuditRecord(
-        event=Event.ADMIN,
-        session="",
-        tee="",
-        decision=decision,
-        reason=reason,
-        request=request,
-        administrator=administrator,
-        user=user,
-        registered=registered,
-        replaced=replaced,
-    )
 
 
 class AuditLog:
@@ -278,8 +254,6 @@ class _Chain:
     def _write_rotation(self, reason: str, removed: int) -> None:
         rotation = AuditRecord(
             event=Event.ROTATION,
-            session="",
-            tee="",
             decision=Decision.ACCEPTED,
             reason=reason,
             removed=str(removed),
