@@ -1,7 +1,7 @@
 """Is the initdata document that evidence is bound to on the owner's list?
 
-The step that all platforms share, with one claim, `initdata.digest`. Before it, each verifier has
-to check that the platform holds the digest of the document that came along.
+The step that all platforms share, with the claim `initdata.digest`. Evidence may come along with a
+document; then the platform has to hold that document's digest, which is a claim of its own.
 """
 
 from collections.abc import Callable, Collection
@@ -32,6 +32,30 @@ def check_document(
         held=lambda known: known.digest_by(algorithm),
         named=lambda value: f"{algorithm}:{value.hex()}",
     )
+
+
+def check_bound_document(
+    tee: Tee,
+    field: str,
+    held: bytes,
+    digest: bytes | None,
+    listed: Collection[RegisteredInitdata],
+    claims: ClaimList,
+) -> RegisteredInitdata | None:
+    """Return the registered document that a platform's field binds; None if there is none.
+
+    Args:
+        tee: the platform.
+        field: its name, the claim that it holds `digest`.
+        held: its value.
+        digest: of the document that came along; None if none came: then the field selects one.
+        listed: what the owner registered.
+        claims: gets `initdata.digest` and, for a document that came along, the field's.
+    """
+    if digest is None:
+        return check_document(tee, held, listed, claims)
+    claims.compare_bytes(field, digest, held)
+    return check_document(tee, digest, listed, claims)
 
 
 def check_register(

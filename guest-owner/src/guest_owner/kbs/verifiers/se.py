@@ -37,7 +37,7 @@ from ccinit.formats.evidence.se import (
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.measurements.se import SeMeasurements
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references import References, ReferenceSet
 from guest_owner.kbs.se_requests import (
     ADDITIONAL_BYTES,
     HASH_BYTES,
@@ -45,7 +45,7 @@ from guest_owner.kbs.se_requests import (
     open_secrets,
     read_host_key,
 )
-from guest_owner.kbs.verifiers.document import check_document
+from guest_owner.kbs.verifiers.document import check_bound_document
 
 _VERSION = 0x100  # of requests, as Trustee's verifier tells it
 
@@ -69,7 +69,10 @@ def verify_evidence(
     machines = _check_machines(parsed.additional, references, claims)
     stated = _check_user_data(parsed.user_data, report_data, claims)
     authentic = claims.all_hold
-    initdata = _check_initdata(stated, initdata_digest, references.initdata, claims)
+    # Step 5
+    initdata = check_bound_document(
+        Tee.SE, "se.initdata", stated, initdata_digest, references.initdata, claims
+    )
     image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.SE,
@@ -161,19 +164,6 @@ def _check_user_data(user_data: bytes, report_data: bytes, claims: ClaimList) ->
     )
     claims.compare_bytes("se.report_data", report_data, user_data[:REPORT_DATA_BYTES])
     return user_data[REPORT_DATA_BYTES:]
-
-
-def _check_initdata(
-    stated: bytes,
-    digest: bytes | None,
-    listed: tuple[RegisteredInitdata, ...],
-    claims: ClaimList,
-) -> RegisteredInitdata | None:
-    # Step 5
-    if digest is not None:
-        claims.compare_bytes("se.initdata", digest, stated)
-    bound = stated if digest is None else digest
-    return check_document(Tee.SE, bound, listed, claims)
 
 
 def _measured(evidence: SeEvidence, reference: ReferenceSet) -> dict[str, str]:

@@ -44,14 +44,9 @@ from ccinit.formats.evidence.snp_report import (
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.references import (
-    References,
-    ReferenceSet,
-    RegisteredInitdata,
-    RegisteredRoot,
-)
+from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import SnpProduct
-from guest_owner.kbs.verifiers.document import check_document
+from guest_owner.kbs.verifiers.document import check_bound_document
 from guest_owner.kbs.verifiers.snp_chain import (
     KEY_NUMBERS,
     EndorsementKey,
@@ -86,7 +81,10 @@ def verify_evidence(
     claims.compare_bytes("snp.report_data", report_data, report.report_data)
     authentic = claims.all_hold
     reference = check_measurement(report.measurement, references.sets, claims)
-    initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
+    # Step 7; no document has a digest of zeros, so a field that nobody set matches none.
+    initdata = check_bound_document(
+        Tee.SNP, "snp.host_data", report.host_data, initdata_digest, references.initdata, claims
+    )
     check_vmpl(report, claims)
     check_platform(report, key, references.requirements, claims)
     image, document = claims.settle(reference, initdata, authentic=authentic)
@@ -203,19 +201,6 @@ def _find_image(measurement: bytes | None, sets: tuple[ReferenceSet, ...]) -> Re
         if isinstance(known.measured, SnpMeasurements) and measurement in known.measured.values:
             return replace(known, measured=SnpMeasurements(values=(measurement,)))
     return None
-
-
-def _check_initdata(
-    report: SnpReport,
-    digest: bytes | None,
-    listed: tuple[RegisteredInitdata, ...],
-    claims: ClaimList,
-) -> RegisteredInitdata | None:
-    # Step 7; no document has a digest of zeros, so a field that nobody set matches none.
-    if digest is not None:
-        claims.compare_bytes("snp.host_data", digest, report.host_data)
-    bound = report.host_data if digest is None else digest
-    return check_document(Tee.SNP, bound, listed, claims)
 
 
 def measured_values(report: SnpReport) -> dict[str, str]:

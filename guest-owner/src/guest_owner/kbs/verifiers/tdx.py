@@ -49,13 +49,8 @@ from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList
 from guest_owner.kbs.measurements.tdx import TdxMeasurements
-from guest_owner.kbs.references import (
-    References,
-    ReferenceSet,
-    RegisteredInitdata,
-    RegisteredRoot,
-)
-from guest_owner.kbs.verifiers.document import check_document
+from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
+from guest_owner.kbs.verifiers.document import check_bound_document
 from guest_owner.kbs.verifiers.pck import PckPlatform, load_chain, read_platform, verify_chain
 from guest_owner.kbs.verifiers.tdx_platform import DEBUG, check_platform
 from guest_owner.kbs.verifiers.tdx_registers import check_registers
@@ -93,14 +88,18 @@ def verify_evidence(
         # Step 11; RTMR 1 and 2 beside the others, in `check_registers`.
         claims.compare_bytes("td.mrtd", measured.mrtd, quote.body.mrtd)
         check_registers(quote.body, received.event_log, measured, claims)
-    initdata = _check_initdata(quote.body, initdata_digest, references.initdata, claims)
+    # Steps 13 and 14
+    held = quote.body.mrconfigid
+    initdata = check_bound_document(
+        Tee.TDX, "td.mrconfigid", held, initdata_digest, references.initdata, claims
+    )
     check_unused(quote.body, claims)
     image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.TDX,
         reference=image,
         initdata=document,
-        initdata_field=quote.body.mrconfigid,
+        initdata_field=held,
         report_data=report_data,
         measured=_measured(quote.body),
         token_claims=quote_claims(quote),
@@ -135,20 +134,6 @@ def check_origin(
     key = _attestation_key(quote.attestation_key)
     _check_signature(claims, "quote.signature", key, quote.signature, quote.signed)
     return platform
-
-
-def _check_initdata(
-    body: TdReportBody,
-    digest: bytes | None,
-    listed: tuple[RegisteredInitdata, ...],
-    claims: ClaimList,
-) -> RegisteredInitdata | None:
-    # Step 13; without a document MRCONFIGID selects one.
-    if digest is not None:
-        claims.compare_bytes("td.mrconfigid", digest, body.mrconfigid)
-    # Step 14
-    wanted = body.mrconfigid if digest is None else digest
-    return check_document(Tee.TDX, wanted, listed, claims)
 
 
 def check_unused(body: TdReportBody, claims: ClaimList) -> None:
