@@ -185,22 +185,18 @@ def check_measurement(
     measurement: bytes | None, sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
     """Make step 6, which fails for None; return the matching set with only the matching value."""
-    listed = [known for known in sets if isinstance(known.measured, SnpMeasurements)]
-    found = _find_image(measurement, sets)
-    names = tuple(f"a measurement of {known.name}" for known in listed)
+    listed = [
+        (known, known.measured.values)
+        for known in sets
+        if isinstance(known.measured, SnpMeasurements)
+    ]
+    names = tuple(f"a measurement of {known.name}" for known, _ in listed)
     got = "none" if measurement is None else measurement.hex()
-    claims.compare("snp.measurement", list_known(names), got, holds=found is not None)
-    return found
-
-
-def _find_image(measurement: bytes | None, sets: tuple[ReferenceSet, ...]) -> ReferenceSet | None:
-    """Return the set that has this measurement, reduced to it: this one guest's image."""
-    if measurement is None:
+    named = next((known for known, values in listed if measurement in values), None)
+    claims.compare("snp.measurement", list_known(names), got, holds=named is not None)
+    if named is None or measurement is None:
         return None
-    for known in sets:
-        if isinstance(known.measured, SnpMeasurements) and measurement in known.measured.values:
-            return replace(known, measured=SnpMeasurements(values=(measurement,)))
-    return None
+    return replace(named, measured=SnpMeasurements(values=(measurement,)))
 
 
 def measured_values(report: SnpReport) -> dict[str, str]:
