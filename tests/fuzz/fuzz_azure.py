@@ -16,7 +16,7 @@ from ccinit.formats.evidence.cca_token import parse_cca_token
 from ccinit.formats.evidence.hcl_report import parse_hcl_report
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_size
-from guest_owner.kbs.verifiers.table import verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.platforms.azure import base64url
 from tests.fakes.platforms.cca import FakeRealm
 from tests.fuzz.trials import Trials, run
@@ -76,8 +76,7 @@ def vouched(evidence: AzureEvidence) -> tuple[object, ...]:
 
 def is_accepted(evidence: dict[str, JsonValue]) -> bool:
     try:
-        verify_evidence(
-            Tee.AZ_SNP_VTPM,
+        VERIFIERS[Tee.AZ_SNP_VTPM](
             evidence,
             report_data=REPORT_DATA,
             initdata_digest=None,

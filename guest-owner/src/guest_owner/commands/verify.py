@@ -22,7 +22,7 @@ from guest_owner.kbs.devices import Device
 from guest_owner.kbs.policy import check_device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
-from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation
 from guest_owner.registration_files import read_named_files
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import as_word
@@ -154,15 +154,15 @@ def appraise_alone(
     """Judge evidence that came without the document it binds.
 
     Raises:
-        EvidenceRefusedError: as `verify_evidence`.
+        EvidenceRefusedError, FormatError: as `guest_owner.kbs.appraisal.Verifier`.
     """
     # A single document is compared by its digest; among several, the verifier finds the bound one.
     # Where a platform binds no document, the owner's list says nothing about what the guest has.
     digest, place = None, initdata_binding(tee)
     if len(references.initdata) == 1 and place.binding is not Binding.NOTHING:
         digest = references.initdata[0].digest_by(place.algorithm)
-    return verify_evidence(
-        tee, evidence, report_data=report_data, initdata_digest=digest, references=references
+    return VERIFIERS[tee](
+        evidence, report_data=report_data, initdata_digest=digest, references=references
     )
 
 

@@ -57,20 +57,6 @@ def find_verified_tee(name: str) -> Tee:
     raise FormatError("evidence.tee", f"no verifier for {name[:64]!r}, only {known}")
 
 
-def verify_evidence(
-    tee: Tee,
-    evidence: JsonValue,
-    *,
-    report_data: bytes,
-    initdata_digest: bytes | None,
-    references: References,
-) -> AppraisedEvidence:
-    """Let the platform's verifier judge; arguments and errors are those of `Verifier`."""
-    return VERIFIERS[tee](
-        evidence, report_data=report_data, initdata_digest=initdata_digest, references=references
-    )
-
-
 def verify_attestation(
     tee: Tee,
     attestation: Attestation,
@@ -95,8 +81,7 @@ def verify_attestation(
     judged = judge_devices(text, device_digest(nonce, key, tee), devices)
     initdata, algorithm = attestation.init_data, initdata_binding(tee).algorithm
     try:
-        appraised = verify_evidence(
-            tee,
+        appraised = VERIFIERS[tee](
             attestation.primary_evidence,
             report_data=report_data_for(tee, report_digest(nonce, key, text, tee)),
             initdata_digest=(
@@ -133,8 +118,7 @@ def verify_log_evidence(
     Raises:
         EvidenceRefusedError, FormatError: as `Verifier`.
     """
-    return verify_evidence(
-        tee,
+    return VERIFIERS[tee](
         evidence,
         report_data=log_report_data(boot_id, signing_key),
         initdata_digest=None,

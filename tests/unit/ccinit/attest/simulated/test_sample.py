@@ -8,7 +8,7 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, report_data_for
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, register_initdata
-from guest_owner.kbs.verifiers.table import verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.demo.platforms import SAMPLE
 from tests.unit.guest_owner.kbs.values import DOCUMENT
 
@@ -21,8 +21,7 @@ def evidence() -> JsonValue:
 
 
 def verify(references: References) -> str:
-    appraised = verify_evidence(
-        Tee.SAMPLE,
+    appraised = VERIFIERS[Tee.SAMPLE](
         evidence(),
         report_data=REPORT_DATA,
         initdata_digest=POD.digest.raw,

@@ -14,7 +14,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers.table import verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.platforms.azure import AzureVm
 from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, measurement
@@ -33,8 +33,7 @@ Change = Callable[[AzureVm], AzureVm]
 def verify(
     tee: Tee, vm: AzureVm, trusted: References | None = None, digest: bytes | None = DIGEST
 ) -> AppraisedEvidence:
-    return verify_evidence(
-        tee,
+    return VERIFIERS[tee](
         vm.evidence(REPORT_DATA),
         report_data=REPORT_DATA,
         initdata_digest=digest,

@@ -20,7 +20,7 @@ from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, RegisteredRoot
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
-from guest_owner.kbs.verifiers.table import verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 
 VECTORS = Path("tests/vectors")
 HARDWARE_AT = 32
@@ -126,8 +126,7 @@ def judge(
         initdata=(),
     )
     with pytest.raises(EvidenceRefusedError) as caught:
-        verify_evidence(
-            machine.tee,
+        VERIFIERS[machine.tee](
             evidence.to_json_value(),
             report_data=machine.report_data if report_data is None else report_data,
             initdata_digest=None,

@@ -9,7 +9,7 @@ from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.references import References, RegisteredKey, RegisteredRoot
-from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.network.tls_server import make_authority
 from tests.fakes.platforms.snp import der_of
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
@@ -77,8 +77,7 @@ def known_to(tee: Tee) -> References:
 def appraised(tee: Tee, given: References | None = None) -> tuple[References, tuple[bytes, ...]]:
     """What is registered, and who of it vouches."""
     case, known = CASES[tee], given or known_to(tee)
-    result = verify_evidence(
-        tee,
+    result = VERIFIERS[tee](
         case.evidence(),
         report_data=case.report_data,
         initdata_digest=None,

@@ -17,7 +17,7 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.kbs.verifiers.document import NO_DOCUMENT, check_document, check_register
-from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.platforms.tdx_boot import FakeBoot
 from tests.fakes.platforms.ultravisor import Ultravisor
 from tests.unit.guest_owner.kbs.se_values import INITDATA as SE_DOCUMENT_DIGEST
@@ -78,8 +78,8 @@ def test_expected_and_got_of_accepted_evidence_are_one_text(tee: Tee) -> None:
     algorithm = initdata_binding(tee).algorithm
     document = tdx_values.DOCUMENT if tee is Tee.TDX else DOCUMENT
     digest = hashlib.new(algorithm, document).digest()
-    appraised = verify_evidence(
-        tee, evidence, report_data=data, initdata_digest=digest, references=trusted
+    appraised = VERIFIERS[tee](
+        evidence, report_data=data, initdata_digest=digest, references=trusted
     )
     (claim,) = (claim for claim in appraised.claims if claim.name == "initdata.digest")
     assert claim.got == f"{algorithm}:{digest.hex()}"

@@ -15,7 +15,7 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.snp import report_claims
-from guest_owner.kbs.verifiers.table import verify_evidence
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.kbs.verifiers.tdx import quote_claims
 from tests.fakes.platforms.azure import PARAVISOR, encode_claims
 from tests.fakes.platforms.snp import CHIP_ID, FakeSnp, tcb
@@ -34,8 +34,8 @@ def base64(data: bytes) -> str:
 
 
 def appraise(tee: Tee, evidence: JsonValue, registered: References) -> AppraisedEvidence:
-    return verify_evidence(
-        tee, evidence, report_data=REPORT_DATA, initdata_digest=None, references=registered
+    return VERIFIERS[tee](
+        evidence, report_data=REPORT_DATA, initdata_digest=None, references=registered
     )
 
 
