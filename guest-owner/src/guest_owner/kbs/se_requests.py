@@ -59,18 +59,6 @@ _KEY_LABEL, _NONCE_LABEL = b"ccinit/se/key/v1", b"ccinit/se/nonce/v1"
 
 
 @dataclass(frozen=True, slots=True)
-class HostKey:
-    """The public key of one machine."""
-
-    key: ec.EllipticCurvePublicKey
-
-    @property
-    def hash(self) -> bytes:
-        """The key's name in key slots and additional data, 32 bytes."""
-        return hashlib.sha256(_coordinates(self.key)).digest()
-
-
-@dataclass(frozen=True, slots=True)
 class RequestSecrets:
     """What only the maker of a request and the machine's ultravisor have."""
 
@@ -92,8 +80,8 @@ class _WrappedKey:
     slots: tuple[bytes, ...]
 
 
-def read_host_key(certificate: bytes) -> HostKey:
-    """Return the key of a host key document, DER.
+def read_host_key(certificate: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the key of a host key document, DER: the public key of one machine.
 
     Raises:
         FormatError: `se.host_key`, not one of a machine's.
@@ -101,7 +89,12 @@ def read_host_key(certificate: bytes) -> HostKey:
     key = _public_key(load_certificate(certificate, "se.host_key"))
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP521R1):
         raise FormatError("se.host_key", "a host key document has a key on P-521")
-    return HostKey(key)
+    return key
+
+
+def hash_host_key(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return the name of a machine's key in key slots and additional data, 32 bytes."""
+    return hashlib.sha256(_coordinates(key)).digest()
 
 
 def check_host_keys(certificates: Sequence[bytes]) -> None:
@@ -133,7 +126,9 @@ def make_se_nonce(references: References) -> Nonce:
     return Nonce(encode_se_request(_make_request(wrapped, references.request_key)).decode())
 
 
-def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> RequestSecrets:
+def open_secrets(
+    sealing_key: bytes | None, sealed_key: bytes, sealed_nonce: bytes
+) -> RequestSecrets:
     """Return the secrets of a request that was made under this key.
 
     Raises:
@@ -150,7 +145,7 @@ def _wrap_shared_key(certificates: tuple[bytes, ...], _minute: int) -> _WrappedK
     return _wrap_key([read_host_key(certificate) for certificate in certificates])
 
 
-def _wrap_key(host_keys: Sequence[HostKey]) -> _WrappedKey:
+def _wrap_key(host_keys: Sequence[ec.EllipticCurvePublicKey]) -> _WrappedKey:
     if not 0 < len(host_keys) <= MAX_HOST_KEYS:
         detail = f"{len(host_keys)} registered, 1 to {MAX_HOST_KEYS} fit"
         raise VerificationError("se.host_key", detail)
@@ -159,11 +154,13 @@ def _wrap_key(host_keys: Sequence[HostKey]) -> _WrappedKey:
     return _WrappedKey(key=key, public_key=_coordinates(own.public_key()), slots=slots)
 
 
-def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, key: bytes) -> bytes:
-    shared = own.exchange(ec.ECDH(), host_key.key)
+def _slot(
+    own: ec.EllipticCurvePrivateKey, host_key: ec.EllipticCurvePublicKey, key: bytes
+) -> bytes:
+    shared = own.exchange(ec.ECDH(), host_key)
     wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
     # A fixed IV is safe: our side of the exchange is new, so this wrapping key is used only once.
-    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
+    return hash_host_key(host_key) + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
 
 
 def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:

@@ -21,13 +21,15 @@ def seal(key: bytes, label: bytes, content: bytes) -> bytes:
     return iv + AESGCM(key).encrypt(iv, content, label)
 
 
-def unseal(key: bytes, label: bytes, sealed: bytes, size_bytes: int, reason: str) -> bytes:
-    """Return what was sealed.
+def unseal(key: bytes | None, label: bytes, sealed: bytes, size_bytes: int, reason: str) -> bytes:
+    """Return what was sealed; `key` is None where none was made yet.
 
     Raises:
         VerificationError: with `reason`, it was not sealed under this key and label, or has
             another size.
     """
+    if key is None:
+        raise VerificationError(reason, "there is no key that requests were made under")
     try:
         content = AESGCM(key).decrypt(sealed[:_IV_BYTES], sealed[_IV_BYTES:], label)
     except (InvalidTag, ValueError) as error:

@@ -68,7 +68,7 @@ def make_svsm_request(keys: SvsmKeys, sealing_key: bytes) -> SvsmRequest:
     )
 
 
-def open_svsm_secrets(sealing_key: bytes, sealed: bytes) -> CredentialSecrets:
+def open_svsm_secrets(sealing_key: bytes | None, sealed: bytes) -> CredentialSecrets:
     """Return the secrets of a request that was made under this key.
 
     Raises:

@@ -25,7 +25,7 @@ guest.
 import hashlib
 import hmac
 
-from ccinit.errors import CcinitError
+from ccinit.errors import VerificationError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.se import (
     INITDATA_BYTES,
@@ -42,6 +42,7 @@ from guest_owner.kbs.se_requests import (
     ADDITIONAL_BYTES,
     HASH_BYTES,
     RequestSecrets,
+    hash_host_key,
     open_secrets,
     read_host_key,
 )
@@ -91,15 +92,12 @@ def _open(
     evidence: SeEvidence, sealing_key: bytes | None, claims: ClaimList
 ) -> RequestSecrets | None:
     # Step 1
-    holds, got, secrets = True, "opens", None
+    secrets, got = None, "opens"
     try:
-        if sealing_key is None:
-            holds, got = False, "there is no key that requests were made under"
-        else:
-            secrets = open_secrets(sealing_key, evidence.sealed_key, evidence.sealed_nonce)
-    except CcinitError as error:
-        holds, got = False, error.detail
-    claims.compare("se.request", "opens", got, holds=holds)
+        secrets = open_secrets(sealing_key, evidence.sealed_key, evidence.sealed_nonce)
+    except VerificationError as error:
+        got = error.detail
+    claims.compare("se.request", "opens", got, holds=secrets is not None)
     return secrets
 
 
@@ -136,7 +134,7 @@ def _check_machines(
 ) -> tuple[bytes, ...]:
     """Make step 3; return the certificates of the two machines, as far as they are registered."""
     known = {
-        read_host_key(certificate).hash: (root.name, certificate)
+        hash_host_key(read_host_key(certificate)): (root.name, certificate)
         for root in references.roots_of(Tee.SE)
         for certificate in root.certificates
     }

@@ -29,7 +29,7 @@ is not judged: the document is in PCR 8.
 import hashlib
 import hmac
 
-from ccinit.errors import CcinitError, FormatError
+from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.svsm import SvsmEvidence, parse_svsm_evidence, service_report_data
 from ccinit.formats.evidence.tee import Tee
@@ -95,12 +95,11 @@ def verify_evidence(
 
 def _check_keys(evidence: SvsmEvidence, sealing_key: bytes | None, claims: ClaimList) -> None:
     # Step 1
-    secrets, got = None, "there is no key that requests were made under"
-    if sealing_key is not None:
-        try:
-            secrets, got = open_svsm_secrets(sealing_key, evidence.sealed), "opens"
-        except CcinitError as error:
-            got = error.detail
+    secrets, got = None, "opens"
+    try:
+        secrets = open_svsm_secrets(sealing_key, evidence.sealed)
+    except VerificationError as error:
+        got = error.detail
     claims.compare("svsm.request", "opens", got, holds=secrets is not None)
     # Steps 2 and 3
     made_for = (b"", b"") if secrets is None else (secrets.ek, secrets.ak)
