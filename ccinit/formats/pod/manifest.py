@@ -28,10 +28,10 @@ from ccinit.formats.pod.order import plan_start_order
 from ccinit.formats.pod.places import Place, check_places
 from ccinit.formats.pod.scratch_tags import check_tag_devices
 from ccinit.formats.pod.secret import (
-    MAX_MODE,
     FileSecret,
     PodSecret,
     VariableSecret,
+    read_mode,
     read_secret,
 )
 from ccinit.formats.pod.share import Share, read_share
@@ -215,7 +215,7 @@ def _read_file(fields: Fields) -> ConfigFile:
     return ConfigFile(
         container=read_name(fields, "container", "pod.file"),
         path=path,
-        mode=fields.integer("mode", low=0, high=MAX_MODE, default=0o444),
+        mode=read_mode(fields, default=0o444),
         text=fields.text("text", max_bytes=_MAX_FILE_BYTES),
     )
 

@@ -1,16 +1,14 @@
 """`[[secret]]` of `pod.toml`: resources of the KBS as files or variables of containers."""
 
 from ccinit.annotations import ClassVar, TypeAlias
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_kbs_uri
 from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
 from ccinit.formats.pod.name import check_path, check_variable, read_name
 from ccinit.values import frozen
 
-MAX_MODE = 0o777
-"""Of files that containers are given."""
-
+_MAX_MODE = 0o777
 _MAX_VARIABLE_BYTES = 128
 
 
@@ -73,6 +71,19 @@ def read_secret(fields: Fields) -> PodSecret:
     raise FormatError("pod.secret.file", "expected exactly one of file and env")
 
 
+def read_mode(fields: Fields, *, default: int) -> int:
+    """Read the `mode` of a file that a container is given.
+
+    Raises:
+        FormatError: the key of `mode` in `fields`; `LimitExceededError`, if it is out of range.
+    """
+    try:
+        return fields.integer("mode", low=0, high=_MAX_MODE, default=default)
+    except LimitExceededError as error:  # 640, say, by somebody who has octal digits in mind
+        detail = f"{error.detail}: TOML writes octal numbers with 0o, as in 0o{default:o}"
+        raise LimitExceededError(error.reason, detail) from None
+
+
 def _read_file_secret(fields: Fields, path: str) -> FileSecret:
     check_path(path, "pod.secret.file")
     uri, sealed = _read_resource(fields)
@@ -80,7 +91,7 @@ def _read_file_secret(fields: Fields, path: str) -> FileSecret:
         container=read_name(fields, "container", "pod.secret"),
         uri=uri,
         path=path,
-        mode=fields.integer("mode", low=0, high=MAX_MODE, default=0o400),
+        mode=read_mode(fields, default=0o400),
         rotate=fields.boolean("rotate", default=False),
         sealed=sealed,
     )

@@ -16,7 +16,6 @@ from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_resources
-from ccinit.formats.pod.volume import PersistentVolume, select_kind
 from guest_owner.arguments import add_group, as_name
 from guest_owner.commands.initdata import (
     add_coco_files,
@@ -28,6 +27,7 @@ from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
 from guest_owner.log_key import verify_public_key
 from guest_owner.manifest_certificates import find_bad_certificates
+from guest_owner.manifest_notes import list_notes
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
@@ -143,17 +143,6 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
             yield error.reason, f"log.public_key: {error.detail}"
 
 
-def describe_growth(pod: PodManifest) -> Iterator[str]:
-    """Yield what a guest would do with volumes whose disks have grown."""
-    for volume in select_kind(pod.volumes, PersistentVolume):
-        if volume.grown_from_bytes:
-            former = " or ".join(map(str, sorted(volume.grown_from_bytes)))
-            yield (
-                f"volume {volume.name}: a file system of a disk of {former} bytes"
-                f" grows to {volume.size_bytes}; one of any other size is refused"
-            )
-
-
 def _init(arguments: argparse.Namespace) -> int:
     if arguments.kubernetes is not None and arguments.name is not None:
         raise UsageError("manifest.name", "--name goes with --image: a Pod has a name of its own")
@@ -190,8 +179,8 @@ def _check(arguments: argparse.Namespace) -> int:
         print(format_table(("refused", "because"), findings))
         return 1
     print(f"{arguments.pod}: the guest would accept it")
-    for line in describe_growth(pod):
-        print(line)
+    for note in list_notes(pod, config):
+        print(note)
     return 0
 
 

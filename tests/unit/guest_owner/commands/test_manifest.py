@@ -146,6 +146,9 @@ def test_tags_that_no_guest_could_keep_are_refused_as_the_guest_would(
     disk = '[[volume]]\nname = "s%d"\nkind = "scratch"\nsize_bytes = 8589934592\n'
     begun, config = pod.read_text(), tmp_path / "ccinit.toml"
     config.write_text(f"{CONFIG}\n[limits]\nscratch_tags_bytes = 67108864\n")
+    pod.write_text(begun + disk.replace("8589934592", "68719476736") % 1)
+    assert run("manifest", "check", pod) == 0
+    assert "raises a limit: expected at most 269484032 bytes" in capsys.readouterr().out
     pod.write_text(begun + disk % 1)
     assert run("manifest", "check", pod) == 0
     assert run("manifest", "check", pod, "--config", config) == 1

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ccinit.errors import CcinitError, FormatError
+from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.secret import FileSecret
 from tests.fakes.documents.guest import FULL_POD
@@ -133,3 +133,18 @@ def test_image_has_at_most_sixteen_keys() -> None:
             with pytest.raises(CcinitError) as refused:
                 parse_pod_manifest(text)
             assert refused.value.reason == "pod.image.keys"
+
+
+@pytest.mark.parametrize(
+    ("place", "reason", "usual"),
+    [(SECRET, "pod.secret.mode", "0o400"), ('path = "/etc/web.conf"', "pod.file.mode", "0o444")],
+)
+def test_mode_without_its_prefix_is_refused_with_a_word_on_octal_numbers(
+    place: str, reason: str, usual: str
+) -> None:
+    assert parse_pod_manifest(FULL_POD.replace(place, f"{place}\nmode = 0o640"))
+    with pytest.raises(LimitExceededError) as refused:
+        parse_pod_manifest(FULL_POD.replace(place, f"{place}\nmode = 640"))
+    assert refused.value.reason == reason
+    hint = f"TOML writes octal numbers with 0o, as in {usual}"
+    assert refused.value.detail.endswith(f" 1: expected 0 to 511, found 640: {hint}")

@@ -1,0 +1,63 @@
+"""What an owner should know of a manifest that the guest accepts.
+
+None of it is refused: it depends on what the manifest does not say, or is legal and rarely meant.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from ccinit.errors import FormatError
+from ccinit.formats.initdata.guest_config import GuestConfig, Limits
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.scratch_tags import check_tag_budget
+from ccinit.formats.pod.secret import FileSecret
+from ccinit.formats.pod.volume import PersistentVolume, select_kind
+
+_READ_ONLY_MODES: Final = (0o400, 0o404, 0o440, 0o444, 0o500)
+"""Modes that are written for files, and whose digits TOML also takes as a decimal number.
+
+As such they are modes that nobody writes (0o620, 0o624, 0o670, 0o674, 0o764). The digits of larger
+modes, such as 640, are more than a mode can be, and refused.
+"""
+
+_TYPED_AS_DECIMAL: Final = {int(f"{mode:o}"): mode for mode in _READ_ONLY_MODES}
+
+
+def list_notes(pod: PodManifest, config: GuestConfig | None) -> Iterator[str]:
+    """Yield one line each; `config` is None if only the manifest is there."""
+    yield from _describe_growth(pod)
+    yield from _describe_modes(pod)
+    if config is None:
+        yield from _describe_default_limits(pod)
+
+
+def _describe_growth(pod: PodManifest) -> Iterator[str]:
+    for volume in select_kind(pod.volumes, PersistentVolume):
+        if volume.grown_from_bytes:
+            former = " or ".join(map(str, sorted(volume.grown_from_bytes)))
+            yield (
+                f"volume {volume.name}: a file system of a disk of {former} bytes"
+                f" grows to {volume.size_bytes}; one of any other size is refused"
+            )
+
+
+def _describe_modes(pod: PodManifest) -> Iterator[str]:
+    files = [("file", one.container, one.path, one.mode) for one in pod.files]
+    files += [
+        ("secret", one.container, one.path, one.mode)
+        for one in pod.secrets
+        if isinstance(one, FileSecret)
+    ]
+    for table, container, path, mode in files:
+        if mode in _TYPED_AS_DECIMAL:
+            yield (
+                f"{table} {path} of {container}: mode = {mode} is 0o{mode:o};"
+                f" write 0o{_TYPED_AS_DECIMAL[mode]:o} if that is meant"
+            )
+
+
+def _describe_default_limits(pod: PodManifest) -> Iterator[str]:
+    try:
+        check_tag_budget(pod.volumes, Limits().scratch_tags_bytes)
+    except FormatError as error:
+        yield f"only if its ccinit.toml (--config FILE) raises a limit: {error.detail}"

@@ -1,0 +1,53 @@
+"""What an owner is told of a manifest that the guest accepts."""
+
+import pytest
+
+from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from guest_owner.manifest_notes import list_notes
+from tests.fakes.documents.guest import CONFIG, POD
+
+SECRET = '[[secret]]\ncontainer = "web"\nuri = "kbs:///a/b/c"\nfile = "/run/key"\nmode = {}\n'
+FILE = '[[file]]\ncontainer = "web"\npath = "/etc/app.conf"\ntext = ""\nmode = {}\n'
+DISK = '[[volume]]\nname = "more{}"\nkind = "scratch"\nsize_bytes = {}\n'
+GIB = 1 << 30
+
+
+def parse_with(text: str) -> PodManifest:
+    return parse_pod_manifest(f"{POD}\n{text}")
+
+
+def test_usual_manifest_has_no_notes() -> None:
+    pod = parse_pod_manifest(POD)
+    assert list(list_notes(pod, None)) == []
+    assert list(list_notes(pod, parse_guest_config(CONFIG))) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_told", "meant"),
+    [(400, "0o620", "0o400"), (440, "0o670", "0o440"), (500, "0o764", "0o500")],
+)
+def test_mode_that_looks_like_an_octal_one_is_told(mode: int, is_told: str, meant: str) -> None:
+    pod = parse_with(SECRET.format(mode) + FILE.format(mode))
+    secret, file = sorted(list_notes(pod, None), reverse=True)
+    told = f"of web: mode = {mode} is {is_told}; write {meant} if that is meant"
+    assert secret == f"secret /run/key {told}"
+    assert file == f"file /etc/app.conf {told}"
+
+
+@pytest.mark.parametrize("mode", ["0o400", 256, "0o600", "0o644", 420, "0o660", "0o770", "0o777"])
+def test_mode_that_people_write_is_not_told(mode: str | int) -> None:
+    assert list(list_notes(parse_with(SECRET.format(mode) + FILE.format(mode)), None)) == []
+
+
+def test_tags_beyond_the_default_limit_are_told_where_no_config_is_read() -> None:
+    pod = parse_with(DISK.format(1, 33 * GIB))
+    (note,) = list_notes(pod, None)
+    assert note.startswith("only if its ccinit.toml (--config FILE) raises a limit: expected")
+    assert "limits.scratch_tags_bytes" in note
+    assert list(list_notes(parse_with(DISK.format(1, 30 * GIB)), None)) == []
+
+
+def test_tags_are_not_told_where_a_config_is_judged() -> None:
+    config = parse_guest_config(CONFIG)  # `check_agreement` refuses what exceeds its limits
+    assert list(list_notes(parse_with(DISK.format(1, 33 * GIB)), config)) == []
