@@ -1,6 +1,6 @@
-"""What an owner should know of a manifest that the guest accepts.
+"""What an owner should know of a manifest and a ccinit.toml that the guest accepts.
 
-None of it is refused: it depends on what the manifest does not say, or is legal and rarely meant.
+None of it is refused: it depends on what is not at hand, or it is legal and rarely meant.
 """
 
 from collections.abc import Iterator
@@ -29,6 +29,8 @@ def list_notes(pod: PodManifest, config: GuestConfig | None) -> Iterator[str]:
     yield from _describe_modes(pod)
     if config is None:
         yield from _describe_default_limits(pod)
+    else:
+        yield from _describe_closed_debug(config)
 
 
 def _describe_growth(pod: PodManifest) -> Iterator[str]:
@@ -61,3 +63,11 @@ def _describe_default_limits(pod: PodManifest) -> Iterator[str]:
         check_tag_budget(pod.volumes, Limits().scratch_tags_bytes)
     except FormatError as error:
         yield f"only if its ccinit.toml (--config FILE) raises a limit: {error.detail}"
+
+
+def _describe_closed_debug(config: GuestConfig) -> Iterator[str]:
+    """Yield which settings of debug are without effect, since nobody can open it."""
+    if config.debug.allowed and config.debug.tools is None:
+        yield "debug.allowed is without effect: debug never opens without [debug.tools]"
+    if config.debug.tools is not None and config.owner is None:
+        yield "debug.tools is without effect: without [owner], nobody can open debug"

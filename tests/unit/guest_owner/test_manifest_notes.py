@@ -51,3 +51,24 @@ def test_tags_beyond_the_default_limit_are_told_where_no_config_is_read() -> Non
 def test_tags_are_not_told_where_a_config_is_judged() -> None:
     config = parse_guest_config(CONFIG)  # `check_agreement` refuses what exceeds its limits
     assert list(list_notes(parse_with(DISK.format(1, 33 * GIB)), config)) == []
+
+
+OWNER = "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n"
+ALLOWED = "[debug]\nallowed = true\n"
+TOOLS = f"[debug.tools]\nroot_hash = '{'ab' * 32}'\nsalt = '{'cd' * 32}'\ndata_blocks = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        (OWNER, []),
+        (OWNER + ALLOWED + TOOLS, []),
+        (OWNER + ALLOWED, ["debug.allowed"]),
+        (ALLOWED, ["debug.allowed"]),
+        (TOOLS, ["debug.tools"]),
+        (ALLOWED + TOOLS, ["debug.tools"]),
+    ],
+)
+def test_debug_that_nobody_can_open_is_told(tables: str, told: list[str]) -> None:
+    notes = list_notes(parse_pod_manifest(POD), parse_guest_config(CONFIG + tables))
+    assert [note.split(" is without effect: ")[0] for note in notes] == told
