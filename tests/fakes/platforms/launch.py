@@ -8,7 +8,7 @@ from pathlib import Path
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from tests.unit.ccinit.formats.signature.image_policy_cases import policy
+from tests.unit.ccinit.formats.signature.image_policy_cases import KEY, policy
 
 STATEMENT = "ca2fa1f2-1c46-4003-9bac-6f2c80542909"
 DATE = 1_790_000_000
@@ -25,7 +25,7 @@ RESOURCES: dict[str, tuple[EnvelopeKind, bytes]] = {
     f"{POD}file-policy": (EnvelopeKind.FILE, POLICY),
     f"{POD}image-key": (EnvelopeKind.IMAGE_KEY, b"k" * 32),
     f"{POD}file-token": (EnvelopeKind.FILE, b"token"),
-    POLICY_KEY: (EnvelopeKind.FILE, b"a public key"),
+    POLICY_KEY: (EnvelopeKind.FILE, KEY),
 }
 
 

@@ -32,6 +32,7 @@ from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
+from guest_owner.policy_keys import check_keys
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev
@@ -94,6 +95,8 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     for uri in name_policy_keys(policies, wanted.items()):
         if uri not in bodies:
             bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)
+    for policy in policies:
+        check_keys(policy, {uri: parse_envelope(body).data for uri, body in bodies.items()})
     if len(bodies) >= MAX_ENTRIES:
         detail = f"expected at most {MAX_ENTRIES - 1} resources, found {len(bodies)}"
         raise FormatError("launch_secret.entries", detail)

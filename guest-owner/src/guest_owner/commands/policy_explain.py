@@ -4,7 +4,7 @@ Without a resource it explains all that the guest's document names: a check befo
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
@@ -31,6 +31,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
+from guest_owner.policy_keys import check_keys, list_key_uses
 from guest_owner.resource_contents import check_content
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -129,9 +130,9 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
 def _add_policy_keys(
     store: Store, pod: PodManifest, named: dict[KbsUri, EnvelopeKind], *, in_envelopes: bool
 ) -> Mapping[KbsUri, str]:
-    """Add the keys and roots that image policies name; return what is wrong with which policy.
+    """Add the keys and roots that image policies name; return what is wrong with which resource.
 
-    Without a policy that is absent or in the wrong form: its own row says so.
+    Without those that are absent or in the wrong form: their own rows say so.
     """
     policies: list[ImagePolicy] = []
     unfit: dict[KbsUri, str] = {}
@@ -142,13 +143,34 @@ def _add_policy_keys(
             continue
         try:
             policy = parse_image_policy(data)
+            check_keys(policy, {})
             keys = name_policy_keys((*policies, policy), named.items())
         except FormatError as error:
             unfit[uri] = f"unfit: {error.detail}"
             continue
         policies.append(policy)
         named |= dict.fromkeys(keys, EnvelopeKind.FILE)
+        unfit |= _find_unfit_keys(store, policy, in_envelopes=in_envelopes)
     return unfit
+
+
+def _find_unfit_keys(
+    store: Store, policy: ImagePolicy, *, in_envelopes: bool
+) -> Iterator[tuple[KbsUri, str]]:
+    """Yield the resources that a policy names and whose content is no key or root, and why."""
+    for use in list_key_uses(policy):
+        if use.source.resource is None:
+            continue
+        try:
+            data = _read_content(
+                store, use.source.resource, EnvelopeKind.FILE, in_envelope=in_envelopes
+            )
+        except (FormatError, VerificationError):
+            continue  # `_find_defect` says so
+        try:
+            use.check(data)
+        except FormatError as error:
+            yield use.source.resource, f"unfit: {error.detail}"
 
 
 def _read_content(

@@ -43,6 +43,7 @@ from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certif
 from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
+from guest_owner.policy_keys import check_keys
 from guest_owner.registration_files import parse_public_key
 from guest_owner.resource_contents import check_content, check_volume_key
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
@@ -349,6 +350,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     data = read_capped(arguments.file, MAX_POLICY_BYTES)
     with naming(arguments.file):
         policy = parse_image_policy(data)
+        check_keys(policy, {})
         keys = name_policy_keys((policy,), ())
     body = data
     if arguments.envelope:

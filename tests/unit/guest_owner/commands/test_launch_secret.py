@@ -26,7 +26,7 @@ from guest_owner.commands.launch_secret import make_entries, plan_resources
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, FULL_POD
 from tests.fakes.platforms.launch import POD, POLICY_KEY, RESOURCES, enveloped
-from tests.unit.ccinit.formats.signature.image_policy_cases import naming
+from tests.unit.ccinit.formats.signature.image_policy_cases import KEY, naming
 
 MANIFEST = parse_pod_manifest(FULL_POD)
 DOCUMENT = make_document(CONFIG, FULL_POD)
@@ -78,6 +78,8 @@ def test_guest_takes_what_the_command_wrote(store: Store, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("key", [f"{POD}file-token", POLICY_KEY])
 def test_key_that_the_pod_has_too_is_given_once(store: Store, key: str) -> None:
+    body = enveloped(key, EnvelopeKind.FILE, KEY)
+    store.write_resource(parse_resource_uri(key), body)
     put_policy(store, key, POLICY_KEY)
     assert len(make_entries(DOCUMENT, store, 0)) == len(RESOURCES) + 1
 
@@ -96,6 +98,14 @@ def test_policy_that_is_none_is_named(store: Store) -> None:
         make_entries(DOCUMENT, store, 0)
     assert refused.value.reason == "policy.default"
     assert refused.value.detail.startswith(f"{POLICY}: ")
+
+
+def test_policys_key_that_is_none_is_refused(store: Store) -> None:
+    body = enveloped(POLICY_KEY, EnvelopeKind.FILE, b"no key")
+    store.write_resource(parse_resource_uri(POLICY_KEY), body)
+    with pytest.raises(FormatError) as refused:
+        make_entries(DOCUMENT, store, 0)
+    assert str(refused.value) == f"policy.key: {POLICY_KEY}: not a PEM public key"
 
 
 def put_policy(store: Store, *keys: str) -> None:

@@ -1,7 +1,7 @@
 """What `policy explain` foresees of all that a pod's document names, before its first boot."""
 
+import base64
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
-from tests.unit.ccinit.formats.signature.image_policy_cases import naming
+from tests.unit.ccinit.formats.signature.image_policy_cases import KEY, naming, policy, signed
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.values import reference_set
 
@@ -142,11 +142,11 @@ def test_keys_that_an_image_policy_names_are_told_with_the_policy(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The guest asks for them in the same session, and ends for one that it does not get."""
-    document = shop / "initdata/shop.toml"
-    document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
+    initdata = shop / "initdata/shop.toml"
+    initdata.write_bytes(initdata.read_bytes().replace(b"auth =", b"policy ="))
     key = {"type": "sigstoreSigned", "keyPaths": [f"{SHOP}file-signer", "kbs:///other/signer/key"]}
-    policy = {"default": [{"type": "reject"}], "transports": {"docker": {"": [key]}}}
-    (shop / "content").write_text(json.dumps(policy))
+    content = policy({"type": "reject"}, transports={"docker": {"": [key]}})
+    (shop / "content").write_bytes(content)
     assert f"{SHOP}file-signer" not in foresee(shop, capsys)[1]
     register(shop, "file-auth", "file", "--envelope")
     rows = foresee(shop, capsys)[1]
@@ -154,7 +154,19 @@ def test_keys_that_an_image_policy_names_are_told_with_the_policy(
     assert rows[f"{SHOP}file-signer"] == ["file", "no", "rule", "1"]
     assert rows["kbs:///other/signer/key"][:3] == ["file", "no", "denied,"]
     register(shop, "file-signer", "file", "--envelope")
+    row = " ".join(foresee(shop, capsys)[1][f"{SHOP}file-signer"])
+    assert row == "file unfit: not a PEM public key rule 1"
+    (shop / "content").write_bytes(KEY)
+    register(shop, "file-signer", "file", "--envelope")
     assert foresee(shop, capsys)[1][f"{SHOP}file-signer"] == ["file", "yes", "rule", "1"]
+
+
+def test_key_in_a_policy_that_is_none_is_told(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, said in ((KEY, "yes"), (b"no key", "unfit: not a PEM public key")):
+        put_document(shop, policy(signed(keyData=base64.b64encode(key).decode())))
+        assert " ".join(foresee(shop, capsys)[1][f"{SHOP}file-auth"]) == f"file {said} rule 1"
 
 
 @pytest.mark.parametrize("name", ["volume-key-data", "file-password"])
@@ -183,11 +195,16 @@ def test_keys_beyond_the_guests_limit_are_told(
 
 
 def put_policy(shop: Path, *keys: str) -> None:
-    """Have the pod's credentials be its image's policy, which names `keys`."""
+    """Have the pod's image policy name `keys`."""
+    put_document(shop, naming(*keys))
+
+
+def put_document(shop: Path, content: bytes) -> None:
+    """Have the pod's credentials be its image's policy."""
     document = shop / "initdata/shop.toml"
     document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
     uri = ResourceUri("ccinit", "shop", "file-auth")
-    envelope = Envelope(uri=uri, kind=EnvelopeKind.FILE, data=naming(*keys))
+    envelope = Envelope(uri=uri, kind=EnvelopeKind.FILE, data=content)
     Store(shop).write_resource(uri, encode_envelope(envelope))
 
 

@@ -294,6 +294,9 @@ def test_register_image_policy_reads_it_as_the_guest_will(
     write(wrong, naming(*(f"{key}-{number}" for number in range(MAX_POLICY_KEYS + 1))))
     assert run("register", "image-policy", "--state", state, uri, wrong) == 1
     assert "[policy.keys]" in error_of(capsys)
+    write(wrong, policy({"type": "sigstoreSigned", "keyData": "bm8ga2V5"}))
+    assert run("register", "image-policy", "--state", state, uri, wrong) == 1
+    assert f"{wrong}: not a PEM public key [policy.key]" in error_of(capsys)
     assert Store(state).read_resource(uri) == good
 
 

@@ -142,7 +142,7 @@ def test_pod_gets_what_the_launch_was_given(
         if uri != POLICY_KEY
     }
     assert [(key.resource, key.data) for key in attested.policy_keys] == [
-        (POLICY_KEY, b"a public key")
+        (POLICY_KEY, RESOURCES[POLICY_KEY][1])
     ]
     assert guest.children.roles == [Role.LAUNCH]
     assert guest.clock == [DATE]
@@ -257,7 +257,7 @@ def test_file_of_the_pods_may_be_a_policys_key_too(
     put_policy(given, POLICY_KEY, TOKEN)
     attested = booted(given, tmp_path, monkeypatch).attest()
     assert {key.resource: key.data for key in attested.policy_keys} == {
-        POLICY_KEY: b"a public key",
+        POLICY_KEY: RESOURCES[POLICY_KEY][1],
         TOKEN: b"token",
     }
     assert attested.grants[parse_resource_uri(TOKEN)].secret.reveal() == b"token"
