@@ -23,12 +23,18 @@ MAGIC = b"initdata"
 HEADER_BYTES = 16
 MAX_COMPRESSED_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 20
+MAX_QUOTED_BYTES = 3 << 19
+"""Of a document as a text in JSON, which is how a KBS gets it, in a message of at most 2 MiB.
+
+The rest is for evidence, of which a log or a chain of certificates takes the most.
+"""
 DISK_ALIGNMENT_BYTES = 4096
 """Of an image: the end of a disk is read only in whole sectors, and no disk has larger ones."""
 
 _VERSION = "0.1.0"
 _AGENT_POLICY = "policy.rego"
 _ALGORITHMS = frozenset({"sha256", "sha384"})
+_ESCAPED = tuple(b'"\\\n\r\t')  # in JSON they are two bytes each; TOML has no other such letter
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
@@ -98,8 +104,10 @@ def parse_initdata(document: bytes) -> Initdata:
 
     Raises:
         FormatError: `initdata.…`, the key that is wrong.
+        LimitExceededError: `initdata.size`, no KBS would take it.
     """
     with Fields(parse_toml(document, "initdata.toml"), "initdata") as fields:
+        _check_quoted_size(document)
         version = fields.text("version")
         algorithm = fields.text("algorithm")
         if version != _VERSION:
@@ -107,6 +115,16 @@ def parse_initdata(document: bytes) -> Initdata:
         if algorithm not in _ALGORITHMS:
             raise FormatError("initdata.algorithm", f"{algorithm[:40]!r} is not accepted")
         return fields.table("data", partial(_read_data, algorithm=algorithm))
+
+
+def _check_quoted_size(document: bytes) -> None:
+    quoted_bytes = len(document) + sum(document.count(byte) for byte in _ESCAPED)
+    if quoted_bytes > MAX_QUOTED_BYTES:
+        raise LimitExceededError(
+            "initdata.size",
+            f"expected at most {MAX_QUOTED_BYTES} bytes as a JSON text, found {quoted_bytes}:"
+            " quotes, backslashes, tabs and line ends count twice",
+        )
 
 
 def _read_data(data: Fields, algorithm: str) -> Initdata:

@@ -6,10 +6,12 @@ import hashlib
 import pytest
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAX_COMPRESSED_BYTES,
     MAX_DOCUMENT_BYTES,
+    MAX_QUOTED_BYTES,
     Initdata,
     decompress_document,
     document_digest,
@@ -17,6 +19,7 @@ from ccinit.formats.initdata.document import (
     parse_header,
     parse_initdata,
 )
+from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES
 
 DOCUMENT = b"""version = "0.1.0"
 algorithm = "sha256"
@@ -45,6 +48,32 @@ def test_initdata_may_have_cocos_files_beside_the_guests() -> None:
     assert parse_initdata(document) == Initdata(
         algorithm="sha256", config_toml="a", pod_toml="b", aa_toml="c", cdh_toml="d"
     )
+
+
+@pytest.mark.parametrize("letter", ["\n", "\t", "\r\n", '"', "\\", "é"])
+def test_document_that_no_kbs_would_take_is_refused(letter: str) -> None:
+    """In the Attestation, of at most 2 MiB, it is a text of JSON; `initdata.size` is of that."""
+    head = DOCUMENT.decode() + ("#" if letter in {'"', "\\", "é"} else "")
+    room = MAX_DOCUMENT_BYTES - len(head.encode())
+    fits, exceeds = (head + letter * (room * part // 4 // len(letter.encode())) for part in (1, 4))
+    assert parse_initdata(fits.encode()).config_toml == "a"
+    if letter == "é":  # two bytes here and there
+        assert parse_initdata(exceeds.encode()).config_toml == "a"
+        return
+    with pytest.raises(LimitExceededError, match=r"initdata\.size: .*as a JSON text"):
+        parse_initdata(exceeds.encode())
+
+
+def test_largest_document_leaves_room_for_evidence() -> None:
+    escaped = MAX_QUOTED_BYTES - MAX_DOCUMENT_BYTES - DOCUMENT.count(b"\n") - DOCUMENT.count(b'"')
+    document = DOCUMENT + b"\n" * escaped
+    document += b"#".ljust(MAX_DOCUMENT_BYTES - len(document), b"x")
+    text = document.decode()
+    assert parse_initdata(document)
+    assert len(encode_json(text)) == MAX_QUOTED_BYTES + len('""')
+    assert MAX_ATTESTATION_BYTES - MAX_QUOTED_BYTES == 512 << 10
+    with pytest.raises(LimitExceededError, match=r"initdata\.size"):
+        parse_initdata(document[:-1] + b"\n")
 
 
 def test_initdata_image_is_reproducible() -> None:
