@@ -56,7 +56,7 @@ from ccinit.formats.pod.resources import (
 )
 from ccinit.formats.pod.volume import KeyedVolume
 from ccinit.kernel.event_loop import Lock
-from ccinit.kernel.vsock_stream import connect_to_host
+from ccinit.kernel.vsock import connect_to_host
 from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
 from ccinit.values import field, frozen, replace
