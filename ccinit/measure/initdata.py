@@ -15,8 +15,8 @@ from ccinit.measure.register import MeasurementRegister
 _ZERO = bytes(32)
 
 
-def bind_initdata(register: MeasurementRegister, digest: bytes) -> bytes:
-    """Extend `register` with the document's SHA-256 and return its new value, 32 bytes.
+def bind_initdata(register: MeasurementRegister, digest: bytes) -> None:
+    """Extend `register` with the document's SHA-256.
 
     The steps, all of them MUST:
 
@@ -33,14 +33,12 @@ def bind_initdata(register: MeasurementRegister, digest: bytes) -> bytes:
     if register.read() != _ZERO:
         raise VerificationError("config.register_used", "the initdata register is not zero")
     register.extend(digest)
-    expected = hashlib.sha256(_ZERO + digest).digest()
-    if register.read() != expected:
+    if register.read() != hashlib.sha256(_ZERO + digest).digest():
         raise VerificationError("config.mismatch", "the register does not hold the initdata digest")
-    return expected
 
 
-def compare_initdata(field: bytes, digest: bytes, size_bytes: int) -> bytes:
-    """Compare the field that the host set at launch with the document's digest and return it.
+def compare_initdata(field: bytes, digest: bytes, size_bytes: int) -> None:
+    """Compare the field that the host set at launch with the document's digest.
 
     The steps, all of them MUST:
 
@@ -59,4 +57,3 @@ def compare_initdata(field: bytes, digest: bytes, size_bytes: int) -> bytes:
         raise VerificationError("config.unbound", "the host bound no initdata at launch")
     if field != digest.ljust(size_bytes, b"\0"):
         raise VerificationError("config.mismatch", "the host bound another initdata at launch")
-    return field

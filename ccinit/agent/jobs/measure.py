@@ -29,9 +29,9 @@ from ccinit.measure.tpm_pcr import TpmPcr
 def run(request: BindRequest, channel: JobChannel) -> BindReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
     tee = _identify(request.tee, channel.fds)
-    value = BINDERS[tee](channel.fds, request.digest)
+    BINDERS[tee](channel.fds, request.digest)
     parameters = PARAMETERS[tee](channel.fds) if tee in PARAMETERS else b""
-    return BindReply(tee=tee, value=value, parameters=parameters)
+    return BindReply(tee=tee, parameters=parameters)
 
 
 def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
@@ -41,43 +41,41 @@ def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
     return identify_paravisor(TpmDevice(fds["tpm"])) or tee
 
 
-def _extend_pcr(fds: Mapping[str, int], digest: bytes) -> bytes:
-    return bind_initdata(TpmPcr(TpmDevice(fds["tpm"]), Pcr.INITDATA), digest)
+def _extend_pcr(fds: Mapping[str, int], digest: bytes) -> None:
+    bind_initdata(TpmPcr(TpmDevice(fds["tpm"]), Pcr.INITDATA), digest)
 
 
-def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> bytes:
+def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> None:
     host_data = snp_attester(fds).read_host_data()
-    return compare_initdata(host_data, digest, initdata_binding(Tee.SNP).size_bytes)
+    compare_initdata(host_data, digest, initdata_binding(Tee.SNP).size_bytes)
 
 
-def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
+def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> None:
     """Compare with the TDX module's own report: a quote comes from the host, which may forge it."""
     if "td_report" in fds:  # only from `ccinit.attest.simulated`, which has no device to ask
         raw = os.read(fds["td_report"], TDREPORT_BYTES)
     else:
         raw = read_td_report(fds["tdx_guest"], NO_REPORT_DATA)
     report = parse_td_report(raw)
-    return compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
+    compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
 
 
-def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> bytes:
+def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> None:
     personalization = cca_attester(fds).read_personalization()
-    return compare_initdata(personalization, digest, initdata_binding(Tee.CCA).size_bytes)
+    compare_initdata(personalization, digest, initdata_binding(Tee.CCA).size_bytes)
 
 
-def _leave_to_evidence(_fds: Mapping[str, int], digest: bytes) -> bytes:
+def _leave_to_evidence(_fds: Mapping[str, int], _digest: bytes) -> None:
     """Bind nothing yet: the ultravisor measures this guest's statement along with its evidence."""
-    return digest
 
 
-def _compare_launch_statement(fds: Mapping[str, int], digest: bytes) -> bytes:
+def _compare_launch_statement(fds: Mapping[str, int], digest: bytes) -> None:
     """Compare with the owner's statement, the only one of the launch secrets given here."""
     statement = parse_launch_statement(read_secret(fds["statement"], MAX_ENTRY_BYTES))
-    named = statement.initdata.raw
-    return compare_initdata(named, digest, initdata_binding(Tee.SEV).size_bytes)
+    compare_initdata(statement.initdata.raw, digest, initdata_binding(Tee.SEV).size_bytes)
 
 
-BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
+BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], None]] = {
     Tee.TPM: _extend_pcr,
     Tee.AZ_SNP_VTPM: _extend_pcr,
     Tee.AZ_TDX_VTPM: _extend_pcr,

@@ -27,6 +27,7 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, is_made_from
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel import tsm
+from ccinit.kernel.tpm import TpmDevice
 from ccinit.kernel.tsm import open_vtpm_entry
 from ccinit.values import replace as but
 from guest_owner.kbs.appraisal import EvidenceRefusedError
@@ -154,7 +155,8 @@ def test_binding_names_the_keys(tmp_path_factory: pytest.TempPathFactory, guest:
         with connected(fresh) as tpm:
             channel: Any = SimpleNamespace(fds={"tpm": tpm})
             reply = measure.run(BindRequest(tee=Tee.SVSM, digest=DIGEST), channel)
-        assert reply.value == extend(bytes(32), DIGEST)
+            held = TpmCommands(TpmDevice(tpm)).read_pcrs((8,))
+        assert held == (extend(bytes(32), DIGEST),)
         named = parse_json(reply.parameters, "test", 4096)
         assert named == replace(guest, swtpm=fresh).parameters()
     finally:

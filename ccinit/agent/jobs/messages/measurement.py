@@ -14,16 +14,14 @@ class BindRequest:
 
 @frozen
 class BindReply:
-    """What the digest was bound to.
+    """The digest is bound.
 
     Attributes:
         tee: the platform, as its device names it.
-        value: what now holds the digest: the register's new value, or the launch field.
         parameters: what a request to the KBS has to tell of this platform, JSON; or empty.
     """
 
     tee: Tee
-    value: bytes
     parameters: bytes = b""
 
 

@@ -46,11 +46,10 @@ def collect(report_data: ReportData) -> object:
         return attester.collect_evidence(report_data)
 
 
-def bind(digest: bytes) -> bytes:
+def bind(digest: bytes) -> None:
     with open_report_entry(NO_REPORT_DATA, DIRECTORY) as fds:
         reply = measure.run(BindRequest(tee=Tee.CCA, digest=digest), channel(fds))
     assert reply.tee is Tee.CCA
-    return reply.value
 
 
 def test_evidence_is_the_whole_token(configfs: FakeConfigfs) -> None:
@@ -73,7 +72,7 @@ def test_report_of_another_driver_is_refused(configfs: FakeConfigfs) -> None:
 
 
 def test_r04_personalization_is_compared_with_the_digest(configfs: FakeConfigfs) -> None:
-    assert bind(DIGEST) == DIGEST.ljust(64, b"\0")
+    bind(DIGEST)
     with pytest.raises(CcinitError) as refused:
         bind(b"e" * 48)
     assert refused.value.reason == "config.mismatch"

@@ -110,11 +110,11 @@ def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> Non
 
 
 def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> None:
-    def bind(digest: bytes) -> bytes:
+    def bind(digest: bytes) -> None:
         with open_report_entry(NO_REPORT_DATA, DIRECTORY) as fds:
-            return measure.BINDERS[Tee.SNP](fds, digest)
+            measure.BINDERS[Tee.SNP](fds, digest)
 
-    assert bind(DIGEST) == DIGEST
+    bind(DIGEST)
     with pytest.raises(CcinitError) as refused:
         bind(b"e" * 32)
     assert refused.value.reason == "config.mismatch"

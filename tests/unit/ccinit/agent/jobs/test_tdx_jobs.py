@@ -103,18 +103,18 @@ def module(monkeypatch: pytest.MonkeyPatch, domain: FakeTdx) -> None:
     monkeypatch.setattr(measure, "read_td_report", read_td_report)
 
 
-def bound(digest: bytes) -> bytes:
-    return measure.BINDERS[Tee.TDX]({"tdx_guest": 7}, digest)
+def bind(digest: bytes) -> None:
+    measure.BINDERS[Tee.TDX]({"tdx_guest": 7}, digest)
 
 
 @pytest.mark.usefixtures("module")
-def test_mrconfigid_that_is_the_digest_is_returned() -> None:
-    assert bound(DIGEST) == DIGEST
+def test_mrconfigid_that_is_the_digest_passes() -> None:
+    bind(DIGEST)
 
 
 def refused_reason(digest: bytes) -> str:
     with pytest.raises(CcinitError) as refused:
-        bound(digest)
+        bind(digest)
     return refused.value.reason
 
 

@@ -76,7 +76,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
         **_how: object,
     ) -> BindReply:  # fmt: skip
         made.asked.append(request)
-        return BindReply(tee=platform.tee, value=request.digest)
+        return BindReply(tee=platform.tee)
 
     disk = BlockDevice(
         name="null", number="1:3", size_bytes=4096, read_only=True, serial="", holders=()

@@ -346,7 +346,7 @@ def test_every_resource_of_the_pod_is_in_the_fake() -> None:
     assert wanted == {uri: kind for uri, (kind, _) in RESOURCES.items() if uri != POLICY_KEY}
 
 
-def bind(statement: bytes, tmp_path: Path, digest: bytes = DIGEST) -> bytes:
+def bind(statement: bytes, tmp_path: Path, digest: bytes = DIGEST) -> None:
     path = tmp_path / "statement"
     path.write_bytes(statement)
     fd = os.open(path, os.O_RDONLY)
@@ -355,12 +355,11 @@ def bind(statement: bytes, tmp_path: Path, digest: bytes = DIGEST) -> bytes:
     finally:
         os.close(fd)
     assert reply.tee is Tee.SEV
-    return reply.value
 
 
 def test_r04_document_is_compared_with_the_statement(given: Launch, tmp_path: Path) -> None:
     said = given.entries[STATEMENT]
-    assert bind(said, tmp_path) == DIGEST
+    bind(said, tmp_path)
     with pytest.raises(CcinitError) as refused:
         bind(said, tmp_path, hashlib.sha256(b"the host's document").digest())
     assert refused.value.reason == "config.mismatch"
