@@ -165,21 +165,18 @@ def until_ready(ask: Callable[[], T]) -> T:
         PeerError: `tee.io`, it stayed busy.
         KernelError: what `ask` raised, if it says something else.
     """
-    delay = _FIRST_DELAY_SECONDS
-    for _retry in range(_MAX_ATTEMPTS - 1):
+    attempts, delay = 0, _FIRST_DELAY_SECONDS
+    while True:
+        attempts += 1
         try:
             return ask()
         except KernelError as error:
             if error.errno not in _TRANSIENT:
                 raise
+            if attempts == _MAX_ATTEMPTS:
+                raise PeerError("tee.io", f"{attempts} attempts; {error.detail}") from error
         time.sleep(delay)
         delay *= 2
-    try:
-        return ask()
-    except KernelError as error:
-        if error.errno not in _TRANSIENT:
-            raise
-        raise PeerError("tee.io", f"{_MAX_ATTEMPTS} attempts; {error.detail}") from error
 
 
 def _read(fds: Mapping[str, int], name: str, max_bytes: int = OUTBLOB_MAX_BYTES) -> bytes:
