@@ -160,9 +160,8 @@ class OwnerPlane:
                 caller.greet(greeting)
                 self._strangers[origin] -= 1
 
-        async with TaskGroup() as group:
-            caller.tasks = group
-            group.start(_expect(caller), "owner greeting")
+        async with caller.tasks:
+            caller.tasks.start(_expect(caller), "owner greeting")
             ended = await self._guest.children.run(
                 Role.OWNER,
                 OwnerRequest(client_ca_pem=self._config.client_ca_pem),
@@ -173,7 +172,7 @@ class OwnerPlane:
                 answers=self._service.answers(caller),
                 notices={Greeting: greet},
             )
-            group.cancel()
+            caller.tasks.cancel()
         return ended
 
 

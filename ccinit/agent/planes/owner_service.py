@@ -104,7 +104,7 @@ class Caller:
 
     Attributes:
         certificate_der: the guest's certificate that it was shown; `attest` binds it to evidence.
-        tasks: what its calls have started; set before the first one.
+        tasks: what its calls have started; a group that is entered while the connection lasts.
         greeted: set once the client is known.
         streams: how many of its calls are still streaming.
     """

@@ -74,7 +74,7 @@ def test_r79_call_without_enough_descriptors_leaves_none_behind(name: str, left:
     caller = Caller(lambda _: None, b"")
 
     async def main() -> None:
-        async with TaskGroup() as caller.tasks:
+        async with caller.tasks:
             await cast("Any", handler)(make_service(container), caller, call)
 
     loop = EventLoop()
@@ -93,7 +93,7 @@ def test_child_that_lets_through_more_calls_than_a_client_has_gets_no_more_descr
     recent = service.guest.log.recent
 
     async def main() -> int:
-        async with TaskGroup() as caller.tasks:
+        async with caller.tasks:
             answers = [await call() for _ in range(MAX_CALLS)]
             held = count_descriptors()
             with pytest.raises(ChildError, match=r"child\.protocol"):
