@@ -36,68 +36,47 @@ _MAX_ATTEMPTS, _FIRST_DELAY_SECONDS = 5, 1.0  # 15 seconds in all; the child tha
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
-Sleep = Callable[[float], None]
-
-
 def fetch_endorsement(
     transport: HttpTransport,
     tee: Tee,
     hardware: bytes,
     host: str = HOST,
     *,
-    sleep: Sleep = time.sleep,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> bytes:
     """Return what the evidence of `tee`, one of Azure's two, needs beyond a hardware report.
 
+    That is the certificate of this host's versioned chip endorsement key (SNP, DER), or a quote
+    over a TD report of 1024 bytes (TDX).
+
     Raises:
-        PeerError, FormatError: as `fetch_vcek` and `fetch_td_quote`.
+        PeerError: `azure.metadata`, or as the transport's.
+        FormatError: `azure.vcek`, `azure.td_quote`.
     """
     if tee is Tee.AZ_SNP_VTPM:
-        return fetch_vcek(transport, host, sleep=sleep)
-    return fetch_td_quote(transport, hardware, host, sleep=sleep)
+        url = f"http://{host}/metadata/THIM/amd/certification"
+        reply = _request(transport, "GET", url, b"", sleep)
+        return _decode_certificate(_read_member(reply, url, "vcekCert"))
+    if len(hardware) != TD_REPORT_BYTES:
+        raise RuntimeError(f"a TD report of {len(hardware)} bytes")
+    url = f"http://{host}/acc/tdquote"
+    body = encode_json({"report": encode_base64url(hardware)})
+    quote = _read_member(_request(transport, "POST", url, body, sleep), url, "quote")
+    bare = quote.rstrip("=") if isinstance(quote, str) else quote
+    return decode_base64url(bare, "azure.td_quote")
 
 
-def fetch_vcek(transport: HttpTransport, host: str = HOST, *, sleep: Sleep = time.sleep) -> bytes:
-    """Return the certificate of this host's versioned chip endorsement key, DER.
-
-    Raises:
-        PeerError: `azure.metadata`, or as the transport's.
-        FormatError: `azure.vcek`.
-    """
-    url = f"http://{host}/metadata/THIM/amd/certification"
-    member = _ask(transport, "GET", url, b"", "vcekCert", sleep)
-    if not isinstance(member, str):
+def _decode_certificate(pem: JsonValue) -> bytes:
+    if not isinstance(pem, str):
         raise FormatError("azure.vcek", "the certificate is not text")
-    begin, end = member.find(_PEM_BEGIN), member.find(_PEM_END)
+    begin, end = pem.find(_PEM_BEGIN), pem.find(_PEM_END)
     if begin < 0 or end < begin:
         raise FormatError("azure.vcek", "not a PEM certificate")
-    text = "".join(member[begin + len(_PEM_BEGIN) : end].split())
-    return decode_base64(text, "azure.vcek")
+    return decode_base64("".join(pem[begin + len(_PEM_BEGIN) : end].split()), "azure.vcek")
 
 
-def fetch_td_quote(
-    transport: HttpTransport, td_report: bytes, host: str = HOST, *, sleep: Sleep = time.sleep
-) -> bytes:
-    """Return a quote over a TD report of 1024 bytes.
-
-    Raises:
-        PeerError: `azure.metadata`, or as the transport's.
-        FormatError: `azure.td_quote`.
-    """
-    if len(td_report) != TD_REPORT_BYTES:
-        raise RuntimeError(f"a TD report of {len(td_report)} bytes")
-    body = encode_json({"report": encode_base64url(td_report)})
-    member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote", sleep)
-    if not isinstance(member, str):
-        raise FormatError("azure.td_quote", "the quote is not text")
-    return decode_base64url(member.rstrip("="), "azure.td_quote")
-
-
-def _ask(
-    transport: HttpTransport, method: str, url: str, body: bytes, name: str, sleep: Sleep
-) -> JsonValue:
+def _read_member(reply: HttpReply, url: str, name: str) -> JsonValue:
     """Return one member of the reply; the service may add others."""
-    reply = _request(transport, method, url, body, sleep)
     if reply.status != 200:
         raise PeerError("azure.metadata", f"{url}: status {reply.status}")
     value = parse_json(reply.body, "azure.metadata", _LIMITS.max_body_bytes)
@@ -108,7 +87,11 @@ def _ask(
 
 
 def _request(
-    transport: HttpTransport, method: str, url: str, body: bytes, sleep: Sleep
+    transport: HttpTransport,
+    method: str,
+    url: str,
+    body: bytes,
+    sleep: Callable[[float], None],
 ) -> HttpReply:
     """Return the first reply that is not worth a retry, or else the last."""
     headers = (*_HEADERS, ("content-type", "application/json")) if body else _HEADERS

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.attest.azure import AzureAttester, identify_paravisor
-from ccinit.attest.azure_metadata import fetch_td_quote, fetch_vcek
+from ccinit.attest.azure_metadata import fetch_endorsement
 from ccinit.errors import CcinitError, PeerError, VerificationError
 from ccinit.formats.evidence.azure import parse_azure_evidence
 from ccinit.formats.evidence.hcl_report import parse_hcl_report
@@ -150,19 +150,21 @@ def metadata() -> Iterator[Metadata]:
 
 def test_endorsements_come_from_the_metadata_service(metadata: Metadata) -> None:
     with metadata_client("127.0.0.1") as client:
-        assert fetch_vcek(client, metadata.host) == metadata.vcek
+        found = fetch_endorsement(client, Tee.AZ_SNP_VTPM, b"", metadata.host)
+        assert found == metadata.vcek
         td_report = bytes(range(256)) * 4
-        assert fetch_td_quote(client, td_report, metadata.host) == b"quote over " + td_report
+        found = fetch_endorsement(client, Tee.AZ_TDX_VTPM, td_report, metadata.host)
+        assert found == b"quote over " + td_report
 
 
 def test_metadata_without_an_endorsement_is_refused(metadata: Metadata) -> None:
     metadata.broken = True
     with metadata_client("127.0.0.1") as client:
         with pytest.raises(CcinitError) as error:
-            fetch_vcek(client, metadata.host)
+            fetch_endorsement(client, Tee.AZ_SNP_VTPM, b"", metadata.host)
         assert error.value.reason == "azure.vcek"
         with pytest.raises(CcinitError) as error:
-            fetch_td_quote(client, bytes(1024), metadata.host)
+            fetch_endorsement(client, Tee.AZ_TDX_VTPM, bytes(1024), metadata.host)
         assert error.value.reason == "azure.metadata"
 
 
