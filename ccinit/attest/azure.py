@@ -86,7 +86,7 @@ class AzureAttester:
         evidence = AzureEvidence(
             tee=self._tee,
             message=quoted.quote.message,
-            signature=parse_tpmt_signature(quoted.quote.signature).signature,
+            signature=parse_tpmt_signature(quoted.quote.signature),
             pcrs=quoted.pcrs,
             hcl_report=encoded,
             endorsement=self._endorse(report.hardware),

@@ -93,13 +93,6 @@ class TpmsAttest:
 
 
 @frozen
-class TpmtSignature:
-    """TPMT_SIGNATURE: RSASSA (PKCS #1 v1.5) with SHA-256."""
-
-    signature: bytes
-
-
-@frozen
 class TpmtPublic:
     """TPMT_PUBLIC of an RSA key; `name` is computed from the encoded structure."""
 
@@ -243,8 +236,8 @@ def parse_tpms_attest(data: bytes) -> TpmsAttest:
     return attest
 
 
-def parse_tpmt_signature(data: bytes) -> TpmtSignature:
-    """Read a TPMT_SIGNATURE; only RSASSA with SHA-256 is known.
+def parse_tpmt_signature(data: bytes) -> bytes:
+    """Return the signature in a TPMT_SIGNATURE; only RSASSA (PKCS #1 v1.5) with SHA-256 is known.
 
     Raises:
         FormatError: `tpm2.signature_scheme`, `tpm2.signature_hash`; `tpm2.…` of its form.
@@ -256,7 +249,7 @@ def parse_tpmt_signature(data: bytes) -> TpmtSignature:
         raise FormatError("tpm2.signature_hash", "the signature is not over SHA-256")
     signature = reader.sized()
     reader.end()
-    return TpmtSignature(signature=signature)
+    return signature
 
 
 def parse_tpmt_public(data: bytes) -> TpmtPublic:

@@ -84,7 +84,7 @@ def verify_quote(evidence: TpmEvidence) -> None:
     """Check signature and digest; raises InvalidSignature."""
     key = load_der_public_key(evidence.ak_public_der)
     assert isinstance(key, RSAPublicKey)
-    signature = parse_tpmt_signature(evidence.signature).signature
+    signature = parse_tpmt_signature(evidence.signature)
     key.verify(signature, evidence.message, PKCS1v15(), SHA256())
     quoted = parse_tpms_attest(evidence.message).pcr_digest
     assert quoted == hashlib.sha256(b"".join(evidence.pcrs)).digest()

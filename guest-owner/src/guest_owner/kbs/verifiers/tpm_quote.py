@@ -53,7 +53,7 @@ def parse_attestation_key(public_der: bytes) -> RSAPublicKey:
 def read_signature(encoded: bytes, claims: ClaimList) -> bytes:
     """Make step 1: return the bare signature, empty if `encoded` is malformed."""
     try:
-        return parse_tpmt_signature(encoded).signature
+        return parse_tpmt_signature(encoded)
     except FormatError as error:
         claims.fail(error)
         return b""

@@ -65,7 +65,7 @@ def test_replies_of_the_transcript_are_read() -> None:
     assert attest.extra_data == bytes(range(32))
     assert attest.pcr_selections == (ALL_SHA256_PCRS,)
     assert attest.pcr_digest == hashlib.sha256(pcrs).digest()
-    assert len(parse_tpmt_signature(quote.signature).signature) == 256
+    assert len(parse_tpmt_signature(quote.signature)) == 256
     public = parse_read_public(READ_PUBLIC[1])
     assert (len(public.modulus), public.exponent) == (256, 65537)
     assert public.attributes & ATTESTATION_KEY_ATTRIBUTES == ATTESTATION_KEY_ATTRIBUTES
