@@ -9,20 +9,14 @@ from enum import StrEnum
 from functools import partial
 
 from ccinit.errors import FormatError
-from ccinit.formats.disk.verity import (
-    HASH_BYTES,
-    MAX_DATA_BLOCKS,
-    SALT_BYTES,
-    RootHash,
-    Salt,
-    VerityParameters,
-)
+from ccinit.formats.disk.verity import VerityParameters
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_roots
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.initdata.origin import read_origin
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.planes.ports import WORKLOAD_PORT
+from ccinit.formats.pod.volume import read_verity_parameters
 from ccinit.formats.sealed_log import OWNER_KEY_BYTES, SizeClass
 from ccinit.values import frozen
 
@@ -303,15 +297,7 @@ def _read_start(fields: Fields) -> StartBy:
 def _read_debug(fields: Fields) -> DebugConfig:
     return DebugConfig(
         allowed=fields.boolean("allowed", default=False),
-        tools=fields.table("tools", _read_debug_tools) if fields.has("tools") else None,
-    )
-
-
-def _read_debug_tools(fields: Fields) -> VerityParameters:
-    return VerityParameters(
-        root_hash=RootHash(fields.hexadecimal("root_hash", size_bytes=HASH_BYTES)),
-        salt=Salt(fields.hexadecimal("salt", size_bytes=SALT_BYTES)),
-        data_blocks=fields.integer("data_blocks", low=2, high=MAX_DATA_BLOCKS),
+        tools=fields.table("tools", read_verity_parameters) if fields.has("tools") else None,
     )
 
 

@@ -190,7 +190,11 @@ def read_volume(fields: Fields) -> Volume:
         case VolumeKind.TMPFS:
             return TmpfsVolume(name=name, size_bytes=size_bytes)
         case VolumeKind.VERITY:
-            verity = _read_verity(fields, size_bytes)
+            verity = read_verity_parameters(fields)
+            if verity.device_bytes > size_bytes:
+                raise FormatError(
+                    "pod.volume.data_blocks", "the disk has no room for the hash tree"
+                )
             return VerityVolume(name=name, size_bytes=size_bytes, verity=verity)
 
 
@@ -250,12 +254,14 @@ def _read_former_sizes(fields: Fields, size_bytes: int) -> tuple[int, ...]:
     return sizes
 
 
-def _read_verity(fields: Fields, size_bytes: int) -> VerityParameters:
-    parameters = VerityParameters(
+def read_verity_parameters(fields: Fields) -> VerityParameters:
+    """Read what pins a disk's content: `root_hash`, `salt` and `data_blocks`.
+
+    Raises:
+        FormatError: the key that is wrong.
+    """
+    return VerityParameters(
         root_hash=RootHash(fields.hexadecimal("root_hash", size_bytes=HASH_BYTES)),
         salt=Salt(fields.hexadecimal("salt", size_bytes=SALT_BYTES)),
         data_blocks=fields.integer("data_blocks", low=2, high=MAX_DATA_BLOCKS),
     )
-    if parameters.device_bytes > size_bytes:
-        raise FormatError("pod.volume.data_blocks", "the disk has no room for the hash tree")
-    return parameters
