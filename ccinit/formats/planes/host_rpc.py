@@ -7,7 +7,7 @@ it, and docs/host-rpc.md is generated from it.
 `msgpack_rpc` does the framing (MessagePack-RPC over AF_VSOCK port 1024).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
 
 from ccinit.annotations import Final
@@ -313,3 +313,10 @@ def is_valid(kind: Kind, value: object) -> bool:
                 and len(value) <= count
                 and all(isinstance(item, bytes) and len(item) == length for item in value)
             )
+
+
+def are_valid(fields: tuple[Field, ...], values: Sequence[object]) -> bool:
+    """Whether values are exactly of the form of `fields`."""
+    return len(fields) == len(values) and all(
+        is_valid(field.kind, value) for field, value in zip(fields, values, strict=True)
+    )

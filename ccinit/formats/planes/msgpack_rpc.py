@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from ccinit.annotations import cast
 from ccinit.errors import FormatError
-from ccinit.formats.planes.host_rpc import Method, RpcError, Value, is_valid
+from ccinit.formats.planes.host_rpc import Method, RpcError, Value, are_valid, is_valid
 from ccinit.formats.planes.msgpack_stream import Caps, ValueReader
 from ccinit.values import frozen
 
@@ -120,9 +120,7 @@ def encode_result(msgid: int, method: Method, result: Sequence[Value]) -> bytes:
     Raises:
         ValueError: the result does not fit the method's schema (a bug of the caller).
     """
-    if len(result) != len(method.result) or not all(
-        is_valid(field.kind, value) for field, value in zip(method.result, result, strict=True)
-    ):
+    if not are_valid(method.result, result):
         raise ValueError(f"result of {method.name} is not of its schema")
     head = b"\x94\x01" + _pack(msgid) + b"\xc0" + _array_header(len(result) + 1)
     head += b"".join(_pack(value) for value in result)
@@ -137,12 +135,7 @@ def encode_error(msgid: int, reply_bytes: int, error: RpcError) -> bytes:
 
 def params_of(method: Method, params: tuple[object, ...]) -> tuple[Value, ...] | None:
     """Return the parameters if they fit the method's schema, else None."""
-    if len(params) != len(method.params):
-        return None
-    for field, value in zip(method.params, params, strict=True):
-        if not is_valid(field.kind, value):
-            return None
-    return cast("tuple[Value, ...]", params)
+    return cast("tuple[Value, ...]", params) if are_valid(method.params, params) else None
 
 
 def _request(value: object) -> Request:
