@@ -44,12 +44,9 @@ def _lines(metric: Metric) -> Iterator[str]:
     yield f"# HELP {metric.name} {metric.help}"
     yield f"# TYPE {metric.name} {metric.kind}"
     for sample in metric.samples:
-        labels = ",".join(f'{name}="{_escape(value)}"' for name, value in sample.labels)
-        yield (
-            f"{metric.name}{{{labels}}} {sample.value:.17g}"
-            if labels
-            else (f"{metric.name} {sample.value:.17g}")
-        )
+        labels = ",".join(f'{key}="{_escape(value)}"' for key, value in sample.labels)
+        name = f"{metric.name}{{{labels}}}" if labels else metric.name
+        yield f"{name} {sample.value:.17g}"
 
 
 def _escape(value: str) -> str:
