@@ -4,7 +4,6 @@ Version 1, strict: an unknown key is refused. This module fixes only form and li
 *does* is left to the rooms.
 """
 
-import binascii
 from enum import StrEnum
 from functools import partial
 
@@ -12,6 +11,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.disk.verity import VerityParameters
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_roots
+from ccinit.formats.encoding.strict_json import decode_base64
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.initdata.origin import read_origin
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
@@ -279,15 +279,8 @@ def _read_log(fields: Fields) -> LogConfig:
 
 
 def _read_log_key(fields: Fields) -> bytes:
-    try:
-        key = binascii.a2b_base64(fields.text("public_key"), strict_mode=True)
-    except ValueError as error:  # `binascii.Error` is one
-        raise FormatError("ccinit.log.public_key", "not base64") from error
-    if len(key) != OWNER_KEY_BYTES:
-        raise FormatError(
-            "ccinit.log.public_key", f"expected {OWNER_KEY_BYTES} bytes, found {len(key)}"
-        )
-    return key
+    text = fields.text("public_key")
+    return decode_base64(text, "ccinit.log.public_key", OWNER_KEY_BYTES, OWNER_KEY_BYTES)
 
 
 def _read_start(fields: Fields) -> StartBy:
