@@ -19,12 +19,13 @@ BLOCK_SECTORS = BLOCK_BYTES // SECTOR_BYTES
 
 
 @frozen
-class AeadProfile:
+class DiskCipher:
     """A cipher with the only key and tag lengths that are right for it.
 
     Attributes:
+        cipher: as dm-crypt names it.
         key_bytes: encryption key (AES-256-XTS, 64), then authentication key (HMAC-SHA256, 32).
-        tag_bytes: stored per block: 16 bytes of random IV, then 16 bytes of MAC.
+        tag_bytes: stored per block: 16 bytes of random IV, then 16 bytes of MAC; 0 without tags.
     """
 
     cipher: str
@@ -32,20 +33,10 @@ class AeadProfile:
     tag_bytes: int
 
 
-AEAD = AeadProfile(
+AEAD = DiskCipher(
     cipher="capi:authenc(hmac(sha256),xts(aes))-random", key_bytes=64 + 32, tag_bytes=TAG_BYTES
 )
-
-
-@frozen
-class CryptProfile:
-    """A cipher without tags, and the length of its key."""
-
-    cipher: str
-    key_bytes: int
-
-
-CRYPT = CryptProfile(cipher="capi:xts(aes)-plain64", key_bytes=64)
+CRYPT = DiskCipher(cipher="capi:xts(aes)-plain64", key_bytes=64, tag_bytes=0)
 
 
 def plan_crypt_target(
