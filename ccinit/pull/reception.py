@@ -34,7 +34,7 @@ from ccinit.pull.messages.layers import (
     LayersRequest,
     VerifiedLayers,
 )
-from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
+from ccinit.pull.messages.tars import UnpackReply, UnpackRequest
 from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide, Verdict
 from ccinit.values import frozen

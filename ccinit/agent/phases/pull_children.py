@@ -44,7 +44,14 @@ from ccinit.pull.messages.layers import (
     LayersRequest,
     VerifiedLayers,
 )
-from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar
+from ccinit.pull.messages.tars import (
+    GrowingTar,
+    KeptTar,
+    NewTar,
+    OpenedTar,
+    UnpackReply,
+    UnpackRequest,
+)
 from ccinit.pull.messages.tree import (
     LISTING_PARTS,
     TreeDigests,
@@ -52,7 +59,6 @@ from ccinit.pull.messages.tree import (
     join_parts,
     share_parts,
 )
-from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide

@@ -14,8 +14,7 @@ from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.decompress import decompress
 from ccinit.pull.layers.growing_tar import TarAppender
 from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader
-from ccinit.pull.messages.tars import NewTar, OpenedTar
-from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
+from ccinit.pull.messages.tars import NewTar, OpenedTar, UnpackReply, UnpackRequest
 
 A = TypeVar("A")
 

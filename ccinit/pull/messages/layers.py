@@ -1,8 +1,8 @@
 """The messages between PID 1 and the children that read an image's documents.
 
 They are values of `ccinit.formats.encoding.wire`, in modules of their own, so that PID 1 can load
-them without the code that produces them (HTTP, decompression, tar). Of the other modules (`fetch`,
-`unpack`, `tars`, `tree`), a child loads only its own. `image` shows who says what to whom.
+them without the code that produces them (HTTP, decompression, tar). Of the other modules (`feed`,
+`fetch`, `tars`, `tree`), a child loads only its own. `image` shows who says what to whom.
 """
 
 from ccinit.formats.encoding.digest import Digest

@@ -1,5 +1,9 @@
-"""Where an image's tars are, and how children ask PID 1 for them; see `ccinit.pull.tar_files`."""
+"""An image's tars: where they are, how they are made, and how children ask PID 1 for them.
 
+See `layers`, and `ccinit.pull.tar_files`.
+"""
+
+from ccinit.formats.oci.compression import Compression
 from ccinit.values import frozen
 
 
@@ -11,6 +15,20 @@ def layer_file(position: int) -> str:
 def outline_file(position: int) -> str:
     """Return the name of a layer's outline there."""
     return f"layer-{position}.outline.tar"
+
+
+@frozen
+class UnpackRequest:
+    """How the layers that will come are packed, the position of the first, the cap on all tars."""
+
+    layers: tuple[Compression, ...]
+    first: int
+    tar_bytes: int
+
+
+@frozen
+class UnpackReply:
+    """Every layer has become a tar."""
 
 
 @frozen

@@ -61,9 +61,8 @@ from ccinit.pull.messages.layers import (
     UnwrapRequest,
     VerifiedLayers,
 )
-from ccinit.pull.messages.tars import KeptTar, OpenedTar
+from ccinit.pull.messages.tars import KeptTar, OpenedTar, UnpackReply, UnpackRequest
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest, join_parts, share_parts
-from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin, Sending
 from ccinit.pull.registry.fetch import registry_job
 from ccinit.pull.signature.judge import signature_job

@@ -35,9 +35,8 @@ from ccinit.pull.messages.layers import (
     LayersRequest,
     VerifiedLayers,
 )
-from ccinit.pull.messages.tars import KeptTar, OpenedTar
+from ccinit.pull.messages.tars import KeptTar, OpenedTar, UnpackReply, UnpackRequest
 from ccinit.pull.messages.tree import TreeDigests
-from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide

@@ -24,9 +24,8 @@ from ccinit.pull.messages.feed import FedTar
 from ccinit.pull.messages.fetch import FoundImage, SendLayers
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import KEYS_PIPE, DecryptReply
-from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar
+from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar, UnpackReply
 from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest, share_parts
-from ccinit.pull.messages.unpack import UnpackReply
 from ccinit.secret import Secret
 
 IMAGE = Image(name="web", reference="", policy=None, auth=None, ca_pem="")

@@ -16,8 +16,7 @@ from ccinit.pull.layers.growing_tar import TarFollower
 from ccinit.pull.layers.stream import SINK, SOURCE
 from ccinit.pull.layers.unpack import unpack_job
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.tars import OpenedTar, layer_file
-from ccinit.pull.messages.unpack import UnpackRequest
+from ccinit.pull.messages.tars import OpenedTar, UnpackRequest, layer_file
 from ccinit.pull.tar_files import TarFiles
 from ccinit.values import replace
 from tests.fakes.images.layer_pipes import LayerPipe, give_tar
