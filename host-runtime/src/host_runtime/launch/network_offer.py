@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, assert_never
+from typing import Final
 
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface
@@ -13,34 +13,30 @@ _PREFIX: Final = 24
 _MTU: Final = 1500
 
 
-def plan_offer(
-    network: UserNetwork | PodInterface, nameservers: Sequence[IPv4Address | IPv6Address] = ()
-) -> NetworkOffer:
-    """Return the addresses of QEMU's user network, or those of an interface of a namespace.
+def offer_user_network(network: UserNetwork) -> NetworkOffer:
+    """Return the addresses of QEMU's user network, which has a nameserver of its own."""
+    return NetworkOffer(
+        mac=_mac(network.mac),
+        address=map_address(_ADDRESS),
+        prefix=_PREFIX,
+        gateway=map_address(_GATEWAY),
+        mtu=_MTU,
+        dns=(map_address(_DNS),),
+    )
 
-    QEMU's network has a nameserver of its own; `nameservers` are for a namespace's.
-    """
-    match network:
-        case UserNetwork():
-            return NetworkOffer(
-                mac=_mac(network.mac),
-                address=map_address(_ADDRESS),
-                prefix=_PREFIX,
-                gateway=map_address(_GATEWAY),
-                mtu=_MTU,
-                dns=(map_address(_DNS),),
-            )
-        case PodInterface():
-            return NetworkOffer(
-                mac=_mac(network.mac),
-                address=map_address(network.address.ip),
-                prefix=network.address.network.prefixlen,
-                gateway=map_address(network.gateway),
-                mtu=network.mtu,
-                dns=tuple(map_address(one) for one in nameservers),
-            )
-        case _:
-            assert_never(network)
+
+def offer_pod_interface(
+    interface: PodInterface, nameservers: Sequence[IPv4Address | IPv6Address]
+) -> NetworkOffer:
+    """Return the addresses of an interface of a namespace, with the nameservers for its guest."""
+    return NetworkOffer(
+        mac=_mac(interface.mac),
+        address=map_address(interface.address.ip),
+        prefix=interface.address.network.prefixlen,
+        gateway=map_address(interface.gateway),
+        mtu=interface.mtu,
+        dns=tuple(map(map_address, nameservers)),
+    )
 
 
 def offer_options(interface: PodInterface) -> str:

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from host_runtime.commands.boot_plan import plan_boot
 from host_runtime.launch.launcher import GuestConfig, boot_guest
-from host_runtime.launch.network_offer import plan_offer
+from host_runtime.launch.network_offer import offer_pod_interface, offer_user_network
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface, has_interface
 from host_runtime.network.resolver import MAX_RESOLVER_BYTES, parse_nameservers
@@ -121,13 +121,13 @@ def _plan_offer(config: GuestConfig, resolver_file: str) -> NetworkOffer | None:
         case None:
             return None
         case UserNetwork():
-            return plan_offer(config.network)
+            return offer_user_network(config.network)
         case PodInterface(address=address):
             document = b""
             with suppress(FileNotFoundError):  # a host may have none: nobody answers for names
                 document = read_regular(Path(resolver_file), MAX_RESOLVER_BYTES, "bundle.resolver")
             text = document.decode(errors="replace")
-            return plan_offer(config.network, parse_nameservers(text, address.version))
+            return offer_pod_interface(config.network, parse_nameservers(text, address.version))
         case _:
             assert_never(config.network)
 

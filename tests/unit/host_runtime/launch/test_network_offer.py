@@ -8,7 +8,11 @@ import pytest
 from ccinit.boot.network import verify_offer
 from ccinit.boot.network_offer import NetworkOffer as Received
 from ccinit.boot.network_offer import NetworkPlan
-from host_runtime.launch.network_offer import offer_options, plan_offer
+from host_runtime.launch.network_offer import (
+    offer_options,
+    offer_pod_interface,
+    offer_user_network,
+)
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface
 from host_runtime.plane.rpc_client import NetworkOffer
@@ -30,7 +34,7 @@ def receive(offer: NetworkOffer) -> NetworkPlan:
 
 
 def test_user_network_is_offered_as_qemu_has_it() -> None:
-    plan = receive(plan_offer(UserNetwork(), [ip_address("192.0.2.1")]))
+    plan = receive(offer_user_network(UserNetwork()))
     assert (plan.address, plan.prefix, plan.gateway) == ("10.0.2.15", 24, "10.0.2.2")
     assert (plan.mac, plan.mtu, plan.dns) == ("52:54:00:cc:00:01", 1500, ("10.0.2.3",))
 
@@ -48,7 +52,7 @@ def test_interface_is_offered_as_the_guest_takes_it(
     address: str, gateway: str, *, on_link: bool
 ) -> None:
     dns = [ip_address("10.96.0.10"), ip_address("fd00::10")]
-    plan = receive(plan_offer(interface(address, gateway), dns))
+    plan = receive(offer_pod_interface(interface(address, gateway), dns))
     assert f"{plan.address}/{plan.prefix}" == address
     assert (plan.gateway, plan.gateway_on_link) == (gateway, on_link)
     assert (plan.mac, plan.mtu) == ("02:00:00:00:00:01", 1450)

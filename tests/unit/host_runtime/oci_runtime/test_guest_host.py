@@ -15,7 +15,7 @@ import pytest
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.launch.guest import EndReason
-from host_runtime.launch.network_offer import plan_offer
+from host_runtime.launch.network_offer import offer_user_network
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.host_requests import HostRequests
@@ -214,7 +214,7 @@ def test_network_is_offered_until_it_is_taken(tmp_path: Path) -> None:
         is_over=lambda guest: bool(guest.offers),
         refusals={"offer_network": [RpcError.NOT_NOW, RpcError.BUSY]},
     )
-    accompany(guest, tmp_path / "log", offer=plan_offer(UserNetwork()))
+    accompany(guest, tmp_path / "log", offer=offer_user_network(UserNetwork()))
     assert guest.calls == ["offer_network"] * 3
     (offer,) = guest.offers
     assert offer.mac == bytes.fromhex("525400cc0001")
