@@ -34,13 +34,13 @@ _FILE: Final[Kinds] = (stat.S_ISREG,)
 _FILE_OR_DEVICE: Final[Kinds] = (stat.S_ISREG, stat.S_ISBLK)
 
 
-def require_file(path: Path, reason: str) -> None:
+def require_file(path: Path) -> None:
     """Check that a path leads to a regular file that can be read.
 
     Raises:
-        ConfigError: `reason`.
+        ConfigError: `boot.what`.
     """
-    with _opened(path, reason, os.O_RDONLY, _FILE):
+    with _opened(path, "boot.what", os.O_RDONLY, _FILE):
         pass
 
 

@@ -110,7 +110,7 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
     require_host(config.tee, config.accelerator, config.tools)
     for path in (options.uki, options.kernel, options.initrd):
         if path is not None:
-            require_file(path, "boot.what")
+            require_file(path)
     if options.uki is not None:
         require_uki(options.uki)
     claim_folder(options.folder)

@@ -49,7 +49,11 @@ class EndReason(StrEnum):
 
 
 class Guest:
-    """A running guest; made by `boot_guest`."""
+    """A running guest; made by `boot_guest`.
+
+    Attributes:
+        qmp: the machine protocol, for fault injection and inspection.
+    """
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class Guest:
         self._programs = (qemu, *helpers.values())
         self._helpers = dict(helpers)
         self._device = helpers.get(VSOCK_DEVICE)
-        self._qmp = qmp
+        self.qmp = qmp
         self._end: EndReason | None = None
         self._say = progress
         self._failed_disks: set[str] = set()
@@ -78,11 +82,6 @@ class Guest:
     def pid(self) -> int:
         """QEMU's process id."""
         return self._qemu.pid
-
-    @property
-    def qmp(self) -> QmpClient:
-        """The machine protocol, for fault injection and inspection."""
-        return self._qmp
 
     def connect(self, port: int, seconds: float = _CONNECT_SECONDS) -> socket.socket:
         """Return a stream to the guest's vsock `port`; see `VsockLink.connect`."""
@@ -153,7 +152,7 @@ class Guest:
         """End QEMU at once, as a power cut would."""
         if self._qemu.exit_code() is None:
             try:
-                self._qmp.execute("quit")
+                self.qmp.execute("quit")
                 self._qemu.wait(_QUIT_SECONDS)
             except (PeerError, DeadlineError):
                 self._qemu.stop()
@@ -189,7 +188,7 @@ class Guest:
             for program in self._programs:  # a guest can make each complain without end
                 program.bound_log()
             try:
-                self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
+                self._note_event(self.qmp.next_event(min(left, _LISTEN_SECONDS)))
             except DeadlineError:  # QEMU is not ending, so its helpers should be running
                 self._note_lost_helpers()
 
@@ -219,7 +218,7 @@ class Guest:
         or early kernel requests termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
         """
         with suppress(PeerError, DeadlineError):  # QEMU is ending: its next event counts
-            if self._qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
+            if self.qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
                 self._end = EndReason.GIVEN_UP
 
     def _note_disk_error(self, disk: str, reason: str) -> None:

@@ -138,11 +138,11 @@ class MachineConfig:
     boot: EspBoot | DirectBoot
     qmp_socket: Path
     sinks: SinkFiles | None
+    vsock: UserVsock | KernelVsock
     firmware: Firmware | None = None
     disks: tuple[Disk, ...] = ()
     network: UserNetwork | TapNetwork | None = None
     tpm_socket: Path | None = None
-    vsock: UserVsock | KernelVsock | None = None
     serial_number: str = ""
     data_folders: tuple[Path, ...] = ()
     tee: SnpGuest | TdxGuest | None = None
@@ -340,10 +340,8 @@ def _tpm(control_socket: Path | None) -> tuple[str, ...]:
     )
 
 
-def _vsock(vsock: UserVsock | KernelVsock | None) -> tuple[str, ...]:
+def _vsock(vsock: UserVsock | KernelVsock) -> tuple[str, ...]:
     match vsock:
-        case None:
-            return ()
         case UserVsock(socket=path):
             return (
                 *("-chardev", f"socket,id=vsock,path={_quote(path)}"),

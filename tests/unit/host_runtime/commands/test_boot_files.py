@@ -120,7 +120,7 @@ def test_file_system_without_locks_is_one_for_disks(
 
 def test_file_that_cannot_be_read_keeps_the_callers_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        require_file(tmp_path, "boot.what")
+        require_file(tmp_path)
     assert (error.value.reason, error.value.detail) == (
         "boot.what",
         f"{tmp_path} is a folder, not a file",

@@ -37,6 +37,7 @@ DIRECT = MachineConfig(
     boot=DirectBoot(kernel=Path("k"), initrd=Path("i"), command_line="quiet a=b"),
     qmp_socket=Path("s/qmp"),
     sinks=SINKS,
+    vsock=KernelVsock(guest_cid=9),
     data_folders=(Path("share"),),
 )
 FULL = replace(
@@ -125,8 +126,9 @@ def test_block_device_is_opened_as_one() -> None:
 
 
 def test_direct_boot_plan_is_unchanged() -> None:
-    sinks = (*SINK_WORDS.split(), *ERROR_RECORD_WORDS.split())
-    expected = (*DIRECT_WORDS.split(), "quiet a=b", *sinks)
+    vsock = ("-device", "vhost-vsock-pci,guest-cid=9")
+    devices = (*SINK_WORDS.split(), *vsock, *ERROR_RECORD_WORDS.split())
+    expected = (*DIRECT_WORDS.split(), "quiet a=b", *devices)
     assert plan_command(DIRECT) == expected
 
 
@@ -169,11 +171,6 @@ def test_serial_number_is_in_the_table_of_the_machine() -> None:
     command = plan_command(replace(DIRECT, serial_number="abc"))
     assert command[command.index("-smbios") + 1] == "type=1,serial=abc"
     assert "-smbios" not in plan_command(DIRECT)
-
-
-def test_kernel_vsock_names_the_cid() -> None:
-    words = plan_command(replace(DIRECT, vsock=KernelVsock(guest_cid=9)))
-    assert words[words.index("vhost-vsock-pci,guest-cid=9") - 1] == "-device"
 
 
 def test_open_network_is_not_restricted() -> None:
