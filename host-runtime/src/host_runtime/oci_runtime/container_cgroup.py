@@ -5,9 +5,11 @@ starts what belongs to the guest. So QEMU, the vTPM and the rest are born there,
 the guest is counted there.
 """
 
+import fcntl
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -65,9 +67,21 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         enter_scope(hierarchies, unit, need)
         return
     names = parse_cgroup_path(record.cgroup)
-    _require_no_other(container, record.cgroup)
-    _note(container, record.cgroup, make_cgroup(hierarchies, names, need))
+    with _alone(container.folder.parent):
+        _require_no_other(container, record.cgroup)
+        _note(container, record.cgroup, make_cgroup(hierarchies, names, need))
     enter_cgroup(hierarchies, names)
+
+
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """Let one container at a time ask what the others have, and note what it takes."""
+    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _require_no_other(container: Container, cgroup: str) -> None:
