@@ -26,6 +26,11 @@ def processes_in(path: str) -> set[int]:
     return {int(pid) for pid in found.split()}
 
 
+def is_empty(path: str) -> bool:
+    """Whether a cgroup has no process in any hierarchy; one that ends leaves them one by one."""
+    return not any((folder / "cgroup.procs").read_text() for folder in folders_of(path))
+
+
 def bytes_in(path: str) -> int:
     """How much memory a cgroup counts, with those below it."""
     one = memory_hierarchy()
