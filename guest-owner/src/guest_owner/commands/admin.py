@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_group, add_state
 from guest_owner.files import read_capped, write_new
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import add_administrator, read_administrators
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
 from guest_owner.kbs.authority import MAX_PEM_BYTES
@@ -62,11 +62,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
-    administrators = Administrators(arguments.state)
     path: Path = arguments.file
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    if any(known.name == arguments.name for known in administrators.read()):
+    if any(known.name == arguments.name for known in read_administrators(arguments.state)):
         raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
     _require_unused(arguments.name, arguments.state / AUDIT_NAME)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -75,7 +74,7 @@ def _new_key(arguments: argparse.Namespace) -> int:
         with recorded(
             arguments.state, "admin new-key", registered=f"admin-keys/{arguments.name}.pem"
         ):
-            administrators.add(arguments.name, public)
+            add_administrator(arguments.state, arguments.name, public)
     except BaseException:
         path.unlink()  # a key that was not registered is of no use
         raise

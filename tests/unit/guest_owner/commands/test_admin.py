@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import read_administrators
 from guest_owner.kbs.administration.token import verify_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
 from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
@@ -15,14 +15,14 @@ def test_new_key_then_token_is_accepted(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = tmp_path / "admin.pem"
-    assert Administrators(state).read() == ()
+    assert read_administrators(state) == ()
     assert run("admin", "new-key", "--state", state, key, "--name", "alice") == 0
     assert key.stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE" not in (state / "admin-keys/alice.pem").read_bytes()
     capsys.readouterr()
     assert run("admin", "token", key, "--seconds", 60) == 0
     token = capsys.readouterr().out.strip()
-    keys = Administrators(state).read()
+    keys = read_administrators(state)
     assert verify_admin_token(token, keys, now=time.time()) == "alice"
 
 
@@ -41,7 +41,7 @@ def test_new_key_replaces_nothing(
     assert "[admin.name]" in error_of(capsys)
     assert not (tmp_path / "b").exists()
     assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())
-    assert [key.name for key in Administrators(state).read()] == ["admin"]
+    assert [key.name for key in read_administrators(state)] == ["admin"]
 
 
 def test_name_that_the_audit_log_knows_is_not_given_again(
@@ -67,7 +67,7 @@ def test_name_that_the_audit_log_knows_is_not_given_again(
     assert run("admin", "new-key", "--state", state, tmp_path / "c", "--name", "bob") == 1
     assert "[admin.used]" in error_of(capsys)
     assert not (tmp_path / "c").exists()
-    assert [key.name for key in Administrators(state).read()] == ["alice"]
+    assert [key.name for key in read_administrators(state)] == ["alice"]
 
 
 def test_token_wants_an_ed25519_key(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from guest_owner.kbs import app, exclusion
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.administration.calls import Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.app import build_app
@@ -68,7 +68,7 @@ class Server:
 
     def __init__(self, kbs: Kbs) -> None:
         public = ADMIN.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        Administrators(kbs.store.root).add("alice", public)
+        add_administrator(kbs.store.root, "alice", public)
         token = sign_admin_token(ADMIN, now=NOW, life_seconds=600)
         self.kbs, self.metrics = kbs, Metrics()
         self.admin = {"authorization": f"Bearer {token}"}

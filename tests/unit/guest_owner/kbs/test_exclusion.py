@@ -18,7 +18,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.files import is_file, write_all_atomically
 from guest_owner.kbs import exclusion
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.minting import IdentityOrder
@@ -115,7 +115,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "resource": lambda store: store.write_resource(URI, b"secret"),
     "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
     "order": lambda store: store.write_order(URI, IdentityOrder(3600)),
-    "admin": lambda store: Administrators(store.root).add("ops", ADMIN_KEY),
+    "admin": lambda store: add_administrator(store.root, "ops", ADMIN_KEY),
     "counter": lambda store: Counters(store.root).begin(counter_uri("shop", "new")),
     "set counter": lambda store: Counters(store.root).set(COUNTER, 7),
     "moved counter": advance,

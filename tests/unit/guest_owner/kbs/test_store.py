@@ -16,7 +16,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import add_administrator, read_administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, register_initdata
 from guest_owner.kbs.registrable import parse_registrable_initdata
@@ -122,7 +122,7 @@ def test_add_attestation_key_refuses_what_is_no_key(store: Store) -> None:
         (lambda store, name: store.add_issuer(name, b"", b""), "issuer.name"),
         (lambda store, name: store.add_initdata(name, DOCUMENT), "initdata.name"),
         (lambda store, name: store.read_pod_name(name, sha256_digest(DOCUMENT)), "initdata.name"),
-        (lambda store, name: Administrators(store.root).add(name, ADMIN_KEY), "admin.name"),
+        (lambda store, name: add_administrator(store.root, name, ADMIN_KEY), "admin.name"),
     ],
     ids=["ak", "root", "issuer", "initdata", "pod", "admin"],
 )
@@ -326,7 +326,7 @@ def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:
         ("requirements/snp.toml", "requirements.toml", Store.read_references),
         ("issuers/b.toml", "issuer.toml", Store.read_issuers),
         ("issuer-keys/b.json", "issuer.keys.json", Store.read_issuers),
-        ("admin-keys/b.pem", "admin.key", lambda store: Administrators(store.root).read()),
+        ("admin-keys/b.pem", "admin.key", lambda store: read_administrators(store.root)),
         ("policy.toml", "policy.toml", Store.read_policy),
         ("minted/ccinit/shop/key", "mint.json", lambda store: store.read_order(URI)),
     ],
@@ -360,7 +360,7 @@ def test_stray_file_among_registrations_is_refused(store: Store) -> None:
     [
         Store.read_references,
         Store.read_issuers,
-        lambda store: Administrators(store.root).read(),
+        lambda store: read_administrators(store.root),
         lambda store: store.read_resource(URI),
         lambda store: store.read_order(URI),
         lambda store: store.has_resource(URI),

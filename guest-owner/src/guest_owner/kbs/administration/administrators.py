@@ -17,28 +17,29 @@ _FOLDER: Final = "admin-keys"
 _MAX_KEY_BYTES: Final = 4096
 
 
-class Administrators:
-    """The administrators of one KBS; read afresh for every request, so a removal counts at once."""
+def read_administrators(state: Path) -> tuple[AdminKey, ...]:
+    """Return all administrators; whoever asks reads afresh, so that a removal counts at once.
 
-    def __init__(self, state: Path) -> None:
-        """Args: state: the KBS's directory."""
-        self._state = state
+    Args:
+        state: the KBS's directory.
 
-    def read(self) -> tuple[AdminKey, ...]:
-        """Return all administrators."""
-        return Folder(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key).read()
+    Raises:
+        ConfigError: as `Folder.read`.
+    """
+    return Folder(state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key).read()
 
-    def add(self, name: str, pem: bytes) -> None:
-        """Register a public key.
 
-        Raises:
-            FormatError: `admin.name`, `admin.key`.
-            ConfigError: `admin.exists`, the audit log could not tell two of the same name apart.
-        """
-        check_name(name, "admin.name")
-        parse_admin_key(name, pem)
-        file = f"{_FOLDER}/{name}.pem"
-        with changing(self._state):
-            if is_file(self._state / file):
-                raise ConfigError("admin.exists", f"there is an administrator {name}: {file}")
-            write_registrations(self._state, {file: pem})
+def add_administrator(state: Path, name: str, pem: bytes) -> None:
+    """Register a public key.
+
+    Raises:
+        FormatError: `admin.name`, `admin.key`.
+        ConfigError: `admin.exists`, the audit log could not tell two of the same name apart.
+    """
+    check_name(name, "admin.name")
+    parse_admin_key(name, pem)
+    file = f"{_FOLDER}/{name}.pem"
+    with changing(state):
+        if is_file(state / file):
+            raise ConfigError("admin.exists", f"there is an administrator {name}: {file}")
+        write_registrations(state, {file: pem})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import read_administrators
 from guest_owner.kbs.administration.token import verify_admin_token
 from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
@@ -161,7 +161,7 @@ class Administration:
             KbsRefusedError: no token, or an invalid one; only the audit log says why.
         """
         try:
-            keys = Administrators(self._store.root).read()
+            keys = read_administrators(self._store.root)
             administrator = verify_admin_token(bearer or "", keys, now=self._clock())
         except CcinitError as error:
             self._audit.append(

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.administration.calls import AdminCall, Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.audit.log import AuditLog, read_audit
@@ -191,7 +191,7 @@ class Door:
         self.now = float(NOW)
         self.keys = store.root / "admin-keys"
         form: Any = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        Administrators(store.root).add("alice", KEY.public_key().public_bytes(*form))
+        add_administrator(store.root, "alice", KEY.public_key().public_bytes(*form))
         self.administration = Administration(store, AuditLog(log), lambda: self.now)
 
     def enter(self, token: str | None) -> AdminCall:
