@@ -14,6 +14,7 @@ import logging
 import random
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.fuzz.mutation import mutate_json, mutate_text
 from tests.fuzz.trials import Trials, run
@@ -57,7 +58,7 @@ class Kbs:
 
     def __init__(self, state: Path, loop: asyncio.AbstractEventLoop) -> None:
         limits = Limits(sessions=8, request_bytes=4096)
-        service = open_service(state, limits, TlsIdentityMinter(state))
+        service = open_service(state, limits, partial(mint_identity, state))
         self._app = build_app(service, limits)
         self._loop = loop
 

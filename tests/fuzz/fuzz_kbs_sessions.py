@@ -10,6 +10,7 @@ import logging
 import random
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
@@ -18,7 +19,7 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 from tests.fuzz.fuzz_kbs_service import AUTH, attestation, make_state
 from tests.fuzz.trials import Trials, run
 
@@ -97,7 +98,7 @@ class World:
 
     def _open(self) -> KeyBroker:
         state = self.owner.state
-        return open_service(state, LIMITS, TlsIdentityMinter(state), lambda: self.now).broker
+        return open_service(state, LIMITS, partial(mint_identity, state), lambda: self.now).broker
 
     def step(self) -> None:
         """Let somebody do something."""

@@ -31,7 +31,7 @@ from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.kbs import values
 
@@ -213,7 +213,7 @@ def running_kbs(
         log.unlink()
     clock = Clock()
     server = build_server(
-        open_service(state, limits, TlsIdentityMinter(state), clock),
+        open_service(state, limits, partial(mint_identity, state), clock),
         limits,
         certificate=state / "server.pem",
         key=state / "server-key.pem",

@@ -55,7 +55,7 @@ from guest_owner.kbs.minting import MintedIdentity
 from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.client import Endpoint, OwnerClient
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.machine.owned import owned_pids
 from tests.fakes.network.tls_server import identity_pem, make_authority
@@ -76,17 +76,15 @@ PATIENCE_SECONDS = 60.0
 pytestmark = pytest.mark.usefixtures("as_root")
 
 
-class BriefMinter(TlsIdentityMinter):
-    """Makes identities that end within a test."""
-
-    def __call__(self, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
-        assert life_seconds == 24 * 3600
-        return super().__call__(pod=pod, session=session, life_seconds=LIFE_SECONDS)
+def mint_brief(state: Path, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
+    """Make an identity that ends within a test."""
+    assert life_seconds == 24 * 3600
+    return mint_identity(state, pod=pod, session=session, life_seconds=LIFE_SECONDS)
 
 
 @pytest.fixture
 def kbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kbs]:
-    monkeypatch.setattr(kbs_harness, "TlsIdentityMinter", BriefMinter)
+    monkeypatch.setattr(kbs_harness, "mint_identity", mint_brief)
     state = make_state(tmp_path)
     Store(state).add_initdata("shop", DOCUMENT)
     owner(state, "client-ca", "init")

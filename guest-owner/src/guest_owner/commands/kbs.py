@@ -4,6 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from ccinit.errors import ConfigError
@@ -34,7 +35,7 @@ from guest_owner.kbs.store import EMPTY_POLICY, Store
 from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
 from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
 from guest_owner.plane.authority import read_authority
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 from guest_owner.telling import tell, tell_logged, warn
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.tcp_address import join_address
@@ -115,7 +116,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     tell_logged()
     host, port = arguments.listen
     certificate = arguments.certificate or state / CERTIFICATE_FILE
-    service = open_service(state, limits, TlsIdentityMinter(state))
+    service = open_service(state, limits, partial(mint_identity, state))
     server = build_server(
         service,
         limits,

@@ -24,28 +24,24 @@ from guest_owner.plane.authority import read_authority
 SESSION_URI_PREFIX: Final = "urn:ccinit:session:"
 
 
-class TlsIdentityMinter:
-    """Makes identities under the owner-plane authority of a state directory."""
+def mint_identity(state: Path, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
+    """Make a key and a certificate under the owner-plane authority of a state directory.
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    Given `state`, it is an `IdentityMinter`.
 
-    def __call__(self, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
-        """Make a key and a certificate.
-
-        Raises:
-            ConfigError: the state directory has no authority.
-        """
-        authority = read_authority(self._state)
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = authority.sign(
-            key.public_key(),
-            subject=common_name(session),
-            names=(x509.DNSName(pod), x509.UniformResourceIdentifier(SESSION_URI_PREFIX + session)),
-            usage=ExtendedKeyUsageOID.SERVER_AUTH,
-            ends=datetime.now(UTC) + timedelta(seconds=life_seconds),
-        )
-        return MintedIdentity(
-            data=private_pem(key) + certificate.public_bytes(Encoding.PEM),
-            fingerprint=certificate.fingerprint(SHA256()).hex(),
-        )
+    Raises:
+        ConfigError: the state directory has no authority.
+    """
+    authority = read_authority(state)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority.sign(
+        key.public_key(),
+        subject=common_name(session),
+        names=(x509.DNSName(pod), x509.UniformResourceIdentifier(SESSION_URI_PREFIX + session)),
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        ends=datetime.now(UTC) + timedelta(seconds=life_seconds),
+    )
+    return MintedIdentity(
+        data=private_pem(key) + certificate.public_bytes(Encoding.PEM),
+        fingerprint=certificate.fingerprint(SHA256()).hex(),
+    )

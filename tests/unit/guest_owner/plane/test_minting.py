@@ -12,11 +12,11 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from ccinit.errors import CcinitError
 from guest_owner.plane.authority import create_authority, read_authority
-from guest_owner.plane.minting import TlsIdentityMinter
+from guest_owner.plane.minting import mint_identity
 
 
 def mint(state: Path, life_seconds: int = 3600) -> tuple[bytes, x509.Certificate, str]:
-    made = TlsIdentityMinter(state)(pod="shop", session="abcd", life_seconds=life_seconds)
+    made = mint_identity(state, pod="shop", session="abcd", life_seconds=life_seconds)
     assert "PRIVATE" not in repr(made)
     return made.data, x509.load_pem_x509_certificate(made.data), made.fingerprint
 
