@@ -8,7 +8,8 @@ of them interleave.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.evidence.tee import evidence_needs_request, report_hash
@@ -141,20 +142,13 @@ class KeyBroker:
             KbsRefusedError: not attested, refused by the policy, or absent.
         """
         attested = self._identify(cookie, bearer)
-        uri = self._parse_path(attested, path)
-        try:
+        with self._denying(attested, path):
+            uri = parse_resource_uri("kbs:///" + path, "resource.path")
+        with self._denying(attested, str(uri)):
             if (refusal := self._why_denied(attested, uri)) is not None:
                 raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
             body, minted = self._make_body(attested, uri)
-        except KbsRefusedError:
-            raise
-        except CcinitError as error:
-            raise self._decisions.deny(
-                attested, str(uri), error, Variant.PLUGIN_INTERNAL_ERROR
-            ) from error
-        reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._decisions.release(attested, str(uri), minted)
-        return reply
+        return self._release(attested, str(uri), body, minted)
 
     def counter(
         self, cookie: str | None, bearer: str | None, path: str, advance: bytes | None
@@ -166,27 +160,36 @@ class KeyBroker:
                 by someone else.
         """
         attested = self._identify(cookie, bearer)
-        resource = path
-        try:
+        with self._denying(attested, path):
             uri = parse_counter_path(path)
-            resource = str(uri)
+        with self._denying(attested, str(uri)):
             if (refusal := self._why_denied(attested, counter_rule(uri))) is not None:
-                raise self._decisions.deny(attested, resource, refusal, Variant.POLICY_DENY)
+                raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
             self._require_pod(attested, uri.path.partition("/")[0])
             counter = (
                 self._counters.read(uri)
                 if advance is None
                 else self._counters.advance(uri, parse_counter_advance(advance))
             )
+        body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
+        return self._release(attested, str(uri), body, f"counter {counter.value}")
+
+    @contextmanager
+    def _denying(self, attested: Attested, resource: str) -> Iterator[None]:
+        """Deny the resource for any error in the block; the guest is not told which."""
+        try:
+            yield
         except KbsRefusedError:
             raise
         except CcinitError as error:
             raise self._decisions.deny(
                 attested, resource, error, Variant.PLUGIN_INTERNAL_ERROR
             ) from error
-        body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
+
+    def _release(self, attested: Attested, resource: str, body: bytes, minted: str) -> bytes:
+        """Return a reply that only the attested key opens, once the release is recorded."""
         reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._decisions.release(attested, resource, f"counter {counter.value}")
+        self._decisions.release(attested, resource, minted)
         return reply
 
     def _require_pod(self, attested: Attested, pod: str) -> None:
@@ -258,14 +261,6 @@ class KeyBroker:
         except CcinitError as error:
             self._decisions.deny_stranger(str(error))
             raise KbsRefusedError.because(error, Variant.TOKEN_VERIFIER_ERROR, told) from error
-
-    def _parse_path(self, attested: Attested, path: str) -> ResourceUri:
-        try:
-            return parse_resource_uri("kbs:///" + path, "resource.path")
-        except FormatError as error:
-            raise self._decisions.deny(
-                attested, path, str(error), Variant.PLUGIN_INTERNAL_ERROR
-            ) from error
 
     def _take_session(self, cookie: str | None) -> Session:
         try:

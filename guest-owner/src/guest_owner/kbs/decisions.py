@@ -88,7 +88,7 @@ class Decisions:
             )
         )
 
-    def release(self, attested: Attested, resource: str, minted: str = "") -> None:
+    def release(self, attested: Attested, resource: str, minted: str) -> None:
         """Record a release; `minted` says what was made for this guest alone."""
         self._append_resource(attested, resource, Decision.RELEASED, minted=minted)
 

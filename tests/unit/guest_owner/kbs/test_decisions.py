@@ -46,9 +46,9 @@ def guest(*devices: str) -> Attested:
 def test_record_about_a_resource_has_all_that_the_policy_decided_by(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     decisions = Decisions(AuditLog(log))
-    decisions.release(guest("sampledevice"), "kbs:///test/shop/key")
+    decisions.release(guest("sampledevice"), "kbs:///test/shop/key", "")
     decisions.deny(guest("b", "a"), "kbs:///test/shop/key", "no", Variant.POLICY_DENY)
-    decisions.release(guest(), "kbs:///test/shop/key")
+    decisions.release(guest(), "kbs:///test/shop/key", "")
     released, denied, plain = read_audit(log)
     for record in (released, denied, plain):
         assert (record["reference"], record["profile"]) == ("image-1", "test")
