@@ -13,6 +13,11 @@ from measured_boot.command_line.usage import as_word
 
 STATE_VARIABLE = "GUEST_OWNER_STATE"
 
+as_uri: Callable[[str], ResourceUri] = as_word(
+    lambda text: parse_resource_uri(text, "resource.uri")
+)
+"""The `type` of an argument that is the URI of a resource."""
+
 
 def add_state(parser: argparse.ArgumentParser) -> None:
     """Add `--state`, the directory with everything that the owner keeps."""
@@ -40,11 +45,6 @@ def as_name(reason: str) -> Callable[[str], str]:
         return text
 
     return as_word(check)
-
-
-def as_uri(reason: str = "resource.uri") -> Callable[[str], ResourceUri]:
-    """Return the `type` of an argument that is the URI of a resource."""
-    return as_word(lambda text: parse_resource_uri(text, reason))
 
 
 def parse_address(text: str) -> tuple[str, int]:

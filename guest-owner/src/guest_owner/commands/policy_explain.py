@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "uri",
         nargs="?",
-        type=as_uri(),
+        type=as_uri,
         metavar="URI",
         help="kbs:///repository/type/tag (default: each that the guest's document names)",
     )

@@ -101,7 +101,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _add_resource(commands: Subparsers) -> None:
     summary = "Store a resource for the guests to which the policy allows it."
     resource = add_command(commands, "resource", summary)
-    resource.add_argument("uri", type=as_uri(), metavar="URI", help="kbs:///repository/type/tag")
+    resource.add_argument("uri", type=as_uri, metavar="URI", help="kbs:///repository/type/tag")
     _add_file(resource, "content; '-' reads standard input")
     resource.add_argument(
         "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the guest uses it for"
@@ -139,7 +139,7 @@ def _add_image_policy(commands: Subparsers) -> None:
     summary = "Keep a policy.json: which signatures a pod's images need."
     policy = add_command(commands, "image-policy", summary)
     policy.add_argument(
-        "uri", type=as_uri(), metavar="URI", help="what `policy` of an [[image]] names"
+        "uri", type=as_uri, metavar="URI", help="what `policy` of an [[image]] names"
     )
     _add_file(policy, "policy.json, as podman and skopeo read it")
     policy.add_argument("--envelope", action="store_true", help="store it in an envelope")
