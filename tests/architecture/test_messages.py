@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OTHER_FORMS = re.compile(r"\{\}[a-z ]*, (at most|at least|expected|not) (\{\}|[0-9])")
+OTHER_FORMS = re.compile(
+    r"\{\}[a-z ]*, (at most|at least|expected|not) (\{\}|[0-9])"
+    r"|\{\} is (beyond|above|below|over|under|more than|less than) (\{\}|[0-9])"
+)
 KEEP = {"it is at {}, not {}", "the exchange is {}, not {}", "the guest speaks version {}, not {}"}
 
 
@@ -31,5 +34,6 @@ def test_numbers_that_are_out_of_bounds_are_told_in_one_form() -> None:
 
 def test_another_form_would_be_noticed() -> None:
     assert other_forms('f"{size} bytes, at most {limit}"') == {"{} bytes, at most {}"}
+    assert other_forms('f"{value} is beyond {limit}"') == {"{} is beyond {}"}
     assert other_forms('f"{len(key)} bytes, expected 64"') == {"{} bytes, expected 64"}
     assert other_forms('f"expected at most {limit} bytes, found {size}"') == set()

@@ -338,7 +338,7 @@ def _kind(type_flag: bytes, mode: int) -> TarKind:
     return kind
 
 
-def _pax_number(pax: Mapping[bytes, bytes], key: bytes, in_header: int, largest: int) -> int:
+def _pax_number(pax: Mapping[bytes, bytes], key: bytes, in_header: int, limit: int) -> int:
     """A number that a PAX record may state; the header must agree or be unable to hold it."""
     value = in_header
     if (text := pax.get(key)) is not None:
@@ -347,8 +347,8 @@ def _pax_number(pax: Mapping[bytes, bytes], key: bytes, in_header: int, largest:
         fits = value <= (MAX_OCTAL_SIZE if key == b"size" else MAX_OCTAL_ID)
         if in_header != value and (fits or in_header != 0):
             raise FormatError(reason, f"header says {in_header}, extended header {value}")
-    if value > largest:
-        raise LimitExceededError(f"tar.{key.decode()}", f"{value} is beyond {largest}")
+    if value > limit:
+        raise LimitExceededError(f"tar.{key.decode()}", f"expected at most {limit}, found {value}")
     return value
 
 
