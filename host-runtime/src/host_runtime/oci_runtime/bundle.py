@@ -6,7 +6,8 @@ container: the OOM score, and, if the operator wants it, the cgroup and its limi
 Whatever the caller would miss, and would not be told of (a terminal, hooks, devices, another
 machine), is refused.
 
-Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`.
+Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`; of 1.3,
+`netDevices`.
 """
 
 import json
@@ -143,7 +144,7 @@ def _refuse_unmet(config: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
         if _DOCKERS_HOOK in json.dumps(hooks):  # which a plain `docker run` meets first
             detail += "; Docker's `--network host` and `--network container:NAME` need no hook"
         raise ConfigError("bundle.hooks", detail)
-    if _list(linux, "devices"):
+    if _list(linux, "devices") or _table(linux, "netDevices"):
         raise ConfigError("bundle.devices", "devices of this host cannot be given to a guest")
     if config.get("vm"):
         raise ConfigError("bundle.vm", "the machine is the operator's choice, by `image`")

@@ -77,6 +77,7 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
     config = podman_config()
     config["hooks"] = {"prestart": [], "poststop": None}
     config["linux"]["devices"] = []
+    config["linux"]["netDevices"] = {}
     assert parse_bundle(encode(config))
 
 
@@ -88,6 +89,7 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
         ("process.terminal", True, "bundle.terminal"),
         ("hooks", {"createRuntime": [{"path": "/bin/x"}]}, "bundle.hooks"),
         ("linux.devices", [{"path": "/dev/fuse", "type": "c"}], "bundle.devices"),
+        ("linux.netDevices", {"eth1": {"name": "data"}}, "bundle.devices"),
         ("vm", {"kernel": {"path": "/k"}}, "bundle.vm"),
         ("annotations", {"io.kubernetes.cri.container-type": "sandbox"}, "bundle.kubernetes"),
         ("annotations", {"io.kubernetes.cri.container-type": 1}, "bundle.annotations"),
@@ -104,6 +106,7 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
         ("process.oomScoreAdj", 1001, "bundle.process"),
         ("process.oomScoreAdj", -1001, "bundle.process"),
         ("linux.devices", {}, "bundle.devices"),
+        ("linux.netDevices", ["eth1"], "bundle.netDevices"),
         ("linux.namespaces", ["network"], "bundle.namespaces"),
         ("linux.namespaces", [{"type": "network", "path": 1}], "bundle.namespaces"),
         ("linux.namespaces", [{"type": "network", "path": "a\0b"}], "bundle.namespaces"),
