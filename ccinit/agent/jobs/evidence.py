@@ -36,11 +36,6 @@ def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     return EvidenceReply(evidence=canonical_json(evidence))
 
 
-def tpm_attester(fds: Mapping[str, int]) -> TpmAttester:
-    """Return the Attester over the TPM's device."""
-    return TpmAttester(TpmDevice(fds["tpm"]))
-
-
 def azure_attester(tee: Tee, channel: JobChannel) -> AzureAttester:
     """Return the Attester over a paravisor's TPM; PID 1 has its hardware report endorsed."""
 
@@ -98,7 +93,7 @@ def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttes
 ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
     # Only TDX evidence has a field for an event log; otherwise the owner takes it from the sealed
     # log.
-    Tee.TPM: lambda channel, _request: tpm_attester(channel.fds),
+    Tee.TPM: lambda channel, _request: TpmAttester(TpmDevice(channel.fds["tpm"])),
     Tee.AZ_SNP_VTPM: lambda channel, _request: azure_attester(Tee.AZ_SNP_VTPM, channel),
     Tee.AZ_TDX_VTPM: lambda channel, _request: azure_attester(Tee.AZ_TDX_VTPM, channel),
     Tee.CCA: lambda channel, _request: cca_attester(channel.fds),

@@ -54,7 +54,6 @@ from ccinit.formats.pod.resources import (
     name_resources,
     tls_identity_uri,
 )
-from ccinit.formats.pod.volume import KeyedVolume
 from ccinit.kernel.event_loop import Lock
 from ccinit.kernel.vsock import connect_to_host
 from ccinit.pull.messages.fetch import PolicyKey
@@ -95,10 +94,6 @@ class Attested:
     counters: Mapping[PluginUri, int] = field(default_factory=dict)
     rotating: Lock = field(default_factory=Lock)
     uneven: set[KbsUri] = field(default_factory=set)
-
-    def volume_grant(self, volume: KeyedVolume) -> Grant:
-        """Return the grant of the key that opens a volume."""
-        return self.grants[volume.key]
 
 
 async def attest(guest: Guest, configured: Configured) -> Attested:

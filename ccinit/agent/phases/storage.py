@@ -188,7 +188,7 @@ class _Unlocking:
             await self._open_volume(one, anchors.get(one.volume.name))
         for volume in self._configured.manifest.volumes:
             if isinstance(volume, KeyedVolume):
-                self._attested.volume_grant(volume).secret.wipe()
+                self._attested.grants[volume.key].secret.wipe()
 
     async def _open_volume(self, one: Found, anchor: Anchor | None) -> None:
         volume = one.volume

@@ -137,7 +137,7 @@ async def _find(
     if isinstance(volume, VerityVolume):
         disk = select_verity_disk(volume.name, disks, volume.verity)
         return FoundVerityVolume(volume=volume, disk=disk)
-    grant, pod = attested.volume_grant(volume), configured.manifest.name
+    grant, pod = attested.grants[volume.key], configured.manifest.name
     if isinstance(volume, PersistentVolume):
         requests = [
             VolumeRequest(

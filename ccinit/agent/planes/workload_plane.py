@@ -110,7 +110,7 @@ class WorkloadPlane:
             group = find_cgroup_id(peer, connection.getsockname())
             if group is None or not is_established(connection):
                 return None
-        except (KernelError, OSError) as error:
+        except OSError as error:
             self._guest.event(f"workload: caller unknown: {error}", SOURCE)
             return None
         return next(

@@ -161,7 +161,7 @@ class Bench:
         made: dict[str, Found] = {
             "model": FoundVerityVolume(volume=MODEL, disk=disk(8192)),
             "data": FoundPersistentVolume(
-                volume=DATA, request=REQUEST, grant=attested.volume_grant(DATA)
+                volume=DATA, request=REQUEST, grant=attested.grants[DATA_KEY]
             ),
             "old": FoundLuks2Volume(volume=OLD, disk=disk(8192), key=self.luks2_key),
         }

@@ -124,7 +124,7 @@ def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
         initdata=None, disks=(disk,), manifest=SimpleNamespace(name="shop", volumes=(LUKS2,))
     )
     grant = SimpleNamespace(secret=Secret(b"released"))
-    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
+    attested: Any = SimpleNamespace(grants={LUKS2.key: grant})
 
     async def find_and_end() -> None:
         (found,) = await volumes.find_volumes(guest, cast("Any", None), configured, attested)
@@ -190,7 +190,7 @@ def test_disk_that_has_a_role_is_no_candidate_for_another(monkeypatch: pytest.Mo
     manifest = SimpleNamespace(name="shop", volumes=declared)
     configured: Any = SimpleNamespace(initdata=disks[0], disks=tuple(disks), manifest=manifest)
     grant = SimpleNamespace(secret=Secret(b"released"), create=False)
-    attested: Any = SimpleNamespace(volume_grant=lambda _volume: grant)
+    attested: Any = SimpleNamespace(grants={VOLUME.key: grant})
     nothing, tools = cast("Any", None), cast("Any", disks[2])
     finding = volumes.find_volumes(nothing, nothing, configured, attested, apart=tools)
     found = EventLoop().run(finding)
