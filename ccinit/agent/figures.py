@@ -7,8 +7,6 @@ for PID 1.
 
 import os
 
-from ccinit.kernel.clock import boottime_us
-
 EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # set by ccinit.init.stage0
 _KIB = 1024
 
@@ -18,7 +16,6 @@ class Figures:
 
     Attributes:
         listen_pss_bytes: when the host plane opened, before later phases loaded any library.
-        first_answer_us: boot time of the first answer to the host; 0 before that.
         evidence_made: how often the platform has delivered evidence.
         phase_seconds: how long each phase took, by name.
         image_bytes: total size of the files of each image, by its name in the manifest.
@@ -26,20 +23,18 @@ class Figures:
 
     def __init__(self) -> None:
         self.listen_pss_bytes = 0
-        self.first_answer_us = 0
         self.evidence_made = 0
         self.phase_seconds: dict[str, float] = {}
         self.image_bytes: dict[str, int] = {}
 
-    def note_answer(self) -> None:
-        """Record the time of the first answer."""
-        if not self.first_answer_us:
-            self.first_answer_us = boottime_us()
+    def describe(self, first_answer_us: int) -> str:
+        """Return the line for the log, once the pod runs.
 
-    def describe(self) -> str:
-        """Return the line for the log, once the pod runs."""
+        Args:
+            first_answer_us: boot time of the first answer to the host.
+        """
         executed_us = int(os.environ.get(EXECUTED_VARIABLE, "0"))
-        milliseconds = (self.first_answer_us - executed_us) // 1000
+        milliseconds = (first_answer_us - executed_us) // 1000
         return (
             f"pid1 pss_bytes={read_pss_bytes()} listen_pss_bytes={self.listen_pss_bytes} "
             f"exec_to_rpc_ms={milliseconds}"

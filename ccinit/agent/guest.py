@@ -4,6 +4,7 @@ Up to LISTEN there is only an `EarlyGuest`; a `Guest`'s further parts are import
 plane answers.
 """
 
+from ccinit.agent.figures import Figures
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.agent.teardown import Teardown
@@ -70,6 +71,7 @@ class EarlyGuest:
         teardown: undoes what the phases have set up.
         failures: why the guest gives up although no phase failed, and the host's code for it.
         phase_time: the time left in the current phase.
+        figures: what the boot has cost so far.
     """
 
     loop: EventLoop
@@ -79,6 +81,7 @@ class EarlyGuest:
     teardown: Teardown
     failures: list[tuple[CcinitError, Code]] = field(default_factory=list)
     phase_time: PhaseTime = field(default_factory=PhaseTime)
+    figures: Figures = field(default_factory=Figures)
 
     def give_up(self, error: CcinitError, code: Code) -> None:
         """End the guest in an orderly way, for a fault outside any phase; the host gets `code`."""

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 
-from ccinit.agent.figures import Figures, read_memory
+from ccinit.agent.figures import read_memory
 from ccinit.agent.state import BootState
 from ccinit.annotations import Protocol, cast
 from ccinit.boot.network_offer import NetworkOffer
@@ -25,6 +25,7 @@ from ccinit.formats.planes.host_rpc import (
     RpcError,
     Value,
 )
+from ccinit.kernel.clock import boottime_us
 from ccinit.kernel.event_loop import Event, at_most, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing
@@ -53,7 +54,7 @@ class HostService:
         stop_grace_seconds: how long the host will wait for a stop that it asked for.
         stopping: set when the guest has to end, because the host, a signal or the guest itself
             asked for it (`Guest.give_up`, the end of a debug grant).
-        figures: of the whole boot; the first answer to the host is one of them.
+        first_answer_us: boot time of the first answer to the host; 0 before that.
         owner: the owner plane, once it is open and if there is one.
         starting: set when the host has let the pod start.
         may_start: whether the measured configuration leaves the start to the host; CONFIG sets it.
@@ -66,7 +67,7 @@ class HostService:
         self.offer: NetworkOffer | None = None
         self.stop_grace_seconds: int | None = None
         self.stopping = Event()
-        self.figures = Figures()
+        self.first_answer_us = 0
         self.owner: OwnerConnections | None = None
         self.starting = Event()
         self.may_start = False
@@ -86,7 +87,8 @@ class HostService:
     async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Carry out `method`; see `ccinit.rpc.dispatch.HostService.call`."""
         result = await HANDLERS[method.name](self, params)
-        self.figures.note_answer()
+        if not self.first_answer_us:
+            self.first_answer_us = boottime_us()
         return result
 
     async def hello(self, params: tuple[Value, ...]) -> tuple[Value, ...]:

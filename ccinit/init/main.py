@@ -122,7 +122,7 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     started = await boot(guest)
     guest.state.enter(Phase.RUN)
     guest.log.public_event(Phase.RUN, Code.OK)
-    guest.event(guest.service.figures.describe())
+    guest.event(guest.figures.describe(guest.service.first_answer_us))
     guest.loop.start(_settle(guest), "settle")
     await started.run()
     if guest.state.is_debug:

@@ -23,6 +23,7 @@ from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.priority import NORMAL, set_priority
 from ccinit.rpc.server import RpcLimits, serve
+from ccinit.values import fields
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -106,7 +107,7 @@ async def _listen(guest: EarlyGuest) -> None:
             await serve(lambda: vsock.accept(listener), guest.service, RpcLimits())
 
     guest.loop.start(serve_host(), "host plane")
-    guest.service.figures.listen_pss_bytes = read_pss_bytes()
+    guest.figures.listen_pss_bytes = read_pss_bytes()
     # The initrd raised our priority, since nothing else ran; from here on children will.
     set_priority(NORMAL)
     expedite_grace_periods(on=False)
@@ -116,16 +117,7 @@ def _complete(early: EarlyGuest) -> Guest:
     from ccinit.agent.processes.children import Children
 
     children = Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children"))
-    return Guest(
-        loop=early.loop,
-        state=early.state,
-        log=early.log,
-        service=early.service,
-        teardown=early.teardown,
-        failures=early.failures,
-        phase_time=early.phase_time,
-        children=children,
-    )
+    return Guest(**{one.name: getattr(early, one.name) for one in fields(early)}, children=children)
 
 
 async def _configure(guest: Guest) -> "Configured":

@@ -86,7 +86,7 @@ async def run_phase(
     finally:
         guest.phase_time.end()
     took_seconds = boottime() - began
-    guest.service.figures.phase_seconds[row.phase.name] = took_seconds
+    guest.figures.phase_seconds[row.phase.name] = took_seconds
     guest.event(f"{row.phase.name} took {took_seconds * 1000:.0f} ms")
     return result
 

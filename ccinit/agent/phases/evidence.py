@@ -110,7 +110,7 @@ async def _make_evidence(
                 seconds=EVIDENCE_SECONDS,
                 answers=answers,
             )
-    guest.service.figures.evidence_made += 1
+    guest.figures.evidence_made += 1
     return reply.evidence
 
 

@@ -141,7 +141,7 @@ class _Puller:
             f"{pulled.file_bytes} bytes of files"
         )
         measurement.note(image_pulled(image.reference, pulled.manifest))
-        guest.service.figures.image_bytes[image.name] = pulled.file_bytes
+        guest.figures.image_bytes[image.name] = pulled.file_bytes
         return pulled
 
     def _request(self, image: Image) -> PullRequest:

@@ -25,7 +25,7 @@ def render_metrics(guest: Guest) -> str:
 
 def _of_guest(guest: Guest) -> Iterator[Metric]:
     memory = read_memory()
-    figures, log = guest.service.figures, guest.log
+    figures, log = guest.figures, guest.log
     for name, kind, text, value in (
         ("phase", _G, "Phase of the boot, a number of the host plane.", guest.state.phase),
         ("uptime_seconds", _C, "Since the kernel started.", boottime_us() / 1e6),
@@ -40,7 +40,7 @@ def _of_guest(guest: Guest) -> Iterator[Metric]:
 
 
 def _of_phases(guest: Guest) -> Iterator[Metric]:
-    figures = guest.service.figures
+    figures = guest.figures
     yield Metric(
         name="ccinit_phase_duration_seconds",
         kind=_G,

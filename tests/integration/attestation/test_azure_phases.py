@@ -192,12 +192,12 @@ class Guest:
         return configured(self.kbs, Platform(tee=TEES[self.kind]))
 
     def fetch(self) -> KbsReply:
-        service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
+        figures = SimpleNamespace(evidence_made=0)
         guest = cast(
             "Any",
             SimpleNamespace(
                 children=self.children,
-                service=service,
+                figures=figures,
                 evidence_lock=Lock(),
                 phase_time=PhaseTime(),
             ),
@@ -261,12 +261,12 @@ def test_service_that_endorses_nothing_ends_the_attestation(guest: Guest) -> Non
 def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> None:
     guest.bind()
     log, configured = SealedLog(), guest.configured()
-    service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
+    figures = SimpleNamespace(evidence_made=0)
     loop = SimpleNamespace(start=lambda pace, _name: pace.close())
     host = cast(
         "Any",
         SimpleNamespace(
-            children=guest.children, service=service, log=log, loop=loop, evidence_lock=Lock()
+            children=guest.children, figures=figures, log=log, loop=loop, evidence_lock=Lock()
         ),
     )
     open_log(host, configured)

@@ -130,9 +130,9 @@ def attesting(
         (sys.executable, "-m", "ccinit"),
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
-    service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
+    figures = SimpleNamespace(evidence_made=0)
     guest = SimpleNamespace(
-        children=children, service=service, evidence_lock=Lock(), phase_time=PhaseTime()
+        children=children, figures=figures, evidence_lock=Lock(), phase_time=PhaseTime()
     )
     wanted = plan_resources(cast("Any", manifest))
     return guest, partial(request_resources, cast("Any", guest), cast("Any", configured), wanted)

@@ -75,7 +75,7 @@ class Guest:
             "Any",
             SimpleNamespace(
                 children=self.children,
-                service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+                figures=SimpleNamespace(evidence_made=0),
                 verifiers_request=VerifiersRequest(),
                 evidence_lock=Lock(),
                 phase_time=PhaseTime(),

@@ -59,7 +59,7 @@ class Guest:
         self.events: list[str] = []
         self.undo: list[object] = []
         self.teardown = SimpleNamespace(push=lambda _name, undo: self.undo.append(undo))
-        self.service = SimpleNamespace(figures=SimpleNamespace(image_bytes={}))
+        self.figures = SimpleNamespace(image_bytes={})
         self.phase_time = PhaseTime()
         self.measured: list[str] = []
 

@@ -295,7 +295,7 @@ def guest_with_children() -> Any:
         children=Children((sys.executable, "-m", "ccinit"), environment),
         event=print,
         teardown=Teardown(),
-        service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
+        figures=SimpleNamespace(image_bytes={}),
         phase_time=PhaseTime(),
     )
 

@@ -153,7 +153,7 @@ def open_keys(
 ) -> tuple[LayerKey, ...]:
     guest: Any = SimpleNamespace(
         children=children,
-        service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+        figures=SimpleNamespace(evidence_made=0),
         evidence_lock=Lock(),
         phase_time=PhaseTime(),
     )

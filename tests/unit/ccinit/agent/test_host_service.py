@@ -154,12 +154,13 @@ def test_collect_waits_for_bytes_on_a_grid(
 
 
 def test_first_answer_is_noted(service: HostService, monkeypatch: pytest.MonkeyPatch) -> None:
-    noted: list[str] = []
-    monkeypatch.setattr(service.figures, "note_answer", lambda: noted.append("answer"))
+    times = iter((7, 8))
+    monkeypatch.setattr(module, "boottime_us", lambda: next(times))
     assert refusal(service, "start") is RpcError.DENIED
-    assert noted == []
+    assert service.first_answer_us == 0
     call(service, "state")
-    assert noted == ["answer"]
+    call(service, "state")
+    assert service.first_answer_us == 7
 
 
 def test_start_is_for_guests_that_wait_for_it(service: HostService) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Never
 import pytest
 
 from ccinit.agent import log_pump
+from ccinit.agent.guest import EarlyGuest
 from ccinit.agent.phases import (
     attestation,
     configuration,
@@ -33,6 +34,7 @@ from ccinit.init.sequence import CONFIG, SEED_LATE
 from ccinit.kernel import entropy, memory, vsock
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.priority import NORMAL
+from ccinit.values import fields
 
 BINDING = b"report data"
 
@@ -150,7 +152,8 @@ def test_pid1_is_an_ordinary_process_in_no_hurry_before_it_has_children(
     monkeypatch.setattr(vsock, "listen", lambda _port: SimpleNamespace())
     guest: Any = SimpleNamespace(
         loop=SimpleNamespace(start=lambda coroutine, _name: coroutine.close()),
-        service=SimpleNamespace(figures=SimpleNamespace()),
+        service=SimpleNamespace(),
+        figures=SimpleNamespace(),
     )
 
     EventLoop().run(phases._listen(guest))
@@ -190,3 +193,9 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
     assert EventLoop().run(boot()) == ("done", "done")
     assert len(events) == len(trims) == 2
     assert all("EMFILE" in event for event in events)
+
+
+def test_guest_keeps_all_that_the_early_guest_had() -> None:
+    parts: dict[str, Any] = {one.name: object() for one in fields(EarlyGuest)}
+    complete = phases._complete(EarlyGuest(**parts))
+    assert {name: getattr(complete, name) for name in parts} == parts

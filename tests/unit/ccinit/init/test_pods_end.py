@@ -42,7 +42,8 @@ def make_guest(
         state=state,
         log=SimpleNamespace(public_event=lambda *_: None),
         event=lambda _: None,
-        service=SimpleNamespace(figures=Figures(), exit_code=None),
+        figures=Figures(),
+        service=SimpleNamespace(first_answer_us=0, exit_code=None),
     )
     return cast("Guest", guest)
 

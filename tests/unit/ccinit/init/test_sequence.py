@@ -32,7 +32,7 @@ class Bench:
         guest = SimpleNamespace(
             state=self.state,
             log=SimpleNamespace(public_event=lambda *told: self.public.append(told)),
-            service=SimpleNamespace(figures=self.figures),
+            figures=self.figures,
             phase_time=self.phase_time,
             event=self.events.append,
         )

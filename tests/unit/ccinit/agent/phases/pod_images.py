@@ -125,7 +125,7 @@ class Pod:
             children=None,
             teardown=self.teardown,
             event=self.events.append,
-            service=SimpleNamespace(figures=SimpleNamespace(image_bytes=self.image_bytes)),
+            figures=SimpleNamespace(image_bytes=self.image_bytes),
             phase_time=self.phase_time,
         )
         limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)

@@ -79,7 +79,7 @@ class Session:
             clock_doubted=Event(),
             phase_time=PhaseTime(),
             event=self.done.append,
-            service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+            figures=SimpleNamespace(evidence_made=0),
             teardown=SimpleNamespace(push=lambda *_step: None),
             log=SimpleNamespace(
                 binding=b"binding",
