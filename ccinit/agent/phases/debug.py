@@ -43,7 +43,7 @@ _FOLDER = "/run/ccinit/debug"
 
 
 @frozen
-class OpenDebug:
+class DebugSession:
     """What is open, and until when.
 
     Attributes:
@@ -75,12 +75,12 @@ class DebugBoundary:
 
     def __init__(self, guest: Guest, configured: Configured, attested: Attested) -> None:
         self.is_busy = False
-        self.opened: OpenDebug | None = None
+        self.opened: DebugSession | None = None
         self._guest = guest
         self._configured = configured
         self._attested = attested
 
-    async def open(self) -> OpenDebug:
+    async def open(self) -> DebugSession:
         """Open debug if every check passes.
 
         Raises:
@@ -126,7 +126,7 @@ class DebugBoundary:
             raise VerificationError("debug.tools_root", "the grant names other tools than declared")
         return _Permitted(grant=grant, tools=config.debug.tools, disk=disk, ends_at=ends_at)
 
-    async def _cross(self, permitted: _Permitted) -> OpenDebug | CcinitError:
+    async def _cross(self, permitted: _Permitted) -> DebugSession | CcinitError:
         """Cross the boundary and open debug; return what failed, for the caller if still there."""
         guest, grant = self._guest, permitted.grant
         try:
@@ -147,7 +147,7 @@ class DebugBoundary:
             return known
         finally:
             self.is_busy = False
-        self.opened = OpenDebug(environment=environment, grant=grant, ends_at=permitted.ends_at)
+        self.opened = DebugSession(environment=environment, grant=grant, ends_at=permitted.ends_at)
         guest.event(f"debug: open for {permitted.ends_at - boottime():.0f} s")
         return self.opened
 

@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.agent.phases import debug
 from ccinit.agent.phases.attestation import Attested, Grant
-from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
+from ccinit.agent.phases.debug import DebugBoundary, DebugSession
 from ccinit.agent.state import BootState
 from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown, undoing
 from ccinit.errors import (
@@ -116,8 +116,8 @@ class Bench:
     def run(self, body: Callable[[], Coroutine[object, None, Any]]) -> Any:
         return self.loop.run(body())
 
-    def open(self) -> OpenDebug:
-        opened: OpenDebug = self.run(self.boundary.open)
+    def open(self) -> DebugSession:
+        opened: DebugSession = self.run(self.boundary.open)
         return opened
 
     @property
