@@ -2,7 +2,7 @@
 
     PullRequest ──registry──▶ (blobs)          a network child passes bytes on; nothing is believed
                   signature   AcceptedImage    asked in between, before any layer is fetched
-                ──decrypt───▶ (blobs)          only if layers are encrypted, see `encrypted_layers`
+                ──decrypt───▶ (blobs)          only if layers are encrypted
                 ──unpack────▶ (tars)           decompressed, by a child that can only append
                 ──layers────▶ VerifiedLayers   hashed, checked, completed
                 ──index─────▶ IndexedLayers    erofs metadata over each tar; or see `compress`

@@ -12,7 +12,8 @@
 
 Bytes flow in one direction: blobs through pipes, tars through files that `unpack` can only append
 to (`tar_files`). Each child gets only bytes from the one before, and the last one, which has
-neither a network nor decompressors, hashes them. Nothing is indexed before it has succeeded.
+neither a network nor decompressors, hashes them. Nothing is indexed before it has succeeded. No
+child with a layer's key has a network, and the child that speaks to the registry has no key.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -20,15 +21,16 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
-from ccinit.formats.oci.layer_encryption import LayerKey
+from ccinit.formats.oci.layer_encryption import LayerKey, join_keys
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.kernel.event_loop import Task, TaskGroup
 from ccinit.kernel.promise import Promise
-from ccinit.pull.encryption.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.layer_store import Claim, LayerFiles, LayerStore, StoredLayer, claim_alone
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages.fetch import FoundImage, PulledBlobs, PullRequest
 from ccinit.pull.messages.layers import (
+    DecryptReply,
+    DecryptRequest,
     InspectedImage,
     InspectRequest,
     LayersRequest,
@@ -37,6 +39,7 @@ from ccinit.pull.messages.layers import (
 from ccinit.pull.messages.tars import UnpackReply, UnpackRequest
 from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide, Verdict
+from ccinit.secret import Secret
 from ccinit.values import frozen
 
 T = TypeVar("T")
@@ -58,7 +61,7 @@ class Sending:
 Begin = Callable[[FoundImage], Awaitable[Sending]]
 
 
-class ReceivingChildren(DecryptChildren, Protocol):
+class ReceivingChildren(Protocol):
     """The children of a pull that pass layers on; each call starts one and reaps it."""
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
@@ -69,6 +72,15 @@ class ReceivingChildren(DecryptChildren, Protocol):
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         """Run `inspect.inspect_job`."""
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        """Return the keys of the image's encrypted layers, in their order, or raise.
+
+        The KBS's keys unwrap them, each in a run of `encryption.unwrap.unwrap_job` of its own.
+        """
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        """Run `encryption.decrypt.decrypt_job` on what was downloaded, with `keys` in its pipe."""
 
     async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         """Run `layers.unpack.unpack_job` between the pipes; `tars` are those it may ask for."""
@@ -159,7 +171,9 @@ class _Reception:
             raise ChildError("child.protocol", "an image without its documents")
         inspected = (await self._plan.value()).inspected
         if inspected.encrypted:
-            await decrypt_layers(inspected, await keys.join(), self._children)
+            request = DecryptRequest(layers=len(inspected.layers), encrypted=inspected.encrypted)
+            with Secret(join_keys(await keys.join())) as secret:
+                await self._children.decrypt(request, secret)
 
     async def _begin(self, found: FoundImage) -> Sending:
         """Step 2, which `registry` waits for."""

@@ -83,6 +83,7 @@ class Children:
         self.order: list[str] = []
         self.asks: tuple[bytes, ...] | None = None
         self.form = LayerForm.INDEX
+        self.keys: Secret | None = None  # what `decrypt` was given
 
     def find(self, image: FakeImage) -> PullRequest:
         """Have another image in the registry; return what is asked of these children for it."""
@@ -114,6 +115,7 @@ class Children:
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         assert keys.reveal() == KEY + NONCE
+        self.keys = keys
         self.order.append("decrypt")
         self.fds = {SOURCE: self.file.fd, SINK: self.sink.fd}
         reply = decrypt_job(request, self)

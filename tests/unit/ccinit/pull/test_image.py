@@ -128,6 +128,8 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     assert sorted(children.order[4:6]) == ["unpack", "verify"]
     assert children.order[6:] == ["index", "walk"]
     assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
+    assert children.keys is not None
+    assert len(children.keys) == 0  # wiped
 
 
 def test_policy_is_asked_before_the_image_is_taken(children: Children, mounts: Mounts) -> None:
