@@ -74,18 +74,10 @@ class RegistryRule:
 
 @frozen
 class PullSource:
-    """One place to try.
+    """One place to try: the image there, by the same digest, and how that place is reached."""
 
-    Attributes:
-        reference: the image there, by the same digest.
-        key: of `certificate_pem`; None without one.
-    """
-
-    reference: str
-    ca_pem: str
-    certificate_pem: str
-    key: ResourceUri | None
-    proxy: str
+    reference: ImageReference
+    access: Access
 
 
 def read_registry(fields: Fields) -> RegistryRule:
@@ -237,10 +229,4 @@ def _source(reference: ImageReference, access: Access, ca_pem: str) -> PullSourc
     if reference.host == _DOCKER_HUB:
         # The only registry that has another name in references.
         reference = replace(reference, host=_DOCKER_HUB_REGISTRY)
-    return PullSource(
-        reference=reference.text,
-        ca_pem=access.ca_pem or ca_pem,
-        certificate_pem=access.certificate_pem,
-        key=access.key,
-        proxy=access.proxy,
-    )
+    return PullSource(reference=reference, access=replace(access, ca_pem=access.ca_pem or ca_pem))

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ccinit.errors import CcinitError
-from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.formats.oci.registries import PullSource, plan_sources, rule_keys
+from ccinit.formats.oci.registries import Access, PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
 from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through
@@ -56,27 +55,27 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
         CcinitError: the failure of the last source.
     """
     end = boottime() + request.limits.total_seconds
-    wanted = parse_image_reference(request.reference)
-    sources = plan_sources(request.registry, wanted, request.ca_pem)
+    reference = parse_image_reference(request.reference)
+    sources = plan_sources(request.registry, reference, request.ca_pem)
     secrets = _read_secrets(request, channel)
     for source in sources[:-1]:
         try:
-            http = _probe(source, secrets, wanted.digest)
+            http = _probe(source, secrets)
         except CcinitError as error:
-            channel.notify(SourceFailed(reference=source.reference, error=str(error)[:500]))
+            channel.notify(SourceFailed(reference=source.reference.text, error=str(error)[:500]))
         else:
             break
     else:
         source = sources[-1]
-        http = _client(source, secrets)
+        http = _client(source.access, secrets)
     with http:
         limits = RegistryLimits(total_seconds=end - boottime())
         yield _registry(http, source, secrets, limits)
 
 
-def _probe(source: PullSource, secrets: _Secrets, wanted: Digest) -> HttpClient:
+def _probe(source: PullSource, secrets: _Secrets) -> HttpClient:
     """Return a client of a mirror that has delivered the manifest; its connections stay open."""
-    http = _client(source, secrets)
+    http, wanted = _client(source.access, secrets), source.reference.digest
     try:
         verify_digest(_registry(http, source, secrets, _MIRROR).manifest(wanted).body, wanted)
     except BaseException:
@@ -88,8 +87,8 @@ def _probe(source: PullSource, secrets: _Secrets, wanted: Digest) -> HttpClient:
 def _registry(
     http: HttpClient, source: PullSource, secrets: _Secrets, limits: RegistryLimits
 ) -> Registry:
-    reference = parse_image_reference(source.reference)
-    return Registry(http, reference, find_credential(secrets.auth.reveal(), reference), limits)
+    credential = find_credential(secrets.auth.reveal(), source.reference)
+    return Registry(http, source.reference, credential, limits)
 
 
 def _read_secrets(request: PullRequest, channel: SourceChannel) -> _Secrets:
@@ -102,9 +101,9 @@ def _read_secrets(request: PullRequest, channel: SourceChannel) -> _Secrets:
     )
 
 
-def _client(source: PullSource, secrets: _Secrets) -> HttpClient:
-    context = pinned_context(source.ca_pem, check_time=True)
-    if source.key is not None:
-        pem = source.certificate_pem.encode() + b"\n" + secrets.keys[source.key].reveal()
+def _client(access: Access, secrets: _Secrets) -> HttpClient:
+    context = pinned_context(access.ca_pem, check_time=True)
+    if access.key is not None:
+        pem = access.certificate_pem.encode() + b"\n" + secrets.keys[access.key].reveal()
         present_certificate(context, pem, "net.client_certificate")
-    return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
+    return HttpClient(context, dial=dial_through(access.proxy) if access.proxy else dial_tcp)

@@ -30,7 +30,7 @@ def rules(text: str) -> tuple[RegistryRule, ...]:
 def places(text: str, name: str = APP) -> list[str]:
     reference = parse_image_reference(name)
     rule = select_rule(rules(text), reference)
-    return [source.reference for source in plan_sources(rule, reference, "image's roots")]
+    return [source.reference.text for source in plan_sources(rule, reference, "image's roots")]
 
 
 def refusal(text: str, name: str = APP) -> str:
@@ -154,14 +154,14 @@ def test_registry_without_a_prefix_is_its_location() -> None:
     text = f'[[registry]]\nlocation = "registry.example:5000"\nca = "{ROOTS}"'
     reference = parse_image_reference(APP)
     (source,) = plan_sources(select_rule(rules(text), reference), reference, "image's roots")
-    assert (source.reference, source.ca_pem) == (APP, ROOTS)
+    assert (source.reference, source.access.ca_pem) == (reference, ROOTS)
 
 
 def test_registry_with_empty_roots_has_the_images() -> None:
     text = '[[registry]]\nlocation = "registry.example:5000"\nca = ""'
     reference = parse_image_reference(APP)
     (source,) = plan_sources(select_rule(rules(text), reference), reference, "image's roots")
-    assert source.ca_pem == "image's roots"
+    assert source.access.ca_pem == "image's roots"
 
 
 def test_every_location_has_its_own_access() -> None:
@@ -177,7 +177,7 @@ def test_every_location_has_its_own_access() -> None:
     """
     reference = parse_image_reference(APP)
     rule = select_rule(rules(text), reference)
-    mirror, registry = plan_sources(rule, reference, "image's roots")
+    mirror, registry = (source.access for source in plan_sources(rule, reference, "image's roots"))
     assert (mirror.ca_pem, mirror.certificate_pem, mirror.proxy) == (ROOTS, ROOTS, "")
     assert (registry.ca_pem, registry.certificate_pem) == ("image's roots", "")
     assert registry.proxy == "proxy.example:3128"

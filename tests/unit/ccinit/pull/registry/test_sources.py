@@ -8,8 +8,10 @@ from typing import Any, Self
 import pytest
 
 from ccinit.errors import PeerError
+from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.reference import MAX_NAME_BYTES
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.net.stream import dial_tcp
 from ccinit.pull.messages.fetch import AUTH_PIPE, PullLimits, PullRequest, SourceFailed, key_pipe
@@ -101,6 +103,15 @@ def test_first_mirror_that_has_the_manifest_is_the_source(world: World) -> None:
     assert world.hosts() == [{"one.example"}, set(), set()]
     assert world.failed == []
     assert world.clients[0].is_closed
+
+
+def test_image_of_docker_hub_may_have_the_longest_name(world: World) -> None:
+    name = f"docker.io/team/{'a' * 240}"
+    assert len(name) == MAX_NAME_BYTES
+    request = replace(REQUEST, reference=f"{name}@{IMAGE.digest}", registry=None)
+    with open_source(request, world) as registry:
+        registry.manifest(parse_digest(IMAGE.digest))
+    assert world.hosts() == [{"registry-1.docker.io"}, set(), set()]
 
 
 @pytest.mark.parametrize(
