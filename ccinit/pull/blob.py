@@ -8,7 +8,6 @@ stream unless `finish` returns.
 import hashlib
 
 from ccinit.errors import VerificationError
-from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.oci.image import Descriptor
 
 
@@ -55,10 +54,7 @@ def verify_blob(data: bytes, expected: Descriptor) -> bytes:
     Raises:
         VerificationError: `pull.blob_size` or `pull.blob_digest`.
     """
-    if len(data) != expected.size:
-        raise VerificationError(
-            "pull.blob_size", f"expected {expected.size} bytes, found {len(data)}"
-        )
-    if sha256_digest(data) != expected.digest:
-        raise VerificationError("pull.blob_digest", f"not {expected.digest}")
+    verifier = BlobVerifier(expected)
+    verifier.feed(data)
+    verifier.finish()
     return data
