@@ -53,7 +53,7 @@ class HttpLimits:
     Attributes:
         wait_seconds: the longest silence: while connecting, and in each read or write.
         total_seconds: the whole request, from the first packet to the last.
-        max_header_bytes: names and values together; `exchange` has a cap of its own, 100 KiB.
+        max_header_bytes: names and values together; the library has a cap of its own, 100 KiB.
         max_body_bytes: of the reply.
     """
 
