@@ -10,9 +10,9 @@
     ├── DeadlineError           no result in time
     └── KernelError             the kernel said no (also an OSError: carries errno)
 
-Every error has a *reason*, a stable dotted name (`config.mismatch`, `pull.digest`) that the guest's
-owner can search for and test against, and a *detail* for people. Only the owner sees them, in the
-sealed log and on the owner plane; the host gets a number from
+Every error has a *reason*, a stable dotted name (`config.digest`, `pull.blob_digest`) that the
+guest's owner can search for and test against, and a *detail* for people. Only the owner sees them,
+in the sealed log and on the owner plane; the host gets a number from
 `ccinit.formats.planes.host_rpc.Code`. Neither may hold a secret.
 
 Calling things in the wrong order is `RuntimeError`: a bug, not an input.
