@@ -8,7 +8,7 @@ with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}
 
 from enum import StrEnum
 
-from ccinit.errors import FormatError, LimitExceededError, VerificationError
+from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import decode_base64, encode_base64, parse_json
@@ -49,10 +49,6 @@ def parse_envelope(body: bytes) -> Envelope:
     Raises:
         FormatError: `envelope.…`.
     """
-    if len(body) > MAX_BYTES:
-        raise LimitExceededError(
-            "envelope.size", f"expected at most {MAX_BYTES} bytes, found {len(body)}"
-        )
     with Fields(parse_json(body, "envelope", MAX_BYTES), "envelope") as fields:
         fields.integer("v", low=1, high=1)
         envelope = Envelope(

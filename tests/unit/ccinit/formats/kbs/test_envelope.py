@@ -37,7 +37,7 @@ def change(**changes: object) -> bytes:
         pytest.param(b"{}x", FormatError, "envelope.json", id="json"),
         pytest.param(b'{"v":1,"v":1}', FormatError, "envelope.duplicate", id="duplicate"),
         pytest.param(b"[" * 100_000, FormatError, "envelope.json", id="depth"),
-        pytest.param(bytes(1 << 21), FormatError, "envelope.size", id="size"),
+        pytest.param(bytes(1 << 21), FormatError, "envelope.length", id="size"),
         pytest.param(b"\1" * 64, FormatError, "envelope.json", id="bare-key"),
         pytest.param(
             change(uri="kbs:///ccinit/demo/volume-key-other"),
