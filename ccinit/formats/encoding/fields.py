@@ -149,6 +149,10 @@ class Fields:
         with Fields(self._take(key), self._reason(key)) as fields:
             return read(fields)
 
+    def optional_table(self, key: str, read: Callable[["Fields"], T]) -> T | None:
+        """Like `table`, or None if the key is absent."""
+        return self.table(key, read) if self.has(key) else None
+
     def tables(
         self, key: str, read: Callable[["Fields"], T], *, max_items: int = MAX_ITEMS
     ) -> tuple[T, ...]:

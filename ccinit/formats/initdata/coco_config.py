@@ -113,7 +113,7 @@ def _parse_cdh(text: str) -> CocoSettings:
     with Fields(parse_toml(text.encode(), "cdh.toml"), "cdh") as fields:
         _refuse_known(fields, "cdh")
         settings = CocoSettings(
-            kbs=fields.table("kbc", _read_kbc) if fields.has("kbc") else None,
+            kbs=fields.optional_table("kbc", _read_kbc),
             images=fields.table("image", _read_images, default=ImageDefaults()),
         )
     if settings == CocoSettings():

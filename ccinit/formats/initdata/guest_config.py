@@ -200,7 +200,7 @@ def parse_guest_config(text: str, kbs: KbsAddress | None = None) -> GuestConfig:
         return GuestConfig(
             kbs=fields.table("kbs", partial(_read_kbs, address=kbs)),
             log=fields.table("log", _read_log),
-            owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
+            owner=fields.optional_table("owner", _read_owner),
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
             limits=fields.table("limits", _read_limits, default=Limits()),
             debug=fields.table("debug", _read_debug, default=DebugConfig()),
@@ -241,7 +241,7 @@ def _read_kbs(fields: Fields, address: KbsAddress | None) -> KbsConfig:
         tee_key_algorithm=fields.choice(
             "tee_key_algorithm", TeeKeyAlgorithm, default=TeeKeyAlgorithm.P256
         ),
-        passport=fields.table("passport", _read_passport) if fields.has("passport") else None,
+        passport=fields.optional_table("passport", _read_passport),
     )
 
 
@@ -290,7 +290,7 @@ def _read_start(fields: Fields) -> StartBy:
 def _read_debug(fields: Fields) -> DebugConfig:
     return DebugConfig(
         allowed=fields.boolean("allowed", default=False),
-        tools=fields.table("tools", read_verity_parameters) if fields.has("tools") else None,
+        tools=fields.optional_table("tools", read_verity_parameters),
     )
 
 

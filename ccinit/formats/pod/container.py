@@ -127,8 +127,8 @@ def read_container(fields: Fields) -> Container:
             if fields.has("stop_grace_seconds")
             else None
         ),
-        ready=fields.table("ready", read_ready_probe) if fields.has("ready") else None,
-        alive=fields.table("alive", read_liveness_probe) if fields.has("alive") else None,
+        ready=fields.optional_table("ready", read_ready_probe),
+        alive=fields.optional_table("alive", read_liveness_probe),
         seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )
 
