@@ -19,8 +19,9 @@ from pathlib import Path
 from ccinit.errors import FormatError
 from host_runtime.vsock.capture import CaptureWriter
 from host_runtime.vsock.device import VsockDevice
-from host_runtime.vsock.vhost_user import Request, encode_number, encode_request, encode_vring_state
+from host_runtime.vsock.vhost_user import Request, encode_number, encode_vring_state
 from tests.fakes.machine.scarcity import count_descriptors
+from tests.fakes.machine.vhost_front_end import encode_request
 from tests.fuzz.trials import Trials, run
 
 CID = 3

@@ -21,12 +21,7 @@ from host_runtime.vsock.packets import (
     encode_header,
     parse_header,
 )
-from host_runtime.vsock.vhost_user import (
-    Request,
-    encode_number,
-    encode_request,
-    encode_vring_state,
-)
+from host_runtime.vsock.vhost_user import Request, encode_number, encode_vring_state
 
 GUEST_CID = 7
 MEMORY_BYTES = 2 * 1024 * 1024
@@ -35,6 +30,11 @@ USER_BASE = 0x7F00_0000_0000
 RING_SIZE = 16
 _BUFFER_BYTES = 96 * 1024
 _RING_AREA = 0x1000
+
+
+def encode_request(request: int, payload: bytes, *, needs_reply: bool = False) -> bytes:
+    """Return a vhost-user message, version 1, as QEMU sends it."""
+    return struct.pack("<III", request, 1 | needs_reply << 3, len(payload)) + payload
 
 
 class Ring:

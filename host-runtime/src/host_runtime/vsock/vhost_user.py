@@ -123,12 +123,6 @@ class MessageReader:
         return message
 
 
-def encode_request(request: int, payload: bytes, *, needs_reply: bool = False) -> bytes:
-    """Return a request as QEMU's side would send it."""
-    flags = _VERSION | (_FLAG_NEED_REPLY if needs_reply else 0)
-    return _HEADER.pack(request, flags, len(payload)) + payload
-
-
 def encode_reply(request: int, payload: bytes) -> bytes:
     """Return the reply to `request`."""
     return _HEADER.pack(request, _VERSION | _FLAG_REPLY, len(payload)) + payload

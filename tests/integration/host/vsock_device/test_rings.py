@@ -15,8 +15,13 @@ from host_runtime.programs.process import (
 )
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.vsock.packets import Operation
-from host_runtime.vsock.vhost_user import encode_request
-from tests.fakes.machine.vhost_front_end import GUEST_BASE, MEMORY_BYTES, RING_SIZE, FrontEnd
+from tests.fakes.machine.vhost_front_end import (
+    GUEST_BASE,
+    MEMORY_BYTES,
+    RING_SIZE,
+    FrontEnd,
+    encode_request,
+)
 from tests.integration.host.vsock_device.device import GUEST_PORT, START_SECONDS, Device
 
 

@@ -9,13 +9,13 @@ from host_runtime.vsock.vhost_user import (
     Request,
     encode_config,
     encode_reply,
-    encode_request,
     encode_vring_state,
     parse_memory_table,
     parse_number,
     parse_vring_address,
     parse_vring_state,
 )
+from tests.fakes.machine.vhost_front_end import encode_request
 
 
 def test_reader_wants_no_byte_beyond_the_current_part() -> None:
