@@ -11,15 +11,9 @@ for the places where firmware differs (no padding to 8 bytes), EDK2's `MeasureBo
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
-
-AuthenticodeDigest = NewType("AuthenticodeDigest", bytes)
-"""SHA-256, 32 bytes: an image without its checksum, certificate entry and certificates."""
-
-WideAuthenticodeDigest = NewType("WideAuthenticodeDigest", bytes)
-"""The same bytes in SHA-384, 48 bytes, as firmware measures them under TDX."""
 
 MAX_IMAGE_BYTES: Final = 1 << 30
 MAX_SECTIONS: Final = 96
@@ -93,15 +87,14 @@ class PeImage:
                 return memoryview(self.data)[section.raw_offset : end]
         raise FormatError("pe.section.missing", f"no section {name}")
 
-    def authenticode(self) -> AuthenticodeDigest:
-        """Return the SHA-256 hash by which firmware measures this image."""
-        return AuthenticodeDigest(self._hash("sha256"))
+    def authenticode(self, algorithm: str = "sha256") -> bytes:
+        """Return the hash by which firmware measures this image.
 
-    def wide_authenticode(self) -> WideAuthenticodeDigest:
-        """Return the SHA-384 hash by which firmware measures this image under TDX."""
-        return WideAuthenticodeDigest(self._hash("sha384"))
+        It leaves out checksum, certificate entry and certificates.
 
-    def _hash(self, algorithm: str) -> bytes:
+        Args:
+            algorithm: `sha256`, or `sha384` as under TDX.
+        """
         data = memoryview(self.data)
         digest = hashlib.new(algorithm, data[: self.checksum_offset])
         position = self.checksum_offset + 4

@@ -45,7 +45,7 @@ def measure_application(image: PeImage, subject: str) -> Event:
         register=APPLICATIONS,
         kind=EventKind.BOOT_SERVICES_APPLICATION,
         digest=EventDigest(image.authenticode()),
-        wide_digest=WideDigest(image.wide_authenticode()),
+        wide_digest=WideDigest(image.authenticode("sha384")),
         subject=subject,
     )
 

@@ -61,7 +61,7 @@ def test_authenticode_signed_leaves_certificates_out() -> None:
 def test_wide_authenticode_covers_the_same_bytes() -> None:
     holes = SIGNED[: OPTIONAL + 64] + SIGNED[OPTIONAL + 68 : SECURITY_ENTRY]
     covered = holes + SIGNED[SECURITY_ENTRY + 8 : -len(b"signature")]
-    assert parse_pe(SIGNED).wide_authenticode() == hashlib.sha384(covered).digest()
+    assert parse_pe(SIGNED).authenticode("sha384") == hashlib.sha384(covered).digest()
 
 
 def test_authenticode_ignores_the_checksum() -> None:
