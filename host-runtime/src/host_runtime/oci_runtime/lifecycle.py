@@ -260,8 +260,10 @@ class Runtime:
         """
         with self.store.lock(parse_id(name)) as container:
             record, status = container.look()
-            choose = choose_member_signal if record.member else choose_signal
-            told = choose(number, record.annotations)
+            if record.member:
+                told = choose_member_signal(number)
+            else:
+                told = choose_signal(number, record.annotations)
             if status in _UP and self._target(container, record).send(told):
                 return
             # A member's process may hang, and so outlive its guest.

@@ -61,7 +61,7 @@ def choose_signal(number: int, annotations: Mapping[str, str]) -> int:
     )
 
 
-def choose_member_signal(number: int, _annotations: Mapping[str, str]) -> int:
+def choose_member_signal(number: int) -> int:
     """Translate signal `number`, sent to a pod's container, into the signal for its guest's life.
 
     The CRI has no call for signals, so any but KILL and 0 is the STOPSIGNAL of the engine's image

@@ -33,9 +33,9 @@ def test_signal_that_an_image_is_stopped_by_stops_its_guest(number: int, text: s
 
 @pytest.mark.parametrize("number", [1, 3, 10, 15, 28, 37])
 def test_whatever_a_pods_container_is_stopped_by_stops_its_guest(number: int) -> None:
-    assert choose_member_signal(number, {}) == signal.SIGTERM
-    assert choose_member_signal(signal.SIGKILL, {}) == signal.SIGKILL
-    assert choose_member_signal(0, {}) == 0
+    assert choose_member_signal(number) == signal.SIGTERM
+    assert choose_member_signal(signal.SIGKILL) == signal.SIGKILL
+    assert choose_member_signal(0) == 0
 
 
 def test_killing_stays_what_it_is() -> None:
