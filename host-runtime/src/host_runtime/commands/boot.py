@@ -27,7 +27,7 @@ from host_runtime.machine.qemu import HostForward
 from host_runtime.network.interface import PodInterface
 from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.rpc_client import Hello
-from host_runtime.relay.kbs import parse_address
+from host_runtime.relay.kbs import parse_kbs_address
 from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import tell
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -133,7 +133,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--kbs",
-        type=as_word(parse_address),
+        type=as_word(parse_kbs_address),
         metavar="HOST:PORT",
         help="carry the guest's vsock connections to this KBS",
     )

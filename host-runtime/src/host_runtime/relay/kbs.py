@@ -41,7 +41,7 @@ class KbsAddress:
         return join_address(self.host, self.port)
 
 
-def parse_address(text: str) -> KbsAddress:
+def parse_kbs_address(text: str) -> KbsAddress:
     """Parse `HOST:PORT`; an IPv6 address is in brackets.
 
     Raises:
@@ -158,7 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m host_runtime.relay.kbs", description="vsock relay to a KBS"
     )
-    parser.add_argument("address", type=as_word(parse_address), metavar="HOST:PORT", help="the KBS")
+    parser.add_argument(
+        "address", type=as_word(parse_kbs_address), metavar="HOST:PORT", help="the KBS"
+    )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--path", type=Path, help="Unix socket of our vsock device")
     place.add_argument("--cid", type=int, help="the guest's, on the kernel's AF_VSOCK")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from host_runtime.relay.kbs import KbsAddress, guest_path, main, parse_address, serve
+from host_runtime.relay.kbs import KbsAddress, guest_path, main, parse_kbs_address, serve
 from tests.fakes.network.busy_listener import BusyListener
 
 
@@ -21,7 +21,7 @@ from tests.fakes.network.busy_listener import BusyListener
     ],
 )
 def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
-    assert parse_address(text) == KbsAddress(host=host, port=port)
+    assert parse_kbs_address(text) == KbsAddress(host=host, port=port)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
 )
 def test_other_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        parse_address(text)
+        parse_kbs_address(text)
     assert refused.value.reason == "kbs.address"
 
 
