@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
+from measured_boot.command_line.files import write_whole
 from measured_boot.commands.verify import ENVELOPE, PUBLIC_KEY
 from measured_boot.image_files import read_report, read_reported
 from measured_boot.platforms import PLATFORMS, Boot, Technology
@@ -75,7 +76,7 @@ class PublishedImage:
 def publish(
     output: Path, lock: PackageLock, wheels: tuple[Requirement, ...], key: Ed25519PrivateKey
 ) -> str:
-    """Write all files for the images in a folder; return the image id.
+    """Write all files for the images in a folder, those that change; return the image id.
 
     Args:
         output: where the images and their reports are.
@@ -113,7 +114,9 @@ def publish(
     for name in _PRODUCTION_VALUES - contents.keys():
         (output / name).unlink(missing_ok=True)
     for name, data in contents.items():
-        _write_changed(output / name, data)
+        path = output / name
+        if not path.is_file() or path.read_bytes() != data:
+            write_whole(path, data)
     return image_id
 
 
@@ -214,19 +217,3 @@ def _list_materials(
     )
     inputs = {image.report["profile"]: image.report["inputs"] for image in images}
     return Materials(packages=packages, wheels=opened, date=lock.date, inputs=inputs)
-
-
-def _write_changed(path: Path, data: bytes) -> None:
-    """Replace a file atomically, and only if its content changes.
-
-    It is not flushed: if a loss of power damages it, the next build finds other content.
-    """
-    if path.is_file() and path.read_bytes() == data:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.chmod(0o644)
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
