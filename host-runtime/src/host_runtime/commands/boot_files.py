@@ -8,10 +8,10 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from ccinit.errors import ConfigError
 from host_runtime.launch.guest_files import GuestFiles
@@ -29,9 +29,6 @@ _KINDS: Final = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-Kinds: TypeAlias = tuple[Callable[[int], bool], ...]
-_FILE: Final[Kinds] = (stat.S_ISREG,)
-_FILE_OR_DEVICE: Final[Kinds] = (stat.S_ISREG, stat.S_ISBLK)
 
 
 def require_file(path: Path) -> None:
@@ -40,7 +37,7 @@ def require_file(path: Path) -> None:
     Raises:
         ConfigError: `boot.what`.
     """
-    with _opened(path, "boot.what", os.O_RDONLY, _FILE):
+    with _opened(path, "boot.what", os.O_RDONLY):
         pass
 
 
@@ -48,7 +45,7 @@ def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
     flags = os.O_RDONLY if is_read_only else os.O_RDWR
     if not is_read_only and path.is_block_device():
         flags |= os.O_EXCL  # refused for a mounted device, which a guest must not overwrite
-    with _opened(path, "boot.disk", flags, _FILE_OR_DEVICE) as descriptor:
+    with _opened(path, "boot.disk", flags, may_be_device=True) as descriptor:
         if _is_locked(descriptor, _BYTE_OF_WRITERS) or (
             not is_read_only and _is_locked(descriptor, _BYTE_OF_SOLE_USERS)
         ):
@@ -71,26 +68,28 @@ def _is_locked(descriptor: int, byte: int) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, reason: str, flags: int, kinds: Kinds) -> Iterator[int]:
-    """Yield a descriptor of a path that can be opened and is of one of the kinds."""
+def _opened(path: Path, reason: str, flags: int, *, may_be_device: bool = False) -> Iterator[int]:
+    """Yield a descriptor of a file, or of a block device where that will do."""
     try:
         # First, so that the error names a pipe or a device as such, without opening it.
-        _require_kind(path, reason, path.stat(), kinds)
+        _require_kind(path, reason, path.stat(), may_be_device=may_be_device)
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         is_to_write = flags & os.O_RDWR and isinstance(error, PermissionError)
         to_write = " to be written to" if is_to_write else ""
         raise ConfigError(reason, f"{path}{to_write}: {error.strerror}") from error
     try:
-        _require_kind(path, reason, os.fstat(descriptor), kinds)
+        _require_kind(path, reason, os.fstat(descriptor), may_be_device=may_be_device)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _require_kind(path: Path, reason: str, status: os.stat_result, kinds: Kinds) -> None:
+def _require_kind(path: Path, reason: str, status: os.stat_result, *, may_be_device: bool) -> None:
+    if may_be_device and stat.S_ISBLK(status.st_mode):
+        return
     for is_kind, name in _KINDS:
-        if is_kind(status.st_mode) and is_kind not in kinds:
+        if is_kind(status.st_mode):
             raise ConfigError(reason, f"{path} is {name}, not a file")
 
 
