@@ -74,4 +74,4 @@ def running_proxy() -> Iterator[ConnectProxy]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             for one in (thread, *proxy.threads):
-                one.join(timeout=10)
+                one.join(timeout=60)

@@ -156,7 +156,8 @@ class TlsServer:
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.handshakes = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def url(self, path: str = "/", host: str = "localhost") -> str:
         return f"https://{host}:{self.port}{path}"
@@ -170,9 +171,11 @@ class TlsServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # shutdown wakes the thread in accept; close alone does not
+        # shutdown wakes the thread in accept; close alone does not. A late thread would accept from
+        # another test's listener, by the number that this one's descriptor had.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
 
     def _accept(self) -> None:

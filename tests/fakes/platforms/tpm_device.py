@@ -112,7 +112,7 @@ def serving(tpm: SimulatedTpm, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 class SimulatedDevice(TpmDevice):

@@ -193,7 +193,7 @@ def relay(kbs: Kbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         thread.start()
         yield failures
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 def test_kbs_is_reached_through_the_hosts_relay(

@@ -115,11 +115,13 @@ def namespace() -> Iterator[int]:
 def forwarded(network: Network, address: str, port: int) -> Iterator[None]:
     """Let a port of the node lead to the same one of this machine's loopback."""
     with _listen_within(network.node, address, port) as listener:
-        threading.Thread(target=_serve, args=(listener, port), daemon=True).start()
+        thread = threading.Thread(target=_serve, args=(listener, port), daemon=True)
+        thread.start()
         try:
             yield
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _listen_within(namespace: str, address: str, port: int) -> socket.socket:

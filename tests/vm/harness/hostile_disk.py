@@ -97,8 +97,10 @@ class DiskServer:
             if one is not None:
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+        self._thread.join(60)
+        for one in (self._listener, self._connection):  # a late thread must not find another's
+            if one is not None:
                 one.close()
-        self._thread.join(10)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError, _Gone):
