@@ -164,12 +164,12 @@ def test_exec_on_a_terminal_is_resized_while_it_runs(world: OwnerWorld) -> None:
         "import os, signal\n"
         "changes = {signal.SIGWINCH}\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, changes)\n"  # one that comes early waits
-        "size = first = os.get_terminal_size(1)\n"
+        "def wait_for_another(size):\n"
+        "    while (now := os.get_terminal_size(1)) == size: signal.sigwait(changes)\n"
+        "    return now\n"
+        "first = wait_for_another((0, 0))\n"  # crun sets it while the program starts already
         "print(os.isatty(1), *first, flush=True)\n"
-        "while size == first:\n"
-        "    signal.sigwait(changes)\n"
-        "    size = os.get_terminal_size(1)\n"
-        "print(*size, flush=True)\n"
+        "print(*wait_for_another(first), flush=True)\n"
     )
     out = bytearray()
     resized: list[bool] = []
@@ -232,10 +232,14 @@ def wait_for_sleepers(world: OwnerWorld, mark: str, count: int) -> None:
     """Wait until so many processes in `web` have that argument."""
     code = (
         "import os\n"
-        "own = str(os.getpid())\n"
-        "lines = [open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc')"
-        " if p.isdigit() and p != own]\n"
-        f"print(sum({mark!r} in line for line in lines))\n"
+        "count = 0\n"
+        "for pid in filter(str.isdigit, os.listdir('/proc')):\n"
+        "    if int(pid) != os.getpid():\n"
+        "        try:\n"
+        f"            count += {mark!r} in open(f'/proc/{{pid}}/cmdline').read()\n"
+        "        except OSError:\n"
+        "            pass\n"  # it has ended since it was listed
+        "print(count)\n"
     )
     deadline = time.monotonic() + SECONDS
     with world.client() as client:

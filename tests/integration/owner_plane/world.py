@@ -158,11 +158,22 @@ def opened_world(folder: Path) -> Iterator[OwnerWorld]:
         with made.client(Role.ADMIN) as owner:
             assert refusal(owner, "exec", *GOOD_PARAMS["exec"])[1] == "owner.not_now"
         assert made.step() == {"running": ["db", "web"]}
+        wait_until_ready(made)
         yield made
     assert made.report["ssl"] is False  # PID 1 has never loaded it
     assert made.report["owned"] == []
     assert made.report["fds"] == 0
     assert made.report["failures"] == []
+
+
+def wait_until_ready(world: OwnerWorld) -> None:
+    """Wait for the first line of each container: one that runs has not printed it yet."""
+    deadline = time.monotonic() + SECONDS
+    with world.client(Role.LOGS) as client:
+        for name in ("db", "web"):
+            while "ready\n" not in printed(read_lines(client, "logs", name)):
+                assert time.monotonic() < deadline, name
+                time.sleep(0.02)
 
 
 def host(world: OwnerWorld) -> GuestClient:

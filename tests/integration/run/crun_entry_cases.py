@@ -164,7 +164,9 @@ async def case_exec_on_terminal(work: Path) -> dict[str, object]:
     """Run a program on a terminal: it knows its size, is told of a new one, and echoes."""
     record = Record()
     code = (
-        "import os, sys\n"
+        "import os, sys, time\n"
+        # crun sets the size while the program starts already
+        "while os.get_terminal_size(0) == (0, 0): time.sleep(0.01)\n"
         "print(os.isatty(0), os.ttyname(0), *os.get_terminal_size(0), flush=True)\n"
         "line = input()\n"
         "print(line[::-1], *os.get_terminal_size(0), os.environ['TERM'], flush=True)\n"
