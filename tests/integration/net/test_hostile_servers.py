@@ -258,7 +258,7 @@ def drip(prefix: bytes) -> Handler:
     def handle(connection: socket.socket) -> None:
         read_head(connection)
         connection.sendall(prefix)
-        for _ in range(300):
+        for _ in range(900):
             connection.sendall(b"1")
             time.sleep(0.1)
 
@@ -271,16 +271,16 @@ def drip(prefix: bytes) -> Handler:
     ids=["in the head", "in the body"],
 )
 def test_r31_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, prefix: bytes) -> None:
-    limits = HttpLimits(wait_seconds=2.5, total_seconds=3.0)
+    limits = HttpLimits(wait_seconds=30.0, total_seconds=3.0)
     with TlsServer(server_context(authority.issue()), drip(prefix)) as server:
         start = time.monotonic()
         assert refused_reason(lambda: fetch(server, authority, limits=limits)) == "net.deadline"
-        assert 2.9 < time.monotonic() - start < 15  # it would go on for 30
+        assert 2.9 < time.monotonic() - start < 45  # it would go on for 90
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["after the handshake", "in the handshake"])
 def test_r31_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> None:
-    limits = HttpLimits(wait_seconds=0.3, total_seconds=5.0)
+    limits = HttpLimits(wait_seconds=0.3, total_seconds=30.0)
     context = server_context(authority.issue()) if tls else None
     with TlsServer(context, keep_silent) as server:
         # at the end of the total it would be "net.deadline"

@@ -25,6 +25,7 @@ from tests.integration.net.namespaces import run_apart
 MAC = "02:00:00:00:00:01"
 HARDENED, AS_THEY_WERE = "hardened", "as they were"
 ADVERTISED = "2001:db8:bad::"
+SECONDS = 30
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -97,7 +98,14 @@ def advertise() -> int:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         link.bind(("v1", 0))
         link.send(ethernet + head + router + everybody + message)
-    time.sleep(0.5)
+    end = time.monotonic() + SECONDS
+    while not (arrived := count_advertisements()) and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.5)  # for what comes of it
+    return arrived
+
+
+def count_advertisements() -> int:
     counters = dict(line.split() for line in Path("/proc/net/snmp6").read_text().splitlines())
     return int(counters["Icmp6InRouterAdvertisements"])
 
@@ -114,7 +122,7 @@ def apply(address: str, prefix: int, gateway: str, mac: str) -> str:
     )
     children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": os.environ["PYTHONPATH"]})
     try:
-        EventLoop().run(children.run(Role.NET, plan, NetworkReady, seconds=30))
+        EventLoop().run(children.run(Role.NET, plan, NetworkReady, seconds=SECONDS))
     except CcinitError as error:
         return str(error)
     return ""

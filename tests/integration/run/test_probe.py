@@ -13,15 +13,15 @@ from ccinit.values import replace
 from tests.fakes.machine.owned import owned_pids
 from tests.fakes.machine.scarcity import count_descriptors
 
-PROBE = Probe(exec=(), tcp_port=0, delay_seconds=0, period_seconds=1, timeout_seconds=1)
+PROBE = Probe(exec=(), tcp_port=0, delay_seconds=0, period_seconds=1, timeout_seconds=60)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "answer"),
-    [(("/bin/true",), True), (("/bin/false",), False), (("/bin/sleep", "60"), False)],
+    ("arguments", "seconds", "answer"),
+    [(("/bin/true",), 60, True), (("/bin/false",), 60, False), (("/bin/sleep", "100"), 1, False)],
 )
 def test_question_leaves_no_descriptor_behind_however_it_ends(
-    arguments: tuple[str, ...], *, answer: bool
+    arguments: tuple[str, ...], seconds: int, *, answer: bool
 ) -> None:
     """A probe that never answers in time is asked for as long as the pod lives."""
     started: list[Process] = []
@@ -33,7 +33,8 @@ def test_question_leaves_no_descriptor_behind_however_it_ends(
         return started[0]
 
     async def ask() -> bool:
-        return await asking(execute, "", pytest.fail)(replace(PROBE, exec=arguments))
+        probe = replace(PROBE, exec=arguments, timeout_seconds=seconds)
+        return await asking(execute, "", pytest.fail)(probe)
 
     before = count_descriptors()
     assert EventLoop().run(ask()) is answer
