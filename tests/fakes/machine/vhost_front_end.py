@@ -84,7 +84,7 @@ class FrontEnd:
         self.memory = mmap.mmap(self.descriptor, MEMORY_BYTES)
         self.to_guest, self.from_guest = Ring(self.memory, 0), Ring(self.memory, 1)
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.control.settimeout(10)
+        self.control.settimeout(60)
         self.control.connect(str(path))
         self._next_slot = 0
 
@@ -200,7 +200,7 @@ class FrontEnd:
     def kick(self, ring: Ring) -> None:
         os.eventfd_write(ring.kick, 1)
 
-    def receive(self, seconds: float = 20.0) -> tuple[PacketHeader, bytes]:
+    def receive(self, seconds: float = 60.0) -> tuple[PacketHeader, bytes]:
         """Return the next packet for the guest, and give its buffer back."""
         ring = self.to_guest
         deadline = time.monotonic() + seconds
@@ -226,7 +226,7 @@ class FrontEnd:
         (index,) = struct.unpack_from("<H", self.memory, self.from_guest.used + 2)
         return int(index)
 
-    def wait_until_read(self, seconds: float = 20.0) -> None:
+    def wait_until_read(self, seconds: float = 60.0) -> None:
         """Wait until the device has given every buffer of the guest's ring back."""
         deadline = time.monotonic() + seconds
         ring = self.from_guest

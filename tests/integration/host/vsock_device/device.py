@@ -10,10 +10,11 @@ from pathlib import Path
 
 from host_runtime.programs.process import OwnedProcess
 from host_runtime.vsock.packets import Operation
+from host_runtime.vsock.vhost_user import Request
 from tests.fakes.machine.vhost_front_end import RING_SIZE, FrontEnd
 
 GUEST_PORT = 1024
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Device:
 
     def dial(self, greeting: bytes = b"CONNECT 1024\n") -> socket.socket:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream.settimeout(20)
+        stream.settimeout(60)
         stream.connect(str(self.folder / "vsock"))
         stream.sendall(greeting)
         return stream
@@ -48,6 +49,10 @@ class Device:
             yield
         finally:
             os.kill(self.process.pid, signal.SIGCONT)
+
+    def finish(self) -> None:
+        """Wait until it has done all that it had begun: it does one thing after another."""
+        self.guest.request(Request.GET_FEATURES)
 
     def assert_serves(self) -> None:
         """A byte goes to the guest and one comes back, after a reset of the device."""

@@ -32,6 +32,7 @@ def test_bytes_cross_both_ways_and_are_captured(device: Device) -> None:
         assert (header.operation, payload) == (Operation.RW, b"to the guest")
         device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"to the host")
         assert stream.recv(100) == b"to the host"
+    device.finish()  # it captures what it has passed on
     streams = read_capture(device.folder / "capture")
     assert streams[1, Stream.GUEST_PAYLOAD] == b"to the host"
     assert streams[1, Stream.HOST_PAYLOAD] == b"to the guest"
@@ -45,6 +46,7 @@ def test_bytes_cross_although_the_capture_finds_no_room(device: Device) -> None:
     with stream:
         device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"to the host")
         assert stream.recv(100) == b"to the host"
+    device.finish()
     with pytest.raises(FormatError) as caught:
         read_capture(device.folder / "capture")
     assert caught.value.reason == "capture.incomplete"
@@ -199,12 +201,14 @@ def test_guest_connection_is_carried_to_the_kbs(device: Device) -> None:
     path = guest_path(device.folder / "vsock")
     with TlsServer(None, answer) as kbs, open_unix_listener(path) as listener:
         address = KbsAddress(host="127.0.0.1", port=kbs.port)
-        threading.Thread(target=serve, args=(listener, address), daemon=True).start()
+        thread = threading.Thread(target=serve, args=(listener, address), daemon=True)
+        thread.start()
         device.guest.send(Operation.REQUEST, port=99, host_port=KBS_VSOCK_PORT)
         assert device.guest.receive()[0].operation == Operation.RESPONSE
         device.guest.send(Operation.RW, port=99, host_port=KBS_VSOCK_PORT, payload=b"hello, kbs")
         assert device.guest.receive()[1] == b"hello, guest"
         listener.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
 
 
 def test_guest_connection_to_nobody_is_reset(device: Device) -> None:
