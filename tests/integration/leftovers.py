@@ -26,14 +26,17 @@ def have_own_mounts() -> None:
 
 
 def remove_dead_cgroups() -> None:
-    """Remove the cgroups of PID namespaces that are no more: their names end with its number.
+    """Remove the cgroups of PID namespaces that are no more, and of ended processes of this one.
 
-    See `tests.vm.guest.containers.own_cgroup`; those of other runs have processes and stay.
+    Their names have the number of the namespace, see `tests.vm.guest.containers.own_cgroup`, and
+    those of `tests.integration.host.cgroups.made_cgroup` that of a process, too.
     """
     found = [path for root in cgroup_roots() for path in root.glob(f"{_OURS}*")]
     living = set(pid_namespaces())  # by now: a run may have begun since
     for path in found:
-        if int(path.name.removeprefix(_OURS)) not in living:
+        namespace, _, pid = path.name.removeprefix(_OURS).partition("-")
+        is_ours = int(namespace) == Path("/proc/self/ns/pid").stat().st_ino
+        if int(namespace) not in living or (is_ours and pid and not Path("/proc", pid).exists()):
             for one in sorted(path.glob("**/"), reverse=True):
                 with suppress(FileNotFoundError):  # another run has begun to remove them, too
                     one.rmdir()

@@ -1,5 +1,7 @@
 """Cgroups of a test's own in each hierarchy of this machine."""
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 from host_runtime.oci_runtime.cgroup import Hierarchy, find_hierarchies
 from tests.integration.leftovers import cgroup_roots
 from tests.vm.guest.containers import own_cgroup
+
+SECONDS = 30.0
 
 
 def memory_hierarchy() -> Hierarchy:
@@ -21,14 +25,24 @@ def folders_of(path: str) -> list[Path]:
 
 
 def processes_in(path: str) -> set[int]:
-    """The processes of a cgroup, which have to be the same in each hierarchy."""
-    (found,) = {(folder / "cgroup.procs").read_text() for folder in folders_of(path)}
-    return {int(pid) for pid in found.split()}
+    """The processes of a cgroup, which have to be the same in each hierarchy.
+
+    One that ends meanwhile is in those that are read first, and in the others no more.
+    """
+    end = time.monotonic() + SECONDS
+    while True:
+        found = {(folder / "cgroup.procs").read_text() for folder in folders_of(path)}
+        if len(found) == 1:
+            return {int(pid) for pid in found.pop().split()}
+        assert time.monotonic() < end, found
 
 
-def is_empty(path: str) -> bool:
-    """Whether a cgroup has no process in any hierarchy; one that ends leaves them one by one."""
-    return not any((folder / "cgroup.procs").read_text() for folder in folders_of(path))
+def wait_until_empty(path: str) -> None:
+    """Wait until a cgroup has no process any more."""
+    end = time.monotonic() + SECONDS
+    while processes_in(path):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def bytes_in(path: str) -> int:
@@ -46,11 +60,14 @@ def limit_in(path: str) -> Path:
 
 @contextmanager
 def made_cgroup() -> Iterator[str]:
-    """Make a cgroup in each hierarchy and yield its path; it goes with what is left below it."""
-    path = own_cgroup()
+    """Make a cgroup in each hierarchy and yield its path; it goes with what is left below it.
+
+    Unlike a pod's PID 1, this process shares its PID namespace with others that run tests.
+    """
+    path = f"{own_cgroup()}-{os.getpid()}"
     folders = [root / path[1:] for root in cgroup_roots()]  # a kubelet wants its in each
     for folder in folders:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
     try:
         yield path
     finally:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from tests.integration.host.bare_engine import DOCUMENT, Engine, open_engine, re
 from tests.integration.host.cgroups import (
     bytes_in,
     folders_of,
-    is_empty,
     limit_in,
     made_cgroup,
     memory_hierarchy,
     processes_in,
+    wait_until_empty,
 )
 
 GUEST_MIB = 128  # of `silent_operator`
@@ -231,10 +230,7 @@ def test_deletion_goes_on_if_the_engine_has_removed_the_cgroup(engine: Engine, p
     pid = create(engine, "a", config_of(f"{parent}/pod/a"))
     os.kill(pid, signal.SIGKILL)
     reap(pid)
-    deadline = time.monotonic() + 30
-    while not is_empty(f"{parent}/pod/a"):  # QEMU ends a little later
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_empty(f"{parent}/pod/a")  # QEMU ends a little later
     for folder in folders_of(f"{parent}/pod/a"):
         folder.rmdir()
         folder.parent.rmdir()
@@ -273,10 +269,7 @@ def test_cgroup_of_a_container_that_has_ended_is_its_own_until_it_is_deleted(
     pid = create(engine, "a", config_of(f"{parent}/a"))
     os.kill(pid, signal.SIGKILL)
     reap(pid)
-    deadline = time.monotonic() + 30
-    while not is_empty(f"{parent}/a"):  # QEMU ends a little later
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_empty(f"{parent}/a")  # QEMU ends a little later
     assert refused_beside(engine, f"{parent}/a") == "cgroup.taken"
     assert f"{parent}/a is the cgroup of container a" in engine.said()
     assert is_there(f"{parent}/a")

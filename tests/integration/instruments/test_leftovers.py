@@ -18,6 +18,7 @@ from tests.integration.leftovers import (
     reaping_orphans,
     remove_dead_cgroups,
 )
+from tests.vm.guest.containers import own_cgroup
 
 ENDED = ("/bin/true",)
 RUNNING = ("/bin/sleep", "60")
@@ -96,7 +97,10 @@ def test_no_folder_of_an_engine_outlives_a_failed_start(monkeypatch: pytest.Monk
 
 
 def test_cgroups_of_a_run_that_is_no_more_go_from_every_hierarchy() -> None:
-    dead = [root / "ccinit-test-1/pod" for root in cgroup_roots()]  # no namespace has that number
+    ended = start(ENDED, is_ended=True)
+    os.waitpid(ended, 0)
+    names = ("/ccinit-test-1", f"{own_cgroup()}-{ended}")  # no namespace has the first number
+    dead = [root / f"{name[1:]}/pod" for root in cgroup_roots() for name in names]
     assert dead
     for folder in dead:
         folder.mkdir(parents=True)
