@@ -23,9 +23,7 @@ from ccinit.values import frozen
 
 @frozen
 class ReadInitdata:
-    """How many disks the host has attached."""
-
-    disks: int
+    """Find the document on one of the disks, whose descriptors come along in order."""
 
 
 @frozen

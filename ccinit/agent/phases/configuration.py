@@ -126,7 +126,7 @@ async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> Initda
         }
         return await guest.children.run(
             Role.INITDATA,
-            ReadInitdata(disks=len(disks)),
+            ReadInitdata(),
             InitdataDocument,
             seconds=SECONDS,
             fds=fds,

@@ -105,7 +105,7 @@ def test_r08_bytes_that_are_parsed_are_those_that_were_bound(
     assert configured(children, monkeypatch, Tee.SNP).document == DOCUMENT
     digest = hashlib.sha256(DOCUMENT).digest()
     assert children.asked == [
-        ReadInitdata(disks=1),
+        ReadInitdata(),
         BindRequest(tee=Tee.SNP, digest=digest),
         ParseInitdata(document=DOCUMENT),
     ]
@@ -119,7 +119,7 @@ def test_child_that_names_a_disk_that_is_not_there_is_at_fault(
     with pytest.raises(ChildError) as refused:
         configured(children, monkeypatch, Tee.SNP)
     assert refused.value.reason == "child.protocol"
-    assert children.asked == [ReadInitdata(disks=1)]
+    assert children.asked == [ReadInitdata()]
     children.disk = 0
     assert configured(children, monkeypatch, Tee.SNP).document == DOCUMENT
 
