@@ -1,4 +1,4 @@
-"""What the host offers as the pod's network, and the plan that `network` makes of it.
+"""What the host offers as the pod's network, and the plan of it that the child `net` puts in force.
 
 Kept apart from the validation, because the host plane accepts offers long before one is validated.
 """
@@ -37,3 +37,8 @@ class NetworkPlan:
     def resolver_file(self) -> str:
         """The text of /etc/resolv.conf."""
         return "".join(f"nameserver {server}\n" for server in self.dns)
+
+
+@frozen
+class NetworkReady:
+    """The child's reply: the link is up, with its address and route."""

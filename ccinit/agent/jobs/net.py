@@ -1,8 +1,7 @@
 """Role `net`: apply a validated network plan to the one link that it names."""
 
-from ccinit.agent.jobs.messages.network import NetworkReady
 from ccinit.agent.processes.child import JobChannel
-from ccinit.boot.network_offer import NetworkPlan
+from ccinit.boot.network_offer import NetworkPlan, NetworkReady
 from ccinit.kernel.netlink import LOOPBACK_INDEX, NetworkLinks
 
 

@@ -4,11 +4,10 @@ A refused offer does not end the boot: the host may send a better one until the 
 """
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.jobs.messages.network import NetworkReady
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.directories import write_file
 from ccinit.boot.network import verify_offer
-from ccinit.boot.network_offer import NetworkPlan
+from ccinit.boot.network_offer import NetworkPlan, NetworkReady
 from ccinit.errors import FormatError, VerificationError
 
 _SECONDS = 60.0

@@ -11,12 +11,11 @@ import socket
 import sys
 from contextlib import suppress
 
-from ccinit.agent.jobs.messages.network import NetworkReady
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.harden import SETTINGS
 from ccinit.boot.network import verify_offer
-from ccinit.boot.network_offer import NetworkOffer, NetworkPlan
+from ccinit.boot.network_offer import NetworkOffer, NetworkPlan, NetworkReady
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.sysctl import write_sysctl

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.jobs.messages.network import NetworkReady
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.harden import SETTINGS
-from ccinit.boot.network_offer import NetworkPlan
+from ccinit.boot.network_offer import NetworkPlan, NetworkReady
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.sysctl import write_sysctl
