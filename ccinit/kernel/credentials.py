@@ -9,7 +9,6 @@ import ctypes
 import enum
 import os
 import struct
-from collections.abc import Iterable
 
 from ccinit.kernel.libc import check, kernel_error, libc, syscall
 
@@ -20,7 +19,6 @@ PR_CAPBSET_DROP = 24
 PR_CAPBSET_READ = 23
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-PR_CAP_AMBIENT_RAISE = 2
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
@@ -34,35 +32,28 @@ class Capability(enum.IntEnum):
     SYS_ADMIN = 21
 
 
-def drop_privileges(
-    uid: int, keep: Iterable[Capability] = (), *, across_exec: bool = False
-) -> None:
+def drop_privileges(uid: int, keep: frozenset[Capability]) -> None:
     """Become user and group `uid` for good, with the capabilities `keep` and no others.
 
     Args:
         uid: not 0.
-        keep: permitted and effective afterwards.
-        across_exec: also ambient, so that a program started from here has them.
+        keep: permitted and effective afterwards; a program started from here has none.
 
     Raises:
         KernelError: a step was refused; the process must not go on.
     """
     if uid == 0:
         raise RuntimeError("a child does not run as root")
-    kept = frozenset(keep)
-    drop_bounding_set(kept)
+    drop_bounding_set(keep)
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    _prctl(PR_SET_KEEPCAPS, int(bool(kept)))
+    _prctl(PR_SET_KEEPCAPS, int(bool(keep)))
     try:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise kernel_error(error, "setresuid", str(uid)) from error
-    set_capabilities(kept)
-    if across_exec:
-        for capability in kept:
-            _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+    set_capabilities(keep)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_SET_DUMPABLE, 0)
 

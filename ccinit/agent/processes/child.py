@@ -190,7 +190,7 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
     set_limit(resource.RLIMIT_AS, rights.memory_bytes)
     if rights.own_processes:
         enter_empty_root()
-    drop_privileges(rights.uid, rights.capabilities, across_exec=rights.is_program())
+    drop_privileges(rights.uid, rights.capabilities)
     paths = dict.fromkeys(rights.read, READ)
     if program := rights.job if rights.is_program() else rights.may_start:
         paths |= dict.fromkeys((program, DYNAMIC_LOADER), READ | Access.EXECUTE)

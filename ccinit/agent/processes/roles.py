@@ -75,7 +75,7 @@ class Rights:
         job: `module:function` of a job in Python, or the absolute path of a program.
         uid: user and group id.
         syscalls: what the seccomp filter allows.
-        capabilities: kept across the change of user.
+        capabilities: kept across the change of user; not by a program.
         connect: may make TCP connections.
         may_start: absolute path of a program that the job may start, or empty.
         preload: modules that would be imported on first use, when files can no longer be read.

@@ -89,6 +89,7 @@ def test_reaper_takes_nothing_and_says_one_word() -> None:
 def test_role_with_capabilities_has_neither_network_nor_anything_to_write(role: Role) -> None:
     rights = RIGHTS[role]
     if rights.capabilities:
+        assert not rights.is_program()  # no capability outlives exec
         assert not rights.connect
         assert rights.workspace is not Workspace.WRITE
 
