@@ -20,29 +20,29 @@ _REQUEST = struct.Struct("<64sI28sQI4x")  # user data, VMPL, reserved; certifica
 _IOCTL = struct.Struct("<B7xQQII")  # message version, request, response, firmware and VMM error
 _RESPONSE = struct.Struct("<II24x")  # status, size of the report that follows
 _MESSAGE_VERSION = 1
+_VMPL = 0
 
 
-def get_extended_report(fd: int, report_data: bytes, vmpl: int = 0) -> TsmReport:
-    """Return the report over `report_data`, and the certificate table.
+def get_extended_report(fd: int, report_data: bytes) -> TsmReport:
+    """Return the report over `report_data` for VMPL 0, and the certificate table.
 
     Args:
         fd: of the device.
         report_data: 64 bytes.
-        vmpl: the privilege level to report, not above the guest's own.
 
     Raises:
         PeerError: `tee.io`, the firmware refused, or the host stayed busy.
         KernelError: `kernel.sev_guest`.
     """
-    return until_ready(lambda: _ask(fd, report_data, vmpl))
+    return until_ready(lambda: _ask(fd, report_data))
 
 
-def _ask(fd: int, report_data: bytes, vmpl: int) -> TsmReport:
+def _ask(fd: int, report_data: bytes) -> TsmReport:
     certificates = ctypes.create_string_buffer(CERTIFICATES_BYTES)
     response = ctypes.create_string_buffer(RESPONSE_BYTES)
     where = ctypes.addressof(certificates)
     request = ctypes.create_string_buffer(
-        _REQUEST.pack(report_data, vmpl, b"", where, CERTIFICATES_BYTES)
+        _REQUEST.pack(report_data, _VMPL, b"", where, CERTIFICATES_BYTES)
     )
     argument = bytearray(
         _IOCTL.pack(_MESSAGE_VERSION, ctypes.addressof(request), ctypes.addressof(response), 0, 0)

@@ -58,10 +58,10 @@ def reason_of() -> str:
 
 
 def test_report_and_certificates_come_back(device: Device) -> None:
-    report = get_extended_report(FD, REPORT_DATA, vmpl=1)
+    report = get_extended_report(FD, REPORT_DATA)
     assert report.outblob == device.report
     assert report.auxblob == b"table".ljust(16384, b"\0")
-    assert device.asked == [(REPORT_DATA, 1)]
+    assert device.asked == [(REPORT_DATA, 0)]
 
 
 def test_r17_host_that_is_busy_is_waited_for(device: Device) -> None:
