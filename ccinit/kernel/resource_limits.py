@@ -1,7 +1,9 @@
 """Limits of this process, and which processes the kernel kills first when memory runs out."""
 
+import errno
 import resource
 
+from ccinit.errors import KernelError
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.small_files import write_setting
 
@@ -21,9 +23,10 @@ def set_limit(kind: int, value: int) -> None:
     """
     try:
         resource.setrlimit(kind, (value, value))
-    except (OSError, ValueError) as error:
-        number = error.errno or 0 if isinstance(error, OSError) else 1
-        raise kernel_error(OSError(number, ""), "setrlimit", f"limit {kind}") from error
+    except ValueError as error:  # so says Python if the kernel says EPERM
+        raise KernelError(errno.EPERM, "setrlimit", f"limit {kind}") from error
+    except OSError as error:
+        raise kernel_error(error, "setrlimit", f"limit {kind}") from error
 
 
 def protect_from_oom() -> None:
