@@ -179,22 +179,14 @@ def _parse_report(value: JsonValue) -> SnpReport:
 
 def _parse_tcb(value: JsonValue, name: str) -> TcbVersion:
     table = members(value, frozenset(_TCB_PARTS), f"snp_evidence.{name}")
-    return TcbVersion(
-        fmc=None if table["fmc"] is None else _byte(table["fmc"], name),
-        bootloader=_byte(table["bootloader"], name),
-        tee=_byte(table["tee"], name),
-        snp=_byte(table["snp"], name),
-        microcode=_byte(table["microcode"], name),
-    )
+    fmc = None if table["fmc"] is None else _byte(table["fmc"], name)
+    parts = {part: _byte(table[part], name) for part in _TCB_PARTS if part != "fmc"}
+    return TcbVersion(fmc=fmc, **parts)
 
 
 def _parse_version(value: JsonValue, name: str) -> FirmwareVersion:
     table = members(value, frozenset(_VERSION_PARTS), f"snp_evidence.{name}")
-    return FirmwareVersion(
-        major=_byte(table["major"], name),
-        minor=_byte(table["minor"], name),
-        build=_byte(table["build"], name),
-    )
+    return FirmwareVersion(**{part: _byte(table[part], name) for part in _VERSION_PARTS})
 
 
 def _parse_chain(value: JsonValue) -> tuple[Certificate, ...]:

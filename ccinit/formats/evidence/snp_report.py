@@ -301,13 +301,8 @@ def _parse_tcb(data: bytes, *, turin: bool) -> TcbVersion:
     if any(byte for index, byte in enumerate(data) if index not in order.values()):
         raise FormatError("snp_report.reserved", "not zero: a TCB version's reserved bytes")
     parts = {name: data[index] for name, index in order.items()}
-    return TcbVersion(
-        fmc=parts.get("fmc"),
-        bootloader=parts["bootloader"],
-        tee=parts["tee"],
-        snp=parts["snp"],
-        microcode=parts["microcode"],
-    )
+    fmc = parts.pop("fmc", None)
+    return TcbVersion(fmc=fmc, **parts)
 
 
 def _encode_tcb(tcb: TcbVersion, *, turin: bool) -> bytes:
