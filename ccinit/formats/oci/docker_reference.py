@@ -11,16 +11,16 @@ from ccinit.formats.encoding.alphabet import DIGITS, LETTERS
 from ccinit.formats.encoding.digest import Digest, parse_digest
 from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.formats.oci.reference import (
+    DOCKER_HUB,
     MAX_NAME_BYTES,
     MAX_REFERENCE_BYTES,
+    OFFICIAL_NAMESPACE,
+    OLD_DOCKER_HUB,
     check_repository,
     split_bracketed,
 )
 from ccinit.values import frozen
 
-_DEFAULT_HOST = "docker.io"
-_OLD_DEFAULT_HOST = "index.docker.io"
-_OFFICIAL = "library"
 _MAX_TAG_BYTES = 128
 _IDENTIFIER_LENGTH = 64
 _HOST_CHARACTERS = frozenset(LETTERS + DIGITS + ".-")
@@ -91,11 +91,11 @@ def parse_name_prefix(text: str, reason: str) -> str:
 def _normal_name(name: str, reason: str) -> str:
     host, slash, path = name.partition("/")
     if not slash or not _is_host(host):
-        host, path = _DEFAULT_HOST, name
-    if host == _OLD_DEFAULT_HOST:
-        host = _DEFAULT_HOST
-    if host == _DEFAULT_HOST and "/" not in path:
-        path = f"{_OFFICIAL}/{path}"
+        host, path = DOCKER_HUB, name
+    if host == OLD_DOCKER_HUB:
+        host = DOCKER_HUB
+    if host == DOCKER_HUB and "/" not in path:
+        path = f"{OFFICIAL_NAMESPACE}/{path}"
     _check_host(host, reason)
     check_repository(path, reason)
     normal = f"{host}/{path}"

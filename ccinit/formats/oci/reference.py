@@ -20,6 +20,14 @@ MAX_NAME_BYTES = 255
 
 HTTPS_PORT = 443
 
+DOCKER_HUB = "docker.io"
+OLD_DOCKER_HUB = "index.docker.io"
+DOCKER_HUB_REGISTRY = "registry-1.docker.io"
+"""The only registry that has another name in references than where it answers."""
+
+OFFICIAL_NAMESPACE = "library"
+"""Of Docker Hub's images whose names have no slash."""
+
 _MAX_LABEL_BYTES = 63
 _MAX_PORT = 65_535
 _ALPHANUMERIC = frozenset(LOWERCASE + DIGITS)

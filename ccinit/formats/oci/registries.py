@@ -15,6 +15,10 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.pem import read_optional_roots
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.oci.reference import (
+    DOCKER_HUB,
+    DOCKER_HUB_REGISTRY,
+    OFFICIAL_NAMESPACE,
+    OLD_DOCKER_HUB,
     ImageReference,
     check_domain,
     check_location,
@@ -26,10 +30,6 @@ from ccinit.values import frozen, replace
 
 MAX_SOURCES = 8
 _ANY_HOST = "*."
-_DOCKER_HUB = "docker.io"
-_OLD_DOCKER_HUB = "index.docker.io"
-_DOCKER_HUB_REGISTRY = "registry-1.docker.io"
-_OFFICIAL = "library"
 
 
 @frozen
@@ -104,8 +104,8 @@ def read_registry(fields: Fields) -> RegistryRule:
             raise FormatError("pod.registry.location", "a prefix of hosts has no other location")
         return replace(rule, location=replace(location, text=""))
     check_location(prefix, "pod.registry.prefix")
-    if prefix.partition("/")[0] == _OLD_DOCKER_HUB:
-        raise FormatError("pod.registry.prefix", f"it is called {_DOCKER_HUB} here")
+    if prefix.partition("/")[0] == OLD_DOCKER_HUB:
+        raise FormatError("pod.registry.prefix", f"it is called {DOCKER_HUB} here")
     return rule
 
 
@@ -204,10 +204,10 @@ def _precedence(rule: RegistryRule) -> tuple[bool, int]:
 
 def _normal(reference: ImageReference) -> ImageReference:
     """Use one name for Docker Hub, and the namespace of its official images."""
-    if reference.host not in (_DOCKER_HUB, _OLD_DOCKER_HUB):
+    if reference.host not in (DOCKER_HUB, OLD_DOCKER_HUB):
         return reference
-    namespace = "" if "/" in reference.repository else f"{_OFFICIAL}/"
-    return replace(reference, host=_DOCKER_HUB, repository=namespace + reference.repository)
+    namespace = "" if "/" in reference.repository else f"{OFFICIAL_NAMESPACE}/"
+    return replace(reference, host=DOCKER_HUB, repository=namespace + reference.repository)
 
 
 def _matches(prefix: str, reference: ImageReference) -> bool:
@@ -226,7 +226,6 @@ def _rewrite(reference: ImageReference, prefix: str, location: str) -> ImageRefe
 
 def _source(reference: ImageReference, access: Access, ca_pem: str) -> PullSource:
     reference = _normal(reference)
-    if reference.host == _DOCKER_HUB:
-        # The only registry that has another name in references.
-        reference = replace(reference, host=_DOCKER_HUB_REGISTRY)
+    if reference.host == DOCKER_HUB:
+        reference = replace(reference, host=DOCKER_HUB_REGISTRY)
     return PullSource(reference=reference, access=replace(access, ca_pem=access.ca_pem or ca_pem))

@@ -11,7 +11,13 @@ from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64, parse_json
-from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
+from ccinit.formats.oci.reference import (
+    DOCKER_HUB,
+    DOCKER_HUB_REGISTRY,
+    HTTPS_PORT,
+    OLD_DOCKER_HUB,
+    ImageReference,
+)
 from ccinit.values import field, frozen
 
 _MAX_DOCUMENT_BYTES = 64 * 1024
@@ -20,9 +26,7 @@ _MAX_TOKEN_BYTES = 64 * 1024
 MAX_TOKEN_REPLY_BYTES = 1 << 20
 _CLIENT = "ccinit"
 _FORM = (("content-type", "application/x-www-form-urlencoded"),)
-_DOCKER_HUB = "docker.io"
-_DOCKER_HUB_REGISTRY = "registry-1.docker.io"
-_DOCKER_HUB_NAMES = frozenset((_DOCKER_HUB, _DOCKER_HUB_REGISTRY, "index.docker.io"))
+_DOCKER_HUB_NAMES = frozenset((DOCKER_HUB, DOCKER_HUB_REGISTRY, OLD_DOCKER_HUB))
 """`docker login` writes `https://index.docker.io/v1/`."""
 
 
@@ -97,8 +101,8 @@ def find_credential(document: bytes, reference: ImageReference) -> Credential | 
 
 def _names(reference: ImageReference) -> Iterator[str]:
     """Yield the keys that a credential may stand under, the most specific first."""
-    hub = reference.authority == _DOCKER_HUB_REGISTRY
-    name = f"{_DOCKER_HUB if hub else reference.authority}/{reference.repository}"
+    hub = reference.authority == DOCKER_HUB_REGISTRY
+    name = f"{DOCKER_HUB if hub else reference.authority}/{reference.repository}"
     while name:
         yield name
         name = name.rpartition("/")[0]
@@ -108,7 +112,7 @@ def _registry(key: str) -> str:
     """Return the registry that a key names: for a URL, as docker does, its host."""
     is_url = key.startswith(("https://", "http://"))
     name = key.partition("://")[2].partition("/")[0] if is_url else key
-    return _DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
+    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
 
 
 def _read_entry(entry: JsonValue) -> Credential | None:
