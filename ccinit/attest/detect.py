@@ -110,7 +110,7 @@ class ByReport:
         """Return the platform if `provider` is its driver."""
         if self.provider != provider:
             return None
-        if not _are_all_there(self.files, signs):
+        if not all(signs.exists(node.path) for node in self.files):
             raise ConfigError("tee.io", f"{tee}: its device is not there")
         extras = tuple(node for node in self.extras if signs.exists(node.path))
         register = None
@@ -125,14 +125,14 @@ class ByReport:
 
 
 @frozen
-class ByFiles:
-    """Evidence is in files, all of which have to exist."""
+class ByFile:
+    """Evidence is in a file."""
 
-    files: tuple[Node, ...]
+    file: Node
 
     def reach(self, tee: Tee, signs: Signs, _provider: str) -> Platform | None:
-        """Return the platform if all its files exist."""
-        return Platform(tee=tee, nodes=self.files) if _are_all_there(self.files, signs) else None
+        """Return the platform if its file exists."""
+        return Platform(tee=tee, nodes=(self.file,)) if signs.exists(self.file.path) else None
 
 
 @frozen
@@ -166,10 +166,6 @@ class ByDevice:
         )
 
 
-def _are_all_there(nodes: tuple[Node, ...], signs: Signs) -> bool:
-    return all(signs.exists(node.path) for node in nodes)
-
-
 @frozen
 class Row:
     """One platform: how to recognise it, and how it comes to evidence.
@@ -192,7 +188,7 @@ class Row:
     comprises: tuple[str, ...] = ()
     tee: Tee | None = None
     asked: tuple[Tee, ...] = ()
-    ways: tuple[ByReport | ByFiles | ByDevice, ...] = ()
+    ways: tuple[ByReport | ByFile | ByDevice, ...] = ()
     unreachable: str = "its driver is not there"
     refusal: str = ""
 
@@ -240,9 +236,7 @@ TABLE = (
         name="sev",
         paths=(SECRETS,),
         tee=Tee.SEV,
-        ways=(
-            ByFiles(files=(Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False),)),
-        ),
+        ways=(ByFile(file=Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False)),),
         unreachable="the owner injected no secret that names the document",
     ),
     Row(
