@@ -45,11 +45,11 @@ _RATIO_FREE_BYTES = 64 << 20
 
 def decompress(
     chunks: Iterable[Chunk], compression: Compression, sink: Sink, *, max_bytes: int
-) -> None:
-    """Undo the compression of a stream that comes in chunks, each valid until the next.
+) -> int:
+    """Undo the compression of a stream; return how many bytes came out.
 
     Args:
-        chunks: of one layer.
+        chunks: of one layer, each valid until the next.
         compression: how it is compressed.
         sink: takes the output.
         max_bytes: cap on the output.
@@ -70,13 +70,14 @@ def decompress(
             _undo_zstd(counted, output)
         case _:
             assert_never(compression)
+    return output.sent_bytes
 
 
 class _BoundedOutput:
     def __init__(self, sink: Sink, max_bytes: int) -> None:
         self._sink = sink
         self._max_bytes = max_bytes
-        self._written = 0
+        self.sent_bytes = 0
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
         self._input_bytes = 0
@@ -106,10 +107,10 @@ class _BoundedOutput:
         self._pieces_bytes = 0
 
     def send(self, data: Chunk) -> None:
-        self._written += len(data)
-        if self._written > self._max_bytes:
+        self.sent_bytes += len(data)
+        if self.sent_bytes > self._max_bytes:
             raise LimitExceededError("pull.layer_bytes", f"more than {self._max_bytes}")
-        if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self._input_bytes:
+        if self.sent_bytes > _RATIO_FREE_BYTES and self.sent_bytes > _MAX_RATIO * self._input_bytes:
             raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
         self._sink(data)
 

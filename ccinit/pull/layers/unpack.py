@@ -7,10 +7,10 @@ trusts the result. The `layers` child hashes each tar, and knows what it has to 
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
-from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.decompress import decompress
 from ccinit.pull.layers.growing_tar import TarAppender
 from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader
@@ -43,7 +43,13 @@ def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
     for position, compression in enumerate(request.layers, request.first):
         tar = _ask_for_tar(channel, position)
         try:
-            made += _unpack_layer(source, sink, tar, compression, request.tar_bytes - made)
+            made += decompress(
+                source.chunks(),
+                compression,
+                partial(sink.append, tar),
+                max_bytes=request.tar_bytes - made,
+            )
+            sink.end_layer()
         finally:
             os.close(tar)
     return UnpackReply()
@@ -54,18 +60,3 @@ def _ask_for_tar(channel: UnpackChannel, position: int) -> int:
     if len(fds) != 1:
         raise ChildError("child.protocol", f"{len(fds)} tars")
     return fds[0]
-
-
-def _unpack_layer(
-    source: LayerReader, sink: TarAppender, tar: int, compression: Compression, max_bytes: int
-) -> int:
-    made = 0
-
-    def write(data: bytes | memoryview) -> None:
-        nonlocal made
-        made += len(data)
-        sink.append(tar, data)
-
-    decompress(source.chunks(), compression, write, max_bytes=max_bytes)
-    sink.end_layer()
-    return made
