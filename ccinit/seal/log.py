@@ -35,7 +35,7 @@ from ccinit.formats.sealed_log import (
     report_data,
 )
 from ccinit.kernel.clock import boottime_us
-from ccinit.seal.recent import Entry, RecentEntries
+from ccinit.seal.recent import RecentEntries
 from ccinit.seal.ring import SealedRing
 from ccinit.secret import Secret
 
@@ -97,7 +97,6 @@ class SealedLog:
         self.state = LogState.DISCARDING
         self._clock = clock
         self._stream: SealedStream | None = None
-        self._sequence = 0
         self._batch_bytes = 0
         self._waiting: list[tuple[int, bytes]] = []
 
@@ -173,7 +172,7 @@ class SealedLog:
         """Log two numbers that the host learns anyway; allowed as soon as a stream exists."""
         data = bytes((phase, code))
         now = self._clock()
-        self._remember(Kind.CODE, "", data, now)
+        self.recent.append(now, Kind.CODE, "", data)
         if self.state is LogState.UNBOUND and len(self._waiting) < _MAX_WAITING_CODES:
             self._waiting.append((now, data))
             return True
@@ -198,7 +197,7 @@ class SealedLog:
         now = self._clock()
         sealed = True
         for part in _parts(payload):
-            self._remember(kind, source, part, now)
+            self.recent.append(now, kind, source, part)
             if self.state is LogState.PRIVATE:
                 sealed = self._write(kind, source, part, now) and sealed
             else:
@@ -301,13 +300,6 @@ class SealedLog:
 
     def _sign(self, stream: "SealedStream") -> None:
         self.ring.append(stream.signature_record(boottime_us=self._clock(), dropped=self.dropped))
-
-    def _remember(self, kind: Kind, source: str, data: bytes, when: int) -> None:
-        entry = Entry(
-            sequence=self._sequence, boottime_us=when, kind=kind, source=source, data=data
-        )
-        self._sequence += 1
-        self.recent.append(entry)
 
 
 def _parts(payload: bytes) -> Iterator[bytes]:

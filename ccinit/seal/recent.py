@@ -49,20 +49,26 @@ class RecentEntries:
 
     Attributes:
         changed: set with every entry; a follower clears it before waiting.
+        following: the number of the next entry.
     """
 
     def __init__(self, capacity: int) -> None:
         """Args: capacity: bytes of data and of a fixed allowance per entry."""
         self.changed: Final = Event()
+        self.following = 0
         self._capacity = capacity
         self._entries: Final[deque[Entry]] = deque()  # in order; bounded by the allowance per entry
         self._shares: dict[tuple[Kind, str], _Share] = {}
         self._size = 0
 
-    def append(self, entry: Entry) -> None:
-        """Keep `entry`, and drop the oldest entries of the largest share until all fits."""
+    def append(self, boottime_us: int, kind: Kind, source: str, data: bytes) -> None:
+        """Keep an entry, and drop the oldest entries of the largest share until all fits."""
+        entry = Entry(
+            sequence=self.following, boottime_us=boottime_us, kind=kind, source=source, data=data
+        )
+        self.following += 1
         self._entries.append(entry)
-        key = (entry.kind, entry.source)
+        key = (kind, source)
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = _Share(key)
@@ -89,11 +95,6 @@ class RecentEntries:
 
     def _place(self, sequence: int) -> int:
         return bisect_left(self._entries, sequence, key=_SEQUENCE)
-
-    @property
-    def following(self) -> int:
-        """The number of the next entry."""
-        return self._entries[-1].sequence + 1 if self._entries else 0
 
     def since(self, sequence: int, max_bytes: int) -> tuple[Entry, ...]:
         """Return entries from number `sequence` on, oldest first: at least one, and what else fits.

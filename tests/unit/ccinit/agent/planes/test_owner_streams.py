@@ -17,7 +17,7 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, readable
 from ccinit.kernel.task import sleep
 from ccinit.owner.messages import Attach, Copy, Exec, Flow, Greeting, Logs
-from ccinit.seal.recent import Entry, RecentEntries
+from ccinit.seal.recent import RecentEntries
 from ccinit.values import replace
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
@@ -101,9 +101,7 @@ def test_child_that_lets_through_more_calls_than_a_client_has_gets_no_more_descr
             more = count_descriptors() - held
             for fd in answers.pop().fds:  # as a client does whose call is over
                 os.close(fd)
-            recent.append(
-                Entry(sequence=0, boottime_us=0, kind=Kind.STDOUT, source="web", data=b"a")
-            )
+            recent.append(0, Kind.STDOUT, "web", b"a")
             await sleep(0.01)
             answers.append(await call())
             for fd in (fd for answer in answers for fd in answer.fds):
@@ -239,17 +237,15 @@ def test_program_that_hangs_does_not_keep_its_connection() -> None:
 def test_client_that_stands_still_holds_its_pipe_and_as_much_again() -> None:
     recent = RecentEntries(1 << 20)
 
-    def log(numbers: range) -> None:
-        for number in numbers:
-            recent.append(
-                Entry(sequence=number, boottime_us=0, kind=Kind.EVENT, source="", data=bytes(16000))
-            )
+    def log(count: int) -> None:
+        for _ in range(count):
+            recent.append(0, Kind.EVENT, "", bytes(16000))
 
     async def main() -> list[LogLine]:
         lines, content = LogLineReader(), os.pipe()
         end = os.pipe()
         os.set_blocking(content[1], False)
-        log(range(60))
+        log(60)
         follower = follow_entries(
             recent, 0, lambda _: True, method="events", follow=False, output=content[1], end=end[1]
         )
@@ -258,7 +254,7 @@ def test_client_that_stands_still_holds_its_pipe_and_as_much_again() -> None:
             async with TaskGroup() as group:
                 group.start(follower, "follower")
                 await sleep(0.01)  # it has filled the pipe, and nobody reads
-                log(range(60, 160))
+                log(100)
                 await readable(content[0])
                 while data := os.read(content[0], 1 << 20):
                     got += lines.feed(data)
