@@ -33,9 +33,9 @@ class CpioEntry:
     device: tuple[int, int] = (0, 0)
 
 
-def directory(path: str, permissions: int = 0o755) -> CpioEntry:
-    """Return the entry of a directory."""
-    return CpioEntry(path=path, mode=stat.S_IFDIR | permissions)
+def directory(path: str) -> CpioEntry:
+    """Return the entry of a directory, 0755."""
+    return CpioEntry(path=path, mode=stat.S_IFDIR | 0o755)
 
 
 def regular_file(path: str, data: bytes, permissions: int = 0o644) -> CpioEntry:
