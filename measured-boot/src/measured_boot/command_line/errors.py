@@ -1,6 +1,6 @@
 """How a command ends, and what it says when it fails: one form for all of our commands.
 
-As in `host-runtime: no guest answers on port 1024 (…): is it booted? [vsock.refused]`.
+As in `host-runtime: /g/vsock: no socket of a guest: is it booted? [vsock.refused]`.
 """
 
 import contextlib
