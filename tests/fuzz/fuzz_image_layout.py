@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ccinit.errors import CcinitError
 from ccinit.formats.oci.image import Manifest, parse_image_document
-from measured_boot.commands.verify import ENVELOPE, verify_folder
-from measured_boot.published.dsse import IN_TOTO, sign_envelope
+from measured_boot.commands.verify import verify_folder
+from measured_boot.published.dsse import ENVELOPE, IN_TOTO, sign_envelope
 from rootfs_builder.container_image.encryption import encrypt_image
 from rootfs_builder.container_image.layer_encryption import PublicKeyRecipient
 from rootfs_builder.container_image.oci_layout import (

@@ -19,10 +19,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped, reading
 from measured_boot.command_line.subcommands import Subparsers, add_command
-from measured_boot.published.dsse import IN_TOTO, MAX_ENVELOPE_BYTES, verify_envelope
+from measured_boot.published.dsse import (
+    ENVELOPE,
+    IN_TOTO,
+    MAX_ENVELOPE_BYTES,
+    PUBLIC_KEY,
+    verify_envelope,
+)
 
-ENVELOPE: Final = "provenance.dsse.json"
-PUBLIC_KEY: Final = "builder.pub"
 _STATEMENT: Final = "https://in-toto.io/Statement/v1"
 
 

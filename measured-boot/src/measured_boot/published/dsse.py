@@ -17,6 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 
+ENVELOPE: Final = "provenance.dsse.json"
+PUBLIC_KEY: Final = "builder.pub"
+"""Names beside images, of what a builder has signed and of their key."""
+
 MAX_ENVELOPE_BYTES: Final = 4 * 1024 * 1024
 IN_TOTO: Final = "application/vnd.in-toto+json"
 _MAX_SIGNATURES: Final = 16

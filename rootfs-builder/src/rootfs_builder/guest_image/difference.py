@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccinit.errors import CcinitError, ConfigError
-from measured_boot.commands.verify import ENVELOPE, PUBLIC_KEY
 from measured_boot.image.pe import PeImage, parse_pe
+from measured_boot.published.dsse import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.guest_image.cpio_reader import FIELDS, CpioMember, read_initrd
 from rootfs_builder.guest_image.erofs_reader import ErofsFile, data_bytes, read_superblock
 from rootfs_builder.guest_image.python_modules import SITE

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
 from measured_boot.command_line.files import write_whole
-from measured_boot.commands.verify import ENVELOPE, PUBLIC_KEY
 from measured_boot.image_files import read_report, read_reported
 from measured_boot.platforms import PLATFORMS, Boot, Technology
 from measured_boot.prediction import (
@@ -36,7 +35,7 @@ from measured_boot.prediction import (
     predict_launch,
 )
 from measured_boot.published.corim import encode_corim
-from measured_boot.published.dsse import IN_TOTO, key_id, sign_envelope
+from measured_boot.published.dsse import ENVELOPE, IN_TOTO, PUBLIC_KEY, key_id, sign_envelope
 from measured_boot.published.measurements import describe, describe_events
 from measured_boot.published.reference_values import Profile
 from measured_boot.published.rvps import encode_message, name_values

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
 from measured_boot.cli import main
-from measured_boot.commands.verify import ENVELOPE, verify_folder
-from measured_boot.published.dsse import IN_TOTO, sign_envelope
+from measured_boot.commands.verify import verify_folder
+from measured_boot.published.dsse import ENVELOPE, IN_TOTO, sign_envelope
 from tests.fakes.kbs.unsupported_keys import PUBLIC_PEM
 from tests.fakes.published.publications import KEY, write_publication
 
