@@ -73,7 +73,7 @@ class Plane:
         """Let one of the four that move bytes do so."""
         match self.source.randrange(5):
             case 0 if self.owner.sources() and self.owner.outcome is None:
-                self._to_guest += self.owner.read_source()
+                self._to_guest += self.owner.read_source(*self.owner.sources())
             case 1 if self.owner.outcome is None:
                 self._to_guest += self.owner.read_events()
             case 2:

@@ -191,15 +191,16 @@ class OwnerClient:
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return False
-        watched = [self._socket.fileno(), *call.sources()]
+        sources = call.sources()
         try:
-            ready, _, _ = select.select(watched, (), (), left)
+            ready, _, _ = select.select((self._socket.fileno(), *sources), (), (), left)
         except InterruptedError:
             return True  # a signal: call `events` again
         if self._socket.fileno() in ready:
             self._receive(call)
-        if call.outcome is None and call.streams.source in ready:
-            self._send(call.read_source())
+        for source in sources:
+            if call.outcome is None and source in ready:
+                self._send(call.read_source(source))
         return bool(ready)
 
     def _receive(self, call: OpenCall) -> None:

@@ -76,11 +76,8 @@ class OpenCall:
                 messages += encode_data(Data(id=self.id, fd=fd, content=content))
         return messages
 
-    def read_source(self) -> bytes:
-        """Read the source; return the message to send."""
-        source = self.streams.source
-        if source is None:
-            return b""
+    def read_source(self, source: int) -> bytes:
+        """Read the one of `sources`; return the message to send."""
         with open(source, "rb", buffering=0, closefd=False) as file:
             content = file.read(min(self._credit, _CHUNK_BYTES)) or b""
         self._credit -= len(content)

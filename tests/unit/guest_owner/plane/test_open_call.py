@@ -13,6 +13,7 @@ from ccinit.formats.planes.owner_wire import (
     Message,
     MessageReader,
     Reply,
+    encode_credit,
     encode_data,
     encode_request,
 )
@@ -42,8 +43,8 @@ class Plane:
         for event in self._session.feed(self.owner.read_events()):
             assert isinstance(event, Data)
             self.heard.append(event)
-        while self.owner.sources():
-            for event in self._session.feed(self.owner.read_source()):
+        while sources := self.owner.sources():
+            for event in self._session.feed(self.owner.read_source(*sources)):
                 assert isinstance(event, Data)
                 self.heard.append(event)
 
@@ -89,6 +90,32 @@ def test_sizes_leave_the_source_no_more_credit_than_there_is(plane: Plane) -> No
         plane.turn()
         plane.read(sum(len(data.content) for data in plane.heard))
         plane.heard.clear()
+
+
+def test_size_is_told_with_the_last_of_the_credit() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, bytes(WINDOW_BYTES - len(SIZES[0])))
+    plane = Plane(reading)
+    for _ in range(WINDOW_BYTES // (16 * 1024)):
+        plane.owner.read_source(reading)
+    plane.sizes += SIZES
+    assert _say(plane.owner.read_events()) == [Data(id=1, fd=Stream.RESIZE, content=SIZES[0])]
+    assert (plane.owner.sources(), _say(plane.owner.read_events())) == ((), [])
+    os.close(reading)
+    os.close(writing)
+
+
+def test_credit_is_returned_once_half_of_the_window_came() -> None:
+    call = OpenCall(1, METHODS["exec"], Streams())
+    half = WINDOW_BYTES // 2
+    for _ in range(2):
+        assert call.take(Data(id=1, fd=Stream.OUTPUT, content=bytes(half - 1))) == b""
+        last = call.take(Data(id=1, fd=Stream.OUTPUT, content=b"\0"))
+        assert last == encode_credit(Credit(id=1, count=half))
+
+
+def _say(messages: bytes) -> list[Message]:
+    return list(MessageReader(of_guest=True).feed(messages))
 
 
 def test_guest_lets_nobody_say_more_than_that(plane: Plane) -> None:
