@@ -34,7 +34,7 @@ def proxy_that_says(answer: bytes) -> Iterator[Proxy]:
 
 def test_target_is_named_and_what_follows_the_head_is_left() -> None:
     with proxy_that_says(b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\nTLS") as proxy:
-        connection = dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 5.0)
+        connection = dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 60.0)
         assert connection.recv(3) == b"TLS"
         request = proxy.server.recv(1024)
         assert proxy.dialled == [("proxy.example", 3128)]
@@ -43,7 +43,7 @@ def test_target_is_named_and_what_follows_the_head_is_left() -> None:
 
 def test_addresses_of_version_6_are_in_brackets_where_a_port_follows() -> None:
     with proxy_that_says(b"HTTP/1.0 200\r\n\r\n") as proxy:
-        dial_through("[fd00::3]:3128", proxy.dial)("2001:db8::1", 5000, 5.0)
+        dial_through("[fd00::3]:3128", proxy.dial)("2001:db8::1", 5000, 60.0)
         assert proxy.dialled == [("fd00::3", 3128)]
         assert proxy.server.recv(1024).startswith(b"CONNECT [2001:db8::1]:5000 ")
 
@@ -54,7 +54,7 @@ def test_target_that_the_proxy_does_not_reach_is_told_as_one_that_is_not_there(
 ) -> None:
     with proxy_that_says(b"HTTP/1.1 " + status + b"\r\n\r\n") as proxy:
         with pytest.raises(PeerError) as refused:
-            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 5.0)
+            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 60.0)
         assert refused.value.reason == "net.unreachable"
         assert refused.value.detail.startswith("r.example:443: the proxy proxy.example:3128 says ")
         assert proxy.client.fileno() == -1
@@ -73,7 +73,7 @@ def test_target_that_the_proxy_does_not_reach_is_told_as_one_that_is_not_there(
 def test_proxy_that_refuses_or_is_none_ends_the_connection(answer: bytes) -> None:
     with proxy_that_says(answer) as proxy:
         with pytest.raises(PeerError) as refused:
-            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 5.0)
+            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 60.0)
         assert refused.value.reason == "net.proxy"
         assert proxy.client.fileno() == -1
 
@@ -82,7 +82,7 @@ def test_proxy_that_hangs_up_or_stalls_ends_the_connection() -> None:
     with proxy_that_says(b"HTTP/1.1 2") as proxy:
         proxy.server.shutdown(socket.SHUT_WR)
         with pytest.raises(PeerError) as refused:
-            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 5.0)
+            dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 60.0)
         assert refused.value.reason == "net.proxy"
     with proxy_that_says(b"HTTP/1.1 2") as proxy, pytest.raises(TimeoutError):
         dial_through("proxy.example:3128", proxy.dial)("r.example", 443, 0.05)

@@ -25,6 +25,9 @@ from ccinit.owner.session import Call
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.unit.ccinit.owner.connection_world import LARGE, World, request
 
+LOOK_SECONDS = 0.02
+"""For a message; deadlines are looked at as often, if nothing else happens."""
+
 
 def serve_client_that_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.tls, "close", lambda: world.tls.write(b"the end"))
@@ -77,6 +80,7 @@ def test_client_is_sent_the_end_of_the_session(
 
 
 def test_message_that_is_begun_and_not_ended_ends_the_connection(world: World) -> None:
+    world.limits["message_seconds"] = LOOK_SECONDS
     world.tls.pieces, world.tls.closes = [request()[:-1]], False
     assert world.deadline() == "owner.message"
     assert (world.carried, world.tls.is_closed) == ([], True)
@@ -106,14 +110,14 @@ def test_each_of_many_messages_has_its_own_time(
 
 def test_client_without_a_call_is_left_alone_for_a_while_only(world: World) -> None:
     world.tls.closes = False
-    world.limits["idle_seconds"] = 0.05
+    world.limits |= {"idle_seconds": 0.05, "message_seconds": LOOK_SECONDS}
     assert world.deadline() == "owner.idle"
     assert world.tls.is_closed
 
 
 def test_client_that_sends_and_never_calls_is_without_a_call(world: World) -> None:
     world.tls.drips = 100_000
-    world.limits["idle_seconds"] = 0.05
+    world.limits |= {"idle_seconds": 0.05, "message_seconds": LOOK_SECONDS}
     assert world.deadline() == "owner.idle"
 
 
@@ -180,7 +184,8 @@ def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
     world.tls.pieces = [request(1), request(2)]
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    world.limits |= {"sending_seconds": 0.05, "pending_bytes": 4096}
+    limits = {"sending_seconds": 0.05, "pending_bytes": 4096, "message_seconds": LOOK_SECONDS}
+    world.limits |= limits
     assert world.deadline() == "owner.sending"
     assert world.carried == ["metrics"]
 

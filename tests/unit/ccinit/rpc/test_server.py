@@ -72,7 +72,7 @@ class Host:
 
 async def receive(peer: socket.socket, count: int = 64) -> bytes:
     data = b""
-    async with deadline(5, "test"):
+    async with deadline(60, "test"):
         while len(data) < count:
             await readable(peer.fileno())
             try:

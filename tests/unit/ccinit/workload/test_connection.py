@@ -74,12 +74,12 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 def test_client_that_waits_for_a_word_before_its_body_gets_one(pair: Pair) -> None:
     server = threading.Thread(target=pair.serve)
     server.start()
-    pair.ours.settimeout(5)
+    pair.ours.settimeout(60)
     pair.ours.sendall(HEAD)
     assert pair.ours.recv(4096) == CONTINUE
     for at in range(len(BODY)):
         pair.ours.sendall(BODY[at : at + 1])
-    server.join(5)
+    server.join(60)
     assert pair.ours.recv(4096) == encode_reply(ANSWER)
     assert pair.calls == [EventCall(domain="d", operation="o", content="c")]
 

@@ -62,7 +62,7 @@ def see(
     failures: list[str] = []
 
     async def main() -> None:
-        async with deadline(5, "test.late"):
+        async with deadline(60, "test.late"):
             await Reaper(cast("Guest", guest), PATH).start()
             assert files == {PATH}
             if dies:

@@ -223,7 +223,7 @@ def test_program_that_hangs_does_not_keep_its_connection() -> None:
     program, (reader, writer) = Program(), os.pipe()
 
     async def main() -> None:
-        async with deadline(5, "test.hangs"), TaskGroup() as tasks:
+        async with deadline(60, "test.hangs"), TaskGroup() as tasks:
             tasks.start(attend(cast("Any", program), end=writer), "exec")
             await sleep(0.01)
             tasks.cancel()  # as the end of the connection does
