@@ -64,7 +64,7 @@ def is_turned_away(plane: Plane) -> bool:
 
 def ask_until_answered(plane: Plane, message: bytes) -> bytes:
     """The guest frees a place when it has seen the other end's close, which takes a moment."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         with suppress(PeerError):
             if reply := plane.say_all(message):

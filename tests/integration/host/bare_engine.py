@@ -50,7 +50,7 @@ class Engine:
                 (*self.entering, sys.executable, *program, *places, *words),
                 stdout=stdout,
                 stderr=stderr,
-                timeout=60,
+                timeout=90,
                 env={**python_environment(), "XDG_RUNTIME_DIR": str(self.sockets)},
                 check=False,
             )
@@ -113,7 +113,7 @@ def open_engine(folder: Path) -> Iterator[Engine]:
 
 def reap(pid: int) -> int:
     """Wait for an orphan, as conmon does; return its exit status, negative: by that signal."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)

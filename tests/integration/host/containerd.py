@@ -92,7 +92,7 @@ class Containerd:
                 return int(pid), status
         return 0, ""
 
-    def wait_for(self, name: str, status: str, seconds: float = 30.0) -> None:
+    def wait_for(self, name: str, status: str, seconds: float = 90.0) -> None:
         """Wait for a task's status."""
         deadline = time.monotonic() + seconds
         while self.task(name)[1] != status:

@@ -119,7 +119,7 @@ class Cri:
         """Remove a pod."""
         self._call_again("RemovePodSandbox", pod, "still running")
 
-    def _call_again(self, method: str, pod: str, passing: str, seconds: float = 30.0) -> None:
+    def _call_again(self, method: str, pod: str, passing: str, seconds: float = 90.0) -> None:
         """Call as a kubelet does: again, until containerd has heard of each end.
 
         All containers of a pod end at once here, and the sandbox with them. containerd removes
@@ -187,7 +187,7 @@ class CriPod:
         status = self.cri.call("ContainerStatus", {1: container}).message(1)
         return State(status.number(3)), status.number(7)
 
-    def wait_for_end(self, container: str, seconds: float = 60.0) -> int:
+    def wait_for_end(self, container: str, seconds: float = 90.0) -> int:
         """Wait for a container's end; return its exit status."""
         deadline = time.monotonic() + seconds
         while (status := self.status(container))[0] is not State.EXITED:
@@ -208,7 +208,7 @@ class CriPod:
         """Whether the sandbox is up."""
         return self.cri.call("PodSandboxStatus", {1: self.id}).message(1).number(3) == 0
 
-    def wait_until_down(self, seconds: float = 30.0) -> None:
+    def wait_until_down(self, seconds: float = 90.0) -> None:
         """Wait until containerd has heard of its end, too: it hears of each process by itself."""
         deadline = time.monotonic() + seconds
         while self.is_up():

@@ -95,7 +95,7 @@ def test_guest_ends_with_a_shim_that_is_killed(containerd: Containerd) -> None:
     pid = run(containerd, "d")
     qemu = qemu_of(pid)
     os.kill(containerd.shim("d"), signal.SIGKILL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while Path(f"/proc/{qemu}").exists() or containerd.containers:
         assert time.monotonic() < deadline
         time.sleep(0.2)

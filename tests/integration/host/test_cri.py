@@ -48,7 +48,7 @@ def cri(service: Cri) -> Iterator[Cri]:
 
 
 def wait_until_gone(cri: Cri, process: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while Path(f"/proc/{process}").exists() or cri.containers:
         assert time.monotonic() < deadline
         time.sleep(0.2)

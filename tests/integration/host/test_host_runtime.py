@@ -71,7 +71,7 @@ def sockets() -> Iterator[Path]:
 
 def test_link_leaves_the_streams_first_bytes_alone(sockets: Path) -> None:
     link = UserLink(path=sockets / "vsock")
-    with answering(sockets / "vsock", b"OK 7\nfirst"), link.connect(1024, 20) as stream:
+    with answering(sockets / "vsock", b"OK 7\nfirst"), link.connect(1024, 60) as stream:
         assert stream.recv(100) == b"first"
 
 
@@ -81,7 +81,7 @@ def test_link_leaves_the_streams_first_bytes_alone(sockets: Path) -> None:
 )
 def test_link_without_an_ok_is_refused(sockets: Path, answer: bytes, reason: str) -> None:
     with answering(sockets / "vsock", answer), pytest.raises(PeerError) as error:
-        UserLink(path=sockets / "vsock").connect(1024, 20)
+        UserLink(path=sockets / "vsock").connect(1024, 60)
     assert error.value.reason == reason
 
 
@@ -91,7 +91,7 @@ def test_link_without_an_ok_is_refused(sockets: Path, answer: bytes, reason: str
 )
 def test_link_to_nothing_is_refused_by_its_name(sockets: Path, name: str, why: str) -> None:
     with pytest.raises(PeerError) as error:
-        UserLink(path=sockets / name).connect(1024, 20)
+        UserLink(path=sockets / name).connect(1024, 60)
     assert (error.value.reason, error.value.detail) == (
         "vsock.refused",
         f"{sockets / name}: nobody answers on port 1024 ({why}): is the guest booted?",
@@ -122,7 +122,7 @@ def test_forward_joins_both_ways_and_passes_the_half_close_on() -> None:
                 outside.sendall(b"reply")
             assert inside.recv(100) == b"reply"
             assert inside.recv(100) == b""
-            assert child.wait(20) == 0
+            assert child.wait(60) == 0
 
 
 def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
@@ -130,8 +130,8 @@ def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
     (near, inside), (outside, far) = socket.socketpair(), socket.socketpair()
     threads = [threading.Thread(target=forward, args=(inside, outside), daemon=True)]
     threads.append(threading.Thread(target=near.sendall, args=(content,), daemon=True))
-    near.settimeout(20)
-    far.settimeout(20)
+    near.settimeout(60)
+    far.settimeout(60)
     with near, inside, outside, far:
         for thread in threads:
             thread.start()
@@ -144,7 +144,7 @@ def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
         far.shutdown(socket.SHUT_WR)
         assert near.recv(1) == b""
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -163,7 +163,7 @@ def test_forward_to_nobody_is_closed_without_a_word() -> None:
         with subprocess.Popen(command, stdin=end, stdout=end, stderr=end) as child:
             program_end.close()
             assert inside.recv(100) == b""
-            assert child.wait(20) == 1
+            assert child.wait(60) == 1
 
 
 def test_child_that_does_not_obey_is_killed(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_child_that_does_not_obey_is_killed(tmp_path: Path) -> None:
 def test_child_that_ended_is_reported_with_its_words(tmp_path: Path) -> None:
     command = (*SYSTEM.command("sh"), "-c", "echo no such device; exit 3")
     with OwnedProcess(command, log=tmp_path / "log", environment=ENVIRONMENT) as child:
-        assert child.wait(20) == 3
+        assert child.wait(60) == 3
         with pytest.raises(ChildError, match="no such device") as error:
             child.require_running()
     assert error.value.reason == "process.ended"
@@ -312,7 +312,7 @@ def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert error.value.reason == "guest.port"
         assert all(log.stat().st_size < 1000 for log in logs)
         guest.quit()
-        assert guest.wait_for_end(5) is EndReason.QUIT
+        assert guest.wait_for_end(60) is EndReason.QUIT
     assert said == ["starting the vTPM", "starting the vsock device", "starting QEMU"]
     assert not link.parent.exists()
     assert not guest.files.vsock_link.is_symlink()

@@ -46,7 +46,7 @@ def machine_with(tpm: VirtualTpm) -> Iterator[TpmDevice]:
             with TpmDevice(ours.detach()) as device:
                 device.transmit(STARTUP)
                 yield device
-        assert running.wait(10) == 0
+        assert running.wait(60) == 0
 
 
 def quote(tpm: VirtualTpm) -> bytes:

@@ -44,7 +44,7 @@ def test_child_whose_parent_died_before_it_could_ask_for_a_signal_ends(
 ) -> None:
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with start(tmp_path) as child:
-        assert child.wait(10) == 1
+        assert child.wait(60) == 1
 
 
 def test_child_whose_parent_dies_before_it_is_another_program_ends(
@@ -56,7 +56,7 @@ def test_child_whose_parent_dies_before_it_is_another_program_ends(
 
     monkeypatch.setattr(process, "_libc", Kernel())
     with start(tmp_path) as child:
-        assert child.wait(10) == -signal.SIGTERM
+        assert child.wait(60) == -signal.SIGTERM
 
 
 def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path)
                 child.require_running()
             child.bound_log()
             is_cut.touch()
-            assert child.wait(10) == 0
+            assert child.wait(60) == 0
         assert log.read_text() == left + "y"
 
 
@@ -121,7 +121,7 @@ def test_last_words_of_a_child_that_said_much_are_its_reason(tmp_path: Path) -> 
     words = "import sys; sys.exit('x' * 5_000_000 + 'no memory for the guest')"
     command = (sys.executable, "-I", "-c", words)
     with OwnedProcess(command, log=tmp_path / "log", environment={}) as child:
-        assert child.wait(10) == 1
+        assert child.wait(60) == 1
         with pytest.raises(ChildError) as error:
             child.require_running()
     assert error.value.reason == "process.ended"
@@ -136,7 +136,7 @@ def test_child_whose_log_was_removed_runs_and_ends_as_any_other(tmp_path: Path) 
         child.bound_log()
         child.require_running()
         os.kill(child.pid, signal.SIGKILL)
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
         with pytest.raises(ChildError) as error:
             child.require_running()
     assert error.value.reason == "process.ended"
@@ -153,7 +153,7 @@ def test_short_program_does_not_outlive_who_waits_for_it(tmp_path: Path) -> None
         child = os.pidfd_open(int(told.read_text()))
         try:
             launcher.kill()
-            ended, _, _ = select.select([child], [], [], 10)
+            ended, _, _ = select.select([child], [], [], 60)
         finally:
             os.close(child)
     assert ended
@@ -190,7 +190,7 @@ def test_interrupt_while_a_child_is_started_is_neither_lost_nor_leaves_the_child
         (sys.executable, "-c", INTERRUPTED, how, number),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
         env=dict(python_environment()),
     )
@@ -215,4 +215,4 @@ def test_child_takes_the_signals_that_its_parent_takes(tmp_path: Path) -> None:
         (blocked,) = (line for line in status.splitlines() if line.startswith("SigBlk"))
         assert int(blocked.split()[1], 16) == sum(1 << (number - 1) for number in before)
         child._process.send_signal(signal.SIGINT)
-        assert child.wait(10) == -signal.SIGINT
+        assert child.wait(60) == -signal.SIGINT

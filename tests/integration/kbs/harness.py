@@ -79,7 +79,7 @@ class Kbs:
         return context
 
     def client(self, tpm: FakeTpm | None = None) -> "StockClient":
-        http = httpx.Client(base_url=self.url, verify=self.tls, timeout=20, trust_env=False)
+        http = httpx.Client(base_url=self.url, verify=self.tls, timeout=60, trust_env=False)
         self.clients.enter_context(http)
         return StockClient(http=http, tpm=tpm or booted_tpm())
 
@@ -230,7 +230,7 @@ def running_kbs(
                 yield Kbs(f"https://127.0.0.1:{port}", port, state, clock, clients)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
     assert not thread.is_alive()
 
 

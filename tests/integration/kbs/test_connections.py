@@ -27,8 +27,8 @@ from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, running_kbs
 
 ROOM = 8
 TOO_MANY = 3 * ROOM
-PATIENT = replace(LIMITS, connections=ROOM, head_seconds=60.0, reply_seconds=1.0)
-DEADLINE_SECONDS = 20.0
+PATIENT = replace(LIMITS, connections=ROOM, head_seconds=120.0, reply_seconds=1.0)
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, s
 from tests.fakes.network.tls_server import TlsServer
 from tests.integration.free_ports import free_port
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_r76_every_signal_is_nothing_or_a_wish_to_stop(wish: signal.Signals) -> 
             process.send_signal(number)
         assert select.select([process.stdout], [], [], 0.5) == ([], [], [])
         process.send_signal(wish)
-        assert process.communicate(timeout=20) == ("stopping\n", "")
+        assert process.communicate(timeout=60) == ("stopping\n", "")
     assert process.returncode == 0
 
 
@@ -86,7 +86,7 @@ def test_r76_signal_that_is_not_blocked_ends_the_same_process(number: signal.Sig
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == -number
 
 

@@ -203,7 +203,7 @@ def running_registry(
         yield Registry(authority=authority, port=port)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         shutil.rmtree(directory / "storage", ignore_errors=True)
 
 
@@ -228,7 +228,7 @@ def _bcrypt(password: str) -> str:
 
 
 def _wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -15,7 +15,7 @@ def test_logon_key_removed_is_not_listed() -> None:
     serial = add_logon_key("ccinit:listed", Secret(bytes(range(96))))
     assert "ccinit:listed" in Path("/proc/keys").read_text()
     remove_key(serial)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     # Its content is gone at once; the kernel collects the empty shell later.
     while "ccinit:listed" in Path("/proc/keys").read_text():
         assert time.monotonic() < deadline

@@ -98,7 +98,7 @@ def test_scratch_of_64_gib_holds_8000_files(tmp_path: Path, profile: ScratchProf
         assert status.f_blocks * status.f_frsize > 61 << 30
     print(f"64 GiB from raw to mounted with {profile}: {mounted_s:.2f} s")
     assert errors == []
-    assert mounted_s < 10
+    assert mounted_s < 60  # a pass over all of it would take many minutes
 
 
 @pytest.mark.long

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ccinit.errors import CcinitError
     from ccinit.formats.pod.manifest import PodManifest
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 POLICIES = pytest.mark.parametrize("policy", OnStorageError)
 
 

@@ -15,13 +15,13 @@ def held_by_another(state: Path) -> Iterator[None]:
     def hold() -> None:
         with changing(state):
             taken.set()
-            done.wait(30)
+            done.wait(110)
 
     thread = threading.Thread(target=hold)
     thread.start()
     try:
-        assert taken.wait(10)
+        assert taken.wait(60)
         yield
     finally:
         done.set()
-        thread.join(10)
+        thread.join(60)

@@ -151,7 +151,7 @@ class Meanwhile:
             self._thread.join(0.3)
 
     def end(self) -> None:
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 

@@ -81,7 +81,7 @@ def watch(guest: ScriptedGuest) -> int | None:
     """Follow a guest to the end of its script."""
     follower = ExitWatch(guest.client)
     follower.start()
-    assert guest.all_said.wait(10)
+    assert guest.all_said.wait(60)
     return follower.finish()
 
 
@@ -129,7 +129,7 @@ class FakeGuest:
         return Hello(protocol=1, build_id=bytes(16))
 
     def wait_for_end(self, _seconds: float) -> EndReason:
-        assert self.script.all_said.wait(10)
+        assert self.script.all_said.wait(60)
         return EndReason.RESET
 
     def require_sound_end(self) -> None:

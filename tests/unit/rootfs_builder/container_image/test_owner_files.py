@@ -35,6 +35,6 @@ def test_two_that_make_a_key_at_once_have_the_same(
 
     monkeypatch.setattr(key_file, "write_whole", write_late)
     found.append(open_key(tmp_path, URI).key)
-    other.join(10)
+    other.join(60)
     assert len(found) == 2
     assert found[0] == found[1]

@@ -44,7 +44,7 @@ def test_two_that_make_a_builder_key_at_once_have_the_same(
 
     monkeypatch.setattr(key_file, "write_whole", write_late)
     open_it()
-    other.join(10)
+    other.join(60)
     assert len(found) == 2
     assert found[0] == found[1]
 
