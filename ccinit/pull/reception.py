@@ -7,7 +7,8 @@
 2. `inspect` reads the documents, the image claims those of its layers that no other makes, and
    waits for the others: that is the plan;
 3. if layers are encrypted, their keys are opened while they are downloaded;
-4. layers go from child to child, each at work on what the one before it has passed on;
+4. layers go from child to child, each at work on what the one before it has passed on, and from
+   the file once all of them are in it;
 5. once all children have ended, no tar may have grown since it was verified.
 
 Bytes flow in one direction: blobs through pipes, tars through files that `unpack` can only append
@@ -141,8 +142,7 @@ async def receive_layers(
         keys = group.start(reception.open_keys(), "open layer keys")
         group.start(reception.keep(partial(reception.send, keys)), "send layers")
         group.start(reception.keep(reception.unpack), "unpack layers")
-        verify = partial(reception.verify, keys)
-        verified = group.start(reception.keep(verify), "verify layers")
+        verified = group.start(reception.keep(reception.verify), "verify layers")
     return await reception.conclude(verified.result)
 
 
@@ -162,6 +162,8 @@ class _Reception:
         self._children = children
         self._has_begun = False
         self._plan: Promise[_Plan] = Promise()
+        # Kept when layers come: at once, or once they can be decrypted.
+        self._arrival: Promise[_Plan] = Promise()
         self._neighbour_errors: list[ChildError] = []
 
     async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
@@ -169,10 +171,13 @@ class _Reception:
         await self._children.fetch(self._request, self._verdict.decide, self._begin)
         if not self._plan.is_kept:
             raise ChildError("child.protocol", "an image without its documents")
-        inspected = (await self._plan.value()).inspected
+        plan = await self._plan.value()
+        inspected = plan.inspected
         if inspected.encrypted:
+            opened = await keys.join()
+            self._arrival.keep(plan)
             request = DecryptRequest(layers=len(inspected.layers), encrypted=inspected.encrypted)
-            with Secret(join_keys(await keys.join())) as secret:
+            with Secret(join_keys(opened)) as secret:
                 await self._children.decrypt(request, secret)
 
     async def _begin(self, found: FoundImage) -> Sending:
@@ -194,7 +199,10 @@ class _Reception:
         kept = await claim.wait()
         coming = range(len(kept), len(inspected.diff_ids))
         tars = TarFiles(self._directory, coming, self._store.form)
-        self._plan.keep(_Plan(image=image, inspected=inspected, claim=claim, kept=kept, tars=tars))
+        plan = _Plan(image=image, inspected=inspected, claim=claim, kept=kept, tars=tars)
+        self._plan.keep(plan)
+        if not inspected.encrypted:
+            self._arrival.keep(plan)
         return Sending(first=len(kept), to_file=bool(inspected.encrypted))
 
     async def open_keys(self) -> tuple[LayerKey, ...]:
@@ -203,8 +211,8 @@ class _Reception:
         return await self._children.open_keys(inspected) if inspected.encrypted else ()
 
     async def unpack(self) -> None:
-        """Step 4."""
-        plan = await self._plan.value()
+        """Step 4, once layers come."""
+        plan = await self._arrival.value()
         first = len(plan.kept)
         request = UnpackRequest(
             layers=plan.inspected.layers[first:],
@@ -213,10 +221,9 @@ class _Reception:
         )
         await self._children.unpack(request, plan.tars)
 
-    async def verify(self, keys: Task[tuple[LayerKey, ...]]) -> VerifiedLayers:
+    async def verify(self) -> VerifiedLayers:
         """Step 4, the end of it."""
-        plan = await self._plan.value()
-        await keys.join()  # no layer comes before they are open
+        plan = await self._arrival.value()
         request = LayersRequest(
             image=plan.image,
             tar_bytes=self._request.limits.tar_bytes,

@@ -1,22 +1,24 @@
 """The children of one pull: which role does what, and the pipes between them."""
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing
 from types import TracebackType
 from typing import Self
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.reception_children import ReceptionChildren
+from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_with
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, PreparedChild
 from ccinit.agent.processes.roles import RIGHTS, Role
+from ccinit.agent.processes.secret_pipes import fill_pipe
 from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.libc import kernel_error, open_path
+from ccinit.kernel.pipes import open_pipes
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
 from ccinit.pull.layer_store import StoredLayer
@@ -74,8 +76,9 @@ class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; a context to enter for one pull.
 
     Children whose input comes later are started ahead, to load their code meanwhile: those that
-    receive the image before it is requested (they belong to `reception_children`), the one for the
-    index while the last tar is read, those for the mounts while the index is made.
+    receive the image before it is requested (they belong to `reception_children`), the one that
+    decrypts it while it is downloaded, the one for the index while the last tar is read, those for
+    the mounts while the index is made.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class ImageChildren:
         self._form = form
         self._stack = AsyncExitStack()
         self._encrypted: Descriptor | None = None
+        self._decrypt: tuple[PreparedChild, Descriptor] | None = None
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
@@ -128,7 +132,10 @@ class ImageChildren:
             if sending.first:
                 kept = f"{sending.first} layers are there already"
                 self._guest.event(f"image {self._image.name}: {kept}")
-            sink = self._open_unnamed() if sending.to_file else self._reception.blobs.take()
+            if sending.to_file:
+                sink = self._open_unnamed()
+            else:
+                sink = self._reception.pipes.blobs_in.take()
             return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
         return await self._reception.registry.run(
@@ -148,22 +155,18 @@ class ImageChildren:
         return await self._reception.inspect.run(request, InspectedImage, seconds=self._seconds)
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        """Unwrap the layers' keys with the KBS's keys."""
-        return await self._open_keys(image)
+        """Unwrap the layers' keys with the KBS's keys; then start who will decrypt the layers."""
+        keys = await self._open_keys(image)
+        self._decrypt = await self._prepare_decrypt()
+        return keys
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         """Decrypt the layers that were downloaded into a file."""
-        if self._encrypted is None:
-            raise RuntimeError("nothing was downloaded into a file")
-        with self._encrypted as file, self._reception.blobs as pipe:
-            return await self._guest.children.run(
-                Role.DECRYPT,
-                request,
-                DecryptReply,
-                seconds=self._seconds,
-                fds={SOURCE: file, SINK: pipe},
-                secrets={KEYS_PIPE: keys},
-            )
+        if self._decrypt is None:
+            raise RuntimeError("no keys were opened")
+        child, pipe = self._decrypt
+        fill_pipe(pipe.take(), keys)
+        return await child.run(request, DecryptReply, seconds=self._seconds)
 
     async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         """Decompress the layers."""
@@ -171,7 +174,10 @@ class ImageChildren:
         async def answer(question: NewTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_append(question.position))
 
-        reply = await self._reception.unpack.run(
+        unpack = self._reception.unpack or await self._prepare(
+            Role.UNPACK, self._reception.pipes.of_unpack
+        )
+        reply = await unpack.run(
             request, UnpackReply, seconds=self._seconds, answers={NewTar: answer}
         )
         if self._form is LayerForm.INDEX:
@@ -201,8 +207,10 @@ class ImageChildren:
         async def give(question: GrowingTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
 
-        reader = self._reception.layers or await self._prepare_reader()
-        return await reader.run(
+        layers = self._reception.layers or await self._prepare(
+            Role.LAYERS, self._reception.pipes.of_layers
+        )
+        return await layers.run(
             request,
             VerifiedLayers,
             seconds=self._seconds,
@@ -273,10 +281,21 @@ class ImageChildren:
             ]
         return join_parts([await walk.join() for walk in walks])
 
-    async def _prepare_reader(self) -> PreparedChild:
-        with self._reception.words as words:
-            prepared = self._guest.children.prepare(Role.LAYERS, fds={SOURCE: words})
-            return await self._stack.enter_async_context(prepared)
+    async def _prepare(self, role: Role, ends: Mapping[str, Descriptor]) -> PreparedChild:
+        return await prepare_with(self._stack, self._guest.children, role, ends)
+
+    async def _prepare_decrypt(self) -> tuple[PreparedChild, Descriptor]:
+        """Return the child, and the end of the pipe by which it will get the keys."""
+        if self._encrypted is None:
+            raise RuntimeError("nothing is downloaded into a file")
+        (pipe,) = open_pipes(1)
+        keys = self._stack.enter_context(closing(Descriptor(pipe.writer)))
+        ends = {
+            SOURCE: self._encrypted,
+            SINK: self._reception.pipes.blobs_in,
+            KEYS_PIPE: Descriptor(pipe.reader),
+        }
+        return await self._prepare(Role.DECRYPT, ends), keys
 
     async def _prepare_walkers(self) -> None:
         for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):

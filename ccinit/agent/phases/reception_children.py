@@ -3,9 +3,12 @@
 They load their code and give up their rights while the guest waits for something else, and know
 nothing of the image. The registry's child gets its credentials together with its job: their pipes
 are empty until then.
+
+Those that read an image's layers do not wait if keys have to open it first: they would take memory
+beside the children that download and unwrap, and have time to load their code while the first
+layer's HMAC is checked.
 """
 
-import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 
@@ -23,23 +26,47 @@ from ccinit.values import frozen
 
 
 @frozen
+class LayerPipes:
+    """The ends of the pipes between the children; each is closed once its child has it.
+
+    Attributes:
+        blobs_in: takes the layers, from the registry's child, or from `decrypt` if they are
+            encrypted.
+        blobs_out: what `unpack` reads.
+        words_in: takes what `unpack` says of its tars.
+        words_out: what `layers` reads.
+    """
+
+    blobs_in: Descriptor
+    blobs_out: Descriptor
+    words_in: Descriptor
+    words_out: Descriptor
+
+    @property
+    def of_unpack(self) -> Mapping[str, Descriptor]:
+        """The ends that `unpack` gets, by the names that it knows."""
+        return {SOURCE: self.blobs_out, SINK: self.words_in}
+
+    @property
+    def of_layers(self) -> Mapping[str, Descriptor]:
+        """The end that `layers` gets."""
+        return {SOURCE: self.words_out}
+
+
+@frozen
 class ReceptionChildren:
     """One child for each job, with the pipes between them in place.
 
     Attributes:
-        layers: None for an image with encrypted layers: it would only take memory while other
-            children decrypt them.
-        blobs: takes the layers, from the registry's child, or from `decrypt` if they are encrypted.
-        words: what `layers` reads; closed if it has that already.
+        unpack, layers: None for an image with encrypted layers, to be started when they come.
         credentials: write ends of pipes to the registry's child, by their names.
     """
 
     registry: PreparedChild
     inspect: PreparedChild
-    unpack: PreparedChild
+    unpack: PreparedChild | None
     layers: PreparedChild | None
-    blobs: Descriptor
-    words: Descriptor
+    pipes: LayerPipes
     credentials: Mapping[str, Descriptor]
 
     def give(self, secrets: Mapping[str, Secret]) -> None:
@@ -68,37 +95,45 @@ async def prepare_reception(
         KernelError: one could not be started.
     """
     async with AsyncExitStack() as stack:
-        with ExitStack() as passed_on:  # each child has copies of its own
-            blobs_out, blobs_in = open_pipe()
-            passed_on.callback(os.close, blobs_out)
-            blobs = stack.enter_context(closing(Descriptor(blobs_in)))
-            words_out, words_in = open_word_pipe()
-            passed_on.callback(os.close, words_in)
-            words = stack.enter_context(closing(Descriptor(words_out)))
-            pipes = dict(zip(credentials, open_pipes(len(credentials)), strict=True))
-            given: dict[str, Descriptor] = {}
-            for name, pipe in pipes.items():
-                passed_on.callback(os.close, pipe.reader)
-                given[name] = stack.enter_context(closing(Descriptor(pipe.writer)))
 
-            async def prepare(role: Role, fds: Mapping[str, int]) -> PreparedChild:
-                return await stack.enter_async_context(children.prepare(role, fds=fds))
+        def own(*fds: int) -> tuple[Descriptor, ...]:
+            return tuple(stack.enter_context(closing(Descriptor(fd))) for fd in fds)
 
-            registry = await prepare(
-                Role.REGISTRY, {name: pipe.reader for name, pipe in pipes.items()}
-            )
-            inspect = await prepare(Role.INSPECT, {})
-            unpack = await prepare(Role.UNPACK, {SOURCE: blobs_out, SINK: words_in})
-            layers = None
-            if not (image.keys or image.encryption is ImageEncryption.REQUIRED):
-                with words as reader:
-                    layers = await prepare(Role.LAYERS, {SOURCE: reader})
+        blobs_out, blobs_in = own(*open_pipe())
+        words_out, words_in = own(*open_word_pipe())
+        pipes = LayerPipes(
+            blobs_in=blobs_in, blobs_out=blobs_out, words_in=words_in, words_out=words_out
+        )
+        readers: dict[str, Descriptor] = {}
+        writers: dict[str, Descriptor] = {}
+        for name, pipe in zip(credentials, open_pipes(len(credentials)), strict=True):
+            readers[name], writers[name] = own(pipe.reader, pipe.writer)
+        registry = await prepare_with(stack, children, Role.REGISTRY, readers)
+        inspect = await prepare_with(stack, children, Role.INSPECT, {})
+        unpack = layers = None
+        if not (image.keys or image.encryption is ImageEncryption.REQUIRED):
+            unpack = await prepare_with(stack, children, Role.UNPACK, pipes.of_unpack)
+            layers = await prepare_with(stack, children, Role.LAYERS, pipes.of_layers)
         yield ReceptionChildren(
             registry=registry,
             inspect=inspect,
             unpack=unpack,
             layers=layers,
-            blobs=blobs,
-            words=words,
-            credentials=given,
+            pipes=pipes,
+            credentials=writers,
         )
+
+
+async def prepare_with(
+    stack: AsyncExitStack, children: Children, role: Role, ends: Mapping[str, Descriptor]
+) -> PreparedChild:
+    """Start a child that ends with `stack`, and close what it has copies of: nobody else has them.
+
+    So whoever is at the other end of a pipe notices when the child ends.
+
+    Raises:
+        KernelError: it could not be started.
+    """
+    with ExitStack() as passed_on:
+        fds = {name: passed_on.enter_context(end) for name, end in ends.items()}
+        return await stack.enter_async_context(children.prepare(role, fds=fds))

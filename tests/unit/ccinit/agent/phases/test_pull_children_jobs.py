@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.pull_children import ImageChildren, OpenKeys
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.encoding.digest import Digest
@@ -54,7 +54,6 @@ class Children:
         self._jobs = jobs
         self.started: list[tuple[Role, str]] = []
         self.given: dict[str, int] = {}
-        self.secrets: dict[str, Secret] = {}
 
     @asynccontextmanager
     async def prepare(
@@ -70,20 +69,6 @@ class Children:
     ) -> AsyncIterator[FakeChild]:
         async with self.prepare(role, fds={"stdin": stdin}, workspace=workspace) as child:
             yield child
-
-    async def run(
-        self,
-        role: Role,
-        request: object,
-        reply: type,
-        *,
-        seconds: float,
-        fds: Mapping[str, int],
-        secrets: dict[str, Secret],
-    ) -> Any:
-        self.secrets = secrets
-        async with self.prepare(role, fds=fds) as child:
-            return await child.run(request, reply, seconds=seconds)
 
 
 @pytest.fixture
@@ -109,11 +94,12 @@ def pulling(
     directory: Path,
     *,
     form: LayerForm = LayerForm.INDEX,
+    open_keys: OpenKeys = UNUSED,
     **reception: object,
 ) -> ImageChildren:
     guest: Any = SimpleNamespace(children=children, event=lambda _text: None)
     parts: Any = SimpleNamespace(**reception)
-    return ImageChildren(guest, IMAGE, str(directory), parts, UNUSED, seconds=7, form=form)
+    return ImageChildren(guest, IMAGE, str(directory), parts, open_keys, seconds=7, form=form)
 
 
 def count_fds() -> int:
@@ -221,29 +207,39 @@ def test_reader_of_tars_gets_no_other_layer_than_those_that_are_there(
     assert len(answers) == 1
 
 
-def test_reader_that_was_not_started_ahead_gets_the_words_alone(
+def test_who_was_not_started_ahead_gets_the_ends_of_the_pipes_alone(
     opened: Make, tmp_path: Path
 ) -> None:
-    answers: list[Any] = []
-    asked = asking(GrowingTar(position=3), answers, "verified")
-    children = opened({Role.LAYERS: asked})
-    (pipe,) = open_pipes(1)
-    words = Descriptor(pipe.reader)
-    tars: Any = SimpleNamespace(open_to_verify=lambda position: (position, position + 1))
+    appending: list[Any] = []
+    verifying: list[Any] = []
+    children = opened(
+        {
+            Role.UNPACK: asking(NewTar(position=3), appending, UnpackReply()),
+            Role.LAYERS: asking(GrowingTar(position=3), verifying),
+            Role.INDEX: job(IndexReply()),
+        }
+    )
+    blobs, words = open_pipes(2)
+    pipes = SimpleNamespace(
+        of_unpack={"blobs": Descriptor(blobs.reader), "tell": Descriptor(words.writer)},
+        of_layers={"hear": Descriptor(words.reader)},
+    )
+    tars: Any = SimpleNamespace(open_to_append=lambda at: (at,), open_to_verify=lambda at: (at, 4))
 
-    async def verify() -> object:
+    async def receive() -> None:
         before = count_fds()
-        children_of = pulling(children, tmp_path, layers=None, words=words)
-        async with children_of as image:
-            verified = await image.verify(UNUSED, (), tars)
-        assert count_fds() == before  # the child has what was PID 1's
-        return verified
+        async with pulling(children, tmp_path, unpack=None, layers=None, pipes=pipes) as image:
+            assert await image.unpack(UNUSED, tars) == UnpackReply()
+            assert children.given.keys() == {"blobs", "tell"}
+            await image.verify(UNUSED, (), tars)
+        assert count_fds() == before - 3 + len(children.given)  # the children have what PID 1 had
 
-    assert run(verify()) == "verified"
-    assert answers[0].fds == (3, 4)
-    assert children.given.keys() == {SOURCE}
-    assert os.write(pipe.writer, b"words") == len(os.read(children.given[SOURCE], 9))
-    os.close(pipe.writer)
+    run(receive())
+    assert (appending[0].fds, verifying[0].fds) == ((3,), (3, 4))
+    assert children.given.keys() == {"blobs", "tell", "hear"}
+    assert os.write(blobs.writer, b"blob") == len(os.read(children.given["blobs"], 9))
+    assert os.write(children.given["tell"], b"words") == len(os.read(children.given["hear"], 9))
+    os.close(blobs.writer)
 
 
 def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_with_keys(
@@ -261,25 +257,38 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
 
     monkeypatch.setattr(os, "open", open_file)
     answers: list[Any] = []
-    found = FoundImage(documents=(), config=b"")
-    registry = FakeChild(asking(found, answers))
+    registry = FakeChild(asking(FoundImage(documents=(), config=b""), answers))
     children = opened({Role.DECRYPT: job(DecryptReply())})
     (pipe,) = open_pipes(1)
-    blobs = Descriptor(pipe.writer)
+    pipes = SimpleNamespace(blobs_in=Descriptor(pipe.writer))
+    inspected: Any = object()
+    unwrapped: Any = ("key",)
     keys = Secret(b"keys")
+
+    async def open_keys(image: object) -> Any:
+        assert image is inspected
+        assert not children.started
+        return unwrapped
 
     async def begin(_found: FoundImage) -> Any:
         return SimpleNamespace(first=2, to_file=True)
 
     async def pull() -> None:
         before = count_fds()
-        async with pulling(children, tmp_path, registry=registry, blobs=blobs) as image:
+        image = pulling(children, tmp_path, open_keys=open_keys, registry=registry, pipes=pipes)
+        async with image:
             with pytest.raises(RuntimeError):
                 await image.decrypt(UNUSED, keys)
+            with pytest.raises(RuntimeError):
+                await image.open_keys(inspected)
             await image.fetch(UNUSED, UNUSED, begin)
+            assert await image.open_keys(inspected) == unwrapped
             (sink,) = answers[0].fds
             os.write(sink, b"cipher")
             os.close(sink)  # as by whoever sends it
+            os.set_blocking(children.given[KEYS_PIPE], False)
+            with pytest.raises(BlockingIOError):  # whoever waits for a job has no secret
+                os.read(children.given[KEYS_PIPE], 9)
             assert await image.decrypt(UNUSED, keys) == DecryptReply()
             assert count_fds() == before - 1 + len(children.given)  # the pipe's end is the child's
 
@@ -287,7 +296,8 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
     assert answers[0].value == SendLayers(first=2)
     assert asked == [(str(tmp_path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)]
     assert os.pread(children.given[SOURCE], 9, 0) == b"cipher"
-    assert children.secrets == {KEYS_PIPE: keys}
+    assert os.read(children.given[KEYS_PIPE], 9) == b"keys"
+    assert os.read(children.given[KEYS_PIPE], 9) == b""
     assert os.write(children.given[SINK], b"plain") == len(os.read(pipe.reader, 9))
     os.close(pipe.reader)
 
@@ -323,7 +333,8 @@ def test_layers_that_are_not_encrypted_go_straight_to_the_pipe(
     async def begin(_found: FoundImage) -> Any:
         return SimpleNamespace(first=0, to_file=False)
 
-    image = pulling(opened({}), tmp_path, registry=registry, blobs=Descriptor(pipe.writer))
+    pipes = SimpleNamespace(blobs_in=Descriptor(pipe.writer))
+    image = pulling(opened({}), tmp_path, registry=registry, pipes=pipes)
     assert run(image.fetch(UNUSED, UNUSED, begin)) == "pulled"
     assert (answers[0].value, answers[0].fds) == (SendLayers(first=0), (pipe.writer,))
     pipe.close()

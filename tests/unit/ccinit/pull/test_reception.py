@@ -1,0 +1,86 @@
+"""When each child of a reception is asked for, by children that are played here."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from ccinit.formats.oci.layer_encryption import LayerKey
+from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.pull.layer_store import LayerStore, StoredLayer
+from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
+from ccinit.pull.messages.layers import InspectedImage, LayersRequest, VerifiedLayers
+from ccinit.pull.messages.tars import UnpackReply, UnpackRequest
+from ccinit.pull.reception import Begin, receive_layers
+from ccinit.pull.tar_files import TarFiles
+from ccinit.pull.verdict import Decide, Verdict
+from tests.fakes.images.encrypted_image import make_encrypted_image, seal
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.unit.ccinit.pull.image_children import REQUEST, TARS, Children
+
+
+class Ordered(Children):
+    """Notes who is asked for; the download ends, and keys are open, when it is their turn."""
+
+    def __init__(self, directory: Path, turns: tuple[str, ...]) -> None:
+        super().__init__(directory)
+        self.turns = {name: Event() for name in turns}
+        self.noted: list[str] = []
+
+    def note(self, what: str) -> None:
+        self.noted.append(what)
+        if what in self.turns:
+            self.turns[what].set()
+
+    async def note_in_turn(self, what: str) -> None:
+        names = tuple(self.turns)
+        for earlier in names[: names.index(what)]:
+            await self.turns[earlier].wait()
+        self.note(what)
+
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        blobs = await super().fetch(request, decide, begin)
+        await self.note_in_turn("downloaded")
+        return blobs
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        self.note("keys")
+        keys = await super().open_keys(image)
+        await self.note_in_turn("opened")
+        return keys
+
+    async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
+        self.note("unpack")
+        return await super().unpack(request, tars)
+
+    async def verify(
+        self, request: LayersRequest, kept: tuple[StoredLayer, ...], tars: TarFiles
+    ) -> VerifiedLayers:
+        self.note("verify")
+        return await super().verify(request, kept, tars)
+
+
+def receive(request: PullRequest, children: Ordered) -> list[str]:
+    """Receive an image; return what was noted."""
+    verdict = Verdict(request.reference, None, children.judge)
+    work = receive_layers(request, children.workspace, verdict, LayerStore(), children)
+    assert len(EventLoop().run(work).verified.layers) == len(TARS)
+    return children.noted
+
+
+@pytest.mark.parametrize("last", ["downloaded", "opened"])
+def test_nobody_is_asked_to_read_encrypted_layers_before_they_can_be_decrypted(
+    tmp_path: Path, last: str
+) -> None:
+    """Those who read would take memory beside those who download and open keys."""
+    first = {"downloaded": "opened", "opened": "downloaded"}[last]
+    children = Ordered(tmp_path, ("keys", first, last))
+    plain, sealed = gzip.compress(TARS[0]), seal(TARS[1])
+    children.file = LayerPipe([plain, sealed.blob])
+    request = children.find(make_encrypted_image([plain, sealed], TARS))
+    assert receive(request, children) == ["keys", first, last, "unpack", "verify"]
+
+
+def test_layers_that_are_not_encrypted_are_read_while_they_are_downloaded(tmp_path: Path) -> None:
+    turns = ("unpack", "verify", "downloaded")
+    assert receive(REQUEST, Ordered(tmp_path, turns)) == list(turns)
