@@ -83,15 +83,20 @@ class Network:
 def pod_network(address: str, gateway: str) -> Iterator[Network]:
     """Give a pod's namespace with a link of that address, and the node's behind it."""
     with namespace() as pod, namespace() as node:
-        names = Network(pod=network_path(pod), node=network_path(node), address=address)
-        ip(f"link add eth0 mtu {MTU} address {MAC} type veth peer name far netns {node}", names.pod)
-        ip(f"addr add {gateway}/{PREFIX} dev far", names.node)
-        ip("link set far up", names.node)
-        ip(f"addr add {address}/{PREFIX} dev eth0", names.pod)
-        ip("link set lo up", names.pod)
-        ip("link set eth0 up", names.pod)
-        ip(f"route add default via {gateway}", names.pod)
-        yield names
+        yield link_up(pod, node, address, gateway)
+
+
+def link_up(pod: int, node: int, address: str, gateway: str) -> Network:
+    """Join the namespaces of two processes by a link that has that address in the pod's."""
+    names = Network(pod=network_path(pod), node=network_path(node), address=address)
+    ip(f"link add eth0 mtu {MTU} address {MAC} type veth peer name far netns {node}", names.pod)
+    ip(f"addr add {gateway}/{PREFIX} dev far", names.node)
+    ip("link set far up", names.node)
+    ip(f"addr add {address}/{PREFIX} dev eth0", names.pod)
+    ip("link set lo up", names.pod)
+    ip("link set eth0 up", names.pod)
+    ip(f"route add default via {gateway}", names.pod)
+    return names
 
 
 def network_path(pid: int) -> str:

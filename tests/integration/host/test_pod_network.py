@@ -24,11 +24,19 @@ from tests.fakes.documents.oci_bundles import (
     make_document,
     podman_config,
 )
-from tests.integration.host.bare_engine import Engine, end, open_engine, qemu_of
+from tests.integration.host.bare_engine import (
+    Engine,
+    children_of,
+    end,
+    open_engine,
+    qemu_of,
+    reap,
+)
 from tests.integration.host.pod_network import (
     MAC,
     MTU,
     Network,
+    link_up,
     namespace,
     network_path,
     pod_network,
@@ -214,6 +222,66 @@ def test_where_there_is_no_interface_qemu_has_a_network_of_its_own(engine: Engin
         for name, network in (("a", inside), ("b", None)):  # `--network none`, `--network host`
             words = Path(f"/proc/{qemu_of(create(engine, network, name))}/cmdline").read_text()
             assert "user,id=net" in words
+
+
+def create_apart(engine: Engine, *, image: str = "pod") -> int:
+    """Create a container whose bundle asks for a namespace of its own; return its process's id."""
+    config = json.loads(Path(bundle(engine, None), "config.json").read_text())
+    config["annotations"]["org.ccinit.image"] = image
+    config["linux"]["namespaces"] = [{"type": "network"}]
+    pid_file = engine.folder / "a.pid"
+    words = ("create", "--pid-file", str(pid_file), "--bundle", str(engine.bundle(config)), "a")
+    engine.done(*words)
+    return int(pid_file.read_text())
+
+
+def test_interface_that_the_engine_makes_after_create_is_the_guests_from_start_on(
+    engine: Engine,
+) -> None:
+    """As Docker 28 does: it moves the interface into the namespace that `create` has made."""
+    pid = create_apart(engine)
+    assert children_of(pid) == {}
+    with namespace() as node:
+        network = link_up(pid, node, ADDRESS, GATEWAY)
+        assert network.is_answered()
+        engine.done("start", "a")
+        wait_for(lambda: network.filters("eth0") == ["ccinit0"])
+        assert f"mac={MAC}," in Path(f"/proc/{qemu_of(pid)}/cmdline").read_text()
+        assert not network.is_answered()
+        assert engine.state("a")["status"] == "running"
+        assert end(pid, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
+
+
+def test_namespace_that_gets_no_interface_leaves_qemu_a_network_of_its_own(engine: Engine) -> None:
+    pid = create_apart(engine)
+    engine.done("start", "a")
+    wait_for(lambda: any(b"qemu-system" in words for words in children_of(pid).values()))
+    assert "user,id=net" in Path(f"/proc/{qemu_of(pid)}/cmdline").read_text()
+
+
+def test_interface_that_no_guest_can_have_ends_the_container_at_its_start(engine: Engine) -> None:
+    pid = create_apart(engine)
+    created = engine.stderr
+    with namespace() as node:
+        network = link_up(pid, node, ADDRESS, GATEWAY)
+        ip("route del default", network.pod)
+        engine.done("start", "a")
+        assert reap(pid) == 1
+    assert "[network.gateway]" in created.read_text()
+    assert engine.state("a")["status"] == "stopped"
+
+
+def test_container_that_waits_for_its_start_can_be_stopped(engine: Engine) -> None:
+    pid = create_apart(engine)
+    created = engine.stderr
+    engine.done("kill", "a", "TERM")
+    assert reap(pid) == 0
+    assert "starting QEMU" not in created.read_text()
+    engine.done("delete", "a")
+
+
+def test_guest_with_another_network_does_not_wait_for_its_start(engine: Engine) -> None:
+    assert qemu_of(create_apart(engine, image="silent"))
 
 
 def test_host_keeps_its_interface_if_a_bundle_names_its_namespace(

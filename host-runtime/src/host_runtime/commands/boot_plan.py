@@ -4,6 +4,7 @@ An OCI container's guest is planned here, too, by options that the runtime puts 
 """
 
 import argparse
+from dataclasses import replace
 from typing import Final
 
 from host_runtime.commands.boot_files import (
@@ -71,6 +72,18 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
     return config
 
 
+def with_pod_interface(config: GuestConfig) -> GuestConfig:
+    """Give a guest that is planned the interface of this process's network namespace.
+
+    This is `--network pod` where the namespace had none when the guest was planned.
+
+    Raises:
+        ConfigError: as `find_interface`; UsageError: `boot.kbs`.
+    """
+    _require_no_relay(config.kbs)
+    return replace(config, network=find_interface())
+
+
 def _require_consistent(options: argparse.Namespace) -> None:
     """Refuse contradictory options, and those that would be ignored.
 
@@ -85,9 +98,17 @@ def _require_consistent(options: argparse.Namespace) -> None:
         raise UsageError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
     if options.network in {"none", "pod"} and options.forward:
         raise UsageError("boot.forward", "--forward goes with --network restricted or open")
-    if options.network == "pod" and options.kbs is not None:
-        # A connection from this namespace would have the guest's address as its source, and the
-        # answers would go to the guest.
+    if options.network == "pod":
+        _require_no_relay(options.kbs)
+
+
+def _require_no_relay(kbs: object) -> None:
+    """Refuse the relay to a KBS beside a guest that has its namespace's interface.
+
+    A connection from this namespace would have the guest's address as its source, and the answers
+    would go to the guest.
+    """
+    if kbs is not None:
         raise UsageError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
 
 

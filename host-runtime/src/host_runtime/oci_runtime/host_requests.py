@@ -5,10 +5,12 @@
 
 import signal
 import threading
+import time
 from typing import Final
 
 START_SIGNAL: Final = signal.SIGUSR1
 STOP_SIGNAL: Final = signal.SIGTERM
+_LOOK_SECONDS: Final = 0.05
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -29,6 +31,15 @@ class HostRequests:
         for number in _STOPPING:
             signal.signal(number, lambda *_: self._note(self.stop))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def await_start(self) -> bool:
+        """Wait for the request to start; return whether it came, and none to stop.
+
+        For the main thread, which may look at the events, but not wait for one.
+        """
+        while not (self.start.is_set() or self.stop.is_set()):
+            time.sleep(_LOOK_SECONDS)
+        return not self.stop.is_set()
 
     def end(self) -> None:
         """Receive no more, and wake the thread that waits for one."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, assert_never
 
-from host_runtime.commands.boot_plan import plan_boot
+from host_runtime.commands.boot_plan import plan_boot, with_pod_interface
 from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.launch.network_offer import offer_pod_interface, offer_user_network
 from host_runtime.machine.qemu import UserNetwork
@@ -78,15 +78,24 @@ def _supervise(container: Container, creator: Creator) -> int:
     options = parse_boot_options(plan.boot)
     take_cgroup(container, guest_mib=options.memory)
     is_apart = enter_network_namespace(plan.network_namespace)
+    # Into a namespace that is made here, an engine moves interfaces between `create` and `start`.
+    is_filled_later = options.network == "pod" and plan.network_namespace == ""
     config: GuestConfig = replace(
         plan_boot(_choose_network(options, is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
         locks=(container.hold_machine(),),
     )
-    offer = _plan_offer(config, plan.resolver_file)
     with pod_log(container) as say:
-        with boot_guest(config, say) as guest:
+        if is_filled_later:
             creator.await_record()
+            if not requests.await_start():
+                say("stopped before its start; exit status 0")
+                return 0
+            config = with_pod_interface(config) if has_interface() else config
+        offer = _plan_offer(config, plan.resolver_file)
+        with boot_guest(config, say) as guest:
+            if not is_filled_later:
+                creator.await_record()
             host = GuestHost(
                 guest,
                 requests,
