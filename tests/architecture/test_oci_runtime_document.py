@@ -17,6 +17,7 @@ TOOLS = ROOT / "host-runtime/src/host_runtime"
 FILES = [*TOOLS.glob("oci_runtime/*.py"), *TOOLS.glob("network/*.py")]
 ERRORS = {name for name in vars(errors) if name.endswith("Error")}
 MALFORMED = {"FormatError", "LimitExceededError"}
+CRI_OF_1, CRI_OF_2 = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
 READ_BY_NAME = {"bundle.file", "bundle.resolver", "runtime.file", "runtime.…"}
 """Reasons that are passed to who opens a file, or reads its keys."""
 
@@ -31,10 +32,15 @@ def test_example_of_the_operators_file_is_read() -> None:
     assert [image.name for image in config.images] == ["prod", "prod-snp"]
 
 
-def test_example_of_containerds_file_passes_our_annotations_on() -> None:
-    example = tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[-1])
-    runtimes = example["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+def test_examples_of_containerds_file_pass_our_annotations_on() -> None:
+    newer, older = (
+        tomllib.loads(one)
+        for one in re.findall(r"```toml\n(version = [23]\n.*?)```", PAGE, re.DOTALL)
+    )
+    assert (newer["version"], older["version"]) == (3, 2)
+    runtimes = newer["plugins"][CRI_OF_2]["containerd"]["runtimes"]
     assert runtimes["ccinit"]["pod_annotations"] == [f"{PREFIX}*", COCO_INITDATA]
+    assert newer["plugins"] == {CRI_OF_2: older["plugins"][CRI_OF_1]}
 
 
 def test_every_annotation_has_its_row() -> None:
