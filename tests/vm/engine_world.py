@@ -4,6 +4,7 @@ The pod waits for `start`, the runtime's. Its registry and KBS are on the host's
 QEMU's user network shows the guest as its gateway.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo import pod, world
+from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.parties import Owner
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
@@ -19,6 +21,8 @@ from tests.integration.pull import real_registry
 from tests.vm.direct_boot import TOOLS, DirectImage
 
 GATEWAY = "10.0.2.2"
+_LINE_SECONDS = 120
+_POLL_SECONDS = 1.0
 START = """
 [start]
 by = "host"
@@ -76,6 +80,20 @@ def operator_file(folder: Path, made: World, image: DirectImage) -> str:
         image=_absolute(image),
         world=made.folder,
     )
+
+
+def has_line(made: World, log: OwnerLog) -> bool:
+    """Whether a log has what the pod's container writes first."""
+    canaries = made.canaries
+    return any(canaries.log_line in line for line in log.workload_lines(canaries.container))
+
+
+def wait_for_line(made: World, stream: Path) -> None:
+    """Wait until the owner reads that of a guest: RUN is told before its program writes."""
+    deadline = time.monotonic() + _LINE_SECONDS
+    while not has_line(made, read_log(made.owner, stream, is_own=False)):
+        assert time.monotonic() < deadline
+        time.sleep(_POLL_SECONDS)
 
 
 def _absolute(image: DirectImage) -> DirectImage:

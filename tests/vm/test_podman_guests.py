@@ -16,7 +16,7 @@ from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.podman import Podman, podman_in
 from tests.integration.leftovers import short_folder
 from tests.vm.direct_boot import TOOLS, DirectImage
-from tests.vm.engine_world import engine_world, operator_file
+from tests.vm.engine_world import engine_world, has_line, operator_file, wait_for_line
 from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
@@ -73,6 +73,9 @@ def test_pod_runs_stops_and_is_removed(scene: Scene) -> None:
     assert "Up" in podman("ps", "--filter", "name=shop", "--format", "{{.Status}}")
     assert Path(f"/proc/{podman.state('shop', 'Pid')}").exists()
     wait_for(podman, "shop", "phase RUN, code OK", RUN_SECONDS)
+    container = podman("inspect", "--format", "{{.Id}}", "shop")
+    (stream,) = podman.sealed_logs.glob(f"{container}-*.sealed")
+    wait_for_line(made, stream)
 
     refused = podman.run("exec", "shop", "true")
     assert refused.returncode != 0
@@ -89,15 +92,12 @@ def test_pod_runs_stops_and_is_removed(scene: Scene) -> None:
     assert "ended: guest-reset; exit status 0" in said
     assert "Exited (0)" in podman("ps", "--all", "--format", "{{.Status}}")
 
-    container = podman("inspect", "--format", "{{.Id}}", "shop")
     podman("rm", "shop")
     assert podman("ps", "--all", "--quiet") == ""
     assert list((podman.folder / "state").iterdir()) == []
-    (stream,) = podman.sealed_logs.glob(f"{container}-*.sealed")
     log = read_log(made.owner, stream)
     assert log.is_whole, log.report()
-    lines = log.workload_lines(made.canaries.container)
-    assert any(made.canaries.log_line in line for line in lines)
+    assert has_line(made, log)
     assert made.canaries.log_line not in said
 
 
