@@ -259,15 +259,23 @@ def test_namespace_that_gets_no_interface_leaves_qemu_a_network_of_its_own(engin
     assert "user,id=net" in Path(f"/proc/{qemu_of(pid)}/cmdline").read_text()
 
 
-def test_interface_that_no_guest_can_have_ends_the_container_at_its_start(engine: Engine) -> None:
+@pytest.mark.parametrize("reason", ["network.gateway", "boot.kbs"])
+def test_interface_that_no_guest_can_have_ends_the_container_at_its_start(
+    engine: Engine, reason: str
+) -> None:
+    if reason == "boot.kbs":  # whose connections would have the guest's address
+        file = engine.folder / "runtime.toml"
+        words = file.read_text().replace('"pod"]', '"pod", "--kbs", "127.0.0.1:1"]')
+        file.write_text(words)
     pid = create_apart(engine)
     created = engine.stderr
     with namespace() as node:
         network = link_up(pid, node, ADDRESS, GATEWAY)
-        ip("route del default", network.pod)
+        if reason == "network.gateway":
+            ip("route del default", network.pod)
         engine.done("start", "a")
         assert reap(pid) == 1
-    assert "[network.gateway]" in created.read_text()
+    assert f"[{reason}]" in created.read_text()
     assert engine.state("a")["status"] == "stopped"
 
 
