@@ -5,11 +5,9 @@ starts what belongs to the guest. So QEMU, the vTPM and the rest are born there,
 the guest is counted there.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +23,7 @@ from host_runtime.oci_runtime.cgroup import (
 from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.life import say
+from host_runtime.oci_runtime.opened_file import locked
 from host_runtime.oci_runtime.scope_unit import parse_scope_unit
 from host_runtime.oci_runtime.systemd import await_no_scope, enter_scope, require_no_scope
 from measured_boot.command_line.files import write_whole
@@ -67,21 +66,10 @@ def take_cgroup(container: Container, guest_mib: int = 0) -> None:
         enter_scope(hierarchies, unit, need)
         return
     names = parse_cgroup_path(record.cgroup)
-    with _alone(container.folder.parent):
+    with locked(container.folder.parent):  # from the look at the others to the note
         _require_no_other(container, record.cgroup)
         _note(container, record.cgroup, make_cgroup(hierarchies, names, need))
     enter_cgroup(hierarchies, names)
-
-
-@contextmanager
-def _alone(store: Path) -> Iterator[None]:
-    """Let one container at a time ask what the others have, and note what it takes."""
-    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _require_no_other(container: Container, cgroup: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from host_runtime.launch.guest import Progress
+from host_runtime.oci_runtime.opened_file import locked
 
 _NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
 _STEP_BYTES: Final = 4 << 20
@@ -51,7 +52,7 @@ class SealedLog:
             OSError: the file cannot be made.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             # Nobody else may read or write it, whatever umask the engine has.
             descriptor = os.open(self.path, flags, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,7 +77,7 @@ class SealedLog:
 
     def _make_room(self, wanted_bytes: int, say: Progress) -> bool:
         """Remove logs until this many more bytes fit the bound; return whether they do."""
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             logs = sorted(_list_logs(self.path.parent))
             total = wanted_bytes + sum(size for _, _, size in logs)
             for _, path, size in logs:
@@ -111,17 +112,6 @@ def _is_finished(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let only one process at a time make or remove logs."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(output: BinaryIO, data: bytes) -> None:
