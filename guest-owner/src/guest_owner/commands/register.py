@@ -278,22 +278,36 @@ def _resource(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
-    store = _store(arguments, "resource")
-    with changing(store.root):
-        _keep_volume_key(store, uri, data, kind)
-        loses_envelope = _loses_envelope(store, uri, body)
-        with naming(arguments.file):
-            store.write_resource(uri, body)
+    replaced = _write_resource(_store(arguments, "resource"), arguments, kind, data, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
-    _print_bare_note(loses_envelope=loses_envelope)
+    _print_bare_note(replaced, body)
     if arguments.create:
         print("note: once the volume is made, register its key again without --create: as long as")
         print("that stands, a host's blank disk is formatted and taken for the volume")
     return 0
 
 
+def _write_resource(
+    store: Store,
+    arguments: argparse.Namespace,
+    kind: EnvelopeKind | None,
+    data: bytes,
+    body: bytes,
+) -> bytes:
+    """Store `data` as the body of the resource; return the body that it replaces, b"" for none."""
+    uri: ResourceUri = arguments.uri
+    replaced = b""
+    with changing(store.root):
+        with suppress(VerificationError):  # there is none
+            replaced = store.read_resource(uri)
+        _keep_volume_key(uri, replaced, data, kind)
+        with naming(arguments.file):
+            store.write_resource(uri, body)
+    return replaced
+
+
 def _keep_volume_key(
-    store: Store, uri: ResourceUri, data: bytes, kind: EnvelopeKind | None
+    uri: ResourceUri, stored: bytes, data: bytes, kind: EnvelopeKind | None
 ) -> None:
     """Refuse to replace a volume's key by another one: it may be the last copy.
 
@@ -303,10 +317,6 @@ def _keep_volume_key(
     Raises:
         ConfigError: `resource.volume_key`.
     """
-    try:
-        stored = store.read_resource(uri)
-    except VerificationError:  # there is none
-        return
     is_key = kind is EnvelopeKind.VOLUME_KEY or uri.tag.startswith(EnvelopeKind.VOLUME_KEY)
     with suppress(FormatError):  # it is not in an envelope
         envelope = parse_envelope(stored)
@@ -314,21 +324,12 @@ def _keep_volume_key(
     try:
         check_volume_key(stored)
     except FormatError:
-        return  # not a key that can have opened a volume
+        return  # nothing, or not a key that can have opened a volume
     if is_key and stored != data:
         detail = f"{uri} holds another key, and its volume opens with no other"
         removal = f"`guest-owner unregister resources/{uri.path}` first"
         remedy = f"if you have a copy, or the volume is gone, {removal}"
         raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
-
-
-def _loses_envelope(store: Store, uri: ResourceUri, body: bytes) -> bool:
-    """Whether a resource is in an envelope now and would not be with this body."""
-    try:
-        stored = store.read_resource(uri)
-    except VerificationError:  # there is none
-        return False
-    return _is_envelope(stored) and not _is_envelope(body)
 
 
 def _is_envelope(body: bytes) -> bool:
@@ -339,8 +340,8 @@ def _is_envelope(body: bytes) -> bool:
     return True
 
 
-def _print_bare_note(*, loses_envelope: bool) -> None:
-    if loses_envelope:
+def _print_bare_note(replaced: bytes, body: bytes) -> None:
+    if _is_envelope(replaced) and not _is_envelope(body):
         print("note: what it replaces was in an envelope: if the pod's kbs.envelope is")
         print('"required", its guests refuse this; register it again with --envelope')
 
@@ -356,12 +357,9 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
     store = _store(arguments, "image-policy")
-    with changing(store.root):
-        _keep_volume_key(store, uri, data, EnvelopeKind.FILE)
-        loses_envelope = _loses_envelope(store, uri, body)
-        store.write_resource(uri, body)
+    replaced = _write_resource(store, arguments, EnvelopeKind.FILE, data, body)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
-    _print_bare_note(loses_envelope=loses_envelope)
+    _print_bare_note(replaced, body)
     for resource in keys:
         print(f"it names {resource}: register the key there, too")
     return 0
