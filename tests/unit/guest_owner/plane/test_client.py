@@ -13,8 +13,9 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.planes.owner_wire import Credit, encode_credit
-from guest_owner.plane.client import Endpoint, OwnerClient
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_wire import Credit, Refused, encode_credit, encode_refusal
+from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from tests.fakes.network.tls_server import identity_pem, make_authority, server_context
 
 POD = "shop"
@@ -34,7 +35,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Endpoint, ssl.SS
     return Endpoint(host="", port=0, pod=POD, roots=roots, identity=identity), context
 
 
-def talk(connection: socket.socket, context: ssl.SSLContext, times: int) -> None:
+def talk(
+    connection: socket.socket, context: ssl.SSLContext, times: int, reply: bytes = REPLY
+) -> None:
     """Be a guest that sends credit, so many times, and then its reply."""
     with connection, contextlib.suppress(OSError):
         secured = context.wrap_socket(connection, server_side=True)
@@ -43,16 +46,18 @@ def talk(connection: socket.socket, context: ssl.SSLContext, times: int) -> None
             for _ in range(times):
                 secured.sendall(CREDIT)
                 time.sleep(0.02)
-            secured.sendall(REPLY)
+            secured.sendall(reply)
             while secured.recv(65536):
                 pass
 
 
-def ask(endpoint: tuple[Endpoint, ssl.SSLContext], times: int, seconds: float) -> object:
+def ask(
+    endpoint: tuple[Endpoint, ssl.SSLContext], times: int, seconds: float, reply: bytes = REPLY
+) -> object:
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.settimeout(60)
-    guest = threading.Thread(target=talk, args=(theirs, endpoint[1], times))
+    guest = threading.Thread(target=talk, args=(theirs, endpoint[1], times, reply))
     guest.start()
     try:
         with OwnerClient(ours, endpoint[0]) as client:
@@ -74,6 +79,16 @@ def test_guest_that_says_other_things_first_is_heard(
     endpoint: tuple[Endpoint, ssl.SSLContext],
 ) -> None:
     assert ask(endpoint, times=3, seconds=60) == (b"figures",)
+
+
+def test_guest_that_refuses_is_told_in_its_words_but_for_what_moves_a_terminal(
+    endpoint: tuple[Endpoint, ssl.SSLContext],
+) -> None:
+    said = Refused(code=RpcError.DENIED, reason="owner.\x1b[2Jrole", detail="not\r\x9bso")
+    with pytest.raises(CallRefusedError) as caught:
+        ask(endpoint, times=1, seconds=60, reply=encode_refusal(1, said))
+    assert (caught.value.reason, caught.value.detail) == ("owner.?[2Jrole", "not??so")
+    assert caught.value.code is RpcError.DENIED
 
 
 class Watched(socket.socket):
