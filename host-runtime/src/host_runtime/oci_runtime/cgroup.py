@@ -279,7 +279,8 @@ class _Walk:
 
     def require_free(self) -> None:
         """Require that nobody uses this cgroup."""
-        below = any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(self._folder))
+        with os.scandir(self._folder) as entries:
+            below = any(entry.is_dir(follow_symlinks=False) for entry in entries)
         if below or self._read(_PROCESSES):
             raise ConfigError("cgroup.taken", f"{self.path} has processes, or cgroups below it")
 
