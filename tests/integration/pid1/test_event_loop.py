@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,9 @@ STORMS = (1, pytest.param(334, marks=(pytest.mark.long, pytest.mark.timeout(1800
 @pytest.fixture
 def blocked() -> Iterator[SignalSource]:
     numbers = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTERM}
+    for thread in threading.enumerate():  # of a test before: it would get what is blocked here
+        if thread is not threading.main_thread():
+            thread.join(60)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     source = SignalSource(numbers)
     yield source
