@@ -121,6 +121,32 @@ def test_every_module_is_there_with_what_it_imports(
     assert done.stdout == "".join(f"{name} {installation.site / name}\n" for name in TOOLS)
 
 
+def unmet(needs: Sequence[str], has: dict[str, str]) -> list[str]:
+    """Return the requirements that these distributions do not meet, as `pip check` does."""
+    found = []
+    for text in needs:
+        need = Requirement(text)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        version = has.get(need.name)
+        if version is None or not need.specifier.contains(version, prereleases=True):
+            found.append(text)
+    return found
+
+
+def test_every_requirement_of_the_wheels_is_locked(installation: Installation) -> None:
+    ours = tuple(metadata.distributions(path=[str(installation.site)]))
+    has = {one.metadata["Name"]: one.version for one in ours}
+    assert len(has) == len(PROJECTS)
+    has |= {name: metadata.version(name) for name in locked_names()}
+    needs = [need for one in ours for need in one.requires or ()]
+    assert unmet(needs, has) == []
+    assert unmet(["cryptography>=9999", "pytest", "ccinit-guest", "pytest; extra == 'x'"], has) == [
+        "cryptography>=9999",
+        "pytest",
+    ]
+
+
 def test_package_that_the_lock_file_lacks_would_be_missed(
     installation: Installation, tmp_path: Path
 ) -> None:
