@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("as_root")
 
 SHM_BYTES = 1 << 20
 NO_SEGMENT = "ENOENT"
+GOES_ON = {"S", "R", "D"}  # neither stopped nor ended, whatever it does at the moment
 
 
 def run_case(name: str) -> dict[str, Any]:
@@ -83,8 +84,8 @@ def test_first_process_shows_nothing_of_the_guest(process: dict[str, Any]) -> No
 def test_first_process_cannot_be_ended_from_inside(process: dict[str, Any]) -> None:
     (killer,) = process["killer"]
     assert killer["outcomes"] == ["sent"]
-    assert killer["first"]["State"] == "S"
-    assert process["seen by b"]["said"]["first"]["State"] == "S"
+    assert killer["first"]["State"] in GOES_ON
+    assert process["seen by b"]["said"]["first"]["State"] in GOES_ON
 
 
 def test_first_process_has_the_rights_of_its_row(process: dict[str, Any]) -> None:
