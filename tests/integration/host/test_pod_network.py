@@ -259,14 +259,19 @@ def test_namespace_that_gets_no_interface_leaves_qemu_a_network_of_its_own(engin
     assert "user,id=net" in Path(f"/proc/{qemu_of(pid)}/cmdline").read_text()
 
 
-@pytest.mark.parametrize("reason", ["network.gateway", "boot.kbs"])
+@pytest.mark.parametrize(
+    ("reason", "option"),
+    [
+        ("network.gateway", ""),
+        ("boot.kbs", '"--kbs", "127.0.0.1:1"'),  # whose connections would have the guest's address
+        ("boot.forward", '"--forward", "18080:80"'),  # which only QEMU's user network has
+    ],
+)
 def test_interface_that_no_guest_can_have_ends_the_container_at_its_start(
-    engine: Engine, reason: str
+    engine: Engine, reason: str, option: str
 ) -> None:
-    if reason == "boot.kbs":  # whose connections would have the guest's address
-        file = engine.folder / "runtime.toml"
-        words = file.read_text().replace('"pod"]', '"pod", "--kbs", "127.0.0.1:1"]')
-        file.write_text(words)
+    file = engine.folder / "runtime.toml"
+    file.write_text(file.read_text().replace('"pod"]', f'"pod", {option}]'))
     pid = create_apart(engine)
     created = engine.stderr
     with namespace() as node:

@@ -72,15 +72,17 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
     return config
 
 
-def with_pod_interface(config: GuestConfig) -> GuestConfig:
+def with_pod_interface(config: GuestConfig, options: argparse.Namespace) -> GuestConfig:
     """Give a guest that is planned the interface of this process's network namespace.
 
-    This is `--network pod` where the namespace had none when the guest was planned.
+    This is `--network pod` where the namespace had none when the guest was planned. So its options
+    are judged again: some do not go with an interface.
 
     Raises:
-        ConfigError: as `find_interface`; UsageError: `boot.kbs`.
+        ConfigError: as `find_interface`; UsageError: with a reason below `boot`.
     """
-    _require_no_relay(config.kbs)
+    options.network = "pod"
+    _require_consistent(options)
     return replace(config, network=find_interface())
 
 
@@ -98,17 +100,9 @@ def _require_consistent(options: argparse.Namespace) -> None:
         raise UsageError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
     if options.network in {"none", "pod"} and options.forward:
         raise UsageError("boot.forward", "--forward goes with --network restricted or open")
-    if options.network == "pod":
-        _require_no_relay(options.kbs)
-
-
-def _require_no_relay(kbs: object) -> None:
-    """Refuse the relay to a KBS beside a guest that has its namespace's interface.
-
-    A connection from this namespace would have the guest's address as its source, and the answers
-    would go to the guest.
-    """
-    if kbs is not None:
+    if options.network == "pod" and options.kbs is not None:
+        # A connection from this namespace would have the guest's address as its source, and the
+        # answers would go to the guest.
         raise UsageError("boot.kbs", "--kbs does not go with --network pod: the guest has it all")
 
 

@@ -91,7 +91,7 @@ def _supervise(container: Container, creator: Creator) -> int:
             if not requests.await_start():
                 say("stopped before its start; exit status 0")
                 return 0
-            config = with_pod_interface(config) if has_interface() else config
+            config = with_pod_interface(config, options) if has_interface() else config
         offer = _plan_offer(config, plan.resolver_file)
         with boot_guest(config, say) as guest:
             if not is_filled_later:
