@@ -6,21 +6,31 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.oci.layer_encryption import LayerKey
-from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.pull.layer_store import LayerStore, StoredLayer
 from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
-from ccinit.pull.messages.layers import InspectedImage, LayersRequest, VerifiedLayers
+from ccinit.pull.messages.layers import (
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    LayersRequest,
+    VerifiedLayers,
+)
 from ccinit.pull.messages.tars import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin, receive_layers
 from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide, Verdict
+from ccinit.secret import Secret
 from tests.fakes.images.encrypted_image import make_encrypted_image, seal
 from tests.fakes.images.layer_pipes import LayerPipe
 from tests.unit.ccinit.pull.image_children import REQUEST, TARS, Children
 
+SECONDS = 10.0
+"""Until a turn that never comes is a failure."""
+
 
 class Ordered(Children):
-    """Notes who is asked for; the download ends, and keys are open, when it is their turn."""
+    """Notes who is asked for; each ends when it is its turn, if it has one."""
 
     def __init__(self, directory: Path, turns: tuple[str, ...]) -> None:
         super().__init__(directory)
@@ -34,8 +44,10 @@ class Ordered(Children):
 
     async def note_in_turn(self, what: str) -> None:
         names = tuple(self.turns)
-        for earlier in names[: names.index(what)]:
-            await self.turns[earlier].wait()
+        async with deadline(SECONDS, "test.turn"):
+            for earlier in names[: names.index(what)]:
+                await self.turns[earlier].wait()
+        await sleep(0.01)  # so that whoever does not wait for this is noted before
         self.note(what)
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
@@ -48,6 +60,11 @@ class Ordered(Children):
         keys = await super().open_keys(image)
         await self.note_in_turn("opened")
         return keys
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        reply = await super().decrypt(request, keys)
+        await self.note_in_turn("decrypted")
+        return reply
 
     async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         self.note("unpack")
@@ -69,16 +86,20 @@ def receive(request: PullRequest, children: Ordered) -> list[str]:
 
 
 @pytest.mark.parametrize("last", ["downloaded", "opened"])
-def test_nobody_is_asked_to_read_encrypted_layers_before_they_can_be_decrypted(
+def test_encrypted_layers_are_read_while_they_are_decrypted_and_by_nobody_before(
     tmp_path: Path, last: str
 ) -> None:
-    """Those who read would take memory beside those who download and open keys."""
+    """Those who read would take memory beside those who download and open keys.
+
+    And nobody could decrypt more than a pipe holds if they came later.
+    """
     first = {"downloaded": "opened", "opened": "downloaded"}[last]
-    children = Ordered(tmp_path, ("keys", first, last))
+    turns = ("keys", first, last, "unpack", "verify", "decrypted")
+    children = Ordered(tmp_path, turns)
     plain, sealed = gzip.compress(TARS[0]), seal(TARS[1])
     children.file = LayerPipe([plain, sealed.blob])
     request = children.find(make_encrypted_image([plain, sealed], TARS))
-    assert receive(request, children) == ["keys", first, last, "unpack", "verify"]
+    assert receive(request, children) == list(turns)
 
 
 def test_layers_that_are_not_encrypted_are_read_while_they_are_downloaded(tmp_path: Path) -> None:

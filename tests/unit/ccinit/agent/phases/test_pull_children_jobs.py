@@ -29,6 +29,7 @@ from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest, s
 from ccinit.secret import Secret
 
 IMAGE = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
+FOUND = FoundImage(documents=(), config=b"")
 UNUSED: Any = None
 Job = Callable[..., Any]
 """What a child does with its request and the answers that it may ask for."""
@@ -127,13 +128,19 @@ def asking(question: object, into: list[Any], reply: object = None) -> Job:
     return work
 
 
+def begin(**sending: object) -> Any:
+    async def begun(_asked: object) -> Any:
+        return SimpleNamespace(**sending)
+
+    return begun
+
+
 def run(work: Coroutine[object, None, Any]) -> Any:
     return EventLoop().run(work)
 
 
 def ended(*, well: bool = True, output: str = "") -> object:
-    status = SimpleNamespace(is_success=lambda: well)
-    return SimpleNamespace(status=status, output=output)
+    return SimpleNamespace(status=SimpleNamespace(is_success=lambda: well), output=output)
 
 
 NEIGHBOUR = ChildError(NEIGHBOUR_ENDED, "nobody reads the layers")
@@ -257,21 +264,17 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
 
     monkeypatch.setattr(os, "open", open_file)
     answers: list[Any] = []
-    registry = FakeChild(asking(FoundImage(documents=(), config=b""), answers))
+    registry = FakeChild(asking(FOUND, answers))
     children = opened({Role.DECRYPT: job(DecryptReply())})
     (pipe,) = open_pipes(1)
     pipes = SimpleNamespace(blobs_in=Descriptor(pipe.writer))
     inspected: Any = object()
-    unwrapped: Any = ("key",)
+    unwrapped: Any = object()
     keys = Secret(b"keys")
 
     async def open_keys(image: object) -> Any:
-        assert image is inspected
-        assert not children.started
+        assert (image, children.started) == (inspected, [])
         return unwrapped
-
-    async def begin(_found: FoundImage) -> Any:
-        return SimpleNamespace(first=2, to_file=True)
 
     async def pull() -> None:
         before = count_fds()
@@ -281,7 +284,7 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
                 await image.decrypt(UNUSED, keys)
             with pytest.raises(RuntimeError):
                 await image.open_keys(inspected)
-            await image.fetch(UNUSED, UNUSED, begin)
+            await image.fetch(UNUSED, UNUSED, begin(first=2, to_file=True))
             assert await image.open_keys(inspected) == unwrapped
             (sink,) = answers[0].fds
             os.write(sink, b"cipher")
@@ -302,41 +305,44 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
     os.close(pipe.reader)
 
 
-def test_file_that_was_not_decrypted_is_closed_with_the_pull(
+def test_file_and_pipe_of_layers_that_are_never_decrypted_are_closed_with_the_pull(
     opened: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unpatched = os.open
     monkeypatch.setattr(os, "open", lambda _path, *_how: unpatched(os.devnull, os.O_RDWR))
     answers: list[Any] = []
-    registry = FakeChild(asking(FoundImage(documents=(), config=b""), answers))
-
-    async def begin(_found: FoundImage) -> Any:
-        return SimpleNamespace(first=0, to_file=True)
+    registry = FakeChild(asking(FOUND, answers))
+    children = opened({Role.DECRYPT: job(DecryptReply())})
+    (pipe,) = open_pipes(1)
+    pipes = SimpleNamespace(blobs_in=Descriptor(pipe.writer))
 
     async def pull() -> None:
-        async with pulling(opened({}), tmp_path, registry=registry) as image:
-            await image.fetch(UNUSED, UNUSED, begin)
+        image = pulling(children, tmp_path, open_keys=begin(), registry=registry, pipes=pipes)
+        async with image:
+            await image.fetch(UNUSED, UNUSED, begin(first=0, to_file=True))
             os.close(*answers[0].fds)
+            await image.open_keys(UNUSED)
 
     before = count_fds()
     run(pull())
-    assert count_fds() == before
+    assert count_fds() == before - 1 + len(children.given)  # the pipe's end is the child's
+    assert os.read(children.given[KEYS_PIPE], 9) == b""
+    os.close(pipe.reader)
 
 
 def test_layers_that_are_not_encrypted_go_straight_to_the_pipe(
     opened: Make, tmp_path: Path
 ) -> None:
     answers: list[Any] = []
-    registry = FakeChild(asking(FoundImage(documents=(), config=b""), answers, "pulled"))
+    registry = FakeChild(asking(FOUND, answers, "pulled"))
     (pipe,) = open_pipes(1)
-
-    async def begin(_found: FoundImage) -> Any:
-        return SimpleNamespace(first=0, to_file=False)
 
     pipes = SimpleNamespace(blobs_in=Descriptor(pipe.writer))
     image = pulling(opened({}), tmp_path, registry=registry, pipes=pipes)
-    assert run(image.fetch(UNUSED, UNUSED, begin)) == "pulled"
+    assert run(image.fetch(UNUSED, UNUSED, begin(first=0, to_file=False))) == "pulled"
     assert (answers[0].value, answers[0].fds) == (SendLayers(first=0), (pipe.writer,))
+    with pytest.raises(RuntimeError):  # whoever sends the answer closes it
+        pipes.blobs_in.take()
     pipe.close()
 
 
@@ -377,8 +383,7 @@ def test_every_part_of_the_tree_is_walked_by_somebody(
         return TreeDigests(listings=(digests,))
 
     children = opened({Role.TREE: walk})
-    image = pulling(children, tmp_path)
-    walked = run(image.walk(("/layer",), LayerForm.COMPRESSED))
+    walked = run(pulling(children, tmp_path).walk(("/layer",), LayerForm.COMPRESSED))
     walkers = min(processors, LISTING_PARTS)
     assert children.started == [(Role.TREE, str(tmp_path))] * walkers
     assert requests == [
@@ -391,7 +396,5 @@ def test_every_part_of_the_tree_is_walked_by_somebody(
 
 def test_files_belong_to_the_children_that_read_them(opened: Make, tmp_path: Path) -> None:
     owners = pulling(opened({}), tmp_path).owners
-    assert (owners.index, owners.compress) == (
-        RIGHTS[Role.INDEX].uid,
-        RIGHTS[Role.COMPRESS].uid,
-    )
+    assert owners.index == RIGHTS[Role.INDEX].uid
+    assert owners.compress == RIGHTS[Role.COMPRESS].uid
