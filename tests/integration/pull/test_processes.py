@@ -8,19 +8,23 @@ restrictions.
 import gzip
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.secret import Secret
+from tests.fakes.images.encrypted_image import KEK, KID, annotations, make_encrypted_image, seal
 from tests.fakes.images.hostile_registry import Fault, HostileRegistry, serve_hostile
 from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
@@ -34,6 +38,7 @@ from tests.integration.pull.test_encrypted import (
     open_folder,
 )
 
+KEY = parse_resource_uri(KID)
 CONTENT = random.Random(1).randbytes(3 << 20)  # noqa: S311  # does not compress
 TARS = (make_tar(Entry("data", CONTENT), Entry("etc", None)), make_tar(Entry("etc/motd", b"hi")))
 IMAGE = make_image(TARS)
@@ -53,20 +58,26 @@ def registry(authority: Authority) -> Iterator[HostileRegistry]:
 
 
 async def pull_by_waiting(guest: Any, configured: Any, unlocked: Unlocked) -> Pulled:
-    """Do it as a guest with a scratch disk."""
+    """Do it as a guest with a scratch disk, which has the key of encrypted layers."""
     scratch = ScratchVolume(name="scratch", size_bytes=1 << 30, profile=ScratchProfile.AEAD_RAM)
     configured.manifest.volumes = (scratch,)
-    attested = Attested(grants={})
+    attested = Attested(grants={KEY: Grant(secret=Secret(KEK), create=False)})
     async with prepare_first(guest, configured) as waiting:
         assert waiting is not None
         pulled = await pull(guest, configured, attested, unlocked, waiting)
-    used = (waiting.registry, waiting.inspect, waiting.unpack, waiting.layers)
+    readers = () if configured.manifest.images[0].keys else (waiting.unpack, waiting.layers)
+    used = (waiting.registry, waiting.inspect, *readers)
     assert all(child is not None and child.is_used for child in used)
     return pulled
 
 
 def pull_from(
-    registry: HostileRegistry, authority: Authority, image: FakeImage = IMAGE, **limits: int
+    registry: HostileRegistry,
+    authority: Authority,
+    image: FakeImage = IMAGE,
+    *,
+    encrypted: bool = False,
+    **limits: int,
 ) -> str | None:
     """Pull by the agent's children, of which some wait; return the reason of a refusal, or None."""
     one = Image(
@@ -75,6 +86,7 @@ def pull_from(
         policy=None,
         auth=None,
         ca_pem=authority.ca_pem,
+        keys=(KEY,) if encrypted else (),
     )
     guest, configured = guest_with_children(), configured_with(one)
     configured.config.limits = Limits(**limits)
@@ -106,7 +118,9 @@ def test_layer_that_breaks_in_the_middle_of_a_pipe_is_whole(
 
 
 def flipped(data: bytes, position: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+    changed = bytearray(data)
+    changed[position] ^= 1
+    return bytes(changed)
 
 
 REFUSED: dict[str, tuple[Fault, set[str]]] = {
@@ -161,3 +175,60 @@ def test_image_is_refused_by_the_child_that_sees_it(authority: Authority, name: 
         assert pull_from(registry, authority, registry.image, image_bytes=limit) == reason
     with serve_hostile(IMAGE, context) as registry:
         assert pull_from(registry, authority, image_bytes=limit) is None
+
+
+SYMLINK = make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd"), Entry("data", CONTENT))
+ENCRYPTED = make_encrypted_image([seal(tar) for tar in TARS], TARS)
+ENCRYPTED_FAULTS: dict[str, tuple[FakeImage, str]] = {
+    "another HMAC": (
+        make_encrypted_image(
+            [replace(seal(TARS[0]), annotations=annotations(b"another"))], TARS[:1]
+        ),
+        "enc.hmac",
+    ),
+    "another HMAC of the second layer": (
+        make_encrypted_image(
+            [seal(TARS[0]), replace(seal(TARS[1]), annotations=annotations(b"another"))], TARS
+        ),
+        "enc.hmac",
+    ),
+    "more than a pipe holds that is not packed": (
+        make_encrypted_image([seal(TARS[0], bytes)], TARS[:1]),
+        "pull.gzip",
+    ),
+    "a file through a symlink, before more than a pipe holds": (
+        make_encrypted_image([seal(SYMLINK)], [SYMLINK]),
+        "tar.parent",
+    ),
+    "a tar that is not the config's": (
+        make_encrypted_image([seal(TARS[0])], TARS[1:]),
+        "pull.diff_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCRYPTED_FAULTS)
+def test_encrypted_image_is_refused_by_the_child_that_sees_it(
+    authority: Authority, name: str
+) -> None:
+    """Those that read its layers are started while it is decrypted, and may end at any time."""
+    image, reason = ENCRYPTED_FAULTS[name]
+    context = authority.server_context()
+    with serve_hostile(image, context) as registry:
+        assert pull_from(registry, authority, image, encrypted=True) == reason
+    with serve_hostile(ENCRYPTED, context) as registry:
+        assert pull_from(registry, authority, ENCRYPTED, encrypted=True) is None
+
+
+def test_encrypted_image_whose_download_fails_leaves_nobody_who_waits_for_it(
+    authority: Authority,
+) -> None:
+    """The child that would decrypt it does, by then."""
+    with serve_hostile(ENCRYPTED, authority.server_context()) as registry:
+        last = ENCRYPTED.blob_names()[-1]
+        other = flipped(ENCRYPTED.blobs[last], -1)
+        registry.faults[last] = Fault(body=other, stall=2.0)  # keys are open before its end
+        refused = pull_from(registry, authority, ENCRYPTED, encrypted=True)
+        assert refused == "pull.blob_digest"
+        registry.faults.clear()
+        assert pull_from(registry, authority, ENCRYPTED, encrypted=True) is None
