@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> 
     assert time.monotonic() - began > 1.0
     for child in children:
         reap(child)
+
+
+def test_every_process_of_a_machine_holds_its_lock(engine: Engine) -> None:
+    """So what is deleted has ended: the vTPM, whose state the next guest wants, last of all."""
+    file = engine.folder / "runtime.toml"
+    more = f'"tcg", "--tpm", "{engine.folder}/tpm", "--kbs", "127.0.0.1:1"'
+    file.write_text(file.read_text().replace('"tcg"', more))
+    children = children_of(engine.create("a"))
+    assert len(children) == 4  # QEMU, its vTPM, the vsock device and the relay
+    lock = engine.folder / "state/a/machine"
+    for child in children:
+        opened = [path.readlink() for path in Path(f"/proc/{child}/fd").iterdir()]
+        assert lock in opened, children[child]
 
 
 @pytest.mark.parametrize("part", ["qemu-system-x86_64", "host_runtime.vsock.device"])

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from host_runtime.oci_runtime.opened_file import locked
 from host_runtime.oci_runtime.sealed_logs import SealedLog, sealed_log_name
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -99,3 +101,37 @@ def test_log_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), log_of(tmp_path, "a", 1).opened(pytest.fail):
         pass
     assert path.read_bytes() == bytes(5)
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_log_is_made_and_gets_room_while_nobody_else_removes_logs(
+    tmp_path: Path, *, has_begun: bool
+) -> None:
+    """A log that is not locked yet would look finished, and two would give the same one away."""
+    old = left_by(tmp_path, "old", 1, 900)
+    log, begun, kept = log_of(tmp_path, "new", 2, all_bytes=MOST), threading.Event(), list[bool]()
+    begins = threading.Event()
+
+    def write() -> None:
+        with log.opened(lambda _text: None) as keep:
+            begun.set()
+            assert begins.wait(30)
+            kept.append(keep(bytes(600)))
+
+    writing = threading.Thread(target=write)
+    with ExitStack() as other:
+        if has_begun:
+            writing.start()
+            assert begun.wait(30)
+            other.enter_context(locked(tmp_path))
+        else:
+            other.enter_context(locked(tmp_path))
+            writing.start()
+        begins.set()
+        writing.join(0.3)
+        assert writing.is_alive()
+        assert old.exists()
+        assert log.path.exists() == has_begun
+    writing.join(30)
+    assert kept == [True]
+    assert not old.exists()
