@@ -14,8 +14,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_wire import Credit, Refused, encode_credit, encode_refusal
+from ccinit.formats.planes.owner_wire import (
+    Credit,
+    Refused,
+    encode_credit,
+    encode_refusal,
+    encode_request,
+)
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
+from guest_owner.plane.open_call import Streams
 from tests.fakes.network.tls_server import identity_pem, make_authority, server_context
 
 POD = "shop"
@@ -89,6 +96,45 @@ def test_guest_that_refuses_is_told_in_its_words_but_for_what_moves_a_terminal(
         ask(endpoint, times=1, seconds=60, reply=encode_refusal(1, said))
     assert (caught.value.reason, caught.value.detail) == ("owner.?[2Jrole", "not??so")
     assert caught.value.code is RpcError.DENIED
+
+
+@pytest.mark.parametrize("waiting", [b"", b"input"])
+def test_nothing_is_sent_behind_the_reply_nor_of_a_source_that_has_nothing(
+    endpoint: tuple[Endpoint, ssl.SSLContext], waiting: bytes
+) -> None:
+    """The guest takes what follows a reply for a broken protocol, and no bytes for the end."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(60)
+    has_spoken, heard = threading.Event(), bytearray()
+    refusal = encode_refusal(1, Refused(code=RpcError.FAILED, reason="exec.none", detail="no"))
+
+    def refuse() -> None:
+        with endpoint[1].wrap_socket(theirs, server_side=True) as secured:
+            if waiting:  # together with the reply
+                secured.sendall(refusal)
+            has_spoken.set()
+            while data := secured.recv(65536):
+                heard.extend(data)
+                if not waiting:
+                    secured.sendall(CREDIT)
+                    time.sleep(0.2)  # for what should not come
+                    secured.sendall(refusal)
+
+    guest = threading.Thread(target=refuse)
+    guest.start()
+    source, end = os.pipe()
+    os.set_blocking(source, False)
+    os.write(end, waiting)
+    params = ("web", ("x",), False, 0, 0)
+    with OwnerClient(ours, endpoint[0]) as client:
+        assert has_spoken.wait(60)
+        with pytest.raises(CallRefusedError):
+            client.stream("exec", *params, streams=Streams(source=source), seconds=60)
+    guest.join(60)
+    os.close(source)
+    os.close(end)
+    assert heard == encode_request(1, "exec", params)
 
 
 class Watched(socket.socket):
