@@ -1,9 +1,12 @@
-"""What a resource has to hold for its use: refused here before a guest fails because of it.
+"""What a resource has to hold for its use, and what may take its place.
+
+What a guest would refuse is refused here before that guest fails because of it.
 
 The guest checks again, and more: only it can tell which authority a TLS identity leads to.
 """
 
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,8 +14,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ccinit.errors import FormatError
-from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
@@ -58,6 +61,42 @@ def check_volume_key(data: bytes) -> None:
         raise FormatError(
             "volume_key.form", "text or a pattern, not random; use `guest-owner volume-key new`"
         )
+
+
+def keep_volume_key(
+    uri: ResourceUri, stored: bytes, body: bytes, kind: EnvelopeKind | None = None
+) -> None:
+    """Refuse to replace a volume's key by anything else: it may be the last copy.
+
+    The same key may come in another envelope, or in none. An envelope says what the stored body
+    is; without one, its name does, or the kind of its replacement.
+
+    Args:
+        uri: the resource.
+        stored: its body, b"" for none.
+        body: what would replace it.
+        kind: what `body` is for, if it is in no envelope and that is known.
+
+    Raises:
+        ConfigError: `resource.volume_key`.
+    """
+    data = body
+    with suppress(FormatError):  # it is not in an envelope
+        envelope = parse_envelope(body)
+        data, kind = envelope.data, envelope.kind
+    is_key = kind is EnvelopeKind.VOLUME_KEY or uri.tag.startswith(EnvelopeKind.VOLUME_KEY)
+    with suppress(FormatError):
+        envelope = parse_envelope(stored)
+        stored, is_key = envelope.data, envelope.kind is EnvelopeKind.VOLUME_KEY
+    try:
+        check_volume_key(stored)
+    except FormatError:
+        return  # nothing, or not a key that can have opened a volume
+    if is_key and stored != data:
+        detail = f"{uri} holds another key, and its volume opens with no other"
+        removal = f"`guest-owner unregister resources/{uri.path}`, or DELETE over the network,"
+        remedy = f"if you have a copy, or the volume is gone, {removal} first"
+        raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
 
 
 def _check_identity(data: bytes, pod: str) -> None:

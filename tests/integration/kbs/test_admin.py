@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -98,6 +99,25 @@ def test_odd_resources_are_refused_in_words(
 ) -> None:
     assert error in refused(call(kbs, "POST", path, token, body), "PluginInternalError")
     assert not (kbs.state / "resources/ccinit/shop/new").exists()
+
+
+def test_volume_key_is_replaced_by_no_other_before_it_is_removed(kbs: Kbs, token: str) -> None:
+    path = "/kbs/v0/resource/ccinit/shop/volume-key-data"
+    stored = kbs.state / "resources/ccinit/shop/volume-key-data"
+    own, other = os.urandom(64), os.urandom(64)
+    for _ in range(2):  # the same one may come again
+        assert call(kbs, "POST", path, token, own).status_code == 200
+    reply = call(kbs, "POST", path, token, other)
+    assert (reply.status_code, variant(reply)) == (409, "PluginInternalError")
+    assert "DELETE" in reply.json()["detail"]
+    assert stored.read_bytes() == own
+    record = kbs.audit()[-1]
+    assert (record["decision"], record["administrator"]) == ("refused", "alice")
+    assert record["reason"] == reply.json()["detail"]
+    assert str(record["reason"]).startswith("resource.volume_key: ")
+    assert call(kbs, "DELETE", path, token).status_code == 200
+    assert call(kbs, "POST", path, token, other).status_code == 200
+    assert stored.read_bytes() == other
 
 
 def test_body_over_the_cap_is_cut_off(kbs: Kbs, token: str) -> None:

@@ -3,10 +3,9 @@
 import argparse
 import hashlib
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
@@ -22,7 +21,6 @@ from guest_owner.commands import tls_identity as tls_identity_command
 from guest_owner.files import naming, read_capped, read_parsed
 from guest_owner.kbs import requirements as requirements_module
 from guest_owner.kbs import tdx_requirements as tdx_requirements_module
-from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.passports import issuer as issuer_module
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
@@ -45,7 +43,7 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.policy_keys import check_keys
 from guest_owner.registration_files import parse_public_key
-from guest_owner.resource_contents import check_content, check_volume_key
+from guest_owner.resource_contents import check_content
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 from measured_boot.command_line.usage import UsageError, as_word
 
@@ -278,7 +276,7 @@ def _resource(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
-    replaced = _write_resource(_store(arguments, "resource"), arguments, kind, data, body)
+    replaced = _write_resource(arguments, "resource", uri, body, kind)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
     _print_bare_note(replaced, body)
     if arguments.create:
@@ -288,48 +286,15 @@ def _resource(arguments: argparse.Namespace) -> int:
 
 
 def _write_resource(
-    store: Store,
     arguments: argparse.Namespace,
-    kind: EnvelopeKind | None,
-    data: bytes,
+    command: str,
+    uri: ResourceUri,
     body: bytes,
+    kind: EnvelopeKind | None,
 ) -> bytes:
-    """Store `data` as the body of the resource; return the body that it replaces, b"" for none."""
-    uri: ResourceUri = arguments.uri
-    replaced = b""
-    with changing(store.root):
-        with suppress(VerificationError):  # there is none
-            replaced = store.read_resource(uri)
-        _keep_volume_key(uri, replaced, data, kind)
-        with naming(arguments.file):
-            store.write_resource(uri, body)
-    return replaced
-
-
-def _keep_volume_key(
-    uri: ResourceUri, stored: bytes, data: bytes, kind: EnvelopeKind | None
-) -> None:
-    """Refuse to replace a volume's key by another one: it may be the last copy.
-
-    An envelope says what the stored resource is; without one, its name does, or the kind of its
-    replacement.
-
-    Raises:
-        ConfigError: `resource.volume_key`.
-    """
-    is_key = kind is EnvelopeKind.VOLUME_KEY or uri.tag.startswith(EnvelopeKind.VOLUME_KEY)
-    with suppress(FormatError):  # it is not in an envelope
-        envelope = parse_envelope(stored)
-        stored, is_key = envelope.data, envelope.kind is EnvelopeKind.VOLUME_KEY
-    try:
-        check_volume_key(stored)
-    except FormatError:
-        return  # nothing, or not a key that can have opened a volume
-    if is_key and stored != data:
-        detail = f"{uri} holds another key, and its volume opens with no other"
-        removal = f"`guest-owner unregister resources/{uri.path}` first"
-        remedy = f"if you have a copy, or the volume is gone, {removal}"
-        raise ConfigError("resource.volume_key", f"{detail}: {remedy}")
+    """Store a body, with a record of the command; return the one that it replaces, b"" for none."""
+    with naming(arguments.file):
+        return _store(arguments, command).write_resource(uri, body, kind)
 
 
 def _is_envelope(body: bytes) -> bool:
@@ -356,8 +321,7 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
-    store = _store(arguments, "image-policy")
-    replaced = _write_resource(store, arguments, EnvelopeKind.FILE, data, body)
+    replaced = _write_resource(arguments, "image-policy", uri, body, EnvelopeKind.FILE)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
     _print_bare_note(replaced, body)
     for resource in keys:

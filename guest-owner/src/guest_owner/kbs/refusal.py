@@ -6,7 +6,8 @@ for the end of its session, and attests twice more before it gives up.
 
 Bodies that are too large or too slow get 413 and 408, as Trustee's HTTP layer answers before its
 own code runs. Evidence whose session is unknown or has expired is merely too late: 408, too. A
-fault in the owner's own state is 500: it is no judgement of the peer, who may ask again.
+fault in the owner's own state is 500: it is no judgement of the peer, who may ask again. What an
+administrator asks for and has to undo something else for first is 409.
 """
 
 from enum import StrEnum
@@ -31,6 +32,7 @@ class Variant(StrEnum):
     TOKEN_VERIFIER_ERROR = "TokenVerifierError"  # noqa: S105 - the name of an error
 
 
+_CONFLICTS = frozenset(("resource.minted", "resource.volume_key"))
 _STATUSES = {
     Variant.INVALID_REQUEST_PATH: 404,
     Variant.PLUGIN_NOT_FOUND: 404,
@@ -48,8 +50,11 @@ class KbsRefusedError(CcinitError):
 
     @classmethod
     def because(cls, error: CcinitError | str, variant: Variant, detail: str) -> Self:
-        """Return a refusal with `detail` instead of the error's words; 500 for a `ConfigError`."""
-        return cls(variant, detail, status=500 if isinstance(error, ConfigError) else None)
+        """Return a refusal with `detail` for the error's words; 500 or 409 for a `ConfigError`."""
+        status = None
+        if isinstance(error, ConfigError):
+            status = 409 if error.reason in _CONFLICTS else 500
+        return cls(variant, detail, status=status)
 
     def to_bytes(self) -> bytes:
         """Return the JSON body of the reply."""

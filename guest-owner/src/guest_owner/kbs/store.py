@@ -33,6 +33,7 @@ from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.files import (
     PUBLIC_MODE,
@@ -45,16 +46,8 @@ from guest_owner.files import (
 )
 from guest_owner.kbs.exclusion import changing, require_state
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
-from guest_owner.kbs.passports.issuer import (
-    MAX_ISSUER_BYTES,
-    Issuer,
-    parse_issuer,
-)
-from guest_owner.kbs.passports.key_set import (
-    MAX_KEY_SET_BYTES,
-    encode_key_set,
-    parse_key_set,
-)
+from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
+from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, encode_key_set, parse_key_set
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.reference_files import ReferenceFiles
 from guest_owner.kbs.references import (
@@ -66,17 +59,12 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.registrations import Folder, is_another, write_registrations
 from guest_owner.kbs.request_key import ensure_request_key
-from guest_owner.kbs.requirements import (
-    Requirements,
-    parse_requirements,
-)
-from guest_owner.kbs.roots import (
-    parse_certificates,
-    parse_platform,
-)
+from guest_owner.kbs.requirements import Requirements, parse_requirements
+from guest_owner.kbs.roots import parse_certificates, parse_platform
 from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.pod_names import read_pod_name
+from guest_owner.resource_contents import keep_volume_key
 
 MAX_RESOURCE_BYTES = 1 << 20
 RESOURCES: Final = "resources"
@@ -279,12 +267,20 @@ class Store:
         """Whether a resource is stored, or ordered."""
         return is_file(self._path(RESOURCES, uri)) or self.read_order(uri) is not None
 
-    def write_resource(self, uri: ResourceUri, body: bytes) -> None:
-        """Store a resource's body, replacing an older one.
+    def write_resource(
+        self, uri: ResourceUri, body: bytes, kind: EnvelopeKind | None = None
+    ) -> bytes:
+        """Store a resource's body; return the one that it replaces, b"" for none.
+
+        Args:
+            uri: the resource.
+            body: as it will be sent.
+            kind: what a body without an envelope is for, if that is known.
 
         Raises:
             FormatError: `resource.size`.
-            ConfigError: `resource.minted`, there is an order for it.
+            ConfigError: `resource.minted`, there is an order for it; `resource.volume_key`, it
+                would replace a volume's key by something else.
         """
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             detail = f"expected 1 to {MAX_RESOURCE_BYTES} bytes to be sent, found {len(body)}"
@@ -293,8 +289,12 @@ class Store:
             if self.read_order(uri) is not None:
                 detail = f"{uri} is minted; `guest-owner unregister minted/{uri.path}` first"
                 raise ConfigError("resource.minted", detail)
+            path = self._path(RESOURCES, uri)
+            replaced = read_capped(path, MAX_RESOURCE_BYTES) if is_file(path) else b""
+            keep_volume_key(uri, replaced, body, kind)
             with self._recorder({_file(RESOURCES, uri): body}):
-                write_atomically(self._path(RESOURCES, uri), body)
+                write_atomically(path, body)
+        return replaced
 
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""

@@ -25,8 +25,8 @@ def test_volume_key_is_not_replaced_by_another_unasked(
     assert run(*register, tmp_path / "other") == 1
     assert error_of(capsys) == (
         f"guest-owner: {uri} holds another key, and its volume opens with no other: if you have a "
-        f"copy, or the volume is gone, `guest-owner unregister resources/{uri.path}` first "
-        "[resource.volume_key]\n"
+        f"copy, or the volume is gone, `guest-owner unregister resources/{uri.path}`, or DELETE "
+        "over the network, first [resource.volume_key]\n"
     )
     assert Store(state).read_resource(uri) == before
     again = ("--create", "--envelope") if flags else ()  # the same one may come with other words

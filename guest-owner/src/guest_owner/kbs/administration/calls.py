@@ -37,7 +37,7 @@ class AdminCall:
         self._administrator = administrator
 
     def put_resource(self, path: str, body: bytes) -> None:
-        """Store a resource's body as it is, replacing an older one.
+        """Store a resource's body as it is, replacing an older one, but not a volume's key.
 
         Raises:
             KbsRefusedError: no such name, or the store refuses the body.
@@ -110,14 +110,16 @@ class AdminCall:
         """Return the refusal of a call that does not exist."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
 
-    def _change_resource(self, path: str, change: Callable[[ResourceUri], None]) -> None:
+    def _change_resource(self, path: str, change: Callable[[ResourceUri], object]) -> None:
         try:
             uri = parse_resource_uri("kbs:///" + path, "resource.path")
         except CcinitError as error:
             raise self.refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
         self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
 
-    def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
+    def _perform(
+        self, commit: Callable[[], object], variant: Variant, registered: str = ""
+    ) -> None:
         self._record(Decision.ACCEPTED, registered=registered)
         try:
             commit()

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.administrators import add_administrator
@@ -28,6 +29,8 @@ NOW = 1_790_000_000
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
 TOKEN = sign_admin_token(KEY, now=NOW, life_seconds=600)
 URI = parse_resource_uri("kbs:///ccinit/shop/key", "uri")
+VOLUME = parse_resource_uri("kbs:///ccinit/shop/volume-key-data", "uri")
+VOLUME_KEY, OTHER_KEY = bytes(range(100, 164)), bytes(range(101, 165))
 IMAGE = reference_set()
 AK = booted_tpm(IMAGE).public_der
 
@@ -164,8 +167,42 @@ def test_trouble_of_the_kbs_itself_is_no_judgement_of_who_asks(
 def test_order_is_not_replaced_by_a_body(store: Store, call: AdminCall) -> None:
     order = IdentityOrder(3600)
     store.write_order(URI, order)
-    assert refused(call.put_resource, URI.path, b"x")[2].startswith("resource.minted: ")
+    variant, status, detail = refused(call.put_resource, URI.path, b"x")
+    assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 409)
+    assert detail.startswith("resource.minted: ")
     assert store.read_order(URI) == order
+
+
+def enveloped(data: bytes, *, kind: EnvelopeKind = EnvelopeKind.VOLUME_KEY) -> bytes:
+    return encode_envelope(Envelope(uri=VOLUME, kind=kind, data=data))
+
+
+@pytest.mark.parametrize("stored", [VOLUME_KEY, enveloped(VOLUME_KEY)], ids=["bare", "enveloped"])
+@pytest.mark.parametrize(
+    "body",
+    [OTHER_KEY, enveloped(OTHER_KEY), b"text", enveloped(b"text", kind=EnvelopeKind.FILE)],
+    ids=["another", "another enveloped", "none", "none enveloped"],
+)
+def test_volume_key_is_replaced_by_nothing_else(
+    store: Store, log: Path, call: AdminCall, stored: bytes, body: bytes
+) -> None:
+    """As `guest-owner register resource`: the store may have its last copy."""
+    call.put_resource(VOLUME.path, stored)
+    variant, status, detail = refused(call.put_resource, VOLUME.path, body)
+    assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 409)
+    assert detail.startswith(f"resource.volume_key: {VOLUME} holds another key")
+    assert store.read_resource(VOLUME) == stored
+    assert told(log)[1:] == [("accepted", "", "alice"), ("refused", "resource.volume_key", "alice")]
+    call.delete_resource(VOLUME.path)
+    call.put_resource(VOLUME.path, body)
+    assert store.read_resource(VOLUME) == body
+
+
+def test_volume_key_may_come_again(store: Store, call: AdminCall) -> None:
+    granted = Envelope(uri=VOLUME, kind=EnvelopeKind.VOLUME_KEY, data=VOLUME_KEY, create=True)
+    for body in (VOLUME_KEY, VOLUME_KEY, encode_envelope(granted), enveloped(VOLUME_KEY)):
+        call.put_resource(VOLUME.path, body)
+        assert store.read_resource(VOLUME) == body
 
 
 def test_only_reference_values_are_listed(store: Store, log: Path, call: AdminCall) -> None:
