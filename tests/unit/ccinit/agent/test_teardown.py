@@ -53,3 +53,16 @@ def test_step_that_hangs_does_not_keep_keys_from_being_wiped() -> None:
     teardown.push("container", hang, seconds=0.01)
     assert run(teardown) == {"container": "stop.deadline"}
     assert steps == ["wiped"]
+
+
+def test_steps_above_another_are_taken_and_none_if_there_is_no_such_step() -> None:
+    teardown, steps = Teardown(), list[str]()
+    for name in ("keys", "owner plane", "volume"):
+        teardown.push(name, undoing(lambda name=name: steps.append(name)))  # type: ignore[misc]
+    with pytest.raises(RuntimeError):
+        EventLoop().run(teardown.run(above="another"))
+    assert not steps
+    assert EventLoop().run(teardown.run(above="owner plane")) == ()
+    assert steps == ["volume"]
+    assert run(teardown) == {}
+    assert steps == ["volume", "owner plane", "keys"]

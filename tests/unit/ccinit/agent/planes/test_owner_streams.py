@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import Caller, OwnerService
-from ccinit.agent.planes.owner_streams import attend, follow_entries
+from ccinit.agent.planes.owner_streams import attend, follow_entries, open_outgoing
 from ccinit.errors import ChildError, KernelError
 from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role, Stream
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
@@ -83,6 +83,15 @@ def test_r79_call_without_enough_descriptors_leaves_none_behind(name: str, left:
         loop.run(main())
     assert count_descriptors() == before - 1  # the loop's own
     assert container.asked == 0  # nothing is started that nobody could attend
+
+
+def test_pipe_that_a_client_does_not_read_never_holds_up_pid_1() -> None:
+    (pipe,) = open_outgoing(1)
+    try:
+        assert not os.get_blocking(pipe.writer)
+        assert os.get_blocking(pipe.reader)  # as the child expects it
+    finally:
+        pipe.close()
 
 
 def test_child_that_lets_through_more_calls_than_a_client_has_gets_no_more_descriptors() -> None:
