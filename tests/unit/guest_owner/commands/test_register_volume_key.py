@@ -1,10 +1,12 @@
 """A volume's key, which the store may have the last copy of, and what may take its place."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from ccinit.formats.kbs.resource_uri import ResourceUri
+from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.store import Store
 from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run, write
@@ -74,3 +76,23 @@ def test_what_is_no_volume_key_is_replaced_by_one(state: Path, tmp_path: Path) -
     assert run("register", "resource", "--state", state, uri, mistaken) == 0
     kind = ("--kind", "volume-key", "--envelope")
     assert run("register", "resource", "--state", state, *kind, uri, tmp_path / "key") == 0
+
+
+def test_key_that_another_registers_meanwhile_is_not_replaced(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is there is looked at once it can no longer change."""
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    for name in ("own", "other"):
+        assert run("volume-key", "new", tmp_path / name) == 0
+    register = ("register", "resource", "--state", state, "--kind", "volume-key", uri)
+    codes: list[int] = []
+    late = threading.Thread(target=lambda: codes.append(run(*register, tmp_path / "other")))
+    with changing(state):
+        late.start()
+        late.join(0.3)
+        assert run(*register, tmp_path / "own") == 0
+    late.join(60)
+    assert codes == [1]
+    assert "[resource.volume_key]" in error_of(capsys)
+    assert Store(state).read_resource(uri) == (tmp_path / "own").read_bytes()
