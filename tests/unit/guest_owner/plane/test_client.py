@@ -123,9 +123,9 @@ def test_nothing_is_sent_behind_the_reply_nor_of_a_source_that_has_nothing(
 
     guest = threading.Thread(target=refuse)
     guest.start()
-    source, end = os.pipe()
+    source, far = os.pipe()
     os.set_blocking(source, False)
-    os.write(end, waiting)
+    os.write(far, waiting)
     params = ("web", ("x",), False, 0, 0)
     with OwnerClient(ours, endpoint[0]) as client:
         assert has_spoken.wait(60)
@@ -133,7 +133,7 @@ def test_nothing_is_sent_behind_the_reply_nor_of_a_source_that_has_nothing(
             client.stream("exec", *params, streams=Streams(source=source), seconds=60)
     guest.join(60)
     os.close(source)
-    os.close(end)
+    os.close(far)
     assert heard == encode_request(1, "exec", params)
 
 
