@@ -27,6 +27,12 @@ TEXTS: dict[str, bytes] = {
     "Ed25519": public_pem(ed25519.Ed25519PrivateKey.generate()),
     "RSA-2048": public_pem(rsa.generate_private_key(65537, 2048)),
     "RSA-1024": public_pem(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - to be refused
+    **{
+        f"RSA-{bits}": rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) + 1)
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for bits in (8192, 8193)
+    },
     "a key cut short": KEY[:80],
     "DER": ec.generate_private_key(ec.SECP256R1())
     .public_key()
@@ -65,6 +71,7 @@ def test_key_or_root_is_judged_as_by_the_guest(kind: str) -> None:
     assert_roots_are_judged_as_by_the_guest(text)
 
 
+@pytest.mark.filterwarnings("ignore")  # as outside of tests: what a library warns of is refused
 @pytest.mark.parametrize("der", SPOILT)
 def test_root_that_is_spoilt_is_judged_as_by_the_guest(der: bytes) -> None:
     assert_roots_are_judged_as_by_the_guest(pem(der))
@@ -78,7 +85,7 @@ def assert_roots_are_judged_as_by_the_guest(text: bytes) -> None:
 def test_texts_are_some_good_and_some_bad_of_each_kind() -> None:
     """Else the comparison would show little."""
     good = {kind for kind, text in TEXTS.items() if not as_owner(policy(signed(keyData=b64(text))))}
-    assert good == {"P-256", "P-384", "Ed25519", "RSA-2048"}
+    assert good == {"P-256", "P-384", "Ed25519", "RSA-2048", "RSA-8192"}
     roots = {kind for kind, text in TEXTS.items() if not as_owner(policy(fulcio(caData=b64(text))))}
     assert roots == {"a root", "as many roots as allowed"}
 
