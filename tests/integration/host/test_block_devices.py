@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from ccinit.kernel.loop import open_loop
-from host_runtime.commands.boot_files import parse_disks
+from host_runtime.commands.boot_files import parse_disks, require_file
 from host_runtime.programs.socket_folder import open_socket_folder
 from tests.integration.host.test_boot_command import boot, descendants
 
@@ -80,3 +80,12 @@ def test_device_is_one_disk_by_whatever_name(device: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as error:
         parse_disks([device, str(other)])
     assert error.value.detail == f"{other} and {device} are the same device: a device is one disk"
+
+
+def test_device_is_no_file_to_boot(device: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        require_file(Path(device))
+    assert (error.value.reason, error.value.detail) == (
+        "boot.what",
+        f"{device} is a block device, not a file",
+    )
