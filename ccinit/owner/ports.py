@@ -104,7 +104,7 @@ class OpenCall:
             if descriptor in ready:
                 self._read_output(descriptor, session)
         if self._input in ready:
-            self._write_input(session)
+            self._write_input(ready[self._input], session)
         if self._end in ready:
             self._read_end()
         if self._is_file:
@@ -143,19 +143,25 @@ class OpenCall:
             del self._outputs[descriptor]
             os.close(descriptor)
 
-    def _write_input(self, session: Session) -> None:
+    def _write_input(self, events: int, session: Session) -> None:
+        if events & select.POLLHUP:  # a terminal that no process has open, which only fills up
+            self._consume_input(len(self._waiting), session)
+            return
         try:
             count = os.write(self._input, self._waiting)
         except BlockingIOError:
             return
+        except BrokenPipeError:  # the reader is gone: count the rest as consumed
+            count = len(self._waiting)
         except OSError as error:
-            if self._is_file:  # full, say: the client has to know that its file is not whole
-                self._give_up("owner.copy", errno_text(error.errno))
-                return
-            if error.errno not in {errno.EPIPE, errno.EIO}:
+            if not self._is_file:
                 raise
-            count = len(self._waiting)  # the reader is gone: count the rest as consumed
-            self._input_ended = True
+            # Full, say: the client has to know that its file is not whole.
+            self._give_up("owner.copy", errno_text(error.errno))
+            return
+        self._consume_input(count, session)
+
+    def _consume_input(self, count: int, session: Session) -> None:
         del self._waiting[:count]
         self._moved_bytes += count
         session.consume(self.id, count)

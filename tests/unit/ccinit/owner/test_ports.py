@@ -258,6 +258,17 @@ def test_terminal_that_its_program_has_left_is_the_end_of_its_output(terminal: W
     assert terminal.turn() == [Reply(msgid=1, outcome=(3, 0))]
 
 
+def test_input_for_a_terminal_that_its_program_has_left_is_swallowed(terminal: World) -> None:
+    os.close(terminal.ours.pop(0))
+    for _ in range(2):
+        terminal.send(Stream.INPUT, bytes(WINDOW_BYTES // 2))
+        terminal.turn()
+    assert sum(one.count for one in terminal.received if isinstance(one, Credit)) == WINDOW_BYTES
+    os.write(terminal.ours[0], wire.encode(GOOD))
+    os.close(terminal.ours.pop(0))
+    assert terminal.turn() == [Reply(msgid=1, outcome=(3, 0))]
+
+
 @pytest.mark.parametrize("flow", [Flow.INPUT, Flow.OUTPUT])
 def test_file_beyond_the_cap_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Flow

@@ -75,6 +75,14 @@ def test_output_is_read_only_as_far_as_there_is_room(program: World) -> None:
     assert program.turn() == [Data(id=1, fd=Stream.OUTPUT, content=b"ut")]
 
 
+def test_output_with_much_to_say_leaves_room_for_the_other(program: World) -> None:
+    os.write(program.ours[1], bytes(WINDOW_BYTES))
+    os.write(program.ours[2], b"error")
+    program.turn()
+    assert output_of(program, Stream.ERROR) == b"error"
+    assert len(output_of(program, Stream.OUTPUT)) == WINDOW_BYTES - len(b"error")
+
+
 def test_input_that_a_pipe_takes_in_part_arrives_whole(program: World) -> None:
     page = 4096  # the room that the first leaves in the pipe
     first, second = bytes(WINDOW_BYTES - page), bytes(range(256)) * 32
