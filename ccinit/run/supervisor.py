@@ -285,7 +285,7 @@ class Supervisor:
         """End whatever is left of the container, after noting how its program ended."""
         process.kill()
         status = await process.wait()
-        self._process = self._uncleared = None
+        self._uncleared = None
         self._count_oom_kills()
         try:
             await self._crun.delete(self._name)

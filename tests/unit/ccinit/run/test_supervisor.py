@@ -1,11 +1,11 @@
 """A container's end, whatever it was at when the end came; crun and its processes are fakes."""
 
 import errno
+import os
 import signal
-from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,15 +13,21 @@ from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.pod.container import Restart
 from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Supervisor
-from ccinit.run.users import Identity
-from ccinit.run.workload import Prepared, Sinks, Workload
-from ccinit.values import replace
+from ccinit.run.workload import Sinks, Workload
 from tests.fakes.documents.containers import CONTAINER, IMAGE
+from tests.unit.ccinit.run.supervisor_world import (
+    USER,
+    FakeCrun,
+    FakeProcess,
+    no_child,
+    prepare,
+    run,
+)
 
 if TYPE_CHECKING:
     from ccinit.run.crun import Crun
@@ -31,108 +37,11 @@ ALIVE = LivenessProbe(
     failures=1,
 )
 
-USER = Identity(uid=1000, gid=100, additional_gids=(), home="")
-
-
-class FakeProcess:
-    """A first process that listens to SIGKILL only.
-
-    Attributes:
-        status: once it was collected, which may be before whoever waits for it has learnt it.
-    """
-
-    pid = 4321
-    status: ExitStatus | None = None
-
-    def __init__(self) -> None:
-        self.signals: list[int] = []
-        self._ended = Event()
-        self._status = ExitStatus(code=0, signal=signal.SIGKILL)
-
-    def end(self, status: ExitStatus) -> None:
-        self._status = status
-        self._ended.set()
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        self.signals.append(number)
-        if number == signal.SIGKILL:
-            self._ended.set()
-
-    async def wait(self) -> ExitStatus:
-        await self._ended.wait()
-        return self._status
-
-
-class FakeCrun:
-    """Takes its time to create, and notes what it is asked for."""
-
-    def __init__(self) -> None:
-        self.diary: list[str] = []
-        self.process = FakeProcess()
-        self.start_seconds = 0.0
-
-    async def create(self, *_: object, **__: object) -> FakeProcess:
-        self.diary.append("create")
-        await sleep(0.02)
-        return self.process
-
-    async def start(self, _name: str) -> None:
-        self.diary.append("start")
-        await sleep(self.start_seconds)
-
-    async def exec(self, name: str, process: dict[str, object], **streams: int) -> None:
-        assert (name, streams) == ("web", {"stdin": 0, "stdout": 1, "stderr": 2})
-        self.diary.append(f"exec {process['args']}")
-
-    async def exec_on_terminal(self, name: str, process: dict[str, object]) -> None:
-        assert name == "web"
-        self.diary.append(f"exec {process['args']} on {process['consoleSize']}")
-
-    async def delete(self, _name: str) -> None:
-        assert self.process.signals[-1] == signal.SIGKILL
-        self.diary.append("delete")
-
 
 @pytest.fixture
 def crun(monkeypatch: pytest.MonkeyPatch) -> FakeCrun:
     prepare(monkeypatch, {})
     return FakeCrun()
-
-
-def prepare(monkeypatch: pytest.MonkeyPatch, spec: dict[str, object]) -> None:
-    async def prepared(*_: object) -> Prepared:
-        return Prepared(identity=USER, spec=spec)
-
-    monkeypatch.setattr(Supervisor, "_prepare", prepared)
-
-
-async def no_child(*_: object) -> Identity:
-    raise AssertionError("nobody is asked here")
-
-
-def run(
-    crun: FakeCrun,
-    act: Callable[[Supervisor], Coroutine[Any, Any, None]],
-    event: Callable[[str], None] = lambda _: None,
-    **changes: object,
-) -> Supervisor:
-    """Run the container while `act` does something to it."""
-    container = replace(CONTAINER, **({"restart": Restart.ALWAYS} | changes))
-    workload = Workload(
-        container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
-        address="", cgroup_path="/test",
-    )  # fmt: skip
-    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=event)
-    supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks, no_child), EventLoop()
-
-    async def main() -> None:
-        async with deadline(5, "test.late"):
-            task = loop.start(supervisor.run(), "supervisor")
-            await act(supervisor)
-            await task.join()
-
-    loop.run(main())
-    return supervisor
 
 
 def test_container_that_is_stopped_while_it_is_made_never_starts(crun: FakeCrun) -> None:
@@ -251,6 +160,41 @@ def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
     assert crun.diary == ["create", "start", "delete"]
 
 
+@pytest.mark.parametrize("probe", ["ready", "alive"])
+def test_end_of_a_program_does_not_wait_for_its_probes(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch, probe: str
+) -> None:
+    async def wait_for_ever(*_: object) -> None:
+        await Event().wait()
+
+    async def end(_supervisor: Supervisor) -> None:
+        crun.process.end(ExitStatus(code=0, signal=0))
+
+    monkeypatch.setattr(module, "wait_for_yes", wait_for_ever)
+    monkeypatch.setattr(module, "wait_for_no", wait_for_ever)
+    asked = {"alive": ALIVE} if probe == "alive" else {"ready": ALIVE.probe}
+    assert run(crun, end, restart=Restart.NEVER, **asked).life.state is ContainerState.DONE
+
+
+def test_output_that_somebody_else_holds_open_does_not_keep_a_container(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, held = crun.create, list[int]()
+
+    async def create_and_hold(*names: object, stdout: int, stderr: int) -> FakeProcess:
+        held.append(os.dup(stdout))
+        return await create(*names, stdout=stdout, stderr=stderr)
+
+    async def end(_supervisor: Supervisor) -> None:
+        crun.process.end(ExitStatus(code=0, signal=0))
+
+    crun.create = create_and_hold  # type: ignore[assignment]
+    monkeypatch.setattr(module, "_DRAIN_SECONDS", 0.01)
+    assert run(crun, end, restart=Restart.NEVER).life.state is ContainerState.DONE
+    for descriptor in held:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize("is_cleared", [True, False])
 def test_container_that_is_not_cleared_away_is_told_and_ended_as_its_program_did(
     crun: FakeCrun,
@@ -274,6 +218,29 @@ def test_container_that_is_not_cleared_away_is_told_and_ended_as_its_program_did
     (supervisor,) = supervisors
     assert supervisor.life.state is ContainerState.FAILED
     assert str(supervisor.last_status) == "exit code 3"
+
+
+def test_container_that_a_later_run_clears_away_is_not_told_as_left(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete, failures = crun.delete, [ChildError("crun.delete", "web: exit code 1")]
+
+    async def fail_once(name: str) -> None:
+        if failures:
+            raise failures.pop()
+        await delete(name)
+
+    async def stop_after_two(supervisor: Supervisor) -> None:
+        crun.process.end(ExitStatus(code=1, signal=0))
+        while "delete" not in crun.diary:
+            await sleep(0.001)
+        await supervisor.stop(0)
+
+    crun.delete = fail_once  # type: ignore[assignment]
+    monkeypatch.setattr(Supervisor, "_pause", lambda _: sleep(0))
+    events: list[str] = []
+    assert run(crun, stop_after_two, events.append).life.state is ContainerState.STOPPED
+    assert events[0] == "web: crun.delete: web: exit code 1"
 
 
 async def exec_id(supervisor: Supervisor) -> None:
@@ -339,6 +306,26 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
     ]
     assert crun.process.signals[0] == signal.SIGUSR1
     assert opened == [(crun.process.pid, "/etc/hostname", USER)]
+
+
+def test_secrets_are_replaced_between_preparation_and_the_end(crun: FakeCrun) -> None:
+    def refuse(supervisor: Supervisor) -> None:
+        with pytest.raises(ConfigError) as refused:
+            supervisor.replace_secrets(())
+        assert refused.value.reason == "run.exec"
+
+    async def act(supervisor: Supervisor) -> None:
+        refuse(supervisor)
+        await supervisor.up.wait()
+        supervisor.replace_secrets(())
+        crun.process.end(ExitStatus(code=1, signal=0))
+        while supervisor.life.state is not ContainerState.RETRYING:
+            await sleep(0.001)
+        supervisor.replace_secrets(())  # the next run finds them
+        await supervisor.stop(0)
+        refuse(supervisor)  # they are erased
+
+    run(crun, act)
 
 
 @pytest.mark.parametrize("is_erased", [True, False])

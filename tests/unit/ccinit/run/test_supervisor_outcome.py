@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, ConfigError
 from ccinit.formats.pod.container import Restart
 from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.event_loop import EventLoop, deadline
@@ -89,11 +89,41 @@ def test_what_an_earlier_run_came_to_is_not_held_against_a_later_one(
     assert events[-2:] == ["web: crun.create: no such program", "web: exit code 0"]
 
 
+def test_container_that_cannot_be_prepared_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object) -> Prepared:
+        raise ConfigError("run.user", "no such user")
+
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="no such user"):
+            await supervisor.run()
+        async with deadline(5, "test.late"):
+            await supervisor.up.wait()  # as those do that depend on it
+            await supervisor.stop(60)
+
+    monkeypatch.setattr(Supervisor, "_prepare", refuse)
+    supervisor, _ = make_supervisor(Restart.NEVER)
+    EventLoop().run(main())
+
+
+def make_supervisor(restart: Restart) -> tuple[Supervisor, list[str]]:
+    """Return it, and what it tells."""
+    events = list[str]()
+    workload = Workload(
+        container=replace(CONTAINER, restart=restart), image=IMAGE, lowers=(), scratch="",
+        run_dir="", hostname="", address="", cgroup_path="/test",
+    )  # fmt: skip
+    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=events.append)
+    nobody: Any = None
+    return Supervisor(workload, nobody, sinks, nobody), events
+
+
 def supervise(
     programs: list[Program], restart: Restart, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Supervisor, list[str]]:
     """Let the container run one program after the other; return what was told, too."""
-    left, events = iter(programs), list[str]()
+    left = iter(programs)
 
     async def prepare(*_: object) -> Prepared:
         return Prepared(identity=Identity(uid=1, gid=1, additional_gids=(), home=""), spec={})
@@ -113,13 +143,7 @@ def supervise(
     monkeypatch.setattr(Supervisor, "_pause", at_once)
     monkeypatch.setattr(module, "wait_for_no", at_once)
     monkeypatch.setattr(module, "_UNHEALTHY_SECONDS", 0.001)
-    workload = Workload(
-        container=replace(CONTAINER, restart=restart), image=IMAGE, lowers=(), scratch="",
-        run_dir="", hostname="", address="", cgroup_path="/test",
-    )  # fmt: skip
-    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=events.append)
-    nobody: Any = None
-    supervisor = Supervisor(workload, nobody, sinks, nobody)
+    supervisor, events = make_supervisor(restart)
 
     async def main() -> None:
         async with deadline(5, "test.late"):
