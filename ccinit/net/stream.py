@@ -161,10 +161,9 @@ class _SocketStream(httpcore.NetworkStream):
 
     def _wait_for_data(self, max_bytes: int) -> bytes:
         """Wait for data, then take what else is there: TLS returns one 16 KiB record at a time."""
-        failure, self._failure = self._failure, None
         try:
-            if failure is not None:
-                raise failure
+            if self._failure is not None:
+                raise self._failure
             self._socket.settimeout(self._deadline.left(self._target))
             data = self._socket.recv(max_bytes)
         except OSError as error:

@@ -1,5 +1,6 @@
 """One deadline for all that a stream does."""
 
+import errno
 import socket
 import ssl
 from typing import Any
@@ -71,6 +72,27 @@ def test_connection_that_came_too_late_for_tls_is_closed(clock: list[float]) -> 
     assert ours.fileno() == -1
 
 
+class Refusing:
+    """A context that does not accept the peer's certificate; the error is a ValueError as well."""
+
+    def wrap_socket(self, *_: object, **__: object) -> None:
+        error = ssl.SSLCertVerificationError()
+        error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+        raise error
+
+
+def test_certificate_that_is_refused_is_not_taken_for_a_wrong_name() -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    ours, theirs = socket.socketpair()
+    connection = DeadlineBackend(deadline, lambda _host, _port, _timeout: ours).connect_tcp("h", 1)
+    context: Any = Refusing()
+    with theirs, pytest.raises(PeerError) as refused:
+        connection.start_tls(context, "h")
+    assert refused.value.reason == "net.certificate"
+    assert ours.fileno() == -1
+
+
 class Pieces:
     """A socket that gives one piece for each call, as TLS gives records; then what is last."""
 
@@ -84,8 +106,10 @@ class Pieces:
 
     def recv(self, size: int) -> bytes:
         if self.pieces:
-            assert len(self.pieces[0]) <= size
-            return self.pieces.pop(0)
+            piece = self.pieces.pop(0)
+            if piece[size:]:
+                self.pieces.insert(0, piece[size:])
+            return piece[:size]
         # Whoever waits gets what is last; whoever only looks must not wait.
         raise self.last if self.timeout else ssl.SSLWantReadError
 
@@ -100,8 +124,8 @@ def stream_of(pieces: list[bytes], last: Exception) -> tuple[httpcore.NetworkStr
 
 def test_read_takes_all_that_has_come_and_no_more_than_asked_for() -> None:
     connection, deadline = stream_of([b"one", b"two", b"three"], TimeoutError())
-    assert connection.read(6) == b"onetwo"
-    assert connection.read(100) == b"three"
+    assert connection.read(4) == b"onet"
+    assert connection.read(100) == b"wothree"
     assert deadline.received_bytes == 11
     with pytest.raises(PeerError) as refused:
         connection.read(100)
@@ -114,21 +138,117 @@ def test_end_behind_data_is_told_by_the_next_read() -> None:
     assert not deadline.ended
 
 
-def test_failure_behind_data_is_told_by_the_next_read() -> None:
-    class Failing(Pieces):
-        def recv(self, size: int) -> bytes:
-            if not self.pieces:
-                raise ConnectionResetError
-            return super().recv(size)
+class Failing(Pieces):
+    """A socket that tells its failure once, as the kernel does; behind it there is an end."""
 
+    def recv(self, size: int) -> bytes:
+        if not self.pieces:
+            self.pieces = [b""]
+            raise self.last
+        return super().recv(size)
+
+
+CUT_OFF = [ConnectionResetError(errno.ECONNRESET, "reset"), ssl.SSLEOFError()]
+
+
+@pytest.mark.parametrize("error", CUT_OFF, ids=repr)
+def test_failure_behind_data_is_told_by_the_next_read(error: Exception) -> None:
     deadline = Deadline()
     deadline.start(total_seconds=10, wait_seconds=1)
-    played: Any = Failing([b"one"], TimeoutError())
+    played: Any = Failing([b"one"], error)
     connection = DeadlineBackend(deadline, lambda _h, _p, _t: played).connect_tcp("h", 1)
     assert connection.read(100) == b"one"
     with pytest.raises(PeerError) as refused:
         connection.read(100)
     assert refused.value.reason == "net.truncated"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [*((error, "net.closed") for error in CUT_OFF), (ssl.SSLError(1, "x"), "net.tls")],
+    ids=repr,
+)
+def test_failure_before_any_data_is_none_of_a_reply(error: Exception, reason: str) -> None:
+    connection, _ = stream_of([], error)
+    with pytest.raises(PeerError) as refused:
+        connection.read(100)
+    assert refused.value.reason == reason
+
+
+def test_request_that_the_peer_does_not_take_is_told() -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    connection = DeadlineBackend(deadline, lambda _host, _port, _timeout: ours).connect_tcp("h", 1)
+    with pytest.raises(PeerError) as refused:
+        connection.write(b"request")
+    assert str(refused.value) == "net.closed: h:1: errno 32 (EPIPE)"
+    connection.close()
+    assert ours.fileno() == -1
+
+
+class Silent:
+    """A peer's socket, or TLS over it, with which every operation takes all of its time."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+        self.seconds = 0.0
+        self.is_open = True
+
+    def settimeout(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def recv(self, _size: int) -> bytes:
+        self.clock[0] += self.seconds
+        raise TimeoutError
+
+    def send(self, _data: memoryview) -> int:
+        self.clock[0] += self.seconds
+        raise TimeoutError
+
+    def wrap_socket(self, *_: object, **__: object) -> None:
+        self.recv(0)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.parametrize("operation", ["read", "write", "start_tls"])
+def test_silent_peer_gets_what_is_left_of_the_total(clock: list[float], operation: str) -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=4)
+    played: Any = Silent(clock)
+    connection = DeadlineBackend(deadline, lambda _h, _p, _t: played).connect_tcp("h", 1)
+    argument = {"read": 100, "write": b"request", "start_tls": played}[operation]
+    for then, reason in ((104, "net.timeout"), (108, "net.timeout"), (110, "net.deadline")):
+        with pytest.raises(PeerError) as refused:
+            getattr(connection, operation)(argument)
+        assert (clock[0], refused.value.reason) == (then, reason)
+    assert played.is_open == (operation != "start_tls")
+
+
+def test_name_that_no_certificate_can_have_is_refused() -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    ours, theirs = socket.socketpair()
+    connection = DeadlineBackend(deadline, lambda _host, _port, _timeout: ours).connect_tcp("h", 1)
+    with theirs, pytest.raises(PeerError) as refused:
+        connection.start_tls(ssl.create_default_context(), "")
+    assert refused.value.reason == "net.url"
+    assert ours.fileno() == -1
+
+
+def test_peer_that_speaks_no_tls_is_not_taken_for_a_wrong_name() -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    ours, theirs = socket.socketpair()
+    connection = DeadlineBackend(deadline, lambda _host, _port, _timeout: ours).connect_tcp("h", 1)
+    theirs.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with theirs, pytest.raises(PeerError) as refused:
+        connection.start_tls(ssl.create_default_context(), "h")
+    assert refused.value.reason == "net.tls"
+    assert ours.fileno() == -1
 
 
 @pytest.mark.parametrize(
