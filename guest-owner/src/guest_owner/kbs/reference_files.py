@@ -6,7 +6,9 @@ only once (`guest_owner.kbs.registrations.Folder`).
 """
 
 from pathlib import Path
+from typing import Final
 
+from ccinit.errors import FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
@@ -29,6 +31,12 @@ from guest_owner.kbs.roots import (
 )
 
 MAX_KEY_BYTES = 4096
+_REFERENCES, _KEYS, _DOCUMENTS = "references", "attestation-keys", "initdata"
+_MAX_BYTES: Final = {
+    _REFERENCES: MAX_REFERENCE_BYTES,
+    _KEYS: MAX_KEY_BYTES,
+    _DOCUMENTS: MAX_DOCUMENT_BYTES,
+}
 
 
 class ReferenceFiles:
@@ -38,18 +46,20 @@ class ReferenceFiles:
         """Args: root: the state directory."""
         self._root = root
         self._sets = Folder(
-            root / "references",
+            root / _REFERENCES,
             ".json",
-            MAX_REFERENCE_BYTES,
+            _MAX_BYTES[_REFERENCES],
             lambda name, data: parse_reference_set(data, name=name),
         )
         self._keys = Folder(
-            root / "attestation-keys",
+            root / _KEYS,
             ".der",
-            MAX_KEY_BYTES,
+            _MAX_BYTES[_KEYS],
             lambda name, data: RegisteredKey(name=name, public_der=data),
         )
-        self._documents = Folder(root / "initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata)
+        self._documents = Folder(
+            root / _DOCUMENTS, ".toml", _MAX_BYTES[_DOCUMENTS], register_initdata
+        )
         self._requirements = Folder(
             root / "requirements",
             ".toml",
@@ -77,6 +87,22 @@ class ReferenceFiles:
     def read_roots(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
         """Return the certificates of one of `VENDOR_PLATFORMS`."""
         return self._roots[platform].read()
+
+
+def check_size(file: str, data: bytes) -> None:
+    """Refuse a file that could not be read back: no request would be answered any more.
+
+    Args:
+        file: `references/…`, `attestation-keys/…` or `initdata/…`.
+        data: what it would hold.
+
+    Raises:
+        FormatError: `register.size`.
+    """
+    max_bytes = _MAX_BYTES[file.partition("/")[0]]
+    if len(data) > max_bytes:
+        detail = f"{file} would have {len(data)} bytes, expected at most {max_bytes}"
+        raise FormatError("register.size", detail)
 
 
 def _roots_of(root: Path, platform: Tee) -> Folder[RegisteredRoot]:

@@ -49,7 +49,7 @@ from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, encode_key_set, parse_key_set
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
-from guest_owner.kbs.reference_files import ReferenceFiles
+from guest_owner.kbs.reference_files import ReferenceFiles, check_size
 from guest_owner.kbs.references import (
     References,
     ReferenceSet,
@@ -165,7 +165,7 @@ class Store:
             documents: initdata documents that a guest on some platform would accept, by name.
 
         Raises:
-            FormatError: an invalid name, key or document; `reference.profile`.
+            FormatError: an invalid name, key or document; `reference.profile`; `register.size`.
             ConfigError: as `write_registrations`.
         """
         files = {f"references/{one.name}.json": encode_reference_set(one) for one in references}
@@ -175,6 +175,8 @@ class Store:
         for name, document in (documents or {}).items():
             parse_initdata(document)
             files[f"initdata/{check_name(name, 'initdata.name')}.toml"] = document
+        for file, data in files.items():
+            check_size(file, data)
         with changing(self.root):
             if references:
                 replaced = {reference.name for reference in references}

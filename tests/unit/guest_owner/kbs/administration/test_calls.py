@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from guest_owner.commands.initdata import make_document
@@ -19,7 +21,7 @@ from guest_owner.kbs.administration.calls import AdminCall, Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.minting import IdentityOrder
-from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.references import References, encode_reference_set
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.store import Store, attestation_key_name
 from tests.fakes.documents.guest import CONFIG, POD
@@ -149,6 +151,42 @@ def test_message_that_is_none_is_refused_and_nothing_was_accepted(
     assert detail.startswith("rvps")
     assert [decision for decision, *_ in told(log)] == ["refused"]
     assert files(store) == before
+
+
+def reference_of(measurements: int) -> JsonValue:
+    values: list[JsonValue] = [f"{number + 1:096x}" for number in range(measurements)]
+    about: dict[str, JsonValue] = {"version": 1, "name": "a", "profile": "prod", "platform": "snp"}
+    return about | {"measurement": values}
+
+
+def key_of(bits: int) -> str:
+    public = RSAPublicNumbers(65537, (1 << bits) - 1).public_key()
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(der).decode()
+
+
+def document_with(more_bytes: int) -> str:
+    return make_document(CONFIG, POD).decode() + "#" + more_bytes * "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "larger", "large"),
+    [
+        ("ccinit_reference", reference_of(639), reference_of(600)),  # the file is indented
+        ("ccinit_attestation_key", key_of(32768), key_of(16384)),
+        ("ccinit_initdata", document_with(1 << 20), document_with(1 << 19)),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_registered(
+    store: Store, call: AdminCall, name: str, larger: JsonValue, large: JsonValue
+) -> None:
+    """A file beyond its cap ends every read of the state, and so every request of a guest."""
+    variant, status, detail = refused(call.register, message({name: larger}))
+    assert (variant, status) == (Variant.RVPS_ERROR, 401)
+    assert detail.startswith("register.size: ")
+    assert store.read_references() == References()
+    call.register(message({name: large}))
+    assert store.read_references() != References()
 
 
 def test_trouble_of_the_kbs_itself_is_no_judgement_of_who_asks(
