@@ -46,6 +46,26 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
         _check_identity(data, uri.type)
 
 
+def check_body(uri: ResourceUri, body: bytes) -> None:
+    """Refuse a body in an envelope that no guest would take; nothing says what another one is for.
+
+    Args:
+        uri: the resource.
+        body: as it will be sent.
+
+    Raises:
+        FormatError: `envelope.uri`, it is another resource's; as `check_content`.
+        LimitExceededError: as `check_content`.
+    """
+    try:
+        envelope = parse_envelope(body)
+    except FormatError:
+        return
+    if envelope.uri != uri:
+        raise FormatError("envelope.uri", f"the envelope is that of {envelope.uri}, not of {uri}")
+    check_content(uri, envelope.kind, envelope.data)
+
+
 def check_volume_key(data: bytes) -> None:
     """Refuse what is not 64 random bytes.
 

@@ -43,7 +43,7 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.policy_keys import check_keys
 from guest_owner.registration_files import parse_public_key
-from guest_owner.resource_contents import check_content
+from guest_owner.resource_contents import check_body, check_content
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 from measured_boot.command_line.usage import UsageError, as_word
 
@@ -273,6 +273,8 @@ def _resource(arguments: argparse.Namespace) -> int:
     )
     with naming(arguments.file):
         check_content(uri, kind, data)
+        if not arguments.envelope:
+            check_body(uri, data)  # it may have been put into one before
     body = data
     if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))

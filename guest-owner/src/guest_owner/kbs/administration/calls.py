@@ -20,6 +20,7 @@ from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
 from guest_owner.kbs.store import Store, attestation_key_name
+from guest_owner.resource_contents import check_body
 
 _NO_REGO = (
     "this KBS decides by policy.toml and runs no Rego; nothing was changed, "
@@ -40,9 +41,14 @@ class AdminCall:
         """Store a resource's body as it is, replacing an older one, but not a volume's key.
 
         Raises:
-            KbsRefusedError: no such name, or the store refuses the body.
+            KbsRefusedError: no such name; the store refuses the body, or its guest would.
         """
-        self._change_resource(path, lambda uri: self._store.write_resource(uri, body))
+
+        def change(uri: ResourceUri) -> None:
+            check_body(uri, body)
+            self._store.write_resource(uri, body)
+
+        self._change_resource(path, change)
 
     def delete_resource(self, path: str) -> None:
         """Remove a resource.
@@ -110,16 +116,14 @@ class AdminCall:
         """Return the refusal of a call that does not exist."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
 
-    def _change_resource(self, path: str, change: Callable[[ResourceUri], object]) -> None:
+    def _change_resource(self, path: str, change: Callable[[ResourceUri], None]) -> None:
         try:
             uri = parse_resource_uri("kbs:///" + path, "resource.path")
         except CcinitError as error:
             raise self.refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
         self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
 
-    def _perform(
-        self, commit: Callable[[], object], variant: Variant, registered: str = ""
-    ) -> None:
+    def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
         self._record(Decision.ACCEPTED, registered=registered)
         try:
             commit()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.administration.calls import AdminCall, Administration
@@ -58,6 +58,12 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def call(store: Store, log: Path) -> AdminCall:
     return AdminCall(store, AuditLog(log), "POST /path", "alice")
+
+
+def enveloped(
+    data: bytes, *, kind: EnvelopeKind = EnvelopeKind.VOLUME_KEY, uri: ResourceUri = VOLUME
+) -> bytes:
+    return encode_envelope(Envelope(uri=uri, kind=kind, data=data))
 
 
 def told(log: Path) -> list[tuple[object, ...]]:
@@ -153,6 +159,34 @@ def test_message_that_is_none_is_refused_and_nothing_was_accepted(
     assert files(store) == before
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (enveloped(b"text"), "volume_key.length"),
+        (enveloped(bytes(64)), "volume_key.form"),
+        (enveloped(b"short", kind=EnvelopeKind.LOG_PSK), "resource.log_psk"),
+        (enveloped(b"text", kind=EnvelopeKind.TLS_IDENTITY), "tls_identity.form"),
+        (enveloped(VOLUME_KEY, uri=URI), "envelope.uri"),
+    ],
+)
+def test_body_in_an_envelope_that_no_guest_would_take_is_refused(
+    store: Store, call: AdminCall, body: bytes, reason: str
+) -> None:
+    """As `guest-owner register resource --kind`."""
+    _, status, detail = refused(call.put_resource, VOLUME.path, body)
+    assert (status, detail.partition(":")[0]) == (401, reason)
+    assert not store.has_resource(VOLUME)
+    call.put_resource(VOLUME.path, enveloped(VOLUME_KEY))
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"v": 1}', enveloped(b"text")[:-1], b"\xff"])
+def test_body_without_an_envelope_is_stored_as_it_is(
+    store: Store, call: AdminCall, body: bytes
+) -> None:
+    call.put_resource(VOLUME.path, body)
+    assert store.read_resource(VOLUME) == body
+
+
 def reference_of(measurements: int) -> JsonValue:
     values: list[JsonValue] = [f"{number + 1:096x}" for number in range(measurements)]
     about: dict[str, JsonValue] = {"version": 1, "name": "a", "profile": "prod", "platform": "snp"}
@@ -209,10 +243,6 @@ def test_order_is_not_replaced_by_a_body(store: Store, call: AdminCall) -> None:
     assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 409)
     assert detail.startswith("resource.minted: ")
     assert store.read_order(URI) == order
-
-
-def enveloped(data: bytes, *, kind: EnvelopeKind = EnvelopeKind.VOLUME_KEY) -> bytes:
-    return encode_envelope(Envelope(uri=VOLUME, kind=kind, data=data))
 
 
 @pytest.mark.parametrize("stored", [VOLUME_KEY, enveloped(VOLUME_KEY)], ids=["bare", "enveloped"])
