@@ -11,13 +11,16 @@ import pytest
 
 from host_runtime.oci_runtime import held_file
 from host_runtime.oci_runtime.held_file import kill_holders
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 @contextmanager
 def holder_of(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with path.open("a") as file, subprocess.Popen(("sleep", "60"), stdin=file) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_those_who_have_inherited_the_file_are_killed_and_nobody_else(tmp_path: Path) -> None:
@@ -26,7 +29,9 @@ def test_those_who_have_inherited_the_file_are_killed_and_nobody_else(tmp_path: 
     link.symlink_to(tmp_path)
     with holder_of(machine) as first, holder_of(machine) as second, holder_of(other) as stranger:
         with machine.open():  # we have it open, too
+            before = count_descriptors()
             kill_holders(link / "machine")
+            assert count_descriptors() == before
         assert first.wait() == second.wait() == -signal.SIGKILL
         assert stranger.poll() is None
 
@@ -41,6 +46,25 @@ def test_file_that_has_taken_the_name_of_another_is_not_that_one(tmp_path: Path)
         assert holder.poll() is None
         kill_holders(tmp_path / "gone")
         assert holder.wait() == -signal.SIGKILL
+
+
+def test_file_that_another_mount_namespace_has_under_that_name_is_another(tmp_path: Path) -> None:
+    machine = tmp_path / "machine"
+    machine.touch()
+    script = f"mount -t tmpfs other {tmp_path} && exec 3>{machine} && echo ready && exec sleep 60"
+    command = ("unshare", "--mount", "sh", "-c", script)
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as stranger,
+        holder_of(machine) as holder,
+    ):
+        try:
+            assert stranger.stdout is not None
+            assert stranger.stdout.readline() == b"ready\n"
+            kill_holders(machine)
+            assert holder.wait() == -signal.SIGKILL
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_process_that_has_got_the_number_of_a_holder_is_not_killed(

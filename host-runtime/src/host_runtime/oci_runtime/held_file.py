@@ -22,11 +22,9 @@ def kill_holders(path: Path) -> None:
 
 
 def _kill_holder(process: Path, held: os.stat_result, name: str) -> None:
-    if not _has_open(process, held, name):
-        return
-    descriptor = os.pidfd_open(int(process.name))
+    descriptor = os.pidfd_open(int(process.name))  # first: the number may be another's later
     try:
-        if _has_open(process, held, name):  # else the one with this number is another by now
+        if _has_open(process, held, name):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
