@@ -9,7 +9,7 @@ what the backup lacks. What an editor, `rm` or `cp` does to the directory is not
 import hashlib
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,15 +80,12 @@ class FileRecorder:
             for file, data in files.items()
             if data is not None
         }
-        before = {
-            file: _digest_of(self.state / file) for file in files if is_file(self.state / file)
-        }
         has_words = self.registered or self.replaced
         with recorded(
             self.state,
             self.request,
             registered=self.registered if has_words else _describe(now),
-            replaced=self.replaced if has_words else _describe(before),
+            replaced=self.replaced if has_words else describe_present(self.state, files),
         ):
             yield
 
@@ -96,6 +93,15 @@ class FileRecorder:
 def recording_store(state: Path, request: str) -> Store:
     """Return a store whose changes are recorded as those of this command."""
     return Store(state, FileRecorder(state, request))
+
+
+def describe_present(state: Path, files: Iterable[str]) -> str:
+    """Return those of these files that are there, with their digests; "" for none.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    return _describe({file: _digest_of(state / file) for file in files if is_file(state / file)})
 
 
 def _describe(digests: Mapping[str, str]) -> str:

@@ -89,6 +89,21 @@ class ReferenceFiles:
         return self._roots[platform].read()
 
 
+def reference_file(name: str) -> str:
+    """Return the path of an image's reference values below the state directory."""
+    return f"{_REFERENCES}/{name}.json"
+
+
+def key_file(name: str) -> str:
+    """Return the path of an attestation key below the state directory."""
+    return f"{_KEYS}/{name}.der"
+
+
+def document_file(name: str) -> str:
+    """Return the path of an initdata document below the state directory."""
+    return f"{_DOCUMENTS}/{name}.toml"
+
+
 def check_size(file: str, data: bytes) -> None:
     """Refuse a file that could not be read back: no request would be answered any more.
 

@@ -49,7 +49,13 @@ from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, encode_key_set, parse_key_set
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
-from guest_owner.kbs.reference_files import ReferenceFiles, check_size
+from guest_owner.kbs.reference_files import (
+    ReferenceFiles,
+    check_size,
+    document_file,
+    key_file,
+    reference_file,
+)
 from guest_owner.kbs.references import (
     References,
     ReferenceSet,
@@ -68,11 +74,11 @@ from guest_owner.resource_contents import keep_volume_key
 
 MAX_RESOURCE_BYTES = 1 << 20
 RESOURCES: Final = "resources"
-_MINTED: Final = "minted"
+MINTED: Final = "minted"
 _POLICY: Final = "policy.toml"
 _REMOVABLE: Final = frozenset(
     (
-        *(RESOURCES, _MINTED, "references", "attestation-keys", "roots", "requirements"),
+        *(RESOURCES, MINTED, "references", "attestation-keys", "roots", "requirements"),
         *("issuers", "issuer-keys", "initdata", "rollback-counters", "admin-keys"),
     )
 )
@@ -168,13 +174,13 @@ class Store:
             FormatError: an invalid name, key or document; `reference.profile`; `register.size`.
             ConfigError: as `write_registrations`.
         """
-        files = {f"references/{one.name}.json": encode_reference_set(one) for one in references}
+        files = {reference_file(one.name): encode_reference_set(one) for one in references}
         for name, public_der in (attestation_keys or {}).items():
             parse_attestation_key(public_der)
-            files[f"attestation-keys/{check_name(name, 'ak.name')}.der"] = public_der
+            files[key_file(check_name(name, "ak.name"))] = public_der
         for name, document in (documents or {}).items():
             parse_initdata(document)
-            files[f"initdata/{check_name(name, 'initdata.name')}.toml"] = document
+            files[document_file(check_name(name, "initdata.name"))] = document
         for file, data in files.items():
             check_size(file, data)
         with changing(self.root):
@@ -300,7 +306,7 @@ class Store:
 
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
-        path = self._path(_MINTED, uri)
+        path = self._path(MINTED, uri)
         if not is_file(path):
             return None
         return read_parsed(path, MAX_ORDER_BYTES, parse_order)
@@ -311,7 +317,7 @@ class Store:
         Raises:
             ConfigError: a file is damaged, or of a newer version, and is named.
         """
-        paths = list_below(self.root / _MINTED, 2)
+        paths = list_below(self.root / MINTED, 2)
         return tuple(read_parsed(path, MAX_ORDER_BYTES, parse_order) for path in paths)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
@@ -325,8 +331,8 @@ class Store:
                 detail = f"{uri} is stored; `guest-owner unregister resources/{uri.path}` first"
                 raise ConfigError("resource.stored", detail)
             data = encode_order(order)
-            with self._recorder({_file(_MINTED, uri): data}):
-                write_atomically(self._path(_MINTED, uri), data, mode=PUBLIC_MODE)
+            with self._recorder({_file(MINTED, uri): data}):
+                write_atomically(self._path(MINTED, uri), data, mode=PUBLIC_MODE)
 
     def delete_resource(self, uri: ResourceUri) -> None:
         """Remove a resource's body or the order for it.
@@ -338,7 +344,7 @@ class Store:
         with changing(self.root):
             if not self.has_resource(uri):
                 raise VerificationError("resource.absent", f"{uri} is not registered")
-            for folder in (RESOURCES, _MINTED):
+            for folder in (RESOURCES, MINTED):
                 if is_file(self._path(folder, uri)):
                     self.unregister(_file(folder, uri))
 

@@ -5,21 +5,26 @@ register` does on the owner's machine. Policies are not among them: this KBS dec
 `policy.toml` and its own verifiers, and runs no Rego. To accept a Rego policy would be to ignore
 it, so it is refused with an explanation.
 
-Every call, refused ones included, is in the audit log before anything changes. If a call that was
-recorded as accepted then fails, a second record says so.
+Every call, refused ones included, is in the audit log before anything changes, with the files that
+it replaces or removes, and the digests of all but resources. If a call that was recorded as
+accepted then fails, a second record says so.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.administration.administrators import read_administrators
 from guest_owner.kbs.administration.token import verify_admin_token
 from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.local_changes import describe_present
+from guest_owner.kbs.reference_files import document_file, key_file, reference_file
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
-from guest_owner.kbs.store import Store, attestation_key_name
+from guest_owner.kbs.store import MINTED, RESOURCES, Store, attestation_key_name
 from guest_owner.resource_contents import check_body
 
 _NO_REGO = (
@@ -83,7 +88,9 @@ class AdminCall:
             )
 
         registered = ", ".join(f"{kind} {name}" for kind, some in names.items() for name in some)
-        self._perform(commit, Variant.RVPS_ERROR, registered)
+        file_of = {"reference": reference_file, "ak": key_file, "initdata": document_file}
+        files = [file_of[kind](name) for kind, some in names.items() for name in some]
+        self._perform(commit, files, Variant.RVPS_ERROR, registered)
 
     def list_references(self, name: str) -> bytes:
         """Return the registered reference values as JSON; `name` is `REFERENCE`, or "" for all.
@@ -121,14 +128,28 @@ class AdminCall:
             uri = parse_resource_uri("kbs:///" + path, "resource.path")
         except CcinitError as error:
             raise self.refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
-        self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
+        files = [f"{folder}/{uri.path}" for folder in (RESOURCES, MINTED)]
+        self._perform(lambda: change(uri), files, Variant.PLUGIN_INTERNAL_ERROR)
 
-    def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
-        self._record(Decision.ACCEPTED, registered=registered)
-        try:
-            commit()
-        except CcinitError as error:
-            raise self.refuse(error, variant) from error
+    def _perform(
+        self,
+        commit: Callable[[], None],
+        files: Iterable[str],
+        variant: Variant,
+        registered: str = "",
+    ) -> None:
+        """Record a call, with those of `files` that are there before it, and make its change."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(changing(self._store.root))
+                replaced = describe_present(self._store.root, files)
+            except CcinitError as error:
+                raise self.refuse(error, variant) from error
+            self._record(Decision.ACCEPTED, registered=registered, replaced=replaced)
+            try:
+                commit()
+            except CcinitError as error:
+                raise self.refuse(error, variant) from error
 
     def _refuse_text(
         self, reason: str, variant: Variant, *, status: int | None = None
@@ -136,7 +157,9 @@ class AdminCall:
         self._record(Decision.REFUSED, reason)
         return KbsRefusedError(variant, reason, status=status)
 
-    def _record(self, decision: Decision, reason: str = "", registered: str = "") -> None:
+    def _record(
+        self, decision: Decision, reason: str = "", registered: str = "", replaced: str = ""
+    ) -> None:
         self._audit.append(
             AuditRecord(
                 event=Event.ADMIN,
@@ -145,6 +168,7 @@ class AdminCall:
                 request=self._request,
                 administrator=self._administrator,
                 registered=registered,
+                replaced=replaced,
             )
         )
 

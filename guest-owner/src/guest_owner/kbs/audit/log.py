@@ -97,7 +97,7 @@ class AuditRecord:
         administrator: name of the key that signed the token, only for administration.
         removed: how many records were removed so far to make room, only of a rotation.
         user: who ran a command on the KBS's machine, only for such commands.
-        replaced: what such a command replaced or removed.
+        replaced: what such a command, or an administrator's call, replaced or removed.
     """
 
     event: Event

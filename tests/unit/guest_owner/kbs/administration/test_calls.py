@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
@@ -146,6 +147,20 @@ def test_log_names_all_that_a_message_registers(store: Store, log: Path, call: A
         record["registered"] == f"reference image-1, ak {attestation_key_name(AK)}, initdata shop"
     )
     assert (record["request"], record["administrator"]) == ("POST /path", "alice")
+
+
+def test_log_has_what_a_call_replaces_or_removes(store: Store, log: Path, call: AdminCall) -> None:
+    document = make_document(CONFIG, POD)
+    older = document + b"# older\n"
+    store.add_initdata("shop", older)
+    for _ in range(2):
+        call.register(message({"ccinit_initdata": document.decode()}))
+    call.put_resource(URI.path, b"secret")
+    call.put_resource(URI.path, b"another")
+    call.delete_resource(URI.path)
+    was = [f"initdata/shop.toml {sha256_digest(data)}" for data in (older, document)]
+    resource = f"resources/{URI.path}"  # a digest would help to guess a short secret
+    assert [one.get("replaced", "") for one in read_audit(log)] == [*was, "", resource, resource]
 
 
 def test_message_that_is_none_is_refused_and_nothing_was_accepted(
