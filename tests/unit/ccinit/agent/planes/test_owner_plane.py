@@ -129,6 +129,17 @@ def test_end_of_a_connection_is_the_guests_own_event_only_if_its_client_is_known
     assert sealed[-1] == (end, source)
 
 
+def test_child_that_never_tells_who_the_client_is_does_not_keep_its_place(
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a deadline of its own, but reads what strangers send, so PID 1 has one, too."""
+    told: list[str] = []
+    monkeypatch.setattr(owner_plane, "GREETING_SECONDS", 0.01)
+    monkeypatch.setattr(guest, "event", lambda text, *_: told.append(text))
+    see_connection_end(guest)
+    assert told[-1].startswith("owner: nobody: connection ended: owner.handshake")
+
+
 def test_relayed_connections_are_taken_until_the_plane_is_full(guest: "Guest") -> None:
     async def main() -> int:
         plane = open_plane(guest)
