@@ -36,6 +36,7 @@ from measured_boot.command_line.tcp_address import join_address
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 ANSWER_SECONDS: Final = 300.0
 """Twice what a guest allows for evidence, a cloud's endorsement of it, and others' before it."""
+_EVENT_SECONDS: Final = 0.2  # until an event is noticed while nothing else happens
 _CHUNK_BYTES: Final = 16 * 1024
 
 
@@ -191,17 +192,16 @@ class OwnerClient:
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return False
+        # A signal's handler may make an event, and Python goes on to wait after it (PEP 475).
+        wait = _EVENT_SECONDS if left is None else min(left, _EVENT_SECONDS)
         sources = call.sources()
-        try:
-            ready, _, _ = select.select((self._socket.fileno(), *sources), (), (), left)
-        except InterruptedError:
-            return True  # a signal: call `events` again
+        ready, _, _ = select.select((self._socket.fileno(), *sources), (), (), wait)
         if self._socket.fileno() in ready:
             self._receive(call)
         for source in sources:
             if call.outcome is None and source in ready:
                 self._send(call.read_source(source))
-        return bool(ready)
+        return True
 
     def _receive(self, call: OpenCall) -> None:
         for data in self._read():

@@ -59,8 +59,6 @@ def raw_terminal() -> Iterator[WindowSize]:
     descriptor = sys.stdin.fileno()
     settings = termios.tcgetattr(descriptor)
     handler = signal.signal(signal.SIGWINCH, window.note)
-    # Without this, `select` would be resumed, and the new size sent only after the next key.
-    signal.siginterrupt(signal.SIGWINCH, True)  # noqa: FBT003 (positional only)
     try:
         tty.setraw(descriptor)
         yield window

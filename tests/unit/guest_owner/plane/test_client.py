@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import os
+import signal
 import socket
 import ssl
+import struct
 import threading
 import time
 
@@ -14,8 +16,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import Stream
 from ccinit.formats.planes.owner_wire import (
     Credit,
+    Data,
+    MessageReader,
     Refused,
     encode_credit,
     encode_refusal,
@@ -23,6 +28,7 @@ from ccinit.formats.planes.owner_wire import (
 )
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from guest_owner.plane.open_call import Streams
+from guest_owner.plane.terminal import WindowSize
 from tests.fakes.network.tls_server import identity_pem, make_authority, server_context
 
 POD = "shop"
@@ -135,6 +141,42 @@ def test_nothing_is_sent_behind_the_reply_nor_of_a_source_that_has_nothing(
     os.close(source)
     os.close(far)
     assert heard == encode_request(1, "exec", params)
+
+
+def test_new_size_is_told_while_nobody_types_or_writes(
+    endpoint: tuple[Endpoint, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of a window changes by a signal, after which Python goes on to wait."""
+    window, told = WindowSize(24, 80), list[bytes]()
+
+    def serve(connection: socket.socket) -> None:
+        reader = MessageReader(of_guest=True)
+        with connection, endpoint[1].wrap_socket(connection, server_side=True) as secured:
+            list(reader.feed(secured.recv(65536)))
+            time.sleep(0.2)  # until the client waits
+            os.kill(os.getpid(), signal.SIGWINCH)
+            while data := secured.recv(65536):
+                said = [one for one in reader.feed(data) if isinstance(one, Data)]
+                sizes = [one.content for one in said if one.fd == Stream.RESIZE]
+                told.extend(sizes)
+                if sizes:
+                    secured.sendall(msgpack.packb([1, 1, None, [3, 0]]))
+
+    ours, theirs = socket.socketpair()
+    guest = threading.Thread(target=serve, args=(theirs,))
+    handler = signal.signal(signal.SIGWINCH, window.note)
+    monkeypatch.setenv("LINES", "50")
+    monkeypatch.setenv("COLUMNS", "120")
+    guest.start()
+    try:
+        with OwnerClient(ours, endpoint[0]) as client:
+            params = ("web", ("/bin/sh",), True, 24, 80)
+            streams = Streams(events=window.take)
+            assert client.stream("exec", *params, streams=streams, seconds=20) == (3, 0)
+    finally:
+        signal.signal(signal.SIGWINCH, handler)
+        guest.join(60)
+    assert told == [struct.pack(">HH", 50, 120)]
 
 
 class Watched(socket.socket):
