@@ -56,6 +56,13 @@ def test_terminal_that_is_gone_does_not_hide_how_the_block_ended(
     assert signal.getsignal(signal.SIGWINCH) == handler
 
 
+def test_first_size_is_that_of_the_window(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "50")
+    monkeypatch.setenv("COLUMNS", "120")
+    with raw_terminal() as window:
+        assert (window.rows, window.columns) == (50, 120)
+
+
 def test_new_size_is_told_once(terminal: int, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = signal.getsignal(signal.SIGWINCH)
     with raw_terminal() as window:
