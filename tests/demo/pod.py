@@ -20,6 +20,7 @@ VOLUME_KEY_URI = "kbs:///ccinit/demo/volume-key-data"
 LOG_PSK_URI = "kbs:///ccinit/demo/log-psk"
 DEBUG_GRANT_URI = "kbs:///ccinit/demo/debug-grant"
 TLS_IDENTITY_URI = "kbs:///ccinit/demo/tls-identity"
+IMAGE_KEY_URI = "kbs:///ccinit/demo/image-key-counter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,8 @@ attest_seconds = 180
 {debug_tools}"""
 
 
-def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries) -> str:
-    """`pod.toml` of the demo."""
+def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries, encryption: str) -> str:
+    """`pod.toml` of the demo; `encryption` is that of its image."""
     return f"""# {canaries.comment}
 version = 1
 name = "{POD}"
@@ -98,6 +99,7 @@ exec = ["{canaries.container}"]
 name = "counter"
 reference = "{REGISTRY_ADDRESS}:{REGISTRY_PORT}/{REPOSITORY}@{digest}"
 ca = {_text(registry_ca_pem)}
+encryption = "{encryption}"
 
 [[container]]
 name = "{canaries.container}"

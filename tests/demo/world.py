@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.kbs.references import encode_reference_set
 from host_runtime.launch.launcher import GuestConfig
@@ -44,6 +45,7 @@ DEBUG_TOOLS_DESCRIPTION = DEBUG_TOOLS.with_suffix(".json")
 _MEMORY_MIB = 512
 _IMAGE_BUILDER = ("rootfs-builder", "container-image")
 _LABELLED = "container-image-labelled"
+_ENCRYPTION = "container-image.out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,7 @@ def make_world(
     platform: TrustedPlatform = TrustedPlatform.TPM,
     spare_tpms: int = 0,
     layout: Path | None = None,
+    encryption: ImageEncryption = ImageEncryption.NONE,
 ) -> Iterator[World]:
     """Set the scene: registry with an image, KBS with registrations, disks, vTPMs.
 
@@ -173,19 +176,23 @@ def make_world(
         platform: that the guests will have.
         spare_tpms: for guests that run beside the first.
         layout: of the container image, if it is made already.
+        encryption: of its layers in the registry, `NONE` or `REQUIRED`.
     """
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
     with ExitStack() as stack:
         canaries = make_canaries()
         show.title("2  A container image in a registry")
         registry, digest, size = stack.enter_context(
-            serve_image(folder, show, canaries.label, layout)
+            serve_image(folder, show, canaries.label, layout, encryption)
         )
         show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
         with show.step("owner", "make keys and write the pod down"):
             manifest = pod.pod_toml(
-                digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries
+                digest=digest,
+                registry_ca_pem=registry.authority.ca_pem,
+                canaries=canaries,
+                encryption=encryption.value,
             )
             initdata = write_initdata(owner, manifest, canaries.comment, platform.tee)
         tpms: tuple[VirtualTpm, ...] = ()
@@ -219,7 +226,7 @@ def make_world(
 
 @contextmanager
 def serve_image(
-    folder: Path, show: Show, label: str, layout: Path | None
+    folder: Path, show: Show, label: str, layout: Path | None, encryption: ImageEncryption
 ) -> Iterator[tuple[Registry, str, int]]:
     """Serve a new registry with the container image; yields its digest and size besides."""
     with ExitStack() as stack:
@@ -229,7 +236,7 @@ def serve_image(
             registry = stack.enter_context(running_registry(folder / "registry", authority))
         with show.step("builder", "make a container image from Debian packages and push it"):
             image = layout or build_image(folder / "container-image")
-            digest, size = push_image(image, folder, registry, label)
+            digest, size = push_image(image, folder, registry, label, encryption)
         show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
         yield registry, digest, size
 
@@ -258,13 +265,21 @@ def build_image(layout: Path) -> Path:
     return layout
 
 
-def push_image(layout: Path, folder: Path, registry: Registry, label: str) -> tuple[str, int]:
+def push_image(
+    layout: Path, folder: Path, registry: Registry, label: str, encryption: ImageEncryption
+) -> tuple[str, int]:
     """Label and push the container image; return its digest and its size in bytes."""
     image = label_image(layout, label, folder / _LABELLED)
     target = f"docker://{registry.host}/{pod.REPOSITORY}"
-    command = (*_IMAGE_BUILDER, "push", f"oci:{image.layout}", target, *_tools())
+    how: tuple[str | Path, ...] = ("push",)
+    if encryption is ImageEncryption.REQUIRED:
+        keys = ("--recipient", pod.IMAGE_KEY_URI, "--output", folder / _ENCRYPTION)
+        how = ("encrypt", *keys)
+    command = (*_IMAGE_BUILDER, *how, f"oci:{image.layout}", target, *_tools())
     pushed = run(
-        *("builder", *command, "--ca", registry.authority.ca),
+        "builder",
+        *command,
+        *("--ca", registry.authority.ca),
         remedy="the registry's log is beside its storage",
     )
     return pushed.split()[-1].rpartition("@")[2], image.bytes
@@ -345,6 +360,9 @@ def register(owner: Owner, initdata: Path, canaries: pod.Canaries, profile: str)
     owner.register_resource(pod.VOLUME_KEY_URI, os.urandom(64), "volume-key", "--create")
     owner.log_psk.write_bytes(os.urandom(32))
     owner.register_resource(pod.LOG_PSK_URI, owner.log_psk.read_bytes(), "log-psk")
+    image_key = owner.folder / _ENCRYPTION / "keys" / pod.IMAGE_KEY_URI.removeprefix("kbs:///")
+    if image_key.exists():
+        owner.register_resource(pod.IMAGE_KEY_URI, image_key.read_bytes(), "image-key")
     register_owner_plane(owner)
     owner.run(
         *("policy", "allow", "ccinit/demo/*", "--initdata", "demo", "--reference", "demo"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import Algorithm
@@ -64,7 +65,8 @@ def chain(
     assert prod_image  # built, and with it the UKI
     folder = tmp_path_factory.mktemp("chain")
     show = Show()
-    with make_world(folder, show, layout=pod_image) as scene:
+    encryption = ImageEncryption.REQUIRED  # the demo and other boots pull a plain image
+    with make_world(folder, show, layout=pod_image, encryption=encryption) as scene:
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
         visits: list[tuple[Visit, DebugVisit]] = []
@@ -122,6 +124,16 @@ def test_pod_has_its_secret_and_its_volume(chain: Chain) -> None:
     assert [answer["secret_sha256"] for answer in chain.answers] == [digest, digest]
     assert [answer["count"] for answer in chain.answers] == [1, 2]
     assert {answer["uid"] for answer in chain.answers} == {10001}
+
+
+def test_encrypted_image_is_opened_with_a_key_of_the_kbs(chain: Chain) -> None:
+    """The pod runs, and its manifest takes no image that is not encrypted."""
+    decisions = {
+        record["decision"]
+        for record in chain.scene.owner.audit()
+        if record.get("resource") == pod.IMAGE_KEY_URI
+    }
+    assert decisions == {"released"}
 
 
 def test_owner_reads_a_whole_log_with_the_pods_own_lines(chain: Chain) -> None:
