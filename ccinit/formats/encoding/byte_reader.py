@@ -9,7 +9,7 @@ from ccinit.errors import FormatError
 
 
 class ByteReader:
-    """Takes fields from the front of untrusted bytes."""
+    """Takes fields from the front of untrusted bytes; numbers begin with their highest byte."""
 
     def __init__(self, data: bytes, where: str) -> None:
         """Args: data: untrusted; where: prefix of the reasons."""
@@ -71,11 +71,11 @@ class ByteReader:
             raise FormatError(f"{self._where}.trailing", f"{self.remaining} bytes too many")
 
     def _number(self, length: int) -> int:
-        raise NotImplementedError  # in which order its bytes come is for a subclass to say
+        return int.from_bytes(self.take(length), "big")
 
 
 class LittleEndianReader(ByteReader):
-    """Numbers begin with their lowest byte."""
+    """One whose numbers begin with their lowest byte."""
 
     def _number(self, length: int) -> int:
         return int.from_bytes(self.take(length), "little")

@@ -45,9 +45,6 @@ class Reader(ByteReader):
         """Return the content of a TPM2B: a 16-bit length, then the bytes."""
         return self.take(self.u16())
 
-    def _number(self, length: int) -> int:
-        return int.from_bytes(self.take(length), "big")
-
 
 def open_response(response: bytes, tag: int) -> Reader:
     """Return a cursor after the header of a successful response.
