@@ -56,7 +56,7 @@ class World:
         kbs: what runs the KBS; to be closed by whoever takes it away, and entered to bring it back.
         image_digest: of the container image in the registry.
         image_bytes: its size there.
-        initdata: path of the document; `initdata_disk` carries it.
+        initdata: path of the document.
         reference: file of what the image is expected to measure.
         tpms: registered, the first for guests that run one after the other; none where the
             platform is no TPM.
@@ -73,7 +73,6 @@ class World:
     image_bytes: int
     canaries: pod.Canaries
     initdata: Path
-    initdata_disk: Path
     reference: Path
     tpms: tuple[VirtualTpm, ...]
 
@@ -81,6 +80,11 @@ class World:
     def image_config(self) -> bytes:
         """The container image's config, as its registry has it."""
         return read_config(self.folder / _LABELLED)
+
+    @property
+    def initdata_disk(self) -> Path:
+        """The disk that carries the document."""
+        return self.initdata.with_suffix(".img")
 
     @property
     def volume(self) -> Path:
@@ -195,10 +199,8 @@ def make_world(
                 encryption=encryption.value,
             )
             initdata = write_initdata(owner, manifest, canaries.comment, platform.tee)
-        tpms: tuple[VirtualTpm, ...] = ()
-        if platform is TrustedPlatform.TPM:
-            with show.step("host", f"make {1 + spare_tpms} vTPMs"):
-                tpms = make_tpms(tools, folder, 1 + spare_tpms)
+        has_tpms = platform is TrustedPlatform.TPM
+        tpms = make_tpms(tools, folder, show, 1 + spare_tpms) if has_tpms else ()
         with show.step("owner", "register what may run and what it may have"):
             reference = register_platform(owner, platform, tpms)
             register(owner, initdata, canaries, platform.profile)
@@ -218,7 +220,6 @@ def make_world(
             image_bytes=size,
             canaries=canaries,
             initdata=initdata,
-            initdata_disk=initdata.with_suffix(".img"),
             reference=reference,
             tpms=tpms,
         )
@@ -241,9 +242,10 @@ def serve_image(
         yield registry, digest, size
 
 
-def make_tpms(tools: Tools, folder: Path, count: int) -> tuple[VirtualTpm, ...]:
+def make_tpms(tools: Tools, folder: Path, show: Show, count: int) -> tuple[VirtualTpm, ...]:
     """Make vTPMs, in the folders `tpm0`, `tpm1` and so on."""
-    return tuple(manufacture_tpm(tools, folder / f"tpm{number}") for number in range(count))
+    with show.step("host", f"make {count} vTPMs"):
+        return tuple(manufacture_tpm(tools, folder / f"tpm{number}") for number in range(count))
 
 
 def make_canaries() -> pod.Canaries:
