@@ -47,7 +47,7 @@ class OwnerConnections(Protocol):
 
 
 class HostService:
-    """Answers the host; see `ccinit.rpc.dispatch.HostService`.
+    """Answers the host; see `ccinit.rpc.dispatch.Service`.
 
     Attributes:
         offer: the newest network offer, until NET takes it (`next_offer`).
@@ -85,7 +85,7 @@ class HostService:
         return self._state.phase
 
     async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Carry out `method`; see `ccinit.rpc.dispatch.HostService.call`."""
+        """Carry out `method`; see `ccinit.rpc.dispatch.Service.call`."""
         result = await HANDLERS[method.name](self, params)
         if not self.first_answer_us:
             self.first_answer_us = boottime_us()

@@ -26,7 +26,7 @@ class Refusal(Exception):  # noqa: N818  # an answer, not a fault
         self.error = error
 
 
-class HostService(Protocol):
+class Service(Protocol):
     """What answers the host's calls."""
 
     @property
@@ -55,7 +55,7 @@ class Answer:
     hands_over: bool = False
 
 
-async def answer(request: Request, service: HostService) -> Answer:
+async def answer(request: Request, service: Service) -> Answer:
     """Carry out one request and return its reply."""
     method = METHODS.get(request.method)
     if method is None:

@@ -13,7 +13,7 @@ from ccinit.formats.planes.host_rpc import HOST_CID
 from ccinit.formats.planes.msgpack_rpc import RequestReader
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import TaskGroup, deadline, readable, writable
-from ccinit.rpc.dispatch import HostService, answer
+from ccinit.rpc.dispatch import Service, answer
 from ccinit.values import frozen
 
 _CHUNK_BYTES = 4096
@@ -31,7 +31,7 @@ class RpcLimits:
 Accept = Callable[[], Awaitable[tuple[socket.socket, int]]]
 
 
-async def serve(accept: Accept, service: HostService, limits: RpcLimits) -> None:
+async def serve(accept: Accept, service: Service, limits: RpcLimits) -> None:
     """Serve until cancelled.
 
     Args:
@@ -61,9 +61,7 @@ async def serve(accept: Accept, service: HostService, limits: RpcLimits) -> None
             group.start(handle(connection), "rpc")
 
 
-async def _serve_connection(
-    connection: socket.socket, service: HostService, limits: RpcLimits
-) -> None:
+async def _serve_connection(connection: socket.socket, service: Service, limits: RpcLimits) -> None:
     reader, begun = RequestReader(), 0.0
     while data := await _receive(connection, reader, begun + limits.request_seconds):
         if not reader.unfinished:
