@@ -110,7 +110,7 @@ class DebugBoundary:
         if config.debug.tools is None or disk is None:
             raise ConfigError("debug.tools", "ccinit.toml declares no [debug.tools]")
         # Another service's token does not show PCR 15 or RTMR 3.
-        is_shown = self._configured.measurement.is_proven and config.kbs.passport is None
+        is_shown = self._configured.measurement.has_register and config.kbs.passport is None
         if not is_shown and not config.debug.allowed:
             raise ConfigError(
                 "debug.not_allowed",

@@ -127,7 +127,7 @@ class WorkloadService:
         measurement = self.configured.measurement
         await measurement.measure_for_workload(event)
         said = {"success": "true"}
-        if not measurement.is_proven:
+        if not measurement.has_register:
             said = {"success": "false", "message": _NO_REGISTER}
         return _done(MediaType.JSON, canonical_json(said))
 

@@ -80,8 +80,8 @@ def _event(domain: str, operation: str, content: Mapping[str, str]) -> AaelEvent
 
 
 @frozen
-class _Proof:
-    """A register, its device, and the log that replays to it."""
+class _Register:
+    """The event log's register, its device, and the log that replays to it."""
 
     node: Node
     name: str
@@ -96,11 +96,11 @@ class RuntimeMeasurement:
         self._tee = platform.tee
         self._noted: list[AaelEvent] = []
         self._workload_bytes = 0
-        self._proof: _Proof | None = None
+        self._register: _Register | None = None
         if platform.register is not None:
             register = EVENT_REGISTERS[platform.tee]
             log = EventLog(register.number, register.algorithm)
-            self._proof = _Proof(node=platform.register, name=register.name, log=log)
+            self._register = _Register(node=platform.register, name=register.name, log=log)
 
     async def records(self) -> bytes:
         """Return the records measured so far, for evidence; empty if there is no register.
@@ -111,13 +111,13 @@ class RuntimeMeasurement:
         Raises:
             CcinitError: that failed; there must be no evidence now.
         """
-        proof = self._proof
-        if proof is None:
+        register = self._register
+        if register is None:
             return b""
-        if proof.log.is_pending:
-            self._guest.event(f"events for {proof.name} are pending, and finished now")
+        if register.log.is_pending:
+            self._guest.event(f"events for {register.name} are pending, and finished now")
             await self._measure_or_end(())
-        return proof.log.records
+        return register.log.records
 
     def note(self, event: AaelEvent) -> None:
         """Keep an event for the next `measure`."""
@@ -149,9 +149,9 @@ class RuntimeMeasurement:
             await self._measure_or_end((event,))
 
     @property
-    def is_proven(self) -> bool:
+    def has_register(self) -> bool:
         """Whether there is a register, through which a verifier can check the events."""
-        return self._proof is not None
+        return self._register is not None
 
     async def measure_debug(self, event: AaelEvent) -> None:
         """Measure that debug opens, into the register reserved for that if the platform has one.
@@ -161,13 +161,13 @@ class RuntimeMeasurement:
         """
         boundary = DEBUG_REGISTERS.get(self._tee)
         async with self._guest.evidence_lock:
-            if self._proof is None or boundary is None:
+            if self._register is None or boundary is None:
                 await self._measure_or_end((event,))
                 return
             before = bytes(boundary.algorithm.digest_bytes)  # zero: debug opens only once
             extension = Extension(before=before, digests=(event.digest(boundary.algorithm),))
             self._guest.event(f"event for {boundary.name}: {event}")
-            value = await self._extend(self._proof.node, extension, boundary=True)
+            value = await self._extend(self._register.node, extension, boundary=True)
             if value != replay(extension.digests, boundary.algorithm, before):
                 raise VerificationError("event_log.register", f"{boundary.name}: {value.hex()}")
             self._guest.event(f"{boundary.name} holds {value.hex()}")
@@ -184,17 +184,17 @@ class RuntimeMeasurement:
             raise
 
     async def _measure(self, events: tuple[AaelEvent, ...]) -> None:
-        proof = self._proof
-        if proof is None:
+        register = self._register
+        if register is None:
             for event in events:
                 self._guest.event(f"event, no register to measure it into: {event}")
             return
-        extension = proof.log.announce(events)
+        extension = register.log.announce(events)
         for event in events:
-            self._guest.event(f"event for {proof.name}: {event}")
-        value = await self._extend(proof.node, extension)
-        proof.log.settle(value)
-        self._guest.event(f"{proof.name} holds {value.hex()}")
+            self._guest.event(f"event for {register.name}: {event}")
+        value = await self._extend(register.node, extension)
+        register.log.settle(value)
+        self._guest.event(f"{register.name} holds {value.hex()}")
 
     async def _extend(self, node: Node, extension: Extension, *, boundary: bool = False) -> bytes:
         """Have a child extend the register; if it dies, a second child continues."""

@@ -41,7 +41,7 @@ class Measurement:
     """Says what it was asked to measure, and may fail."""
 
     def __init__(self, steps: list[str]) -> None:
-        self.is_proven = True
+        self.has_register = True
         self.failure: CcinitError | None = None
         self.then: Callable[[], object] = lambda: None
         self._steps = steps

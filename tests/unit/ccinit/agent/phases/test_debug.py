@@ -134,7 +134,7 @@ def test_register_that_the_kbs_does_not_see_needs_the_measured_word(
     unseen: str,
 ) -> None:
     if unseen == "platform":
-        bench.measurement.is_proven = False
+        bench.measurement.has_register = False
     else:
         bench.config.kbs.passport = "another service"
     bench.config.debug = DebugConfig(allowed=allowed, tools=TOOLS)

@@ -44,7 +44,7 @@ class Bench:
         self.sources: set[str] = set()
         self.measured: list[str] = []
         self.failure: Exception | None = None
-        self.is_proven = True
+        self.has_register = True
         uris = (OWN, FOREIGN)
         grants: dict[KbsUri, Grant] = {
             uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in uris
@@ -232,7 +232,7 @@ def test_event_is_measured_under_the_callers_name(bench: Bench) -> None:
 
 
 def test_event_that_no_register_shows_is_told_to_be_none_to_evidence(bench: Bench) -> None:
-    bench.is_proven = False
+    bench.has_register = False
     status, body = bench.ask("web", EVENT)
     said = json.loads(body)
     assert (status, said["success"]) == (200, "false")

@@ -87,11 +87,11 @@ def test_debug_boundary_of_a_td_is_an_event_among_the_others(bench: Bench) -> No
     request = of_boundary(bench)
     assert (request.boundary, bench.children.boundary.extends) == (False, 0)
     assert records_of(bench).count(b"OpenDebug") == 1
-    assert bench.measurement.is_proven
+    assert bench.measurement.has_register
 
 
 def test_debug_boundary_without_a_register_is_in_the_sealed_log() -> None:
     bench = Bench(None, Tee.SNP)
     finish(bench.measurement.measure_debug(OPENS))
     assert bench.sealed == [f"event, no register to measure it into: {OPENS}"]
-    assert not bench.measurement.is_proven
+    assert not bench.measurement.has_register
