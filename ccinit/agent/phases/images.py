@@ -63,8 +63,7 @@ async def pull(
     Raises:
         CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
     """
-    puller = _Puller(guest, configured, attested, unlocked)
-    images = await puller.pull_all(waiting)
+    images = await _Puller(guest, configured, attested, unlocked, waiting).pull_all()
     for uri in name_pull_resources(configured.manifest):
         attested.grants[uri].secret.wipe()  # it is needed only once
     if unlocked.in_memory:
@@ -92,8 +91,15 @@ class _Puller:
     """Pulls the images of one pod into its store."""
 
     def __init__(
-        self, guest: Guest, configured: Configured, attested: Attested, unlocked: Unlocked
+        self,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        unlocked: Unlocked,
+        waiting: ReceptionChildren | None,
     ) -> None:
+        first = configured.manifest.images[0]
+        self._waiting = {} if waiting is None else {first.name: waiting}
         self._guest = guest
         self._configured = configured
         self._attested = attested
@@ -102,17 +108,16 @@ class _Puller:
         self._layers = LayerStore(form)
         self._handshake = Lock()  # one attestation at a time
 
-    async def pull_all(self, waiting: ReceptionChildren | None) -> Mapping[str, PulledImage]:
-        """Return all images by name; the children `waiting` receive the first."""
+    async def pull_all(self) -> Mapping[str, PulledImage]:
+        """Return all images by name."""
         images: dict[str, PulledImage] = {}
         left = deque(self._configured.manifest.images)
 
         async def pull_left() -> None:
-            nonlocal waiting
             while left:
-                image, children, waiting = left.popleft(), waiting, None
+                image = left.popleft()
                 try:
-                    images[image.name] = await self.pull_one(image, children)
+                    images[image.name] = await self.pull_one(image)
                 except CcinitError as error:  # the report has the error, but not the image's name
                     self._guest.event(f"image {image.name}: {error}")
                     raise
@@ -123,15 +128,15 @@ class _Puller:
                 group.start(pull_left(), f"pull {number}")
         return images
 
-    async def pull_one(self, image: Image, waiting: ReceptionChildren | None) -> PulledImage:
-        """Pull one image, by the children `waiting` if any; it stays mounted until the guest ends.
+    async def pull_one(self, image: Image) -> PulledImage:
+        """Pull one image; it stays mounted until the guest ends.
 
         The pull is logged for the owner, and noted for measurement.
         """
         guest, measurement = self._guest, self._configured.measurement
         directory = make_directory(f"{self._unlocked.store}/image-{image.name}", 0o700)
         request, policy = self._request(image), self._policy(image)
-        async with self._children(image, directory, waiting) as children:
+        async with self._children(image, directory) as children:
             pulled = await pull_image(request, directory, children, self._layers, policy)
             # Push before the block ends: nothing was awaited since the layers were mounted, but the
             # children's end is, and there a failure of another image would interrupt us.
@@ -164,9 +169,7 @@ class _Puller:
         return SignaturePolicy(document=document, keys=self._attested.policy_keys)
 
     @asynccontextmanager
-    async def _children(
-        self, image: Image, directory: str, waiting: ReceptionChildren | None
-    ) -> AsyncIterator[ImageChildren]:
+    async def _children(self, image: Image, directory: str) -> AsyncIterator[ImageChildren]:
         """Yield the children of one pull, which end with the block; the registry's has its secrets.
 
         Raises:
@@ -175,6 +178,7 @@ class _Puller:
         """
         credentials = _credentials(self._configured, image)
         secrets = self._secrets(credentials)
+        waiting = self._waiting.pop(image.name, None)
         prepared = (
             prepare_reception(self._guest.children, image, credentials.keys())
             if waiting is None
