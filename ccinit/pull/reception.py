@@ -185,10 +185,9 @@ class _Reception:
         if self._has_begun:
             raise ChildError("child.protocol", "a second image")
         self._has_begun = True
-        self._verdict.verify_documents(found.documents)
         image = InspectRequest(
             pinned=parse_image_reference(self._request.reference).digest,
-            documents=found.documents,
+            documents=self._verdict.verify_documents(found.documents),
             config=found.config,
             encryption=self._request.encryption,
         )
