@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError, DeadlineError
-from host_runtime.commands.boot_plan import SEABIOS, plan_boot
+from host_runtime.commands.boot_plan import SEABIOS, plan_boot, prepare_boot
 from host_runtime.commands.tee_options import add_tee
 from host_runtime.host_view.firmware_text import (
     FirmwareRecord,
@@ -162,7 +162,7 @@ def _boot(options: argparse.Namespace) -> int:
         print("\n".join(plan_launch(plan_boot(options))))
         return 0
     with orderly_termination():
-        config = plan_boot(options)
+        config = prepare_boot(options)
         guest, reason, exit_code = _boot_and_wait(config, options)
     report: dict[str, object] = {"ended": reason.value, "exit_code": exit_code}
     try:

@@ -37,20 +37,19 @@ SEABIOS: Final = "usr/share/seabios/bios-256k.bin"
 
 
 def plan_boot(options: argparse.Namespace) -> GuestConfig:
-    """Return the guest that the options of `boot` describe; make what it needs on the disk.
+    """Return the guest that the options of `boot` describe; nothing is made.
 
     Raises:
         ConfigError: with a reason below `boot`, `tools`, `tee`, `launch`, `cpu_model` or
             `network`.
         FormatError: firmware for a TEE that is not one, with a reason below `firmware`.
-        ChildError: a program that makes a disk or the vTPM failed.
     """
     _require_consistent(options)
     require_consistent_tee(options)
     require_new_folder(options.folder)
     tools = Tools(tree=options.tools and options.tools.absolute())
     tee = choose_tee(options)
-    config = GuestConfig(
+    return GuestConfig(
         tools=tools,
         folder=options.folder,
         boot=_choose_boot(options),
@@ -67,8 +66,41 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
         tee=tee,
         keeps_output=not options.discard_output,
     )
-    if not options.print:
-        _make_files(options, config)
+
+
+def prepare_boot(options: argparse.Namespace) -> GuestConfig:
+    """Plan a guest and make what it needs on the disk; return the plan.
+
+    Everything is checked first, so a refusal leaves nothing behind.
+
+    Raises:
+        ConfigError, FormatError: as `plan_boot`; or the host cannot run such a guest.
+        ChildError: a program that makes a disk or the vTPM failed.
+    """
+    config = plan_boot(options)
+    plan_launch(config)  # checks that QEMU and its files are there
+    if config.tpm is not None:
+        config.tools.command("swtpm")
+        if config.tpm.folder.exists():
+            config.tpm.require_whole()
+            config.tpm.require_free()
+    require_host(config.tee, config.accelerator, config.tools)
+    for path in (options.uki, options.kernel, options.initrd):
+        if path is not None:
+            require_file(path)
+    if options.uki is not None:
+        require_uki(options.uki)
+    claim_folder(options.folder)
+    try:
+        if isinstance(config.boot, EspBoot):
+            create_esp(config.tools, options.uki, config.boot.image)
+        if config.tpm is not None and not config.tpm.folder.exists():
+            _have_tpm_made(config.tools, config.tpm)
+    except BaseException:  # the next try may name the same folder
+        if isinstance(config.boot, EspBoot):
+            config.boot.image.unlink(missing_ok=True)
+        GuestFiles(folder=options.folder).events.unlink()  # the claim on the folder
+        raise
     return config
 
 
@@ -112,33 +144,6 @@ def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
             kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
         )
     return EspBoot(image=options.folder.absolute() / "esp.img")
-
-
-def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
-    """Make what the plan needs; everything is checked first, so a refusal leaves nothing behind."""
-    plan_launch(config)  # checks that QEMU and its files are there
-    if config.tpm is not None:
-        config.tools.command("swtpm")
-        if config.tpm.folder.exists():
-            config.tpm.require_whole()
-            config.tpm.require_free()
-    require_host(config.tee, config.accelerator, config.tools)
-    for path in (options.uki, options.kernel, options.initrd):
-        if path is not None:
-            require_file(path)
-    if options.uki is not None:
-        require_uki(options.uki)
-    claim_folder(options.folder)
-    try:
-        if isinstance(config.boot, EspBoot):
-            create_esp(config.tools, options.uki, config.boot.image)
-        if config.tpm is not None and not config.tpm.folder.exists():
-            _have_tpm_made(config.tools, config.tpm)
-    except BaseException:  # the next try may name the same folder
-        if isinstance(config.boot, EspBoot):
-            config.boot.image.unlink(missing_ok=True)
-        GuestFiles(folder=options.folder).events.unlink()  # the claim on the folder
-        raise
 
 
 def _have_tpm_made(tools: Tools, tpm: VirtualTpm) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, assert_never
 
-from host_runtime.commands.boot_plan import plan_boot, with_pod_interface
+from host_runtime.commands.boot_plan import prepare_boot, with_pod_interface
 from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.launch.network_offer import offer_pod_interface, offer_user_network
 from host_runtime.machine.qemu import UserNetwork
@@ -81,7 +81,7 @@ def _supervise(container: Container, creator: Creator) -> int:
     # Into a namespace that is made here, an engine moves interfaces between `create` and `start`.
     is_filled_later = options.network == "pod" and plan.network_namespace == ""
     config: GuestConfig = replace(
-        plan_boot(_choose_network(options, is_apart=is_apart)),
+        prepare_boot(_choose_network(options, is_apart=is_apart)),
         descriptors=tuple(plan.descriptors),
         locks=(container.hold_machine(),),
     )

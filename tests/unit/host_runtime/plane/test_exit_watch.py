@@ -156,7 +156,7 @@ def test_boot_reports_the_code_that_the_guest_told_and_is_done_whatever_it_is(
 
     monkeypatch.setattr(boot_command, "boot_guest", boot_guest)
     monkeypatch.setattr(
-        boot_command, "plan_boot", lambda _: SimpleNamespace(keeps_output=False, network=None)
+        boot_command, "prepare_boot", lambda _: SimpleNamespace(keeps_output=False, network=None)
     )
     options = argparse.Namespace(
         print=False, hello_seconds=hello_seconds, seconds=math.inf, folder="g"
