@@ -10,8 +10,9 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.file import write_error
@@ -25,6 +26,19 @@ NEIGHBOUR_ENDED = "pull.neighbour"
 """Reason of a child whose neighbour at a pipe has ended; the neighbour has the real one."""
 
 _LENGTH = struct.Struct(">I")
+
+A = TypeVar("A")
+
+
+class FileChannel(Protocol):
+    """A job's connection to the outside: its pipes, and PID 1, which has the files."""
+
+    @property
+    def fds(self) -> Mapping[str, int]:
+        """The pipes by name."""
+
+    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
+        """Ask for files (`ccinit.pull.messages.tars`), and wait for them."""
 
 
 def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:

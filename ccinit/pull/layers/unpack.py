@@ -6,31 +6,16 @@ trusts the result. The `layers` child hashes each tar, and knows what it has to 
 """
 
 import os
-from collections.abc import Mapping
 from functools import partial
 
-from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
 from ccinit.pull.layers.decompress import decompress
 from ccinit.pull.layers.growing_tar import TarAppender
-from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader
+from ccinit.pull.layers.stream import SINK, SOURCE, FileChannel, LayerReader
 from ccinit.pull.messages.tars import NewTar, OpenedTar, UnpackReply, UnpackRequest
 
-A = TypeVar("A")
 
-
-class UnpackChannel(Protocol):
-    """The job's connection to the outside: its pipes, and PID 1, which has the files."""
-
-    @property
-    def fds(self) -> Mapping[str, int]:
-        """The pipes by name."""
-
-    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
-        """Ask a `NewTar`, and wait for `OpenedTar` and the file."""
-
-
-def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
+def unpack_job(request: UnpackRequest, channel: FileChannel) -> UnpackReply:
     """Decompress each layer.
 
     Raises:
@@ -55,7 +40,7 @@ def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
     return UnpackReply()
 
 
-def _ask_for_tar(channel: UnpackChannel, position: int) -> int:
+def _ask_for_tar(channel: FileChannel, position: int) -> int:
     _answer, fds = channel.ask_for_fds(NewTar(position=position), OpenedTar)
     if len(fds) != 1:
         raise ChildError("child.protocol", f"{len(fds)} tars")

@@ -8,40 +8,26 @@ show. What its headers say counts only once its digest matches.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_image
 from ccinit.pull.layers.file import write_all, write_error
 from ccinit.pull.layers.growing_tar import TarFollower
-from ccinit.pull.layers.stream import SOURCE
+from ccinit.pull.layers.stream import SOURCE, FileChannel
 from ccinit.pull.layers.tar_pass import LayerPass, lay_over
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import LayersRequest, PassedLayer, VerifiedLayers
 from ccinit.pull.messages.tars import GrowingTar, KeptTar, OpenedTar, layer_file
 
-A = TypeVar("A")
-
 MAX_IMAGE_RECORDS = 1_000_000
 
 
-class LayersChannel(Protocol):
-    """The job's connection to the outside: a pipe, and PID 1, which has the files."""
-
-    @property
-    def fds(self) -> Mapping[str, int]:
-        """The pipe by its name."""
-
-    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
-        """Ask a `KeptTar` or a `GrowingTar`, and wait for `OpenedTar` and the files."""
-
-
-def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers:
+def layers_job(request: LayersRequest, channel: FileChannel) -> VerifiedLayers:
     """Verify an image, check and complete its layers' tars.
 
     Raises:
@@ -63,7 +49,7 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
 class _Tars:
     """The tars of one image, as they arrive."""
 
-    def __init__(self, channel: LayersChannel, request: LayersRequest) -> None:
+    def __init__(self, channel: FileChannel, request: LayersRequest) -> None:
         self._channel = channel
         self._follower = TarFollower(channel.fds[SOURCE])
         self._left_bytes = request.tar_bytes
