@@ -15,7 +15,7 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, EventLoop, Lock
 from ccinit.seal.log import OWN_SOURCE, SealedLog
-from ccinit.values import field, frozen
+from ccinit.values import field, fields, frozen
 
 if TYPE_CHECKING:
     from ccinit.agent.processes.children import Children
@@ -96,6 +96,18 @@ class EarlyGuest:
             source: the part of the guest, if others can cause such events whenever they like.
         """
         self.log.append(Kind.EVENT, source, text.encode())
+
+    def with_children(self, children: "Children") -> "Guest":
+        """Return the whole guest, which has all that this one has."""
+        mine = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Guest(**mine, children=children)
+
+
+def assemble(loop: EventLoop, build_id: bytes) -> EarlyGuest:
+    """Put the parts of a guest together; nothing is started yet."""
+    state, log = BootState(), SealedLog()
+    service = HostService(state, build_id, log.ring)
+    return EarlyGuest(loop=loop, state=state, log=log, service=service, teardown=Teardown())
 
 
 @frozen

@@ -9,10 +9,8 @@ import os
 import signal
 import sys
 
-from ccinit.agent.guest import EarlyGuest
-from ccinit.agent.host_service import HostService
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import STEP_SECONDS, Teardown
+from ccinit.agent.guest import EarlyGuest, assemble
+from ccinit.agent.teardown import STEP_SECONDS
 from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
@@ -23,7 +21,6 @@ from ccinit.init.silence import silence
 from ccinit.kernel import power
 from ccinit.kernel.event_loop import Event, EventLoop, Interrupted, Task, deadline, sleep
 from ccinit.kernel.signals import SignalSource, block_signals
-from ccinit.seal.log import SealedLog
 
 BUILD_ID_FILE = "/usr/lib/ccinit/build_id"
 SETTLE_SECONDS = 5.0
@@ -105,17 +102,9 @@ async def _await_ending(ending: Task[None]) -> None:
 
 
 def make_guest(loop: EventLoop) -> EarlyGuest:
-    """Assemble the parts; nothing is started yet."""
-    state, log = BootState(), SealedLog()
+    """Assemble the guest of this image."""
     with open(BUILD_ID_FILE, encoding="ascii") as file:
-        build_id = bytes.fromhex(file.read().strip())
-    return EarlyGuest(
-        loop=loop,
-        state=state,
-        log=log,
-        service=HostService(state, build_id, log.ring),
-        teardown=Teardown(),
-    )
+        return assemble(loop, bytes.fromhex(file.read().strip()))
 
 
 async def _boot_and_run(guest: EarlyGuest) -> None:

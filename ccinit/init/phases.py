@@ -23,7 +23,6 @@ from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.priority import NORMAL, set_priority
 from ccinit.rpc.server import RpcLimits, serve
-from ccinit.values import fields
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ccinit.agent.phases.pod import Started
     from ccinit.agent.phases.reception_children import ReceptionChildren
     from ccinit.agent.phases.storage import Unlocked
+    from ccinit.agent.processes.children import Children
     from ccinit.boot.network_offer import NetworkPlan
 
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
@@ -53,7 +53,7 @@ async def boot(early: EarlyGuest) -> "Started":
     await run_phase(early, sequence.MOUNT, _mount())
     await run_phase(early, sequence.HARDEN, _harden())
     await run_phase(early, sequence.LISTEN, _listen(early))
-    guest = _complete(early)
+    guest = early.with_children(_make_children())
     configured = await run_phase(guest, sequence.CONFIG, _configure(guest))
     limits = configured.config.limits
     network = await run_phase(
@@ -113,11 +113,10 @@ async def _listen(guest: EarlyGuest) -> None:
     expedite_grace_periods(on=False)
 
 
-def _complete(early: EarlyGuest) -> Guest:
+def _make_children() -> "Children":
     from ccinit.agent.processes.children import Children
 
-    children = Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children"))
-    return Guest(**{one.name: getattr(early, one.name) for one in fields(early)}, children=children)
+    return Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children"))
 
 
 async def _configure(guest: Guest) -> "Configured":

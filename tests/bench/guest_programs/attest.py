@@ -15,37 +15,25 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.guest import Guest
-from ccinit.agent.host_service import HostService
+from ccinit.agent.guest import Guest, assemble
 from ccinit.agent.phases import attestation, evidence
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.platform import devices
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.seal.log import SealedLog
 
 POD = "shop"
 
 
 def make_guest(loop: EventLoop) -> Guest:
     """Put the parts together that ATTEST uses."""
-    state, log = BootState(), SealedLog()
-    return Guest(
-        loop=loop,
-        state=state,
-        log=log,
-        service=HostService(state, bytes(16), log.ring),
-        children=Children(INTERPRETER, ENVIRONMENT),
-        teardown=Teardown(),
-    )
+    return assemble(loop, bytes(16)).with_children(Children(INTERPRETER, ENVIRONMENT))
 
 
 def configured(url: str, ca_pem: str, document: bytes) -> Configured:

@@ -18,16 +18,13 @@ import sys
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.guest import Guest
-from ccinit.agent.host_service import HostService
+from ccinit.agent.guest import Guest, assemble
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import Teardown
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import Image
@@ -35,7 +32,6 @@ from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.memory import page_out_code
-from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import plan_mkfs
 
@@ -49,15 +45,7 @@ KEY = ResourceUri("ccinit", "bench", "file-key")
 
 def make_guest(loop: EventLoop) -> Guest:
     """Put the parts together that PULL uses."""
-    state, log = BootState(), SealedLog()
-    return Guest(
-        loop=loop,
-        state=state,
-        log=log,
-        service=HostService(state, bytes(16), log.ring),
-        children=Children(INTERPRETER, ENVIRONMENT),
-        teardown=Teardown(),
-    )
+    return assemble(loop, bytes(16)).with_children(Children(INTERPRETER, ENVIRONMENT))
 
 
 def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:

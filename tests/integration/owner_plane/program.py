@@ -17,15 +17,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from ccinit.agent.guest import Guest
-from ccinit.agent.host_service import HostService
+from ccinit.agent.guest import Guest, assemble
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import DebugConfig, OwnerConfig
@@ -73,15 +70,8 @@ TICKER = (
 
 
 def make_guest(loop: EventLoop) -> Guest:
-    state = BootState()
     children = Children((PYTHON, "-S", "-B", "-m", "ccinit"), {"PYTHONPATH": PATHS})
-    from ccinit.seal.log import SealedLog  # noqa: PLC0415
-
-    log = SealedLog()
-    service = HostService(state, bytes(16), log.ring)
-    return Guest(
-        loop=loop, state=state, log=log, service=service, children=children, teardown=Teardown()
-    )
+    return assemble(loop, bytes(16)).with_children(children)
 
 
 def make_configured(guest: Guest) -> Configured:

@@ -24,16 +24,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent.guest import Guest
-from ccinit.agent.host_service import HostService
+from ccinit.agent.guest import Guest, assemble
 from ccinit.agent.phases import evidence
 from ccinit.agent.phases.attestation import Attested, fetch_grants, want_identity, wipe_grants
 from ccinit.agent.planes import identity_renewal
 from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import (
@@ -48,7 +45,6 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.planes.owner_rpc import Role
 from ccinit.kernel.event_loop import EventLoop, sleep
-from ccinit.seal.log import SealedLog
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import MintedIdentity
@@ -200,15 +196,7 @@ def make_guest(loop: EventLoop) -> Guest:
         (sys.executable, "-m", "ccinit"),
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
-    state, log = BootState(), SealedLog()
-    return Guest(
-        loop=loop,
-        state=state,
-        log=log,
-        service=HostService(state, bytes(16), log.ring),
-        children=children,
-        teardown=Teardown(),
-    )
+    return assemble(loop, bytes(16)).with_children(children)
 
 
 def test_identity_that_ends_gets_successors_and_no_client_is_turned_away(

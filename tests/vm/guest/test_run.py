@@ -11,21 +11,17 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.guest import Guest
-from ccinit.agent.host_service import HostService
+from ccinit.agent.guest import assemble
 from ccinit.agent.phases.pod import ask_user_child
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
-from ccinit.agent.state import BootState
-from ccinit.agent.teardown import Teardown
 from ccinit.formats.pod.container import Resources
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
-from ccinit.seal.log import SealedLog
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
@@ -193,16 +189,9 @@ NEIGHBOUR = (
 
 def run_sharing(work: Path, programs: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Run containers by name that share what there is to share, each to its end."""
-    loop, state, log = EventLoop(), BootState(), SealedLog()
+    loop = EventLoop()
     children = Children((PYTHON, "-m", "ccinit"), {"PYTHONPATH": f"/src:/site:{REPLACED}"})
-    guest = Guest(
-        loop=loop,
-        state=state,
-        log=log,
-        service=HostService(state, bytes(16), log.ring),
-        teardown=Teardown(),
-        children=children,
-    )
+    guest = assemble(loop, bytes(16)).with_children(children)
 
     async def reap() -> None:
         while True:

@@ -197,5 +197,6 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
 
 def test_guest_keeps_all_that_the_early_guest_had() -> None:
     parts: dict[str, Any] = {one.name: object() for one in fields(EarlyGuest)}
-    complete = phases._complete(EarlyGuest(**parts))
+    children: Any = object()
+    complete = EarlyGuest(**parts).with_children(children)
     assert {name: getattr(complete, name) for name in parts} == parts
