@@ -172,15 +172,11 @@ async def _attest(
     attested = await attest(guest, configured)
     pump = LogPump(guest)
     guest.loop.start(pump.run(), "kernel log")
-    _open_owner_plane(guest, configured, attested)
-    return attested, pump, waiting
-
-
-def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Attested") -> None:
     if configured.config.owner is not None:
         from ccinit.agent.planes.owner_plane import open_owner_plane
 
         open_owner_plane(guest, configured, attested, configured.config.owner)
+    return attested, pump, waiting
 
 
 async def _unlock(
