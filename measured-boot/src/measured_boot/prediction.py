@@ -186,8 +186,9 @@ def predict_launch_of(
         FormatError, ConfigError: as `predict_launch`.
     """
     platform = boot.platform
-    if machine is not None and machine.svsm is not None:
-        _require_svsm_platform(platform)
+    has_svsm = machine is not None and machine.svsm is not None
+    if has_svsm and platform.technology is not Technology.SNP_SVSM:
+        raise ConfigError("launch.svsm", f"{platform.name} has no SVSM")
     match platform.technology:
         case Technology.TPM:
             raise ConfigError("platform.mismatch", f"{platform.name} is measured into a TPM")
@@ -247,11 +248,6 @@ def _predict_sev(what: DirectKernelBoot, technology: Technology, machine: Machin
     if technology is Technology.SEV_ES:
         return sev_es_launch_digest(firmware, processors, hashes)
     return snp_launch_digest(firmware, processors, hashes)
-
-
-def _require_svsm_platform(platform: Platform) -> None:
-    if platform.technology is not Technology.SNP_SVSM:
-        raise ConfigError("launch.svsm", f"{platform.name} has no SVSM")
 
 
 def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping[str, bytes]:
