@@ -29,7 +29,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import answering, require_evidence
 from ccinit.agent.phases.launch_secrets import read_launch_secrets
 from ccinit.agent.phases.log_binding import bind_log
-from ccinit.agent.processes.children import Answer, Answers
+from ccinit.agent.processes.children import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import undoing
 from ccinit.boot.clock import advance_clock, read_build_time, set_clock
@@ -243,21 +243,16 @@ async def _run_kbs_child(
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
     seconds: float,
 ) -> KbsReply:
-    by_relay = request.transport is KbsTransport.VSOCK
-    connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
-
     async def set_forward(question: ClockQuestion) -> Answer:
         _follow_clock(guest, question.seconds)
         return Answer(value=ClockAnswer())
 
-    clock: Answers = {ClockQuestion: set_forward} if request.has_clock else {}
-    return await guest.children.run(
-        Role.KBS,
-        request,
-        KbsReply,
-        seconds=seconds,
-        answers={EvidenceQuestion: answer, **clock, **connections},
-    )
+    answers: dict[type, Callable[..., Awaitable[Answer]]] = {EvidenceQuestion: answer}
+    if request.has_clock:
+        answers[ClockQuestion] = set_forward
+    if request.transport is KbsTransport.VSOCK:
+        answers[ConnectionQuestion] = _connect_to_relay
+    return await guest.children.run(Role.KBS, request, KbsReply, seconds=seconds, answers=answers)
 
 
 def _kbs_request(configured: Configured, wanted: tuple[Wanted, ...], seconds: float) -> KbsRequest:
