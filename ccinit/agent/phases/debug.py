@@ -163,9 +163,9 @@ class DebugBoundary:
         for name, error in failures:
             guest.event(f"debug: teardown of {name} failed: {error}")
         # A volume that has lost a write is closed nevertheless, and worth debugging.
-        held = [error for _, error in failures if error.reason != LOST_WRITE]
-        if held:
-            raise held[0]
+        not_closed = [error for _, error in failures if error.reason != LOST_WRITE]
+        if not_closed:
+            raise not_closed[0]
 
 
 def _require_running(guest: Guest) -> None:
