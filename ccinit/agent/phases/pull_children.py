@@ -103,7 +103,7 @@ class ImageChildren:
         self._encrypted: Descriptor | None = None
         self._decrypt: tuple[PreparedChild, Descriptor] | None = None
         self._index: PreparedChild | None = None
-        self._trees: list[PreparedChild] = []
+        self._walkers: list[PreparedChild] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -264,20 +264,20 @@ class ImageChildren:
 
     async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
         """List the mounted layers in parallel, by at most one child per part and processor."""
-        if not self._trees:
+        if not self._walkers:
             await self._prepare_walkers()
-        trees = self._trees
+        walkers = self._walkers
         async with TaskGroup() as group:
             walks = [
                 group.start(
-                    tree.run(
+                    walker.run(
                         TreeRequest(roots=roots, parts=parts, form=form),
                         TreeDigests,
                         seconds=self._seconds,
                     ),
                     "walk layers",
                 )
-                for tree, parts in zip(trees, share_parts(len(trees)), strict=True)
+                for walker, parts in zip(walkers, share_parts(len(walkers)), strict=True)
             ]
         return join_parts([await walk.join() for walk in walks])
 
@@ -299,7 +299,7 @@ class ImageChildren:
 
     async def _prepare_walkers(self) -> None:
         for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
-            self._trees.append(await self._prepare_for_files(Role.TREE))
+            self._walkers.append(await self._prepare_for_files(Role.TREE))
 
     async def _prepare_for_files(self, role: Role) -> PreparedChild:
         prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
