@@ -78,7 +78,7 @@ class Anchor:
         write_counter(self._directory, self._counter + 1)
         self._is_written = True
 
-    def closed(self) -> None:
+    def note_closed(self) -> None:
         """Note that the volume is unmounted and flushed."""
         self._is_closed = self._is_written
 

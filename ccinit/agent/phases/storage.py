@@ -218,7 +218,7 @@ class _Unlocking:
         def close() -> None:
             stack.close()
             if anchor is not None:
-                anchor.closed()
+                anchor.note_closed()
 
         self._guest.teardown.push(f"volume {volume.name}", undoing(close))
         if not isinstance(volume, MadeElsewhere):

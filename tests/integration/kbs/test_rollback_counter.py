@@ -107,7 +107,7 @@ class Boots:
 
     def close(self, anchor: Anchor) -> None:
         anchor.write()
-        anchor.closed()
+        anchor.note_closed()
         EventLoop().run(anchor.tell_kbs())
 
     def refused(self) -> str:
@@ -222,7 +222,7 @@ def test_second_guest_on_a_copy_ends_the_clean_close_of_the_first(boots: Boots) 
     first = boots.open()
     boots.open()
     first.write()
-    first.closed()
+    first.note_closed()
     with pytest.raises(CcinitError) as error:
         EventLoop().run(first.tell_kbs())
     assert error.value.reason == "kbs.plugin_internal_error"

@@ -68,7 +68,7 @@ class Boot:
 
     def close(self) -> None:
         self.anchor.write()
-        self.anchor.closed()
+        self.anchor.note_closed()
         self.tell()
 
     def tell(self) -> None:
@@ -139,7 +139,7 @@ def test_volume_that_a_kbs_has_counted_cannot_be_a_blank_disk(kbs: Kbs) -> None:
 
 
 def test_volume_without_a_clean_close_is_not_told(kbs: Kbs, tmp_path: Path) -> None:
-    for steps in ((), ("write",), ("closed",)):
+    for steps in ((), ("write",), ("note_closed",)):
         boot = Boot(kbs)
         boot.open(tmp_path)
         told = list(kbs.told)

@@ -95,7 +95,7 @@ class FakeAnchor:
     def write(self) -> None:
         self._done.append("write the counter")
 
-    def closed(self) -> None:
+    def note_closed(self) -> None:
         self._done.append("note the close")
 
     async def tell_kbs(self) -> None:
