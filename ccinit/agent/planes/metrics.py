@@ -45,19 +45,13 @@ def _of_phases(guest: Guest) -> Iterator[Metric]:
         name="ccinit_phase_duration_seconds",
         kind=_G,
         help="How long each phase took: ATTEST the attestation, PULL the images.",
-        samples=tuple(
-            Sample(value=seconds, labels=(("phase", phase),))
-            for phase, seconds in figures.phase_seconds.items()
-        ),
+        samples=_samples("phase", figures.phase_seconds),
     )
     yield Metric(
         name="ccinit_image_file_bytes",
         kind=_G,
         help="Bytes of files of a pulled image.",
-        samples=tuple(
-            Sample(value=size, labels=(("image", image),))
-            for image, size in figures.image_bytes.items()
-        ),
+        samples=_samples("image", figures.image_bytes),
     )
 
 
@@ -76,16 +70,16 @@ def _of_containers(guest: Guest) -> Iterator[Metric]:
         name="ccinit_container_starts_total",
         kind=_C,
         help="How often a container was started.",
-        samples=_samples({name: one.life.starts for name, one in containers.items()}),
+        samples=_samples("container", {name: one.life.starts for name, one in containers.items()}),
     )
     for name, kind, text, read in _USAGE:
-        samples = _samples(_read_each(containers, read))
+        samples = _samples("container", _read_each(containers, read))
         yield Metric(name=f"ccinit_container_{name}", kind=kind, help=text, samples=samples)
     yield Metric(
         name="ccinit_container_oom_kills_total",
         kind=_C,
         help="Processes killed for memory.",
-        samples=_samples({name: one.oom_kills for name, one in containers.items()}),
+        samples=_samples("container", {name: one.oom_kills for name, one in containers.items()}),
     )
 
 
@@ -107,7 +101,5 @@ def _read_each(
     return usage
 
 
-def _samples(values: Mapping[str, float]) -> tuple[Sample, ...]:
-    return tuple(
-        Sample(value=value, labels=(("container", name),)) for name, value in values.items()
-    )
+def _samples(label: str, values: Mapping[str, float]) -> tuple[Sample, ...]:
+    return tuple(Sample(value=value, labels=((label, name),)) for name, value in values.items())
