@@ -140,7 +140,7 @@ class Caller:
         finally:
             self.streams -= 1
 
-    def require(self, method: str, target: str) -> None:
+    def log_or_refuse(self, method: str, target: str) -> None:
         """Log a call, or refuse it.
 
         Raises:
@@ -193,7 +193,7 @@ class OwnerService:
         if caller.streams >= MAX_CALLS:  # the child counts longer: it tells its client of the end
             raise ChildError("child.protocol", f"{name} beside {caller.streams} calls")
         try:
-            caller.require(name, printable(getattr(call, "container", "")))
+            caller.log_or_refuse(name, printable(getattr(call, "container", "")))
             return await HANDLERS[name](self, caller, call)
         except RefusedCall as error:
             return refused(error.code, error.reason, error.detail)
