@@ -154,9 +154,7 @@ class HttpClient:
             LimitExceededError: `net.headers` or `net.body`.
         """
         with self._send(method, url, headers, body, limits) as response:
-            parts: list[bytes] = []
-            _read_body(response, parts.append, limits.max_body_bytes)
-            return _reply(response, b"".join(parts))
+            return _collect_reply(response, limits.max_body_bytes)
 
     def stream_get(
         self,
@@ -180,9 +178,7 @@ class HttpClient:
             headers = (*headers, ("range", f"bytes={offset}-"))
         with self._send("GET", url, headers, b"", limits) as response:
             if response.status_code not in (200, 206):
-                parts: list[bytes] = []
-                _read_body(response, parts.append, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
-                return _reply(response, b"".join(parts))
+                return _collect_reply(response, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
             _check_range(response, offset)
             if _is_long(response):
                 _read_long_body(response, sink)
@@ -381,6 +377,12 @@ def _read_long_body(response: httpx.Response, sink: Callable[[bytes], None]) -> 
         data = connection.read(min(left, _READ_BYTES))
         if not data:
             raise httpcore.RemoteProtocolError("the body ends early")
+
+
+def _collect_reply(response: httpx.Response, max_bytes: int) -> HttpReply:
+    body = bytearray()
+    _read_body(response, body.extend, max_bytes)
+    return _reply(response, bytes(body))
 
 
 def _reply(response: httpx.Response, body: bytes) -> HttpReply:
