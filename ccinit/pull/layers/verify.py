@@ -39,9 +39,10 @@ def layers_job(request: LayersRequest, channel: FileChannel) -> VerifiedLayers:
     image = request.image
     _manifest, config = verify_image(image.documents, image.config, image.pinned, image.encryption)
     tars = _Tars(channel, request)
-    for position in range(request.kept if request.kept < len(config.diff_ids) else 0):
-        tars.keep(position)
-    layers = tuple(tars.receive(diff_id) for diff_id in config.diff_ids[request.kept :])
+    coming = config.diff_ids[request.kept :]
+    for position in range(request.kept if coming else 0):  # nobody else looks below
+        tars.lay_below(position)
+    layers = tuple(tars.receive(diff_id) for diff_id in coming)
     used = sha256_digest(image.documents[-1])
     return VerifiedLayers(manifest=used, config=config, layers=layers)
 
@@ -58,7 +59,7 @@ class _Tars:
         self._position = request.kept
         self._merged = empty_merged_root()
 
-    def keep(self, position: int) -> None:
+    def lay_below(self, position: int) -> None:
         """Lay a layer that is already there below the next ones."""
         with self._files(KeptTar(position=position), 1) as (tar,):
             lay_over(tar, self._merged)
