@@ -140,9 +140,9 @@ async def receive_layers(
     reception = _Reception(request, directory, verdict, store, children)
     async with TaskGroup() as group:
         keys = group.start(reception.open_keys(), "open layer keys")
-        group.start(reception.keep(partial(reception.send, keys)), "send layers")
-        group.start(reception.keep(reception.unpack), "unpack layers")
-        verified = group.start(reception.keep(reception.verify), "verify layers")
+        group.start(reception.run_part(partial(reception.send, keys)), "send layers")
+        group.start(reception.run_part(reception.unpack), "unpack layers")
+        verified = group.start(reception.run_part(reception.verify), "verify layers")
     return await reception.conclude(verified.result)
 
 
@@ -232,7 +232,7 @@ class _Reception:
         )
         return await self._children.verify(request, plan.kept, plan.tars)
 
-    async def keep(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
+    async def run_part(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
         """Run one part; if it fails because a neighbour ended, the neighbour has the reason."""
         try:
             return await part()
