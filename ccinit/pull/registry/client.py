@@ -231,7 +231,7 @@ class Registry:
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
-                raise _refusal(reply.status, self._known, self._place)
+                raise self._refusal(reply.status)
             left -= 1
             last = PeerError("registry.busy", f"status {reply.status}")
             wait_seconds = max(wait_seconds, reply.retry_after_seconds or 0.0)
@@ -293,10 +293,16 @@ class Registry:
         self._authorization = parse_token(token.body)
         return None
 
-    @property
-    def _place(self) -> str:
-        """The name under which to look up a credential and report a mirror."""
-        return f"{self._reference.authority}/{self._reference.repository}"
+    def _refusal(self, status: int) -> PeerError:
+        place = f"{self._reference.authority}/{self._reference.repository}"
+        match status:
+            case 401 | 403:
+                detail = f"{place}: status {status} to {self._known}"
+                return PeerError("registry.unauthorized", detail)
+            case 404:
+                return PeerError("registry.not_found", f"{place}: the registry does not have it")
+            case _:
+                return PeerError("registry.status", f"{place}: status {status}")
 
     @property
     def _known(self) -> str:
@@ -320,13 +326,3 @@ class Registry:
             total_seconds=left_seconds,
             max_body_bytes=max_body_bytes,
         )
-
-
-def _refusal(status: int, known: str, place: str) -> PeerError:
-    match status:
-        case 401 | 403:
-            return PeerError("registry.unauthorized", f"{place}: status {status} to {known}")
-        case 404:
-            return PeerError("registry.not_found", f"{place}: the registry does not have it")
-        case _:
-            return PeerError("registry.status", f"{place}: status {status}")
