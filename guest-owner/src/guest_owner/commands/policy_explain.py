@@ -5,6 +5,7 @@ Without a resource it explains all that the guest's document names: a check befo
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
@@ -106,14 +107,11 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     document = store.read_initdata(subject.initdata_name)
     with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
         config, pod = parse_guest_files(parse_initdata(document))
-    in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
+    contents = _Contents(store, in_envelopes=config.kbs.envelope is EnvelopePolicy.REQUIRED)
     named = name_resources(pod, with_identity=config.owner is not None)
-    unfit = _add_policy_keys(store, pod, named, in_envelopes=in_envelopes)
+    unfit = _add_policy_keys(contents, pod, named)
     defects: dict[KbsUri, tuple[str, str | None]] = {
-        uri: (
-            kind.value,
-            unfit.get(uri) or _find_defect(store, uri, kind, in_envelope=in_envelopes),
-        )
+        uri: (kind.value, unfit.get(uri) or _find_defect(contents, uri, kind))
         for uri, kind in named.items()
     }
     defects |= {uri: ("counter", _find_counter_defect(store, uri)) for uri in name_counters(pod)}
@@ -127,8 +125,20 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     return 0 if gets_all else 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """Resources as the guest will read them: in envelopes if its document demands these."""
+
+    store: Store
+    in_envelopes: bool
+
+    def read(self, uri: ResourceUri, kind: EnvelopeKind) -> bytes:
+        data = self.store.read_resource(uri)
+        return verify_envelope(data, uri, kind).data if self.in_envelopes else data
+
+
 def _add_policy_keys(
-    store: Store, pod: PodManifest, named: dict[KbsUri, EnvelopeKind], *, in_envelopes: bool
+    contents: _Contents, pod: PodManifest, named: dict[KbsUri, EnvelopeKind]
 ) -> Mapping[KbsUri, str]:
     """Add the keys and roots that image policies name; return what is wrong with which resource.
 
@@ -138,7 +148,7 @@ def _add_policy_keys(
     unfit: dict[KbsUri, str] = {}
     for uri in name_policies(pod):
         try:
-            data = _read_content(store, uri, EnvelopeKind.FILE, in_envelope=in_envelopes)
+            data = contents.read(uri, EnvelopeKind.FILE)
         except (FormatError, VerificationError):
             continue
         try:
@@ -150,21 +160,17 @@ def _add_policy_keys(
             continue
         policies.append(policy)
         named |= dict.fromkeys(keys, EnvelopeKind.FILE)
-        unfit |= _find_unfit_keys(store, policy, in_envelopes=in_envelopes)
+        unfit |= _find_unfit_keys(contents, policy)
     return unfit
 
 
-def _find_unfit_keys(
-    store: Store, policy: ImagePolicy, *, in_envelopes: bool
-) -> Iterator[tuple[KbsUri, str]]:
+def _find_unfit_keys(contents: _Contents, policy: ImagePolicy) -> Iterator[tuple[KbsUri, str]]:
     """Yield the resources that a policy names and whose content is no key or root, and why."""
     for use in list_key_uses(policy):
         if use.source.resource is None:
             continue
         try:
-            data = _read_content(
-                store, use.source.resource, EnvelopeKind.FILE, in_envelope=in_envelopes
-            )
+            data = contents.read(use.source.resource, EnvelopeKind.FILE)
         except (FormatError, VerificationError):
             continue  # `_find_defect` says so
         try:
@@ -173,21 +179,14 @@ def _find_unfit_keys(
             yield use.source.resource, f"unfit: {error.detail}"
 
 
-def _read_content(
-    store: Store, uri: ResourceUri, kind: EnvelopeKind, *, in_envelope: bool
-) -> bytes:
-    data = store.read_resource(uri)
-    return verify_envelope(data, uri, kind).data if in_envelope else data
-
-
-def _find_defect(store: Store, uri: KbsUri, kind: EnvelopeKind, *, in_envelope: bool) -> str | None:
+def _find_defect(contents: _Contents, uri: KbsUri, kind: EnvelopeKind) -> str | None:
     """Say why a resource is unfit for the guest, if it is."""
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
-    if store.read_order(uri) is not None:
+    if contents.store.read_order(uri) is not None:
         return None
     try:
-        data = _read_content(store, uri, kind, in_envelope=in_envelope)
+        data = contents.read(uri, kind)
     except VerificationError as error:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
