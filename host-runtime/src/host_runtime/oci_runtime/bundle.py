@@ -162,10 +162,7 @@ def _network_namespace(linux: Mapping[str, Any]) -> str | None:
         if not isinstance(namespace, dict):
             raise FormatError("bundle.namespaces", "expected objects")
         if namespace.get("type") == "network":
-            path = namespace.get("path", "")
-            if not isinstance(path, str) or not _is_path(path):
-                raise FormatError("bundle.namespaces", "a path is not a string")
-            return path
+            return _path(namespace.get("path", ""), "bundle.namespaces", "a path is not a string")
     return None
 
 
@@ -174,25 +171,22 @@ def _resolver_file(mounts: list[Any]) -> str:
         if not isinstance(mount, dict):
             raise FormatError("bundle.mounts", "expected objects")
         if mount.get("destination") == _RESOLVER_FILE:
-            path = mount.get("source")
-            if not isinstance(path, str) or not _is_path(path):
-                raise FormatError("bundle.mounts", "a source is not a string")
-            return path
+            return _path(mount.get("source"), "bundle.mounts", "a source is not a string")
     return _RESOLVER_FILE
 
 
-def _is_path(text: str) -> bool:
-    """Whether the kernel accepts it as a path: no NUL and no lone surrogate, which JSON allows."""
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
+def _path(value: object, reason: str, refusal: str) -> str:
+    """Return what the kernel accepts as a path: no NUL, nor a lone surrogate, as JSON allows."""
+    if not isinstance(value, str) or any(
+        character == "\0" or "\ud800" <= character <= "\udfff" for character in value
+    ):
+        raise FormatError(reason, refusal)
+    return value
 
 
 def _cgroup(linux: Mapping[str, Any]) -> str:
     value = linux.get("cgroupsPath")
-    if value is None:
-        return ""
-    if not isinstance(value, str) or not _is_path(value):
-        raise FormatError("bundle.cgroupsPath", "expected a path")
-    return value
+    return "" if value is None else _path(value, "bundle.cgroupsPath", "expected a path")
 
 
 def _oom_score_adj(process: Mapping[str, Any]) -> int | None:
@@ -206,17 +200,13 @@ def _oom_score_adj(process: Mapping[str, Any]) -> int | None:
 
 def _table(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = of.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    if value is not None and not isinstance(value, dict):
         raise FormatError(f"bundle.{key}", "expected an object")
-    return value
+    return value or {}
 
 
 def _list(of: Mapping[str, Any], key: str) -> list[Any]:
     value = of.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
+    if value is not None and not isinstance(value, list):
         raise FormatError(f"bundle.{key}", "expected an array")
-    return value
+    return value or []
