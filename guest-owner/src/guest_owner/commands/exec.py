@@ -29,9 +29,8 @@ from measured_boot.command_line.termination import orderly_termination
 from measured_boot.command_line.usage import UsageError
 
 _SIGNALLED = 128  # what shells add to the number of a signal
-_MAX_SECONDS = (
-    2 * 86_400
-)  # twice the cap on `limits.attest_seconds`: a rotation may wait for another
+# Twice the cap on `limits.attest_seconds`: a rotation may wait for another.
+_MAX_SECONDS = 2 * 86_400
 _NOT_YET = "no file has changed yet"
 
 

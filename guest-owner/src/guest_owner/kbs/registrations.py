@@ -69,9 +69,7 @@ class Folder(Generic[T]):
         for path in paths:
             if path.suffix != self._suffix:
                 raise ConfigError("state.stray", f"{path} is not a {self._suffix} file; remove it")
-            version = _version_of(
-                path
-            )  # taken before reading, so it is never newer than the content
+            version = _version_of(path)  # before reading, so it is never newer than the content
             known = self._parsed.get(path.name)
             entry = known if known and known[0] == version else (version, self._read_one(path))
             if _is_settled(version, now_ns):

@@ -273,9 +273,8 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
     admin = _open_kbs(arguments)
     with TemporaryDirectory() as folder:
         work, registries = Path(folder), _registries(arguments)
-        source = read_image(
-            arguments.source, registries, work
-        )  # before a key is made for an image that does not exist
+        # Before a key is made for an image that does not exist.
+        source = read_image(arguments.source, registries, work)
         recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
         keys = [one for one in recipients if isinstance(one, KbsRecipient)]
         if admin is not None:
