@@ -50,11 +50,11 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     longest = _V4_LONGEST if len(address) == _V4_BYTES else _V6_LONGEST
     if not 8 <= offer.prefix <= longest:
         raise VerificationError("net.prefix", f"expected /8 to /{longest}, found /{offer.prefix}")
-    on_link = _verify_gateway(address, gateway, offer.prefix)
+    is_off_subnet = _verify_gateway(address, gateway, offer.prefix)
     _verify_host(address, offer.prefix, "net.address")
     # The first address of an IPv6 subnet is the routers' anycast address (RFC 4291, section 2.6.1);
     # the last one is ordinary.
-    if len(gateway) == _V4_BYTES and not on_link:
+    if len(gateway) == _V4_BYTES and not is_off_subnet:
         _verify_host(gateway, offer.prefix, "net.gateway")
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
         raise VerificationError("net.mtu", f"expected {MIN_MTU} to {MAX_MTU}, found {offer.mtu}")
@@ -63,7 +63,7 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
         address=_text(address),
         prefix=offer.prefix,
         gateway=_text(gateway),
-        gateway_on_link=on_link,
+        gateway_on_link=is_off_subnet,
         mtu=offer.mtu,
         # Clouds have name servers at 169.254.… behind the gateway. A link-local IPv6 address cannot
         # be behind a gateway, and is incomplete without a link's name.
