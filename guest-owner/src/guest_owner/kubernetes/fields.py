@@ -223,6 +223,14 @@ def read_texts(value: Mapping[str, Any], key: str) -> Sequence[str]:
     return [_string(one, key) for one in found]
 
 
+def read_flag(value: Mapping[str, Any], key: str) -> bool:
+    """Return a truth value; absent means false."""
+    found = value.get(key, False)
+    if not isinstance(found, bool):
+        raise FormatError("kubernetes.boolean", f"expected true or false, found {found!r}")
+    return found
+
+
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str) or "\x7f" in value:
         raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")

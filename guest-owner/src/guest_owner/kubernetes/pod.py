@@ -16,6 +16,7 @@ from ccinit.formats.pod.scratch_tags import RAM_DEVICES
 from guest_owner.kubernetes.fields import (
     load_yaml,
     naming_entry,
+    read_flag,
     read_number,
     read_table,
     read_tables,
@@ -149,9 +150,9 @@ class _Pod:
     def _share(self) -> Lines:
         """Share IPC between several containers, as every Pod does, and what the Pod asks for."""
         several = sum(1 for place in ("initContainers", "containers") for _ in self._of(place)) > 1
-        process = _boolean(self._spec.get("shareProcessNamespace", False))
-        if several or process == "true":
-            yield from ("", "[share]", f"process = {process}")
+        process = read_flag(self._spec, "shareProcessNamespace")
+        if several or process:
+            yield from ("", "[share]", f"process = {str(process).lower()}")
         if several:
             yield "ipc = true  # as in every Pod of Kubernetes; false if no container needs it"
 
@@ -212,7 +213,7 @@ class _Pod:
         if "emptyDir" in self._volume(mount):
             yield from ("", "[[container.mount]]", f"volume = {quote(read_text(mount, 'name'))}")
             yield f"path = {quote(read_text(mount, 'mountPath'))}"
-            yield f"read_only = {_boolean(mount.get('readOnly', False))}"
+            yield f"read_only = {str(read_flag(mount, 'readOnly')).lower()}"
 
     def _mount_secret(self, container: str, mount: Mapping[str, Any]) -> Lines:
         volume = self._volume(mount)
@@ -311,7 +312,7 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
         yield f'user = "{":".join(map(str, ids))}"'
     elif "runAsGroup" in context:
         raise FormatError("kubernetes.runAsGroup", "a group needs a runAsUser here")
-    yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
+    yield f"read_only = {str(read_flag(context, 'readOnlyRootFilesystem')).lower()}"
     # what a cluster's runtime gives unasked is not given here, so `drop` has nothing to take away
     wanted = read_table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
     names = read_texts(wanted, "add")
@@ -328,7 +329,7 @@ def _check_not_root(context: Mapping[str, Any]) -> None:
     Raises:
         FormatError: `kubernetes.runAsNonRoot`.
     """
-    if _boolean(context.get("runAsNonRoot", False)) == "true" and not context.get("runAsUser"):
+    if read_flag(context, "runAsNonRoot") and not context.get("runAsUser"):
         raise FormatError("kubernetes.runAsNonRoot", "say a runAsUser other than 0, as a number")
 
 
@@ -384,9 +385,3 @@ def _check_disks(count: int) -> None:
         raise FormatError(
             "kubernetes.emptyDir", f"{said}: give some medium: Memory (docs/operations.md)"
         )
-
-
-def _boolean(value: object) -> str:
-    if not isinstance(value, bool):
-        raise FormatError("kubernetes.boolean", f"expected true or false, found {value!r}")
-    return str(value).lower()
