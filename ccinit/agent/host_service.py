@@ -189,7 +189,7 @@ class HostService:
             # Poll rather than wake up: one long reply then carries what has come meanwhile, instead
             # of one per record. From a host that polls without waiting, only `log.batch_ms` hides
             # when a record came.
-            while not self._ring.waiting(cursor):
+            while not self._ring.is_readable(cursor):
                 await sleep(_COLLECT_GRID_SECONDS)
 
 

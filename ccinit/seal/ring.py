@@ -86,7 +86,7 @@ class SealedRing:
         self._closed = True
         self._released = None
 
-    def waiting(self, cursor: int) -> bool:
+    def is_readable(self, cursor: int) -> bool:
         """Whether `read` from `cursor` would now return bytes or the end."""
         return self._closed or cursor < self.released
 

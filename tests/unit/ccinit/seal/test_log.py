@@ -33,7 +33,7 @@ def private_log(capacity: int = MIN_CAPACITY) -> SealedLog:
 
 def drain(log: SealedLog, cursor: int = 0) -> bytes:
     collected = bytearray()
-    while log.ring.waiting(cursor):
+    while log.ring.is_readable(cursor):
         chunk = log.ring.collect(cursor, 65536)
         collected += chunk.data
         cursor = chunk.following

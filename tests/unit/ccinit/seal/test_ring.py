@@ -21,10 +21,10 @@ def test_read_from_the_start_gives_the_oldest_bytes() -> None:
 
 def test_waiting_says_whether_something_is_new() -> None:
     ring = ring_with(b"abc")
-    assert ring.waiting(0)
-    assert not ring.waiting(3)
+    assert ring.is_readable(0)
+    assert not ring.is_readable(3)
     ring.close()
-    assert ring.waiting(3)
+    assert ring.is_readable(3)
 
 
 def test_cursor_beyond_the_stream_is_refused() -> None:
@@ -88,11 +88,11 @@ def test_held_bytes_are_not_there_for_readers() -> None:
     ring = ring_with(b"abcdef")
     ring.release(2)
     assert ring.read(0, 16) == Chunk(data=b"ab", following=2, last=False)
-    assert not ring.waiting(2)
+    assert not ring.is_readable(2)
     with pytest.raises(PeerError):
         ring.collect(3, 16)
     ring.append(b"gh")
-    assert not ring.waiting(2)
+    assert not ring.is_readable(2)
     ring.release(7)
     assert ring.read(2, 16) == Chunk(data=b"cdefg", following=7, last=False)
 

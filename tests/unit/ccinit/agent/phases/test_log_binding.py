@@ -60,7 +60,7 @@ def test_log_has_the_size_and_the_pace_that_its_owner_wants(
     open_log(guest, configured)
     assert arranged == [{"capacity": 2 * MIN_CAPACITY, "batch_bytes": batch_bytes}]
     assert log.ring.capacity == 2 * MIN_CAPACITY
-    assert (log.ring.waiting(HEADER_BYTES), log.ring.waiting(0)) == (False, True)
+    assert (log.ring.is_readable(HEADER_BYTES), log.ring.is_readable(0)) == (False, True)
     for name in ("sign", "release_batch"):
         monkeypatch.setattr(log, name, lambda name=name: done.append(name))
     (one,) = paces
