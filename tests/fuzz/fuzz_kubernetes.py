@@ -15,6 +15,7 @@ import yaml
 from ccinit.errors import FormatError
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from guest_owner.kubernetes.pod import convert_pod
+from guest_owner.kubernetes.yaml_text import load_yaml
 from tests.fuzz.mutation import mutate_text
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kubernetes.pods import CA, POD
@@ -51,7 +52,8 @@ def check(text: str) -> bool:
     made = convert(text)
     if made is None:
         return False
-    spec = yaml.safe_load(text)["spec"]
+    document: Any = load_yaml(text)
+    spec = document["spec"]
     asked = [one["name"] for key in ("initContainers", "containers") for one in spec.get(key, [])]
     found = [one["name"] for one in tomllib.loads(made).get("container", [])]
     assert found == asked

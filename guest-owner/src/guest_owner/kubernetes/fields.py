@@ -1,15 +1,13 @@
 """A Kubernetes document's fields, read strictly: a key that nobody asked for is refused.
 
 A `FormatError` has the reason `kubernetes.<key>`. What the fields mean is
-`guest_owner.kubernetes.pod`.
+`guest_owner.kubernetes.pod`; how the text is read, `guest_owner.kubernetes.yaml_text`.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any, Final
-
-import yaml
 
 from ccinit.errors import FormatError
 from guest_owner.terminal_text import printable
@@ -70,75 +68,6 @@ _ELSEWHERE: Final = {
     "optional": "what a pod names has to be there: leave it out",
 }
 """What to use instead of a field that cannot be taken over."""
-
-
-_MAX_ALIASES: Final = 32
-"""Each may double the value: thirty lines can stand for more than a machine's memory holds."""
-_MAX_NUMBER_BITS: Final = 63
-_TEXT_TAG: Final = "tag:yaml.org,2002:str"
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, since YAML readers disagree about which one counts.
-
-    It also refuses what Kubernetes has no use for: numbers beyond its range, many aliases, and
-    tags, which read a value as another type.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            self._aliases += 1
-            if self._aliases > _MAX_ALIASES:
-                raise FormatError("kubernetes.yaml", f"more than {_MAX_ALIASES} aliases")
-        elif event.tag not in {None, _TEXT_TAG}:
-            raise FormatError("kubernetes.yaml", "a tag: leave it out")
-        return super().compose_node(parent, index)  # type: ignore[arg-type]  # a number or a node
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        number = super().construct_yaml_int(node)
-        if number.bit_length() > _MAX_NUMBER_BITS:
-            raise FormatError("kubernetes.yaml", f"a number of {number.bit_length()} bits")
-        return number
-
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
-    ) -> dict[Hashable, Any]:
-        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
-            raise FormatError("kubernetes.yaml", "a key is not text")
-        keys = [key.value for key, _ in node.value]
-        if len(set(keys)) != len(keys):
-            raise FormatError("kubernetes.duplicate", f"a key appears twice: {sorted(keys)}")
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
-
-
-def load_yaml(text: str) -> object:
-    """Return what one YAML document says.
-
-    Raises:
-        FormatError: `kubernetes.yaml`, `kubernetes.duplicate`.
-    """
-    try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
-    # ValueError: the 31st of June. OverflowError: 1:00.0 with more `:00` than a float can hold.
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    """Return what the YAML parser says, and where, without its excerpt of the text."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} (at line {error.problem_mark.line + 1})"
-    return " ".join(str(error).split())
 
 
 def read_table(

@@ -14,7 +14,6 @@ from ccinit.formats.kbs.sealed_secret import PREFIX
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.scratch_tags import RAM_DEVICES
 from guest_owner.kubernetes.fields import (
-    load_yaml,
     naming_entry,
     read_flag,
     read_number,
@@ -25,6 +24,7 @@ from guest_owner.kubernetes.fields import (
 )
 from guest_owner.kubernetes.probe import convert_probe
 from guest_owner.kubernetes.quantity import parse_memory, parse_processors, parse_volume_size
+from guest_owner.kubernetes.yaml_text import load_yaml
 from guest_owner.toml_text import quote
 
 _LEFT_OUT: Final = frozenset(
