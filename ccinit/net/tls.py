@@ -79,9 +79,11 @@ def load_roots(context: ssl.SSLContext, roots_pem: str) -> None:
         raise ConfigError(
             "net.roots", f"expected at most {_MAX_ROOTS_PEM_BYTES} bytes, found {len(roots_pem)}"
         )
+    # Text around certificates may have any letters; `cadata` must not.
+    ascii_pem = roots_pem.encode("ascii", "replace").decode()
     try:
-        context.load_verify_locations(cadata=roots_pem)
-    except (ssl.SSLError, TypeError, ValueError) as error:
+        context.load_verify_locations(cadata=ascii_pem)
+    except (ssl.SSLError, ValueError) as error:
         raise ConfigError("net.roots", "not PEM certificates") from error
 
 

@@ -32,14 +32,20 @@ def find_bad_certificates(
 
 def _are_certificates(text: str) -> bool:
     """Whether the guest's TLS reads it as certificates, or it is empty: then there is none."""
-    # Text around certificates may have any letters; `cadata` must not.
-    ascii_text = text.encode("ascii", "replace").decode()
     try:
         if text:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ascii_text)
+            _trust(text)
     except ssl.SSLError:
         return False
     return True
+
+
+def _trust(text: str) -> ssl.SSLContext:
+    # Text around certificates may have any letters; `cadata` must not.
+    ascii_text = text.encode("ascii", "replace").decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ascii_text)
+    return context
 
 
 def _roots_of_pod(pod: PodManifest) -> Iterator[tuple[str, str]]:
@@ -63,13 +69,11 @@ def _roots_of_config(config: GuestConfig | None) -> Iterator[tuple[str, str]]:
 
 def _judge(text: str) -> Iterator[tuple[str, str]]:
     """Read a text as the guest's TLS does; yield what is wrong with it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=text)
-    except (ssl.SSLError, TypeError, ValueError):
+        roots = _trust(text).get_ca_certs()
+    except (ssl.SSLError, ValueError):
         yield "net.roots", "not PEM certificates"
         return
-    roots = context.get_ca_certs()
     if not roots:
         said = "a certificate, but not an authority's (is it the server's own?)"
         yield "net.roots", said

@@ -64,6 +64,18 @@ def test_text_without_a_root_is_refused(text: str) -> None:
     assert refused.value.reason == "net.roots"
 
 
+@pytest.mark.parametrize("around", ["Főtanúsítvány\n====\n{}", "{}# Größe\n", "{}Ω{}"])
+def test_text_around_roots_may_have_any_letters(around: str) -> None:
+    """Bundles of roots name authorities there, each in its own language."""
+    root = make_authority()
+    context = pinned_context(around.replace("{}", root.pem), check_time=True)
+    assert len(context.get_ca_certs()) == 1
+    within = root.pem.replace("MII", "MIÍ", 1)
+    with pytest.raises(ConfigError) as refused:
+        pinned_context(root.pem + within, check_time=True)
+    assert refused.value.reason == "net.roots"
+
+
 def test_roots_have_a_cap() -> None:
     pem = make_authority().pem
     count = (256 << 10) // len(pem)

@@ -187,6 +187,17 @@ def test_roots_that_the_guest_could_trust_nobody_by_are_found(
     assert printed.count(found) == len(places)
 
 
+def test_roots_may_have_other_letters_around_them_as_in_the_guest(
+    pod: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    roots = f"# Größe\n{CA}"
+    config.write_text(CONFIG.replace(CA, roots))
+    pod.write_text(pod.read_text().replace(CA, roots))
+    assert run("manifest", "check", pod, "--config", config) == 0
+    assert pinned_context(roots, check_time=True).get_ca_certs()
+
+
 @pytest.mark.parametrize(
     "key", [b"\xff" * OWNER_KEY_BYTES, LOG_KEY[:-32] + bytes(32)], ids=["mlkem", "low order"]
 )
