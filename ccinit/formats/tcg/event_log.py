@@ -22,6 +22,7 @@ from ccinit.values import frozen
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 MAX_REGISTER: Final = 23
 NO_ACTION: Final = 3  # EV_NO_ACTION extends nothing
+NO_REGISTER: Final = 0xFFFFFFFF  # such an event may say so
 END_OF_RECORDS: Final = b"\xff" * 8
 """What follows the last record of a CC event log; eight zeros (unused memory) mean the same."""
 
@@ -189,7 +190,7 @@ def _read_event(
     reader: LittleEndianReader, sizes: dict[int, int], wanted: Algorithm
 ) -> LoggedEvent:
     register, kind, count = reader.u32(), reader.u32(), reader.u32()
-    if register > MAX_REGISTER:
+    if register > MAX_REGISTER and (register, kind) != (NO_REGISTER, NO_ACTION):
         raise FormatError("event_log.register", f"no register {register}")
     if count > len(sizes):
         raise FormatError("event_log.digests", f"{count} digests for {len(sizes)} algorithms")

@@ -47,6 +47,17 @@ def test_parse_event_log_leaves_out_what_extends_nothing() -> None:
     assert log.events == ()
 
 
+def test_an_event_that_extends_nothing_may_be_of_no_register() -> None:
+    """As newer firmware has it that names its reference measurements (SP800-155)."""
+    unbound = event(0xFFFFFFFF, bytes(32), 3, b"SP800-155 Event3")
+    started = event(0, bytes(32), 3, b"StartupLocality\0\3")
+    log = parse_event_log(log_header() + started + unbound + event(0, ONE), Algorithm.SHA256)
+    assert log == parse_event_log(log.records, Algorithm.SHA256)
+    assert log.records.count(unbound) == 1
+    assert [one.register for one in log.events] == [0]
+    assert log.startup_locality == 3
+
+
 @pytest.mark.parametrize("locality", [0, 3, 4])
 def test_replay_of_pcr_0_begins_with_the_startup_locality(locality: int) -> None:
     """As a machine with an authenticated code module or an H-CRTM has it."""
@@ -126,6 +137,13 @@ def test_marker_is_an_event_where_none_is_due() -> None:
         pytest.param(log_header(((SHA256, 20),)), "event_log.header", id="short SHA-256"),
         pytest.param(log_header(((SHA256, 32),) * 17), "event_log.header", id="17 algorithms"),
         pytest.param(log_header() + event(24, ONE), "event_log.register", id="register 24"),
+        pytest.param(log_header() + event(24, ONE, 3), "event_log.register", id="silent 24"),
+        pytest.param(log_header() + event(0xFFFFFFFF, ONE), "event_log.register", id="no register"),
+        pytest.param(
+            log_header() + event(0xFFFFFFFF, ONE, 3, b"StartupLocality\0\3"),
+            "event_log.locality",
+            id="locality of no register",
+        ),
         pytest.param(log_header() + event(4, ONE)[:-1], "event_log.truncated", id="cut"),
         pytest.param(
             log_header() + struct.pack("<III", 4, 4, 3), "event_log.digests", id="too many"
