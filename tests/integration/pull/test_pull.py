@@ -6,7 +6,9 @@ and that the same harness accepts the image without the fault.
 
 import base64
 import gzip
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import zstandard
 from ccinit.errors import CcinitError
 from ccinit.pull.messages.fetch import PullLimits
 from rootfs_builder.container_image.demo_image import build_demo_image
+from rootfs_builder.container_image.location import Registries
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from rootfs_builder.progress import Progress
 from tests.fakes.images.hostile_registry import HostileRegistry, serve_hostile
@@ -106,6 +109,40 @@ def test_real_image_from_real_registry_gives_the_tree_that_umoci_unpacks(
         "usr/share/lintian/NOTE"
     }
     assert ours["srv/counter"][:-1] == ours["srv/service.py"][:-1] != ()
+
+
+PACKINGS = {
+    "gzip": f"{LAYER}+gzip",
+    "zstd": f"{LAYER}+zstd",
+    "zstd:chunked": "io.github.containers.zstd-chunked.manifest-position",
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_layer_that_skopeo_packs_is_read(
+    authority: Authority, tmp_path: Path, packing: str
+) -> None:
+    """The last one has tables of contents in frames that decompressors skip."""
+    content = os.urandom(300_000)
+    tar = make_tar(Entry("file", content), *(Entry(f"f{size}", b"x" * size) for size in range(9)))
+    layer = ImageLayer(
+        media_type=LAYER, blob=tar, diff_id=f"sha256:{hashlib.sha256(tar).hexdigest()}"
+    )
+    write_layout([layer], {}, tmp_path / "layout")
+    # In a registry of its own, where skopeo finds no other packing of the layer to use instead.
+    with running_registry(tmp_path / "registry", authority) as registry:
+        registries = Registries(tools=TOOLS, ca=authority.ca)
+        name = f"docker://{registry.host}/packed/app:{TAG}"
+        options = ("--dest-compress-format", packing)
+        registries.copy(f"oci:{tmp_path / 'layout'}:{TAG}", name, tmp_path, "dest-", *options)
+        manifest = registries.inspect(name)
+        assert PACKINGS[packing] in manifest.decode()
+        reference = f"{registry.host}/packed/app@sha256:{hashlib.sha256(manifest).hexdigest()}"
+        with (
+            pulled(reference, authority.ca_pem, tmp_path / "pull") as result,
+            overlaid(result, tmp_path / "overlay") as merged,
+        ):
+            assert (merged / "file").read_bytes() == content
 
 
 def test_image_is_the_same_whenever_it_is_built(image: ContainerImage, tmp_path: Path) -> None:
