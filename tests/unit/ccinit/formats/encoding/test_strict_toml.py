@@ -132,3 +132,12 @@ def test_document_of_the_largest_size_costs_seconds_and_not_hours(text: str) -> 
     began = time.process_time()
     refusal(text)
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("quotes", ["'''", '"""'])
+def test_lines_of_a_text_end_with_lf_whatever_ends_the_documents(quotes: str) -> None:
+    """Other readers keep CR there, as TOML lets them."""
+    text = f"a = {quotes}one\r\ntwo\n{quotes}\r\n"
+    assert parse_toml(text.encode(), "test.toml") == {"a": "one\ntwo\n"}
+    escaped = 'a = "one\\r\\ntwo"\r\n'
+    assert parse_toml(escaped.encode(), "test.toml") == {"a": "one\r\ntwo"}
