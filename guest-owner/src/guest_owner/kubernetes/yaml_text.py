@@ -120,14 +120,20 @@ def _without_underscores(text: str) -> str:
 def load_yaml(text: str) -> object:
     """Return what one YAML document says, as JSON would say it; a key with null is left out.
 
+    Others beside it have to be empty, as templates leave them.
+
     Raises:
         FormatError: `kubernetes.yaml`, `kubernetes.duplicate`.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        documents = [one for one in yaml.load_all(text, _Loader) if one is not None]
     # ValueError: thousands of digits. OverflowError: an escape far beyond Unicode.
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
+    if len(documents) > 1:
+        found = f"expected one document, found {len(documents)}: leave the Pod's alone in its file"
+        raise FormatError("kubernetes.yaml", found)
+    return documents[0] if documents else None
 
 
 def _one_line(error: Exception) -> str:

@@ -56,3 +56,18 @@ def test_a_key_without_a_value_is_still_no_second_one() -> None:
         load_yaml("a: ~\na: 1")
     assert caught.value.reason == "kubernetes.duplicate"
     assert load_yaml("b: ~\na: 1") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "around", ["{}---\n", "---\n# from a template\n---\n{}", "{}...\n---\n~\n"]
+)
+def test_an_empty_document_beside_the_pod_says_nothing(around: str) -> None:
+    """Templates leave these behind, too."""
+    assert convert(around.replace("{}", POD)) == convert()
+
+
+def test_a_second_document_is_refused() -> None:
+    with pytest.raises(FormatError) as caught:
+        load_yaml("a: 1\n---\nb: 2\n")
+    assert caught.value.reason == "kubernetes.yaml"
+    assert "expected one document, found 2" in caught.value.detail
