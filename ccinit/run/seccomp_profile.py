@@ -12,18 +12,22 @@ older calls. 32-bit calls, `socketcall` among them, kill the process: the profil
 architecture.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.system_calls import FORBIDDEN
 
 Rule: TypeAlias = dict[str, object]
+Condition: TypeAlias = tuple[int, str, int, int]
+"""On a 64-bit argument: its index, operator, value (or mask), second value (what is masked)."""
 
 EPERM: Final = 1
 E2BIG: Final = 7
 ENOSYS: Final = 38
+ENOPROTOOPT: Final = 92
 EPROTONOSUPPORT: Final = 93
+ESOCKTNOSUPPORT: Final = 94
 EAFNOSUPPORT: Final = 97
 
 AF_UNIX: Final = 1
@@ -31,6 +35,11 @@ AF_INET: Final = 2
 AF_INET6: Final = 10
 AF_NETLINK: Final = 16
 NETLINK_ROUTE: Final = 0
+SOCK_STREAM: Final = 1
+SOCK_DGRAM: Final = 2
+SOCK_RAW: Final = 3
+IPPROTO_TCP: Final = 6
+TCP_REPAIR: Final = 19
 
 _ALLOW: Final = "SCMP_ACT_ALLOW"
 _ERRNO: Final = "SCMP_ACT_ERRNO"
@@ -38,6 +47,13 @@ _EQUAL: Final = "SCMP_CMP_EQ"
 _AT_MOST: Final = "SCMP_CMP_LE"
 _GREATER: Final = "SCMP_CMP_GT"
 _MASKED: Final = "SCMP_CMP_MASKED_EQ"
+
+_SOCKET_TYPE: Final = 0xF  # SOCK_TYPE_MASK; above it are flags
+_OTHER_TYPES: Final = ((0xF, 0x0), (0xC, 0x4), (0x8, 0x8))  # mask, value: 0, 4 to 7, 8 to 15
+_PROTOCOL_BITS: Final = 9  # IPPROTO_MAX is 263
+_LEVEL_BITS: Final = 9  # SOL_VSOCK is 287, and the last one
+_OPTION_BITS: Final = 8  # of TCP, which has 45
+_WORD: Final = (1 << 64) - 1
 
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES: Final = tuple(1 << bit for bit in (17, 25, 26, 27, 28, 29, 30))
@@ -118,7 +134,7 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "sockets, once socket() below has let their family pass",
         (
             "bind listen accept accept4 connect shutdown getsockname getpeername getsockopt"
-            " setsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg"
+            " sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg"
         ),
     ),
     (
@@ -171,6 +187,7 @@ def workload_seccomp(changes: Seccomp) -> dict[str, object]:
     refused = [names.split() for _, names in (*FORBIDDEN, *REFUSED_UNASKED)]
     filtered = {
         "socket": _socket_rules(),
+        "setsockopt": _option_rules(),
         "socketpair": [_rule("socketpair", _ALLOW, (0, _EQUAL, AF_UNIX, 0))],
         "clone": _clone_rules(),
         "personality": [
@@ -214,9 +231,8 @@ def _socket_rules() -> list[Rule]:
     The kernel reads 32 bits of the family but the filter compares 64: a list of refused families
     would let 2^32 + 40 pass as AF_VSOCK.
     """
-    rules = [
-        _rule("socket", _ALLOW, (0, _EQUAL, allowed, 0)) for allowed in (AF_UNIX, AF_INET, AF_INET6)
-    ]
+    rules = [_rule("socket", _ALLOW, (0, _EQUAL, AF_UNIX, 0))]
+    rules += _internet_rules(AF_INET) + _internet_rules(AF_INET6)
     rules.append(_rule("socket", _ALLOW, (0, _EQUAL, AF_NETLINK, 0), (2, _EQUAL, NETLINK_ROUTE, 0)))
     other_netlink = ((0, _EQUAL, AF_NETLINK, 0), (2, _GREATER, NETLINK_ROUTE, 0))
     rules.append(_rule("socket", _ERRNO, *other_netlink, errno=EPROTONOSUPPORT))
@@ -228,6 +244,67 @@ def _socket_rules() -> list[Rule]:
     ]
     rules.append(_rule("socket", _ERRNO, (0, _GREATER, AF_NETLINK, 0), errno=EAFNOSUPPORT))
     return rules
+
+
+def _internet_rules(family: int) -> list[Rule]:
+    """Allow streams and datagrams, and raw sockets but for TCP.
+
+    The kernel gives a raw socket of TCP all that arrives here, loopback included: with CAP_NET_RAW
+    a container would read the secrets that others fetch from the workload API, and learn what it
+    takes to speak in their connections. And it makes AF_INET with SOCK_PACKET an AF_PACKET socket.
+    """
+    ours = (0, _EQUAL, family, 0)
+    raw = (1, _MASKED, _SOCKET_TYPE, SOCK_RAW)
+    return [
+        *(
+            _rule("socket", _ALLOW, ours, (1, _MASKED, _SOCKET_TYPE, kind))
+            for kind in (SOCK_STREAM, SOCK_DGRAM)
+        ),
+        *(
+            _rule("socket", _ALLOW, ours, raw, protocol)
+            for protocol in _all_but(2, IPPROTO_TCP, _PROTOCOL_BITS)
+        ),
+        _rule("socket", _ERRNO, ours, raw, (2, _EQUAL, IPPROTO_TCP, 0), errno=EPERM),
+        _rule("socket", _ERRNO, ours, raw, _beyond(2, _PROTOCOL_BITS), errno=EPROTONOSUPPORT),
+        *(
+            _rule("socket", _ERRNO, ours, (1, _MASKED, *others), errno=ESOCKTNOSUPPORT)
+            for others in _OTHER_TYPES
+        ),
+    ]
+
+
+def _option_rules() -> list[Rule]:
+    """Allow all options of sockets but TCP_REPAIR.
+
+    With it and CAP_NET_ADMIN a container could listen on a port that is taken, and get its new
+    connections: those to the workload API, and to the owner's port.
+    """
+    tcp = (1, _EQUAL, IPPROTO_TCP, 0)
+    return [
+        *(_rule("setsockopt", _ALLOW, level) for level in _all_but(1, IPPROTO_TCP, _LEVEL_BITS)),
+        *(
+            _rule("setsockopt", _ALLOW, tcp, option)
+            for option in _all_but(2, TCP_REPAIR, _OPTION_BITS)
+        ),
+        _rule("setsockopt", _ERRNO, tcp, (2, _EQUAL, TCP_REPAIR, 0), errno=EPERM),
+        _rule("setsockopt", _ERRNO, tcp, _beyond(2, _OPTION_BITS), errno=ENOPROTOOPT),
+        _rule("setsockopt", _ERRNO, _beyond(1, _LEVEL_BITS), errno=ENOPROTOOPT),
+    ]
+
+
+def _all_but(index: int, value: int, bits: int) -> Iterator[Condition]:
+    """Yield disjoint conditions; of the numbers below 2^`bits`, all but `value` meet one of them.
+
+    A single comparison would not do: the kernel reads 32 bits, so 2^32 + `value` is `value`, too.
+    Each condition is about the numbers whose highest bit that differs is a certain one.
+    """
+    for bit in range(bits):
+        higher = _WORD >> bit << bit
+        yield (index, _MASKED, higher, (value ^ 1 << bit) & higher)
+
+
+def _beyond(index: int, bits: int) -> Condition:
+    return (index, _GREATER, (1 << bits) - 1, 0)
 
 
 def _clone_rules() -> list[Rule]:
@@ -250,9 +327,7 @@ def _attribute_rules(name: str) -> list[Rule]:
     ]
 
 
-def _rule(
-    names: str, action: str, *arguments: tuple[int, str, int, int], errno: int | None = None
-) -> Rule:
+def _rule(names: str, action: str, *arguments: Condition, errno: int | None = None) -> Rule:
     rule: Rule = {"names": names.split(), "action": action}
     if errno is not None:
         rule["errnoRet"] = errno

@@ -275,6 +275,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         probe_cases.capabilities,
         image_cases.server_of_user_0,
         pod_cases.seccomp,
+        pod_cases.network_rights,
         stop_cases.stopped_exec,
         stop_cases.refused_exec,
         stop_cases.refused_supervisor,

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.seccomp import Seccomp
 from tests.vm.guest.containers import container, supervise, workload
 
@@ -44,3 +45,34 @@ async def seccomp(work: Path) -> dict[str, object]:
         assert (report["stderr"], report["crun"]) == ("", "")
         found[name] = json.loads(str(report["stdout"]))
     return found
+
+
+NETWORK_CALLS = (
+    "import ctypes, errno, json\n"
+    "libc = ctypes.CDLL(None, use_errno=True)\n"
+    "def call(number, *arguments):\n"
+    "    result = libc.syscall(number, *map(ctypes.c_ulong, arguments))\n"
+    "    return errno.errorcode[ctypes.get_errno()] if result < 0 else 'ok'\n"
+    "def option(level, name): return call(54, -1, level, name, 0, 0)\n"
+    "def tell(answers):\n"
+    "    table = {}\n"
+    "    for key, answer in answers: table.setdefault(answer, []).append(key)\n"
+    "    return table\n"
+    "high = (1 << 32) + 6\n"
+    "print(json.dumps({\n"
+    "    'raw': tell((n, call(41, 2, 3, n)) for n in (*range(1, 256), 512, high)),\n"
+    "    'raw6': tell((n, call(41, 10, 3 | 0o2000000, n)) for n in range(1, 256)),\n"
+    "    'types': tell((n, call(41, 2, n, 0)) for n in range(16)),\n"
+    "    'levels': tell((n, option(n, 19)) for n in (*range(600), high)),\n"
+    "    'options': tell((n, option(6, n)) for n in (*range(300), (1 << 32) + 19)),\n"
+    "}))"
+)
+
+
+async def network_rights(work: Path) -> dict[str, object]:
+    """Reach for the neighbours' connections with all rights over the network there are."""
+    rights = (Capability.NET_ADMIN, Capability.NET_RAW)
+    report = await supervise(workload(container(NETWORK_CALLS, capabilities=rights), work), work)
+    assert (report["stderr"], report["crun"]) == ("", "")
+    seen: dict[str, object] = json.loads(str(report["stdout"]))
+    return report | seen

@@ -368,6 +368,28 @@ def test_container_calls_what_its_manifest_allows_and_not_what_it_denies() -> No
     assert allow == {**default, "adjtimex": "ok"}
 
 
+def test_container_with_all_rights_over_the_network_stays_out_of_others_connections() -> None:
+    """Neither does it hear TCP on loopback, nor listen where the guest does.
+
+    By descriptor -1 the kernel's EBADF says that the filter has let an option pass.
+    """
+    report = run_case("network_rights")
+    tcp, repair = 6, 19
+    others = [number for number in range(1, 256) if number != tcp]
+    assert report["raw6"] == {"ok": others, "EPERM": [tcp]}
+    beyond = {"EPROTONOSUPPORT": [512, (1 << 32) + tcp]}
+    assert report["raw"] == {"ok": others, "EPERM": [tcp], **beyond}
+    socket_packet = 10
+    assert socket_packet in report["types"]["ESOCKTNOSUPPORT"]
+    assert report["types"]["ok"] == [1, 2]
+    levels = [number for number in range(512) if number != tcp]
+    beyond = {"ENOPROTOOPT": [*range(512, 600), (1 << 32) + tcp]}
+    assert report["levels"] == {"EBADF": levels, "EPERM": [tcp], **beyond}
+    options = [number for number in range(256) if number != repair]
+    beyond = {"ENOPROTOOPT": [*range(256, 300), (1 << 32) + repair]}
+    assert report["options"] == {"EBADF": options, "EPERM": [repair], **beyond}
+
+
 def test_known_system_calls_are_those_of_the_filters_maker() -> None:
     """A name that the library does not know would be skipped by crun without a word.
 

@@ -84,6 +84,36 @@ def test_profile_lets_route_netlink_and_local_pairs_pass_only() -> None:
     assert answer("socketpair", 40, 1, 0) == 38
 
 
+@pytest.mark.parametrize("family", [2, 10])
+@pytest.mark.parametrize("flags", [0, 0o4000, 0o2000000, 1 << 32])
+def test_profile_lets_no_raw_socket_have_the_neighbours_tcp(family: int, flags: int) -> None:
+    stream, datagram, raw, tcp = 1, 2, 3, 6
+    for kind in (stream, datagram):
+        assert all(answer("socket", family, kind | flags, number) == 0 for number in (0, tcp, 262))
+    for protocol in (*range(20), *range(240, 512)):
+        expected = 1 if protocol == tcp else 0
+        assert answer("socket", family, raw | flags, protocol) == expected, protocol
+    for protocol in (512, (1 << 32) + tcp, (1 << 64) - 1):
+        assert answer("socket", family, raw | flags, protocol) == 93
+    # SOCK_PACKET, with which the kernel makes an AF_INET socket one of AF_PACKET, is 10
+    for kind in (0, *range(4, 16)):
+        assert answer("socket", family, kind | flags, 0) == 94, kind
+
+
+def test_profile_lets_no_socket_repair_its_way_to_a_port_that_is_taken() -> None:
+    tcp, repair = 6, 19
+    assert [answer("setsockopt", 3, tcp, option, 0, 4) for option in range(256)] == [
+        1 if option == repair else 0 for option in range(256)
+    ]
+    for level in {*range(512)} - {tcp}:
+        assert answer("setsockopt", 3, level, repair, 0, 4) == 0, level
+    for high in (1 << 31, 1 << 32, 1 << 63):
+        assert answer("setsockopt", 3, tcp + high, repair, 0, 4) == 92
+        assert answer("setsockopt", 3, tcp, repair + high, 0, 4) == 92
+        assert answer("setsockopt", 3, tcp + high, repair + high, 0, 4) == 92
+    assert answer("setsockopt", 3, 1, 1 << 20, 0, 4) == 0
+
+
 @pytest.mark.parametrize("bit", [17, 25, 26, 27, 28, 29, 30])
 def test_profile_lets_no_clone_make_a_namespace(bit: int) -> None:
     threads = 0x3D0F00
