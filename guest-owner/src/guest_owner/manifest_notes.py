@@ -8,6 +8,8 @@ from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.guest_config import GuestConfig, Limits
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import ContainerKind
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.scratch_tags import check_tag_budget
 from ccinit.formats.pod.secret import FileSecret
@@ -27,6 +29,7 @@ def list_notes(pod: PodManifest, config: GuestConfig | None) -> Iterator[str]:
     """Yield one line each; `config` is None if only the manifest is there."""
     yield from _describe_growth(pod)
     yield from _describe_modes(pod)
+    yield from _describe_shared_processes(pod)
     if config is None:
         yield from _describe_default_limits(pod)
     else:
@@ -55,6 +58,19 @@ def _describe_modes(pod: PodManifest) -> Iterator[str]:
             yield (
                 f"{table} {path} of {container}: mode = {mode} is 0o{mode:o};"
                 f" write 0o{_TYPED_AS_DECIMAL[mode]:o} if that is meant"
+            )
+
+
+def _describe_shared_processes(pod: PodManifest) -> Iterator[str]:
+    """Yield which containers are not kept from others' secrets by having another user."""
+    main = [one for one in pod.containers if one.kind is ContainerKind.MAIN]
+    if not pod.share.process or len(main) == 1:
+        return
+    for container in main:
+        if Capability.SETUID in container.capabilities:
+            yield (
+                f"container {container.name}: with SETUID it can become any user, and read the"
+                " secrets of all main containers, whose processes it sees ([share] process)"
             )
 
 

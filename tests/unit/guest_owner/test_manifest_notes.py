@@ -53,6 +53,28 @@ def test_tags_are_not_told_where_a_config_is_judged() -> None:
     assert list(list_notes(parse_with(DISK.format(1, 33 * GIB)), config)) == []
 
 
+OTHER = '[[container]]\nname = "other"\nimage = "web"\nkind = "{}"\ncapabilities = ["{}"]\n'
+SHARING = "[share]\nprocess = true\n"
+
+
+def test_container_that_can_become_the_user_of_one_whose_processes_it_sees_is_told() -> None:
+    (note,) = list_notes(parse_with(OTHER.format("main", "SETUID") + SHARING), None)
+    assert note == (
+        "container other: with SETUID it can become any user, and read the secrets of all"
+        " main containers, whose processes it sees ([share] process)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "tables"),
+    [("main", "SETUID", ""), ("init", "SETUID", SHARING), ("main", "CHOWN", SHARING)],
+)
+def test_container_that_sees_no_others_or_stays_its_user_is_not_told(
+    kind: str, capability: str, tables: str
+) -> None:
+    assert list(list_notes(parse_with(OTHER.format(kind, capability) + tables), None)) == []
+
+
 OWNER = "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n"
 ALLOWED = "[debug]\nallowed = true\n"
 TOOLS = f"[debug.tools]\nroot_hash = '{'ab' * 32}'\nsalt = '{'cd' * 32}'\ndata_blocks = 2\n"
