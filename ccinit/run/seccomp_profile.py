@@ -73,7 +73,7 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "files by name, within the container's own mounts and the rights of its user",
         (
             "open openat openat2 creat access faccessat faccessat2 stat fstat lstat"
-            " newfstatat statx statfs fstatfs ustat readlink readlinkat getdents getdents64"
+            " newfstatat statx statfs fstatfs readlink readlinkat getdents getdents64"
             " getcwd chdir fchdir chroot mkdir mkdirat rmdir unlink unlinkat rename renameat"
             " renameat2 link linkat symlink symlinkat mknod mknodat truncate umask chmod"
             " fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat"

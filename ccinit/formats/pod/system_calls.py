@@ -37,7 +37,10 @@ FORBIDDEN: Final[tuple[tuple[str, str], ...]] = (
             " quotactl_fd syslog sethostname setdomainname vhangup nfsservctl uselib lookup_dcookie"
         ),
     ),
-    ("a file by its handle is reached around every mount", "open_by_handle_at"),
+    (
+        "a file by its handle, or a file system by its number, is reached around every mount",
+        "open_by_handle_at ustat",
+    ),
 )
 """Reasons, and calls that fail with EPERM in every container, whatever its manifest says."""
 

@@ -28,6 +28,8 @@ CALLS = (
     "    'large attribute': call(190, file, b'user.x', large, 4097, 0),\n"
     "    'clone3': call(435, 0, 0),\n"
     "    'getpid': call(39),\n"
+    "    'statfs': call(137, b'/', empty),\n"
+    "    'ustat': call(136, os.stat('/').st_dev, empty),\n"
     "}))"
 )
 

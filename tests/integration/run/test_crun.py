@@ -360,6 +360,8 @@ def test_container_calls_what_its_manifest_allows_and_not_what_it_denies() -> No
     assert (default["chmod"], default["vsock"]) == ("ENOENT", "EAFNOSUPPORT")
     assert default["adjtimex"] == default["name_to_handle_at"] == default["mount"] == "EPERM"
     assert default["clone3"] == "ENOSYS"
+    # by its number a file system answers that is mounted for others only; by a path only its own
+    assert (default["ustat"], default["statfs"]) == ("EPERM", "ok")
     assert (default["attribute"], default["large attribute"]) == ("ok", "E2BIG")
     # no room for a handle, or a file system without them
     assert allow.pop("name_to_handle_at") in {"EOVERFLOW", "ENOTSUP"}

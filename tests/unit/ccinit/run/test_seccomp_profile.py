@@ -66,6 +66,7 @@ def test_profile_refuses_what_it_does_not_know() -> None:
         *("setns", "bpf", "userfaultfd", "io_uring_setup", "io_uring_enter", "keyctl"),
         *("io_uring_register", "add_key", "request_key", "perf_event_open", "ptrace"),
         *("init_module", "finit_module", "kexec_load", "reboot", "open_by_handle_at", "iopl"),
+        "ustat",
     ],
 )
 def test_r73_profile_refuses_dangerous_calls(name: str) -> None:
