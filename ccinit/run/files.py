@@ -2,8 +2,9 @@
 
 Scope: path resolution (within the root of the container's first process, volumes and secrets
 included, and never out of it, by openat2), and what may be opened: only regular files, as checked
-after opening. Left to others: who may ask (`ccinit.agent`), moving the bytes (the owner plane's
-child).
+after opening, and none of /proc. PID 1 opens them, and may do there what the container's user may
+not: where containers share processes, read the environment of another. Left to others: who may ask
+(`ccinit.agent`), moving the bytes (the owner plane's child).
 """
 
 import errno
@@ -31,26 +32,45 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
         owner: of a new file.
 
     Raises:
-        ConfigError: `run.file`, not a regular file.
+        ConfigError: `run.file`, not a regular file, or one of /proc.
         KernelError: the kernel refused: no such path, a read-only place.
     """
     root = open_path(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
     try:
         made = into and _make(root, path, mode, owner)
+        proc = _find_proc(root)
         descriptor = open_in_root(root, path, _SAFE | (os.O_WRONLY if into else os.O_RDONLY))
     finally:
         os.close(root)
     with ExitStack() as undo:
         undo.callback(os.close, descriptor)
-        _begin(descriptor, path, is_emptied=into and not made)
+        _begin(descriptor, path, proc, is_emptied=into and not made)
         undo.pop_all()
     return descriptor
 
 
-def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
+def _find_proc(root: int) -> int | None:
+    """Return the device number of /proc; None if there is none, which no container can bring about.
+
+    Every mount of proc for the same processes has the same number.
+    """
+    try:
+        proc = open_in_root(root, "/proc", os.O_PATH, follow_links=False)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        return os.fstat(proc).st_dev
+    finally:
+        os.close(proc)
+
+
+def _begin(descriptor: int, path: str, proc: int | None, *, is_emptied: bool) -> None:
     """Check an opened file before a byte of it changes."""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_dev == proc:
             raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
         if is_emptied:
             os.ftruncate(descriptor, 0)

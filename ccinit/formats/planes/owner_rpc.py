@@ -183,7 +183,7 @@ _TABLE = (
         streams=(Stream.INPUT, Stream.OUTPUT),
         purpose="Read a file of a container of `[allow].exec` or, if `into` is true, write one; at "
         "most 1 GiB. Writing empties an existing file first; a new file gets the permissions "
-        "`mode` (& 0777).",
+        "`mode` (& 0777). What is in /proc is no file here.",
     ),
     Method(
         name="signal",

@@ -202,6 +202,7 @@ async def case_files(work: Path) -> dict[str, object]:
         "import os\n"
         "os.mkfifo('/data/fifo'); os.symlink('/etc/../../etc/hostname', '/data/link')\n"
         "open('/data/old', 'w').write('long and old')\n"
+        "os.symlink('/proc/1/environ', '/data/process')\n"
     )
     record = Record()
     bind = BindMount(source=str(work / "volume"), target="/data", read_only=False)
@@ -216,6 +217,7 @@ async def case_files(work: Path) -> dict[str, object]:
             *(("/data/old", True), ("/data/new", True), ("/data/old", False)),
             *(("/data/fifo", False), ("/data", False), ("/data/link", False)),
             *(("/x", True), ("/none", False), ("/proc/1/root/etc/hostname", False)),
+            *(("/data/process", False), ("/proc/1/comm", True)),
         ):
             try:
                 descriptor = made.open_file(path, into=into, mode=0o640)

@@ -125,6 +125,20 @@ def test_what_is_no_file_is_not_opened(
     assert read("/file") == b"content"
 
 
+@pytest.mark.parametrize(("file", "into"), [("environ", False), ("comm", True)])
+def test_what_the_kernel_tells_of_a_process_is_not_opened(
+    tmp_path: Path,
+    file: str,
+    into: bool,  # noqa: FBT001
+) -> None:
+    """PID 1 may read and write there what the container's user may not."""
+    before = Path("/proc/self/comm").read_bytes()
+    (tmp_path / "link").symlink_to(f"/proc/{PID}/{file}")
+    for path in (f"/proc/{PID}/{file}", str(tmp_path / "link")):
+        assert refusal(path, into=into) == "run.file"
+    assert Path("/proc/self/comm").read_bytes() == before
+
+
 def test_disk_that_fails_under_a_new_file_is_the_kernels_refusal(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
