@@ -3,13 +3,16 @@
 A Pod that is restarted over and over leaves a log each time. Beyond the bound, whole logs of
 finished boots are removed, the oldest first, since part of a log could not be unsealed. A log is
 locked while it is being written, and so is not removed.
+
+A log gets room by steps, because all logs are looked at for each. The size of a log that is written
+tells every process how much room it was given, so what was given never exceeds the bound.
 """
 
 import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from host_runtime.launch.guest import Progress
 from host_runtime.oci_runtime.opened_file import locked
 
 _NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
+_FIRST_STEP_BYTES: Final = 256 << 10
 _STEP_BYTES: Final = 4 << 20
 
 Keep = Callable[[bytes], bool]
@@ -56,38 +60,46 @@ class SealedLog:
             # Nobody else may read or write it, whatever umask the engine has.
             descriptor = os.open(self.path, flags, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        written = room = 0
+        written = room_end = 0
 
         def keep(data: bytes) -> bool:
-            nonlocal written, room
-            if written + len(data) > self.max_bytes:
+            nonlocal written, room_end
+            end = written + len(data)
+            if end > self.max_bytes:
                 say("the sealed log has reached its limit: no more is kept")
                 return False
-            if len(data) > room:
-                room = min(max(_STEP_BYTES, len(data)), self.max_bytes - written)
-                if not self._make_room(room, say):
+            # Whoever gets more room writes before others look: the size tells them of it.
+            with nullcontext() if end <= room_end else locked(self.path.parent):
+                if end > room_end and not self._make_room(end, say):
                     say("the sealed logs of guests that run have reached the limit of all of them")
                     return False
-            _write_all(output, data)
-            written, room = written + len(data), room - len(data)
+                _write_all(output, data)
+            written, room_end = end, max(room_end, self._room_end(end))
             return True
 
         with os.fdopen(descriptor, "wb", 0) as output:
             yield keep
 
-    def _make_room(self, wanted_bytes: int, say: Progress) -> bool:
-        """Remove logs until this many more bytes fit the bound; return whether they do."""
-        with locked(self.path.parent):
-            logs = sorted(_list_logs(self.path.parent))
-            total = wanted_bytes + sum(size for _, _, size in logs)
-            for _, path, size in logs:
-                if total <= self.all_bytes:
-                    break
-                if _is_finished(path):
-                    path.unlink(missing_ok=True)  # its owner may have fetched it meanwhile
-                    total -= size
-                    say(f"dropped the sealed log {path.name}: all together reached their limit")
+    def _make_room(self, end: int, say: Progress) -> bool:
+        """Remove logs until this one may grow beyond `end`; return whether it may."""
+        logs = [log for log in sorted(_list_logs(self.path.parent)) if log[1] != self.path]
+        total = self._room_end(end) + sum(self._room_end(size) for _, _, size in logs)
+        if total <= self.all_bytes:  # even if all of them are being written
+            return True
+        finished = [(path, size) for _, path, size in logs if _is_finished(path)]
+        total -= sum(self._room_end(size) - size for _, size in finished)
+        for path, size in finished:
+            if total <= self.all_bytes:
+                break
+            path.unlink(missing_ok=True)  # its owner may have fetched it meanwhile
+            total -= size
+            say(f"dropped the sealed log {path.name}: all together reached their limit")
         return total <= self.all_bytes
+
+    def _room_end(self, size: int) -> int:
+        """Return up to which size a log of this size may grow before it needs more room."""
+        step = min(max(_FIRST_STEP_BYTES, 1 << (size - 1).bit_length()), _STEP_BYTES)
+        return max(size, min(-(-size // step) * step, self.max_bytes))
 
 
 def _list_logs(folder: Path) -> Iterator[tuple[str, Path, int]]:

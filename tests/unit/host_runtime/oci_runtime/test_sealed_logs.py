@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from host_runtime.oci_runtime import sealed_logs
 from host_runtime.oci_runtime.opened_file import locked
 from host_runtime.oci_runtime.sealed_logs import SealedLog, sealed_log_name
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 MOST = 1000
+KIB = 1 << 10
 
 
 def log_of(folder: Path, name: str, hours: int, *, all_bytes: int = 3000) -> SealedLog:
@@ -72,6 +75,56 @@ def test_logs_that_are_all_written_leave_no_room_for_more(tmp_path: Path) -> Non
     with log_of(tmp_path, "c", 3).opened(said.append) as keep:  # once that guest is gone
         assert keep(bytes(600))
     assert not first.exists()
+
+
+def test_logs_that_are_written_stay_within_the_bound_together(tmp_path: Path) -> None:
+    most, bound, said = 8192 * KIB, 18432 * KIB, list[str]()
+    logs = [
+        SealedLog(path=log_of(tmp_path, name, 1).path, max_bytes=most, all_bytes=bound)
+        for name in "abcde"
+    ]
+    with ExitStack() as stack:
+        writing = [stack.enter_context(log.opened(said.append)) for log in logs]
+        while writing:  # each in turn, as long as it may
+            writing = [keep for keep in writing if keep(bytes(64 * KIB))]
+    sizes = [log.path.stat().st_size for log in logs]
+    assert bound - 1024 * KIB < sum(sizes) <= bound
+    assert said == 5 * ["the sealed logs of guests that run have reached the limit of all of them"]
+
+
+def test_log_that_is_given_room_is_seen_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first piece is written before another process may look at the sizes."""
+    is_locked: list[bool] = []
+
+    def write(output: BinaryIO, data: bytes) -> None:
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked.append(False)
+        except BlockingIOError:
+            is_locked.append(True)
+        finally:
+            os.close(descriptor)
+        output.write(data)
+
+    monkeypatch.setattr(sealed_logs, "_write_all", write)
+    with log_of(tmp_path, "a", 1).opened(pytest.fail) as keep:
+        assert all(keep(bytes(MOST // 2)) for _ in range(2))
+    assert is_locked == [True, False]
+
+
+def test_finished_logs_count_as_what_they_are(tmp_path: Path) -> None:
+    """They take no more room: none has to go for what it might."""
+    finished = [left_by(tmp_path, name, 1, 260 * KIB) for name in "abc"]
+    path, said = log_of(tmp_path, "new", 2).path, list[str]()
+    log = SealedLog(path=path, max_bytes=1024 * KIB, all_bytes=1036 * KIB)
+    with log.opened(said.append) as keep:
+        assert keep(bytes(256 * KIB))
+        assert said == []
+        assert keep(b"x")
+    assert said == [f"dropped the sealed log {finished[0].name}: all together reached their limit"]
 
 
 def test_one_log_has_a_limit_of_its_own(tmp_path: Path) -> None:
