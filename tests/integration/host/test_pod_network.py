@@ -165,6 +165,20 @@ def test_deletion_gives_back_what_a_killed_guest_has_left(engine: Engine, networ
     assert network.filters("eth1") == ["far1"]
 
 
+def test_creation_that_fails_late_gives_the_interface_back(
+    engine: Engine, network: Network
+) -> None:
+    """Whoever made the namespace may use it for something else, without any guest."""
+    missing = engine.folder / "missing" / "pid"
+    words = ("create", "--pid-file", str(missing), "--bundle", bundle(engine, network), "a")
+    assert engine.run(*words) == 1
+    taken, failed = engine.said().splitlines()[-2:]
+    assert taken.endswith("giving the guest the interface eth0")
+    assert str(missing.parent) in failed
+    assert network.filters("eth0") == []
+    wait_for(network.is_answered)
+
+
 def test_container_is_deleted_though_its_namespace_has_gone(
     engine: Engine, network: Network, tmp_path: Path
 ) -> None:

@@ -165,9 +165,10 @@ class Runtime:
 
     @contextmanager
     def _new(self, record: ContainerRecord) -> Iterator[Container]:
-        """Make a container; if the caller fails, nothing of it runs when this returns.
+        """Make a container; if the caller fails, nothing of it is left when this returns.
 
-        Otherwise a second try would find the disks, the vTPM or the cgroup in use.
+        Otherwise a second try would find the disks, the vTPM or the cgroup in use, and the network
+        namespace would not answer for its address.
         """
         with self.store.new(record) as container:
             try:
@@ -176,6 +177,7 @@ class Runtime:
                 # The first error is the one to tell.
                 with suppress(DeadlineError):
                     _end(container, container)
+                    release_network(container)
                     leave_no_cgroup(container)
                 raise
 
