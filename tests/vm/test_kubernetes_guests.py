@@ -19,7 +19,7 @@ from tests.demo.owner_log import read_log
 from tests.demo.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.cgroups import bytes_in, limit_in, made_cgroup, memory_hierarchy
-from tests.integration.host.containerd import PAUSE, containerd_in
+from tests.integration.host.containerd import PAUSE, containerd_in, containerd_major
 from tests.integration.host.cri import import_image
 from tests.integration.host.kubernetes import (
     BINARIES,
@@ -91,6 +91,13 @@ class Scene:
                 },
             }
         )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _containerd_that_the_kubelet_knows() -> None:
+    major = containerd_major()
+    if major != 1:
+        pytest.skip(f"the kubelet speaks an older CRI than containerd {major} does")
 
 
 @pytest.fixture(scope="module")

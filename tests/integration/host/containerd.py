@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.host.containerd_settings import containerd_settings
-from tests.integration.host.engine_tree import EngineTree, engine_tree, runtime_program
+from tests.integration.host.engine_tree import ENGINES, EngineTree, engine_tree, runtime_program
 from tests.integration.host.silent_machine import silent_operator
 from tests.integration.leftovers import short_folder
 
@@ -38,13 +38,6 @@ class Containerd:
     def sealed_logs(self) -> Path:
         """For the operator's file."""
         return self.folder / "sealed"
-
-    @property
-    def major(self) -> int:
-        """The number of its version that says which form its settings have."""
-        command = self.tree.command("containerd", "--version")
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return int(said.split()[2].removeprefix("v").partition(".")[0])
 
     @property
     def containers(self) -> list[str]:
@@ -143,6 +136,12 @@ class Containerd:
             self("containers", "delete", name)
 
 
+def containerd_major() -> int:
+    """The number of its version, which says how its settings are written and what it speaks."""
+    said = ENGINES.run(("containerd", "--version")).decode()
+    return int(said.split()[2].removeprefix("v").partition(".")[0])
+
+
 @contextmanager
 def containerd_in(
     folder: Path, runtime_toml: str, network: str = "/proc/self/ns/net"
@@ -152,7 +151,7 @@ def containerd_in(
     with engine_tree(folder, runtime_toml, network) as entered:
         containerd = Containerd(folder=folder, tree=entered)
         settings = containerd_settings(
-            containerd.major, folder=folder, pause=PAUSE, program=runtime_program(folder)
+            containerd_major(), folder=folder, pause=PAUSE, program=runtime_program(folder)
         )
         (folder / "containerd.toml").write_text(settings)
         containerd.start()
