@@ -22,6 +22,7 @@ from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.exposure import exposure_warnings
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.minting import IdentityOrder
+from guest_owner.kbs.policy_text import EMPTY_POLICY
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.server_certificate import (
     CERTIFICATE_FILE,
@@ -31,7 +32,7 @@ from guest_owner.kbs.server_certificate import (
     renew_certificate,
 )
 from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import EMPTY_POLICY, Store
+from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
 from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
 from guest_owner.plane.authority import read_authority

@@ -1,4 +1,4 @@
-"""Edits of the policy file that keep the owner's comments and order.
+"""The policy file's text: its beginning, and edits that keep the owner's comments and order.
 
 People write the file, and no TOML writer keeps what stands around the values. So rules are added
 and removed as lines, and the result is used only if it parses to exactly the right rules.
@@ -12,6 +12,19 @@ from ccinit.errors import FormatError
 from guest_owner.kbs.policy import Policy, Rule, parse_policy
 
 _HEADER: Final = re.compile(r"\s*\[\[\s*rule\s*\]\]\s*(#.*)?")
+
+EMPTY_POLICY = b"""\
+# Who may get which resource. Nothing is released unless a rule says so.
+#
+# [[rule]]
+# resources  = "ccinit/POD/*"    # repository/type/tag; * ends a segment or is one
+# profile    = "prod"            # "test" for test images, whose resources overlap no prod rule
+# references = ["IMAGE"]         # registered reference values; leave out for any of the profile
+# initdata   = ["POD"]           # registered initdata documents, by name or sha256: digest
+# devices    = []                # what vouches beside the platform, exactly; test rules only
+
+version = 1
+"""
 
 
 def add_rule(text: str, rule: Rule) -> str:

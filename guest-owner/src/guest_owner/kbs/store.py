@@ -90,19 +90,6 @@ removed. The change is made within the context that it returns."""
 # Read for every request, but parsed once: checking 1024 rules against each other takes 100 ms.
 _parse_policy_once = lru_cache(maxsize=1)(parse_policy)
 
-EMPTY_POLICY = b"""\
-# Who may get which resource. Nothing is released unless a rule says so.
-#
-# [[rule]]
-# resources  = "ccinit/POD/*"    # repository/type/tag; * ends a segment or is one
-# profile    = "prod"            # "test" for test images, whose resources overlap no prod rule
-# references = ["IMAGE"]         # registered reference values; leave out for any of the profile
-# initdata   = ["POD"]           # registered initdata documents, by name or sha256: digest
-# devices    = []                # what vouches beside the platform, exactly; test rules only
-
-version = 1
-"""
-
 
 def attestation_key_name(public_der: bytes) -> str:
     """Return the default name of a key."""

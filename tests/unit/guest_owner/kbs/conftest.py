@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.store import EMPTY_POLICY, Store
+from guest_owner.kbs.policy_text import EMPTY_POLICY
+from guest_owner.kbs.store import Store
 
 
 @pytest.fixture

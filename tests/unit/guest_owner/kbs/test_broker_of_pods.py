@@ -11,7 +11,8 @@ from ccinit.formats.kbs.rollback_counter import (
 )
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.minting import DebugOrder, IdentityOrder
-from guest_owner.kbs.store import EMPTY_POLICY, Store
+from guest_owner.kbs.policy_text import EMPTY_POLICY
+from guest_owner.kbs.store import Store
 from tests.unit.guest_owner.kbs.broker_values import (
     COUNTER,
     NOW,

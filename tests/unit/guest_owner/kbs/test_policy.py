@@ -19,8 +19,8 @@ from guest_owner.kbs.policy import (
     parse_pattern,
     parse_policy,
 )
+from guest_owner.kbs.policy_text import EMPTY_POLICY
 from guest_owner.kbs.references import Profile, References, register_initdata
-from guest_owner.kbs.store import EMPTY_POLICY
 from tests.unit.guest_owner.kbs.snp_values import MEASUREMENT, snp_image
 from tests.unit.guest_owner.kbs.values import reference_set
 

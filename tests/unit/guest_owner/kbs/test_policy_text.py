@@ -2,8 +2,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.policy_text import add_rule, remove_rule
-from guest_owner.kbs.store import EMPTY_POLICY
+from guest_owner.kbs.policy_text import EMPTY_POLICY, add_rule, remove_rule
 
 TEXT = """\
 # the owner's words

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
+from guest_owner.kbs.policy_text import EMPTY_POLICY
+from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store
 from tests.fakes.machine.disk_log import log_disk
 from tests.unit.guest_owner.kbs.values import reason_of
 
