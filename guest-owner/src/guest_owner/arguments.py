@@ -47,6 +47,10 @@ def as_name(reason: str) -> Callable[[str], str]:
     return as_word(check)
 
 
+as_container: Callable[[str], str] = as_name("owner.container")
+"""The `type` of an argument that names a container."""
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """Read `HOST:PORT`; an IPv6 host stands in brackets.
 

@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccinit.errors import DeadlineError, FormatError, LimitExceededError
-from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream, Value
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, MAX_COPY_BYTES, Stream, Value
+from guest_owner.arguments import as_container
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal, require_terminal
+from guest_owner.pod_names import check_names
 from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.termination import orderly_termination
-from measured_boot.command_line.usage import UsageError
+from measured_boot.command_line.usage import UsageError, judging_words
 
 _SIGNALLED = 128  # what shells add to the number of a signal
 # Twice the cap on `limits.attest_seconds`: a rotation may wait for another.
@@ -40,7 +42,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
     parser.add_argument("-t", "--tty", action="store_true", help="run it on a terminal (with -i)")
     add_endpoint(parser)
-    parser.add_argument("container", help="its name in pod.toml; @debug where debug is open")
+    parser.add_argument(
+        "container", type=_executor, help="its name in pod.toml; @debug where debug is open"
+    )
     parser.add_argument(
         "args",
         nargs=argparse.REMAINDER,
@@ -52,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Print what a container writes from now on, until it ends."
     parser = add_command(subparsers, "attach", summary)
     add_endpoint(parser)
-    parser.add_argument("container", help="its name in pod.toml")
+    parser.add_argument("container", type=as_container, help="its name in pod.toml")
     parser.set_defaults(func=_attach)
 
     summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
@@ -64,7 +68,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     parser = add_command(subparsers, "signal", "Send a signal to a container's first process.")
     add_endpoint(parser)
-    parser.add_argument("container", help="its name in pod.toml")
+    parser.add_argument("container", type=as_container, help="its name in pod.toml")
     parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
     parser.set_defaults(func=_signal)
 
@@ -172,7 +176,11 @@ def _capped(sink: Sink) -> Sink:
 def _in_container(place: str) -> tuple[str, str] | None:
     """Return container and path of `CONTAINER:PATH`; as with scp, `./a:b` is a local file."""
     container, colon, path = place.partition(":")
-    return (container, path) if colon and "/" not in container else None
+    if not colon or "/" in container:
+        return None
+    with judging_words():
+        check_names("owner", container=container)
+    return container, path
 
 
 @contextmanager
@@ -228,8 +236,12 @@ def _rotate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _executor(text: str) -> str:
+    return text if text == DEBUG_CONTAINER else as_container(text)
+
+
 def _signal_number(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < len(text) <= 2:
+    if text in map(str, range(1, signal.NSIG)):
         return int(text)
     try:
         return signal.Signals["SIG" + text.upper().removeprefix("SIG")]

@@ -15,6 +15,7 @@ from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
+from guest_owner.arguments import as_container
 from guest_owner.claims_table import format_claims
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.appraisal import EvidenceRefusedError
@@ -36,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Print recent output of the containers, of crun and of the kernel."
     logs = _add(subparsers, "logs", summary, _logs)
     logs.add_argument(
-        "--container", default="", metavar="NAME", help="print only this container's output"
+        "--container", type=as_container, metavar="NAME", help="print only this container's output"
     )
     events = _add(subparsers, "events", "Print recent events of the guest itself.", _events)
     for parser in (logs, events):
@@ -62,7 +63,7 @@ def _add(
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    return _follow(arguments, "logs", (arguments.container,))
+    return _follow(arguments, "logs", (arguments.container or "",))
 
 
 def _events(arguments: argparse.Namespace) -> int:

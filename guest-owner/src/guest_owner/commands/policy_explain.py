@@ -30,7 +30,7 @@ from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
-from guest_owner.kbs.references import Profile, References
+from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.policy_keys import check_keys, list_key_uses
 from guest_owner.resource_contents import check_content
@@ -59,9 +59,17 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="LABEL",
         help="the guest that attested in this session of the audit log",
     )
-    guest.add_argument("--reference", metavar="NAME", help="a guest with this registered image")
+    guest.add_argument(
+        "--reference",
+        type=as_word(lambda name: check_name(name, "explain.reference")),
+        metavar="NAME",
+        help="a guest with this registered image",
+    )
     parser.add_argument(
-        "--initdata", metavar="NAME", help="with --reference: and this registered document"
+        "--initdata",
+        type=as_word(lambda name: check_name(name, "explain.initdata")),
+        metavar="NAME",
+        help="with --reference: and this registered document",
     )
     parser.add_argument(
         "--device",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from guest_owner.arguments import add_state
 from guest_owner.files import PUBLIC_MODE, write_all_atomically
+from guest_owner.kbs.references import check_name
 from guest_owner.kbs.store import Store
 from guest_owner.trustee.export import (
     appraisal_policy,
@@ -15,6 +16,7 @@ from guest_owner.trustee.export import (
     rvps_message,
 )
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -36,6 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
     export.add_argument(
         "--reference",
         action="append",
+        type=as_word(lambda name: check_name(name, "export.reference")),
         default=[],
         metavar="NAME",
         help="only this image; may be repeated (default: every registered one)",
@@ -43,6 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
     export.add_argument(
         "--initdata",
         action="append",
+        type=as_word(lambda name: check_name(name, "export.initdata")),
         default=[],
         metavar="NAME",
         help="only this initdata document; may be repeated (default: every registered one)",

@@ -4,7 +4,9 @@ import argparse
 
 from guest_owner.arguments import add_state
 from guest_owner.kbs.local_changes import recording_store
+from guest_owner.kbs.store import check_removable
 from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.usage import as_word
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -15,6 +17,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "files",
         nargs="+",
+        type=as_word(check_removable),
         metavar="FILE",
         help="path below DIR: references/NAME.json, resources/REPOSITORY/TYPE/TAG, …",
     )

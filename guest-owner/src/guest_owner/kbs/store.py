@@ -96,6 +96,19 @@ def attestation_key_name(public_der: bytes) -> str:
     return f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
 
 
+def check_removable(file: str) -> str:
+    """Return the path below the directory of what may be removed, in its only form.
+
+    Raises:
+        ConfigError: `unregister.path`.
+    """
+    parts = PurePosixPath(file).parts
+    if len(parts) < 2 or parts[0] not in _REMOVABLE or ".." in parts:
+        detail = f"{file!r} is not a file of {', '.join(sorted(_REMOVABLE))}"
+        raise ConfigError("unregister.path", detail)
+    return "/".join(parts)
+
+
 class Store:
     """One state directory."""
 
@@ -342,18 +355,14 @@ class Store:
             file: path below the directory; an issuer's two files are removed one at a time.
 
         Raises:
-            ConfigError: `unregister.path`, it is none of those; `unregister.absent`;
-                `state.remove`.
+            ConfigError: as `check_removable`; `unregister.absent`; `state.remove`.
         """
-        parts = PurePosixPath(file).parts
-        if len(parts) < 2 or parts[0] not in _REMOVABLE or ".." in parts:
-            detail = f"{file!r} is not a file of {', '.join(sorted(_REMOVABLE))}"
-            raise ConfigError("unregister.path", detail)
-        path = self.root.joinpath(*parts)
+        name = check_removable(file)
+        path = self.root / name
         with changing(self.root):
             if not is_file(path):
                 raise ConfigError("unregister.absent", f"there is no {path}")
-            with self._recorder({"/".join(parts): None}):
+            with self._recorder({name: None}):
                 remove_file(path)
 
     def read_pod_name(self, initdata_name: str, digest: Digest) -> str:

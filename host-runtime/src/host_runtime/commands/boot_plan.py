@@ -132,6 +132,14 @@ def _require_consistent(options: argparse.Namespace) -> None:
         raise UsageError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
     if options.network in {"none", "pod"} and options.forward:
         raise UsageError("boot.forward", "--forward goes with --network restricted or open")
+    ports = [forward.host_port for forward in options.forward]
+    for port in ports:
+        if ports.count(port) > 1:
+            raise UsageError("boot.forward", f"port {port} of this machine is forwarded twice")
+    if options.tpm is not None and options.tpm.absolute() == options.folder.absolute():
+        raise UsageError(
+            "boot.folder", f"{options.tpm}: name one folder for the vTPM, one for logs"
+        )
     if options.network == "pod" and options.kbs is not None:
         # A connection from this namespace would have the guest's address as its source, and the
         # answers would go to the guest.

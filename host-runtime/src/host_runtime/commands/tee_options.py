@@ -104,6 +104,10 @@ def require_consistent_tee(options: argparse.Namespace) -> None:
     for option, path in (("--firmware", options.firmware), ("--initdata", options.initdata)):
         if is_confidential and path is None:
             raise UsageError("tee.options", f"this TEE needs {option}")
+    if is_confidential and options.ovmf:
+        raise UsageError("tee.options", "--ovmf: the firmware of this TEE is that of --firmware")
+    if is_confidential and options.accelerator == Accelerator.TCG:
+        raise UsageError("tee.options", "--accelerator tcg: emulation protects no guest")
     if kind is TeeKind.SNP:
         _require_consistent_snp(options)
 

@@ -19,7 +19,7 @@ from measured_boot.command_line.files import (
     write_whole,
 )
 from measured_boot.command_line.subcommands import Subparsers, add_command
-from measured_boot.command_line.usage import UsageError, judging_words
+from measured_boot.command_line.usage import UsageError, as_word, judging_words
 from measured_boot.commands.image_arguments import (
     IMAGE_HELP,
     add_image_options,
@@ -40,6 +40,7 @@ from measured_boot.prediction import (
 from measured_boot.published.reference_values import (
     Profile,
     ReferenceValues,
+    check_name,
     encode_launches,
     profile_of,
     reference_values,
@@ -86,7 +87,11 @@ def add_predict(commands: Subparsers) -> None:
         choices=[member.value for member in Profile],
         help="refuse an image of another profile (default: accept any)",
     )
-    add("--name", help="name of the reference values (default: the image's file name)")
+    add(
+        "--name",
+        type=as_word(check_name),
+        help="name of the reference values (default: the image's file name)",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print what --output writes")
     shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")

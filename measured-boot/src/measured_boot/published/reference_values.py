@@ -102,7 +102,7 @@ def reference_values(
     Raises:
         ConfigError: `reference.name`; `reference.profile`: the image is not of that profile.
     """
-    _require_name(name)
+    check_name(name)
     actual = require_profile(prediction.command_line, profile)
     pcr4, pcr9, pcr11 = (prediction.registers[index] for index in PREDICTED_REGISTERS)
     return ReferenceValues(
@@ -128,7 +128,7 @@ def encode_launches(
     Raises:
         ConfigError: `reference.name`, `reference.profile`.
     """
-    _require_name(name)
+    check_name(name)
     first = predictions[0]
     value: dict[str, Any] = {
         "version": VERSION,
@@ -165,10 +165,16 @@ def _list_events(prediction: LaunchPrediction) -> dict[str, list[dict[str, str]]
     }
 
 
-def _require_name(name: str) -> None:
+def check_name(name: str) -> str:
+    """Return a name of reference values.
+
+    Raises:
+        ConfigError: `reference.name`.
+    """
     if not 0 < len(name) <= MAX_NAME_BYTES or name.startswith("."):
         words = f"1 to {MAX_NAME_BYTES} characters, no leading dot"
         raise ConfigError("reference.name", f"expected {words}, found {name[:80]!r}")
     if not _NAME_CHARACTERS.issuperset(name):
         words = "lower-case letters, digits, '-', '_', '.'"
         raise ConfigError("reference.name", f"expected {words}, found {name!r}")
+    return name

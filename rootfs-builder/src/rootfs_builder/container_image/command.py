@@ -268,6 +268,9 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
             if not text.startswith(_JWE):
                 parse_resource_uri(text, "encrypt.recipient")
     _require_locations(arguments, arguments.source, arguments.target)
+    if private and not is_registry(arguments.target):
+        detail = "--private-key is for image.toml, which tells of an image in a registry"
+        raise UsageError("encrypt.private_key", detail)
     _require_kbs_options(arguments)
     require_target(arguments.target)
     admin = _open_kbs(arguments)
@@ -353,10 +356,13 @@ def _require_kbs_options(arguments: argparse.Namespace) -> None:
 def _require_locations(arguments: argparse.Namespace, *locations: str) -> None:
     """Refuse a place that is none, and two ways to log in; before anything is read or made."""
     with judging_words():
-        for location in locations:
-            is_registry(location)
+        is_remote = True in [is_registry(location) for location in locations]
     if arguments.credential and arguments.auth_file is not None:
         raise UsageError("image.credential", "--credential and --auth-file: give one of them")
+    of_registries = (arguments.ca, arguments.credential or None, arguments.auth_file)
+    if not is_remote and of_registries != (None, None, None):
+        detail = "--ca, --credential and --auth-file go with an image in a registry"
+        raise UsageError("image.registry", detail)
 
 
 def _recipient(text: str, output: Path) -> Recipient:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.errors import ConfigError
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs import local_changes
 from guest_owner.kbs.references import encode_reference_set
@@ -151,8 +152,13 @@ def test_only_registrations_are_unregistered(
     state: Path, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     before = sorted(state.rglob("*"))
-    assert run("unregister", "--state", state, file) == 1
+    with pytest.raises(SystemExit) as ended:
+        run("unregister", "--state", state, file)
+    assert ended.value.code == 2
     assert "[unregister.path]" in error_of(capsys)
+    with pytest.raises(ConfigError) as refused:
+        Store(state).unregister(file)
+    assert refused.value.reason == "unregister.path"
     assert run("unregister", "--state", state, "initdata/shop.toml") == 1
     assert "[unregister.absent]" in error_of(capsys)
     assert sorted(state.rglob("*")) in (before, sorted([*before, state / "changes.lock"]))

@@ -8,6 +8,8 @@ import pytest
 
 from ccinit.formats.initdata.document import encode_device_image
 from host_runtime.cli import main
+from host_runtime.commands import boot_plan
+from host_runtime.machine.qemu import Accelerator
 from host_runtime.machine.tee import SnpGuest, TdxGuest, plan_tee_object
 from tests.fakes.documents.oci_bundles import make_document
 from tests.fakes.platforms.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
@@ -171,9 +173,10 @@ def test_file_that_is_not_what_its_option_names_is_refused(
 
 @pytest.mark.parametrize("words", [(*SNP_WORDS, *MODEL), TDX_WORDS])
 def test_tee_without_kvm_is_not_started(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["boot", "new", "--tools", "tree", "--accelerator", "tcg", *DIRECT, *words]
+    monkeypatch.setattr(boot_plan, "choose_accelerator", lambda _tools: Accelerator.TCG)
+    command = ["boot", "new", "--tools", "tree", *DIRECT, *words]
     assert main(command) == 1
     assert "[tee.hardware]" in capsys.readouterr().err
     assert not Path("new").exists()
