@@ -26,7 +26,7 @@ from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.measurements.image import READERS, ZERO_PCR, Measurements
 from guest_owner.kbs.requirements import Requirements
 
-MAX_REFERENCE_BYTES = 64 * 1024
+MAX_REFERENCE_BYTES = 128 * 1024  # with 1024 measurements of SEV-SNP
 MAX_NAME_BYTES = 64
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")

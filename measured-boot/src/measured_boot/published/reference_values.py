@@ -28,6 +28,7 @@ from measured_boot.tpm.pcr import PREDICTED_REGISTERS, PcrValue
 
 VERSION: Final = 1
 MAX_NAME_BYTES: Final = 64
+MAX_MEASUREMENTS: Final = 1024  # that the owner takes in one file
 _NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _PROD_WORD: Final = "oops=panic"
 
@@ -126,7 +127,8 @@ def encode_launches(
         profile: as for `reference_values`.
 
     Raises:
-        ConfigError: `reference.name`, `reference.profile`.
+        ConfigError: `reference.name`, `reference.profile`; `reference.measurement`: of more
+            machines than a KBS takes.
     """
     check_name(name)
     first = predictions[0]
@@ -150,7 +152,11 @@ def encode_launches(
 
 def _list_digests(predictions: Sequence[LaunchPrediction], register: str) -> list[str]:
     digests = (prediction.registers[register].hex() for prediction in predictions)
-    return list(dict.fromkeys(digests))  # some models share a signature
+    different = list(dict.fromkeys(digests))  # some models share a signature
+    if len(different) > MAX_MEASUREMENTS:
+        found = f"{len(different)} machines differ, and a KBS takes {MAX_MEASUREMENTS} in a file"
+        raise ConfigError("reference.measurement", f"{found}: make several, by --name")
+    return different
 
 
 def _list_events(prediction: LaunchPrediction) -> dict[str, list[dict[str, str]]]:

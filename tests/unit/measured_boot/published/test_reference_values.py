@@ -1,12 +1,17 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
-from ccinit.errors import ConfigError, FormatError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from guest_owner.kbs.measurements.image import SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.measurements.tdx import TdxMeasurements
-from guest_owner.kbs.references import parse_reference_set
+from guest_owner.kbs.references import (
+    MAX_REFERENCE_BYTES,
+    encode_reference_set,
+    parse_reference_set,
+)
 from measured_boot.prediction import (
     DirectKernelBoot,
     LaunchPrediction,
@@ -17,6 +22,7 @@ from measured_boot.prediction import (
     predict_launch,
 )
 from measured_boot.published.reference_values import (
+    MAX_MEASUREMENTS,
     Profile,
     encode_launches,
     profile_of,
@@ -54,6 +60,27 @@ def test_encode_launches_of_snp_is_what_the_owner_reads() -> None:
     assert (read.name, read.profile.value) == ("trixie-snp", "prod")
     assert isinstance(read.measured, SnpMeasurements)
     assert read.measured.values == tuple(row.registers["launch_digest"] for row in launches(1, 2))
+
+
+def test_as_many_launches_as_a_file_may_have_are_what_the_owner_reads() -> None:
+    (prediction,) = launches(1)
+    predictions = [
+        replace(prediction, registers={"launch_digest": number.to_bytes(48, "little")})
+        for number in range(1, MAX_MEASUREMENTS + 2)
+    ]
+    document = encode_launches(predictions[1:], "n" * 64)
+    read = parse_reference_set(document)
+    assert isinstance(read.measured, SnpMeasurements)
+    assert len(read.measured.values) == MAX_MEASUREMENTS
+    assert len(encode_reference_set(read)) <= MAX_REFERENCE_BYTES  # as the owner keeps it
+    with pytest.raises(ConfigError) as refused:
+        encode_launches(predictions, "n")
+    assert refused.value.reason == "reference.measurement"
+    more = json.loads(document)
+    more["measurement"].append(predictions[0].registers["launch_digest"].hex())
+    with pytest.raises(LimitExceededError) as told:
+        parse_reference_set(json.dumps(more).encode())
+    assert told.value.reason == "reference.measurement"
 
 
 @pytest.mark.parametrize("what", [DIRECT, UkiBoot(uki=uki_image())])

@@ -21,6 +21,7 @@ from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.administration.calls import AdminCall, Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.audit.log import AuditLog, read_audit
+from guest_owner.kbs.measurements.tdx import MAX_EVENTS
 from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.references import References, encode_reference_set
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
@@ -202,10 +203,13 @@ def test_body_without_an_envelope_is_stored_as_it_is(
     assert store.read_resource(VOLUME) == body
 
 
-def reference_of(measurements: int) -> JsonValue:
-    values: list[JsonValue] = [f"{number + 1:096x}" for number in range(measurements)]
-    about: dict[str, JsonValue] = {"version": 1, "name": "a", "profile": "prod", "platform": "snp"}
-    return about | {"measurement": values}
+def reference_of(subject_bytes: int) -> JsonValue:
+    """As many events as there may be, with such a text each."""
+    digest = "ab" * 48
+    event: JsonValue = {"digest": digest, "subject": subject_bytes * "x"}
+    about: dict[str, JsonValue] = {"version": 1, "name": "a", "profile": "prod", "platform": "tdx"}
+    registers: dict[str, JsonValue] = dict.fromkeys(("mrtd", "rtmr1", "rtmr2"), digest)
+    return about | registers | {"events": {str(index): MAX_EVENTS * [event] for index in (1, 2)}}
 
 
 def key_of(bits: int) -> str:
@@ -221,7 +225,7 @@ def document_with(more_bytes: int) -> str:
 @pytest.mark.parametrize(
     ("name", "larger", "large"),
     [
-        ("ccinit_reference", reference_of(639), reference_of(600)),  # the file is indented
+        ("ccinit_reference", reference_of(110), reference_of(50)),  # the file is indented
         ("ccinit_attestation_key", key_of(32768), key_of(16384)),
         ("ccinit_initdata", document_with(1 << 20), document_with(1 << 19)),
     ],
