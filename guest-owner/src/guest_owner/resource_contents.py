@@ -22,6 +22,10 @@ from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from guest_owner.certificates import parse_certificate
 
 VOLUME_KEY_BYTES: Final = 64
+_REPOSITORY: Final = "ccinit"
+_KIND_OF_TAG: Final = {
+    kind.value: kind for kind in (EnvelopeKind.LOG_PSK, EnvelopeKind.TLS_IDENTITY)
+}
 
 
 def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> None:
@@ -47,22 +51,30 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
 
 
 def check_body(uri: ResourceUri, body: bytes) -> None:
-    """Refuse a body in an envelope that no guest would take; nothing says what another one is for.
+    """Refuse a body that no guest would take, as far as its envelope or its name says what for.
+
+    The manifest chooses the names of all resources but two.
 
     Args:
         uri: the resource.
         body: as it will be sent.
 
     Raises:
-        FormatError: `envelope.uri`, it is another resource's; as `check_content`.
+        FormatError: `envelope.uri`, it is another resource's; `envelope.kind`, it is for something
+            else than its name; as `check_content`.
         LimitExceededError: as `check_content`.
     """
+    named = _KIND_OF_TAG.get(uri.tag) if uri.repository == _REPOSITORY else None
     try:
         envelope = parse_envelope(body)
     except FormatError:
+        check_content(uri, named, body)
         return
     if envelope.uri != uri:
         raise FormatError("envelope.uri", f"the envelope is that of {envelope.uri}, not of {uri}")
+    if named not in {None, envelope.kind}:
+        detail = f"{uri}: guests ask for {named}, the envelope says {envelope.kind}"
+        raise FormatError("envelope.kind", detail)
     check_content(uri, envelope.kind, envelope.data)
 
 

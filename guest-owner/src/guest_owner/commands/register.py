@@ -271,13 +271,12 @@ def _resource(arguments: argparse.Namespace) -> int:
         if arguments.file == Path("-")
         else read_capped(arguments.file, MAX_RESOURCE_BYTES)
     )
-    with naming(arguments.file):
-        check_content(uri, kind, data)
-        if not arguments.envelope:
-            check_body(uri, data)  # it may have been put into one before
     body = data
     if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
+    with naming(arguments.file):
+        check_content(uri, kind, data)
+        check_body(uri, body)  # without --envelope it may have been put into one before
     replaced = _write_resource(arguments, "resource", uri, body, kind)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
     _print_bare_note(replaced, body)

@@ -339,8 +339,10 @@ def test_counter_that_was_written_is_not_read_to_say_so(
 def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "file", b"data")
+    assert run("client-ca", "init", "--state", state) == 0
     for stored, minted in (("a", "b"), ("b", "a")):
+        path = tmp_path / stored
+        assert run("owner-identity", "new", stored, "--state", state, "--output", path) == 0
         store = ("resource", f"kbs:///ccinit/{stored}/tls-identity", path)
         mint = ("tls-identity", f"kbs:///ccinit/{minted}/tls-identity")
         statuses = [run("register", *words, "--state", state) for words in (store, mint)]

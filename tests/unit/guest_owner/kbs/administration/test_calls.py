@@ -34,6 +34,7 @@ KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for num
 TOKEN = sign_admin_token(KEY, now=NOW, life_seconds=600)
 URI = parse_resource_uri("kbs:///ccinit/shop/key", "uri")
 VOLUME = parse_resource_uri("kbs:///ccinit/shop/volume-key-data", "uri")
+PSK = ResourceUri("ccinit", "shop", "log-psk")
 VOLUME_KEY, OTHER_KEY = bytes(range(100, 164)), bytes(range(101, 165))
 IMAGE = reference_set()
 AK = booted_tpm(IMAGE).public_der
@@ -193,6 +194,27 @@ def test_body_in_an_envelope_that_no_guest_would_take_is_refused(
     assert (status, detail.partition(":")[0]) == (401, reason)
     assert not store.has_resource(VOLUME)
     call.put_resource(VOLUME.path, enveloped(VOLUME_KEY))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "reason"),
+    [
+        ("log-psk", b"short", "resource.log_psk"),
+        ("log-psk", enveloped(bytes(32), kind=EnvelopeKind.FILE, uri=PSK), "envelope.kind"),
+        ("tls-identity", b"text", "tls_identity.form"),
+    ],
+)
+def test_body_is_judged_by_the_name_of_what_every_guest_asks_for(
+    store: Store, call: AdminCall, name: str, body: bytes, reason: str
+) -> None:
+    """With an envelope or without: a guest gives no other resource these names."""
+    uri = ResourceUri("ccinit", "shop", name)
+    _, status, detail = refused(call.put_resource, uri.path, body)
+    assert (status, detail.partition(":")[0]) == (401, reason)
+    assert not store.has_resource(uri)
+    for other in (f"ccinit/shop/{name}-old", f"others/shop/{name}"):
+        call.put_resource(other, b"short")
+    call.put_resource(PSK.path, bytes(32))
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"v": 1}', enveloped(b"text")[:-1], b"\xff"])
