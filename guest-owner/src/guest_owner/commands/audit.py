@@ -11,6 +11,7 @@ from guest_owner.kbs.audit.claims import decode_claims
 from guest_owner.kbs.audit.log import AUDIT_NAME, has_records, read_audit
 from guest_owner.kbs.store import Store
 from guest_owner.table import table_lines
+from guest_owner.terminal_text import printable
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import UsageError
 
@@ -97,8 +98,9 @@ def _print_session(records: Iterable[Mapping[str, object]], *, with_holding: boo
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
     """Return a record's line of the table.
 
-    "Who" is a session, an administrator or a user. "What" is a resource, or a call with what it
-    registered or replaced, or the count of a rotation.
+    "Who" is a session, an administrator or a user. "What" is the guest that attested, a resource, a
+    call with what it registered or replaced, or the count of a rotation. The reason of a release is
+    the policy's rule.
     """
     removed = str(record.get("removed", "0"))
     call = str(record.get("request", ""))
@@ -109,9 +111,18 @@ def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
         str(record["session"] or record.get("administrator") or record.get("user", "")),
         str(record["decision"]),
         str(record.get("resource") or (f"{call}: {changed}" if changed else call))
-        or (f"{removed} records removed so far" if removed != "0" else ""),
-        str(record["reason"]),
+        or (f"{removed} records removed so far" if removed != "0" else _guest(record)),
+        str(record["reason"] or (f"rule {record['rule']}" if "rule" in record else "")),
     )
+
+
+def _guest(record: Mapping[str, object]) -> str:
+    """Return platform, image and document of a guest that was appraised; "" of any other."""
+    if not record.get("reference"):
+        return ""
+    document = record.get("initdata_name") or record.get("initdata", "none")
+    image = f"{record['reference']} ({record.get('profile', '')})"
+    return f"{record['tee']}: image {image}, initdata {document}"
 
 
 def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
@@ -120,4 +131,6 @@ def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
         return
     shown = [claim for claim in claims if with_holding or not claim.holds]
     print()
+    if "basis" in record:
+        print(f"stands on {printable(str(record['basis']))}")
     print(format_claims(shown) if shown else "every claim holds (--all lists them)")

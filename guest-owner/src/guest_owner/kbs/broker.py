@@ -24,7 +24,7 @@ from ccinit.formats.kbs.rcar import (
     parse_attestation,
     parse_request,
 )
-from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import (
     CounterReply,
     counter_rule,
@@ -40,7 +40,7 @@ from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.passports.signature import name_issuer
-from guest_owner.kbs.policy import Deny, Policy, decide
+from guest_owner.kbs.policy import Allow, Deny, Policy, decide
 from guest_owner.kbs.references import References
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
@@ -145,10 +145,9 @@ class KeyBroker:
         with self._denying(attested, path):
             uri = parse_resource_uri("kbs:///" + path, "resource.path")
         with self._denying(attested, str(uri)):
-            if (refusal := self._why_denied(attested, uri)) is not None:
-                raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
+            allowed = self._require_allowed(attested, uri, uri)
             body, minted = self._make_body(attested, uri)
-        return self._release(attested, str(uri), body, minted)
+        return self._release(attested, str(uri), body, allowed, minted)
 
     def counter(
         self, cookie: str | None, bearer: str | None, path: str, advance: bytes | None
@@ -163,8 +162,7 @@ class KeyBroker:
         with self._denying(attested, path):
             uri = parse_counter_path(path)
         with self._denying(attested, str(uri)):
-            if (refusal := self._why_denied(attested, counter_rule(uri))) is not None:
-                raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
+            allowed = self._require_allowed(attested, uri, counter_rule(uri))
             self._require_pod(attested, uri.path.partition("/")[0])
             counter = (
                 self._counters.read(uri)
@@ -172,7 +170,7 @@ class KeyBroker:
                 else self._counters.advance(uri, parse_counter_advance(advance))
             )
         body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
-        return self._release(attested, str(uri), body, f"counter {counter.value}")
+        return self._release(attested, str(uri), body, allowed, f"counter {counter.value}")
 
     @contextmanager
     def _denying(self, attested: Attested, resource: str) -> Iterator[None]:
@@ -186,10 +184,12 @@ class KeyBroker:
                 attested, resource, error, Variant.PLUGIN_INTERNAL_ERROR
             ) from error
 
-    def _release(self, attested: Attested, resource: str, body: bytes, minted: str) -> bytes:
+    def _release(
+        self, attested: Attested, resource: str, body: bytes, allowed: Allow, minted: str
+    ) -> bytes:
         """Return a reply that only the attested key opens, once the release is recorded."""
         reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._decisions.release(attested, resource, minted)
+        self._decisions.release(attested, resource, allowed, minted)
         return reply
 
     def _require_pod(self, attested: Attested, pod: str) -> None:
@@ -218,16 +218,26 @@ class KeyBroker:
             data, kind, told = identity.data, EnvelopeKind.TLS_IDENTITY, identity.fingerprint
         return encode_envelope(Envelope(uri=uri, kind=kind, data=data)), f"{kind} sha256:{told}"
 
-    def _why_denied(self, attested: Attested, uri: ResourceUri) -> str | None:
-        """Return why the resource is withheld; None if it may be released."""
+    def _require_allowed(self, attested: Attested, asked: KbsUri, uri: ResourceUri) -> Allow:
+        """Return by which rule what is asked for may be released; rules know it as `uri`.
+
+        Raises:
+            KbsRefusedError: it is withheld.
+        """
+        decision = self._decide(attested, uri)
+        if isinstance(decision, Deny):
+            raise self._decisions.deny(attested, str(asked), decision.reason, Variant.POLICY_DENY)
+        return decision
+
+    def _decide(self, attested: Attested, uri: ResourceUri) -> Allow | Deny:
         subject = attested.subject
         references, policy = self._read_state()
         if not subject.is_registered(references):
-            return "the registration that the guest was appraised with was withdrawn"
+            return Deny("the registration that the guest was appraised with was withdrawn")
         if not references.includes(attested.basis):
-            return "a key, certificate or requirement that the guest was appraised by was withdrawn"
-        decision = decide(policy, uri, subject.with_aliases(references))
-        return decision.reason if isinstance(decision, Deny) else None
+            gone = "a key, certificate or requirement that the guest was appraised by was withdrawn"
+            return Deny(gone)
+        return decide(policy, uri, subject.with_aliases(references))
 
     def _read_state(self) -> tuple[References, Policy]:
         """Return what is registered, and the policy.

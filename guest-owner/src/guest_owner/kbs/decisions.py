@@ -8,6 +8,7 @@ and, about tokens of other Verifiers, by `guest_owner.kbs.passport_admission`.
 from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.policy import Allow
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session
 
@@ -88,9 +89,10 @@ class Decisions:
             )
         )
 
-    def release(self, attested: Attested, resource: str, minted: str) -> None:
+    def release(self, attested: Attested, resource: str, allowed: Allow, minted: str) -> None:
         """Record a release; `minted` says what was made for this guest alone."""
-        self._append_resource(attested, resource, Decision.RELEASED, minted=minted)
+        rule = f"{allowed.number}: {allowed.rule.resources}"
+        self._append_resource(attested, resource, Decision.RELEASED, rule=rule, minted=minted)
 
     def deny(
         self, attested: Attested, resource: str, reason: CcinitError | str, variant: Variant
@@ -116,6 +118,7 @@ class Decisions:
         decision: Decision,
         *,
         reason: str = "",
+        rule: str = "",
         minted: str = "",
     ) -> None:
         subject = attested.subject
@@ -132,6 +135,7 @@ class Decisions:
                 initdata_name=subject.initdata_name,
                 devices=", ".join(sorted(subject.devices)),
                 resource=resource,
+                rule=rule,
                 minted=minted,
             )
         )

@@ -101,9 +101,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """The resource may be released; `rule` says by what."""
+    """The resource may be released; `rule` says by what, and `number` which it is, from 1 on."""
 
     rule: Rule
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,9 @@ def decide(policy: Policy, uri: ResourceUri, subject: Subject) -> Allow | Deny:
     A refusal has the reason of the rule that came closest.
     """
     outcomes = explain(policy, uri, subject)
-    for outcome in outcomes:
+    for number, outcome in enumerate(outcomes, 1):
         if not outcome.reason:
-            return Allow(outcome.rule)
+            return Allow(outcome.rule, number)
     closest = max(outcomes, key=lambda outcome: outcome.conditions_met, default=None)
     if closest is None or not closest.conditions_met:
         return Deny("no rule covers the resource")

@@ -14,6 +14,7 @@ from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.policy import Allow, Rule, parse_pattern
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
@@ -25,6 +26,14 @@ from tests.unit.guest_owner.kbs.values import (
     reference_set,
     references,
 )
+
+RULE = Rule(
+    resources=parse_pattern("test/*/key"),
+    profile=Profile.TEST,
+    references=frozenset(),
+    initdata=frozenset(("shop",)),
+)
+ALLOWED = Allow(RULE, 3)
 
 
 def guest(*devices: str) -> Attested:
@@ -46,9 +55,9 @@ def guest(*devices: str) -> Attested:
 def test_record_about_a_resource_has_all_that_the_policy_decided_by(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     decisions = Decisions(AuditLog(log))
-    decisions.release(guest("sampledevice"), "kbs:///test/shop/key", "")
+    decisions.release(guest("sampledevice"), "kbs:///test/shop/key", ALLOWED, "")
     decisions.deny(guest("b", "a"), "kbs:///test/shop/key", "no", Variant.POLICY_DENY)
-    decisions.release(guest(), "kbs:///test/shop/key", "")
+    decisions.release(guest(), "kbs:///test/shop/key", ALLOWED, "")
     released, denied, plain = read_audit(log)
     for record in (released, denied, plain):
         assert (record["reference"], record["profile"]) == ("image-1", "test")
@@ -57,6 +66,7 @@ def test_record_about_a_resource_has_all_that_the_policy_decided_by(tmp_path: Pa
             "shop",
         )
     assert (released["devices"], denied["devices"]) == ("sampledevice", "a, b")
+    assert (released["rule"], plain["rule"], "rule" in denied) == (*2 * ("3: test/*/key",), False)
     assert "devices" not in plain
 
 

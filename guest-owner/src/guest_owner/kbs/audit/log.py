@@ -91,6 +91,7 @@ class AuditRecord:
         devices: names of further devices that vouched; only of appraised guests.
         basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
         resource: URI, only for resources.
+        rule: number and pattern of the policy's rule by which it was released.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
         request: method and path, only for administration.
         registered: kinds and names of what an administrator registered.
@@ -115,6 +116,7 @@ class AuditRecord:
     devices: str = ""
     basis: str = ""
     resource: str = ""
+    rule: str = ""
     minted: str = ""
     request: str = ""
     registered: str = ""
