@@ -53,6 +53,7 @@ class Podman:
             *("podman", *places, "--tmpdir", f"{folder}/libpod", "--storage-driver", "vfs"),
             *("--runtime", "ccinit-runtime", *words),
             CONTAINERS_CONF=f"{folder}/containers.conf",
+            TMPDIR=str(folder),  # `update` writes a file there, which the runtime reads
             PODMAN_IGNORE_CGROUPSV1_WARNING="1",
         )
         return subprocess.run(

@@ -112,3 +112,18 @@ def test_hook_of_the_engine_is_refused(podman: Podman) -> None:
     podman("rm", "hooked")
     assert done.returncode == 126
     assert "[bundle.hooks]" in done.stderr
+
+
+def test_update_that_is_refused_is_taken_back_by_the_old_value_or_a_new_start(
+    podman: Podman,
+) -> None:
+    """podman writes down what it asks for before it asks, and asks for it again each time."""
+    options = ("--memory", "64m", "--network", "none")
+    podman("run", "--detach", "--name", "updated", *options, *DOCUMENT, IMAGE, "/bin/sh")
+    for undoing in (("update", "--memory", "64m"), ("restart", "--time", "0")):
+        assert "[command.refused]" in podman.run("update", "--memory", "128m", "updated").stderr
+        later = ("update", "--restart", "no", "updated")
+        assert "[command.refused]" in podman.run(*later).stderr
+        podman(*undoing, "updated")
+        podman(*later)
+    podman("rm", "--force", "--time", "0", "updated")
