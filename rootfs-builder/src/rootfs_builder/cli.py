@@ -2,8 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ccinit.errors import ConfigError
@@ -17,6 +16,7 @@ from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.guest_image.difference import explain_folders
 from rootfs_builder.guest_image.erofs_reader import ErofsFile, read_erofs
 from rootfs_builder.guest_image.suitability import require_suitable
+from rootfs_builder.made_folder import made_folder
 from rootfs_builder.packages.lock_command import (
     print_differences,
     print_passed_over,
@@ -147,7 +147,7 @@ def _run_image(parsed: argparse.Namespace) -> int:
     output = (parsed.output or workspace.build / "image").resolve()
     path = parsed.builder_key or workspace.builder_key
     key = open_builder_key(path, progress)  # not minutes later
-    with _made(output):
+    with made_folder(output):
         packages = PackageSource(
             workspace=workspace,
             tools=_tools(workspace, offline=parsed.offline),
@@ -167,20 +167,6 @@ def _run_image(parsed: argparse.Namespace) -> int:
             image_id = publish(output, read_lock(workspace), wheels, key)
     print(image_id)
     return 0
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder before what goes into it is built; it does not stay empty if that fails."""
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # something is in it
-                folder.rmdir()
-        raise
 
 
 def _run_lock(parsed: argparse.Namespace) -> int:

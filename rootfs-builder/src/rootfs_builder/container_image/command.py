@@ -44,6 +44,7 @@ from rootfs_builder.container_image.signature import (
     signature_policy,
     signature_tag,
 )
+from rootfs_builder.made_folder import made_folder
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -274,7 +275,7 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
     _require_kbs_options(arguments)
     require_target(arguments.target)
     admin = _open_kbs(arguments)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, made_folder(arguments.output):
         work, registries = Path(folder), _registries(arguments)
         # Before a key is made for an image that does not exist.
         source = read_image(arguments.source, registries, work)
@@ -301,7 +302,7 @@ def run_sign(arguments: argparse.Namespace) -> int:
     key = load_signing_key(arguments.key)
     if arguments.signature is not None:
         require_target(arguments.signature)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, made_folder(arguments.output):
         work, registries = Path(folder), _registries(arguments)
         digest = read_digest(arguments.source, registries)
         signature = sign_image(digest, repository, key, work / "signature")

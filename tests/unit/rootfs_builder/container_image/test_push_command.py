@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
 )
 
 from ccinit.errors import ConfigError
@@ -71,6 +72,37 @@ def test_registrys_authority_is_given_to_skopeo_alone_in_a_folder(
     sign = ("--key", tmp_path / "key.pem", "--output", tmp_path / "out")
     run("sign", "docker://r.example/a:1", *sign, *words)
     assert seen == [{"ca.crt": "a certificate"}] * 3
+
+
+def test_output_that_is_no_folder_is_told_before_anything_is_pushed(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def run_skopeo(_tools: Tools, arguments: Sequence[str], **_keywords: object) -> bytes:
+        done.append("copy" if "copy" in arguments else arguments[1])
+        return b"the raw manifest"
+
+    monkeypatch.setattr(Tools, "run", run_skopeo)
+    key, public = ec.generate_private_key(ec.SECP256R1()), tmp_path / "public.pem"
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    output, place = tmp_path / "output", "docker://r.example/a:1"
+    sign = ("sign", place, "--key", tmp_path / "key.pem", "--output", output)
+    encrypt = ("encrypt", f"oci:{layout}", place, "--recipient", f"jwe:{public}")
+    output.write_text("a file")
+    for command in (sign, (*encrypt, "--output", output)):
+        with pytest.raises(FileExistsError, match="output"):
+            run(*command)
+        assert "copy" not in done
+    output.unlink()
+    for command in (sign, (*encrypt, "--output", output)):
+        run(*command)
+        assert done.pop() == "copy"
 
 
 def test_auth_file_is_given_to_skopeo_for_the_registrys_side(
