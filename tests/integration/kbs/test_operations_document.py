@@ -88,9 +88,10 @@ def folder(tmp_path: Path) -> Path:
     run("policy", "allow", "--state", state, "ccinit/demo/*", "--initdata", "demo")
     Store(state).add_initdata("demo", DOCUMENT)
     (state / "initdata/shop.toml").unlink()
-    for name in ("volume-key-data", "log-psk"):
+    (tmp_path / "first.psk").write_bytes(2 * SECRET)
+    for name, file in (("volume-key-data", "secret"), ("log-psk", "first.psk")):
         uri = f"kbs:///ccinit/demo/{name}"
-        run("register", "resource", "--state", state, uri, tmp_path / "secret")
+        run("register", "resource", "--state", state, uri, tmp_path / file)
     run("register", "tls-identity", "--state", state, "kbs:///ccinit/demo/tls-identity")
     run("register", "rollback-counter", "--state", state, "demo", "data")
     return tmp_path
