@@ -127,7 +127,7 @@ class Unsealing:
         self._key = b""
         self._tag = Tag(b"")
         self._transcript = hashlib.sha256()
-        self._signing_key: Ed25519PublicKey | None = None
+        self._signing_key: Ed25519PublicKey | None = None  # until all of record 1 is there
         self._records = self._signed = self._signed_us = self._dropped = 0
         self._bound: bool | None = None
         self._guest = ""
@@ -256,13 +256,13 @@ class Unsealing:
 
     def _admit(self, record: Record) -> None:
         """Steps 5 to 8: what this kind may do here."""
-        is_first = self._last_kind is None
-        if is_first != (record.kind is Kind.EVIDENCE):
+        key = self._signing_key
+        if (key is None) != (record.kind is Kind.EVIDENCE):
             raise FormatError("unseal.evidence-place", "record 1, and nothing else, is evidence")
         if self._last_kind is Kind.END and record.kind is not Kind.SIGNATURE:
             raise FormatError("unseal.trailing", "something follows the END")
-        if record.kind is Kind.SIGNATURE:
-            self._verify_signature(record)
+        if key is not None and record.kind is Kind.SIGNATURE:
+            self._verify_signature(record, key)
             return
         if self._index - self._signed >= SIGNED_AT_LEAST_EVERY:
             raise VerificationError("unseal.late", "a signature is late")
@@ -300,15 +300,16 @@ class Unsealing:
         else:
             self._bound = True
 
-    def _verify_signature(self, record: Record) -> None:
+    def _verify_signature(self, record: Record, key: Ed25519PublicKey) -> None:
         """Step 7."""
         message = signed_message(
             self._boot_id, self._index, self._tag, self._transcript.copy().digest()
         )
-        if self._signing_key is None or len(record.data) != SIGNATURE_BYTES:
-            raise VerificationError("unseal.signature", "no key, or not a signature")
+        if len(record.data) != SIGNATURE_BYTES:
+            size = f"expected {SIGNATURE_BYTES} bytes, found {len(record.data)}"
+            raise VerificationError("unseal.signature", size)
         try:
-            self._signing_key.verify(record.data, message)
+            key.verify(record.data, message)
         except InvalidSignature as error:
             raise VerificationError("unseal.signature", "not by the key of record 1") from error
         self._signed, self._signed_us = self._index, record.boottime_us

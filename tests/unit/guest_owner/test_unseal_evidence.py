@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from ccinit.errors import VerificationError
 from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.stream import open_stream
@@ -17,11 +19,12 @@ from tests.unit.guest_owner.sealed_streams import (
 )
 
 
-def test_unseal_without_evidence_first_is_refused() -> None:
+@pytest.mark.parametrize("kind", [Kind.EVENT, Kind.FILL, Kind.SIGNATURE, Kind.END])
+def test_unseal_without_evidence_first_is_refused(kind: Kind) -> None:
     writer = Writer.__new__(Writer)
     writer.stream = open_stream(OWNER.public_bytes, BOOT_ID)
     writer.records = []
-    writer.event()
+    writer.event(bytes(64), kind=kind)
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.evidence-place", 1)
 
