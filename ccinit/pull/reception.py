@@ -233,12 +233,19 @@ class _Reception:
         return await self._children.verify(request, plan.kept, plan.tars)
 
     async def run_part(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
-        """Run one part; if it fails because a neighbour ended, the neighbour has the reason."""
+        """Run one part; if it fails because a neighbour ended, the neighbour has the reason.
+
+        Whoever says so has ended, and with it its ends of the pipes, so the others end, too. Before
+        layers come nobody has a neighbour, and the others wait for layers.
+        """
         try:
             return await part()
         except ChildError as error:
             if error.reason != NEIGHBOUR_ENDED:
                 raise
+            if not self._arrival.is_kept:
+                detail = "the end of a neighbour is told by a child that has none yet"
+                raise ChildError("child.protocol", detail) from error
             self._neighbour_errors.append(error)
             return None
 

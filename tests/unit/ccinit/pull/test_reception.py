@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.errors import ChildError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.pull.layer_store import LayerStore, StoredLayer
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
 from ccinit.pull.messages.layers import (
     DecryptReply,
@@ -105,3 +107,32 @@ def test_encrypted_layers_are_read_while_they_are_decrypted_and_by_nobody_before
 def test_layers_that_are_not_encrypted_are_read_while_they_are_downloaded(tmp_path: Path) -> None:
     turns = ("unpack", "verify", "downloaded")
     assert receive(REQUEST, Ordered(tmp_path, turns)) == list(turns)
+
+
+class Claiming(Ordered):
+    """The registry's child says that its neighbour has ended, before it has one."""
+
+    def __init__(self, directory: Path, *, after_begin: bool) -> None:
+        super().__init__(directory, ())
+        self.after_begin = after_begin
+
+    async def fetch(self, _request: PullRequest, _decide: Decide, begin: Begin) -> PulledBlobs:
+        if self.after_begin:
+            assert (await begin(self.found[0])).to_file
+        raise ChildError(NEIGHBOUR_ENDED, "nobody reads the layers")
+
+
+@pytest.mark.parametrize("after_begin", [False, True])
+def test_claim_that_a_neighbour_has_ended_before_layers_come_ends_the_pull(
+    tmp_path: Path, *, after_begin: bool
+) -> None:
+    """Nobody else could end: they would wait for layers until the phase's deadline.
+
+    Encrypted layers go into a file, so even while it downloads them the child has no neighbour.
+    """
+    children = Claiming(tmp_path, after_begin=after_begin)
+    request = children.find(make_encrypted_image([gzip.compress(TARS[0]), seal(TARS[1])], TARS))
+    with pytest.raises(ChildError) as refused:
+        receive(request, children)
+    assert refused.value.reason == "child.protocol"
+    assert "unpack" not in children.noted
