@@ -131,6 +131,7 @@ RIGHTS: Mapping[Role, Rights] = {
         uid=FIRST_UID + 3,
         syscalls=PARSER,
         preload=("re", "tomllib", "ccinit.formats.initdata.guest_files"),
+        reply_bytes=6 * MIB,  # a document, and each of 64 images with the roots of its cdh.toml
     ),
     # the host's network offer, already validated
     Role.NET: Rights(

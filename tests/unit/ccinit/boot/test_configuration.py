@@ -9,11 +9,28 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.agent.processes.channel import Kind, encode_frame
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.boot.configuration import Configuration, parse_configuration, read_initdata
 from ccinit.errors import CcinitError, KernelError
 from ccinit.formats.encoding import wire
-from ccinit.formats.initdata.document import HEADER_BYTES, MAGIC, encode_device_image
-from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
+from ccinit.formats.encoding.fields import MAX_ITEMS
+from ccinit.formats.encoding.pem import MAX_PEM_BYTES
+from ccinit.formats.initdata.document import (
+    HEADER_BYTES,
+    MAGIC,
+    MAX_DOCUMENT_BYTES,
+    encode_device_image,
+)
+from tests.fakes.documents.coco import (
+    AA,
+    BARE_CONFIG,
+    BARE_POD,
+    CDH,
+    CERTIFICATE,
+    WHOLE_POD,
+    document_of,
+)
 from tests.fakes.documents.guest import CONFIG, FULL_POD
 from tests.faults.plugin import FaultSeen
 
@@ -213,3 +230,27 @@ def test_resource_that_is_a_volumes_key_is_no_secret_of_a_container(other: str) 
     with pytest.raises(CcinitError) as caught:
         parse_configuration(document.encode())
     assert caught.value.reason == "pod.resource"
+
+
+def test_longest_configuration_fits_into_the_reply_of_the_child_that_parses_it() -> None:
+    """Roots that `cdh.toml` gives once are in each image's part of the reply."""
+    roots = CERTIFICATE + "x" * (MAX_PEM_BYTES - len(CERTIFICATE) - 1)
+    image = BARE_POD.partition("[[image]]")[2].partition("[[container]]")[0]
+    more = "".join(
+        f"[[image]]{image.replace('web', f'web-{number}', 1)}" for number in range(1, MAX_ITEMS)
+    )
+    container = '[[container]]\nname = "{}"\nimage = "web"\nargs = {}\n'
+    arguments = ["a" * 4096] * MAX_ITEMS
+    long = "".join(container.format(f"long-{number}", arguments) for number in range(3))
+    document = document_of(
+        {
+            "ccinit.toml": CONFIG,
+            "pod.toml": f"{BARE_POD}{more}{long}",
+            "cdh.toml": f"[image]\nextra_root_certificates = ['''{roots}''']\n",
+        }
+    )
+    assert MAX_DOCUMENT_BYTES * 3 // 4 < len(document) <= MAX_DOCUMENT_BYTES
+    configuration = parse_configuration(document)
+    assert [len(one.ca_pem) for one in configuration.manifest.images] == [MAX_PEM_BYTES] * MAX_ITEMS
+    frame = encode_frame(Kind.RESULT, configuration)
+    assert len(frame) <= RIGHTS[Role.CONFIG].reply_bytes
