@@ -19,7 +19,8 @@ from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import STEP_SECONDS
 from ccinit.boot.directories import make_directory
 from ccinit.boot.network_offer import NetworkPlan
-from ccinit.errors import CcinitError, ChildError
+from ccinit.errors import CcinitError, ChildError, ConfigError
+from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.order import StartOrder, plan_start_order
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
@@ -35,7 +36,9 @@ from ccinit.values import frozen
 
 _CRUN = "/run/ccinit/crun"
 _SHARED = "/run/ccinit/shared"
-_GUEST_RESERVE_BYTES = 96 * 1024 * 1024
+_GUEST_RESERVE_BYTES = 96 << 20
+"""Of memory for the guest itself, with a sealed log that waits for the host in a default ring."""
+_LEAST_BYTES = 1 << 20  # as of one container, in the manifest
 _CLEAR_SECONDS = STEP_SECONDS + 2 * OPERATION_SECONDS
 """Time to end a container beyond its grace: for a `crun` under way, and one to delete it."""
 _POD_CGROUP = "/sys/fs/cgroup/pod"
@@ -117,13 +120,15 @@ async def start(
 
     Raises:
         ChildError: `pod.init`, an init container did not succeed; `pod.start`, another never ran.
+        ConfigError: `pod.memory`, the guest itself needs all of the machine's.
         ConfigError, FormatError, KernelError: `run.…`: one cannot be prepared.
     """
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
     images_bytes = count_used(unlocked.store)[0] if unlocked.in_memory else 0
     write_pod_files(manifest.name, network.address)
-    _limit_memory(kept_bytes=images_bytes + unlocked.tags_bytes)
+    ring_bytes = configured.config.limits.log_ring_bytes - Limits().log_ring_bytes
+    _limit_memory(kept_bytes=images_bytes + unlocked.tags_bytes + max(0, ring_bytes))
     log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=log)
     shared = await _share(guest, configured)
@@ -214,10 +219,18 @@ def _limit_memory(*, kept_bytes: int) -> None:
     """Limit the memory of all containers together.
 
     No container's cgroup is charged for `kept_bytes`. Integrity tags are counted as if a pod had
-    written all of its scratch: otherwise, once it had written much, the guest's children would be
-    killed for lack of memory in the pod's place.
+    written all of its scratch, and the sealed log as if the host collected nothing: otherwise, once
+    that had come true, the guest's children would be killed for lack of memory in the pod's place.
+
+    Raises:
+        ConfigError: `pod.memory`.
     """
-    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - kept_bytes
+    total, reserve = read_memory()["MemTotal"], _GUEST_RESERVE_BYTES + kept_bytes
+    most = total - reserve
+    if most < _LEAST_BYTES:
+        raise ConfigError(
+            "pod.memory", f"the guest itself needs {reserve} bytes, and the machine has {total}"
+        )
     Cgroup(_POD_CGROUP).set_memory(max_bytes=most)
 
 

@@ -9,8 +9,9 @@ import pytest
 from ccinit.agent.phases import pod, workloads
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.boot.network_offer import NetworkPlan
-from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.errors import CcinitError, ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.order import StartOrder
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
@@ -261,34 +262,59 @@ NETWORK = NetworkPlan(
 )  # fmt: skip
 
 
-def test_pods_limit_leaves_room_for_every_tag_that_its_scratch_will_have(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Else it would hold until much was written, and then take memory from the guest itself."""
+class LimitedError(Exception):
+    """The pod's memory would be limited now."""
 
-    class LimitedError(Exception):
-        pass
+
+def limit_of(
+    monkeypatch: pytest.MonkeyPatch, *, total_bytes: int, tags_bytes: int = 0, ring_bytes: int
+) -> int:
+    """Return the limit that START gives all containers of a pod together."""
 
     def limit(*, max_bytes: int) -> None:
         raise LimitedError(max_bytes)
 
     monkeypatch.setattr(pod, "write_pod_files", lambda *_: None)
-    monkeypatch.setattr(pod, "read_memory", lambda: {"MemTotal": 1 << 30})
+    monkeypatch.setattr(pod, "read_memory", lambda: {"MemTotal": total_bytes})
     monkeypatch.setattr(pod, "Cgroup", lambda _: SimpleNamespace(set_memory=limit))
-    manifest = SimpleNamespace(name="shop", containers=(CONTAINER,))
-    for tags_bytes in (0, 256 << 20):
-        unlocked = Unlocked(volumes={}, store="/store", tags_bytes=tags_bytes)
-        start = pod.start(
-            cast("Guest", None),
-            cast("Configured", SimpleNamespace(manifest=manifest)),
-            cast("Attested", None),
-            unlocked,
-            cast("Pulled", None),
-            NETWORK,
-        )
-        with pytest.raises(LimitedError) as limited:
-            start.send(None)
-        assert limited.value.args == ((1 << 30) - (96 << 20) - tags_bytes,)
+    configured = SimpleNamespace(
+        manifest=SimpleNamespace(name="shop", containers=(CONTAINER,)),
+        config=SimpleNamespace(limits=Limits(log_ring_bytes=ring_bytes)),
+    )
+    start = pod.start(
+        cast("Guest", None),
+        cast("Configured", configured),
+        cast("Attested", None),
+        Unlocked(volumes={}, store="/store", tags_bytes=tags_bytes),
+        cast("Pulled", None),
+        NETWORK,
+    )
+    with pytest.raises(LimitedError) as limited:
+        start.send(None)
+    (max_bytes,) = limited.value.args
+    assert isinstance(max_bytes, int)
+    return max_bytes
+
+
+@pytest.mark.parametrize("tags_bytes", [0, 256 << 20])
+@pytest.mark.parametrize(
+    ("ring_bytes", "beyond_bytes"), [(1 << 20, 0), (4 << 20, 0), (256 << 20, 252 << 20)]
+)
+def test_pods_limit_leaves_room_for_every_tag_of_its_scratch_and_for_a_log_that_nobody_collects(
+    monkeypatch: pytest.MonkeyPatch, tags_bytes: int, ring_bytes: int, beyond_bytes: int
+) -> None:
+    """Else it would hold until much was written, and then take memory from the guest itself."""
+    limit = limit_of(monkeypatch, total_bytes=1 << 30, tags_bytes=tags_bytes, ring_bytes=ring_bytes)
+    assert limit == (1 << 30) - (96 << 20) - tags_bytes - beyond_bytes
+
+
+def test_machine_without_memory_for_a_pod_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed, ring_bytes = (96 + 252) << 20, 256 << 20
+    least = limit_of(monkeypatch, total_bytes=needed + (1 << 20), ring_bytes=ring_bytes)
+    assert least == 1 << 20
+    with pytest.raises(ConfigError) as refused:
+        limit_of(monkeypatch, total_bytes=needed + (1 << 20) - 1, ring_bytes=ring_bytes)
+    assert refused.value.reason == "pod.memory"
 
 
 def test_pod_that_shares_nothing_has_no_first_process() -> None:
