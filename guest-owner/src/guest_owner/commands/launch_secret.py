@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
@@ -19,13 +19,14 @@ from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope, verify_envelope
 from ccinit.formats.kbs.launch_secret import (
     MAX_ENTRIES,
+    MAX_ENTRY_BYTES,
     STATEMENT,
     LaunchStatement,
     encode_launch_statement,
 )
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.resources import name_policies, name_resources
+from ccinit.formats.pod.resources import name_counters, name_policies, name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
 from guest_owner.arguments import add_state
@@ -61,8 +62,11 @@ def plan_resources(config: GuestConfig, pod: PodManifest) -> Mapping[ResourceUri
     """Return what a pod asks for, except for what its image policies name.
 
     Raises:
-        ConfigError: `launch_secret.plugin`, only a KBS can make it.
+        ConfigError: `launch_secret.plugin`, only a KBS can make it; `attest.launch_only`, as a
+            guest: only a KBS can keep a rollback counter.
     """
+    for counter in name_counters(pod):
+        raise ConfigError("attest.launch_only", f"{counter}: a launch has no rollback counter")
     wanted = name_resources(pod, with_identity=config.owner is not None)
     planned = {}
     for uri, kind in wanted.items():
@@ -76,10 +80,12 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     """Return the entries of a launch for a document, by GUID.
 
     Raises:
-        ConfigError: `launch_secret.envelope`, the document requires no envelopes.
+        ConfigError: `launch_secret.envelope`, the document requires no envelopes; as
+            `plan_resources`.
         VerificationError: `resource.absent`; `envelope.…`, registered without `--envelope`, or as
             another kind.
         FormatError: `initdata.…`, `launch_secret.…`, `policy.…`.
+        LimitExceededError: `launch_secret.size`, a guest reads no such entry.
     """
     parsed = parse_initdata(document)
     if parsed.algorithm != "sha256":
@@ -114,6 +120,9 @@ def _read_entry(store: Store, uri: ResourceUri, kind: EnvelopeKind) -> bytes:
     data = verify_envelope(body, uri, kind).data
     if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
         raise FormatError("launch_secret.log_psk", f"needs {MIN_PSK_BYTES} bytes or more")
+    if len(body) > MAX_ENTRY_BYTES:
+        size = f"expected at most {MAX_ENTRY_BYTES} bytes in its envelope, found {len(body)}"
+        raise LimitExceededError("launch_secret.size", f"{uri}: {size}")
     return body
 
 

@@ -15,7 +15,7 @@ from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.kbs.launch_secret import STATEMENT, parse_launch_statement
+from ccinit.formats.kbs.launch_secret import MAX_ENTRY_BYTES, STATEMENT, parse_launch_statement
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
@@ -146,6 +146,25 @@ def test_document_that_no_launch_can_have_is_refused(store: Store) -> None:
     with pytest.raises(CcinitError) as caught:
         make_document(CONFIG, plugin)
     assert caught.value.reason == "pod.secret.uri"
+
+
+def test_document_with_a_rollback_counter_is_refused_as_by_the_guest(store: Store) -> None:
+    pod = FULL_POD.replace('kind = "persistent"', 'kind = "persistent"\nrollback = "kbs-counter"')
+    assert pod != FULL_POD
+    assert reason_of(make_document(CONFIG, pod), store) == "attest.launch_only"
+
+
+def test_secret_that_no_guest_reads_is_refused(store: Store) -> None:
+    uri = "kbs:///ccinit/demo/file-token"
+    around = len(enveloped(uri, EnvelopeKind.FILE, b""))
+    for size, accepted in ((MAX_ENTRY_BYTES - around) // 4 * 3, True), (MAX_ENTRY_BYTES, False):
+        store.write_resource(
+            parse_resource_uri(uri), enveloped(uri, EnvelopeKind.FILE, bytes(size))
+        )
+        if accepted:
+            assert make_entries(DOCUMENT, store, 0)
+        else:
+            assert reason_of(DOCUMENT, store) == "launch_secret.size"
 
 
 def test_what_only_a_plugin_makes_is_in_no_plan() -> None:
