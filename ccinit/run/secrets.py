@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Final
 
 from ccinit.errors import KernelError, LimitExceededError
+from ccinit.formats.pod.secret import MAX_FILES_BYTES
 from ccinit.kernel.libc import kernel_error
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, SecretFile
 
-MAX_SECRET_BYTES: Final = 1 << 20
 _FRESH: Final = "fresh"
 
 
@@ -94,8 +94,10 @@ def replace_secrets(
 
 
 def _check_size(files: tuple[SecretFile, ...]) -> None:
-    if sum(len(file.content) for file in files) > MAX_SECRET_BYTES:
-        raise LimitExceededError("run.secret", f"more than {MAX_SECRET_BYTES} bytes")
+    size = sum(len(file.content) for file in files)
+    if size > MAX_FILES_BYTES:
+        detail = f"expected at most {MAX_FILES_BYTES} bytes of a container's files, found {size}"
+        raise LimitExceededError("run.secret", detail)
 
 
 def _folders(files: tuple[SecretFile, ...]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_reception
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
-from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.agent.teardown import undoing
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, LimitExceededError
@@ -23,7 +22,7 @@ from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
-from ccinit.formats.pod.resources import name_pull_resources
+from ccinit.formats.pod.resources import MAX_PULL_SECRET_BYTES, name_pull_resources
 from ccinit.formats.pod.volume import Luks2Volume, ScratchVolume, select_kind
 from ccinit.kernel.event_loop import Lock, TaskGroup
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
@@ -206,8 +205,8 @@ class _Puller:
         """
         secrets = {name: self._attested.grants[uri].secret for name, uri in uris.items()}
         for name, secret in secrets.items():
-            if len(secret) > MAX_PIPED_BYTES:
-                size = f"expected at most {MAX_PIPED_BYTES} bytes, found {len(secret)}"
+            if len(secret) > MAX_PULL_SECRET_BYTES:
+                size = f"expected at most {MAX_PULL_SECRET_BYTES} bytes, found {len(secret)}"
                 raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
         return secrets
 

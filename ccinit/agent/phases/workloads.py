@@ -7,9 +7,8 @@ from ccinit.agent.phases.network import RESOLVER_FILE
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.boot.directories import make_directory, write_file
 from ccinit.boot.network_offer import NetworkPlan
-from ccinit.errors import FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
-from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret
+from ccinit.formats.pod.secret import FileSecret, PodSecret, VariableSecret, decode_variable
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.workload import BindMount, SecretFile, Workload
 from ccinit.secret import Secret
@@ -54,7 +53,7 @@ class Workloads:
         """Return one container's.
 
         Raises:
-            FormatError: `run.env`, a secret that is to be a variable is no text.
+            FormatError: as `decode_variable`.
         """
         image = self._pulled.images[container.image]
         return Workload(
@@ -105,7 +104,7 @@ class Workloads:
 
     def _secret_variables(self, container: Container) -> tuple[tuple[str, str], ...]:
         return tuple(
-            (one.name, _read_variable(one, self._content(one)))
+            (one.name, decode_variable(one, self._content(one).reveal()))
             for one in self._secrets(container)
             if isinstance(one, VariableSecret)
         )
@@ -115,19 +114,6 @@ class Workloads:
 
     def _content(self, secret: PodSecret) -> Secret:
         return self._attested.grants[secret.uri].secret
-
-
-def _read_variable(secret: VariableSecret, content: Secret) -> str:
-    """Return a secret in a form that an environment variable can hold.
-
-    Raises:
-        FormatError: `run.env`, it is no text.
-    """
-    try:
-        return content.reveal().decode()
-    except UnicodeDecodeError:  # contains the secret, so do not chain it
-        detail = f"{secret.name}: {secret.uri} is not UTF-8 text; `file` takes any bytes"
-    raise FormatError("run.env", detail)
 
 
 def _pod_files() -> tuple[BindMount, ...]:

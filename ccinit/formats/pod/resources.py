@@ -15,6 +15,9 @@ from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.secret import resources_of
 from ccinit.formats.pod.volume import KeyedVolume, PersistentVolume, RollbackAnchor, select_kind
 
+MAX_PULL_SECRET_BYTES = 64 << 10
+"""Of credentials and private keys for pulls, which children get by pipe."""
+
 
 def log_psk_uri(manifest: PodManifest) -> ResourceUri:
     """Name the secret that, mixed into the log's key, shuts out a host that chose that key."""
@@ -75,6 +78,15 @@ def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
     """Return the resources that only pulls need; those that containers get are not among them."""
     kept = {uri for secret in manifest.secrets for uri in resources_of(secret)}
     return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
+
+
+def name_piped_resources(manifest: PodManifest) -> frozenset[KbsUri]:
+    """Return the credentials and private keys, of `MAX_PULL_SECRET_BYTES` each; no policies."""
+    auths = {image.auth for image in manifest.images if image.auth is not None}
+    keys = {uri for image in manifest.images for uri in image.keys}
+    return frozenset(
+        auths | keys | {uri for rule in manifest.registries for uri in rule_keys(rule)}
+    )
 
 
 def name_policies(manifest: PodManifest) -> tuple[ResourceUri, ...]:

@@ -8,8 +8,12 @@ from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_
 from ccinit.formats.pod.name import check_path, check_variable, read_name
 from ccinit.values import frozen
 
+MAX_FILES_BYTES = 1 << 20
+"""Of all files that one container is given, secret or not."""
+
 _MAX_MODE = 0o777
 _MAX_VARIABLE_BYTES = 128
+_MAX_SETTING_BYTES = (128 << 10) - 1  # NAME=value; with its NUL it is MAX_ARG_STRLEN of execve(2)
 
 
 @frozen
@@ -69,6 +73,26 @@ def read_secret(fields: Fields) -> PodSecret:
     if name is not None and path is None:
         return _read_variable_secret(fields, name)
     raise FormatError("pod.secret.file", "expected exactly one of file and env")
+
+
+def decode_variable(secret: VariableSecret, content: bytes) -> str:
+    """Return a secret's content as the value of its variable.
+
+    Raises:
+        FormatError: `run.env`, no environment can hold it.
+    """
+    try:
+        value = content.decode()
+    except UnicodeDecodeError:  # contains the secret, so do not chain it
+        value = "\0"
+    if "\0" in value:
+        detail = f"{secret.name}: {secret.uri} is not UTF-8 text; `file` takes any bytes"
+        raise FormatError("run.env", detail)
+    size = len(secret.name.encode()) + len("=") + len(content)
+    if size > _MAX_SETTING_BYTES:
+        detail = f"{secret.name}: expected at most {_MAX_SETTING_BYTES} bytes with its value"
+        raise LimitExceededError("run.env", f"{detail}, found {size}; `file` takes more")
+    return value
 
 
 def read_mode(fields: Fields, *, default: int) -> int:

@@ -5,6 +5,7 @@ Without a resource it explains all that the guest's document names: a check befo
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
+from guest_owner.pod_contents import find_unfit_contents
 from guest_owner.policy_keys import check_keys, list_key_uses
 from guest_owner.resource_contents import check_content
 from guest_owner.table import format_table
@@ -117,9 +119,13 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         config, pod = parse_guest_files(parse_initdata(document))
     contents = _Contents(store, in_envelopes=config.kbs.envelope is EnvelopePolicy.REQUIRED)
     named = name_resources(pod, with_identity=config.owner is not None)
-    unfit = _add_policy_keys(contents, pod, named)
+    unfit = dict(find_unfit_contents(pod, contents.read_all(named)))
+    unfit |= _add_policy_keys(contents, pod, named)
     defects: dict[KbsUri, tuple[str, str | None]] = {
-        uri: (kind.value, unfit.get(uri) or _find_defect(contents, uri, kind))
+        uri: (
+            kind.value,
+            f"unfit: {unfit[uri]}" if uri in unfit else _find_defect(contents, uri, kind),
+        )
         for uri, kind in named.items()
     }
     defects |= {uri: ("counter", _find_counter_defect(store, uri)) for uri in name_counters(pod)}
@@ -144,6 +150,15 @@ class _Contents:
         data = self.store.read_resource(uri)
         return verify_envelope(data, uri, kind).data if self.in_envelopes else data
 
+    def read_all(self, named: Mapping[KbsUri, EnvelopeKind]) -> Mapping[KbsUri, bytes]:
+        """Return what is registered in the form that the guest takes."""
+        contents: dict[KbsUri, bytes] = {}
+        for uri, kind in named.items():
+            if isinstance(uri, ResourceUri):
+                with suppress(FormatError, VerificationError):  # `_find_defect` says so
+                    contents[uri] = self.read(uri, kind)
+        return contents
+
 
 def _add_policy_keys(
     contents: _Contents, pod: PodManifest, named: dict[KbsUri, EnvelopeKind]
@@ -164,7 +179,7 @@ def _add_policy_keys(
             check_keys(policy, {})
             keys = name_policy_keys((*policies, policy), named.items())
         except FormatError as error:
-            unfit[uri] = f"unfit: {error.detail}"
+            unfit[uri] = error.detail
             continue
         policies.append(policy)
         named |= dict.fromkeys(keys, EnvelopeKind.FILE)
@@ -184,7 +199,7 @@ def _find_unfit_keys(contents: _Contents, policy: ImagePolicy) -> Iterator[tuple
         try:
             use.check(data)
         except FormatError as error:
-            yield use.source.resource, f"unfit: {error.detail}"
+            yield use.source.resource, error.detail
 
 
 def _find_defect(contents: _Contents, uri: KbsUri, kind: EnvelopeKind) -> str | None:

@@ -6,12 +6,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.run.secrets import (
-    MAX_SECRET_BYTES,
-    erase_secrets,
-    replace_secrets,
-    write_secrets,
-)
+from ccinit.formats.pod.secret import MAX_FILES_BYTES
+from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
@@ -115,7 +111,7 @@ def test_link_among_secrets_is_not_followed(tmp_path: Path) -> None:
 
 def test_secrets_too_large_are_refused_before_writing(tmp_path: Path) -> None:
     directory = tmp_path / "secrets"
-    half = bytes(MAX_SECRET_BYTES // 2 + 1)
+    half = bytes(MAX_FILES_BYTES // 2 + 1)
     with pytest.raises(CcinitError) as error:
         write_secrets(str(directory), (secret("/a", half), secret("/b", half)), ME)
     assert error.value.reason == "run.secret"
@@ -170,7 +166,7 @@ def test_secret_that_cannot_be_replaced_stays_whole(tmp_path: Path) -> None:
     directory = tmp_path / "secrets"
     files = (rotating("/run/s/a", b"old"),)
     write_secrets(str(directory), files, ME)
-    too_large = rotating("/run/s/a", bytes(MAX_SECRET_BYTES + 1))
+    too_large = rotating("/run/s/a", bytes(MAX_FILES_BYTES + 1))
     with pytest.raises(CcinitError) as error:
         replace_secrets(str(directory), files, (too_large,), ME)
     assert error.value.reason == "run.secret"

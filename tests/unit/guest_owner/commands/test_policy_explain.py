@@ -138,6 +138,21 @@ def test_content_that_the_guest_would_end_for_is_told(
     assert " ".join(rows[f"{SHOP}{name}"]) == f"{kind} unfit: {said} rule 1"
 
 
+def test_content_that_does_not_fit_its_use_is_told(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop / "content").write_bytes(b"\xff")
+    register(shop, "file-password", "file", "--envelope")
+    assert foresee(shop, capsys)[1][f"{SHOP}file-password"][1] == "yes"
+    document = shop / "initdata/shop.toml"
+    text = document.read_bytes()
+    document.write_bytes(text.replace(b'file = \\"/run/password\\"', b'env = \\"PASSWORD\\"'))
+    assert document.read_bytes() != text
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    assert rows[f"{SHOP}file-password"][1:3] == ["unfit:", "PASSWORD:"]
+
+
 def test_keys_that_an_image_policy_names_are_told_with_the_policy(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.resources import MAX_PULL_SECRET_BYTES
 from ccinit.formats.pod.volume import (
     Luks2Volume,
     PersistentVolume,
@@ -229,7 +230,7 @@ def test_credentials_reach_the_registry_child_by_pipe_alone(pod: Pod) -> None:
 
 @pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize(
-    ("size", "reason"), [(MAX_PIPED_BYTES, ""), (MAX_PIPED_BYTES + 1, "pull.secret")]
+    ("size", "reason"), [(MAX_PIPED_BYTES, ""), (MAX_PULL_SECRET_BYTES + 1, "pull.secret")]
 )
 def test_credentials_that_no_pipe_holds_are_refused(pod: Pod, size: int, reason: str) -> None:
     pod.auth = Secret(bytes(size))

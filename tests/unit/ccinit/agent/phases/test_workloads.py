@@ -9,7 +9,7 @@ import pytest
 from ccinit.agent.phases import workloads
 from ccinit.agent.phases.workloads import Workloads, write_pod_files
 from ccinit.boot.network_offer import NetworkPlan
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.container import Container, ContainerKind, Mount
 from ccinit.formats.pod.manifest import ConfigFile
@@ -128,13 +128,26 @@ def test_container_sees_the_volumes_that_it_mounts_as_it_mounts_them() -> None:
     ]
 
 
-def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() -> None:
+@pytest.mark.parametrize("content", [b"secret\xff", b"secret\0"])
+def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them(
+    content: bytes,
+) -> None:
     assert variable_of(b"abc") == (("TOKEN", "abc"),)
     with pytest.raises(FormatError) as refused:
-        variable_of(b"secret\xff")
+        variable_of(content)
     assert refused.value.reason == "run.env"
     assert "kbs:///ccinit/shop/file-token" in refused.value.detail
     assert refused.value.__context__ is None
+
+
+def test_variable_that_no_program_could_be_started_with_is_refused() -> None:
+    """execve(2) takes 131 072 bytes of each: with the name, the `=` and the NUL at its end."""
+    longest = 131_072 - len("TOKEN=\0")
+    ((_name, value),) = variable_of(b"x" * longest)
+    assert len(value) == longest
+    with pytest.raises(LimitExceededError) as refused:
+        variable_of(b"x" * (longest + 1))
+    assert refused.value.reason == "run.env"
 
 
 def test_pods_name_leads_to_its_own_address_and_localhost_does_not(
