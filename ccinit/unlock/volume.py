@@ -65,8 +65,9 @@ def select_volume_disk(
 ) -> VolumeRequest:
     """Of requests that differ only in their disks, return the one whose disk is the volume.
 
-    That is the disk which authenticates. Only if there is none, and under the grant, is it the one
-    blank disk.
+    That is the disk which authenticates. Only if there is none, and under the grant, is it a blank
+    disk: the first, since they are alike. One that is left over has another role, or is refused as
+    a disk without any (`ccinit.boot.disks`).
 
     Args:
         control: device-mapper.
@@ -74,8 +75,8 @@ def select_volume_disk(
         released: the 64 bytes from the KBS; the caller wipes them.
 
     Raises:
-        VerificationError: `volume.ambiguous`; else the reason why the last disk was refused, or
-            `volume.missing` without any.
+        VerificationError: `volume.ambiguous`, several authenticate; else the reason why the last
+            disk was refused, or `volume.missing` without any.
         KernelError: the kernel refused a step for a reason other than the disk's content.
     """
     refusal = VerificationError("volume.missing", "no disk has the declared size")
@@ -90,9 +91,9 @@ def select_volume_disk(
             if error.reason not in _WRONG_DISK:
                 raise
             refusal = error
+    if len(opened) > 1:
+        raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
     found = opened or blank
-    if len(found) > 1:
-        raise VerificationError("volume.ambiguous", f"{len(found)} disks could be the volume")
     if not found:
         raise refusal
     return found[0]

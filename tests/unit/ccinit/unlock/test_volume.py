@@ -243,10 +243,18 @@ def test_blank_disk_is_taken_only_if_no_disk_is_the_volume(world: World) -> None
     assert reason_of(world.select, "vdc", "vdb") == "volume.unlock"
 
 
-@pytest.mark.parametrize("start", [BLANK, volume_of()])
-def test_two_disks_that_could_be_the_volume_are_refused(world: World, start: bytes) -> None:
+def test_of_blank_disks_the_first_is_taken(world: World) -> None:
+    """Two volumes of one size that are made in one boot, or one beside a scratch disk, have two."""
+    world.disk(FOREIGN, "vdb")
+    for name in ("vdc", "vdd"):
+        world.disk(BLANK, name)
+    assert world.select("vdb", "vdc", "vdd", may_create=True) == "vdc"
+    assert reason_of(world.select, "vdc", "vdd") == "volume.blank"
+
+
+def test_two_disks_that_are_the_volume_are_refused(world: World) -> None:
     for name in ("vdb", "vdc"):
-        world.disk(start, name)
+        world.disk(volume_of(), name)
     assert reason_of(world.select, "vdb", "vdc", may_create=True) == "volume.ambiguous"
     assert world.select("vdb", may_create=True) == "vdb"
 
