@@ -35,7 +35,7 @@ from ccinit.formats.pod.secret import (
     read_secret,
 )
 from ccinit.formats.pod.share import Share, read_share
-from ccinit.formats.pod.volume import Volume, read_volume
+from ccinit.formats.pod.volume import Volume, check_told_apart, read_volume
 from ccinit.values import frozen
 
 _MAX_FILE_BYTES = 64 * 1024
@@ -170,6 +170,7 @@ def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodM
     plan_start_order(manifest.containers)  # refuses containers that have no order
     _check_rotation(manifest)
     check_tag_devices(manifest.volumes)
+    check_told_apart(manifest.volumes)
     for container in manifest.containers:
         _check_variables(manifest, container)
         places = tuple(_list_places(manifest, container))

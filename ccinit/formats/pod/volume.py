@@ -169,6 +169,28 @@ def select_kind(volumes: Iterable[Volume], kind: type[V]) -> tuple[V, ...]:
     return tuple(volume for volume in volumes if isinstance(volume, kind))
 
 
+def check_told_apart(volumes: Iterable[Volume]) -> None:
+    """Refuse LUKS2 volumes whose disks the guest could not tell apart, so that none would open.
+
+    A disk is a LUKS2 volume if it has its size and opens with its key; a sealed header names it.
+
+    Raises:
+        FormatError: `pod.volume.key`.
+    """
+    earlier: list[Luks2Volume] = []
+    for volume in select_kind(volumes, Luks2Volume):
+        for other in earlier:
+            is_same = (other.size_bytes, other.key) == (volume.size_bytes, volume.key)
+            if is_same and not other.is_sealed:
+                raise FormatError(
+                    "pod.volume.key",
+                    f"{volume.name} opens with the key of {other.name} and has its size, so their"
+                    f" disks are not told apart: another key, or format = "
+                    f'"{VolumeFormat.LUKS2_SEALED}" for {other.name}',
+                )
+        earlier.append(volume)
+
+
 def read_volume(fields: Fields) -> Volume:
     """Read one volume.
 

@@ -171,3 +171,40 @@ def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason:
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(FULL_POD + VERITY.replace(old, new, 1))
     assert caught.value.reason == reason
+
+
+def luks2(name: str, *, form: str = "luks2", size_bytes: int = 1 << 26, key: str = "old") -> str:
+    return f"""
+[[volume]]
+name = "{name}"
+kind = "persistent"
+format = "{form}"
+size_bytes = {size_bytes}
+key = "kbs:///ccinit/demo/volume-key-{key}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(luks2("a"), luks2("b", key="new"), id="another-key"),
+        pytest.param(luks2("a"), luks2("b", size_bytes=1 << 27), id="another-size"),
+        pytest.param(luks2("a", form="luks2-sealed"), luks2("b"), id="sealed-first"),
+        pytest.param(
+            luks2("a", form="luks2-sealed"), luks2("b", form="luks2-sealed"), id="both-sealed"
+        ),
+        pytest.param(luks2("a"), luks2("b").replace('format = "luks2"\n', ""), id="ccinit"),
+    ],
+)
+def test_luks2_volumes_that_are_told_apart_are_taken(first: str, second: str) -> None:
+    names = [one.name for one in parse_pod_manifest(f"{FULL_POD}{first}{second}").volumes]
+    assert names[-2:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("form", ["luks2", "luks2-sealed"])
+def test_luks2_volumes_that_are_not_told_apart_are_refused(form: str) -> None:
+    """The disk of the second opens as the first, too."""
+    with pytest.raises(FormatError) as refused:
+        parse_pod_manifest(f"{FULL_POD}{luks2('a')}{luks2('b', form=form)}")
+    assert refused.value.reason == "pod.volume.key"
+    assert refused.value.detail.startswith("b opens with the key of a")
