@@ -8,9 +8,19 @@ attestation on it checks dates, even those of the KBS's authority.
 import ssl
 import time
 from collections.abc import Iterator
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
+
+_CIPHERS: Final = "DEFAULT:@SECLEVEL=2"  # as `ccinit.net.tls` has it
+_ANOTHERS_KEY: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""How OpenSSL says that a certificate, which it has taken by then, is another key's."""
+_WEAK: Final = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
 def find_bad_certificates(
@@ -25,19 +35,27 @@ def find_bad_certificates(
             yield reason, f"{place}: {said}"
     for rule in pod.registries:
         for location in (rule.location, *rule.mirrors):
-            if not _are_certificates(location.access.certificate_pem):
-                place = f"registry {rule.prefix}, certificate"
-                yield "net.client_certificate", f"{place}: not PEM certificates"
+            if location.access.certificate_pem:  # empty: there is none
+                for said in _judge_client(location.access.certificate_pem):
+                    place = f"registry {rule.prefix}, certificate"
+                    yield "net.client_certificate", f"{place}: {said}"
 
 
-def _are_certificates(text: str) -> bool:
-    """Whether the guest's TLS reads it as certificates, or it is empty: then there is none."""
-    try:
-        if text:
-            _trust(text)
-    except ssl.SSLError:
-        return False
-    return True
+def _judge_client(text: str) -> Iterator[str]:
+    """Read a text as the guest's TLS does; yield why it could not present it, whatever its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers(_CIPHERS)
+    key = generate_private_key(SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with NamedTemporaryFile() as file:
+        file.write(text.encode() + b"\n" + pem)
+        file.flush()
+        try:
+            context.load_cert_chain(file.name)
+        except ssl.SSLError as error:
+            if error.reason not in _ANOTHERS_KEY:
+                weak = error.reason in _WEAK
+                yield error.reason.lower().replace("_", " ") if weak else "not PEM certificates"
 
 
 def _trust(text: str) -> ssl.SSLContext:
