@@ -9,7 +9,7 @@ a child without a network decides whether any of them are signatures (`signature
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
-from ccinit.errors import LimitExceededError, PeerError
+from ccinit.errors import FormatError, LimitExceededError, PeerError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.oci.artifact import (
     MAX_ARTIFACT_BYTES,
@@ -73,24 +73,23 @@ def _find_manifests(registry: Registry, image: Digest) -> Iterator[bytes]:
     tagged = registry.find(f"manifests/{signature_tag(image)}", MAX_ARTIFACT_BYTES, _ACCEPT)
     if tagged is not None:
         yield tagged.body
-    for page in _list_referrers(registry, image):
-        for digest in parse_referrers(page):
-            reply = registry.find(f"manifests/{digest}", MAX_ARTIFACT_BYTES, _ACCEPT)
-            if reply is not None:
-                yield verify_digest(reply.body, digest)
+    for digest in _list_referrers(registry, image):
+        reply = registry.find(f"manifests/{digest}", MAX_ARTIFACT_BYTES, _ACCEPT)
+        if reply is not None:
+            yield verify_digest(reply.body, digest)
 
 
-def _list_referrers(registry: Registry, image: Digest) -> Iterator[bytes]:
-    """Yield the pages of the list; the fallback tag's has one."""
+def _list_referrers(registry: Registry, image: Digest) -> Iterator[Digest]:
+    """Yield what the list names, page by page; the fallback tag's has one page."""
     path = f"referrers/{image}"
     reply = registry.find(path, MAX_ARTIFACT_BYTES, _ACCEPT, absent=_NO_LIST)
     if reply is None or (reply.header("content-type") or "").lower().startswith("text/"):
         tagged = registry.find(f"manifests/{referrers_tag(image)}", MAX_ARTIFACT_BYTES, _ACCEPT)
         if tagged is not None:
-            yield tagged.body
+            yield from _read_tagged_list(tagged.body)
         return
     for _page in range(_MAX_PAGES):
-        yield reply.body
+        yield from parse_referrers(reply.body)
         query = _next_page(reply, path)
         if query is None:
             return
@@ -98,6 +97,19 @@ def _list_referrers(registry: Registry, image: Digest) -> Iterator[bytes]:
         if reply is None:
             raise PeerError("registry.referrers", "a page that leads to none")
     raise LimitExceededError("signature.pages", f"more than {_MAX_PAGES} pages of referrers")
+
+
+def _read_tagged_list(data: bytes) -> tuple[Digest, ...]:
+    """Read what is under the fallback tag; anything but an index is no list.
+
+    No registry watches what is pushed to that tag, and it may have another use.
+    """
+    try:
+        return parse_referrers(data)
+    except LimitExceededError:
+        raise
+    except FormatError:
+        return ()
 
 
 def _next_page(reply: HttpReply, path: str) -> str | None:

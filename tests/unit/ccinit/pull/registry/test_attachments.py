@@ -110,6 +110,32 @@ def test_registry_without_a_list_may_say_so_in_its_own_way(answer: HttpReply) ->
     assert all(url.startswith("https://r.example/v2/a/") for url, _headers in harness.http.seen)
 
 
+@pytest.mark.parametrize(
+    "tagged",
+    [
+        pytest.param(IMAGE.manifest, id="an image"),
+        pytest.param(b"not JSON", id="no document"),
+        pytest.param(b'{"schemaVersion": 2, "manifests": {}}', id="no index"),
+    ],
+)
+def test_tag_that_holds_no_list_hides_no_signature_elsewhere(tagged: bytes) -> None:
+    harness = Harness(CLASSIC)
+    harness.http.script(signature_tag(IMAGE.digest), reply(200, CLASSIC.manifest))
+    harness.http.script(referrers_tag(IMAGE.digest), reply(200, tagged))
+    assert harness.find() == (attached(CLASSIC),)
+    listed = Harness(CLASSIC)
+    listed.http.script(f"referrers/{IMAGE.digest}", reply(200, tagged))
+    assert listed.refusal().startswith("signature.manifest")
+
+
+def test_tagged_list_that_is_too_long_is_a_list() -> None:
+    harness = Harness()
+    named = json.loads(fake.referrers(BUNDLE))["manifests"] * 33
+    too_many = {"schemaVersion": 2, "manifests": named}
+    harness.http.script(referrers_tag(IMAGE.digest), reply(200, json.dumps(too_many).encode()))
+    assert harness.refusal() == "signature.manifest.count"
+
+
 SIGNATURE = "https://sigstore.dev/cosign/sign/v1"
 LARGE = b"x" * 600_000  # an SBOM in a bundle, as GitHub's and cosign's attestations of them are
 
