@@ -270,10 +270,19 @@ class Registry:
     def _authenticate(self, reply: HttpReply) -> HttpReply | None:
         """Get the `Authorization` value that a 401 reply asks for.
 
+        Some registries say only at the root of the API how they want it.
+
         Returns:
-            None, or the reply of a busy token service.
+            None, or the reply of a registry or a token service that is busy.
         """
-        challenge = select_challenge(reply.header_values("www-authenticate"))
+        offered = reply.header_values("www-authenticate")
+        if not offered:
+            limits = self._http_limits(_MIN_BODY_BYTES)
+            root = self._request(f"https://{self._reference.authority}/v2/", (), limits)
+            if root.status in _BUSY:
+                return root
+            offered = root.header_values("www-authenticate")
+        challenge = select_challenge(offered)
         if isinstance(challenge, BasicChallenge):
             if self._credential is None or self._credential.identity_token:
                 needed = f"{self._reference.authority}: a password is needed and none is known"

@@ -84,6 +84,57 @@ def test_registry_that_offers_several_schemes_gets_one_that_is_known() -> None:
     assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0"]
 
 
+@pytest.mark.parametrize(
+    ("offered", "sent"),
+    [
+        ('Bearer realm="https://auth.docker.example/token"', "Bearer t"),
+        ('Basic realm="x"', "Basic bWU6c2VjcmV0"),
+    ],
+)
+def test_challenge_may_stand_at_the_root_of_the_api(offered: str, sent: str) -> None:
+    harness = Harness("me:secret")
+    harness.http.script(str(LAYER), reply(401))
+    harness.http.script("/v2/", reply(401, www_authenticate=offered))
+    harness.http.script("/token", reply(200, b'{"token":"t"}'))
+    assert harness.download() == BLOB
+    urls, authorizations = [url for url, _headers in harness.http.seen], harness.authorizations()
+    assert urls[1] == f"https://{HOST}/v2/"
+    assert (authorizations[1], authorizations[-1]) == (None, sent)
+
+
+def test_root_of_the_api_is_not_asked_where_the_registry_says_it_at_once() -> None:
+    harness = Harness("me:secret")
+    harness.http.script(str(LAYER), reply(401, www_authenticate="Basic"))
+    assert harness.download() == BLOB
+    assert not any(url.endswith("/v2/") for url, _headers in harness.http.seen)
+
+
+def test_registry_that_says_nowhere_how_to_authenticate_is_refused() -> None:
+    harness = Harness("me:secret")
+    harness.http.script(str(LAYER), reply(401))
+    harness.http.script("/v2/", reply(200))
+    assert harness.refusal(harness.download) == "registry.challenge"
+    assert harness.authorizations() == [None, None]
+
+
+def test_token_service_that_the_root_of_the_api_names_elsewhere_learns_no_password() -> None:
+    harness = Harness("me:secret")
+    harness.http.script(str(LAYER), reply(401))
+    realm = 'Bearer realm="https://evil.test/token"'
+    harness.http.script("/v2/", reply(401, www_authenticate=realm))
+    assert harness.refusal(harness.download) == "registry.realm"
+    assert harness.authorizations() == [None, None]
+
+
+def test_root_of_the_api_that_is_busy_is_asked_again() -> None:
+    harness = Harness("me:secret")
+    harness.http.script(str(LAYER), *[reply(401)] * 2)
+    offered = reply(401, www_authenticate="Basic")
+    harness.http.script("/v2/", reply(503, retry_after="5"), offered)
+    assert harness.download() == BLOB
+    assert harness.waits == [5.0]
+
+
 def test_token_service_that_refuses_ends_the_pull() -> None:
     harness = Harness()
     realm = 'Bearer realm="https://auth.docker.example/token"'
