@@ -22,6 +22,7 @@ from ccinit.run import supervisor as supervisor_module
 from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.integration.run import crun_attack_cases as attack_cases
 from tests.integration.run import crun_entry_cases as entry_cases
 from tests.integration.run import crun_image_cases as image_cases
 from tests.integration.run import crun_pod_cases as pod_cases
@@ -264,6 +265,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
 } | {
     case.__name__.removeprefix("case_"): partial(case, WORK)
     for case in (
+        attack_cases.directories,
         entry_cases.case_exec,
         entry_cases.case_exec_on_terminal,
         entry_cases.case_files,

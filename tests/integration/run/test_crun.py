@@ -152,6 +152,17 @@ def test_r73_container_is_refused_dangerous_calls(probe: dict[str, Any]) -> None
     assert set(calls.values()) == {"EPERM"}
 
 
+def test_container_does_not_begin_in_a_directory_that_crun_has_open() -> None:
+    report = run_case("directories")
+    assert_clean(report)
+    seen = report["seen"]
+    assert seen.pop("/tmp")[0] == "/tmp\n"  # the same image, beginning where it may
+    for path, (printed, events) in seen.items():
+        assert printed == "", path
+        assert events[0].startswith("probe: crun.create: "), events
+    assert len(seen) == 63
+
+
 def test_device_nodes_of_an_image_are_dead() -> None:
     report = run_case("device_nodes")
     assert report["read_only True"] == "mem 1\ndisk 1\nnull ok\nmknod 30\n"

@@ -31,6 +31,9 @@ from tests.fakes.images.registry import (
     FakeImage,
     Waits,
     broken_after,
+    descriptor,
+    digest_of,
+    join_image,
     make_image,
     make_index,
     reply,
@@ -116,6 +119,20 @@ def test_image_behind_an_index_is_fetched_with_both_documents() -> None:
     harness.http.script(IMAGE.digest, reply(200, IMAGE.manifest, content_type=IMAGE.content_type))
     harness.fetch()
     assert harness.channel.found[0].documents == (index, IMAGE.manifest)
+
+
+def test_layer_is_never_fetched_from_where_its_descriptor_points() -> None:
+    """CVE-2020-15157: whoever wrote the manifest would learn the registry's credentials."""
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+    pointing = {**descriptor(kind, TARS[0]), "urls": ["https://elsewhere.example/layer"]}
+    image = join_image([(pointing, TARS[0])], [digest_of(TARS[0])], {"Cmd": ["/x"]})
+    there, gone = Harness(image), Harness(image)
+    there.fetch()
+    assert there.channel.pipe.layers() == [TARS[0]]
+    gone.http.script(digest_of(TARS[0]), reply(404))
+    assert gone.refusal() == "registry.not_found"
+    asked = [url for url, _headers in (*there.http.seen, *gone.http.seen)]
+    assert all(url.startswith("https://r.example/v2/a/") for url in asked)
 
 
 @pytest.mark.parametrize("reason", ["net.truncated", "net.range"])
