@@ -26,6 +26,7 @@ from ccinit.pull.registry.authentication import (
     token_request,
 )
 from ccinit.pull.registry.redirect import MAX_REDIRECTS, follow_redirect
+from ccinit.pull.registry.refusal import describe_status, refusal
 from ccinit.values import frozen, replace
 
 _MIN_BODY_BYTES = 64 * 1024
@@ -231,9 +232,10 @@ class Registry:
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
-                raise self._refusal(reply.status)
+                place = f"{self._reference.authority}/{self._reference.repository}"
+                raise refusal(reply, self._known, place)
             left -= 1
-            last = PeerError("registry.busy", f"status {reply.status}")
+            last = PeerError("registry.busy", describe_status(reply))
             wait_seconds = max(wait_seconds, reply.retry_after_seconds or 0.0)
         raise last or PeerError("registry.busy", "no attempt was allowed")
 
@@ -301,17 +303,6 @@ class Registry:
             raise PeerError("registry.token", said)
         self._authorization = parse_token(token.body)
         return None
-
-    def _refusal(self, status: int) -> PeerError:
-        place = f"{self._reference.authority}/{self._reference.repository}"
-        match status:
-            case 401 | 403:
-                detail = f"{place}: status {status} to {self._known}"
-                return PeerError("registry.unauthorized", detail)
-            case 404:
-                return PeerError("registry.not_found", f"{place}: the registry does not have it")
-            case _:
-                return PeerError("registry.status", f"{place}: status {status}")
 
     @property
     def _known(self) -> str:

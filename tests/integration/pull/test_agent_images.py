@@ -156,7 +156,10 @@ def test_signed_image_is_pulled_and_the_owner_is_told_how(
     told = [re.sub(r"localhost:\d+", "HOST", text) for text in guest.events]
     layer_bytes = sum(len(IMAGE.blobs[name]) for name in IMAGE.blob_names())
     first = len(IMAGE.blobs[IMAGE.blob_names()[0]])
-    nothing = "registry.not_found: HOST/empty/team/app: the registry does not have it"
+    nothing = (
+        "registry.not_found: HOST/empty/team/app: the registry does not have it:"
+        " status 404 (MANIFEST_UNKNOWN)"
+    )
     assert told == [
         f"image web: passed over HOST/empty/team/app@{IMAGE.digest}: {nothing}",
         "image web: the policy accepts it: signed by key 1 of the policy",

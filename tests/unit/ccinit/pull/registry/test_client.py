@@ -189,6 +189,22 @@ def test_busy_registry_is_asked_again_and_not_for_ever(status: int) -> None:
     assert harness.refusal(harness.download) == "registry.busy"
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "status 429 (TOOMANYREQUESTS)"),
+        (400, f"{HOST}/team/app: status 400 (TOOMANYREQUESTS)"),
+    ],
+)
+def test_code_that_a_registry_gives_is_told(status: int, said: str) -> None:
+    harness = Harness()
+    body = b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "x"}]}'
+    harness.http.script(str(LAYER), *[reply(status, body)] * 3)
+    with pytest.raises(PeerError) as refused:
+        harness.download()
+    assert refused.value.detail == said
+
+
 def test_longer_body_than_announced_is_a_wrong_blob() -> None:
     harness = Harness()
     harness.http.script(str(LAYER), LimitExceededError("net.body", "x"))
