@@ -91,9 +91,18 @@ async def case_unknown_user() -> dict[str, object]:
 
 
 async def case_named_user() -> dict[str, object]:
-    """Run as a user of the image."""
-    code = "import os\nprint(os.getuid(), os.getgid(), os.environ['HOME'])"
-    return await supervise(workload(container(code, user="daemon"), WORK), WORK)
+    """Run as a user of the image, who is in a further group there; and with a group's name."""
+    etc = WORK / "layer/etc"
+    etc.mkdir(parents=True)
+    (etc / "group").write_text("daemon:x:1:\nfurther:x:77:daemon\nother:x:78:\n")
+    code = "import os\nprint(os.getuid(), os.getgid(), os.getgroups(), os.environ['HOME'])"
+    seen: dict[str, object] = {}
+    for user in ("daemon", "daemon:other"):
+        of = container(code, user=user)
+        lowers = (str(WORK / "layer"), "/")
+        given = workload(of, WORK, lowers=lowers, scratch=f"{WORK}/scratch-{len(seen)}")
+        seen[user] = (await supervise(given, WORK))["stdout"]
+    return {"seen": seen}
 
 
 async def case_device_nodes() -> dict[str, object]:
