@@ -20,6 +20,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from guest_owner.certificates import parse_certificate
+from guest_owner.image_key import check_image_key
 
 VOLUME_KEY_BYTES: Final = 64
 _REPOSITORY: Final = "ccinit"
@@ -37,7 +38,7 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
         data: the content, without an envelope.
 
     Raises:
-        FormatError: `volume_key.…`, `resource.log_psk`, `tls_identity.…`.
+        FormatError: `volume_key.…`, `resource.log_psk`, `enc.key`, `tls_identity.…`.
         LimitExceededError: `tls_identity.…`.
     """
     if kind is EnvelopeKind.VOLUME_KEY:
@@ -46,6 +47,8 @@ def check_content(uri: ResourceUri, kind: EnvelopeKind | None, data: bytes) -> N
         raise FormatError(
             "resource.log_psk", f"expected at least {MIN_PSK_BYTES} bytes, found {len(data)}"
         )
+    if kind is EnvelopeKind.IMAGE_KEY:
+        check_image_key(data)
     if kind is EnvelopeKind.TLS_IDENTITY:
         _check_identity(data, uri.type)
 

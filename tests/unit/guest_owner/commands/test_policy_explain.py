@@ -108,7 +108,7 @@ def test_resource_of_another_form_than_the_guest_takes_is_told(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(shop, "file-auth", "file")
-    register(shop, "file-password", "image-key", "--envelope")
+    register(shop, "file-password", "log-psk", "--envelope")
     status, rows = foresee(shop, capsys)
     assert status == 1
     assert rows[f"{SHOP}file-auth"][1:3] == ["no", "envelope:"]
