@@ -1,6 +1,6 @@
 """Invariant: a reference, document, config, challenge or credential file, whatever its text, gives
 a value or a `CcinitError` of its own kind; a reference that is taken has the text it came from,
-and a token goes to no other origin than the registry's.
+a token goes to no other origin than the registry's, and of a refusal nothing is told but codes.
 
 Run as `python -m tests.fuzz.fuzz_oci [SECONDS [SEED]]`.
 """
@@ -24,7 +24,8 @@ from ccinit.pull.registry.authentication import (
     select_challenge,
     token_request,
 )
-from tests.fakes.images.registry import make_image, make_index
+from ccinit.pull.registry.refusal import describe_status
+from tests.fakes.images.registry import make_image, make_index, reply
 from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 
@@ -36,6 +37,7 @@ SEEDS = (
     make_index(IMAGE, platforms=[("linux", "amd64"), ("linux", "arm64")]),
     b'{"auths":{"registry.team.example:5000":{"auth":"YTpi"}}}',
     b'{"token":"abc"}',
+    b'{"errors":[{"code":"DENIED","message":"x"},{"code":"NAME_UNKNOWN","detail":{}}]}',
     REFERENCE.text.encode(),
     b'Bearer realm="https://auth.team.example/token",service="s",scope="x"',
     b'Negotiate abc==, Basic realm="x", Bearer realm="https://auth.team.example/token"',
@@ -52,6 +54,7 @@ def check(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     attempt(parse_image_reference, text, lambda found: check_equal(found.text, text))
     attempt(lambda value: select_challenge([value]), text, lambda found: attempt(ask, found))
+    check_told(describe_status(reply(403, data)))
 
 
 def attempt(
@@ -66,6 +69,15 @@ def attempt(
 
 def check_equal(found: object, expected: object) -> None:
     assert found == expected
+
+
+def check_told(text: str) -> None:
+    """Nothing but the status, and words of capital letters and underscores."""
+    codes = text.removeprefix("status 403").removeprefix(" (").removesuffix(")")
+    assert text.startswith("status 403")
+    assert len(text) < 160
+    assert codes == codes.upper()
+    assert all(code.replace("_", "A").isalpha() for code in codes.split(", ") if codes)
 
 
 def select(document: object) -> None:
