@@ -5,6 +5,9 @@ Every number of a descriptor is tried: which ones crun has open depends on its v
 
 from pathlib import Path
 
+from ccinit.errors import CcinitError
+from ccinit.run.workload import SecretFile
+from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.vm.guest.containers import IMAGE, container, supervise, workload
 
@@ -34,3 +37,35 @@ async def directories(work: Path) -> dict[str, object]:
         report = await supervise(given, work)
         seen[path] = report["stdout"], report["events"]
     return report | {"seen": seen}
+
+
+async def links(work: Path) -> dict[str, object]:
+    """Put links of the image where the kernel's file systems, and a secret, are mounted.
+
+    A mount that follows one out of the root would be made in `outside` (CVE-2019-19921 of runc, and
+    CVE-2026-88264 of crun, are of this class).
+    """
+    outside = work / "outside"
+    outside.mkdir()
+    inside = "/srv"
+    targets = (inside, str(outside), f"../../../../..{outside}", f"/proc/1/root{outside}")
+    seen: dict[str, object] = {}
+    for place in ("dev", "proc", "sys", "run/secrets"):
+        for target in targets:
+            layer = work / f"layer-{len(seen)}"
+            (layer / place).parent.mkdir(parents=True)
+            (layer / place).symlink_to(target)
+            secret = SecretFile(path="/run/secrets/key", mode=0o400, content=Secret(b"the key"))
+            given = workload(
+                container("print(open('/run/secrets/key').read())"),
+                work,
+                lowers=(str(layer), "/"),
+                scratch=f"{work}/scratch-{len(seen)}",
+                secret_files=(secret,),
+            )
+            try:
+                report = await supervise(given, work)
+                seen[f"{place}: {target}"] = report["stdout"], report["events"]
+            except CcinitError as error:
+                seen[f"{place}: {target}"] = error.reason
+    return report | {"seen": seen, "outside": sorted(path.name for path in outside.iterdir())}

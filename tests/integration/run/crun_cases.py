@@ -275,6 +275,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
     case.__name__.removeprefix("case_"): partial(case, WORK)
     for case in (
         attack_cases.directories,
+        attack_cases.links,
         entry_cases.case_exec,
         entry_cases.case_exec_on_terminal,
         entry_cases.case_files,

@@ -163,6 +163,22 @@ def test_container_does_not_begin_in_a_directory_that_crun_has_open() -> None:
     assert len(seen) == 63
 
 
+def test_r72_mount_does_not_follow_a_link_of_the_image_out_of_its_root() -> None:
+    report = run_case("links")
+    assert_clean(report)
+    assert report["outside"] == []
+    seen = report["seen"]
+    stayed = seen.pop("run/secrets: /srv")  # inside
+    assert stayed == ["the key\n", ["probe: exit code 0"]]
+    for name, found in seen.items():
+        if name.startswith("run/secrets"):
+            printed, events = found
+            assert (printed, events[0][:20]) == ("", "probe: crun.create: "), name
+        else:
+            assert found == "run.mount_point", name
+    assert len(seen) == 15
+
+
 def test_device_nodes_of_an_image_are_dead() -> None:
     report = run_case("device_nodes")
     assert report["read_only True"] == "mem 1\ndisk 1\nnull ok\nmknod 30\n"
