@@ -74,10 +74,11 @@ class Workload:
 
 @frozen
 class Prepared:
-    """What is determined once for all starts of a container: its user, and its spec."""
+    """What all starts of a container share: its user, the volumes of its image, and its spec."""
 
     identity: Identity
     spec: dict[str, object]
+    image_volumes: tuple[BindMount, ...] = ()
 
 
 @frozen

@@ -6,10 +6,20 @@ Every number of a descriptor is tried: which ones crun has open depends on its v
 from pathlib import Path
 
 from ccinit.errors import CcinitError
+from ccinit.formats.pod.container import Restart
+from ccinit.kernel.event_loop import TaskGroup, at_most, sleep
 from ccinit.run.workload import SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.vm.guest.containers import IMAGE, container, supervise, workload
+from tests.vm.guest.containers import (
+    IMAGE,
+    Record,
+    container,
+    summary,
+    supervise,
+    supervisor,
+    workload,
+)
 
 NUMBERS = range(3, 24)
 PLACES = ("/proc/self/fd/{}", "/proc/self/task/1/fd/{}", "/links/{}")
@@ -69,3 +79,31 @@ async def links(work: Path) -> dict[str, object]:
             except CcinitError as error:
                 seen[f"{place}: {target}"] = error.reason
     return report | {"seen": seen, "outside": sorted(path.name for path in outside.iterdir())}
+
+
+async def moved_volume(work: Path) -> dict[str, object]:
+    """Replace the way to a volume of the image by a link, and be started again."""
+    outside = work / "outside"
+    (outside / "data").mkdir(parents=True)
+    (outside / "data/secret").write_text("of the guest")
+    code = (
+        "import os\n"
+        f"os.makedirs('{outside}/data', exist_ok=True)\n"
+        "if not os.path.islink('/made'):\n"
+        "    print(os.listdir('/made/data'))\n"
+        "    os.rename('/made', '/moved')\n"
+        f"    os.symlink('{outside}', '/made')\n"
+        "    raise SystemExit(1)\n"
+        f"print(os.listdir('/made/data'), os.listdir('{outside}/data'))\n"
+    )
+    of = container(code, user="0", read_only=False, restart=Restart.ON_FAILURE)
+    given = workload(of, work, image=replace(IMAGE, volumes=("/made/data",)))
+    record = Record()
+    made = supervisor(given, work, record)
+    async with TaskGroup() as group:
+        group.start(made.run(), "container")
+        async with at_most(10):
+            while made.life.starts < 2 and len(record.events) < 2:
+                await sleep(0.1)
+        await made.stop(1)
+    return summary(made, work, record)

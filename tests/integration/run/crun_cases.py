@@ -276,6 +276,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
     for case in (
         attack_cases.directories,
         attack_cases.links,
+        attack_cases.moved_volume,
         entry_cases.case_exec,
         entry_cases.case_exec_on_terminal,
         entry_cases.case_files,

@@ -310,6 +310,14 @@ def test_files_are_opened_as_the_container_sees_them() -> None:
     assert found["/proc/1/root/etc/hostname False"] == ["kernel.openat2", errno.ELOOP]
 
 
+def test_r70_image_volume_does_not_follow_a_link_made_before_a_restart() -> None:
+    """The path of its source is the guest's: the link would show any directory of the guest."""
+    report = run_case("moved_volume")
+    assert report["stdout"] == "[]\n"  # from its first start; a second one would find a secret
+    assert "run.image_volume" in report["events"][1], report
+    assert_clean(report)
+
+
 def test_r70_image_volumes_are_writable_and_on_scratch() -> None:
     report = run_case("image_volumes")
     assert_clean(report)
