@@ -77,9 +77,11 @@ class OpenCall:
         return messages
 
     def read_source(self, source: int) -> bytes:
-        """Read the one of `sources`; return the message to send."""
+        """Read the one of `sources`; return the message to send, if there is one."""
         with open(source, "rb", buffering=0, closefd=False) as file:
-            content = file.read(min(self._credit, _CHUNK_BYTES)) or b""
+            content = file.read(min(self._credit, _CHUNK_BYTES))
+        if content is None:  # it does not block, and somebody else has read what was there
+            return b""
         self._credit -= len(content)
         if not content:
             self.streams.source = None

@@ -67,9 +67,11 @@ def plane() -> Iterator[Plane]:
     os.close(source)
 
 
-def test_size_of_the_window_is_told_while_the_guest_has_room(plane: Plane) -> None:
-    plane.sizes += SIZES
-    plane.turn()
+def test_size_of_the_window_is_told_once_while_the_guest_has_room(plane: Plane) -> None:
+    plane.sizes.append(SIZES[0])
+    for _ in range(2):
+        plane.turn()
+        plane.read(WINDOW_BYTES)
     assert plane.told == [SIZES[0]]
 
 
@@ -105,6 +107,18 @@ def test_size_is_told_with_the_last_of_the_credit() -> None:
     os.close(writing)
 
 
+def test_source_that_has_ended_is_told_once_and_one_that_has_nothing_yet_is_not() -> None:
+    """Another process that reads of a non-blocking source may be faster."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    call = OpenCall(1, METHODS["exec"], Streams(source=reading))
+    assert (call.read_source(reading), call.sources()) == (b"", (reading,))
+    os.close(writing)
+    assert _say(call.read_source(reading)) == [Data(id=1, fd=Stream.INPUT, content=b"")]
+    assert call.sources() == ()
+    os.close(reading)
+
+
 def test_credit_is_returned_once_half_of_the_window_came() -> None:
     call = OpenCall(1, METHODS["exec"], Streams())
     half = WINDOW_BYTES // 2
@@ -124,6 +138,25 @@ def test_guest_lets_nobody_say_more_than_that(plane: Plane) -> None:
     with pytest.raises(PeerError) as refused:
         list(plane._session.feed(said))
     assert refused.value.reason == "owner.credit"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Reply(msgid=2, outcome=(0, 0)),
+        Data(id=2, fd=Stream.OUTPUT, content=b"another's"),
+        Data(id=1, fd=9, content=b"nobody's"),
+        Credit(id=2, count=1),
+    ],
+)
+def test_what_belongs_to_no_stream_of_the_call_is_refused(message: Message) -> None:
+    written: list[bytes] = []
+    call = OpenCall(1, METHODS["exec"], Streams(sinks={Stream.OUTPUT: written.append}))
+    with pytest.raises(FormatError) as caught:
+        call.take(message)
+    assert caught.value.reason == "owner.message"
+    call.take(Data(id=1, fd=Stream.OUTPUT, content=b"ours"))
+    assert (call.outcome, written) == (None, [b"ours"])
 
 
 @pytest.mark.parametrize(
