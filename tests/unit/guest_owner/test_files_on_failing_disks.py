@@ -8,6 +8,7 @@ import pytest
 
 from ccinit.errors import CcinitError, ConfigError
 from guest_owner.files import (
+    list_folder,
     make_directory,
     new_directory,
     remove_file,
@@ -165,7 +166,8 @@ def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
     def interrupted(folder: Path) -> None:
         (folder / "one").write_bytes(b"1")
-        assert not path.exists()
+        assert folder.parent == path.parent  # from elsewhere it could not be moved as one
+        assert list_folder(path.parent) == []
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), new_directory(path) as folder:
