@@ -172,7 +172,7 @@ def exit_code(verdict: Verdict) -> int:
     """Return the verdict as a number."""
     if any(finding.reason not in _OPEN_REASONS for finding in verdict.findings):
         return EXIT_BAD
-    if verdict.findings or not verdict.ended or verdict.bound is not True:
+    if verdict.findings or verdict.bound is not True:  # a missing end is a finding
         return EXIT_OPEN
     return EXIT_GOOD
 

@@ -31,6 +31,7 @@ from guest_owner.log_entries import LogEntry
 from guest_owner.log_key import LogKey, parse_log_key
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
+BOOT_ID = (b"b" * 16).hex()
 OWNER = LogKey(b"o" * 32)
 PSK = b"p" * 32
 
@@ -92,8 +93,13 @@ def test_command_prints_text_without_control_characters(
     assert "code  phase ATTEST code OK" in out
     assert "-- 1 entries were dropped here --" in out
     assert "report  stopped by the owner" in out
-    assert "NOT CHECKED" in out
-    assert "verdict    complete, in order, signed to the end" in out
+    assert out.endswith(
+        f"\n\nboot       {BOOT_ID}\n"
+        "records    7, signed up to 7 (1.500000)\n"
+        "evidence   NOT CHECKED: give --state to learn who wrote this\n"
+        "shared key in use\n"
+        "verdict    complete, in order, signed to the end\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,24 +116,40 @@ def test_lines_that_a_container_wrote_at_once_are_lines(kind: Kind, shown: list[
     assert list(text_lines([entry])) == [f"      0.000001{one}" for one in shown]
 
 
-def test_command_prints_json_lines(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(
-        "unseal",
-        str(files / "log"),
-        "--key",
-        str(files / "key"),
-        "--psk",
-        str(files / "psk"),
-        "--json",
-    )
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def test_drops_are_counted_where_they_happened() -> None:
+    def entry(dropped: int) -> LogEntry:
+        return LogEntry(
+            index=1, is_signed=True, boottime_us=1, kind=Kind.EVENT, source="", dropped=dropped,
+            data=b"e",
+        )  # fmt: skip
+
+    lines = list(text_lines(map(entry, (0, 2, 2, 5))))
+    told = [line.strip() for line in lines if "dropped" in line]
+    assert told == ["-- 2 entries were dropped here --", "-- 3 entries were dropped here --"]
+    assert ["dropped" in line for line in lines] == [False, True, False, False, True, False]
+
+
+def unseal_to_json(files: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    command = ("unseal", str(files / "log"), "--key", str(files / "key"))
+    run(*command, "--psk", str(files / "psk"), "--json")
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_command_prints_json_lines_whose_keys_are_stable(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = unseal_to_json(files, capsys)
     assert [row["kind"] for row in rows[:-1]] == [
         "evidence", "code", "mix", "stdout", "report", "end",
     ]  # fmt: skip
-    assert rows[3]["data"] == "G10wO3RpdGxlByBvayD/Cg=="
-    assert rows[-1]["ended"]
-    assert rows[-1]["findings"] == []
-    assert rows[-1]["bound"] is None
+    assert rows[3] == {
+        "index": 4, "boottime_us": 1_500_000, "kind": "stdout", "source": "web", "dropped": 1,
+        "signed": True, "text": "\\x1b]0;title\\x07 ok \\xff", "data": "G10wO3RpdGxlByBvayD/Cg==",
+    }  # fmt: skip
+    assert rows[-1] == {
+        "boot_id": BOOT_ID, "records": 7, "signed": 7, "signed_boottime_us": 1_500_000,
+        "bound": None, "guest": "", "mixed": True, "ended": True, "findings": [],
+    }  # fmt: skip
 
 
 def test_command_names_what_is_wrong(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +160,22 @@ def test_command_names_what_is_wrong(files: Path, capsys: pytest.CaptureFixture[
         "unseal", str(files / "log"), "--key", str(files / "key"), "--psk", str(files / "psk")
     )
     assert code == EXIT_BAD
-    assert "WRONG      record 4: unseal.forged" in capsys.readouterr().out
+    detail = "does not open: changed, or another shared key"
+    out = capsys.readouterr().out
+    assert f"WRONG      record 4: unseal.forged: {detail}\n" in out
+    assert "complete" not in out
+    verdict = unseal_to_json(files, capsys)[-1]
+    assert verdict["findings"] == [{"reason": "unseal.forged", "index": 4, "detail": detail}]
+
+
+def test_stream_of_which_nothing_opens_says_so() -> None:
+    assert list(text_verdict(verdict(b"")))[:5] == [
+        "",
+        "boot       unknown",
+        "records    0, signed up to 0",
+        "evidence   NOT CHECKED: give --state to learn who wrote this",
+        "shared key not in use",
+    ]
 
 
 def test_command_reads_a_log_that_is_larger_than_memory(
