@@ -4,9 +4,9 @@ Interface: Documentation/userspace-api/seccomp_filter.rst and `struct seccomp_da
 pure, so tests run the filters on an interpreter of classic BPF. `agent` decides which role may call
 what.
 
-    1. an architecture other than x86-64, or an x32 number: kill the process;
+    1. an architecture other than x86-64: kill the process;
     2. a system call that is allowed, refused (with an errno), or allowed for certain arguments;
-    3. everything else: kill the process. Its parent sees SIGSYS.
+    3. everything else, x32 numbers included: kill the process. Its parent sees SIGSYS.
 """
 
 import ctypes
@@ -23,15 +23,12 @@ SECCOMP_RET_ALLOW = 0x7FFF_0000
 SECCOMP_RET_ERRNO = 0x0005_0000
 SECCOMP_RET_KILL_PROCESS = 0x8000_0000
 SECCOMP_SET_MODE_FILTER = 1
-X32_SYSCALL_BIT = 0x4000_0000
 
 BPF_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 BPF_JEQ = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-BPF_JGE = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 BPF_LD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 BPF_RET = 0x06  # BPF_RET | BPF_K
 INSTRUCTION = struct.Struct("<HBBI")  # struct sock_filter: code, jt, jf, k
-MAX_INSTRUCTIONS = 4096
 
 OFFSET_NR = 0
 OFFSET_ARCH = 4
@@ -106,8 +103,6 @@ def plan_filter(policy: SyscallPolicy) -> bytes:
         (BPF_JEQ, 1, 0, AUDIT_ARCH_X86_64),
         (BPF_RET, 0, 0, SECCOMP_RET_KILL_PROCESS),
         (BPF_LD, 0, 0, OFFSET_NR),
-        (BPF_JGE, 0, 1, X32_SYSCALL_BIT),
-        (BPF_RET, 0, 0, SECCOMP_RET_KILL_PROCESS),
     ]
     # Ascending numbers: read and write, the most frequent, come first.
     for number in sorted(SYSCALLS[name] for name in policy.allowed):
@@ -145,8 +140,6 @@ def load_filter(program: bytes) -> None:
         KernelError: no_new_privs is not set, or the program is not valid.
     """
     count = len(program) // INSTRUCTION.size
-    if count > MAX_INSTRUCTIONS:
-        raise RuntimeError(f"a filter of {count} instructions")
     argument = _Program(count, program)
     # With TSYNC a positive result is the id of a thread that could not be synchronised.
     result = libc.syscall(

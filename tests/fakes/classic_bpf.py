@@ -6,7 +6,6 @@ from ccinit.kernel.seccomp import (
     AUDIT_ARCH_X86_64,
     BPF_AND,
     BPF_JEQ,
-    BPF_JGE,
     BPF_LD,
     BPF_RET,
     INSTRUCTION,
@@ -31,8 +30,6 @@ def run_filter(
             accumulator &= value
         elif code == BPF_JEQ:
             position += jump_true if accumulator == value else jump_false
-        elif code == BPF_JGE:
-            position += jump_true if accumulator >= value else jump_false
         else:
             assert code == BPF_RET
             return int(value)

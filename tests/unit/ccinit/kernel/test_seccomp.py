@@ -10,20 +10,21 @@ from ccinit.errors import KernelError
 from ccinit.kernel import seccomp
 from ccinit.kernel.seccomp import (
     INSTRUCTION,
-    MAX_INSTRUCTIONS,
     SECCOMP_RET_ALLOW,
     SECCOMP_RET_ERRNO,
     SECCOMP_RET_KILL_PROCESS,
     SYSCALLS,
-    X32_SYSCALL_BIT,
     ArgumentRule,
     SyscallPolicy,
     load_filter,
     plan_filter,
 )
+from ccinit.values import replace
 from tests.fakes.classic_bpf import run_filter
 
 AUDIT_ARCH_I386 = 0x4000_0003
+BPF_MAXINSNS = 4096
+X32_SYSCALL_BIT = 0x4000_0000
 POLICY = SyscallPolicy(
     allowed=frozenset({"read", "write"}),
     refused={"openat": errno.EACCES},
@@ -62,7 +63,8 @@ def test_filter_compares_the_half_of_an_argument_that_the_kernel_takes() -> None
 def test_filter_of_every_role_kills_foreign_architectures(role: Role) -> None:
     program = plan_filter(RIGHTS[role].syscalls)
     assert run_filter(program, 0, arch=AUDIT_ARCH_I386) == SECCOMP_RET_KILL_PROCESS
-    assert run_filter(program, X32_SYSCALL_BIT) == SECCOMP_RET_KILL_PROCESS
+    for number in SYSCALLS.values():
+        assert run_filter(program, X32_SYSCALL_BIT | number) == SECCOMP_RET_KILL_PROCESS
     assert run_filter(program, -1) == SECCOMP_RET_KILL_PROCESS
     assert run_filter(program, 0) == SECCOMP_RET_ALLOW
 
@@ -122,12 +124,19 @@ def test_filter_of_no_role_relies_on_the_vdso(role: Role) -> None:
 def test_filter_of_every_role_fits_the_kernel_and_its_jumps() -> None:
     for rights in RIGHTS.values():
         program = plan_filter(rights.syscalls)
-        assert len(program) // INSTRUCTION.size <= MAX_INSTRUCTIONS
+        assert len(program) // INSTRUCTION.size <= BPF_MAXINSNS
 
 
-def test_plan_with_two_answers_for_a_call_is_a_bug() -> None:
+@pytest.mark.parametrize("unambiguous", ["allowed", "refused", "rules"])
+def test_plan_with_two_answers_for_a_call_is_a_bug(unambiguous: str) -> None:
+    policy = SyscallPolicy(
+        allowed=frozenset({"read"}),
+        refused={"read": errno.EPERM},
+        rules={"read": ArgumentRule(argument=0, values=(0,))},
+    )
+    nothing = type(getattr(policy, unambiguous))()
     with pytest.raises(RuntimeError, match="two answers"):
-        plan_filter(SyscallPolicy(allowed=frozenset({"read"}), refused={"read": errno.EPERM}))
+        plan_filter(replace(policy, **{unambiguous: nothing}))
 
 
 class Kernel:
