@@ -1,8 +1,8 @@
 """User, groups, capabilities of this process, and the flags that keep it from getting more.
 
 The order matters, and `drop_privileges` fixes it: the bounding set goes first, since dropping it
-needs CAP_SETPCAP; changing the user id then clears most capabilities; those to keep are set at the
-end.
+needs CAP_SETPCAP; changing the user id then clears most capabilities, all ambient ones among them;
+those to keep are set at the end.
 """
 
 import ctypes
@@ -17,8 +17,6 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 NR_CAPSET = 126
 PR_CAPBSET_DROP = 24
 PR_CAPBSET_READ = 23
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
@@ -45,7 +43,6 @@ def drop_privileges(uid: int, keep: frozenset[Capability]) -> None:
     if uid == 0:
         raise RuntimeError("a child does not run as root")
     drop_bounding_set(keep)
-    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     _prctl(PR_SET_KEEPCAPS, int(bool(keep)))
     try:
         os.setgroups([])

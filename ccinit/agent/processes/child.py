@@ -69,9 +69,7 @@ class JobChannel:
 
     def ask(self, question: object, answer: type[A]) -> A:
         """Ask PID 1 a question and wait for the answer."""
-        value, fds = self.ask_for_fds(question, answer)
-        for fd in fds:
-            os.close(fd)
+        value, _no_fds = self.ask_for_fds(question, answer)
         return value
 
     def ask_for_fds(self, question: object, answer: type[A]) -> tuple[A, tuple[int, ...]]:
@@ -120,7 +118,6 @@ def main(arguments: Sequence[str], table: Mapping[Role, Rights] = RIGHTS) -> Nev
     try:
         role, workspace, *names = arguments
         fds = {name: FIRST_JOB_FD + index for index, name in enumerate(names)}
-        os.closerange(FIRST_JOB_FD + len(names), OPEN_FILES)
         channel = JobChannel(socket.socket(fileno=CHANNEL_FD), fds, workspace)
         status = run(table[Role(role)], channel)
     finally:

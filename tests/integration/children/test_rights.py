@@ -4,6 +4,8 @@ Needs root, for the change of user, and a kernel with Landlock (ABI 6) and secco
 """
 
 import os
+import re
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.agent.processes.child import OPEN_FILES
 from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
@@ -32,6 +35,20 @@ pytestmark = needs_root
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
+@pytest.fixture
+def parent_with_more() -> Iterator[None]:
+    """Let children inherit what they should not keep; where tests run, there may be none of it."""
+    groups, mask = os.getgroups(), os.umask(0)
+    core = resource.getrlimit(resource.RLIMIT_CORE)
+    os.setgroups([4, 27])
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, core)
+    os.setgroups(groups)
+    os.umask(mask)
+
+
+@pytest.mark.usefixtures("parent_with_more")
 @pytest.mark.parametrize("role", [role for role in Role if not RIGHTS[role].is_program()])
 def test_child_has_given_up_its_rights(children: Children, role: Role) -> None:
     rights = RIGHTS[role]
@@ -45,12 +62,13 @@ def test_child_has_given_up_its_rights(children: Children, role: Role) -> None:
         for name in ("CapPrm", "CapEff", "CapBnd", "CapInh"):
             assert int(status[name], 16) == kept, name
         assert int(status["CapAmb"], 16) == 0
+        assert status["Umask"] == "0077"
         assert status["NoNewPrivs"] == "1"
         assert status["Seccomp"] == "2"
         assert Path(f"/proc/{pid}/mem").stat().st_uid == 0  # not dumpable
-        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
-        core = next(line for line in limits if line.startswith("Max core file size"))
-        assert core.split()[4:6] == ["0", "0"]
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        for name, most in (("core file size", 0), ("open files", OPEN_FILES)):
+            assert re.search(rf"^Max {name} +{most} +{most} ", limits, re.MULTILINE), name
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == f"{rights.oom_score}\n"
         assert str(Path(f"/proc/{pid}/fd/2").readlink()) == "/dev/null"
 
