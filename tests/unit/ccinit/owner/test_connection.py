@@ -2,6 +2,8 @@
 
 import os
 import socket
+import threading
+import time
 from types import ModuleType
 
 import pytest
@@ -21,6 +23,7 @@ from ccinit.owner import connection as module
 from ccinit.owner import ports as module_of_ports
 from ccinit.owner.connection import Connection
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
+from ccinit.owner.ports import OpenCall
 from ccinit.owner.session import Call
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.unit.ccinit.owner.connection_world import LARGE, World, request
@@ -86,24 +89,39 @@ def test_message_that_is_begun_and_not_ended_ends_the_connection(world: World) -
     assert (world.carried, world.tls.is_closed) == ([], True)
 
 
-def test_each_of_many_messages_has_its_own_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every piece ends within a message, as those of a busy client may."""
+def pass_seconds_between_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let four seconds pass before each piece of what the client sends."""
     now = [1000.0]
-    monkeypatch.setattr(module, "boottime", lambda: now[0])
-    world.limits["message_seconds"] = 10.0
-    stream = b"".join(request(number) for number in range(5))
-    cuts = [4 + number * len(request()) for number in range(5)]
-    bounds = zip([0, *cuts], [*cuts, len(stream)], strict=True)
-    pieces = [stream[start:end] for start, end in bounds]
-    assert b"" not in pieces
 
     def start() -> None:
         now[0] += 4.0
         world.client.send(b"!")
 
-    world.tls.pieces, world.tls.start = pieces, start  # type: ignore[method-assign]
+    monkeypatch.setattr(module, "boottime", lambda: now[0])
+    monkeypatch.setattr(world.tls, "start", start)
+    world.limits["message_seconds"] = 10.0
+
+
+def test_message_that_comes_in_many_pieces_has_no_more_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pass_seconds_between_pieces(world, monkeypatch)
+    world.tls.pieces = [bytes([byte]) for byte in request()]
+    assert world.deadline() == "owner.message"
+
+
+def test_each_of_many_messages_has_its_own_time_and_none_is_silence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every piece ends within a message, as those of a busy client may."""
+    pass_seconds_between_pieces(world, monkeypatch)
+    world.limits["idle_seconds"] = 10.0
+    stream = b"".join(request(number) for number in range(5))
+    cuts = [4 + number * len(request()) for number in range(5)]
+    bounds = zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    pieces = [stream[start:end] for start, end in bounds]
+    assert b"" not in pieces
+    world.tls.pieces = pieces
     world.serve()
     assert len(world.carried) == 5
 
@@ -119,6 +137,66 @@ def test_client_that_sends_and_never_calls_is_without_a_call(world: World) -> No
     world.tls.drips = 100_000
     world.limits |= {"idle_seconds": 0.05, "message_seconds": LOOK_SECONDS}
     assert world.deadline() == "owner.idle"
+
+
+def count_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that gets the longest duration of each wait."""
+    waits, choose = list[float](), Connection._poll_seconds
+
+    def count(connection: Connection) -> float:
+        waits.append(choose(connection))
+        return waits[-1]
+
+    monkeypatch.setattr(Connection, "_poll_seconds", count)
+    return waits
+
+
+def test_client_that_says_nothing_keeps_nobody_busy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = count_waits(monkeypatch)
+    world.tls.closes = False
+    world.limits |= {"idle_seconds": 0.05, "message_seconds": LOOK_SECONDS}
+    assert world.deadline() == "owner.idle"
+    assert len(waits) < 10
+
+
+def test_client_that_takes_nothing_keeps_nobody_busy_however_much_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = count_waits(monkeypatch)
+    output, writer = os.pipe()
+    os.write(writer, bytes(48 << 10))
+    ports = (Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT),)
+    world.answer = (CallAnswer(end=None, ports=ports), (output,))
+    world.tls.pieces, world.tls.closes = [request(1, "attach", "web")], False
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    limits = {"sending_seconds": 0.05, "pending_bytes": 4096, "message_seconds": LOOK_SECONDS}
+    world.limits |= limits
+    assert world.deadline() == "owner.sending"
+    os.close(writer)
+    assert len(waits) < 20
+
+
+def test_client_that_takes_again_is_served_before_a_deadline_is_looked_at(world: World) -> None:
+    def take() -> None:
+        time.sleep(0.1)  # until nothing more fits
+        while data := world.client.recv(1 << 20):
+            world.received += data
+
+    world.client.setblocking(True)  # noqa: FBT003 (positional only)
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces = [request()]
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits = {"message_seconds": 60.0, "sending_seconds": 30.0, "pending_bytes": 4096}
+    client = threading.Thread(target=take)
+    client.start()
+    try:
+        world.serve()
+    finally:
+        world.guest.close()
+        client.join(60)
+    assert world.carried == ["metrics"]
 
 
 def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it(
@@ -214,9 +292,9 @@ def test_client_that_takes_little_at_a_time_is_served_to_the_end(
     world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
     world.tls.pieces = [request(1), request(2)]
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    world.limits = {"message_seconds": 10.0, "sending_seconds": 10.0, "pending_bytes": 4096}
+    world.limits = {"message_seconds": 10.0, "sending_seconds": 6.0, "pending_bytes": 4096}
     world.serve()
-    assert now[0] > 1000.0 + 2 * 10.0
+    assert now[0] > 1000.0 + 2 * 6.0
     outcome = (bytes(32 << 10),)
     assert world.replies() == [Reply(msgid=msgid, outcome=outcome) for msgid in (1, 2)]
 
@@ -275,6 +353,32 @@ def test_output_is_whole_however_long_the_client_does_not_take_what_it_was_sent(
     *pieces, _, reply = world.replies()
     assert b"".join(piece.content for piece in pieces if isinstance(piece, Data)) == content
     assert reply == Reply(msgid=1, outcome=())
+
+
+def test_call_whose_output_is_held_open_ends_soon_after_its_program(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a daemon that the program has left, say; nothing else happens on the connection."""
+    result = encode_result(METHODS["attach"], ())
+    (output, writer), (end, ender) = os.pipe(), os.pipe()
+    os.write(ender, wire.encode(CallEnd(result=result)))
+    os.close(ender)
+    ports = (Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT), Port(flow=Flow.END, fd=0))
+    world.answer = (CallAnswer(end=None, ports=ports), (output, end))
+    world.tls.pieces, world.tls.closes = [request(1, "attach", "web")], False
+    close, begun = OpenCall.close, time.monotonic()
+
+    def close_with_the_connection(call: OpenCall) -> None:
+        close(call)
+        world.tls.closes = True
+        world.tls.start()
+
+    monkeypatch.setattr(OpenCall, "close", close_with_the_connection)
+    monkeypatch.setattr(module_of_ports, "DRAIN_SECONDS", 0.3)
+    world.serve()
+    os.close(writer)
+    assert world.replies() == [Reply(msgid=1, outcome=())]
+    assert time.monotonic() - begun < world.limits["message_seconds"] / 2
 
 
 def test_message_that_is_not_read_on_has_no_deadline(

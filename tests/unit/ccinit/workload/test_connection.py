@@ -64,9 +64,10 @@ def test_bad_request_is_answered_without_a_call(pair: Pair) -> None:
 
 
 BODY = b'{"domain":"d","operation":"o","content":"c"}'
-HEAD = (
-    b"POST /aa/aael HTTP/1.1\r\nHost: localhost\r\nExpect: 100-Continue\r\n"
-    b"Content-Length: %d\r\n\r\n" % len(BODY)
+EXPECTATION = b"Expect: 100-Continue\r\n"
+HEAD = b"POST /aa/aael HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n" % (
+    EXPECTATION,
+    len(BODY),
 )
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -77,16 +78,25 @@ def test_client_that_waits_for_a_word_before_its_body_gets_one(pair: Pair) -> No
     pair.ours.settimeout(60)
     pair.ours.sendall(HEAD)
     assert pair.ours.recv(4096) == CONTINUE
-    for at in range(len(BODY)):
-        pair.ours.sendall(BODY[at : at + 1])
+    pair.ours.sendall(BODY)
     server.join(60)
     assert pair.ours.recv(4096) == encode_reply(ANSWER)
     assert pair.calls == [EventCall(domain="d", operation="o", content="c")]
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_client_of_which_little_is_read_at_a_time_is_told_once_or_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    monkeypatch.setattr(connection, "_CHUNK_BYTES", 1)
+    pair.ours.sendall((HEAD if waits else HEAD.replace(EXPECTATION, b"")) + BODY)
+    pair.serve()
+    assert pair.ours.recv(4096) == CONTINUE * waits + encode_reply(ANSWER)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
-    [HEAD + BODY, (HEAD + BODY).replace(b"Expect: 100-Continue\r\n", b"")],
+    [HEAD + BODY, (HEAD + BODY).replace(EXPECTATION, b"")],
     ids=["its body has come already", "it expects nothing"],
 )
 def test_client_that_does_not_wait_is_told_nothing_between(
