@@ -19,6 +19,8 @@ class Carried:
     def __init__(self, stack: ExitStack) -> None:
         self.guest, inside = map(stack.enter_context, socket.socketpair())
         outside, self.service = map(stack.enter_context, socket.socketpair())
+        for end in (inside, outside):  # so that there may be room, and less than for a piece
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self._thread = threading.Thread(target=forward, args=(inside, outside), daemon=True)
         self._thread.start()
 
@@ -43,6 +45,20 @@ def test_half_close_is_passed_on_and_the_other_half_goes_on(carried: Carried) ->
     assert carried.guest.recv(100) == b"answer"
     carried.service.close()
     assert carried.guest.recv(100) == b""
+    assert carried.is_over()
+
+
+@pytest.mark.parametrize("is_guest", [True, False])
+def test_who_takes_nothing_is_heard_all_the_same(carried: Carried, *, is_guest: bool) -> None:
+    ends = carried.guest, carried.service
+    silent, other = ends if is_guest else ends[::-1]
+    other.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        other.sendall(bytes(16 << 20))  # more than anybody holds on the way
+    silent.sendall(b"answer")
+    other.settimeout(_SOON_SECONDS)
+    assert other.recv(100) == b"answer"
+    silent.close()
     assert carried.is_over()
 
 

@@ -78,6 +78,17 @@ def test_guest_that_claims_to_have_forwarded_more_than_was_sent_gets_nothing() -
     assert connection.guest_credit() == 0
 
 
+def test_guest_that_takes_back_its_credit_gets_nothing() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection.local_data(b"data")
+    connections.update(connection)
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection, buffer_bytes=0), b"")
+    assert operations(connections) == []
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection), b"")
+    assert operations(connections) == [Operation.RW]
+
+
 def test_packet_never_exceeds_the_room_of_the_buffer() -> None:
     connections = table()
     connection = opened(connections)
@@ -162,6 +173,16 @@ def test_full_shutdown_of_the_guest_is_answered_by_reset_and_drains() -> None:
     connection.to_local.clear()
     connections.update(connection)
     assert len(connections) == 0
+
+
+def test_data_behind_the_end_of_it_is_answered_by_reset() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.SHUTDOWN, connection, flags=Shutdown.SEND), b"")
+    assert operations(connections) == []
+    connections.receive(packet(Operation.RW, connection), b"more")
+    assert operations(connections) == [Operation.RST]
+    assert not connection.to_local
 
 
 def test_two_half_shutdowns_are_a_full_one() -> None:
