@@ -65,6 +65,8 @@ def test_question_that_the_kernel_refuses_is_an_error() -> None:
         answer(attributes=struct.pack("=HHI", 8, 21, 4711)),
         answer(attributes=struct.pack("=HHQI", 16, 21, 4711, 0)),
         answer(attributes=struct.pack("=HH", 65535, 21)),
+        answer(attributes=struct.pack("=HHQ", 65535, 21, 4711)),
+        answer(attributes=CGROUP).replace(struct.pack("=H", 20), struct.pack("=H", 3), 1),
         struct.pack("=IHHIIi", 20, 3, 0, 1, 0, 0),
         struct.pack("=IHHI", 36, 2, 0, 1),
     ],

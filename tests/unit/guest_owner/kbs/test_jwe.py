@@ -24,6 +24,7 @@ def test_encrypt_to_guest_is_flattened_json_that_the_key_opens() -> None:
     header = json.loads(part["protected"])
     assert list(header) == ["alg", "enc", "epk"]
     assert list(header["epk"]) == ["crv", "kty", "x", "y"]
+    assert b" " not in part["protected"]  # a client may authenticate what it builds of the members
     epk = parse_epk(header["epk"], P256)
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + epk.x + epk.y)
     # RFC 7518 section 4.6.2: the algorithm by its length, no party, 256 bits.

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.jwe import public_jwk
@@ -27,6 +29,8 @@ from tests.unit.guest_owner.kbs.passports.passport_values import (
     passport_references,
     tee_key,
 )
+from tests.unit.guest_owner.kbs.snp_values import booted_snp
+from tests.unit.guest_owner.kbs.verifiers.tdx_values import booted_domain
 
 EVERY = pytest.mark.parametrize("name", KINDS)
 ZERO48 = "00" * 48
@@ -58,9 +62,21 @@ def test_genuine_token_says_who_asks(name: str) -> None:
     evidence = passport.evidence
     assert (evidence.tee, evidence.reference.name) == (kind.tee, "image-1")
     assert evidence.initdata.name == ("shop" if kind.tee is Tee.SNP else "shop-tdx")
-    assert evidence.measured["passport"] == {"issuer": kind.issuer().name}
+    assert evidence.measured == measured(kind.tee) | {"passport": {"issuer": kind.issuer().name}}
     document = next(claim for claim in evidence.claims if claim.name == "initdata.digest")
     assert document.got in document.expected
+    assert evidence.initdata_field.hex() == document.got.partition(":")[2]
+
+
+def measured(tee: Tee) -> dict[str, dict[str, str]]:
+    """What the hardware says of the guest that every genuine token is about."""
+    if tee is Tee.SNP:
+        report = parse_snp_report(booted_snp().report(bytes(64)))
+        said = {"measurement": report.measurement.hex(), "host_data": report.host_data.hex()}
+        return {"snp": said}
+    body = parse_tdx_quote(booted_domain().quote(bytes(64))).body
+    rtmrs = {str(index): body.rtmrs[index].hex() for index in (1, 2)}
+    return {"td": {"mrtd": body.mrtd.hex()}, "rtmr": rtmrs}
 
 
 @EVERY
@@ -71,6 +87,7 @@ def test_genuine_token_says_who_asks(name: str) -> None:
         ({"exp": None}, {"passport.time"}),
         ({"iat": None}, {"passport.time"}),
         ({"iat": True}, {"passport.time"}),
+        ({"nbf": "soon"}, {"passport.time"}),
         ({"exp": "soon"}, {"passport.time"}),
         ({"iat": NOW + 61, "nbf": None}, {"passport.time"}),
         ({"nbf": NOW + 61}, {"passport.time"}),
