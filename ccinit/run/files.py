@@ -62,6 +62,8 @@ def _find_proc(root: int) -> int | None:
         raise
     try:
         return os.fstat(proc).st_dev
+    except OSError as error:
+        raise kernel_error(error, "stat", "/proc") from error
     finally:
         os.close(proc)
 
