@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from ccinit.errors import CcinitError, ConfigError, FormatError, KernelError
+from ccinit.errors import CcinitError, ConfigError, KernelError
 from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
@@ -27,7 +27,11 @@ from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
 from ccinit.run.files import open_file
-from ccinit.run.image_volumes import prepare_image_volumes
+from ccinit.run.image_volumes import (
+    find_image_volumes,
+    mount_image_volume,
+    unmount_image_volume,
+)
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points, deactivate_rootfs
 from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
@@ -96,7 +100,7 @@ class Supervisor:
             with ExitStack() as undo:
                 self._prepared = await self._prepare(undo)
                 while not self.life.is_final:
-                    await self._attempt(self._prepared)
+                    await self._attempt(self._prepared.spec)
             if self._uncleared is not None:
                 raise self._uncleared
         finally:
@@ -197,12 +201,21 @@ class Supervisor:
         undo.callback(self._clear, _remove_directory, root)
         activate_rootfs(workload.lowers, workload.scratch, root)
         undo.callback(self._clear, deactivate_rootfs, root)
-        identity = await _identify(root, workload, self._ask_user_child)
-        volumes = _find_volumes(root, workload)
+        identity, places = await _inspect_root(root, workload, self._ask_user_child)
+        volumes = tuple(
+            self._mount_volume(undo, place, f"{workload.run_dir}/volume-{number}")
+            for number, place in enumerate(places)
+        )
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
         spec = plan_spec(workload, identity, root, image_volumes=volumes, secrets=secret_binds)
-        return Prepared(spec=spec, identity=identity, image_volumes=volumes)
+        return Prepared(spec=spec, identity=identity)
+
+    def _mount_volume(self, undo: ExitStack, place: str, source: str) -> BindMount:
+        undo.callback(self._clear, _remove_directory, source)
+        mount_image_volume(f"{self._workload.run_dir}/root", place, source)
+        undo.callback(self._clear, unmount_image_volume, source)
+        return BindMount(source=source, target=place, read_only=False)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:
         """Take one step of the clean-up; log its failure, and let the other steps follow.
@@ -215,14 +228,13 @@ class Supervisor:
             self._sinks.event(f"{self._name}: {error}")
             self._uncleared = self._uncleared or error
 
-    async def _attempt(self, prepared: Prepared) -> None:
+    async def _attempt(self, spec: dict[str, object]) -> None:
         """Run the program once, and decide what comes next."""
         begin = boottime()
         self.last_status = None
         self._was_unhealthy = False
         try:
-            self._require_volumes_in_place(prepared)
-            self.last_status = await self._run_once(prepared.spec)
+            self.last_status = await self._run_once(spec)
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
         good = self.last_status is not None and self.last_status.is_success()
@@ -235,18 +247,6 @@ class Supervisor:
         self._move(event, ran_seconds=boottime() - begin)
         if self.life.state is ContainerState.RETRYING:
             await self._pause()
-
-    def _require_volumes_in_place(self, prepared: Prepared) -> None:
-        """Refuse a start if an earlier one moved a place that is mounted by its path in the root.
-
-        A link left there would have any directory of the guest mounted. Between two starts no
-        process of the container runs, so what is found now is still so when crun mounts it.
-        """
-        if not prepared.image_volumes:
-            return
-        found = _find_volumes(f"{self._workload.run_dir}/root", self._workload)
-        if found != prepared.image_volumes:
-            raise FormatError("run.image_volume", "a program of the container moved it")
 
     async def _run_once(self, spec: dict[str, object]) -> ExitStatus:
         out, err = open_outputs(2)
@@ -361,23 +361,18 @@ class Supervisor:
             self.up.set()
 
 
-async def _identify(root: str, workload: Workload, ask: AskUserChild) -> Identity:
-    """Return the user to run as."""
+async def _inspect_root(
+    root: str, workload: Workload, ask: AskUserChild
+) -> tuple[Identity, tuple[str, ...]]:
+    """Return the user to run as, and the places of the image's own volumes."""
     root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root_fd)
         user = workload.container.user
-        return await find_identity(root_fd, workload.image.user if user is None else user, ask)
-    finally:
-        os.close(root_fd)
-
-
-def _find_volumes(root: str, workload: Workload) -> tuple[BindMount, ...]:
-    """Return the bind mounts of the image's own volumes, as the root now is."""
-    taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
-    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
-    try:
-        return prepare_image_volumes(root_fd, root, workload.image.volumes, taken)
+        user = workload.image.user if user is None else user
+        identity = await find_identity(root_fd, user, ask)
+        taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
+        return identity, find_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:
         os.close(root_fd)
 

@@ -74,11 +74,10 @@ class Workload:
 
 @frozen
 class Prepared:
-    """What all starts of a container share: its user, the volumes of its image, and its spec."""
+    """What is determined once for all starts of a container: its user, and its spec."""
 
     identity: Identity
     spec: dict[str, object]
-    image_volumes: tuple[BindMount, ...] = ()
 
 
 @frozen

@@ -91,6 +91,7 @@ async def moved_volume(work: Path) -> dict[str, object]:
         f"os.makedirs('{outside}/data', exist_ok=True)\n"
         "if not os.path.islink('/made'):\n"
         "    print(os.listdir('/made/data'))\n"
+        "    open('/made/data/kept', 'w').close()\n"
         "    os.rename('/made', '/moved')\n"
         f"    os.symlink('{outside}', '/made')\n"
         "    raise SystemExit(1)\n"
@@ -102,8 +103,7 @@ async def moved_volume(work: Path) -> dict[str, object]:
     made = supervisor(given, work, record)
     async with TaskGroup() as group:
         group.start(made.run(), "container")
-        async with at_most(10):
-            while made.life.starts < 2 and len(record.events) < 2:
+        async with at_most(30):
+            while not made.life.is_final:
                 await sleep(0.1)
-        await made.stop(1)
     return summary(made, work, record)

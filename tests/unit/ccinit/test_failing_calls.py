@@ -23,7 +23,7 @@ from ccinit.kernel.memory_file import open_memory_file
 from ccinit.kernel.pipes import open_pipes, open_socket_pair
 from ccinit.pull.erofs.handover import lend, seal
 from ccinit.run.files import open_file
-from ccinit.run.image_volumes import prepare_image_volumes
+from ccinit.run.image_volumes import find_image_volumes
 from ccinit.run.rootfs import activate_rootfs, check_mount_points
 from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
 from ccinit.run.stdio import open_outputs
@@ -58,7 +58,7 @@ def image_root(work: Path) -> None:
     try:
         check_mount_points(root)
         assert finish(find_identity(root, "root", play_user_child)) == ROOT
-        assert len(prepare_image_volumes(root, str(work / "root"), ("/srv/db", "/etc"), ())) == 2
+        assert len(find_image_volumes(root, str(work / "root"), ("/srv/db", "/etc"), ())) == 2
     finally:
         os.close(root)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.run.image_volumes import prepare_image_volumes
-from ccinit.run.workload import BindMount
+from ccinit.run.image_volumes import find_image_volumes
 
 
 @pytest.fixture
@@ -31,25 +30,19 @@ def root_fd(root: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def bind(root: Path, place: str) -> BindMount:
-    return BindMount(source=f"{root}{place}", target=place, read_only=False)
+def find(root_fd: int, root: Path, *volumes: str, taken: tuple[str, ...] = ()) -> list[str]:
+    return list(find_image_volumes(root_fd, str(root), volumes, taken))
 
 
-def prepare(
-    root_fd: int, root: Path, *volumes: str, taken: tuple[str, ...] = ()
-) -> list[BindMount]:
-    return list(prepare_image_volumes(root_fd, str(root), volumes, taken))
-
-
-def test_volume_is_bound_onto_itself(root: Path, root_fd: int) -> None:
-    assert prepare(root_fd, root, "/var/lib/db") == [bind(root, "/var/lib/db")]
+def test_volume_is_where_the_image_has_it(root: Path, root_fd: int) -> None:
+    assert find(root_fd, root, "/var/lib/db") == ["/var/lib/db"]
     assert (root / "var/lib/db").stat().st_mode & 0o777 == 0o700
 
 
 def test_volume_that_is_missing_is_made(root: Path, root_fd: int) -> None:
     before = os.umask(0o077)
     try:
-        assert prepare(root_fd, root, "/var/new/deep") == [bind(root, "/var/new/deep")]
+        assert find(root_fd, root, "/var/new/deep") == ["/var/new/deep"]
     finally:
         os.umask(before)
     assert (root / "var/new/deep").stat().st_mode & 0o777 == 0o755
@@ -62,18 +55,16 @@ def test_volume_that_is_missing_is_made(root: Path, root_fd: int) -> None:
 def test_r70_links_are_followed_inside_the_root_only(
     root: Path, root_fd: int, volume: str, place: str
 ) -> None:
-    assert prepare(root_fd, root, volume) == [bind(root, place)]
+    assert find(root_fd, root, volume) == [place]
     assert (root / place.lstrip("/")).is_dir()
 
 
 def test_two_names_of_one_place_are_one_volume(root: Path, root_fd: int) -> None:
-    assert prepare(root_fd, root, "/data", "/var/lib/db") == [bind(root, "/var/lib/db")]
+    assert find(root_fd, root, "/data", "/var/lib/db") == ["/var/lib/db"]
 
 
 def test_place_of_the_manifest_is_the_manifests(root: Path, root_fd: int) -> None:
-    assert prepare(root_fd, root, "/data", "/var/x", taken=("/var/lib/db",)) == [
-        bind(root, "/var/x")
-    ]
+    assert find(root_fd, root, "/data", "/var/x", taken=("/var/lib/db",)) == ["/var/x"]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +72,9 @@ def test_place_of_the_manifest_is_the_manifests(root: Path, root_fd: int) -> Non
 )
 def test_r70_volume_that_cannot_be_one_is_refused(root: Path, root_fd: int, volume: str) -> None:
     with pytest.raises(FormatError) as refused:
-        prepare(root_fd, root, volume)
+        find(root_fd, root, volume)
     assert refused.value.reason == "run.image_volume"
-    assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]
+    assert find(root_fd, root, "/data") == ["/var/lib/db"]
 
 
 def test_r70_volume_whose_path_is_no_text_is_refused(root: Path, root_fd: int) -> None:
@@ -91,18 +82,18 @@ def test_r70_volume_whose_path_is_no_text_is_refused(root: Path, root_fd: int) -
     (root / os.fsdecode(b"\xff") / "db").mkdir(parents=True)
     (root / "latin").symlink_to(os.fsdecode(b"/\xff/db"))
     with pytest.raises(FormatError, match="not UTF-8") as refused:
-        prepare(root_fd, root, "/latin")
+        find(root_fd, root, "/latin")
     assert refused.value.reason == "run.image_volume"
     assert str(refused.value).encode()
-    assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]
+    assert find(root_fd, root, "/data") == ["/var/lib/db"]
 
 
 @pytest.mark.parametrize("elsewhere", ["roo", "root/var/lib/db"])
 def test_r70_place_that_the_kernel_says_is_outside_is_refused(
     root: Path, root_fd: int, elsewhere: str
 ) -> None:
-    """What is bound is a path below the root's, so a root that is elsewhere has no such place."""
+    """A place is a path below the root's, so a root that is elsewhere has no such place."""
     with pytest.raises(FormatError, match="leads out of the root") as refused:
-        prepare(root_fd, root.parent / elsewhere, "/var")
+        find(root_fd, root.parent / elsewhere, "/var")
     assert refused.value.reason == "run.image_volume"
-    assert prepare(root_fd, root, "/var") == [bind(root, "/var")]
+    assert find(root_fd, root, "/var") == ["/var"]

@@ -350,13 +350,12 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
         Path(directory, "kept").rmdir()
         Path(directory).rmdir()
 
-    async def identify(*_: object) -> None:
-        pass
+    async def look(*_: object) -> tuple[None, tuple[()]]:
+        return None, ()
 
     for name in ("activate_rootfs", "deactivate_rootfs"):
         monkeypatch.setattr(module, name, lambda *_: None)
-    monkeypatch.setattr(module, "_identify", identify)
-    monkeypatch.setattr(module, "_find_volumes", lambda *_: ())
+    monkeypatch.setattr(module, "_inspect_root", look)
     monkeypatch.setattr(module, "plan_spec", lambda *_, **__: {})
     monkeypatch.setattr(module, "write_secrets", write)
     monkeypatch.setattr(module, "erase_secrets", erase)
