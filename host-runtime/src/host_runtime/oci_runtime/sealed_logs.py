@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,18 +52,16 @@ class SealedLog:
     def opened(self, say: Progress) -> Iterator[Keep]:
         """Yield a function that writes the log, which stays locked until the caller is done.
 
-        Raises:
-            OSError: the file cannot be made.
+        The function makes the file for its first bytes, and raises OSError if it cannot be made or
+        written. Guests that never have any would leave an empty file each, which no bound removes.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with locked(self.path.parent):
-            # Nobody else may read or write it, whatever umask the engine has.
-            descriptor = os.open(self.path, flags, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         written = room_end = 0
+        output: BinaryIO | None = None
 
         def keep(data: bytes) -> bool:
-            nonlocal written, room_end
+            nonlocal written, room_end, output
+            if not data:
+                return True
             end = written + len(data)
             if end > self.max_bytes:
                 say("the sealed log has reached its limit: no more is kept")
@@ -73,12 +71,22 @@ class SealedLog:
                 if end > room_end and not self._make_room(end, say):
                     say("the sealed logs of guests that run have reached the limit of all of them")
                     return False
+                if output is None:
+                    output = stack.enter_context(self._make_file())
                 _write_all(output, data)
             written, room_end = end, max(room_end, self._room_end(end))
             return True
 
-        with os.fdopen(descriptor, "wb", 0) as output:
+        with ExitStack() as stack:
             yield keep
+
+    def _make_file(self) -> BinaryIO:
+        """Make the file, locked; the caller has the folder's lock: it would look finished else."""
+        # Nobody else may read or write it, whatever umask the engine has.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fdopen(descriptor, "wb", 0)
 
     def _make_room(self, end: int, say: Progress) -> bool:
         """Remove logs until this one may grow beyond `end`; return whether it may."""

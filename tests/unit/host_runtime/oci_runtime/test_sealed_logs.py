@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -151,40 +152,82 @@ def test_what_is_no_log_of_ours_is_never_dropped(tmp_path: Path) -> None:
 
 def test_log_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     path = left_by(tmp_path, "a", 1, 5)
-    with pytest.raises(FileExistsError), log_of(tmp_path, "a", 1).opened(pytest.fail):
-        pass
+    with log_of(tmp_path, "a", 1).opened(pytest.fail) as keep, pytest.raises(FileExistsError):
+        keep(b"x")
     assert path.read_bytes() == bytes(5)
 
 
-@pytest.mark.parametrize("has_begun", [False, True])
-def test_log_is_made_and_gets_room_while_nobody_else_removes_logs(
-    tmp_path: Path, *, has_begun: bool
-) -> None:
-    """A log that is not locked yet would look finished, and two would give the same one away."""
+def test_boot_without_a_log_leaves_no_file(tmp_path: Path) -> None:
+    """A Pod that never says anything may be started again for ever, and 16 GiB is many nothings."""
+    log = log_of(tmp_path, "a", 1)
+    with log.opened(pytest.fail) as keep:
+        assert keep(b"")  # as the end of a log that never began
+        assert not log.path.exists()
+    assert list(tmp_path.iterdir()) == []
+    with log.opened(pytest.fail) as keep:
+        assert keep(b"x")
+    assert log.path.read_bytes() == b"x"
+
+
+def test_nobody_else_may_read_a_log(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "a", 1)
+    umask = os.umask(0)  # as some engines have it
+    try:
+        with log.opened(pytest.fail) as keep:
+            assert keep(b"x")
+    finally:
+        os.umask(umask)
+    assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_gets_room_and_is_made_while_nobody_else_removes_logs(tmp_path: Path) -> None:
+    """Two would give the same room away."""
     old = left_by(tmp_path, "old", 1, 900)
-    log, begun, kept = log_of(tmp_path, "new", 2, all_bytes=MOST), threading.Event(), list[bool]()
-    begins = threading.Event()
+    log, kept = log_of(tmp_path, "new", 2, all_bytes=MOST), list[bool]()
 
     def write() -> None:
         with log.opened(lambda _text: None) as keep:
-            begun.set()
-            assert begins.wait(30)
             kept.append(keep(bytes(600)))
 
     writing = threading.Thread(target=write)
-    with ExitStack() as other:
-        if has_begun:
-            writing.start()
-            assert begun.wait(30)
-            other.enter_context(locked(tmp_path))
-        else:
-            other.enter_context(locked(tmp_path))
-            writing.start()
-        begins.set()
+    with locked(tmp_path):
+        writing.start()
         writing.join(0.3)
         assert writing.is_alive()
         assert old.exists()
-        assert log.path.exists() == has_begun
+        assert not log.path.exists()
     writing.join(30)
     assert kept == [True]
     assert not old.exists()
+
+
+def test_log_is_made_and_locked_at_once_for_whoever_removes_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not locked yet would look finished to them."""
+    log, lock = log_of(tmp_path, "a", 1), fcntl.flock
+    held: list[bool] = []
+
+    def is_locked(path: Path) -> bool:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            held.append(is_locked(tmp_path))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with log.opened(pytest.fail) as keep:
+        assert not is_locked(tmp_path)
+        assert keep(b"x")
+        assert (is_locked(log.path), is_locked(tmp_path)) == (True, False)
+    assert held == [True]
+    assert not is_locked(log.path)
