@@ -13,7 +13,7 @@ from contextlib import suppress
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, want, wipe_grants
 from ccinit.agent.phases.configuration import Configured
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import CcinitError, ConfigError, as_known
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.pod.secret import FileSecret, resources_of
@@ -40,15 +40,15 @@ class Rotation:
         """
         try:
             return await self._rotate()
-        except CcinitError as error:
-            self._guest.event(f"rotation: failed: {error}")
+        except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
+            self._guest.event(f"rotation: failed: {as_known(error)}")
             raise
 
     async def keep(self, seconds: int) -> None:
         """Rotate every `seconds` until cancelled; a failed rotation is retried when next due."""
         while True:
             await sleep(seconds)
-            with suppress(CcinitError):
+            with suppress(CcinitError, OSError):
                 await self.rotate()
 
     async def _rotate(self) -> int:

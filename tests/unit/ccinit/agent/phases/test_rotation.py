@@ -1,5 +1,6 @@
 """Rotation: what changes, what is told, and that a refusal changes nothing."""
 
+import errno
 import signal
 from collections.abc import Coroutine
 from types import SimpleNamespace
@@ -62,7 +63,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now: dict[KbsUri, bytes] = {TOKEN: b"old token", CERT: b"old cert"}
-        self.failure: CcinitError | None = None
+        self.failure: Exception | None = None
         self.asked: list[tuple[Wanted, ...]] = []
         self.events: list[str] = []
         self.fetched: list[Secret] = []
@@ -272,9 +273,17 @@ def test_manifest_in_which_nothing_rotates_asks_nobody(bench: Bench) -> None:
     assert bench.asked == []
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (PeerError("kbs.unreachable", "gone"), "kbs.unreachable: gone"),
+        (OSError(errno.EMFILE, "no descriptor is free"), "kernel.call: "),
+    ],
+)
 def test_schedule_goes_on_after_a_rotation_that_failed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
 ) -> None:
+    """It goes on for as long as the guest lives, which a moment's scarcity must not end."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -287,11 +296,10 @@ def test_schedule_goes_on_after_a_rotation_that_failed(
             raise KeyError
 
     monkeypatch.setattr(module, "sleep", pause)
-    bench.failure = PeerError("kbs.unreachable", "gone")
+    bench.failure = failure
     with pytest.raises(KeyError):
         bench.run(bench.rotation.keep(3600))
     assert pauses == [3600, 3600, 3600]
-    assert bench.events == [
-        "rotation: failed: kbs.unreachable: gone",
-        "rotation: 1 of 3 files have changed",
-    ]
+    failed, rotated = bench.events
+    assert failed.startswith(f"rotation: failed: {told}")
+    assert rotated == "rotation: 1 of 3 files have changed"
