@@ -275,8 +275,13 @@ class TaskGroup:
         self._body = None
         if body is not None:
             body.withdraw(self)
-        if self._failures and (first := _first_of(self._failures)) is not error:
+        failures, self._failures = self._failures, []
+        if not failures or (first := _first_of(failures)) is error:
+            return
+        try:
             raise first
+        finally:
+            del failures, first  # as in `Task.step`: its traceback refers to this frame
 
     def _note(self, error: BaseException) -> None:
         """Record the errors that end the group, in order; our own interrupt only passes one on."""

@@ -198,6 +198,7 @@ class Task(Generic[R_co]):
         self._owner = owner
         self._wait: Wait | None = None
         self._causes: deque[object] = deque()
+        self._cancellation = object()  # a cause; the task itself would be part of its own failure
         self._refusal: Exception | None = None
         self._has_begun = False
         self._ended = Event()
@@ -216,7 +217,7 @@ class Task(Generic[R_co]):
 
     def cancel(self) -> None:
         """Interrupt the task; it ends once its `finally` blocks are through."""
-        self.interrupt(self)
+        self.interrupt(self._cancellation)
 
     async def join(self) -> R_co:
         """Wait for the end; return the result or raise the failure."""
@@ -234,7 +235,7 @@ class Task(Generic[R_co]):
 
     def was_cancelled(self) -> bool:
         """Return whether `cancel` ended it."""
-        return isinstance(self.failure, Interrupted) and self.failure.cause is self
+        return isinstance(self.failure, Interrupted) and self.failure.cause is self._cancellation
 
     def interrupt(self, cause: object) -> None:
         """Throw `Interrupted(cause)` at the present or next wait."""
@@ -273,7 +274,7 @@ class Task(Generic[R_co]):
             self.result = stop.value
             self._end(None)
         except (Exception, Interrupted) as error:  # noqa: BLE001  # the task boundary: kept, never lost
-            self._end(error)
+            self._end(_without_frame(error))
         else:
             self._park(wait)
         finally:
@@ -300,6 +301,17 @@ class Task(Generic[R_co]):
 
 
 AnyTask = Task[object]
+
+
+def _without_frame(error: BaseException) -> BaseException:
+    """Leave the caller's frame out of the traceback of what it has caught.
+
+    That frame refers to the task, and the task to its failure: whatever the coroutine held would
+    stay until the garbage collector comes, which in a quiet guest may take hours.
+    """
+    trace = error.__traceback__
+    return error.with_traceback(None if trace is None else trace.tb_next)
+
 
 _running: AnyTask | None = None  # there is one loop, and it takes one step at a time
 
