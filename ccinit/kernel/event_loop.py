@@ -193,6 +193,7 @@ class EventLoop:
             task.step()
             if task.is_done():
                 self._tasks.discard(task)
+            del task  # as in `Task.step`: from Python 3.12 on, frames below this one lead here
 
     def _poll_seconds(self) -> float | None:
         """Return how long the selector may sleep."""

@@ -274,11 +274,14 @@ class Task(Generic[R_co]):
             self.result = stop.value
             self._end(None)
         except (Exception, Interrupted) as error:  # noqa: BLE001  # the task boundary: kept, never lost
-            self._end(_without_frame(error))
+            self._end(error)
         else:
             self._park(wait)
         finally:
             _running = None
+            # The failure's traceback holds this frame. With the task in it, whatever the coroutine
+            # held would stay until the garbage collector comes: in a quiet guest, for hours.
+            del self
 
     def _park(self, wait: Wait) -> None:
         self._wait = wait
@@ -301,17 +304,6 @@ class Task(Generic[R_co]):
 
 
 AnyTask = Task[object]
-
-
-def _without_frame(error: BaseException) -> BaseException:
-    """Leave the caller's frame out of the traceback of what it has caught.
-
-    That frame refers to the task, and the task to its failure: whatever the coroutine held would
-    stay until the garbage collector comes, which in a quiet guest may take hours.
-    """
-    trace = error.__traceback__
-    return error.with_traceback(None if trace is None else trace.tb_next)
-
 
 _running: AnyTask | None = None  # there is one loop, and it takes one step at a time
 

@@ -9,6 +9,7 @@ First half, under the tests' Python: make the tools tree the root. Second half: 
 input ends, stop everything, print what is left as JSON.
 """
 
+import gc
 import json
 import os
 import socket
@@ -31,7 +32,7 @@ from ccinit.formats.planes.host_rpc import HOST_CID, Phase
 from ccinit.formats.pod.manifest import Allow, PodManifest
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import EventLoop, readable, sleep
+from ccinit.kernel.event_loop import EventLoop, Task, readable, sleep
 from ccinit.kernel.listener import accept, listen_tcp
 from ccinit.kernel.process import reap_orphans
 from ccinit.rpc.server import RpcLimits, serve
@@ -182,6 +183,7 @@ def left_behind(guest: Guest, fds_before: int, failures: list[str]) -> dict[str,
         "owned": owned_pids(),
         "fds": count_fds() - fds_before,
         "failures": failures,
+        "ended": [one.name for one in gc.get_objects() if isinstance(one, Task) and one.is_done()],
         "events": [
             entry.data.decode()
             for entry in guest.log.recent.since(0, 1 << 20)
@@ -228,6 +230,7 @@ def main() -> None:
         )
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
+    gc.disable()  # what it would have to find is in the report
     loop = EventLoop()
     report = loop.run(live(loop, json.loads(sys.argv[1])))
     remove_own_cgroup()
