@@ -2,7 +2,6 @@
 
 import os
 import signal
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -285,18 +284,6 @@ def test_sealed_log_is_kept_up_to_its_limit(tmp_path: Path) -> None:
         assert log.stat().st_size == expected
         is_cut = "the sealed log has reached its limit: no more is kept" in said
         assert is_cut == (limit < 1200)
-
-
-def test_sealed_log_is_the_operators_alone_whatever_umask_the_engine_has(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        accompany(
-            FakeGuest(states=[at(Phase.RUN)], is_over=lambda _: (tmp_path / "log").exists()),
-            tmp_path / "log",
-        )
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,11 @@ def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
     relayed: list[socket.socket] = []
     monkeypatch.setattr("host_runtime.relay.kbs._relay", lambda guest, *_: relayed.append(guest))
     near, far = socket.socketpair()
+    before = set(threading.enumerate())
     with near, far:
         serve(BusyListener([near], errno.EMFILE), KbsAddress(host="127.0.0.1", port=1))
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread():
-                thread.join(60)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
     assert relayed == [near]
     assert "Too many open files" in capsys.readouterr().err
 
