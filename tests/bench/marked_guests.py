@@ -1,4 +1,4 @@
-"""Guests that mark their boot: ours with either carrier, mkosi's with systemd, one with busybox.
+"""Guests that mark their boot: ours with either carrier, two of mkosi's with systemd, a busybox.
 
 All have the guest's kernel and those words of its command line that concern the kernel, begin with
 the same two lines of shell, and are booted by QEMU without firmware. Changes to ours: these lines
@@ -25,7 +25,7 @@ from rootfs_builder.guest_image.erofs import erofs_command
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from tests.bench.guest_root import open_guest_root, remove_others
 from tests.bench.measurement import Bench
-from tests.bench.systemd_image import SystemdImage, build_systemd_image
+from tests.bench.systemd_image import build_systemd_images
 from tests.demo.forge import read_image
 from tests.vm.harness.cpio import CpioWriter
 
@@ -63,13 +63,14 @@ class MarkedGuests:
     """Machines to boot, made by `make_marked_guests`; each may be booted any number of times.
 
     Attributes:
-        systemd: what the peer was made from.
+        verity: systemd, whose initrd opens a verified root on a disk.
+        smallest: systemd, all of it in one initrd.
     """
 
     ours: dict[Carrier, GuestConfig]
-    peer: GuestConfig
+    verity: GuestConfig
+    smallest: GuestConfig
     busybox: GuestConfig
-    systemd: SystemdImage
 
 
 def make_marked_guests(bench: Bench) -> MarkedGuests:
@@ -80,16 +81,22 @@ def make_marked_guests(bench: Bench) -> MarkedGuests:
         word for word in words if word not in _CLOSES_THE_PORT and not word.startswith("ccinit.")
     ]
     base = " ".join((*common, f"rdinit={_BEGIN}"))
-    systemd = build_systemd_image(bench)
+    systemd_line = f"{base} {_SYSTEMD_WORDS}"
+    systemd = build_systemd_images(bench)
     busybox = systemd.busybox.read_bytes()
     maker = _Maker(bench=bench, root=_open_root(bench), begin=_archive(busybox, _TELL))
-    peer = maker.write("peer.initrd", maker.begin + systemd.initrd.read_bytes())
-    small = maker.write("busybox.initrd", _archive(busybox, _MEASURE))
+    disk = Disk(path=systemd.disk, serial="root", is_read_only=True)
     return MarkedGuests(
         ours={carrier: maker.ours(carrier, base) for carrier in Carrier},
-        peer=maker.machine(peer, f"{base} {_SYSTEMD_WORDS}"),
-        busybox=maker.machine(small, base),
-        systemd=systemd,
+        verity=maker.machine(
+            maker.write("verity.initrd", maker.begin + systemd.disk_initrd.read_bytes()),
+            f"{systemd_line} {systemd.root_word}",
+            (disk,),
+        ),
+        smallest=maker.machine(
+            maker.write("smallest.initrd", maker.begin + systemd.initrd.read_bytes()), systemd_line
+        ),
+        busybox=maker.machine(maker.write("busybox.initrd", _archive(busybox, _MEASURE)), base),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measurement import Bench, Row, compare
-from tests.bench.systemd_image import build_systemd_image
+from tests.bench.systemd_image import build_systemd_images
 
 PEER: Final = "mkosi, systemd"
 _MIB: Final = 1 << 20
@@ -17,7 +17,7 @@ _MIB: Final = 1 << 20
 def measure(bench: Bench) -> tuple[Row, ...]:
     """Look at the files."""
     stem = bench.images / "ccinit-prod"
-    system = _size(build_systemd_image(bench).initrd)
+    system = _size(build_systemd_images(bench).initrd)
     whole = system + _size(stem.with_suffix(".vmlinuz"))
     return (
         _row("root (erofs with its hash tree)", stem.with_suffix(".root.erofs"), system, 27),

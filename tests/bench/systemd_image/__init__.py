@@ -1,4 +1,4 @@
-"""The peer of the boot rows: an mkosi system with systemd, on the guest's own kernel.
+"""The peers of the boot rows: mkosi systems with systemd, on the guest's own kernel.
 
 Built once, from the tools tree, with the versions that the guest's lock names where it names any.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from measured_boot.image.pe import parse_pe
 from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.packages.lock import encode_apt_pins
@@ -21,24 +22,37 @@ from tests.bench.measurement import Bench, BenchError
 
 _CONFIG: Final = Path(__file__).parent
 _INSIDE: Final = Path("/systemd-image")
+_PROFILES: Final = ("initrd", "disk")
 _BUSYBOX: Final = "usr/bin/busybox"
+_ROOT_HASH: Final = "roothash="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SystemdImage:
-    """The built peer.
+class SystemdImages:
+    """The built peers, in one folder.
 
     Attributes:
-        initrd: the whole system, compressed.
-        busybox: the static program out of it, for guests that need a shell.
+        initrd: the smallest: a whole system, compressed.
+        disk: the one with a verified root: its disk.
+        disk_initrd: mkosi's initrd, which opens that root.
+        busybox: a static program out of both, for guests that need a shell.
     """
 
     initrd: Path
+    disk: Path
+    disk_initrd: Path
     busybox: Path
 
+    @property
+    def root_word(self) -> str:
+        """The word of the kernel's command line that names the root of the disk by its hash."""
+        line = parse_pe(self.disk.with_suffix(".efi").read_bytes()).section(".cmdline")
+        (word,) = (word for word in bytes(line).rstrip(b"\0").decode().split() if word.startswith(_ROOT_HASH))
+        return word
 
-def build_systemd_image(bench: Bench) -> SystemdImage:
-    """Build the peer, unless it is there already.
+
+def build_systemd_images(bench: Bench) -> SystemdImages:
+    """Build the peers, unless they are there already.
 
     Raises:
         BenchError: mkosi failed; the text ends with its last words.
@@ -50,29 +64,38 @@ def build_systemd_image(bench: Bench) -> SystemdImage:
     inputs = (*_read_config(), "\n".join(settings), repr(lock.packages))
     digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
     folder = (bench.cache / f"systemd-{digest}").resolve()
-    image = SystemdImage(initrd=folder / "output/system.cpio.zst", busybox=folder / "busybox")
-    if image.busybox.is_file():
-        return image
-    bench.say("mkosi builds the system with systemd that boots are compared with, ~60 s")
+    output = folder / "output"
+    images = SystemdImages(
+        initrd=output / "system.cpio.zst",
+        disk=output / "disk.raw",
+        disk_initrd=output / "disk.initrd",
+        busybox=folder / "busybox",
+    )
+    if images.busybox.is_file():
+        return images
+    bench.say("mkosi builds the two systems with systemd that boots are compared with, ~2 min")
     remove_others(bench.cache, "systemd-*")
     shutil.copytree(_CONFIG, folder, symlinks=True)
     for name in ("cache", "output", "packages", "workspace"):
         (folder / name).mkdir()
     prepare_sandbox(folder / "sandbox", read_host_sources(), encode_apt_pins(lock))
     try:
-        bench.tools.run(
-            ("mkosi", *settings, "build"), mounts={folder: _INSIDE}, working_directory=_INSIDE
-        )
-        archive = bench.tools.run(("zstd", "-dc", image.initrd), directories=(folder,))
+        for profile in _PROFILES:
+            bench.tools.run(
+                ("mkosi", f"--profile={profile}", *settings, "build"),
+                mounts={folder: _INSIDE},
+                working_directory=_INSIDE,
+            )
+        archive = bench.tools.run(("zstd", "-dc", images.initrd), directories=(folder,))
         program = bench.tools.run(
             ("cpio", "-i", "--quiet", "--to-stdout", _BUSYBOX), input_data=archive
         )
     except ConfigError as error:
-        raise BenchError(f"the system with systemd was not built: {error.detail}") from error
-    partial = image.busybox.with_suffix(".partial")
+        raise BenchError(f"a system with systemd was not built: {error.detail}") from error
+    partial = images.busybox.with_suffix(".partial")
     partial.write_bytes(program)
-    partial.rename(image.busybox)
-    return image
+    partial.rename(images.busybox)
+    return images
 
 
 def _pattern(module: str) -> str:
