@@ -45,7 +45,6 @@ class VolumeRequest:
     Attributes:
         pod: name of the pod, from which the key is derived, and
         name: name of the volume, likewise.
-        target: an existing directory to mount it at.
         may_create: the key came with the grant to format a blank disk.
         former_bytes: sizes that the disk may have had, each smaller than its current size.
     """
@@ -53,7 +52,6 @@ class VolumeRequest:
     pod: str
     name: str
     disk: BlockDevice
-    target: str
     may_create: bool
     former_bytes: tuple[int, ...] = ()
 
@@ -116,7 +114,11 @@ def authenticate_volume(control: DmControl, request: VolumeRequest, released: Se
 
 
 async def activate_volume(
-    control: DmControl, request: VolumeRequest, released: Secret, format_device: FormatDevice
+    control: DmControl,
+    request: VolumeRequest,
+    released: Secret,
+    target: str,
+    format_device: FormatDevice,
 ) -> DiskStack:
     """Open or, under the grant, create a volume and mount it; `close` of the result undoes it.
 
@@ -124,6 +126,7 @@ async def activate_volume(
         control: device-mapper, open until the result is closed.
         request: which volume.
         released: the 64 bytes from the KBS; the caller wipes them.
+        target: an existing directory to mount it at.
         format_device: runs mkfs.ext4 on the given device.
 
     Raises:
@@ -150,8 +153,8 @@ async def activate_volume(
         else:
             _verify_key(stack, request.name)
         former = tuple(_plan(size).provided_bytes // BLOCK_BYTES for size in request.former_bytes)
-        await mount_volume(request.name, stack.node, request.target, former)
-        stack.push(lambda: unmount_kept(request.target))
+        await mount_volume(request.name, stack.node, target, former)
+        stack.push(lambda: unmount_kept(target))
         undo.pop_all()
     return stack
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
@@ -63,13 +63,13 @@ class FoundPersistentVolume:
     """A volume in the guest's own format.
 
     Attributes:
-        request: what found its disk; opening it needs a target, too.
-        grant: of its key.
+        request: what found its disk, and opens it.
+        released: its key's bytes from the KBS.
     """
 
     volume: PersistentVolume
     request: VolumeRequest
-    grant: Grant
+    released: Secret
 
     @property
     def disk(self) -> BlockDevice:
@@ -144,14 +144,13 @@ async def _find(
                 pod=pod,
                 name=volume.name,
                 disk=disk,
-                target="",
                 may_create=grant.create,
                 former_bytes=volume.grown_from_bytes,
             )
             for disk in disks
         ]
         chosen = select_volume_disk(control, requests, grant.secret)
-        return FoundPersistentVolume(volume=volume, request=chosen, grant=grant)
+        return FoundPersistentVolume(volume=volume, request=chosen, released=grant.secret)
     request = Luks2Request(pod=pod, name=volume.name, sealed=volume.is_sealed)
     disk, key = await find_luks2_disk(guest.children, request, disks, grant.secret)
     guest.teardown.push(f"key of volume {volume.name}", undoing(key.wipe))
@@ -177,10 +176,10 @@ async def open_volume(
     match found:
         case FoundVerityVolume(volume=volume):
             return activate_verity(control, volume.name, found.disk, volume.verity, target)
-        case FoundPersistentVolume(request=request, grant=grant):
-            may_create = may_create and grant.create
-            request = replace(request, target=target, may_create=may_create)
-            return await activate_volume(control, request, grant.secret, format_device)
+        case FoundPersistentVolume(request=request, released=released):
+            if not may_create:
+                request = replace(request, may_create=False)
+            return await activate_volume(control, request, released, target, format_device)
         case FoundLuks2Volume(volume=volume):
             with found.key as key:
                 return activate_luks2(control, volume.name, found.disk, key, target)

@@ -56,20 +56,22 @@ def open_volume(
     device: BlockDevice,
     target: Path,
     *,
+    pod: str = "web",
+    released: bytes = RELEASED,
     may_create: bool = False,
     former_bytes: tuple[int, ...] = (),
 ) -> Iterator[None]:
-    """The persistent volume `data` of the pod `web` on `device`, mounted at `target`."""
+    """The persistent volume `data` of the pod on `device`, mounted at `target`."""
     request = VolumeRequest(
-        pod="web",
+        pod=pod,
         name="data",
         disk=device,
-        target=str(target),
         may_create=may_create,
         former_bytes=former_bytes,
     )
     with DmControl() as control:
-        stack = run(activate_volume(control, request, Secret(RELEASED), format_device))
+        key = Secret(released)
+        stack = run(activate_volume(control, request, key, str(target), format_device))
         try:
             yield
         finally:

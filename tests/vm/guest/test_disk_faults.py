@@ -248,10 +248,10 @@ def test_two_volumes_are_open_at_once_and_open_again(tmp_path: Path) -> None:
                             pod="web",
                             name=target.name,
                             disk=devices[target.name],
-                            target=str(target),
                             may_create=may_create,
                         ),
                         Secret(RELEASED),
+                        str(target),
                         format_device,
                     )
                 )

@@ -220,9 +220,8 @@ def test_disk_of_an_earlier_size_under_another_key_is_left_as_it_was(
     make_old(tmp_path)
     with sized(NEW) as device, DmControl() as control:
         request = VolumeRequest(
-            pod="web", name="data", disk=device.disk, target="", may_create=False,
-            former_bytes=(OLD,),
-        )  # fmt: skip
+            pod="web", name="data", disk=device.disk, may_create=False, former_bytes=(OLD,)
+        )
         other = Secret(bytes(reversed(RELEASED)))
         with pytest.raises(VerificationError) as error:
             authenticate_volume(control, request, other)

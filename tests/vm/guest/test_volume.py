@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,43 +15,20 @@ from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
 from ccinit.unlock import filesystem
 from ccinit.unlock.integrity import plan_disk_layout
-from ccinit.unlock.volume import (
-    JOURNAL_BYTES,
-    VolumeRequest,
-    activate_volume,
-    select_volume_disk,
-)
-from ccinit.values import replace
+from ccinit.unlock.volume import JOURNAL_BYTES, VolumeRequest, select_volume_disk
 from tests.vm.guest.disks import (
+    RELEASED,
     blank,
     disk,
     dm_names,
     drop_caches,
-    format_device,
     kernel_errors,
-    run,
+    open_volume,
     write_files,
 )
 
-RELEASED = bytes(range(128, 192))
 OTHER = bytes(range(191, 127, -1))
 INODES_PER_BLOCK = 16
-
-
-def request(target: Path, *, serial: str = "volume", may_create: bool = False) -> VolumeRequest:
-    return VolumeRequest(
-        pod="web", name="data", disk=disk(serial), target=str(target), may_create=may_create
-    )
-
-
-@contextmanager
-def open_volume(wanted: VolumeRequest, released: bytes = RELEASED) -> Iterator[None]:
-    with DmControl() as control:
-        stack = run(activate_volume(control, wanted, Secret(released), format_device))
-        try:
-            yield
-        finally:
-            stack.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +36,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mount point for the volume, which is created here, once: it holds a counter of 1."""
     path = tmp_path_factory.mktemp("volume")
     blank(disk("volume"))
-    with open_volume(request(path, may_create=True)):
+    with open_volume(disk("volume"), path, may_create=True):
         (path / "counter").write_text("1")
     return path
 
@@ -76,8 +54,11 @@ def changed(offset: int, data: bytes) -> Iterator[None]:
         write_direct(node, offset, original)
 
 
-def refused(wanted: VolumeRequest, released: bytes = RELEASED) -> str:
-    with pytest.raises(VerificationError) as error, open_volume(wanted, released):
+def refused(target: Path, **how: Any) -> str:
+    with (
+        pytest.raises(VerificationError) as error,
+        open_volume(disk("volume"), target, **how),
+    ):
         pass
     assert dm_names() == set()
     return error.value.reason
@@ -86,7 +67,7 @@ def refused(wanted: VolumeRequest, released: bytes = RELEASED) -> str:
 def test_volume_opened_again_keeps_its_files(target: Path) -> None:
     with kernel_errors() as errors:
         for count in range(1, 4):
-            with open_volume(request(target)):
+            with open_volume(disk("volume"), target):
                 assert (target / "counter").read_text() == str(count)
                 (target / "counter").write_text(str(count + 1))
     assert errors == []
@@ -95,9 +76,9 @@ def test_volume_opened_again_keeps_its_files(target: Path) -> None:
 
 def test_volume_with_many_files_reads_nothing_unwritten(target: Path) -> None:
     with kernel_errors() as errors:
-        with open_volume(request(target)):
+        with open_volume(disk("volume"), target):
             write_files(target, 2000)
-        with open_volume(request(target)):
+        with open_volume(disk("volume"), target):
             drop_caches()
             assert all((target / f"file-{i}").read_bytes() == b"%d" % i for i in range(0, 2000, 9))
     assert errors == []
@@ -117,11 +98,11 @@ def fill_block_of_inodes(directory: Path) -> Path:
 def test_volume_with_a_full_block_of_inodes_reads_nothing_unwritten(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_volume(request(target)):
+    with open_volume(disk("volume"), target):
         last = fill_block_of_inodes(target)
 
     def read_last() -> list[str]:
-        with kernel_errors() as errors, open_volume(request(target)):
+        with kernel_errors() as errors, open_volume(disk("volume"), target):
             assert last.stat().st_size == 0
         return errors
 
@@ -132,37 +113,36 @@ def test_volume_with_a_full_block_of_inodes_reads_nothing_unwritten(
 
 
 def test_volume_grant_does_not_format_an_existing_volume(target: Path) -> None:
-    with open_volume(request(target, may_create=True)):
+    with open_volume(disk("volume"), target, may_create=True):
         assert (target / "counter").exists()
 
 
 def test_volume_with_wrong_key_is_refused(target: Path) -> None:
-    assert refused(request(target), OTHER) == "volume.unlock"
+    assert refused(target, released=OTHER) == "volume.unlock"
 
 
 def test_volume_of_another_pod_is_refused(target: Path) -> None:
-    other = replace(request(target), pod="other")
-    assert refused(other) == "volume.unlock"
+    assert refused(target, pod="other") == "volume.unlock"
 
 
 def test_r43_volume_on_blank_disk_without_grant_is_refused(target: Path) -> None:
     with changed(0, bytes(1 << 20)):
-        assert refused(request(target)) == "volume.blank"
+        assert refused(target) == "volume.blank"
         assert not any(read_direct(disk("volume").node, 0, 1 << 20))
 
 
 def test_volume_on_foreign_data_is_refused(target: Path) -> None:
     with changed(0, b"\xeb\x3c\x90MSDOS5.0".ljust(65536, b"\x55")):
-        assert refused(request(target)) == "volume.unlock"
-        assert refused(request(target, may_create=True)) == "volume.unlock"
+        assert refused(target) == "volume.unlock"
+        assert refused(target, may_create=True) == "volume.unlock"
 
 
 def test_volume_with_first_block_changed_is_refused(target: Path) -> None:
     layout = plan_disk_layout(disk("volume").size_bytes, JOURNAL_BYTES)
     first_data = 4096 + layout.journal_sectors * 512 + 128 * 1024
     with changed(first_data, bytes(range(256)) * 16):
-        assert refused(request(target)) == "volume.unlock"
-    with open_volume(request(target)):
+        assert refused(target) == "volume.unlock"
+    with open_volume(disk("volume"), target):
         assert (target / "counter").exists()
 
 
@@ -188,20 +168,23 @@ def test_volume_with_tampered_superblock_is_refused(target: Path, field: str) ->
     block = bytearray(read_direct(disk("volume").node, 0, 4096))
     FIELDS[field](block)
     with changed(0, bytes(block)):
-        assert refused(request(target)) == "volume.unlock"
+        assert refused(target) == "volume.unlock"
 
 
 def test_r36_volume_on_read_only_disk_is_refused(tmp_path: Path) -> None:
-    wanted = request(tmp_path, serial="sealed")
-    assert wanted.disk.read_only
-    with pytest.raises(ConfigError) as error, open_volume(wanted):
+    device = disk("sealed")
+    assert device.read_only
+    with pytest.raises(ConfigError) as error, open_volume(device, tmp_path):
         pass
     assert error.value.reason == "disk.read_only"
 
 
 def test_volume_is_found_among_disks_of_its_size(target: Path) -> None:
     blank(disk("small"))
-    requests = [request(target, serial=serial) for serial in ("small", "volume")]
+    requests = [
+        VolumeRequest(pod="web", name="data", disk=disk(serial), may_create=False)
+        for serial in ("small", "volume")
+    ]
     with DmControl() as control:
         found = select_volume_disk(control, requests, Secret(RELEASED))
         assert found.disk.serial == "volume"
@@ -212,7 +195,7 @@ def test_volume_is_found_among_disks_of_its_size(target: Path) -> None:
 
 
 def test_r49_volume_mount_failure_is_rolled_back(target: Path) -> None:
-    with pytest.raises(KernelError) as error, open_volume(request(target / "absent")):
+    with pytest.raises(KernelError) as error, open_volume(disk("volume"), target / "absent"):
         pass
     assert (error.value.reason, error.value.errno) == ("kernel.mount", errno.ENOENT)
     assert dm_names() == set()

@@ -40,7 +40,7 @@ def request(name: str = "vdb", **changes: object) -> VolumeRequest:
     disk = BlockDevice(
         name=name, number="254:16", size_bytes=SIZE, read_only=False, serial="", holders=()
     )
-    made = VolumeRequest(pod="shop", name="data", disk=disk, target="/data", may_create=False)
+    made = VolumeRequest(pod="shop", name="data", disk=disk, may_create=False)
     return replace(made, **changes)
 
 
@@ -142,7 +142,7 @@ class World:
 
     def activate(self, asked: VolumeRequest, released: Secret = RELEASED) -> None:
         unused: Any = None
-        EventLoop().run(activate_volume(unused, asked, released, unused))
+        EventLoop().run(activate_volume(unused, asked, released, "/data", unused))
 
 
 @pytest.fixture

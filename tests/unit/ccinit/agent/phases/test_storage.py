@@ -74,7 +74,7 @@ def disk(size_bytes: int, *, read_only: bool = False) -> BlockDevice:
     )
 
 
-REQUEST = VolumeRequest(pod="shop", name="data", disk=disk(8192), target="", may_create=True)
+REQUEST = VolumeRequest(pod="shop", name="data", disk=disk(8192), may_create=True)
 
 
 def mode_of(path: str) -> int:
@@ -161,7 +161,7 @@ class Bench:
         made: dict[str, Found] = {
             "model": FoundVerityVolume(volume=MODEL, disk=disk(8192)),
             "data": FoundPersistentVolume(
-                volume=DATA, request=REQUEST, grant=attested.grants[DATA_KEY]
+                volume=DATA, request=REQUEST, released=attested.grants[DATA_KEY].secret
             ),
             "old": FoundLuks2Volume(volume=OLD, disk=disk(8192), key=self.luks2_key),
         }

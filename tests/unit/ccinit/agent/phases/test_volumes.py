@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.phases import volumes
-from ccinit.agent.phases.attestation import Grant
 from ccinit.agent.phases.volumes import (
     FoundLuks2Volume,
     FoundPersistentVolume,
@@ -146,22 +145,20 @@ def test_blank_disk_is_formatted_only_if_it_is_granted_and_was_never_counted(
     asked: list[VolumeRequest] = []
 
     async def activate(
-        _control: object, request: VolumeRequest, key: Secret, _format_device: object
+        _control: object, request: VolumeRequest, key: Secret, target: str, _format: object
     ) -> None:
-        assert key.reveal() == b"key"
+        assert (key.reveal(), target) == (b"key", "/data")
         asked.append(request)
 
     monkeypatch.setattr(volumes, "activate_volume", activate)
     nothing: Any = None
     request = VolumeRequest(
-        pod="shop", name="data", disk=nothing, target="", may_create=granted, former_bytes=(4096,)
+        pod="shop", name="data", disk=nothing, may_create=granted, former_bytes=(4096,)
     )
-    grant = Grant(secret=Secret(b"key"), create=granted)
-    found = FoundPersistentVolume(volume=VOLUME, request=request, grant=grant)
+    found = FoundPersistentVolume(volume=VOLUME, request=request, released=Secret(b"key"))
     opening = volumes.open_volume(nothing, found, "/data", nothing, may_create=not counted)
     EventLoop().run(opening)
-    may_create = granted and not counted
-    assert asked == [replace(request, target="/data", may_create=may_create)]
+    assert asked == [replace(request, may_create=granted and not counted)]
 
 
 def test_disk_that_has_a_role_is_no_candidate_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
