@@ -22,7 +22,7 @@ from typing import assert_never
 from ccinit.errors import ConfigError, VerificationError
 from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES, count_meta_bytes
 from ccinit.formats.pod.scratch_tags import RAM_DEVICES
-from ccinit.formats.pod.volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes
@@ -41,41 +41,32 @@ class ScratchPlan:
     """One scratch disk, before anything is touched.
 
     Attributes:
-        name: of the volume in the manifest.
-        target: an existing directory to mount it at.
         layout: where its tags are; None if it has none.
-        meta_bytes: the most memory that its tags can take.
     """
 
-    name: str
+    volume: ScratchVolume
     disk: BlockDevice
-    target: str
     layout: IntegrityLayout | None
-    meta_bytes: int = 0
+
+    @property
+    def meta_bytes(self) -> int:
+        """The most memory that its tags can take."""
+        in_memory = self.layout is not None and self.layout.meta_node
+        return count_meta_bytes(self.disk.size_bytes) if in_memory else 0
 
 
-@frozen
-class ScratchRequest:
-    """What the manifest and the disk roles say about one scratch disk."""
-
-    name: str
-    disk: BlockDevice
-    target: str
-    profile: ScratchProfile
-
-
-def plan_scratch(requests: Iterable[ScratchRequest]) -> tuple[ScratchPlan, ...]:
+def plan_scratch(disks: Iterable[tuple[ScratchVolume, BlockDevice]]) -> tuple[ScratchPlan, ...]:
     """Plan all scratch disks of the pod together.
 
     Args:
-        requests: in any order; each with tags in memory gets a memory device of its own, of which
-            the manifest's parser has found enough.
+        disks: in any order; each with tags in memory gets a memory device of its own, of which the
+            manifest's parser has found enough.
 
     Raises:
         ConfigError: `disk.size`, `disk.read_only`.
     """
     ram_indexes = iter(range(RAM_DEVICES))
-    return tuple(_plan_one(request, ram_indexes) for request in requests)
+    return tuple(_plan_one(volume, disk, ram_indexes) for volume, disk in disks)
 
 
 def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:
@@ -94,12 +85,12 @@ def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:
         )
 
 
-def _plan_one(request: ScratchRequest, ram_indexes: Iterator[int]) -> ScratchPlan:
-    size = check_size(request.disk.size_bytes)
-    if request.disk.read_only:
-        raise ConfigError("disk.read_only", f"{request.name} cannot be written")
+def _plan_one(volume: ScratchVolume, disk: BlockDevice, ram_indexes: Iterator[int]) -> ScratchPlan:
+    size = check_size(disk.size_bytes)
+    if disk.read_only:
+        raise ConfigError("disk.read_only", f"{volume.name} cannot be written")
     layout: IntegrityLayout | None
-    match request.profile:
+    match volume.profile:
         case ScratchProfile.AEAD_RAM:
             index = next(ram_indexes)
             layout = plan_memory_layout(size, f"/dev/ram{index}", f"{_RAM_MAJOR}:{index}")
@@ -108,24 +99,19 @@ def _plan_one(request: ScratchRequest, ram_indexes: Iterator[int]) -> ScratchPla
         case ScratchProfile.CRYPT:
             layout = None
         case _:
-            assert_never(request.profile)
-    return ScratchPlan(
-        name=request.name,
-        disk=request.disk,
-        target=request.target,
-        layout=layout,
-        meta_bytes=count_meta_bytes(size) if layout and layout.meta_node else 0,
-    )
+            assert_never(volume.profile)
+    return ScratchPlan(volume=volume, disk=disk, layout=layout)
 
 
 async def activate_scratch(
-    control: DmControl, plan: ScratchPlan, format_device: FormatDevice
+    control: DmControl, plan: ScratchPlan, target: str, format_device: FormatDevice
 ) -> DiskStack:
     """Activate the disk and mount a fresh file system; `close` of the result undoes all of it.
 
     Args:
         control: device-mapper, open until the result is closed.
         plan: one of `plan_scratch`.
+        target: an existing directory to mount it at.
         format_device: runs mkfs.ext4 on the given device.
 
     Raises:
@@ -135,13 +121,13 @@ async def activate_scratch(
             device.
     """
     if read_size_bytes(plan.disk.node) != plan.disk.size_bytes:
-        raise VerificationError("disk.changed", f"{plan.name} has another size than it had")
+        raise VerificationError("disk.changed", f"{plan.volume.name} has another size than it had")
     with ExitStack() as undo:
         stack = _activate(control, plan)
         undo.callback(stack.close)
         await create_ext4(stack.node, format_device, journal=False)
-        mount_ext4(stack.node, plan.target)
-        stack.push(lambda: unmount(plan.target))
+        mount_ext4(stack.node, target)
+        stack.push(lambda: unmount(target))
         undo.pop_all()
     return stack
 
@@ -149,10 +135,10 @@ async def activate_scratch(
 def _activate(control: DmControl, plan: ScratchPlan) -> DiskStack:
     if plan.layout is None:
         with Secret(random_bytes(CRYPT.key_bytes)) as key:
-            return activate_crypt(control, plan.name, plan.disk, key)
+            return activate_crypt(control, plan.volume.name, plan.disk, key)
     _clear_superblock(plan.layout.meta_node or plan.disk.node)
     with Secret(random_bytes(AEAD.key_bytes)) as key:
-        return activate_stack(control, plan.name, plan.disk, plan.layout, key)
+        return activate_stack(control, plan.volume.name, plan.disk, plan.layout, key)
 
 
 def _clear_superblock(node: str) -> None:

@@ -30,8 +30,9 @@ from ccinit.run.spec import plan_spec
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, Workload
 from ccinit.unlock.integrity import plan_disk_layout
-from ccinit.unlock.scratch import ScratchRequest, plan_scratch
+from ccinit.unlock.scratch import plan_scratch
 from ccinit.unlock.volume import JOURNAL_BYTES
+from ccinit.values import replace
 from tests.fakes.documents.containers import IMAGE
 from tests.fakes.documents.guest import CONFIG, FULL_POD, VERITY
 from tests.fuzz.trials import Trials, run
@@ -166,23 +167,13 @@ def check_volumes(config: GuestConfig, pod: PodManifest) -> None:
     for volume in pod.volumes:
         devices += (f"ccinit-{volume.name}", f"ccinit-{volume.name}.integrity")
     assert len(set(devices)) == len(devices)
-    requests = [
-        ScratchRequest(
-            name=one.name,
-            disk=BlockDevice(
-                name="vdb",
-                number="254:16",
-                size_bytes=one.size_bytes,
-                read_only=False,
-                serial="",
-                holders=(),
-            ),
-            target="/t",
-            profile=one.profile,
-        )
+    disk = BlockDevice(
+        name="vdb", number="254:16", size_bytes=0, read_only=False, serial="", holders=()
+    )
+    plans = plan_scratch(
+        (one, replace(disk, size_bytes=one.size_bytes))
         for one in select_kind(pod.volumes, ScratchVolume)
-    ]
-    plans = plan_scratch(requests)
+    )
     assert sum(plan.meta_bytes for plan in plans) <= config.limits.scratch_tags_bytes
     for one in select_kind(pod.volumes, PersistentVolume):
         for size_bytes in (one.size_bytes, *one.grown_from_bytes):

@@ -46,7 +46,6 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
 from ccinit.unlock.scratch import (
-    ScratchRequest,
     activate_scratch,
     plan_scratch,
     verify_memory,
@@ -157,21 +156,12 @@ class _Unlocking:
 
     async def open_scratch(self, scratch: ScratchDisks) -> int:
         """Step 3: return the most memory that the integrity tags can take."""
-        manifest = self._configured.manifest
-        requests = [
-            ScratchRequest(
-                name=volume.name,
-                disk=disk,
-                target=_make_directory(f"{ROOT}/{volume.name}", 0o711),
-                profile=volume.profile,
-            )
-            for volume, disk in scratch
-        ]
-        plans = plan_scratch(requests)
+        plans = plan_scratch(scratch)
         verify_memory(plans, read_memory()["MemAvailable"])
         for plan in plans:
-            stack = await activate_scratch(self._control, plan, _formatter(self._guest))
-            self._keep(manifest.volume(plan.name), stack)
+            target = _make_directory(f"{ROOT}/{plan.volume.name}", 0o711)
+            stack = await activate_scratch(self._control, plan, target, _formatter(self._guest))
+            self._keep(plan.volume, stack)
         return sum(plan.meta_bytes for plan in plans)
 
     def open_store(self, scratch: ScratchDisks) -> str:

@@ -20,9 +20,8 @@ from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import create_ext4, mount_ext4, unmount
-from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import activate_stack
-from tests.vm.guest.disks import disk, drop_caches, format_device, run
+from tests.vm.guest.disks import disk, drop_caches, format_device, open_scratch, plan, run
 
 BARE = "bare"
 SIDES = (BARE, *ScratchProfile)
@@ -43,16 +42,8 @@ def mounted(side: str, device: BlockDevice, target: Path) -> Iterator[None]:
         finally:
             unmount(str(target))
         return
-    request = ScratchRequest(
-        name="bench", disk=device, target=str(target), profile=ScratchProfile(side)
-    )
-    (plan,) = plan_scratch([request])
-    with DmControl() as control:
-        stack = run(activate_scratch(control, plan, format_device))
-        try:
-            yield
-        finally:
-            stack.close()
+    with open_scratch(device, target, ScratchProfile(side)):
+        yield
 
 
 def measure_file(side: str, target: Path) -> dict[str, float]:
@@ -82,14 +73,11 @@ def measure_tags(side: str, target: Path) -> dict[str, float]:
     is what it would be, were all of it written.
     """
     device = disk("big")
-    request = ScratchRequest(
-        name="bench", disk=device, target=str(target), profile=ScratchProfile(side)
-    )
-    (plan,) = plan_scratch([request])
-    assert plan.layout is not None
+    layout = plan(device, ScratchProfile(side)).layout
+    assert layout is not None
     with DmControl() as control, Secret(os.urandom(96)) as key:
-        write_direct(plan.layout.meta_node or device.node, 0, bytes(4096))
-        stack = activate_stack(control, "bench", device, plan.layout, key)
+        write_direct(layout.meta_node or device.node, 0, bytes(4096))
+        stack = activate_stack(control, "bench", device, layout, key)
         try:
             before = available_bytes()
             fd = os.open(stack.node, os.O_WRONLY | os.O_DIRECT)

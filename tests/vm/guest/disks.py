@@ -10,11 +10,14 @@ from typing import TypeVar
 import pytest
 
 from ccinit.errors import ChildError, VerificationError
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import LOST_WRITE
+from ccinit.unlock.filesystem import LOST_WRITE, FormatDevice
+from ccinit.unlock.scratch import ScratchPlan, activate_scratch, plan_scratch
+from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.volume import VolumeRequest, activate_volume
 
 R = TypeVar("R")
@@ -49,6 +52,29 @@ async def format_device(node: str, arguments: tuple[str, ...]) -> None:
     )
     if done.returncode:
         raise ChildError("test.mkfs", f"{node}: {done.stderr.decode()}")
+
+
+def plan(device: BlockDevice, profile: ScratchProfile) -> ScratchPlan:
+    volume = ScratchVolume(name="data", size_bytes=device.size_bytes, profile=profile)
+    (planned,) = plan_scratch([(volume, device)])
+    return planned
+
+
+@contextmanager
+def open_scratch(
+    device: BlockDevice,
+    target: Path,
+    profile: ScratchProfile = ScratchProfile.AEAD_RAM,
+    format_device: FormatDevice = format_device,
+) -> Iterator[DiskStack]:
+    """The scratch volume `data` on `device`, mounted at `target`."""
+    with DmControl() as control:
+        planned = plan(device, profile)
+        stack = run(activate_scratch(control, planned, str(target), format_device))
+        try:
+            yield stack
+        finally:
+            stack.close()
 
 
 @contextmanager

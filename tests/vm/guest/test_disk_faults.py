@@ -16,8 +16,7 @@ from ccinit.kernel.dm import DmControl
 from ccinit.pull.layers.file import write_all
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import plan_memory_layout
-from ccinit.unlock.scratch import ScratchPlan, ScratchRequest, activate_scratch, plan_scratch
-from ccinit.unlock.stack import DiskStack, activate_stack
+from ccinit.unlock.stack import activate_stack
 from ccinit.unlock.volume import VolumeRequest, activate_volume
 from ccinit.values import replace
 from tests.vm.guest.disks import (
@@ -29,6 +28,7 @@ from tests.vm.guest.disks import (
     drop_caches,
     flip_bit,
     format_device,
+    open_scratch,
     open_volume,
     refuse_to_format,
     run,
@@ -38,24 +38,6 @@ from tests.vm.guest.faulty_disk import MIB, FaultyDisk
 
 SIZE_BYTES = 64 * MIB
 PROFILES = pytest.mark.parametrize("profile", ScratchProfile)
-
-
-def plan(device: BlockDevice, target: Path, profile: ScratchProfile) -> ScratchPlan:
-    request = ScratchRequest(name="data", disk=device, target=str(target), profile=profile)
-    (planned,) = plan_scratch([request])
-    return planned
-
-
-@contextmanager
-def open_scratch(
-    device: BlockDevice, target: Path, profile: ScratchProfile = ScratchProfile.AEAD_RAM
-) -> Iterator[DiskStack]:
-    with DmControl() as control:
-        stack = run(activate_scratch(control, plan(device, target, profile), format_device))
-        try:
-            yield stack
-        finally:
-            stack.close()
 
 
 @contextmanager
@@ -296,8 +278,9 @@ def test_r49_disk_that_fails_half_way_leaves_nothing(
 
     with faulty() as device:
         before = dm_names()
-        with DmControl() as control, pytest.raises(ChildError) as error:
-            run(activate_scratch(control, plan(device.disk, tmp_path, profile), format_and_fail))
+        opening = open_scratch(device.disk, tmp_path, profile, format_and_fail)
+        with pytest.raises(ChildError) as error, opening:
+            pass
         assert error.value.reason == "test.mkfs"
         assert dm_names() == before
         assert "ccinit:data: 96" not in Path("/proc/keys").read_text()
@@ -311,10 +294,10 @@ def test_r94_boots_share_no_key(tmp_path: Path, boots: int) -> None:
     """Each is cut off in mkfs, when the first blocks, all zeros, have been written."""
     seen = set()
     with faulty() as device:
-        planned = plan(device.disk, tmp_path, ScratchProfile.AEAD_RAM)
         for _ in range(boots):
-            with DmControl() as control, pytest.raises(ChildError) as error:
-                run(activate_scratch(control, planned, refuse_to_format))
+            opening = open_scratch(device.disk, tmp_path, format_device=refuse_to_format)
+            with pytest.raises(ChildError) as error, opening:
+                pass
             assert error.value.reason == "test.mkfs"
             seen.add(read_direct(device.disk.node, 0, 4096))
         gc.collect()

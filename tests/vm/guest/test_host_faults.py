@@ -22,7 +22,6 @@ from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import plan_disk_layout, plan_memory_layout
 from ccinit.unlock.luks2 import copy_header
-from ccinit.unlock.scratch import activate_scratch
 from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import (
     blank,
@@ -30,12 +29,12 @@ from tests.vm.guest.disks import (
     dm_names,
     drop_caches,
     format_device,
+    open_scratch,
     open_volume,
-    run,
 )
 from tests.vm.guest.host import Host
 from tests.vm.guest.made_elsewhere import make_luks2
-from tests.vm.guest.test_disk_faults import open_scratch, plan, write_and_sync
+from tests.vm.guest.test_disk_faults import write_and_sync
 from tests.vm.guest.test_verity import DATA, open_verity
 
 MIB = 1 << 20
@@ -356,8 +355,9 @@ def test_r49_disk_that_the_host_fails_half_way_leaves_nothing(
         await format_device(node, arguments)
 
     device = disk("hostile")
-    with DmControl() as control, pytest.raises(ChildError) as error:
-        run(activate_scratch(control, plan(device, tmp_path, profile), format_and_fail))
+    opening = open_scratch(device, tmp_path, profile, format_and_fail)
+    with pytest.raises(ChildError) as error, opening:
+        pass
     assert error.value.reason == "test.mkfs"
     assert dm_names() == set()
     assert host.heal() > 0

@@ -23,7 +23,6 @@ from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import mount, umount2
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
-from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import DiskStack, activate_stack
 from tests.vm.guest.disks import (
     disk,
@@ -32,31 +31,13 @@ from tests.vm.guest.disks import (
     flip_bit,
     format_device,
     kernel_errors,
+    open_scratch,
     refuse_to_format,
     run,
     write_files,
 )
 
 KEY = bytes(range(96))
-
-
-def request(
-    target: Path, serial: str, profile: ScratchProfile = ScratchProfile.AEAD_RAM
-) -> ScratchRequest:
-    return ScratchRequest(name="data", disk=disk(serial), target=str(target), profile=profile)
-
-
-@contextmanager
-def open_scratch(
-    target: Path, serial: str, profile: ScratchProfile = ScratchProfile.AEAD_RAM
-) -> Iterator[DiskStack]:
-    (plan,) = plan_scratch([request(target, serial, profile)])
-    with DmControl() as control:
-        stack = run(activate_scratch(control, plan, format_device))
-        try:
-            yield stack
-        finally:
-            stack.close()
 
 
 @contextmanager
@@ -89,7 +70,7 @@ def open_tagged(
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_of_64_gib_holds_8000_files(tmp_path: Path, profile: ScratchProfile) -> None:
     started = time.monotonic()
-    with kernel_errors() as errors, open_scratch(tmp_path, "big", profile):
+    with kernel_errors() as errors, open_scratch(disk("big"), tmp_path, profile):
         mounted_s = time.monotonic() - started
         write_files(tmp_path, 8000)
         drop_caches()
@@ -105,7 +86,7 @@ def test_scratch_of_64_gib_holds_8000_files(tmp_path: Path, profile: ScratchProf
 @pytest.mark.timeout(1100)
 def test_scratch_of_64_gib_holds_100000_files(tmp_path: Path) -> None:
     """Every tenth has content; the others are what a large image has most of, names and inodes."""
-    with kernel_errors() as errors, open_scratch(tmp_path, "big"):
+    with kernel_errors() as errors, open_scratch(disk("big"), tmp_path):
         started = time.monotonic()
         write_files(tmp_path, 100_000, step=10)
         written_s = time.monotonic() - started
@@ -122,7 +103,7 @@ def test_scratch_of_64_gib_holds_100000_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_throughput_is_reported(tmp_path: Path, profile: ScratchProfile) -> None:
-    with open_scratch(tmp_path, "small", profile):
+    with open_scratch(disk("small"), tmp_path, profile):
         started = time.monotonic()
         with (tmp_path / "file").open("wb") as file:
             for _ in range(16):
@@ -164,7 +145,7 @@ def test_disk_without_encryption_holds_the_plaintext(tmp_path: Path) -> None:
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_disk_holds_no_plaintext(tmp_path: Path, profile: ScratchProfile) -> None:
     device = disk("small")
-    with open_scratch(tmp_path, "small", profile):
+    with open_scratch(disk("small"), tmp_path, profile):
         (tmp_path / "file").write_bytes(CANARY * 4096)
         drop_caches()
     assert find_canary(device) == []
@@ -175,7 +156,7 @@ def test_scratch_disk_holds_no_plaintext(tmp_path: Path, profile: ScratchProfile
 
 def test_scratch_closed_leaves_no_device_no_key_no_mount(tmp_path: Path) -> None:
     before = dm_names()
-    with open_scratch(tmp_path, "small") as stack:
+    with open_scratch(disk("small"), tmp_path) as stack:
         assert dm_names() - before == {"ccinit-data", "ccinit-data.integrity"}
         assert os.path.ismount(tmp_path)
         # A revoked key stays listed, as such, until the kernel has collected it.
@@ -191,7 +172,7 @@ def test_r37_scratch_over_foreign_superblock_ignores_it(
 ) -> None:
     device = disk("small")
     write_direct(device.node, 0, (b"integrt\0" + bytes(range(56))).ljust(4096, b"\xff") * 16)
-    with open_scratch(tmp_path, "small", profile):
+    with open_scratch(disk("small"), tmp_path, profile):
         (tmp_path / "file").write_bytes(b"works")
         drop_caches()
         assert (tmp_path / "file").read_bytes() == b"works"
@@ -268,20 +249,20 @@ def test_same_plaintext_written_twice_gives_other_ciphertext() -> None:
 
 def test_r49_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
-    (plan,) = plan_scratch([request(tmp_path, "small")])
-    with DmControl() as control, pytest.raises(ChildError) as error:
-        run(activate_scratch(control, plan, refuse_to_format))
+    opening = open_scratch(disk("small"), tmp_path, format_device=refuse_to_format)
+    with pytest.raises(ChildError) as error, opening:
+        pass
     assert error.value.reason == "test.mkfs"
     assert dm_names() == before
-    with open_scratch(tmp_path, "small"):
+    with open_scratch(disk("small"), tmp_path):
         assert os.path.ismount(tmp_path)
 
 
 def test_r49_scratch_mount_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
-    (plan,) = plan_scratch([request(tmp_path / "absent", "small")])
-    with DmControl() as control, pytest.raises(KernelError) as error:
-        run(activate_scratch(control, plan, format_device))
+    opening = open_scratch(disk("small"), tmp_path / "absent")
+    with pytest.raises(KernelError) as error, opening:
+        pass
     assert error.value.errno == errno.ENOENT
     assert dm_names() == before
 

@@ -24,11 +24,12 @@ from tests.vm.guest.disks import (
     dm_names,
     drop_caches,
     flip_bit,
+    open_scratch,
     open_volume,
     told_of_a_loss,
 )
 from tests.vm.guest.made_elsewhere import make_verity
-from tests.vm.guest.test_disk_faults import faulty, find_block, open_scratch, write_and_sync
+from tests.vm.guest.test_disk_faults import faulty, find_block, write_and_sync
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest

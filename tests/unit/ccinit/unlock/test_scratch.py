@@ -5,50 +5,46 @@ import pytest
 
 from ccinit.errors import CcinitError, ConfigError, KernelError
 from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES, count_meta_bytes
-from ccinit.formats.pod.volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock import profile as profiles
 from ccinit.unlock import scratch as module
 from ccinit.unlock.profile import AEAD
-from ccinit.unlock.scratch import (
-    ScratchRequest,
-    activate_scratch,
-    plan_scratch,
-    verify_memory,
-)
+from ccinit.unlock.scratch import ScratchPlan, activate_scratch, plan_scratch, verify_memory
 from ccinit.values import replace
 
 GIB = 1 << 30
 DISK = BlockDevice(
     name="vdb", number="254:16", size_bytes=32 * GIB, read_only=False, serial="", holders=()
 )
-REQUEST = ScratchRequest(
-    name="data", disk=DISK, target="/run/scratch/data", profile=ScratchProfile.AEAD_RAM
-)
-ON_DISK = replace(REQUEST, profile=ScratchProfile.AEAD_DISK)
-CRYPT = replace(REQUEST, profile=ScratchProfile.CRYPT)
+IN_MEMORY = ScratchVolume(name="data", size_bytes=32 * GIB, profile=ScratchProfile.AEAD_RAM)
+ON_DISK = replace(IN_MEMORY, profile=ScratchProfile.AEAD_DISK)
+CRYPT = replace(IN_MEMORY, profile=ScratchProfile.CRYPT)
 NEEDED_BYTES = count_meta_bytes(32 * GIB)
 
 
+def plan(*volumes: ScratchVolume, disk: BlockDevice = DISK) -> tuple[ScratchPlan, ...]:
+    return plan_scratch([(volume, disk) for volume in volumes])
+
+
 def test_scratch_within_its_budget_is_planned() -> None:
-    (plan,) = plan_scratch([REQUEST])
-    assert plan.layout is not None
-    assert plan.layout.meta_node == "/dev/ram0"
-    assert plan.meta_bytes == NEEDED_BYTES
-    assert plan.layout.provided_bytes == 32 * GIB
-    assert plan.layout.mode == "D"
+    (planned,) = plan(IN_MEMORY)
+    assert planned.layout is not None
+    assert planned.layout.meta_node == "/dev/ram0"
+    assert planned.meta_bytes == NEEDED_BYTES
+    assert planned.layout.provided_bytes == 32 * GIB
+    assert planned.layout.mode == "D"
 
 
 def test_each_scratch_disk_has_a_memory_device_of_its_own() -> None:
-    plans = plan_scratch([REQUEST] * 4)
-    nodes = [plan.layout.meta_node for plan in plans if plan.layout]
+    nodes = [one.layout.meta_node for one in plan(*[IN_MEMORY] * 4) if one.layout]
     assert nodes == [f"/dev/ram{index}" for index in range(4)]
 
 
 def test_scratch_with_tags_on_its_disk_takes_no_memory_and_no_journal() -> None:
-    ours, theirs = plan_scratch([ON_DISK, REQUEST])
+    ours, theirs = plan(ON_DISK, IN_MEMORY)
     assert ours.meta_bytes == 0
     assert ours.layout is not None
     assert ours.layout.meta_node == ""
@@ -59,17 +55,16 @@ def test_scratch_with_tags_on_its_disk_takes_no_memory_and_no_journal() -> None:
 
 
 def test_scratch_without_tags_has_no_layout() -> None:
-    (plan,) = plan_scratch([CRYPT])
-    assert (plan.layout, plan.meta_bytes) == (None, 0)
+    (planned,) = plan(CRYPT)
+    assert (planned.layout, planned.meta_bytes) == (None, 0)
 
 
 def test_only_tags_in_memory_count_against_the_memory_devices() -> None:
-    plans = plan_scratch([REQUEST] * 4 + [ON_DISK, CRYPT])
-    assert len(plans) == 6
+    assert len(plan(*[IN_MEMORY] * 4, ON_DISK, CRYPT)) == 6
 
 
 def test_tags_may_take_half_of_the_memory_that_is_free_and_no_more() -> None:
-    plans = plan_scratch([REQUEST, ON_DISK])
+    plans = plan(IN_MEMORY, ON_DISK)
     verify_memory(plans, 2 * NEEDED_BYTES)
     with pytest.raises(ConfigError) as error:
         verify_memory(plans, 2 * NEEDED_BYTES - 2)
@@ -78,7 +73,7 @@ def test_tags_may_take_half_of_the_memory_that_is_free_and_no_more() -> None:
 
 def test_read_only_scratch_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
-        plan_scratch([replace(REQUEST, disk=replace(DISK, read_only=True))])
+        plan(IN_MEMORY, disk=replace(DISK, read_only=True))
     assert error.value.reason == "disk.read_only"
 
 
@@ -86,7 +81,7 @@ def test_read_only_scratch_is_refused() -> None:
 def test_scratch_of_partial_blocks_is_refused(profile: ScratchProfile) -> None:
     disk = replace(DISK, size_bytes=GIB + 512)
     with pytest.raises(ConfigError) as error:
-        plan_scratch([replace(REQUEST, disk=disk, profile=profile)])
+        plan(replace(IN_MEMORY, profile=profile), disk=disk)
     assert error.value.reason == "disk.size"
 
 
@@ -148,14 +143,14 @@ class Disks:
             raise self.mount_failure
         self.steps.append(f"mount {node} {target}")
 
-    def activate(self, request: ScratchRequest = REQUEST) -> None:
-        (plan,) = plan_scratch([request])
+    def activate(self, volume: ScratchVolume = IN_MEMORY) -> None:
+        (planned,) = plan(volume)
         unused: Any = None
-        EventLoop().run(activate_scratch(unused, plan, unused))
+        EventLoop().run(activate_scratch(unused, planned, "/run/scratch/data", unused))
 
-    def refusal(self, request: ScratchRequest = REQUEST) -> str:
+    def refusal(self, volume: ScratchVolume = IN_MEMORY) -> str:
         with pytest.raises(CcinitError) as refused:
-            self.activate(request)
+            self.activate(volume)
         return refused.value.reason
 
 
@@ -174,13 +169,13 @@ MADE = [
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [
-        pytest.param(REQUEST, ["clear /dev/ram0", "aead"], id="tags-in-memory"),
+        pytest.param(IN_MEMORY, ["clear /dev/ram0", "aead"], id="tags-in-memory"),
         pytest.param(ON_DISK, ["clear /dev/vdb", "aead"], id="tags-on-disk"),
         pytest.param(CRYPT, ["crypt"], id="no-tags"),
     ],
 )
 def test_scratch_is_formatted_anew_under_a_key_that_nobody_else_has(
-    disks: Disks, asked: ScratchRequest, steps: list[str]
+    disks: Disks, asked: ScratchVolume, steps: list[str]
 ) -> None:
     for _ in range(2):
         disks.steps.clear()

@@ -176,11 +176,12 @@ class Bench:
         undo.callback(lambda: self.done.append(f"close {name}"))
         return DiskStack(node=f"/dev/{name}", undo=undo)
 
-    async def activate(self, _control: object, plan: Any, format_device: object) -> DiskStack:
+    async def activate(self, *known: Any) -> DiskStack:
+        _control, plan, target, format_device = known
         assert callable(format_device)
-        self.require_target(plan.target, plan.name)
-        self.done.append(f"open {plan.name}")
-        return self.stack(plan.name)
+        self.require_target(target, plan.volume.name)
+        self.done.append(f"open {plan.volume.name}")
+        return self.stack(plan.volume.name)
 
     async def open(self, *known: Any, may_create: bool) -> DiskStack:
         _control, found, target, format_device = known
@@ -198,11 +199,7 @@ class Bench:
 
     def unlock(self) -> Unlocked:
         scratch = tuple(one for one in self.volumes if isinstance(one, ScratchVolume))
-        manifest = SimpleNamespace(
-            name="shop",
-            volumes=self.volumes,
-            volume=lambda name: next(one for one in self.volumes if one.name == name),
-        )
+        manifest = SimpleNamespace(name="shop", volumes=self.volumes)
         limits = SimpleNamespace(memory_store_bytes=512)
         configured: Any = SimpleNamespace(
             config=SimpleNamespace(limits=limits),
