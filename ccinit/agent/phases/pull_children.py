@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing
-from types import TracebackType
 from typing import Self
 
 from ccinit.agent.guest import Guest
@@ -108,12 +107,7 @@ class ImageChildren:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     @property
