@@ -213,12 +213,10 @@ async def request_resources(
             has_clock=has_clock,
         )
         reply = await _run_kbs_child(guest, request, answer, seconds)
-    brought = tuple(
-        (released.uri, released.identity is None, not released.certificate_der)
-        for released in reply.released
-    )
-    asked = tuple((one.uri, one.identity is None, one.identity is None) for one in wanted)
-    if brought != asked or len(reply.counters) != len(counters):
+    asked = [(one.uri, one.identity is not None) for one in wanted]
+    checked = [(one.uri, one.identity is not None) for one in reply.released]
+    shown = [(one.uri, bool(one.certificate_der)) for one in reply.released]
+    if not asked == checked == shown or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     if has_clock:
         _follow_clock(guest, reply.date)
