@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
 from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
-from measured_boot.command_line.subcommands import add_command, run_chosen
+from measured_boot.command_line.subcommands import Subparsers, add_command, run_chosen
 from measured_boot.command_line.tcp_address import join_address, split_address
 from measured_boot.command_line.usage import UsageError
 
@@ -201,27 +202,6 @@ def _say_state(state: GuestState) -> None:
     )
 
 
-_CALLS: Mapping[str, tuple[Call, str]] = {
-    "hello": (_hello, "Say which protocol the guest speaks, and which public image it is."),
-    "state": (_state, "Say where the guest is: phase, code, number of changes, is debug open."),
-    "wait": (_wait, "Say what `state` says once it has changed, or when the time is over."),
-    "offer_network": (
-        _offer_network,
-        "Offer addresses for the guest's one interface; it checks them, and may refuse.",
-    ),
-    "start": (_start, 'Let the pod start, if the document says start.by = "host".'),
-    "stop": (_stop, "Ask for an orderly end; the document says how long it may take at most."),
-    "metrics": (
-        _metrics,
-        "Say memory, in steps of 64 MiB, and processors, if the manifest lets you.",
-    ),
-    "exit": (_exit, "Say the pod's exit code while the guest ends, if the manifest lets you."),
-    "collect": (_collect, "Append to a file what the guest has of its sealed log."),
-    "relay": (_relay, "Carry TCP connections of owners to the owner plane, until interrupted."),
-}
-"""By the methods' names: what each command does, and how it says so."""
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="host-runtime",
@@ -234,80 +214,99 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     boot_command.add_boot(commands)
     boot_command.add_record(commands)
-    for name, (call, text) in _CALLS.items():
-        _add_call(add_command(commands, name.replace("_", "-"), text), name, call)
+    _add_calls(commands)
     return parser
 
 
-def _add_guest(command: argparse.ArgumentParser) -> None:
+def _add_calls(commands: Subparsers) -> None:
+    add = partial(_add_call, commands)
+    add("hello", _hello, "Say which protocol the guest speaks, and which public image it is.")
+    add("state", _state, "Say where the guest is: phase, code, number of changes, is debug open.")
+    wait = add(
+        "wait", _wait, "Say what `state` says once it has changed, or when the time is over."
+    )
+    wait.add_argument(
+        "sequence",
+        type=whole_number(0, _U32),
+        help="number of the last known state, as `state` prints it",
+    )
+    most = MAX_WAIT_MS / 1000
+    wait.add_argument("--seconds", type=seconds(0, most), default=most, metavar="SECONDS",
+                      help="at most 60, the default")  # fmt: skip
+    _add_offer_network(commands)
+    add("start", _start, 'Let the pod start, if the document says start.by = "host".')
+    stop = add(
+        "stop", _stop, "Ask for an orderly end; the document says how long it may take at most."
+    )
+    stop.add_argument(
+        "--grace",
+        type=whole_number(0, _U16),
+        default=10,
+        metavar="SECONDS",
+        help="how long the pod may take (default: %(default)s)",
+    )
+    text = "Say memory, in steps of 64 MiB, and processors, if the manifest lets you."
+    add("metrics", _metrics, text)
+    add("exit", _exit, "Say the pod's exit code while the guest ends, if the manifest lets you.")
+    _add_collect(commands)
+    relay = add(
+        "relay", _relay, "Carry TCP connections of owners to the owner plane, until interrupted."
+    )
+    relay.add_argument(
+        "--listen",
+        type=parse_listen,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help="where owners connect to (default: 127.0.0.1 and any port)",
+    )
+
+
+def _add_offer_network(commands: Subparsers) -> None:
+    text = "Offer addresses for the guest's one interface; it checks them, and may refuse."
+    add = _add_call(commands, "offer-network", _offer_network, text).add_argument
+    add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
+    add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
+        help="address for the guest, with the length of its prefix")  # fmt: skip
+    add("--gateway", type=parse_address, required=True, help="address of the router")
+    add("--mtu", type=whole_number(0, _U16), default=1500,
+        help="of the interface (default: 1500)")  # fmt: skip
+    add("--dns", type=parse_address, action="append", default=[],
+        help="address of a resolver; up to three times")  # fmt: skip
+
+
+def _add_collect(commands: Subparsers) -> None:
+    text = "Append to a file what the guest has of its sealed log."
+    add = _add_call(commands, "collect", _collect, text).add_argument
+    add("output", type=Path, help="file to append the sealed stream to")
+    add(
+        "--cursor",
+        type=whole_number(0, _U64),
+        help="where to go on (default: where the file ends)",
+    )
+    add(
+        "--limit-mib",
+        type=whole_number(1, _U32),
+        default=_COLLECT_MIB,
+        metavar="N",
+        help=f"how large the file may become (default: {_COLLECT_MIB})",
+    )
+    add(
+        "--follow",
+        action="store_true",
+        help="go on until the guest ends its log, and say its last phase and code",
+    )
+
+
+def _add_call(commands: Subparsers, name: str, call: Call, text: str) -> argparse.ArgumentParser:
+    command = add_command(commands, name, text)
     guest = command.add_mutually_exclusive_group(required=True)
     guest.add_argument("--guest", type=Path, metavar="FOLDER", help="the folder given to `boot`")
     guest.add_argument("--socket", type=Path, help="a Unix socket that leads to the guest's vsock")
     guest.add_argument(
         "--cid", type=boot_command.GUEST_CID, help="the guest's CID, if the host's kernel has vsock"
     )
-
-
-def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
-    _add_guest(command)
-    add = command.add_argument
-    match name:
-        case "wait":
-            add(
-                "sequence",
-                type=whole_number(0, _U32),
-                help="number of the last known state, as `state` prints it",
-            )
-            most = MAX_WAIT_MS / 1000
-            add("--seconds", type=seconds(0, most), default=most, metavar="SECONDS",
-                help="at most 60, the default")  # fmt: skip
-        case "offer_network":
-            add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
-            add("--address", type=_parse_interface, required=True, metavar="ADDRESS/PREFIX",
-                help="address for the guest, with the length of its prefix")  # fmt: skip
-            add("--gateway", type=parse_address, required=True, help="address of the router")
-            add("--mtu", type=whole_number(0, _U16), default=1500,
-                help="of the interface (default: 1500)")  # fmt: skip
-            add("--dns", type=parse_address, action="append", default=[],
-                help="address of a resolver; up to three times")  # fmt: skip
-        case "stop":
-            add(
-                "--grace",
-                type=whole_number(0, _U16),
-                default=10,
-                metavar="SECONDS",
-                help="how long the pod may take (default: %(default)s)",
-            )
-        case "collect":
-            add("output", type=Path, help="file to append the sealed stream to")
-            add(
-                "--cursor",
-                type=whole_number(0, _U64),
-                help="where to go on (default: where the file ends)",
-            )
-            add(
-                "--limit-mib",
-                type=whole_number(1, _U32),
-                default=_COLLECT_MIB,
-                metavar="N",
-                help=f"how large the file may become (default: {_COLLECT_MIB})",
-            )
-            add(
-                "--follow",
-                action="store_true",
-                help="go on until the guest ends its log, and say its last phase and code",
-            )
-        case "relay":
-            add(
-                "--listen",
-                type=parse_listen,
-                default=("127.0.0.1", 0),
-                metavar="HOST:PORT",
-                help="where owners connect to (default: 127.0.0.1 and any port)",
-            )
-        case _:
-            pass
     command.set_defaults(func=lambda options: _run_call(options, call))
+    return command
 
 
 def _run_call(options: argparse.Namespace, call: Call) -> int:
