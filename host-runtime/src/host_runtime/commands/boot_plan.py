@@ -113,7 +113,6 @@ def with_pod_interface(config: GuestConfig, options: argparse.Namespace) -> Gues
     Raises:
         ConfigError: as `find_interface`; UsageError: with a reason below `boot`.
     """
-    options.network = "pod"
     _require_consistent(options)
     return replace(config, network=find_interface())
 

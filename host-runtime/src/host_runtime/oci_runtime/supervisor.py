@@ -121,7 +121,7 @@ def _choose_network(options: argparse.Namespace, *, is_apart: bool) -> argparse.
     A host keeps its own (`--network host`), and a namespace may have none (`--network none`).
     """
     if options.network == "pod" and not (is_apart and has_interface()):
-        options.network = "open"
+        return argparse.Namespace(**(vars(options) | {"network": "open"}))
     return options
 
 
