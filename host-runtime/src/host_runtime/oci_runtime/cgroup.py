@@ -124,21 +124,16 @@ def _make_in(
     deadline = time.monotonic() + _MAKE_SECONDS
     while True:
         try:
-            return _try_to_make(hierarchy, names, need, made)
+            with _Walk(hierarchy) as walk:
+                for name in names:
+                    walk.make(name, made)
+                    walk.require_room(need)
+                walk.require_free()
+                walk.limit(need)
+            break
         except OSError as error:  # the end of another container has removed a folder meanwhile
             if error.errno not in {errno.ENOENT, errno.ENODEV} or time.monotonic() > deadline:
                 raise
-
-
-def _try_to_make(
-    hierarchy: Hierarchy, names: Sequence[str], need: MemoryNeed | None, made: list[Path]
-) -> None:
-    with _Walk(hierarchy) as walk:
-        for name in names:
-            walk.make(name, made)
-            walk.require_room(need)
-        walk.require_free()
-        walk.limit(need)
 
 
 def require_room(hierarchy: Hierarchy, names: Sequence[str], need: MemoryNeed | None) -> bool:

@@ -141,14 +141,14 @@ def test_folder_of_another_file_system_is_no_cgroup(
 def test_folder_that_is_removed_meanwhile_is_made_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    make, failures = cgroup._try_to_make, [number]
+    make, failures = os.mkdir, [number]
 
-    def fail_once(*arguments: object) -> None:
+    def fail_once(name: str, mode: int, *, dir_fd: int) -> None:
         if failures:
             raise OSError(failures.pop(), "")
-        make(*arguments)  # type: ignore[arg-type]
+        make(name, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(cgroup, "_try_to_make", fail_once)
+    monkeypatch.setattr(os, "mkdir", fail_once)
     assert make_cgroup(hierarchies(root), NAMES, NEED) == (root / "pod/a", root / "pod")
     failures.append(errno.EACCES)
     with pytest.raises(PermissionError):
