@@ -22,7 +22,6 @@ from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
 from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch import launcher
 from host_runtime.launch.launcher import EndReason, GuestConfig, boot_guest
-from host_runtime.machine import swtpm
 from host_runtime.machine.accelerator import boots
 from host_runtime.machine.disks import create_disk
 from host_runtime.machine.esp import create_esp
@@ -273,11 +272,11 @@ def test_tpm_that_could_not_be_made_leaves_no_half_of_one(
 ) -> None:
     folder = tmp_path / "tpm"
 
-    def fail(_tools: Tools, made: Path, _sockets: Path) -> None:
-        assert made != folder  # it gets its name last: a kill could come here
+    def fail(_command: object, **_how: object) -> bytes:
+        assert not folder.exists()  # it gets its name last: a kill could come here
         raise ChildError("process.failed", "tpm2_createek ended with 1")
 
-    monkeypatch.setattr(swtpm, "_provision", fail)
+    monkeypatch.setattr(process, "run", fail)
     with pytest.raises(ChildError):
         manufacture_tpm(TOOLS, folder)
     assert list(tmp_path.iterdir()) == []

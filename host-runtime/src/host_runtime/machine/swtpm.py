@@ -149,8 +149,7 @@ class VirtualTpm:
         if mark.exists():
             return
         try:
-            with open_socket_folder() as sockets:
-                _send(tools, self.folder, sockets, _HEALING, log, descriptors)
+            _send(tools, self.folder, _HEALING, log, descriptors)
             mark.touch()
         except (CcinitError, OSError) as error:
             told = "the vTPM may refuse its key to guests after three that end suddenly"
@@ -186,8 +185,8 @@ def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked_folder(folder.parent, f".{folder.name}{_NEW}") as new:
         (new / _STATE_FOLDER).mkdir()
-        with open_socket_folder() as sockets:
-            _provision(tools, new, sockets)
+        _send(tools, new, _PROVISIONING, new / "manufacture.log")
+        (new / _UNCOUNTED_FILE).touch()
         try:
             new.rename(folder)
         except OSError as error:
@@ -201,34 +200,29 @@ def _exists(folder: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
 
-def _provision(tools: Tools, folder: Path, sockets: Path) -> None:
-    _send(tools, folder, sockets, _PROVISIONING, folder / "manufacture.log")
-    (folder / _UNCOUNTED_FILE).touch()
-
-
 def _send(
     tools: Tools,
     folder: Path,
-    sockets: Path,
     steps: Sequence[Sequence[str]],
     log: Path,
     descriptors: tuple[int, ...] = (),
 ) -> None:
     """Run programs of tpm2-tools on a vTPM that no guest has."""
-    server = sockets / "tpm"
-    control = sockets / "tpm.ctrl"  # tpm2-tss adds this suffix to the server's path
-    options = (
-        *("--server", f"type=unixio,path={server}"),
-        *("--ctrl", f"type=unixio,path={control}"),
-        *("--flags", "not-need-init,startup-clear"),
-    )
-    with _start_swtpm(tools, folder, options, log, descriptors) as child:
-        wait_for_listener(server, child, _START_SECONDS)
-        environment = {**tools.environment(), "TPM2TOOLS_TCTI": f"swtpm:path={server}"}
-        for program, *arguments in steps:
-            words = (folder / word if word.endswith(_FILES) else word for word in arguments)
-            command = (*tools.command(program), *map(str, words))
-            process.run(command, environment=environment)
+    with open_socket_folder() as sockets:
+        server = sockets / "tpm"
+        control = sockets / "tpm.ctrl"  # tpm2-tss adds this suffix to the server's path
+        options = (
+            *("--server", f"type=unixio,path={server}"),
+            *("--ctrl", f"type=unixio,path={control}"),
+            *("--flags", "not-need-init,startup-clear"),
+        )
+        with _start_swtpm(tools, folder, options, log, descriptors) as child:
+            wait_for_listener(server, child, _START_SECONDS)
+            environment = {**tools.environment(), "TPM2TOOLS_TCTI": f"swtpm:path={server}"}
+            for program, *arguments in steps:
+                words = (folder / word if word.endswith(_FILES) else word for word in arguments)
+                command = (*tools.command(program), *map(str, words))
+                process.run(command, environment=environment)
 
 
 def _start_swtpm(
