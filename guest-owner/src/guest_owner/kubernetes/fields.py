@@ -156,7 +156,7 @@ def read_flag(value: Mapping[str, Any], key: str) -> bool:
     """Return a truth value; absent means false."""
     found = value.get(key, False)
     if not isinstance(found, bool):
-        raise FormatError("kubernetes.boolean", f"expected true or false, found {found!r}")
+        raise FormatError(f"kubernetes.{key}", f"expected true or false, found {found!r}")
     return found
 
 
