@@ -9,13 +9,10 @@ from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import (
     EnvelopePolicy,
-    KbsConfig,
-    KbsTransport,
     Limits,
     LogConfig,
 )
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId, report_data
 from guest_owner.kbs.store import Store
@@ -31,16 +28,11 @@ def configured(
     kbs: Kbs, platform: Platform, *, document: bytes = DOCUMENT, parameters: bytes = b""
 ) -> Any:
     """A guest whose document names this KBS; parameters: what CONFIG learned for the handshake."""
-    config = KbsConfig(
-        url=kbs.url,
-        ca_pem=(kbs.state / "ca.pem").read_text(),
-        envelope=EnvelopePolicy.NONE,
-        transport=KbsTransport.TCP,
-        tee_key_algorithm=TeeKeyAlgorithm.P256,
-    )
     return SimpleNamespace(
         config=SimpleNamespace(
-            kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
+            kbs=kbs.config(envelope=EnvelopePolicy.NONE),
+            limits=Limits(attest_seconds=60),
+            log=LogConfig(public_key=b"owner"),
         ),
         platform=platform,
         measurement=MeasuredEvents(),

@@ -31,8 +31,6 @@ from ccinit.errors import CcinitError, DeadlineError, KernelError, PeerError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import (
     KBS_VSOCK_PORT,
-    EnvelopePolicy,
-    KbsConfig,
     KbsTransport,
     Limits,
 )
@@ -95,9 +93,9 @@ def tpm(monkeypatch: pytest.MonkeyPatch) -> SocketTpm:
     return device
 
 
-def attest(kbs: Kbs, **options: Any) -> KbsReply:
+def attest(kbs: Kbs, **changes: Any) -> KbsReply:
     """Run the phase as far as the KBS goes."""
-    _guest, request = attesting(kbs, **options)
+    _guest, request = attesting(kbs, **changes)
     try:
         return EventLoop().run(request())
     finally:
@@ -105,26 +103,19 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
 
 
 def attesting(
-    kbs: Kbs, **options: Any
+    kbs: Kbs, *, document: bytes = DOCUMENT, **changes: Any
 ) -> tuple[Any, Callable[[], Coroutine[object, None, KbsReply]]]:
     """Return a guest, and its phase as far as the KBS goes."""
-    config = KbsConfig(
-        url=kbs.url,
-        ca_pem=(kbs.state / "ca.pem").read_text(),
-        envelope=EnvelopePolicy.REQUIRED,
-        transport=options.get("transport", KbsTransport.TCP),
-        tee_key_algorithm=options.get("algorithm", TeeKeyAlgorithm.P256),
-    )
     secrets = tuple(
         FileSecret(container="c", uri=parse_resource_uri(uri), path="/f") for uri in URIS
     )
     manifest = SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=secrets)
     configured = SimpleNamespace(
-        config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
+        config=SimpleNamespace(kbs=kbs.config(**changes), limits=Limits(attest_seconds=30)),
         manifest=manifest,
         platform=Platform(tee=Tee.TPM),
         measurement=MeasuredEvents(),
-        document=options.get("document", DOCUMENT),
+        document=document,
     )
     children = Children(
         (sys.executable, "-m", "ccinit"),
@@ -146,7 +137,7 @@ def wanted_data() -> list[bytes]:
 def test_everything_that_the_manifest_names_comes_in_one_session(
     kbs: Kbs, tpm: SocketTpm, algorithm: TeeKeyAlgorithm
 ) -> None:
-    reply = attest(kbs, algorithm=algorithm)
+    reply = attest(kbs, tee_key_algorithm=algorithm)
     assert [released.data for released in reply.released] == wanted_data()
     assert tpm.given == 1
     assert abs(reply.date - time.time()) < 60

@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, encode_base64url
 from ccinit.formats.evidence.tee import ReportData, Tee
-from ccinit.formats.kbs.jwk import P256, parse_epk
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport
+from ccinit.formats.kbs.jwk import P256, TeeKeyAlgorithm, parse_epk
 from ccinit.formats.sealed_log import parse_boot_id, report_data
+from ccinit.values import replace
 from guest_owner.cli import main
 from guest_owner.kbs.audit.log import read_audit
 from guest_owner.kbs.limits import Limits
@@ -77,6 +79,17 @@ class Kbs:
         context = ssl.create_default_context(cafile=self.state / "ca.pem")
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
+
+    def config(self, **changes: Any) -> KbsConfig:
+        """What `[kbs]` of a guest's ccinit.toml says of it."""
+        plain = KbsConfig(
+            url=self.url,
+            ca_pem=(self.state / "ca.pem").read_text(),
+            envelope=EnvelopePolicy.REQUIRED,
+            transport=KbsTransport.TCP,
+            tee_key_algorithm=TeeKeyAlgorithm.P256,
+        )
+        return replace(plain, **changes)
 
     def client(self, tpm: FakeTpm | None = None) -> "StockClient":
         http = httpx.Client(base_url=self.url, verify=self.tls, timeout=60, trust_env=False)

@@ -33,15 +33,8 @@ from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
 from ccinit.attest.detect import Platform
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.initdata.guest_config import (
-    EnvelopePolicy,
-    KbsConfig,
-    KbsTransport,
-    Limits,
-    OwnerConfig,
-)
+from ccinit.formats.initdata.guest_config import Limits, OwnerConfig
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.planes.owner_rpc import Role
 from ccinit.kernel.event_loop import EventLoop, sleep
@@ -175,15 +168,8 @@ class World:
         wipe_grants(grants)
 
     def _configured(self) -> Any:
-        config = KbsConfig(
-            url=self.kbs.url,
-            ca_pem=(self.kbs.state / "ca.pem").read_text(),
-            envelope=EnvelopePolicy.REQUIRED,
-            transport=KbsTransport.TCP,
-            tee_key_algorithm=TeeKeyAlgorithm.P256,
-        )
         return SimpleNamespace(
-            config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
+            config=SimpleNamespace(kbs=self.kbs.config(), limits=Limits(attest_seconds=30)),
             manifest=SimpleNamespace(name="shop", images=(), containers=(), secrets=()),
             platform=Platform(tee=Tee.TPM),
             measurement=MeasuredEvents(),

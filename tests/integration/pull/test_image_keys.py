@@ -25,8 +25,7 @@ from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.evidence.tee import ReportData, Tee
-from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
-from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, Limits
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.pod.manifest import Image, parse_pod_manifest
 from ccinit.kernel.event_loop import Lock
@@ -158,17 +157,7 @@ def open_keys(
         phase_time=PhaseTime(),
     )
     configured: Any = SimpleNamespace(
-        config=SimpleNamespace(
-            kbs=KbsConfig(
-                url=kbs.url,
-                ca_pem=(kbs.state / "ca.pem").read_text(),
-                envelope=envelope,
-                transport=KbsTransport.TCP,
-                tee_key_algorithm=TeeKeyAlgorithm.P256,
-            ),
-            limits=Limits(),
-            owner=None,
-        ),
+        config=SimpleNamespace(kbs=kbs.config(envelope=envelope), limits=Limits(), owner=None),
         manifest=parse_pod_manifest(POD),
         platform=Platform(tee=Tee.TPM, open_report=lambda _data: nullcontext({})),
         measurement=MeasuredEvents(),
