@@ -11,13 +11,7 @@ from typing import Any
 import pytest
 
 from guest_owner.kbs.measurements.image import Boot
-from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.references import References
-from guest_owner.trustee.export import (
-    appraisal_policy,
-    reference_values,
-    resource_policy,
-)
 from tests.fakes.kbs.trustee import Trustee
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.kbs.values import (
@@ -28,21 +22,13 @@ from tests.unit.guest_owner.kbs.values import (
     register,
     registers_of,
 )
+from tests.unit.guest_owner.trustee.installed import PATH, trustee_with
 
 IMAGE, OTHER, DIRECT = (
     reference_set(),
     reference_set("image-2"),
-    reference_set("d", boot=Boot.DIRECT),
+    reference_set("direct", boot=Boot.DIRECT),
 )
-PATH = ["ccinit", "shop", "file-password"]
-POLICY = parse_policy(b"""
-version = 1
-[[rule]]
-resources = "ccinit/shop/*"
-profile = "prod"
-references = ["image-1", "d"]
-initdata = ["shop"]
-""")
 ZERO = "00" * 32
 OTHER_VALUE = register("another value").hex()
 
@@ -63,12 +49,7 @@ def tpm_claims(tpm: FakeTpm, **changes: str | None) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trustee() -> Trustee:
-    known: References = references(IMAGE, OTHER, DIRECT, tpm=booted_tpm(IMAGE))
-    return Trustee(
-        appraisal_policy=appraisal_policy(),
-        resource_policy=resource_policy(POLICY, known),
-        reference_values=reference_values(known),
-    )
+    return trustee_with(references(IMAGE, OTHER, DIRECT, tpm=booted_tpm(IMAGE)))
 
 
 @pytest.mark.parametrize("image", [IMAGE, DIRECT], ids=["uki", "direct"])
@@ -222,7 +203,7 @@ def test_resource_policy_is_a_second_line_behind_the_appraisal(
 
 
 def test_without_reference_values_nothing_is_affirmed() -> None:
-    trustee = Trustee(appraisal_policy(), resource_policy(POLICY, References()), {})
+    trustee = trustee_with(References())
     claims = tpm_claims(booted_tpm(IMAGE))
     assert trustee.appraise(claims).failed == {
         "ak.unregistered", "pcr.4", "pcr.9", "pcr.11", "pcr.image", "pcr.8",

@@ -11,23 +11,12 @@ import pytest
 
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements.image import Boot
-from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.verifiers import azure
-from guest_owner.trustee.export import appraisal_policy, reference_values, resource_policy
-from tests.fakes.kbs.trustee import Trustee
 from tests.fakes.platforms.azure import PARAVISOR
 from tests.unit.guest_owner.kbs.values import DOCUMENT, reference_set, register, registers_of
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
+from tests.unit.guest_owner.trustee.installed import PATH, broken, trustee_with
 
-PATH = ["ccinit", "shop", "file-password"]
-POLICY = parse_policy(b"""
-version = 1
-[[rule]]
-resources = "ccinit/shop/*"
-profile = "prod"
-references = ["image-1", "direct"]
-initdata = ["shop"]
-""")
 IMAGE, OTHER = reference_set(), reference_set("image-2")
 DIRECT = reference_set("direct", boot=Boot.DIRECT)
 TRUSTED = replace(azure_references(), sets=(IMAGE, OTHER, DIRECT))
@@ -36,14 +25,6 @@ BOTH = pytest.mark.parametrize("tee", [Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM])
 ZERO, OTHER_VALUE, OTHER48 = "00" * 32, register("another value").hex(), "ab" * 48
 # What Trustee adds to a quote's claims.
 COLLATERAL = {"tcb_status": "UpToDate", "collateral_expiration_status": "0"}
-
-
-def trustee(trusted: Any = TRUSTED) -> Trustee:
-    return Trustee(
-        appraisal_policy=appraisal_policy(),
-        resource_policy=resource_policy(POLICY, trusted),
-        reference_values=reference_values(trusted),
-    )
 
 
 def verified_claims(tee: Tee, image: Any = IMAGE) -> dict[str, Any]:
@@ -68,26 +49,13 @@ def _verified_claims(tee: Tee, name: str) -> dict[str, Any]:
 @BOTH
 @pytest.mark.parametrize("image", [IMAGE, DIRECT], ids=["uki", "direct"])
 def test_genuine_vm_is_affirmed_and_gets_its_resource(tee: Tee, image: Any) -> None:
-    claims, servers = verified_claims(tee, image), trustee()
+    claims, servers = verified_claims(tee, image), trustee_with(TRUSTED)
     appraisal = servers.appraise(claims)
     assert (appraisal.status, appraisal.failed) == ("affirming", frozenset())
     assert appraisal.trust_claims["instance-identity"] == 0
     assert servers.releases(servers.token(claims), PATH)
     assert servers.releases(servers.token_of_draft_04(claims), PATH)
     assert not servers.releases(servers.token(claims), ["ccinit", "bank", "pin"])
-
-
-def broken(claims: dict[str, Any], tee: Tee, place: str, value: object) -> dict[str, Any]:
-    """The claims with another value at a dotted place; None takes it away."""
-    *path, name = place.split(".")
-    at = claims[tee.value]
-    for step in path:
-        at = at[step]
-    if value is None:
-        del at[name]
-    else:
-        at[name] = value
-    return claims
 
 
 REGISTERS: list[tuple[str, str | None, set[str]]] = [
@@ -114,7 +82,7 @@ REGISTERS: list[tuple[str, str | None, set[str]]] = [
 def test_hostile_registers_get_nothing(
     tee: Tee, place: str, value: str | None, failed: set[str]
 ) -> None:
-    claims, servers = broken(verified_claims(tee), tee, place, value), trustee()
+    claims, servers = broken(verified_claims(tee), f"{tee}.{place}", value), trustee_with(TRUSTED)
     appraisal = servers.appraise(claims)
     assert appraisal.failed == failed
     assert (appraisal.status == "affirming") == (not failed)
@@ -136,12 +104,8 @@ def test_hostile_registers_get_nothing(
     ],
 )
 def test_hostile_claims_about_snp_get_nothing(place: str, value: object, failed: set[str]) -> None:
-    tee, servers = Tee.AZ_SNP_VTPM, trustee()
-    claims = verified_claims(tee)
-    if place == "vmpl":
-        claims[tee.value]["vmpl"] = value
-    else:
-        broken(claims, tee, place, value)
+    tee, servers = Tee.AZ_SNP_VTPM, trustee_with(TRUSTED)
+    claims = broken(verified_claims(tee), f"{tee}.{place}", value)
     assert servers.appraise(claims).failed == failed
     assert servers.releases(servers.token(claims), PATH) == (not failed)
 
@@ -165,8 +129,8 @@ def test_hostile_claims_about_snp_get_nothing(place: str, value: object, failed:
     ],
 )
 def test_hostile_claims_about_tdx_get_nothing(place: str, value: object, failed: set[str]) -> None:
-    tee, servers = Tee.AZ_TDX_VTPM, trustee()
-    claims = broken(verified_claims(tee), tee, place, value)
+    tee, servers = Tee.AZ_TDX_VTPM, trustee_with(TRUSTED)
+    claims = broken(verified_claims(tee), f"{tee}.{place}", value)
     assert servers.appraise(claims).failed == failed
     assert servers.releases(servers.token(claims), PATH) == (not failed)
 
@@ -174,7 +138,7 @@ def test_hostile_claims_about_tdx_get_nothing(place: str, value: object, failed:
 @BOTH
 def test_registers_of_a_plain_tpm_do_not_stand_for_azures(tee: Tee) -> None:
     """The same registers, and nobody who vouches for whose they are."""
-    servers = trustee()
+    servers = trustee_with(TRUSTED)
     claims = {tee.value: {"tpm": verified_claims(tee)[tee.value]["tpm"]}}
     assert "paravisor.measurement" in servers.appraise(claims).failed
     assert servers.appraise(claims).status == "contraindicated"
@@ -183,7 +147,7 @@ def test_registers_of_a_plain_tpm_do_not_stand_for_azures(tee: Tee) -> None:
 
 @BOTH
 def test_claims_of_azure_and_of_the_hardware_below_are_two_platforms(tee: Tee) -> None:
-    servers, other = trustee(), "snp" if tee is Tee.AZ_SNP_VTPM else "tdx"
+    servers, other = trustee_with(TRUSTED), "snp" if tee is Tee.AZ_SNP_VTPM else "tdx"
     claims = verified_claims(tee)
     claims[other] = claims[tee.value]
     assert servers.appraise(claims).failed == {"platform"}
@@ -192,14 +156,14 @@ def test_claims_of_azure_and_of_the_hardware_below_are_two_platforms(tee: Tee) -
 
 @BOTH
 def test_without_azures_requirements_nothing_is_affirmed(tee: Tee) -> None:
-    servers, claims = trustee(replace(TRUSTED, requirements=())), verified_claims(tee)
+    servers, claims = trustee_with(replace(TRUSTED, requirements=())), verified_claims(tee)
     assert servers.appraise(claims).failed >= {"paravisor.measurement"}
     assert not servers.releases(servers.token(claims), PATH)
 
 
 @BOTH
 def test_image_that_the_rule_does_not_name_gets_nothing(tee: Tee) -> None:
-    servers = trustee()
+    servers = trustee_with(TRUSTED)
     token = servers.token(verified_claims(tee, OTHER))
     assert token["submods"]["cpu0"]["ear.status"] == "affirming"
     assert not servers.releases(token, PATH)

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.verifiers.snp import verify_evidence as verify_snp
 from guest_owner.kbs.verifiers.tdx import verify_evidence as verify_tdx
-from guest_owner.trustee.export import (
-    appraisal_policy,
-    boot_values,
-    reference_values,
-    resource_policy,
-)
+from guest_owner.trustee.export import appraisal_policy, boot_values
 from tests.fakes.kbs.trustee import Trustee
 from tests.fakes.platforms.tdx_boot import FakeBoot
 from tests.unit.guest_owner.kbs.snp_values import HOST_DATA, booted_snp, snp_image, snp_references
@@ -26,17 +20,7 @@ from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     tdx_reference,
     tdx_references,
 )
-
-PATH = ["ccinit", "shop", "file-password"]
-POLICY = parse_policy(b"""
-version = 1
-[[rule]]
-resources = "ccinit/shop/*"
-profile = "prod"
-references = ["image-1"]
-initdata = ["shop"]
-""")
-
+from tests.unit.guest_owner.trustee.installed import PATH, broken, trustee_with
 
 HASH32, HASH48 = "ab" * 32, "cd" * 48
 TCB = {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219}
@@ -129,12 +113,7 @@ def test_firmware_has_to_reach_every_floor(floors: list[str], failed: set[str]) 
 
 @pytest.fixture(scope="module")
 def snp_trustee() -> Trustee:
-    known = snp_references(snp_image(), snp_image("image-2"))
-    return Trustee(
-        appraisal_policy=appraisal_policy(),
-        resource_policy=resource_policy(POLICY, known),
-        reference_values=reference_values(known),
-    )
+    return trustee_with(snp_references(snp_image(), snp_image("image-2")))
 
 
 def verified_snp_claims(image: str = "image-1") -> dict[str, Any]:
@@ -190,12 +169,7 @@ def test_snp_image_that_the_rule_does_not_name_gets_nothing(snp_trustee: Trustee
 
 @pytest.fixture(scope="module")
 def tdx_trustee() -> Trustee:
-    known = tdx_references(tdx_reference(), tdx_reference("image-2"))
-    return Trustee(
-        appraisal_policy=appraisal_policy(),
-        resource_policy=resource_policy(POLICY, known),
-        reference_values=reference_values(known),
-    )
+    return trustee_with(tdx_references(tdx_reference(), tdx_reference("image-2")))
 
 
 def tdx_claims() -> dict[str, Any]:
@@ -253,12 +227,7 @@ ZERO48, OTHER48 = "00" * 48, "ab" * 48
 def test_hostile_tdx_claims_get_nothing(
     tdx_trustee: Trustee, place: str, value: object, failed: set[str]
 ) -> None:
-    claims = tdx_claims()
-    *path, name = place.split(".")
-    at = claims["tdx"]
-    for step in path:
-        at = at[step]
-    at[name] = value
+    claims = broken(tdx_claims(), f"tdx.{place}", value)
     assert tdx_trustee.appraise(claims).failed == failed
     assert tdx_trustee.releases(tdx_trustee.token(claims), PATH) == (not failed)
 
