@@ -81,16 +81,9 @@ class SealedLog:
         binding: the report data of the evidence that vouches for this log; empty before `open`.
     """
 
-    def __init__(
-        self,
-        *,
-        capacity: int = 4 << 20,
-        clock: Callable[[], int] = boottime_us,
-    ) -> None:
-        """Args: capacity: bytes of the ring; clock: boot time in microseconds."""
-        if capacity < MIN_CAPACITY:
-            raise LimitExceededError("seal.capacity", f"{capacity} bytes are too few")
-        self.ring: Final = SealedRing(capacity)
+    def __init__(self, *, clock: Callable[[], int] = boottime_us) -> None:
+        """Args: clock: boot time in microseconds."""
+        self.ring: Final = SealedRing(MIN_CAPACITY)
         self.recent: Final = RecentEntries(_RECENT_BYTES)
         self.dropped = 0
         self.binding = b""

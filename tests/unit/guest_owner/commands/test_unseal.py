@@ -37,7 +37,7 @@ PSK = b"p" * 32
 
 
 def make_stream(*, ended: bool = True) -> bytes:
-    log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
+    log = SealedLog(clock=lambda: 1_500_000)
     log.append(Kind.EVENT, "", b"too early")
     log.open(OWNER.public_bytes, BootId(b"b" * 16))
     log.bind(b"evidence")
@@ -309,7 +309,7 @@ def test_tpm_evidence_goes_to_its_verifier() -> None:
 
 
 def test_log_of_a_judged_launch_is_vouched_for_by_its_psk() -> None:
-    log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
+    log = SealedLog(clock=lambda: 1_500_000)
     log.open(OWNER.public_bytes, BootId(b"b" * 16))
     voucher = vouch_for_log(PSK, log.binding)
     log.bind(encode_log_evidence("sev", voucher))
