@@ -9,7 +9,6 @@ import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from types import TracebackType
 from typing import Self
 
 from ccinit.attest.client import KbsClient
@@ -57,12 +56,7 @@ class KbsServer:
         self.server = self._stack.enter_context(TlsServer(context, self._serve))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property
@@ -132,10 +126,5 @@ class Guest:
     def __enter__(self) -> KbsClient:
         return self.client
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._transport.close()

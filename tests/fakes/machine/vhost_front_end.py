@@ -10,7 +10,6 @@ import socket
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from host_runtime.vsock.packets import (
@@ -248,12 +247,7 @@ class FrontEnd:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _receive(self, size: int) -> bytes:

@@ -5,7 +5,6 @@ too, so that a fault really happens in the kernel's block layer.
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice
@@ -75,11 +74,6 @@ class FaultyDisk:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._control:
             self._control.remove(self._device)
