@@ -9,8 +9,7 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgpack  # type: ignore[import-untyped]
 from msgpack.fallback import Unpacker  # type: ignore[import-untyped]
@@ -33,6 +32,7 @@ from ccinit.formats.planes.msgpack_rpc import (
 )
 from ccinit.rpc.dispatch import Refusal, answer
 from host_runtime.plane.rpc_client import GuestClient
+from tests.fakes.machine.no_waiting import finish
 from tests.fuzz.trials import Trials, run
 
 ADDRESS = bytes(10) + b"\xff\xff\x0a\x00\x02\x0f"
@@ -89,15 +89,6 @@ class Service:
         raise AssertionError(connection)
 
 
-def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run what never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
-
-
 def read(data: bytes, cuts: list[int]) -> tuple[list[Request], bool]:
     """Return the requests in a stream that comes in pieces, and whether it broke."""
     reader, found = RequestReader(), []
@@ -133,7 +124,7 @@ def check_requests(source: random.Random, data: bytes) -> int:
     assert [(0, one.msgid, one.method, one.params) for one in found] == others[: len(found)]
     for request in found:
         method = METHODS.get(request.method)
-        reply = finished(answer(request, Service(source))).data
+        reply = finish(answer(request, Service(source))).data
         assert len(reply) == (REPLY_BYTES if method is None else method.reply_bytes)
         assert msgpack.unpackb(reply)[:2] == [1, request.msgid]
     return len(found)

@@ -33,8 +33,9 @@ from ccinit.run.workload import SecretFile
 from ccinit.secret import Secret
 from ccinit.unlock.rollback import read_counter, write_counter
 from tests.fakes.machine.failing_calls import FailingCall, each_failing_call
+from tests.fakes.machine.no_waiting import finish
 from tests.fakes.machine.scarcity import count_descriptors
-from tests.fakes.machine.user_child import finish, play_user_child
+from tests.fakes.machine.user_child import play_user_child
 
 ERRNOS = (errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC)
 ME = Identity(uid=os.geteuid(), gid=os.getegid(), additional_gids=(), home="/")

@@ -20,8 +20,9 @@ from ccinit.run.users import (
 )
 from ccinit.values import replace
 from tests.fakes.machine.interruptions import each_stop
+from tests.fakes.machine.no_waiting import finish
 from tests.fakes.machine.scarcity import count_descriptors
-from tests.fakes.machine.user_child import finish, play_user_child
+from tests.fakes.machine.user_child import play_user_child
 
 PASSWD, GROUP = b"web:x:1000:100:Web:/srv/web:/bin/sh\n", b"video:x:44:web\n"
 WEB = Identity(uid=1000, gid=100, additional_gids=(44,), home="/srv/web")

@@ -23,6 +23,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.block import BlockDevice
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.machine.no_waiting import finish
 from tests.faults.plugin import FaultSeen
 
 DOCUMENT = document_of({"ccinit.toml": CONFIG, "pod.toml": POD})
@@ -91,11 +92,7 @@ def configured(
 ) -> configuration.Configured:
     monkeypatch.setattr(configuration, "detect_platform", lambda: Platform(tee=tee))
     guest = cast("Guest", SimpleNamespace(children=children))
-    try:
-        configuration.configure(guest).send(None)
-    except StopIteration as done:
-        return cast("configuration.Configured", done.value)
-    raise AssertionError("it waits for something")
+    return finish(configuration.configure(guest))
 
 
 def test_r08_bytes_that_are_parsed_are_those_that_were_bound(

@@ -1,6 +1,5 @@
 """The tools disk is one like any other: declared it has a role, undeclared it is one too many."""
 
-from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +13,7 @@ from ccinit.formats.initdata.guest_config import DebugConfig
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock import verity_volume
+from tests.fakes.machine.no_waiting import finish
 
 if TYPE_CHECKING:
     from ccinit.agent.phases.storage import ScratchDisks
@@ -83,15 +83,7 @@ class Bench:
         teardown = SimpleNamespace(push=lambda *_: None)
         guest: Any = SimpleNamespace(teardown=teardown, event=self.events.append)
         self.scratch = None
-        self.unlocked = run(storage.unlock(guest, self.configured, cast("Any", None)))
-
-
-def run(body: Coroutine[object, None, storage.Unlocked]) -> storage.Unlocked:
-    with pytest.raises(StopIteration) as stopped:
-        body.send(None)
-    unlocked = stopped.value.value
-    assert isinstance(unlocked, storage.Unlocked)
-    return unlocked
+        self.unlocked = finish(storage.unlock(guest, self.configured, cast("Any", None)))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Which key goes to which child, and what is fetched from the KBS for an image."""
 
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
@@ -30,6 +29,7 @@ from ccinit.pull.messages.layers import (
 )
 from ccinit.secret import Secret
 from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.machine.no_waiting import finish
 
 LISTED, NAMED, OTHER = (ResourceUri("a", "image-key", tag) for tag in ("listed", "named", "other"))
 PRIVATE, KEK = b"-----BEGIN PRIVATE KEY-----" + bytes(100), b"K" * 32
@@ -127,21 +127,10 @@ class Harness:
             cast("Guest", SimpleNamespace(children=self.children)),
             cast("Configured", SimpleNamespace(manifest=POD, config=SimpleNamespace(owner=OWNER))),
             Attested(grants={uri: grant(data) for uri, data in self.listed.items()}),
-            Image(
-                name="i", reference="", policy=None, auth=None, ca_pem="", keys=tuple(self.listed)
-            ),
+            make_image(*self.listed),
             image,
         )
         return finish(coroutine)
-
-
-def finish(coroutine: Coroutine[object, None, tuple[LayerKey, ...]]) -> tuple[LayerKey, ...]:
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        keys: tuple[LayerKey, ...] = done.value
-        return keys
-    raise AssertionError("the coroutine waits")
 
 
 def refusal(harness: Harness, image: InspectedImage) -> str:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.fakes.machine.no_waiting import finish
 
 T = TypeVar("T")
 PLAIN = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
@@ -41,11 +42,6 @@ class Children:
             raise KernelError(errno.EAGAIN, "clone3", "child")
         self.left -= 1
         yield object()
-
-
-def run(work: Coroutine[object, None, object]) -> None:
-    with pytest.raises(StopIteration):
-        work.send(None)
 
 
 def reception_of(left: int, image: Image = PLAIN) -> Any:
@@ -126,7 +122,7 @@ def test_pull_that_begins_closes_its_own_with_the_block(image: Image, started: i
             reception.give({"auth": Secret(b"password")})
             assert count_fds() == before + len(held) - 1
 
-    run(use(started))
+    finish(use(started))
     with pytest.raises(KernelError):
         use(started - 1).send(None)
 
@@ -168,6 +164,6 @@ def test_credentials_come_with_the_job_and_each_ends() -> None:
                 assert os.read(given[name], 100) == content
                 assert os.read(given[name], 1) == b""
 
-    run(use())
+    finish(use())
     for reader in given.values():
         os.close(reader)

@@ -1,8 +1,7 @@
 """A measurement whose register is in memory, and whose children die when they are told to."""
 
-from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -21,12 +20,11 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
 from ccinit.kernel.task import Lock, sleep
 from ccinit.measure.event_log import Extension, extend_register
+from tests.fakes.machine.no_waiting import finish
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
     from ccinit.formats.planes.host_rpc import Code
-
-T = TypeVar("T")
 
 MANIFEST = Digest("ab" * 32)
 REFERENCE = f"registry.example/shop@{MANIFEST}"
@@ -124,13 +122,6 @@ class Bench:
         records = encode_header(Algorithm.SHA384) + records_of(self)
         log = parse_event_log(records, Algorithm.SHA384)
         return log.replay(4, Algorithm.SHA384) == self.children.register.value
-
-
-def finish(body: Coroutine[object, None, T]) -> T:
-    """Run what never waits."""
-    with pytest.raises(StopIteration) as end:
-        body.send(None)
-    return cast("T", end.value.value)
 
 
 def records_of(bench: Bench) -> bytes:

@@ -12,7 +12,8 @@ from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.tcg.event_log import Algorithm
-from tests.unit.ccinit.agent.platform.measurement_bench import PULLED, Bench, finish, records_of
+from tests.fakes.machine.no_waiting import finish
+from tests.unit.ccinit.agent.platform.measurement_bench import PULLED, Bench, records_of
 
 OPENS = debug_opens(
     DebugGrant(

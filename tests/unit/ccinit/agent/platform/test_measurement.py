@@ -17,12 +17,12 @@ from ccinit.errors import (
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
+from tests.fakes.machine.no_waiting import finish
 from tests.unit.ccinit.agent.platform.measurement_bench import (
     PULLED,
     REFERENCE,
     STARTS,
     Bench,
-    finish,
     records_of,
 )
 
