@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,17 +14,13 @@ from ccinit.agent.phases import rollback, storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import PeerError, VerificationError
-from ccinit.formats.initdata.guest_config import DebugConfig, Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import counter_uri
-from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.vm.guest.disks import RELEASED, blank, copy_disk, disk, dm_names, format_device, run
 from tests.vm.guest.faulty_disk import MIB, FaultyDisk
-
-if TYPE_CHECKING:
-    from ccinit.agent.phases.configuration import Configured
+from tests.vm.guest.unlocking import unlock
 
 SIZE_BYTES, GROWN_BYTES = 64 * MIB, 96 * MIB
 KEY = "kbs:///ccinit/web/volume-key-data"
@@ -33,24 +29,10 @@ KEPT = "odd"
 """The disk on which the host keeps its copy."""
 
 
-def manifest(size_bytes: int) -> PodManifest:
-    """One that knows where a larger volume came from."""
+def volume(size_bytes: int) -> str:
+    """The manifest's entry, which knows where a larger volume came from."""
     former = [SIZE_BYTES] if size_bytes > SIZE_BYTES else []
-    return parse_pod_manifest(f"""
-version = 1
-name = "web"
-[[image]]
-name = "web"
-reference = "registry.example/web@sha256:{"00" * 32}"
-ca = "-----BEGIN CERTIFICATE-----"
-[[container]]
-name = "main"
-image = "web"
-[[volume]]
-name = "scratch"
-kind = "scratch"
-size_bytes = {disk("big").size_bytes}
-profile = "crypt"
+    return f"""
 [[volume]]
 name = "data"
 kind = "persistent"
@@ -58,7 +40,7 @@ size_bytes = {size_bytes}
 grown_from_bytes = {former}
 key = "{KEY}"
 rollback = "kbs-counter"
-""")
+"""
 
 
 @dataclass
@@ -91,26 +73,18 @@ class World:
 
     def boot(self) -> tuple[Guest, Path]:
         """Go through UNLOCK; return the guest and what containers see of the volume."""
-        Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
-        guest = SimpleNamespace(teardown=Teardown(), event=self.events.append)
-        configured = SimpleNamespace(
-            manifest=manifest(self.device.size_bytes),
-            config=SimpleNamespace(limits=Limits(), debug=DebugConfig()),
-            disks=(disk("big"), self.device.disk, disk("sealed")),
-            initdata=disk("sealed"),
-        )
+        guest: Any = SimpleNamespace(teardown=Teardown(), event=self.events.append)
         uri = parse_resource_uri(KEY, "uri")
         attested = Attested(
             grants={uri: Grant(secret=Secret(RELEASED), create=True)},
             counters={URI: self.counter},
         )
-        made = cast("Guest", guest)
         try:
-            unlocked = run(storage.unlock(made, cast("Configured", configured), attested))
+            volumes = unlock(guest, volume(self.device.size_bytes), [self.device.disk], attested)
         except BaseException:
-            assert run(made.teardown.run()) == ()
+            assert run(guest.teardown.run()) == ()
             raise
-        return made, Path(unlocked.volumes["data"])
+        return guest, volumes["data"]
 
     def run_pod(self, state: str) -> str:
         """One life with a clean close; return what was there and leave `state` instead."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
@@ -15,16 +15,12 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import VerificationError
 from ccinit.formats.disk.verity import VerityParameters
-from ccinit.formats.initdata.guest_config import DebugConfig, Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
 from tests.fakes.machine.luks2 import PASSPHRASE
 from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device, run
 from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2, make_verity
-
-if TYPE_CHECKING:
-    from ccinit.agent.phases.configuration import Configured
+from tests.vm.guest.unlocking import unlock
 
 DATA, OLD = (f"kbs:///ccinit/web/volume-key-{name}" for name in ("data", "old"))
 
@@ -50,22 +46,8 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
         blank(disk(serial))
 
 
-def manifest(parameters: VerityParameters) -> PodManifest:
-    return parse_pod_manifest(f"""
-version = 1
-name = "web"
-[[image]]
-name = "web"
-reference = "registry.example/web@sha256:{"00" * 32}"
-ca = "-----BEGIN CERTIFICATE-----"
-[[container]]
-name = "main"
-image = "web"
-[[volume]]
-name = "scratch"
-kind = "scratch"
-size_bytes = {disk("big").size_bytes}
-profile = "aead-disk"
+def volumes(parameters: VerityParameters) -> str:
+    return f"""
 [[volume]]
 name = "data"
 kind = "persistent"
@@ -88,7 +70,7 @@ data_blocks = {parameters.data_blocks}
 name = "cache"
 kind = "tmpfs"
 size_bytes = 1048576
-""")
+"""
 
 
 def make_guest() -> Guest:
@@ -97,21 +79,16 @@ def make_guest() -> Guest:
     return cast("Guest", SimpleNamespace(teardown=Teardown(), children=children, event=print))
 
 
-def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE) -> dict[str, Path]:
+def unlock_all(
+    guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE
+) -> dict[str, Path]:
     """Open everything; return what containers would see."""
-    Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
-    configured = SimpleNamespace(
-        manifest=manifest(disks.parameters),
-        config=SimpleNamespace(limits=Limits(), debug=DebugConfig()),
-        disks=tuple(map(disk, ("big", "small", "volume", "odd", "sealed"))),
-        initdata=disk("sealed"),
-    )
     keys = {DATA: Grant(secret=Secret(RELEASED), create=create)}
     keys[OLD] = Grant(secret=Secret(old), create=False)
     attested = Attested(grants={parse_resource_uri(uri, "uri"): one for uri, one in keys.items()})
-    unlocked = run(storage.unlock(guest, cast("Configured", configured), attested))
+    seen = unlock(guest, volumes(disks.parameters), map(disk, ("small", "volume", "odd")), attested)
     assert all(len(grant.secret) == 0 for grant in keys.values())
-    return {name: Path(path) for name, path in unlocked.volumes.items()}
+    return seen
 
 
 def names(directory: Path) -> list[str]:
@@ -127,7 +104,7 @@ def test_every_kind_of_volume_opens_in_one_pod_and_again(disks: Disks) -> None:
     for boot in range(2):
         guest = make_guest()
         try:
-            seen = unlock(guest, disks, create=boot == 0)
+            seen = unlock_all(guest, disks, create=boot == 0)
             assert (seen["old"] / "file").read_bytes() == LUKS2_FILE
             assert (seen["model"] / "name").read_text() == "a model"
             assert names(seen["scratch"]) == names(seen["cache"]) == []
@@ -142,6 +119,6 @@ def test_every_kind_of_volume_opens_in_one_pod_and_again(disks: Disks) -> None:
 def test_volume_that_is_refused_leaves_no_disk_open(disks: Disks) -> None:
     guest = make_guest()
     with pytest.raises(VerificationError) as error:
-        unlock(guest, disks, create=True, old=PASSPHRASE[::-1])
+        unlock_all(guest, disks, create=True, old=PASSPHRASE[::-1])
     assert error.value.reason == "luks2.key"
     close(guest)
