@@ -1,16 +1,20 @@
 """One file of a running container, opened from outside as its program would see it.
 
 Scope: path resolution (within the root of the container's first process, volumes and secrets
-included, and never out of it, by openat2), and what may be opened: only regular files, as checked
-after opening, and none of /proc. PID 1 opens them, and may do there what the container's user may
-not: where containers share processes, read the environment of another. Left to others: who may ask
-(`ccinit.agent`), moving the bytes (the owner plane's child).
+included, and never out of it, by openat2), and what may be opened: only regular files, and none of
+/proc. PID 1 opens them, and may do there what the container's user may not: where containers share
+processes, read the environment of another; open a device that the image brings. Left to others: who
+may ask (`ccinit.agent`), moving the bytes (the owner plane's child).
+
+The container chooses where its links lead, and what lies there. So a path is first only found
+(O_PATH), which runs nobody's code, and opened once it is known to be a file. One to be written is
+emptied as it is opened: else an overlay first copies what the image has, and PID 1 would wait for
+gigabytes that are then dropped.
 """
 
 import errno
 import os
 import stat
-from contextlib import ExitStack
 
 from ccinit.errors import ConfigError, KernelError
 from ccinit.kernel.libc import kernel_error, open_path
@@ -37,16 +41,16 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
     """
     root = open_path(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
     try:
-        made = into and _make(root, path, mode, owner)
+        if into:
+            _make(root, path, mode, owner)
         proc = _find_proc(root)
-        descriptor = open_in_root(root, path, _SAFE | (os.O_WRONLY if into else os.O_RDONLY))
+        found = open_in_root(root, path, os.O_PATH)
     finally:
         os.close(root)
-    with ExitStack() as undo:
-        undo.callback(os.close, descriptor)
-        _begin(descriptor, path, proc, is_emptied=into and not made)
-        undo.pop_all()
-    return descriptor
+    try:
+        return _open_found(found, path, proc, into=into)
+    finally:
+        os.close(found)
 
 
 def _find_proc(root: int) -> int | None:
@@ -68,26 +72,26 @@ def _find_proc(root: int) -> int | None:
         os.close(proc)
 
 
-def _begin(descriptor: int, path: str, proc: int | None, *, is_emptied: bool) -> None:
-    """Check an opened file before a byte of it changes."""
+def _open_found(found: int, path: str, proc: int | None, *, into: bool) -> int:
+    """Open what was found, by its descriptor, whatever its path leads to by now."""
+    facts = os.fstat(found)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_dev == proc:
+        raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
+    flags = os.O_WRONLY | os.O_TRUNC if into else os.O_RDONLY
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_dev == proc:
-            raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
-        if is_emptied:
-            os.ftruncate(descriptor, 0)
+        return os.open(f"/proc/self/fd/{found}", _SAFE | flags)
     except OSError as error:
-        raise kernel_error(error, "ftruncate", path) from error
+        raise kernel_error(error, "open", path) from error
 
 
-def _make(root: int, path: str, mode: int, owner: Identity) -> bool:
-    """Make the file if it is missing; return whether it was made."""
+def _make(root: int, path: str, mode: int, owner: Identity) -> None:
+    """Make the file if it is missing."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
     try:
         descriptor = open_in_root(root, path, flags, mode=0o600)
     except KernelError as error:
         if error.errno == errno.EEXIST:
-            return False
+            return
         raise
     try:
         os.fchown(descriptor, owner.uid, owner.gid)
@@ -96,4 +100,3 @@ def _make(root: int, path: str, mode: int, owner: Identity) -> bool:
         raise kernel_error(error, "fchown", path) from error
     finally:
         os.close(descriptor)
-    return True

@@ -198,6 +198,10 @@ async def case_files(work: Path) -> dict[str, object]:
     """Open files as the container sees them, and what is no file at all."""
     (work / "volume").mkdir()
     os.chown(work / "volume", 1000, 1000)
+    (work / "layer").mkdir()
+    (work / "layer" / "large").write_bytes(b"x" * (2 << 20))
+    (work / "room").mkdir()
+    mount("tmpfs", str(work / "room"), "tmpfs", MountFlag(0), "size=1m")
     code = (
         "import os\n"
         "os.mkfifo('/data/fifo'); os.symlink('/etc/../../etc/hostname', '/data/link')\n"
@@ -206,7 +210,14 @@ async def case_files(work: Path) -> dict[str, object]:
     )
     record = Record()
     bind = BindMount(source=str(work / "volume"), target="/data", read_only=False)
-    made = supervisor(workload(container(code + SLEEPER), work, binds=(bind,)), work, record)
+    given = workload(
+        container(code + SLEEPER, read_only=False),
+        work,
+        binds=(bind,),
+        lowers=(str(work / "layer"), "/"),
+        scratch=str(work / "room" / "scratch"),
+    )
+    made = supervisor(given, work, record)
     found: dict[str, object] = {}
     async with TaskGroup() as group:
         group.start(made.run(), "container")
@@ -216,7 +227,8 @@ async def case_files(work: Path) -> dict[str, object]:
         for path, into in (
             *(("/data/old", True), ("/data/new", True), ("/data/old", False)),
             *(("/data/fifo", False), ("/data", False), ("/data/link", False)),
-            *(("/x", True), ("/none", False), ("/proc/1/root/etc/hostname", False)),
+            *(("/sys/x", True), ("/none", False), ("/large", True), ("/large", False)),
+            ("/proc/1/root/etc/hostname", False),
             *(("/data/process", False), ("/proc/1/comm", True)),
         ):
             try:
@@ -230,6 +242,7 @@ async def case_files(work: Path) -> dict[str, object]:
                 else:
                     found[f"{path} {into}"] = file.read().decode()
         await made.stop(0)
+    umount2(str(work / "room"), UmountFlag.NOFOLLOW)
     new = (work / "volume" / "new").stat()
     with open("/etc/hostname") as file:  # noqa: ASYNC230, PTH123
         found["here"] = file.read()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -108,9 +109,9 @@ def test_nothing_leads_out_of_the_root(
     ("make", "into", "reason"),
     [
         (Path.mkdir, False, "run.file"),
-        (Path.mkdir, True, "kernel.openat2"),
+        (Path.mkdir, True, "run.file"),
         (os.mkfifo, False, "run.file"),  # without a writer: nobody waits for one
-        (os.mkfifo, True, "kernel.openat2"),
+        (os.mkfifo, True, "run.file"),
         (lambda _path: None, False, "kernel.openat2"),
     ],
 )
@@ -123,6 +124,18 @@ def test_what_is_no_file_is_not_opened(
     make(root / "odd")
     assert refusal("/odd", into=into) == reason
     assert read("/file") == b"content"
+
+
+def test_whatever_is_no_file_does_not_notice_that_it_was_looked_at(root: Path) -> None:
+    """Opening a device runs its driver, with PID 1's rights; here a pipe tells of a visitor."""
+    os.mkfifo(root / "pipe")
+    poll = select.poll()
+    with os.fdopen(os.open(root / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        poll.register(reader, select.POLLIN)
+        assert refusal("/pipe", into=True) == "run.file"
+        assert poll.poll(0) == []
+        os.close(os.open(root / "pipe", os.O_WRONLY))
+        assert poll.poll(0) == [(reader.fileno(), select.POLLHUP)]
 
 
 @pytest.mark.parametrize(("file", "into"), [("environ", False), ("comm", True)])
