@@ -44,6 +44,7 @@ MASKED_PATHS: Final = (
     "/proc/acpi",
     "/proc/asound",
     "/proc/dynamic_debug",  # uid 0 could make the kernel log faster than it is read
+    "/proc/fs",  # the pod's disks, those of other containers too
     "/proc/interrupts",  # other tenants of the CPU: timing of the guest's own keys
     "/proc/kcore",
     "/proc/keys",
@@ -54,16 +55,17 @@ MASKED_PATHS: Final = (
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/softirqs",  # like interrupts; programs need /proc/stat, which has sums of both
     "/proc/timer_list",
     "/proc/timer_stats",
     "/sys/devices/virtual/powercap",  # power readings reveal what other code computes
     "/sys/firmware",  # tables written by the host
     "/sys/fs/selinux",
     "/sys/kernel/debug",
+    "/sys/kernel/irq",  # interrupts once more, by processor
 )
 READONLY_PATHS: Final = (
     "/proc/bus",
-    "/proc/fs",
     "/proc/irq",
     "/proc/sys",
     "/proc/sysrq-trigger",

@@ -137,6 +137,16 @@ async def case_pages() -> dict[str, object]:
     return await supervise(workload(container(code, user="0"), WORK), WORK)
 
 
+async def case_of_the_guest() -> dict[str, object]:
+    """Look as root at what the kernel counts for all, and at the file systems there are."""
+    code = (
+        "import os\n"
+        "for path in ('/sys/kernel/irq', '/proc/fs'): print(path, len(os.listdir(path)))\n"
+        "for path in ('/proc/interrupts', '/proc/softirqs'): print(path, len(open(path).read()))\n"
+    )
+    return await supervise(workload(container(code, user="0"), WORK), WORK)
+
+
 async def case_image_volumes() -> dict[str, object]:
     """Write to what the image declares as volumes, and beside them."""
     layer = WORK / "layer"

@@ -195,6 +195,16 @@ def test_root_of_a_container_does_not_see_whose_the_guests_pages_are() -> None:
     assert report["stdout"] == "".join(f"{name} 0\n" for name in names)
 
 
+def test_root_of_a_container_does_not_see_the_guests_interrupts_and_file_systems() -> None:
+    folders = ("/sys/kernel/irq", "/proc/fs")
+    files = ("/proc/interrupts", "/proc/softirqs")
+    assert all(list(Path(path).iterdir()) for path in folders)
+    assert all(Path(path).read_text() for path in files)
+    report = run_case("of_the_guest")
+    assert_clean(report)
+    assert report["stdout"] == "".join(f"{path} 0\n" for path in folders + files)
+
+
 def test_r93_exit_code_and_binary_output_arrive_as_they_are() -> None:
     report = run_case("exit_code")
     assert_clean(report)
