@@ -7,12 +7,12 @@ happen. Left to others are TLS (`ccinit.net.tls_server`), credits (`session`), d
 The client is authenticated but may still be hostile, or its terminal may be stopped. It gets ten
 seconds for the handshake, ten to finish a message that it has begun, a minute to take what it was
 sent, and ten minutes without any call. While it does not take what it was sent, nothing is read
-from it.
+from it, and nothing that was read is carried out.
 """
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ccinit.errors import DeadlineError, PeerError, errno_text
@@ -52,6 +52,7 @@ class Connection:
         self._carry = carry
         self._limits = limits
         self._session = Session()
+        self._events: Iterator[Call | Data] = iter(())  # of what has been read
         self._calls: dict[int, OpenCall] = {}
         self._unsent = b""
         self._called_at = self._sent_at = self._begun_at = boottime()
@@ -124,17 +125,25 @@ class Connection:
         return len(self._unsent) > self._limits.pending_bytes
 
     def _carry_out(self) -> bool:
-        """Carry out everything that has arrived; return whether the client is still there."""
-        while (data := self._tls.read()) is not None:
-            if not data:
-                return False
-            for event in self._session.feed(data):
-                self._called_at = boottime()
-                match event:
-                    case Call():
-                        self._begin(event)
-                    case Data():
-                        self._calls[event.id].take(event, self._session)
+        """Carry out what has arrived, until answers wait; return whether the client is there."""
+        while not self._is_full():
+            event = next(self._events, None)
+            if event is None:
+                data = self._tls.read()
+                if data is None:
+                    break
+                if not data:
+                    return False
+                self._events = self._session.feed(data)
+                continue
+            self._called_at = boottime()
+            match event:
+                case Call():
+                    self._begin(event)
+                case Data():
+                    self._calls[event.id].take(event, self._session)
+            # A record may hold hundreds of calls: none is carried out before its answer has room.
+            self._send()
         if self._session.unfinished != self._begun:
             self._begun, self._begun_at = self._session.unfinished, boottime()
         self._send()

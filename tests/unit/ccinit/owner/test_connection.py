@@ -268,6 +268,32 @@ def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     assert world.carried == ["metrics"]
 
 
+def test_calls_that_came_at_once_wait_for_the_client_to_take_the_answers_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fit into one record: else its answers would fill this process's memory."""
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces = [b"".join(request(msgid) for msgid in range(1, 11))]
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits["pending_bytes"] = 4096
+    carried_then: list[int] = []
+
+    def take_late(_connection: Connection) -> float:
+        carried_then.append(len(world.carried))
+        if len(carried_then) > 5:
+            world.take()
+        if len(world.received) == 10 * len(encode_reply(1, LARGE)):
+            world.tls.closes = True
+            world.tls.start()
+        return 0.001
+
+    monkeypatch.setattr(Connection, "_poll_seconds", take_late)
+    world.tls.closes = False
+    world.serve()
+    assert carried_then[:5] == [0, 1, 1, 1, 1]
+    assert [reply.msgid for reply in world.replies() if isinstance(reply, Reply)] == [*range(1, 11)]
+
+
 def seconds_pass(monkeypatch: pytest.MonkeyPatch, where: ModuleType = module) -> list[float]:
     """Let a second pass with every look at the clock; return what it shows, from 1000 on."""
     now = [1000.0]
