@@ -35,9 +35,10 @@ owner plane. It opens when the guest has attested, and closes after the last con
   before it: {", ".join(f"`{role}`" for role in Role)}.
 * **Key exchange**: the newest that both sides have; with OpenSSL 3.5 on both it is X25519MLKEM768.
   The guest's log and `guest-owner attest` name the one that was used.
-* **Connections**: at most eight. Of those in their handshake, two from the pod's own containers and
-  two from elsewhere. Ten seconds for the handshake and for a message that has begun; ten minutes
-  without a call, a day in all; {MAX_CALLS} calls open at a time.
+* **Connections**: at most eight clients, of which the last may only be an `admin`, and the last but
+  one at least `exec`. Beside them, handshakes: two from the pod's own containers and two from
+  elsewhere. Ten seconds for the handshake and for a message that has begun; ten minutes without a
+  call, a day in all; {MAX_CALLS} calls open at a time.
 
 ## Messages
 

@@ -68,8 +68,8 @@ FIGURES = {
         f"{word(RpcLimits().request_seconds)} seconds to finish",
     ],
     "docs/owner-rpc.md": [
-        f"**Connections**: at most {word(owner_plane.MAX_CONNECTIONS)}. Of those",
-        f"handshake, {word(owner_plane.MAX_STRANGERS)} from the pod's own containers",
+        f"**Connections**: at most {word(owner_plane.MAX_CONNECTIONS)} clients,",
+        f"handshakes: {word(owner_plane.MAX_STRANGERS)} from the pod's own containers",
         f"and {word(owner_plane.MAX_STRANGERS)} from elsewhere.",
         f"{word(OWNER.handshake_seconds).capitalize()} seconds for the handshake",
         f"{word(OWNER.idle_seconds / 60)} minutes without a call",

@@ -5,12 +5,14 @@ A connection may also come through the host's `relay`, and is then treated the s
 passes bytes. Each connection keeps the identity that it began with, even if new ones show another.
 
 Unknown clients cannot crowd out known ones: only a few connections may be in their handshake at a
-time, and a handshake has a short deadline. Connections from the pod's own containers are counted
-separately, or a container could lock its owner out.
+time, beside those of known clients, and a handshake has a short deadline. Connections from the
+pod's own containers are counted separately, or a container could lock its owner out. Nor can known
+clients crowd out those who may do more: the last places are for higher roles.
 """
 
 import enum
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 from ccinit.agent.guest import Guest
@@ -21,8 +23,9 @@ from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import OWNER_PLANE_STEP
-from ccinit.errors import CcinitError, errno_text
+from ccinit.errors import CcinitError, PeerError, errno_text
 from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.planes.owner_rpc import Role as ClientRole
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, is_own_address, listen_tcp
@@ -31,6 +34,12 @@ from ccinit.seal.log import OWN_SOURCE
 from ccinit.secret import Secret
 
 MAX_CONNECTIONS: Final = 8
+PLACES: Final[Mapping[ClientRole, int]] = {
+    ClientRole.LOGS: MAX_CONNECTIONS - 2,
+    ClientRole.EXEC: MAX_CONNECTIONS - 1,
+    ClientRole.ADMIN: MAX_CONNECTIONS,
+}
+"""How many clients may be there, whatever their roles, with the newest one if it has this role."""
 MAX_STRANGERS: Final = 2
 GREETING_SECONDS: Final = 60.0  # includes the child's start; the child gives the client ten
 SESSION_SECONDS: Final = 24 * 3600.0
@@ -85,7 +94,7 @@ class OwnerPlane:
         self._config = config
         self._service = service
         self._shown = identity
-        self._connections = 0
+        self._known = 0
         self._strangers = dict.fromkeys(Origin, 0)
         self._group = TaskGroup()
 
@@ -95,7 +104,7 @@ class OwnerPlane:
         return self._is_full_for(Origin.OUTSIDE)
 
     def _is_full_for(self, origin: Origin) -> bool:
-        return self._connections >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
+        return self._known >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
 
     def show(self, identity: Grant) -> None:
         """Show this identity to new connections; the caller still has to wipe it."""
@@ -123,7 +132,6 @@ class OwnerPlane:
         if self._is_full_for(origin):
             connection.close()
             return
-        self._connections += 1
         self._strangers[origin] += 1
         self._group.start(self._attend(connection, origin), "owner connection")
 
@@ -143,8 +151,10 @@ class OwnerPlane:
         except OSError as error:  # no free descriptor or process: the client may retry
             self._tell_end(caller, errno_text(error.errno))
         finally:
-            self._connections -= 1
-            self._strangers[origin] -= not caller.is_known
+            if caller.is_known:
+                self._known -= 1
+            else:
+                self._strangers[origin] -= 1
 
     def _tell_end(self, caller: Caller, why: str) -> None:
         source = OWN_SOURCE if caller.is_known else _STRANGERS_SOURCE
@@ -159,6 +169,9 @@ class OwnerPlane:
             if not caller.is_known:
                 caller.greet(greeting)
                 self._strangers[origin] -= 1
+                self._known += 1
+                if self._known > PLACES[greeting.role]:
+                    raise PeerError("owner.places", f"none is left for the role {greeting.role}")
 
         async with caller.tasks:
             caller.tasks.start(_expect(caller), "owner greeting")

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -28,6 +29,7 @@ from ccinit.formats.planes.owner_wire import Data, Refused, encode_data, encode_
 from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.open_call import OpenCall, Streams
+from host_runtime.plane.rpc_client import CallRefusedError as HostRefusedError
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.network.tls_server import DAY
 from tests.integration.owner_plane.world import (
@@ -274,6 +276,31 @@ def test_container_that_takes_every_place_of_strangers_keeps_no_owner_out(
         for stranger in strangers:
             stranger.close()
     wait_for_place(world)
+
+
+def test_clients_of_a_lesser_role_leave_places_to_those_who_may_do_more(
+    world: OwnerWorld,
+) -> None:
+    """Even while the pod's containers have their two handshakes going on."""
+    wait_for_place(world)
+    with ExitStack() as held:
+        for role in (*[Role.LOGS] * 6, Role.EXEC):
+            held.enter_context(world.client(role)).call("metrics", seconds=SECONDS)
+        for role in (Role.LOGS, Role.EXEC):
+            with pytest.raises(PeerError, match=r"^owner\.closed"), world.client(role) as client:
+                client.call("metrics", seconds=SECONDS)
+        strangers = [socket.create_connection(("127.0.0.1", world.owner_port)) for _ in range(3)]
+        assert strangers[2].recv(1) == b""  # so the other two are taken
+        relaying = held.enter_context(host(world))
+        with OwnerClient(relaying.relay(), world.endpoint(Role.ADMIN)) as admin:
+            admin.call("metrics", seconds=SECONDS)
+            with host(world) as full, pytest.raises(HostRefusedError) as caught:
+                full.relay()
+            assert caught.value.error is RpcError.BUSY
+        for stranger in strangers:
+            stranger.close()
+    wait_for_place(world)
+    require_event(world, "owner: a logs client (logs): connection ended: owner.places")
 
 
 def wait_for_place(world: OwnerWorld) -> None:

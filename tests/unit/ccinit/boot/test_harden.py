@@ -59,6 +59,7 @@ def test_pid_1_has_descriptors_for_all_that_it_may_be_asked_for_at_once() -> Non
     attach = 3  # two outputs and an end
     begun_exec = 8 + crun  # four pipes
     owner = owner_plane.MAX_CONNECTIONS * (child + (MAX_CALLS - 1) * attach + begun_exec)
+    owner += len(owner_plane.Origin) * owner_plane.MAX_STRANGERS * child
     workload = workload_plane.MAX_CONNECTIONS * (child + 1)  # and as many that are sent away
     others = RpcLimits().connections + 30  # listeners, logs, signals, a loop, the KBS's children
     most = MAX_ITEMS * container + owner + workload + others

@@ -164,6 +164,42 @@ def test_relayed_connections_are_taken_until_the_plane_is_full(guest: "Guest") -
     assert guest.loop.run(main()) == MAX_STRANGERS
 
 
+@pytest.mark.parametrize(
+    ("role", "places"), [(Role.LOGS, 6), (Role.EXEC, 7), (Role.ADMIN, 8)], ids=str
+)
+def test_last_places_are_for_higher_roles(
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch, role: Role, places: int
+) -> None:
+    told: list[str] = []
+
+    async def greet(*_job: object, notices: Mapping[type, Any], **_options: object) -> None:
+        notices[Greeting](Greeting(role=role, subject="alice", group=29))
+        await Event().wait()
+
+    monkeypatch.setattr(guest, "event", lambda text, *_: told.append(text))
+    monkeypatch.setattr(guest.children, "run", greet)
+
+    async def main() -> bool:
+        plane = open_plane(guest)
+        await sleep(0)
+        peers = []
+        for _ in range(places + 1):
+            ours, theirs = connect()
+            peers.append(ours)
+            plane.take(theirs)
+            await sleep(0.001)
+        assert peers[-1].recv(1) == b""
+        is_full = plane.is_full
+        assert await guest.teardown.run() == ()
+        for peer in peers:
+            peer.close()
+        return is_full
+
+    assert guest.loop.run(main()) is (role is Role.ADMIN)
+    ends = [text for text in told if "connection ended: owner.places" in text]
+    assert len(ends) == (role is not Role.ADMIN)  # an admin's is closed unread
+
+
 def test_host_that_relays_while_the_guest_ends_is_refused_and_ends_nothing_else(
     guest: "Guest",
 ) -> None:

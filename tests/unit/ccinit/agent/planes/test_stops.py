@@ -144,7 +144,7 @@ def test_connection_that_is_stopped_leaves_no_stream_no_program_and_its_place(gu
         if stop.way is not Way.REFUSED:  # what is the connection's fault ends nothing else
             stop.verify(failure)
         assert (count_descriptors(), service.is_attesting) == (before, False), stop
-        assert plane._connections == sum(plane._strangers.values()) == 0, stop
+        assert plane._known == sum(plane._strangers.values()) == 0, stop
         for program in container.programs:
             assert program.is_killed, stop
             assert program.is_disowned, stop
