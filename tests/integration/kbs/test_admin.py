@@ -120,9 +120,40 @@ def test_volume_key_is_replaced_by_no_other_before_it_is_removed(kbs: Kbs, token
     assert stored.read_bytes() == other
 
 
-def test_body_over_the_cap_is_cut_off(kbs: Kbs, token: str) -> None:
-    reply = call(kbs, "POST", PATH, token, bytes(2 * 1024 * 1024 + 1))
+@pytest.mark.parametrize("path", [PATH, REFERENCES])
+def test_body_over_the_cap_is_cut_off(kbs: Kbs, token: str, path: str) -> None:
+    reply = call(kbs, "POST", path, token, bytes(2 * 1024 * 1024 + 1))
     assert reply.status_code == 413
+    last = kbs.audit()[-1]
+    assert (last["decision"], last["administrator"]) == ("refused", "alice")
+    assert (last["request"], last["reason"]) == (f"POST {path}", reply.json()["detail"])
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_key_that_is_removed_while_a_body_arrives_changes_nothing(
+    kbs: Kbs,
+    token: str,
+    tmp_path: Path,
+    is_removed: bool,  # noqa: FBT001
+) -> None:
+    def body() -> Iterator[bytes]:
+        yield SECRET
+        for _ in range(20):  # what has been sent arrives in between
+            assert kbs.client().auth().status_code == 200
+        if is_removed:
+            (kbs.state / "admin-keys/alice.pem").rename(tmp_path / "alice.pem")
+        yield b" again"
+
+    headers = {"authorization": f"Bearer {token}"}
+    reply = kbs.client().http.post(PATH, headers=headers, content=body())
+    assert (kbs.state / "resources/ccinit/shop/new").exists() is not is_removed
+    if not is_removed:
+        assert reply.status_code == 200
+        return
+    assert refused(reply, "AdminAuthAccess") == "admin access denied"
+    last = kbs.audit()[-1]
+    assert (last["decision"], last["request"]) == ("refused", f"POST {PATH}")
+    assert str(last["reason"]).startswith("admin.closed")
 
 
 @pytest.mark.parametrize(

@@ -108,20 +108,18 @@ class KbsEndpoint:
 
     async def _administer(self, request: Request, path: str) -> Response:
         """Answer an administrator; the body is not read before the token is verified."""
-        call = self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
+        call = self._admit(request, path)
         match (request.method, path.split("/")[3:]):
             case ("POST", ["resource", *segments]):
-                body = await self._bodies.read(request, self._limits.admin_bytes)
-                await self._wait_for_turn(call)
+                call, body = await self._await_change(request, path, call)
                 call.put_resource("/".join(segments), body)
                 return Response(b"")
             case ("DELETE", ["resource", *segments]):
-                await self._wait_for_turn(call)
+                call, _ = await self._await_change(request, path, call)
                 call.delete_resource("/".join(segments))
                 return Response(b"")
             case ("POST", ["reference-value"]):
-                body = await self._bodies.read(request, self._limits.admin_bytes)
-                await self._wait_for_turn(call)
+                call, body = await self._await_change(request, path, call)
                 call.register(body)
                 return Response(b"")
             case ("GET", ["reference-value", *names]):
@@ -130,6 +128,24 @@ class KbsEndpoint:
                 raise call.refuse_policy()
             case _:
                 raise call.refuse_path()
+
+    def _admit(self, request: Request, path: str) -> AdminCall:
+        return self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
+
+    async def _await_change(
+        self, request: Request, path: str, call: AdminCall
+    ) -> tuple[AdminCall, bytes]:
+        """Return a call that may change the state now, and its body."""
+        body = b""
+        if request.method == "POST":
+            try:
+                body = await self._bodies.read(request, self._limits.admin_bytes)
+            except KbsRefusedError as refusal:
+                call.note_refusal(refusal)
+                raise
+        await self._wait_for_turn(call)
+        # The owner may have removed the key since, and a body takes as long as its sender likes.
+        return self._admit(request, path), body
 
     async def _wait_for_turn(self, call: AdminCall | None = None) -> None:
         """Wait until no other process, such as a backup, holds the state; others are answered.

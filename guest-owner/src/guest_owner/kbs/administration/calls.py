@@ -119,6 +119,10 @@ class AdminCall:
         self._record(Decision.REFUSED, str(error))
         return KbsRefusedError.because(error, variant, str(error))
 
+    def note_refusal(self, refusal: KbsRefusedError) -> None:
+        """Record that a call was refused before it was read whole."""
+        self._record(Decision.REFUSED, refusal.detail)
+
     def refuse_path(self) -> KbsRefusedError:
         """Return the refusal of a call that does not exist."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
