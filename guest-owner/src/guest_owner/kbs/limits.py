@@ -18,7 +18,8 @@ class Limits:
         reply_seconds: for a peer to take what it was sent.
         session_seconds: life of a session, from `auth` on; `attest` does not extend it.
         token_seconds: life of a token.
-        sessions: open sessions; a random one that never attested makes room for a new one.
+        sessions: open sessions; a random one that never attested makes room for a new one or,
+            where these are at most half of all, the oldest one of the pod that has most.
         connections: open connections, TLS handshakes included; a new one pushes out another.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.

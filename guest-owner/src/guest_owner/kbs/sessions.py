@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ccinit.formats.encoding.strict_json import encode_base64
 from ccinit.formats.evidence.tee import Tee
@@ -20,6 +21,9 @@ from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
+
+if TYPE_CHECKING:
+    from ccinit.formats.encoding.digest import Digest
 
 _NONCE_BYTES = 32
 
@@ -125,7 +129,23 @@ class Sessions:
         for cookie in expired:
             del self._by_cookie[cookie]
         if len(self._by_cookie) >= self._limits.sessions:
-            # Anyone can open sessions, so those without evidence push out each other first. Chance
-            # picks one: in a flood the oldest would be a guest that is still making its evidence.
-            opened = [cookie for cookie, kept in self._by_cookie.items() if not kept.is_nonce_used]
-            del self._by_cookie[secrets.choice(opened or [next(iter(self._by_cookie))])]
+            del self._by_cookie[self._choose_to_end()]
+
+    def _choose_to_end(self) -> str:
+        """Return the cookie of a session that makes room for a new one.
+
+        Anyone can open sessions, so those without evidence push out each other first. Chance picks
+        one: in a flood the oldest would be a guest that is still making its evidence. But half of
+        the places stay theirs: a guest that attests without end would else leave none in which
+        another pod's could do so, and pushes out its own pod's sessions instead.
+        """
+        opened: list[str] = []
+        of_pods: dict[Digest, list[str]] = {}
+        for cookie, kept in self._by_cookie.items():
+            if kept.attested is None:
+                opened.append(cookie)
+            else:
+                of_pods.setdefault(kept.attested.subject.initdata_digest, []).append(cookie)
+        if not of_pods or len(opened) > self._limits.sessions // 2:
+            return secrets.choice(opened)
+        return max(of_pods.values(), key=len)[0]

@@ -1,16 +1,18 @@
 """Sessions of the KBS: what a cookie is good for, how long, and how many there are."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
-from guest_owner.kbs.sessions import Attested, Sessions
+from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.verifiers.tpm import verify_evidence
 from tests.unit.guest_owner.kbs.values import (
     REPORT_DATA,
@@ -18,6 +20,8 @@ from tests.unit.guest_owner.kbs.values import (
     reference_set,
     references,
 )
+
+OTHER = parse_digest(f"sha256:{'7' * 64}", "test")
 
 
 class Clock:
@@ -111,6 +115,30 @@ def test_oldest_of_guests_makes_room_where_all_have_sent_evidence(clock: Clock) 
     store.open(Tee.TPM)
     alive = [store.attested(guest.cookie) is not None for guest in guests]
     assert alive == [False, True, True, True]
+
+
+@pytest.mark.parametrize("flood", ["openings", "attestations"])
+def test_guest_that_attests_without_end_pushes_out_sessions_of_its_own_pod(
+    clock: Clock, flood: str
+) -> None:
+    store = sessions(clock, Limits(sessions=32))
+    of_shop = attested()
+    of_bank = replace(of_shop, subject=replace(of_shop.subject, initdata_digest=OTHER))
+
+    def attest(session: Session, as_what: Attested) -> None:
+        store.complete(store.take_for_attest(session.cookie), as_what)
+
+    for _ in range(64):
+        attest(store.open(Tee.TPM), of_shop)
+    guest = store.open(Tee.TPM)
+    for _ in range(8):  # a guest of the other pod makes its evidence meanwhile
+        session = store.open(Tee.TPM)
+        if flood == "attestations":
+            attest(session, of_shop)
+    attest(guest, of_bank)
+    for _ in range(64):
+        attest(store.open(Tee.TPM), of_shop)
+    assert store.attested(guest.cookie) is of_bank
 
 
 def test_session_that_did_not_attest_acts_as_nobody(clock: Clock) -> None:
