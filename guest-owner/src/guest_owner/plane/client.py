@@ -89,6 +89,7 @@ class OwnerClient:
 
         Raises:
             PeerError: `owner.certificate`, `owner.tls`, `owner.closed`.
+            DeadlineError: `owner.silent`.
         """
         self._socket = connection
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -249,13 +250,20 @@ class OwnerClient:
             raise PeerError("owner.closed", f"the connection broke: {_why(error)}") from error
 
     def _do_handshake(self) -> bytes:
-        """Shake hands; return what the guest sent first."""
-        flight = b""
+        """Shake hands; return what the guest sent first.
+
+        As a whole within a time: on the way, a record can be made to come byte by byte for ever.
+        """
+        flight, end = b"", time.monotonic() + CONNECT_SECONDS
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
+                left = end - time.monotonic()
+                if left <= 0 or not select.select((self._socket.fileno(),), (), (), left)[0]:
+                    silent = f"no handshake in {CONNECT_SECONDS:g} s"
+                    raise DeadlineError("owner.silent", silent) from None
                 data = self._receive_ciphertext()
                 flight += data
                 self._incoming.write(data)

@@ -26,6 +26,7 @@ from ccinit.formats.planes.owner_wire import (
     encode_refusal,
     encode_request,
 )
+from guest_owner.plane import client as module
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from guest_owner.plane.open_call import Streams
 from guest_owner.plane.terminal import WindowSize
@@ -92,6 +93,36 @@ def test_guest_that_says_other_things_first_is_heard(
     endpoint: tuple[Endpoint, ssl.SSLContext],
 ) -> None:
     assert ask(endpoint, times=3, seconds=60) == (b"figures",)
+
+
+@pytest.mark.parametrize("dribbles", [False, True])
+def test_handshake_has_an_end_whatever_comes_meanwhile(
+    endpoint: tuple[Endpoint, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch, *, dribbles: bool
+) -> None:
+    """Anybody on the way can send a record that never ends, byte by byte."""
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.3)
+    ours, theirs = socket.socketpair()
+    is_over = threading.Event()
+
+    def dribble() -> None:
+        theirs.sendall(b"\x16\x03\x03\x40\x00")
+        while dribbles and not is_over.wait(0.02):
+            theirs.sendall(b"\0")
+
+    stranger = threading.Thread(target=dribble)
+    stranger.start()
+    timer = threading.Timer(5, is_over.set)
+    timer.start()
+    try:
+        with pytest.raises(DeadlineError) as caught:
+            OwnerClient(ours, endpoint[0])
+        assert not is_over.is_set()
+    finally:
+        timer.cancel()
+        is_over.set()
+        stranger.join(60)
+        theirs.close()
+    assert (caught.value.reason, caught.value.detail) == ("owner.silent", "no handshake in 0.3 s")
 
 
 def test_guest_that_refuses_is_told_in_its_words_but_for_what_moves_a_terminal(
