@@ -55,7 +55,7 @@ SYSCALLS: Mapping[str, int] = {
     "faccessat": 269, "pselect6": 270, "ppoll": 271, "set_robust_list": 273, "fallocate": 285,
     "epoll_create1": 291, "dup3": 292, "pipe2": 293, "pwritev": 296, "prlimit64": 302,
     "sendmmsg": 307, "seccomp": 317, "getrandom": 318, "memfd_create": 319, "copy_file_range": 326,
-    "statx": 332, "rseq": 334, "clone3": 435, "faccessat2": 439,
+    "statx": 332, "rseq": 334, "pidfd_open": 434, "clone3": 435, "faccessat2": 439,
 }  # fmt: skip
 """Numbers from <asm/unistd_64.h> of the calls that our filters may name."""
 

@@ -142,12 +142,13 @@ TREE_WALK = SyscallPolicy(
 
 NETLINK = SyscallPolicy(
     allowed=COMPUTE | SOCKETS | POLLING | _calls("setsockopt"),
-    refused=NO_FILES,
+    # asyncio, which pyroute2 runs on, asks for it from Python 3.14 on, and does without.
+    refused=NO_FILES | {"pidfd_open": errno.EPERM},
     rules=NO_EXECUTABLE_MEMORY
     | FD_IOCTLS
     | FD_ONLY
     | _socket_rule(AF_NETLINK)
-    # asyncio, which pyroute2 runs on, wakes itself through a pair of its own.
+    # asyncio wakes itself through a pair of its own.
     | {"socketpair": ArgumentRule(argument=0, values=(AF_UNIX,), errno=errno.EAFNOSUPPORT)},
 )
 """One netlink socket."""

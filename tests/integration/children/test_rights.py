@@ -199,6 +199,12 @@ def test_only_net_and_clients_speak_netlink(children: Children) -> None:
     assert "OSError" in refused(children, "open_socket", number=2, role=Role.NET)
 
 
+def test_netlink_child_is_refused_the_pidfd_that_asyncio_asks_for(children: Children) -> None:
+    pidfd_open = 434  # its parent's own
+    assert run_order(children, "raw", f"{os.getpid()} 0", pidfd_open, Role.NET).number == -1
+    assert refused(children, "raw", "1 0", pidfd_open, Role.CONFIG).endswith(KILLED)
+
+
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "/proc/1/environ", "/proc/self/status", "/dev/zero"]
 )

@@ -94,6 +94,8 @@ _WISHES: tuple[tuple[str, set[Role]], ...] = (
     # To raise the limits that PID 1 set.
     ("prlimit64 sched_getaffinity", RUNNERS),
     ("getrlimit prctl", set()),
+    # To hold another process, and signal it.
+    ("pidfd_open", set()),
     # To be more than one process.
     ("clone3", set()),
     ("pipe2 seccomp wait4", {Role.INDEX}),
