@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.processes.children import Answer, Children
-from ccinit.agent.processes.roles import Role
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError, VerificationError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
@@ -35,9 +35,10 @@ def test_large_request_and_result_pass_whole(children: Children) -> None:
 
 
 def test_result_above_the_cap_is_refused(children: Children) -> None:
-    assert len(run_order(children, "grow", number=(4 << 20) - 64).data) == (4 << 20) - 64
+    cap = RIGHTS[Role.CONFIG].reply_bytes
+    assert len(run_order(children, "grow", number=cap - 64).data) == cap - 64
     with pytest.raises(ChildError) as error:
-        run_order(children, "grow", number=4 << 20)
+        run_order(children, "grow", number=cap)
     assert error.value.reason == "child.protocol"
 
 
