@@ -14,6 +14,8 @@ import yaml
 
 from ccinit.errors import FormatError
 
+_Pair = tuple[yaml.ScalarNode, yaml.Node]
+
 _MAX_ALIASES: Final = 32
 """Each may double the value: thirty lines can stand for more than a machine's memory holds."""
 _MAX_NUMBER_BITS: Final = 63
@@ -77,16 +79,44 @@ class _Loader(yaml.SafeLoader):
         number = float(_without_underscores(node.value))
         return int(number) if number.is_integer() and abs(number) < _MAX_WHOLE else number
 
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
-    ) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping as it is written, before others are merged into it by `<<`."""
+        node = super().compose_mapping_node(anchor)
         if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
             raise FormatError("kubernetes.yaml", "a key is not text")
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys):
             raise FormatError("kubernetes.duplicate", f"a key appears twice: {sorted(keys)}")
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what `<<` names: a mapping's own keys count, then those of the first that has them.
+
+        A key before a `<<` that brings it, too, is refused: to YAML it counts, but in a cluster
+        whichever comes last does. PyYAML 6.0.4 has the last of several mappings count.
+        """
+        written, node.value = node.value, []  # empty: a mapping may be merged into itself
+        merged, own = dict[str, _Pair](), dict[str, _Pair]()
+        for pair in written:
+            key, value = pair
+            if key.tag != f"{_TAG}merge":
+                own[key.value] = pair
+                continue
+            for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(one, yaml.MappingNode):
+                    raise FormatError("kubernetes.yaml", "`<<` names what is no mapping")
+                self.flatten_mapping(one)
+                merged = {entry[0].value: entry for entry in one.value} | merged
+            if twice := sorted(own.keys() & merged.keys()):
+                detail = f"keys stand before `<<`, which has them, too; write it first: {twice}"
+                raise FormatError("kubernetes.duplicate", detail)
+        node.value = list((merged | own).values())
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
+    ) -> dict[Hashable, Any]:
         found = super().construct_mapping(node, deep)
         return {key: value for key, value in found.items() if value is not None}
 

@@ -59,6 +59,55 @@ def test_a_key_without_a_value_is_still_no_second_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("{<<: *one, key: 3}", {"key": 3, "more": 1}),
+        ("{<<: [*one, *two]}", {"key": 1, "more": 1}),
+        ("{<<: [*two, *one], more: 3}", {"key": 2, "more": 3}),
+        ("{more: 3, <<: *two}", {"key": 2, "more": 3}),
+        ("{<<: [{key: ~}, *one]}", {"more": 1}),
+        ("{<<: {<<: *one, key: 3}, more: ~}", {"key": 3}),
+        ("{<<: *deep}", {"key": 2, "more": 1}),
+        ("&self {<<: *self, key: 1}", {"key": 1}),
+        ('{"<<": 1}', {"<<": 1}),
+    ],
+)
+def test_keys_are_merged_as_a_cluster_merges_them(said: str, expected: object) -> None:
+    """But for a mapping within itself, of which a cluster has none."""
+    anchors = "a: [&one {key: 1, more: 1}, &two {key: 2}]\nb: {c: &deep {<<: *one, key: 2}}\n"
+    found = load_yaml(f"{anchors}value: {said}")
+    assert isinstance(found, dict)
+    assert (found["value"], found["b"]) == (expected, {"c": {"key": 2, "more": 1}})
+
+
+@pytest.mark.parametrize("said", ["{key: 1, <<: {key: 2}}", "{key: 1, <<: [{a: 1}, {key: 2}]}"])
+def test_own_key_before_one_that_is_merged_is_refused(said: str) -> None:
+    """A cluster takes the latter, other readers of YAML the former."""
+    with pytest.raises(FormatError) as caught:
+        load_yaml(said)
+    assert caught.value.reason == "kubernetes.duplicate"
+    assert "write it first: ['key']" in caught.value.detail
+    found = load_yaml(said.replace("key: 1", "own: 1"))
+    assert isinstance(found, dict)
+    assert (found["own"], found["key"]) == (1, 2)
+
+
+@pytest.mark.parametrize("merged", ["{key: 1, key: 2}", "[{a: 1}, {key: 1, key: 2}]"])
+def test_a_key_is_not_written_twice_in_what_is_merged(merged: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        load_yaml(f"value: {{<<: {merged}}}")
+    assert caught.value.reason == "kubernetes.duplicate"
+    assert load_yaml(f"value: {{<<: {merged.replace(', key: 2', '')}}}")
+
+
+@pytest.mark.parametrize("merged", ["1", "~", "[{a: 1}, 2]"])
+def test_only_mappings_are_merged(merged: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        load_yaml(f"value: {{<<: {merged}}}")
+    assert (caught.value.reason, "<<" in caught.value.detail) == ("kubernetes.yaml", True)
+
+
+@pytest.mark.parametrize(
     "around", ["{}---\n", "---\n# from a template\n---\n{}", "{}...\n---\n~\n"]
 )
 def test_an_empty_document_beside_the_pod_says_nothing(around: str) -> None:
