@@ -53,7 +53,7 @@ class SealedLog:
         """Yield a function that writes the log, which stays locked until the caller is done.
 
         The function makes the file for its first bytes, and raises OSError if it cannot be made or
-        written. Guests that never have any would leave an empty file each, which no bound removes.
+        written. None is left empty: no bound of bytes would ever remove those of many boots.
         """
         written = room_end = 0
         output: BinaryIO | None = None
@@ -73,6 +73,7 @@ class SealedLog:
                     return False
                 if output is None:
                     output = stack.enter_context(self._make_file())
+                    stack.callback(self._leave_no_empty_file, output)
                 _write_all(output, data)
             written, room_end = end, max(room_end, self._room_end(end))
             return True
@@ -87,6 +88,11 @@ class SealedLog:
         descriptor = os.open(self.path, flags, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fdopen(descriptor, "wb", 0)
+
+    def _leave_no_empty_file(self, output: BinaryIO) -> None:
+        """Remove the file if its disk took nothing; nobody else does while it is locked."""
+        if os.fstat(output.fileno()).st_size == 0:
+            self.path.unlink(missing_ok=True)
 
     def _make_room(self, end: int, say: Progress) -> bool:
         """Remove logs until this one may grow beyond `end`; return whether it may."""

@@ -1,5 +1,6 @@
 """Sealed logs of many boots stay within one bound: the oldest go, whole, and it is told."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -167,6 +168,25 @@ def test_boot_without_a_log_leaves_no_file(tmp_path: Path) -> None:
     with log.opened(pytest.fail) as keep:
         assert keep(b"x")
     assert log.path.read_bytes() == b"x"
+
+
+def test_boot_on_a_full_disk_leaves_what_it_wrote_and_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may have room for a name, and an engine starts the Pod again for ever."""
+    write, fits = sealed_logs._write_all, [0, 3]
+
+    def write_what_fits(output: BinaryIO, data: bytes) -> None:
+        write(output, data[: fits.pop(0)])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sealed_logs, "_write_all", write_what_fits)
+    log = log_of(tmp_path, "a", 1)
+    while fits:
+        assert list(tmp_path.iterdir()) == []
+        with log.opened(pytest.fail) as keep, pytest.raises(OSError, match="No space left"):
+            keep(b"xxxxx")
+    assert log.path.read_bytes() == b"xxx"  # counts for the bound
 
 
 def test_nobody_else_may_read_a_log(tmp_path: Path) -> None:
