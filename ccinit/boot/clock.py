@@ -6,6 +6,8 @@ a constant in the measured image. Later replies set the clock forward, never bac
 the guest along with its clocks, unnoticed from inside, and a reply can arrive late but never early.
 """
 
+import time
+
 from ccinit.errors import VerificationError
 from ccinit.kernel.clock import realtime, set_realtime
 
@@ -53,3 +55,8 @@ def advance_clock(seconds: int) -> int:
         return 0
     set_realtime(verify_time(seconds, now))
     return seconds - now
+
+
+def format_utc(seconds: int) -> str:
+    """Return seconds since 1970 as people read them: `2026-11-28T15:30:00Z` (RFC 3339)."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

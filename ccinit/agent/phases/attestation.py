@@ -32,7 +32,7 @@ from ccinit.agent.phases.log_binding import bind_log
 from ccinit.agent.processes.children import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import undoing
-from ccinit.boot.clock import advance_clock, read_build_time, set_clock
+from ccinit.boot.clock import advance_clock, format_utc, read_build_time, set_clock
 from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.evidence.log_key import encode_log_evidence
 from ccinit.formats.evidence.tee import (
@@ -124,6 +124,8 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
         await bind_log(guest, configured, Phase.ATTEST)
     guest.log.mix(psk)
     psk.wipe()  # it is needed only once
+    # The host may show a whole log of an earlier boot in place of this one's.
+    guest.event(f"clock: set to {format_utc(reply.date)}")
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )

@@ -11,7 +11,6 @@ that clients refuse. Only they, or the KBS's next reply, can tell it so. The KBS
 early, but no more often than after failures: anybody can claim that an identity has expired.
 """
 
-import time
 from collections.abc import Callable
 
 from ccinit.agent.guest import Guest
@@ -25,6 +24,7 @@ from ccinit.agent.phases.attestation import (
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.renewal_schedule import LAST_PAUSE_SECONDS, seconds_to_renewal
 from ccinit.attest.patience import random_fraction
+from ccinit.boot.clock import format_utc
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
@@ -97,7 +97,7 @@ class IdentityRenewal:
             wipe_grants(fetched)
         else:
             self._replace(grant)
-            ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(grant.identity.not_after))
+            ends = format_utc(grant.identity.not_after)
             self._guest.event(f"identity: renewed, ends {ends}")
         return grant.identity
 

@@ -69,6 +69,7 @@ class Kbs:
         self.grant: DebugGrant | None = GRANT
         self.guest: Any = SimpleNamespace(
             children=self,
+            event=lambda _text: None,
             phase_time=PhaseTime(),
             teardown=Teardown(),
             log=SimpleNamespace(mix=lambda _psk: None, bind=lambda _evidence: None),

@@ -217,8 +217,22 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
     monkeypatch.setattr(attestation, "set_clock", lambda *_times: None)
     monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
     EventLoop().run(attestation.attest(session.guest, configured_on(tee)))
-    assert session.done == done
+    assert session.done[:-1] == done
     assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
+
+
+def test_log_says_when_the_boot_was_once_it_may_have_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(monkeypatch)
+
+    async def reply(_guest: Any, _configured: object, wanted: Any, **_options: object) -> KbsReply:
+        released = tuple(Released(uri=one.uri, data=b"x", create=False) for one in wanted)
+        return KbsReply(released=released, policy_keys=(), date=NOW)
+
+    monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(attestation, "set_clock", lambda *_times: session.done.append("set"))
+    monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
+    EventLoop().run(attestation.attest(session.guest, configured_on(Tee.TPM)))
+    assert session.done == ["set", "mix", "clock: set to 2027-01-15T08:00:00Z"]
 
 
 def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.MonkeyPatch) -> None:

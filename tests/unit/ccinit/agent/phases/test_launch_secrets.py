@@ -20,6 +20,7 @@ from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.processes.child import JobChannel
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
+from ccinit.boot.clock import format_utc
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding import wire
 from ccinit.formats.evidence.log_key import parse_log_evidence
@@ -83,8 +84,10 @@ class Guest:
         self.log: list[object] = []
         self.clock: list[int] = []
         self.undone: list[str] = []
+        self.events: list[str] = []
         guest = SimpleNamespace(
             children=self.children,
+            event=self.events.append,
             teardown=SimpleNamespace(push=lambda name, _undo: self.undone.append(name)),
             log=SimpleNamespace(
                 binding=BINDING,
@@ -146,6 +149,7 @@ def test_pod_gets_what_the_launch_was_given(
     ]
     assert guest.children.roles == [Role.LAUNCH]
     assert guest.clock == [DATE]
+    assert guest.events == [f"clock: set to {format_utc(DATE)}"]
     assert guest.is_wiped
     assert guest.undone == ["secrets"]
 
