@@ -74,11 +74,11 @@ def _find_proc(root: int) -> int | None:
 
 def _open_found(found: int, path: str, proc: int | None, *, into: bool) -> int:
     """Open what was found, by its descriptor, whatever its path leads to by now."""
-    facts = os.fstat(found)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_dev == proc:
-        raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
     flags = os.O_WRONLY | os.O_TRUNC if into else os.O_RDONLY
     try:
+        facts = os.fstat(found)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_dev == proc:
+            raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
         return os.open(f"/proc/self/fd/{found}", _SAFE | flags)
     except OSError as error:
         raise kernel_error(error, "open", path) from error
