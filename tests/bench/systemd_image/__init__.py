@@ -47,7 +47,8 @@ class SystemdImages:
     def root_word(self) -> str:
         """The word of the kernel's command line that names the root of the disk by its hash."""
         line = parse_pe(self.disk.with_suffix(".efi").read_bytes()).section(".cmdline")
-        (word,) = (word for word in bytes(line).rstrip(b"\0").decode().split() if word.startswith(_ROOT_HASH))
+        words = bytes(line).rstrip(b"\0").decode().split()
+        (word,) = (word for word in words if word.startswith(_ROOT_HASH))
         return word
 
 
