@@ -262,7 +262,6 @@ class TaskGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        body = self._body
         if error is not None:
             self._note(error)
             self.cancel()
@@ -273,16 +272,16 @@ class TaskGroup:
             except Interrupted as interrupt:
                 self._note(interrupt)
                 self.cancel()
+        if self._body is not None:
+            self._body.withdraw(self)
         self._body = None
-        if body is not None:
-            body.withdraw(self)
-        failures, self._failures = self._failures, []
-        if not failures or (first := _first_of(failures)) is error:
-            return
+        first = _first_of(self._failures) if self._failures else None
+        self._failures = []
         try:
-            raise first
+            if first is not None and first is not error:
+                raise first
         finally:
-            del failures, first  # as in `Task.step`: its traceback refers to this frame
+            del first  # as in `Task.step`: its traceback refers to this frame
 
     def _note(self, error: BaseException) -> None:
         """Record the errors that end the group, in order; our own interrupt only passes one on."""
@@ -310,9 +309,11 @@ class _TimeScope:
 
     def _end(self, error: BaseException | None) -> bool:
         """Return whether time was up; `error` is what the block raised."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._fired or self._task is None or self._task.withdraw(self):
+        task, timer = self._task, self._timer
+        self._task = self._timer = None  # an error raised on leaving refers to this scope
+        if timer is not None:
+            timer.cancel()
+        if not self._fired or task is None or task.withdraw(self):
             return False
         return error is None or (isinstance(error, Interrupted) and error.cause is self)
 

@@ -222,16 +222,23 @@ class Task(Generic[R_co]):
     async def join(self) -> R_co:
         """Wait for the end; return the result or raise the failure."""
         await self._ended.wait()
-        if self.failure is not None:
+        if self.failure is None:
+            return cast("R_co", self.result)
+        try:
             raise self.failure
-        return cast("R_co", self.result)
+        finally:
+            del self  # as in `step`
 
     async def stop(self) -> None:
         """Cancel the task and wait for its end; raise any failure but the cancellation."""
         self.cancel()
         await self._ended.wait()
-        if self.failure is not None and not self.was_cancelled():
+        if self.failure is None or self.was_cancelled():
+            return
+        try:
             raise self.failure
+        finally:
+            del self  # as in `step`
 
     def was_cancelled(self) -> bool:
         """Return whether `cancel` ended it."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from ccinit.errors import DeadlineError
-from ccinit.kernel.event_loop import EventLoop, TaskGroup, at_most, deadline, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, at_most, deadline, sleep
 from tests.unit.ccinit.kernel.failing_tasks import BoomError, fail, forever
 
 Case = Callable[[EventLoop, "Held"], Awaitable[None]]
@@ -89,6 +89,87 @@ async def late(_loop: EventLoop, held: Held) -> None:
     pytest.fail("it was not late")
 
 
+async def failed_by_its_own_group(_loop: EventLoop, held: Held) -> None:
+    try:
+        async with TaskGroup() as group:
+            group.start(failed_in_a_group_of_its_own(held), "one")
+    except BoomError:
+        return
+    pytest.fail("the task's error has to come out")
+
+
+async def failed_in_a_group_of_its_own(held: Held) -> None:
+    async with TaskGroup() as group:
+        group.start(hold_and_fail(held), "one")
+
+
+async def late_in_a_group(_loop: EventLoop, held: Held) -> None:
+    try:
+        async with TaskGroup() as group:
+            group.start(be_late(held), "one")
+    except DeadlineError:
+        return
+    pytest.fail("it was not late")
+
+
+async def be_late(held: Held) -> None:
+    async with deadline(0.001, "test.late"):
+        await hold(held)
+
+
+async def interrupted_again_while_its_group_ends(_loop: EventLoop, held: Held) -> None:
+    ending, go_on = Event(), Event()
+    try:
+        async with TaskGroup() as outer:
+            tasks = [outer.start(fail_beside_a_slow_one(held, ending, go_on), "one")]
+            await ending.wait()
+            tasks.pop().cancel()
+            await sleep(0)
+            go_on.set()
+    except BoomError:
+        return
+    pytest.fail("the task's error has to come out")
+
+
+async def fail_beside_a_slow_one(held: Held, ending: Event, go_on: Event) -> None:
+    async with TaskGroup() as group:
+        group.start(end_slowly(ending, go_on), "slow")
+        await hold_and_fail(held)
+
+
+async def end_slowly(ending: Event, go_on: Event) -> None:
+    try:
+        await forever()
+    finally:
+        ending.set()
+        await go_on.wait()
+
+
+async def joined(loop: EventLoop, held: Held) -> None:
+    try:
+        await loop.start(hold_and_fail(held), "one").join()
+    except BoomError:
+        return
+    pytest.fail("the task's error has to come out")
+
+
+async def stopped_and_failed(loop: EventLoop, held: Held) -> None:
+    tasks = [loop.start(fail_in_the_end(held), "one")]
+    await sleep(0)
+    try:
+        await tasks.pop().stop()
+    except BoomError:
+        return
+    pytest.fail("the task's error has to come out")
+
+
+async def fail_in_the_end(held: Held) -> None:
+    try:
+        await hold(held)
+    finally:
+        await fail()
+
+
 async def over(_loop: EventLoop, held: Held) -> None:
     async with at_most(0.001) as time:
         await hold(held)
@@ -103,7 +184,12 @@ async def over(_loop: EventLoop, held: Held) -> None:
         cancelled_with_its_group,
         failed_in_a_group,
         cancelled_by_its_groups_body,
+        failed_by_its_own_group,
         late,
+        late_in_a_group,
+        interrupted_again_while_its_group_ends,
+        joined,
+        stopped_and_failed,
         over,
     ],
 )
