@@ -132,7 +132,7 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     rows, gets_all = [], True
     for uri, (kind, defect) in defects.items():
         decision = _decide(policy, subject, uri)
-        rows.append((str(uri), kind, defect or "yes", _say(policy, decision)))
+        rows.append((str(uri), kind, defect or "yes", _say(decision)))
         gets_all &= defect is None and isinstance(decision, Allow)
     print(format_table(("resource", "kind", "registered", "policy"), rows))
     print("keys that only an image's layers name are not among them")
@@ -238,10 +238,10 @@ def _decide(policy: Policy, subject: Subject, uri: KbsUri) -> Allow | Deny:
     return decide(policy, uri, subject)
 
 
-def _say(policy: Policy, decision: Allow | Deny) -> str:
+def _say(decision: Allow | Deny) -> str:
     if isinstance(decision, Deny):
         return f"denied, {decision.reason}"
-    return f"rule {policy.rules.index(decision.rule) + 1}"
+    return f"rule {decision.number}"
 
 
 def _explain_one(store: Store, policy: Policy, subject: Subject, uri: ResourceUri) -> int:
@@ -251,7 +251,7 @@ def _explain_one(store: Store, policy: Policy, subject: Subject, uri: ResourceUr
     ]
     print(format_table(("rule", "resources", "verdict"), rows))
     decision = decide(policy, uri, subject)
-    said = _say(policy, decision)
+    said = _say(decision)
     if isinstance(decision, Deny):
         print(f"{uri}: {said}")
         return 1
