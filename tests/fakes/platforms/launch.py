@@ -20,7 +20,7 @@ POLICY = policy({"type": "sigstoreSigned", "keyPath": POLICY_KEY})
 # What the pod of tests/unit/ccinit/formats/pod/test_manifest.py asks for.
 RESOURCES: dict[str, tuple[EnvelopeKind, bytes]] = {
     f"{POD}log-psk": (EnvelopeKind.LOG_PSK, PSK),
-    f"{POD}volume-key-data": (EnvelopeKind.VOLUME_KEY, bytes(range(64))),
+    f"{POD}volume-key-data": (EnvelopeKind.VOLUME_KEY, bytes(range(192, 256))),
     f"{POD}file-auth": (EnvelopeKind.FILE, b"{}"),
     f"{POD}file-policy": (EnvelopeKind.FILE, POLICY),
     f"{POD}image-key": (EnvelopeKind.IMAGE_KEY, b"k" * 32),

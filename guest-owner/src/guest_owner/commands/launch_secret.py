@@ -27,13 +27,14 @@ from ccinit.formats.kbs.launch_secret import (
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_counters, name_policies, name_resources
-from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
 from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
+from guest_owner.pod_contents import find_unfit_contents
 from guest_owner.policy_keys import check_keys
+from guest_owner.resource_contents import check_content
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev
@@ -84,8 +85,8 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
             `plan_resources`.
         VerificationError: `resource.absent`; `envelope.…`, registered without `--envelope`, or as
             another kind.
-        FormatError: `initdata.…`, `launch_secret.…`, `policy.…`.
-        LimitExceededError: `launch_secret.size`, a guest reads no such entry.
+        FormatError: `initdata.…`, `launch_secret.…`, `policy.…`; as `check_content`.
+        LimitExceededError: `launch_secret.size`, a guest reads no such entry; as `check_content`.
     """
     parsed = parse_initdata(document)
     if parsed.algorithm != "sha256":
@@ -101,8 +102,11 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     for uri in name_policy_keys(policies, wanted.items()):
         if uri not in bodies:
             bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)
+    contents = {uri: parse_envelope(body).data for uri, body in bodies.items()}
     for policy in policies:
-        check_keys(policy, {uri: parse_envelope(body).data for uri, body in bodies.items()})
+        check_keys(policy, contents)
+    for uri, detail in find_unfit_contents(pod, contents):
+        raise FormatError("launch_secret.unfit", f"{uri}: {detail}")
     if len(bodies) >= MAX_ENTRIES:
         detail = f"expected at most {MAX_ENTRIES - 1} resources, found {len(bodies)}"
         raise FormatError("launch_secret.entries", detail)
@@ -118,8 +122,10 @@ def _read_entry(store: Store, uri: ResourceUri, kind: EnvelopeKind) -> bytes:
     """Return the body of a resource that is fit for its use."""
     body = store.read_resource(uri)
     data = verify_envelope(body, uri, kind).data
-    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
-        raise FormatError("launch_secret.log_psk", f"needs {MIN_PSK_BYTES} bytes or more")
+    try:
+        check_content(uri, kind, data)
+    except FormatError as error:
+        raise type(error)(error.reason, f"{uri}: {error.detail}") from error
     if len(body) > MAX_ENTRY_BYTES:
         size = f"expected at most {MAX_ENTRY_BYTES} bytes in its envelope, found {len(body)}"
         raise LimitExceededError("launch_secret.size", f"{uri}: {size}")

@@ -128,11 +128,28 @@ def test_resource_without_its_envelope_is_refused(store: Store) -> None:
     assert reason_of(DOCUMENT, store) == "envelope.kind"
 
 
-def test_short_log_psk_is_refused(store: Store) -> None:
-    uri = "kbs:///ccinit/demo/log-psk"
-    body = enveloped(uri, EnvelopeKind.LOG_PSK, b"p" * 31)
-    store.write_resource(parse_resource_uri(uri), body)
-    assert reason_of(DOCUMENT, store) == "launch_secret.log_psk"
+@pytest.mark.parametrize(
+    ("name", "kind", "data", "reason"),
+    [
+        ("log-psk", EnvelopeKind.LOG_PSK, b"p" * 31, "resource.log_psk"),
+        ("image-key", EnvelopeKind.IMAGE_KEY, b"k" * 31, "enc.key"),
+        ("file-token", EnvelopeKind.FILE, b"\xff", "launch_secret.unfit"),
+        ("file-auth", EnvelopeKind.FILE, b"{}" * (32 << 10), "launch_secret.size"),
+    ],
+)
+def test_secret_that_ends_a_guest_is_refused(
+    store: Store, name: str, kind: EnvelopeKind, data: bytes, reason: str
+) -> None:
+    """A store may hold it since before it was judged when it is registered."""
+    pod = FULL_POD.replace('file = "/run/secrets/token"', 'env = "TOKEN"')
+    assert pod != FULL_POD
+    document = make_document(CONFIG, pod)
+    assert make_entries(document, store, 0)
+    uri = f"{POD}{name}"
+    store.write_resource(parse_resource_uri(uri), enveloped(uri, kind, data))
+    with pytest.raises(CcinitError, match=uri) as caught:
+        make_entries(document, store, 0)
+    assert caught.value.reason == reason
 
 
 def test_document_that_no_launch_can_have_is_refused(store: Store) -> None:
