@@ -1,8 +1,8 @@
 """A container's root: read-only image layers below a writable one on scratch.
 
 Scope: the mount and the directories it needs, and a check of the image before anything is mounted
-into it (R72). Left to others: mounting the layers
-(`ccinit.pull`), the mounts inside (`crun`, by `ccinit.run.spec`).
+into it (R72). Left to others: mounting the layers (`ccinit.pull`), the mounts inside (`crun`, by
+`ccinit.run.spec`).
 
 The overlay is mounted nodev and nosuid, but crun 1.21 loses both flags when it makes the mount the
 container's root, read-only or not. So the protection lies elsewhere: the container's cgroup denies
@@ -13,11 +13,12 @@ read-only, because `crun` makes missing mount points in it.
 
 import errno
 import os
-from stat import S_ISDIR
+from stat import S_IMODE, S_ISDIR
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, KernelError, LimitExceededError
 from ccinit.formats.pod.places import KERNEL_PLACES
+from ccinit.kernel.inode_flags import make_immutable
 from ccinit.kernel.libc import kernel_error, make_new_directory
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
@@ -85,5 +86,37 @@ def check_mount_points(root_fd: int) -> None:
                 raise FormatError("run.mount_point", f"{place} is not a directory")
         except OSError as error:
             raise kernel_error(error, "stat", place) from error
+        finally:
+            os.close(fd)
+
+
+def hold_mount_points(root_fd: int) -> None:
+    """Make /proc, /sys and /dev if they are missing, and let no program move or replace them.
+
+    `crun` mounts a file system there, and then finds what it masks or makes read-only in it by path
+    again. Another container that was passed a descriptor of this root, through a socket, could have
+    moved it meanwhile: nothing would be masked in it, and nothing read-only.
+
+    Args:
+        root_fd: of a container's mounted root, as `check_mount_points` has passed it.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    for place in KERNEL_PLACES:
+        try:
+            os.mkdir(place.lstrip("/"), 0o755, dir_fd=root_fd)
+        except FileExistsError:
+            pass
+        except OSError as error:  # the disk may be full
+            raise kernel_error(error, "mkdir", place) from error
+        fd = open_in_root(root_fd, place, os.O_RDONLY | os.O_DIRECTORY, follow_links=False)
+        try:
+            # A change, even to the same mode, brings it from its layer, which may be of another
+            # file system with other flags, to the writable one.
+            os.fchmod(fd, S_IMODE(os.fstat(fd).st_mode))
+            make_immutable(fd, place)
+        except OSError as error:
+            raise kernel_error(error, "chmod", place) from error
         finally:
             os.close(fd)

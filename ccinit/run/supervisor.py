@@ -33,7 +33,12 @@ from ccinit.run.image_volumes import (
     unmount_image_volume,
 )
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
-from ccinit.run.rootfs import activate_rootfs, check_mount_points, deactivate_rootfs
+from ccinit.run.rootfs import (
+    activate_rootfs,
+    check_mount_points,
+    deactivate_rootfs,
+    hold_mount_points,
+)
 from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
 from ccinit.run.spec import plan_exec, plan_spec
 from ccinit.run.stdio import open_outputs, pump
@@ -368,6 +373,7 @@ async def _inspect_root(
     root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root_fd)
+        hold_mount_points(root_fd)
         user = workload.container.user
         user = workload.image.user if user is None else user
         identity = await find_identity(root_fd, user, ask)

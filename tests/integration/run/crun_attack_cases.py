@@ -15,14 +15,67 @@ from tests.vm.guest.containers import (
     IMAGE,
     Record,
     container,
+    own_cgroup,
     summary,
     supervise,
     supervisor,
     workload,
 )
 
+GIVER = """
+import os, socket
+with socket.socket(socket.AF_UNIX) as given:
+    given.connect('\\0{name}')
+    socket.send_fds(given, [b'/'], [os.open('/', os.O_RDONLY)])
+    given.recv(1)
+print(os.path.exists('/proc/self/stat'))
+"""
+TAKER = """
+import os, socket
+def tried(call, *arguments, **options):
+    try: return call(*arguments, **options)
+    except OSError as error: return error.errno
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind('\\0{name}')
+    listener.listen()
+    print('ready', flush=True)
+    given = listener.accept()[0]
+    root = socket.recv_fds(given, 1, 1)[1][0]
+    for name in ('proc', 'sys', 'dev', 'srv'):
+        print(
+            name,
+            tried(os.rename, name, 'moved', src_dir_fd=root, dst_dir_fd=root),
+            tried(os.rmdir, name, dir_fd=root),
+            tried(os.mkdir, name, dir_fd=root),
+            tried(os.rename, name, 'moved', src_dir_fd=root, dst_dir_fd=root),
+            flush=True,
+        )
+    given.send(b'.')
+"""
 NUMBERS = range(3, 24)
 PLACES = ("/proc/self/fd/{}", "/proc/self/task/1/fd/{}", "/links/{}")
+
+
+async def passed_root(work: Path) -> dict[str, object]:
+    """Move what is mounted in a root whose container has passed it to another one."""
+    name, records, made = own_cgroup(), {}, {}
+    async with TaskGroup() as group:
+        for one, code in (("taker", TAKER), ("giver", GIVER)):
+            of = container(code.format(name=name), name=one, user="0", read_only=False)
+            given = workload(
+                of,
+                work,
+                scratch=f"{work}/scratch-{one}",
+                run_dir=f"{work}/run-{one}",
+                cgroup_path=f"{name}/{one}",
+            )
+            records[one] = Record()
+            made[one] = supervisor(given, work, records[one])
+            group.start(made[one].run(), one)
+            while one == "taker" and b"ready" not in records[one].stdout:
+                await sleep(0.02)
+    taken = summary(made["taker"], work, records["taker"])
+    return summary(made["giver"], work, records["giver"]) | {"taker": taken}
 
 
 async def directories(work: Path) -> dict[str, object]:

@@ -287,6 +287,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         attack_cases.directories,
         attack_cases.links,
         attack_cases.moved_volume,
+        attack_cases.passed_root,
         entry_cases.case_exec,
         entry_cases.case_exec_on_terminal,
         entry_cases.case_files,

@@ -18,6 +18,7 @@ from ccinit.kernel.seccomp import SYSCALLS
 from tests.vm.guest.containers import PYTHON
 
 ROOT = Path(__file__).resolve().parents[3]
+KERNEL_NAMES = ("proc", "sys", "dev")
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", ROOT / "build" / "tools")).resolve()
 
 
@@ -326,6 +327,17 @@ def test_r70_image_volume_does_not_follow_a_link_made_before_a_restart() -> None
     report = run_case("moved_volume")
     assert report["stdout"] == "[]\n['kept'] ['kept']\n"  # where the link leads in the container
     assert_clean(report)
+
+
+def test_r72_kernel_file_systems_cannot_be_moved_by_whom_the_root_is_passed_to() -> None:
+    """With /proc moved while crun makes a container, nothing in it is masked or read-only."""
+    report = run_case("passed_root")
+    assert_clean(report)
+    assert report["stdout"] == "True\n"
+    refused, taken = errno.EPERM, errno.EEXIST
+    *held, free = report["taker"]["stdout"].splitlines()[1:]
+    assert held == [f"{name} {refused} {refused} {taken} {refused}" for name in KERNEL_NAMES]
+    assert free == f"srv {errno.EXDEV} None None None"  # one of an image has to be made anew
 
 
 def test_r70_image_volumes_are_writable_and_on_scratch() -> None:
