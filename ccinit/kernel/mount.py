@@ -21,6 +21,7 @@ class MountFlag(enum.IntFlag):
     NOSUID = 2
     NODEV = 4
     NOEXEC = 8
+    REMOUNT = 32
     NOATIME = 1024
     BIND = 4096
     MOVE = 8192

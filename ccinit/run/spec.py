@@ -94,7 +94,7 @@ def plan_spec(
     root_path: str,
     *,
     image_volumes: tuple[BindMount, ...],
-    secrets: tuple[BindMount, ...],
+    binds: tuple[BindMount, ...],
 ) -> dict[str, object]:
     """Return `config.json` as a value.
 
@@ -102,9 +102,8 @@ def plan_spec(
         workload: the container.
         identity: the user to run as.
         root_path: mounted root file system.
-        image_volumes: directories of the root that the image declares; the workload's mounts and
-            `secrets` go over them.
-        secrets: its secret files.
+        image_volumes: directories of the root that the image declares; `binds` go over them.
+        binds: volumes, secrets and the pod's files, with sources that can be handed to `crun`.
 
     Raises:
         ConfigError: `run.args`, `run.mount`.
@@ -121,7 +120,7 @@ def plan_spec(
         "mounts": [
             *_kernel_mounts(workload.shared),
             *_bind_mounts(image_volumes),
-            *_bind_mounts(workload.binds + secrets),
+            *_bind_mounts(binds),
         ],
         "linux": {
             "namespaces": _namespaces(workload.shared),

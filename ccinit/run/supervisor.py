@@ -22,7 +22,7 @@ from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, TaskGroup, at_most, sleep
-from ccinit.kernel.libc import kernel_error, make_new_directory, open_path
+from ccinit.kernel.libc import make_new_directory, open_path
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
@@ -33,6 +33,7 @@ from ccinit.run.image_volumes import (
     unmount_image_volume,
 )
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
+from ccinit.run.read_only import mount_read_only, remove_mount_point, unmount
 from ccinit.run.rootfs import (
     activate_rootfs,
     check_mount_points,
@@ -46,6 +47,7 @@ from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.user_files import AskUserChild, find_identity
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, Prepared, SecretFile, Sinks, Workload
+from ccinit.values import replace
 
 _DRAIN_SECONDS: Final = 2.0  # for what is left in the pipes after the last process
 _UNHEALTHY_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
@@ -201,9 +203,9 @@ class Supervisor:
         workload = self._workload
         self._stop_signal = parse_stop_signal(workload.image.stop_signal)
         make_new_directory(workload.run_dir, 0o700)
-        undo.callback(self._clear, _remove_directory, workload.run_dir)
+        undo.callback(self._clear, remove_mount_point, workload.run_dir)
         root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
-        undo.callback(self._clear, _remove_directory, root)
+        undo.callback(self._clear, remove_mount_point, root)
         activate_rootfs(workload.lowers, workload.scratch, root)
         undo.callback(self._clear, deactivate_rootfs, root)
         identity, places = await _inspect_root(root, workload, self._ask_user_child)
@@ -213,14 +215,27 @@ class Supervisor:
         )
         undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
-        spec = plan_spec(workload, identity, root, image_volumes=volumes, secrets=secret_binds)
+        binds = self._shield(undo, (*workload.binds, *secret_binds))
+        spec = plan_spec(workload, identity, root, image_volumes=volumes, binds=binds)
         return Prepared(spec=spec, identity=identity)
 
     def _mount_volume(self, undo: ExitStack, place: str, source: str) -> BindMount:
-        undo.callback(self._clear, _remove_directory, source)
+        undo.callback(self._clear, remove_mount_point, source)
         mount_image_volume(f"{self._workload.run_dir}/root", place, source)
         undo.callback(self._clear, unmount_image_volume, source)
         return BindMount(source=source, target=place, read_only=False)
+
+    def _shield(self, undo: ExitStack, binds: tuple[BindMount, ...]) -> tuple[BindMount, ...]:
+        """Return `binds` with a read-only source for each that is to be read-only."""
+        shielded = list(binds)
+        for number, bind in enumerate(binds):
+            if bind.read_only:
+                source = f"{self._workload.run_dir}/bind-{number}"
+                undo.callback(self._clear, remove_mount_point, source)
+                mount_read_only(bind.source, source)
+                undo.callback(self._clear, unmount, source)
+                shielded[number] = replace(bind, source=source)
+        return tuple(shielded)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:
         """Take one step of the clean-up; log its failure, and let the other steps follow.
@@ -381,12 +396,3 @@ async def _inspect_root(
         return identity, find_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:
         os.close(root_fd)
-
-
-def _remove_directory(path: str) -> None:
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise kernel_error(error, "rmdir", path) from error

@@ -207,7 +207,7 @@ def check_container(pod: PodManifest, container: Container) -> None:
         ),
     )
     root = Identity(uid=0, gid=0, additional_gids=(), home="/")
-    assert plan_spec(workload, root, "/r/root", image_volumes=(), secrets=())
+    assert plan_spec(workload, root, "/r/root", image_volumes=(), binds=workload.binds)
     assert not files & (directories | rotating)
     for one in (*targets, container.cwd or "/"):
         assert not any(one.startswith(f"{file}/") for file in files), one

@@ -3,16 +3,19 @@
 Every number of a descriptor is tried: which ones crun has open depends on its version.
 """
 
+import json
+import os
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import TaskGroup, at_most, sleep
-from ccinit.run.workload import SecretFile
+from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.vm.guest.containers import (
     IMAGE,
+    SLEEPER,
     Record,
     container,
     own_cgroup,
@@ -76,6 +79,39 @@ async def passed_root(work: Path) -> dict[str, object]:
                 await sleep(0.02)
     taken = summary(made["taker"], work, records["taker"])
     return summary(made["giver"], work, records["giver"]) | {"taker": taken}
+
+
+async def read_only_sources(work: Path) -> dict[str, object]:
+    """See whether what a container has read-only is so before `crun` has made it so."""
+    (work / "volume").mkdir()
+    (work / "hosts").write_text("the pod's")
+    secrets = tuple(
+        SecretFile(path=path, mode=0o400, content=Secret(b"the key"), rotates=rotates)
+        for path, rotates in (("/run/secrets/key", False), ("/run/rotating/key", True))
+    )
+    binds = (("volume", "/data", True), ("volume", "/work", False), ("hosts", "/etc/hosts", True))
+    given = workload(
+        container(SLEEPER),
+        work,
+        binds=tuple(
+            BindMount(source=str(work / source), target=target, read_only=read_only)
+            for source, target, read_only in binds
+        ),
+        secret_files=secrets,
+    )
+    record = Record()
+    made = supervisor(given, work, record)
+    async with TaskGroup() as group:
+        group.start(made.run(), "container")
+        await made.up.wait()
+        spec = json.loads((work / "state/bundles/probe/config.json").read_text())
+        sources = {
+            mount["destination"]: bool(os.statvfs(mount["source"]).f_flag & os.ST_RDONLY)
+            for mount in spec["mounts"]
+            if mount["type"] == "bind"
+        }
+        await made.stop(0)
+    return summary(made, work, record) | {"sources": sources}
 
 
 async def directories(work: Path) -> dict[str, object]:

@@ -288,6 +288,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         attack_cases.links,
         attack_cases.moved_volume,
         attack_cases.passed_root,
+        attack_cases.read_only_sources,
         entry_cases.case_exec,
         entry_cases.case_exec_on_terminal,
         entry_cases.case_files,

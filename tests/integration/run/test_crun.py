@@ -340,6 +340,14 @@ def test_r72_kernel_file_systems_cannot_be_moved_by_whom_the_root_is_passed_to()
     assert free == f"srv {errno.EXDEV} None None None"  # one of an image has to be made anew
 
 
+def test_what_a_container_has_read_only_is_so_before_crun_remounts_it() -> None:
+    """For that, crun finds the place again, which may have been replaced meanwhile."""
+    report = run_case("read_only_sources")
+    assert_clean(report)
+    places = ("/data", "/etc/hosts", "/run/rotating", "/run/secrets/key")
+    assert report["sources"] == {**dict.fromkeys(places, True), "/work": False}
+
+
 def test_r70_image_volumes_are_writable_and_on_scratch() -> None:
     report = run_case("image_volumes")
     assert_clean(report)

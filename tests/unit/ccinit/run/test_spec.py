@@ -46,7 +46,11 @@ def plan(
     secrets: tuple[BindMount, ...] = (),
 ) -> dict[str, Any]:
     spec: dict[str, Any] = plan_spec(
-        workload, IDENTITY, "/run/root", image_volumes=image_volumes, secrets=secrets
+        workload,
+        IDENTITY,
+        "/run/root",
+        image_volumes=image_volumes,
+        binds=workload.binds + secrets,
     )
     assert json.loads(json.dumps(spec)) == spec
     return spec
