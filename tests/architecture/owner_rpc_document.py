@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ccinit.agent.planes.call_pace import CALLS_A_SECOND, CALLS_AT_ONCE
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import (
     MAX_CALLS,
@@ -38,7 +39,8 @@ owner plane. It opens when the guest has attested, and closes after the last con
 * **Connections**: at most eight clients, of which the last may only be an `admin`, and the last but
   one at least `exec`. Beside them, handshakes: two from the pod's own containers and two from
   elsewhere. Ten seconds for the handshake and for a message that has begun; ten minutes without a
-  call, a day in all; {MAX_CALLS} calls open at a time.
+  call, a day in all; {MAX_CALLS} calls open at a time. Of calls that come faster than
+  {CALLS_A_SECOND} in a second, {CALLS_AT_ONCE} are answered at once, and the others at that pace.
 
 ## Messages
 

@@ -18,6 +18,7 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.phases.rotation import Rotation
+from ccinit.agent.planes.call_pace import CallPace
 from ccinit.agent.planes.metrics import render_metrics
 from ccinit.agent.planes.owner_streams import (
     EntryFilter,
@@ -48,7 +49,7 @@ from ccinit.formats.planes.owner_rpc import (
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.event_loop import Event, TaskGroup
+from ccinit.kernel.event_loop import Event, TaskGroup, sleep
 from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import (
@@ -107,6 +108,7 @@ class Caller:
         tasks: what its calls have started; a group that is entered while the connection lasts.
         greeted: set once the client is known.
         streams: how many of its calls are still streaming.
+        pace: at which its calls are answered.
     """
 
     def __init__(self, event: Callable[[str], None], certificate_der: bytes) -> None:
@@ -115,6 +117,7 @@ class Caller:
         self.tasks = TaskGroup()
         self.greeted = Event()
         self.streams = 0
+        self.pace = CallPace()
         self._event = event
         self._greeting: Greeting | None = None
 
@@ -192,6 +195,7 @@ class OwnerService:
             raise ChildError("child.protocol", f"parameters that {name} does not have")
         if caller.streams >= MAX_CALLS:  # the child counts longer: it tells its client of the end
             raise ChildError("child.protocol", f"{name} beside {caller.streams} calls")
+        await sleep(caller.pace.wait_seconds(boottime()))
         try:
             caller.log_or_refuse(name, printable(getattr(call, "container", "")))
             return await HANDLERS[name](self, caller, call)

@@ -15,6 +15,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from ccinit.agent.planes.call_pace import CALLS_A_SECOND, CALLS_AT_ONCE
 from ccinit.errors import ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import (
@@ -25,7 +26,7 @@ from ccinit.formats.planes.owner_rpc import (
     Role,
     Value,
 )
-from ccinit.formats.planes.owner_wire import Data, Refused, encode_data, encode_request
+from ccinit.formats.planes.owner_wire import Data, Refused, Reply, encode_data, encode_request
 from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.open_call import OpenCall, Streams
@@ -316,6 +317,22 @@ def wait_for_place(world: OwnerWorld) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def test_client_that_calls_without_pause_is_answered_at_a_pace(world: OwnerWorld) -> None:
+    """All of it, but PID 1 has time for others, and the sealed log no record for each moment."""
+    late = 30
+    with world.client(Role.LOGS) as client:
+        began = time.monotonic()
+        calls = range(CALLS_AT_ONCE + late)
+        client._send(b"".join(encode_request(msgid, "metrics", ()) for msgid in calls))
+        answered: list[int] = []
+        while len(answered) < len(calls):
+            for data in client._read():
+                replies = client._reader.feed(data)
+                answered += [reply.msgid for reply in replies if isinstance(reply, Reply)]
+        assert answered == list(calls)
+        assert time.monotonic() - began > (late - 5) / CALLS_A_SECOND
 
 
 def test_client_that_stands_still_holds_up_nobody(world: OwnerWorld) -> None:
