@@ -42,6 +42,7 @@ from tests.integration.kbs.harness import (
     Kbs,
     booted_tpm,
     make_state,
+    put_back,
     run,
     running_kbs,
 )
@@ -278,17 +279,14 @@ def test_kbs_under_another_root_is_asked_nothing(kbs: Kbs, tmp_path: Path) -> No
 @pytest.mark.parametrize("file", ["policy.toml", "references/image-1.json"])
 def test_guest_asks_again_while_the_owner_edits_a_file(kbs: Kbs, file: str) -> None:
     path = kbs.state / file
-    saved = path.read_bytes()
+    with put_back(path) as whole:
 
-    def finish(_seconds: float) -> None:
-        path.write_bytes(saved)
+        def finish(_seconds: float) -> None:
+            path.write_bytes(whole)
 
-    path.write_bytes(saved[:-3])
-    try:
+        path.write_bytes(whole[:-3])
         guest = Guest(kbs, booted_tpm(), waiting=Waiting(sleep=finish))
         assert guest.fetch(str(RESOURCE)) == [SECRET]
-    finally:
-        path.write_bytes(saved)
 
 
 def test_guest_asks_again_while_the_audit_log_cannot_be_written(kbs: Kbs) -> None:

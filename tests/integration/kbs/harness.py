@@ -157,6 +157,11 @@ class StockClient:
     def attest(self, **changes: object) -> httpx.Response:
         return self.http.post("/kbs/v0/attest", json=self.attestation(**changes))
 
+    def handshake(self, **changes: object) -> httpx.Response:
+        """Both of its requests; return the reply to the evidence."""
+        self.auth()
+        return self.attest(**changes)
+
     def get(self, path: str = URI, token: str | None = None) -> httpx.Response:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         return self.http.get(f"/kbs/v0/resource/{path}", headers=headers)
@@ -245,6 +250,16 @@ def running_kbs(
             server.should_exit = True
             thread.join(60)
     assert not thread.is_alive()
+
+
+@contextmanager
+def put_back(path: Path) -> Iterator[bytes]:
+    """Yield what the file holds, and write it again in the end, whatever has become of it."""
+    saved = path.read_bytes()
+    try:
+        yield saved
+    finally:
+        path.write_bytes(saved)
 
 
 def variant(reply: httpx.Response) -> str:

@@ -63,8 +63,7 @@ def rvps(payload: object) -> bytes:
 
 def test_stored_resource_is_released_and_a_deleted_one_is_gone(kbs: Kbs, token: str) -> None:
     guest = kbs.client()
-    guest.auth()
-    guest.attest()
+    guest.handshake()
     refused(guest.get("ccinit/shop/new"), "PluginInternalError")
     reply = call(kbs, "POST", PATH, token, SECRET + b" again")
     assert (reply.status_code, reply.content) == (200, b"")
@@ -161,8 +160,7 @@ def test_key_that_is_removed_while_a_body_arrives_changes_nothing(
 )
 def test_nobody_else_may_administer(kbs: Kbs, token: str, tmp_path: Path, how: str) -> None:
     guest = kbs.client()
-    guest.auth()
-    attested = guest.attest().json()["token"]
+    attested = guest.handshake().json()["token"]
     (kbs.state / "admin-keys/alice.pem").rename(tmp_path / "alice.pem")
     if how != "removed key":
         assert main(["admin", "new-key", "--state", str(kbs.state), str(tmp_path / "b")]) == 0
@@ -195,16 +193,14 @@ def test_reference_values_registered_over_the_network_count_at_once(kbs: Kbs, to
     for path in (kbs.state / "attestation-keys").iterdir():
         path.unlink()
     guest = kbs.client()
-    guest.auth()
-    assert "ak.unregistered" in refused(guest.attest())
+    assert "ak.unregistered" in refused(guest.handshake())
     public = base64.b64encode(booted_tpm().public_der).decode()
     text = encode_reference_set(IMAGE).decode()
     body = rvps({"ccinit_reference": text, "ccinit_attestation_key": [public]})
     assert call(kbs, "POST", "/kbs/v0/reference-value", token, body).status_code == 200
     name = attestation_key_name(booted_tpm().public_der)
     assert kbs.audit()[-1]["registered"] == f"reference image-1, ak {name}"
-    guest.auth()
-    assert guest.attest().status_code == 200
+    assert guest.handshake().status_code == 200
     assert guest.open(guest.get()) == SECRET
     listed = call(kbs, "GET", "/kbs/v0/reference-value/ccinit_reference", token).json()
     assert json.loads(text) in listed["ccinit_reference"]
@@ -218,12 +214,10 @@ def test_administrator_can_have_a_machine_of_his_own_served_like_a_guest(
     """SECURITY.md, "The owner's KBS": no call reads a resource, and this is why the key is one."""
     own = booted_tpm(key=1)  # a program: it says what was measured in the guest that it poses as
     guest = kbs.client(own)
-    guest.auth()
-    assert "ak.unregistered" in refused(guest.attest())
+    assert "ak.unregistered" in refused(guest.handshake())
     body = rvps({"ccinit_attestation_key": base64.b64encode(own.public_der).decode()})
     assert call(kbs, "POST", REFERENCES, token, body).status_code == 200
-    guest.auth()
-    assert guest.attest().status_code == 200
+    assert guest.handshake().status_code == 200
     assert guest.open(guest.get()) == SECRET
     registered = f"ak {attestation_key_name(own.public_der)}"
     (told,) = (record for record in kbs.audit() if record.get("registered") == registered)
@@ -255,8 +249,7 @@ def test_rego_is_refused_in_words_and_changes_nothing(
     record = kbs.audit()[-1]
     assert (record["decision"], record["administrator"]) == ("refused", "alice")
     guest = kbs.client()
-    guest.auth()
-    guest.attest()
+    guest.handshake()
     refused(guest.get("ccinit/bank/pin"), "PolicyDeny")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.integration.kbs.harness import (
     URI,
     Kbs,
     booted_tpm,
+    put_back,
     refused,
     variant,
 )
@@ -69,8 +71,7 @@ def test_handshake_releases_the_resource_and_audits_it(kbs: Kbs) -> None:
 
 def test_token_has_the_claims_that_clients_read(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    token = client.attest().json()["token"]
+    token = client.handshake().json()["token"]
     header, claims = (json.loads(decode_base64url(part, "token")) for part in token.split(".")[:2])
     assert header["alg"] == "ES256"
     assert claims["exp"] - claims["iat"] == LIMITS.token_seconds
@@ -84,8 +85,7 @@ def test_token_has_the_claims_that_clients_read(kbs: Kbs) -> None:
 
 def test_published_key_set_verifies_the_token(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    signed, _, signature = client.attest().json()["token"].rpartition(".")
+    signed, _, signature = client.handshake().json()["token"].rpartition(".")
     header = json.loads(decode_base64url(signed.partition(".")[0], "header"))
     reply = client.http.get("/.well-known/jwks.json")
     assert reply.headers["content-type"] == "application/json"
@@ -103,8 +103,7 @@ def test_metrics_count_what_was_decided_and_why(kbs: Kbs) -> None:
     tpm = booted_tpm()
     tpm.pcrs[9] = register("other")
     for client in (kbs.client(tpm), kbs.client()):
-        client.auth()
-        client.attest()
+        client.handshake()
     client.get()
     reply = client.http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -118,8 +117,7 @@ def test_metrics_count_what_was_decided_and_why(kbs: Kbs) -> None:
 
 def test_bearer_token_serves_without_the_cookie_until_it_is_changed(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    token = client.attest().json()["token"]
+    token = client.handshake().json()["token"]
     client.http.cookies.clear()
     assert refused(client.get(), "TokenNotFound")
     assert client.open(client.get(token=token)) == SECRET
@@ -148,8 +146,7 @@ def test_unregistered_key_learns_nothing_about_the_registers(kbs: Kbs) -> None:
     tpm = booted_tpm(key=1)
     tpm.pcrs[9] = register("other")
     client = kbs.client(tpm)
-    client.auth()
-    detail = refused(client.attest())
+    detail = refused(client.handshake())
     assert "ak.unregistered" in detail
     assert "pcr" not in detail
     claims = kbs.audit()[-1]["claims"]
@@ -164,8 +161,7 @@ def test_changed_image_is_told_which_register_differs(kbs: Kbs) -> None:
     tpm = booted_tpm()
     tpm.pcrs[9] = register("other")
     client = kbs.client(tpm)
-    client.auth()
-    assert "pcr.9" in refused(client.attest())
+    assert "pcr.9" in refused(client.handshake())
 
 
 def test_document_of_the_host_is_refused(kbs: Kbs) -> None:
@@ -173,22 +169,19 @@ def test_document_of_the_host_is_refused(kbs: Kbs) -> None:
     tpm = booted_tpm()
     tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
     client = kbs.client(tpm)
-    client.auth()
-    assert "initdata.digest" in refused(client.attest(document=document.decode()))
+    assert "initdata.digest" in refused(client.handshake(document=document.decode()))
 
 
 def test_test_image_gets_no_production_resource(kbs: Kbs) -> None:
     client = kbs.client(booted_tpm(TEST_IMAGE))
-    client.auth()
-    assert client.attest().status_code == 200
+    assert client.handshake().status_code == 200
     refused(client.get(), "PolicyDeny")
     assert kbs.audit()[-1]["reason"] == "the guest's image has profile test"
 
 
 def test_policy_and_absence_are_told_apart_only_after_the_policy(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     refused(client.get("ccinit/bank/pin"), "PolicyDeny")
     refused(client.get("ccinit/bank/absent"), "PolicyDeny")
     assert refused(client.get("ccinit/shop/absent"), "PluginInternalError") == (
@@ -210,8 +203,7 @@ def test_rule_covers_a_document_by_a_name_that_is_not_its_first(kbs: Kbs) -> Non
     copy.write_bytes(shop.read_bytes())
     try:
         client = kbs.client()
-        client.auth()
-        client.attest()
+        client.handshake()
         assert client.open(client.get()) == SECRET
         assert kbs.audit()[-1]["initdata_name"] == "a-copy"
         copy.write_bytes(shop.read_bytes() + b"# another")
@@ -222,15 +214,11 @@ def test_rule_covers_a_document_by_a_name_that_is_not_its_first(kbs: Kbs) -> Non
 
 def test_withdrawn_reference_stops_an_attested_guest(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     path = kbs.state / "references/image-1.json"
-    saved = path.read_bytes()
-    path.unlink()
-    try:
+    with put_back(path):
+        path.unlink()
         refused(client.get(), "PolicyDeny")
-    finally:
-        path.write_bytes(saved)
     assert client.open(client.get()) == SECRET
 
 
@@ -250,8 +238,7 @@ def test_what_an_appraisal_stood_on_ends_sessions_and_tokens_with_it(
     kbs: Kbs, file: str, kept: bytes | None, reason: str
 ) -> None:
     client, store = kbs.client(), Store(kbs.state)
-    client.auth()
-    token = client.attest().json()["token"]
+    token = client.handshake().json()["token"]
     # Another machine of the fleet comes and goes; that is nothing to this guest.
     store.add_attestation_key("other", booted_tpm(key=1).public_der)
     assert client.open(client.get()) == SECRET
@@ -259,25 +246,21 @@ def test_what_an_appraisal_stood_on_ends_sessions_and_tokens_with_it(
     assert client.open(client.get(token=token)) == SECRET
 
     path = kbs.state / file.format(ak=attestation_key_name(client.tpm.public_der))
-    saved = path.read_bytes()
-    path.unlink()
-    if kept is not None:
-        path.write_bytes(kept)
-    try:
+    with put_back(path):
+        path.unlink()
+        if kept is not None:
+            path.write_bytes(kept)
         refused(client.get(), "PolicyDeny")
         assert kbs.audit()[-1]["reason"] == reason
         client.http.cookies.clear()
         refused(client.get(token=token), "PolicyDeny")
         assert kbs.audit()[-1]["reason"] == reason
-    finally:
-        path.write_bytes(saved)
     assert client.open(client.get(token=token)) == SECRET
 
 
 def test_image_registered_anew_stops_guests_of_the_old_one(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    token = client.attest().json()["token"]
+    token = client.handshake().json()["token"]
     store = Store(kbs.state)
     store.add_reference(replace(reference_set("image-2"), name="image-1"))
     try:
@@ -296,61 +279,47 @@ def test_image_registered_anew_stops_guests_of_the_old_one(kbs: Kbs) -> None:
 
 def test_rule_covers_an_image_by_a_name_that_is_not_its_first(kbs: Kbs) -> None:
     path = kbs.state / "policy.toml"
-    saved = path.read_bytes()
     copy = kbs.state / "references/a-copy.json"
-    try:
-        path.write_bytes(saved + b'references = ["image-1"]\n')
-        copy.write_bytes(encode_reference_set(replace(IMAGE, name="a-copy")))
+    copy.write_bytes(encode_reference_set(replace(IMAGE, name="a-copy")))
+    with put_back(path) as policy, ExitStack() as undo:
+        undo.callback(copy.unlink)
+        path.write_bytes(policy + b'references = ["image-1"]\n')
         client = kbs.client()
-        client.auth()
-        client.attest()
+        client.handshake()
         assert client.open(client.get()) == SECRET
         assert kbs.audit()[-1]["reference"] == "a-copy"
-        path.write_bytes(saved + b'references = ["image-2"]\n')
+        path.write_bytes(policy + b'references = ["image-2"]\n')
         refused(client.get(), "PolicyDeny")
-    finally:
-        path.write_bytes(saved)
-        copy.unlink()
 
 
 def test_broken_policy_file_releases_nothing(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     path = kbs.state / "policy.toml"
-    saved = path.read_bytes()
-    path.write_bytes(saved + b"oops")
-    try:
+    with put_back(path) as policy:
+        path.write_bytes(policy + b"oops")
         reply = client.get()
         assert (reply.status_code, variant(reply)) == (500, "PluginInternalError")
         assert str(kbs.audit()[-1]["reason"]).startswith("policy.toml")
-    finally:
-        path.write_bytes(saved)
     assert client.open(client.get()) == SECRET
 
 
 def test_broken_registration_is_told_to_the_owner_and_to_nobody_else(kbs: Kbs) -> None:
     path = kbs.state / "references/image-1.json"
-    saved = path.read_bytes()
-    path.write_bytes(saved + b"oops")
     client = kbs.client()
-    client.auth()
-    try:
-        reply = client.attest()
-    finally:
-        path.write_bytes(saved)
+    with put_back(path) as reference:
+        path.write_bytes(reference + b"oops")
+        reply = client.handshake()
     record = kbs.audit()[-1]
     assert (reply.status_code, variant(reply)) == (500, "AttestationError")
     assert reply.json()["detail"] == f"internal error (audit session {record['session']})"
     assert record["reason"] == f"reference.json: {path}: malformed JSON"
-    client.auth()
-    assert client.attest().status_code == 200
+    assert client.handshake().status_code == 200
 
 
 def test_full_log_releases_nothing(kbs: Kbs, caplog: pytest.LogCaptureFixture) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     path = kbs.state / "audit.jsonl"
     path.unlink()
     path.mkdir()
@@ -369,8 +338,7 @@ def test_many_guests_at_once_are_all_served(kbs: Kbs) -> None:
 
     def one_guest() -> bytes:
         client = kbs.client()
-        client.auth()
-        client.attest()
+        client.handshake()
         return client.open(client.get())
 
     async def all_guests() -> list[bytes]:
@@ -391,5 +359,4 @@ def test_state_whose_disk_is_not_mounted_refuses_nobody(kbs: Kbs, tmp_path: Path
             path.rename(kbs.state / path.name)
     assert (reply.status_code, variant(reply)) == (500, "AttestationError")  # come again
     assert str(kbs.audit()[-1]["reason"]).startswith("state.read: cannot read ")
-    client.auth()
-    assert client.attest().status_code == 200
+    assert client.handshake().status_code == 200

@@ -100,8 +100,7 @@ def folder(tmp_path: Path) -> Path:
 def get(kbs: Kbs, path: str) -> bytes:
     """What a guest of the pod gets that attests now."""
     guest = kbs.client(booted_tpm(IMAGE))
-    guest.auth()
-    guest.attest()
+    guest.handshake()
     return bytes(guest.open(guest.get(path)))
 
 
@@ -110,8 +109,7 @@ def test_pod_that_is_taken_out_of_service_has_no_keys_left(folder: Path) -> None
     with running_kbs(folder / "owner") as kbs:
         assert get(kbs, KEY) == SECRET
         guest = kbs.client(booted_tpm(IMAGE))
-        guest.auth()
-        guest.attest()
+        guest.handshake()
         script = shell_block("Taking a pod out of service")
         printed = shell(folder, script.replace("https://192.0.2.7:8443", kbs.url))
         refused(guest.get(KEY), "PolicyDeny")
@@ -141,14 +139,12 @@ def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(fold
     kept = (folder / "owner/references/ccinit-prod.json").read_bytes()
     with running_kbs(folder / "owner") as kbs:
         guest = kbs.client(booted_tpm(IMAGE))
-        guest.auth()
-        guest.attest()
+        guest.handshake()
         assert guest.open(guest.get(KEY)) == SECRET
         printed = shell(folder, shell_block("Updating the image", 1))
         assert '"decision":"released"' in printed  # when one of them was last heard of
         refused(guest.get(KEY), "PolicyDeny")
-        guest.auth()
-        refused(guest.attest(), "AttestationError")
+        refused(guest.handshake(), "AttestationError")
         assert str(kbs.audit()[-1]["reason"]).startswith("pcr.4: ")
     (readers,) = (folder / "readers").iterdir()  # of this day
     assert (readers / "references/ccinit-prod.json").read_bytes() == kept
@@ -171,8 +167,7 @@ def test_readers_of_old_logs_get_what_an_owner_without_tpms_has(folder: Path) ->
 def advance(kbs: Kbs, document: bytes, number: int) -> None:
     """What a guest of the document does when it opens or closes its volume."""
     guest = kbs.client(values.booted_tpm(IMAGE, document))
-    guest.auth()
-    guest.attest(document=document.decode())
+    guest.handshake(document=document.decode())
     advance = encode_counter_advance(CounterAdvance(to=number, holder=bytes(16)))
     reply = guest.http.post("/kbs/v0/rollback-counter/demo/data", content=advance)
     assert reply.status_code == 200, reply.text
@@ -264,12 +259,10 @@ image = "web"
     shell(folder, "guest-owner policy remove 1; guest-owner unregister initdata/demo.toml")
     with running_kbs(folder / "owner") as kbs:
         guest = kbs.client(values.booted_tpm(IMAGE, document))
-        guest.auth()
-        guest.attest(document=document.decode())
+        guest.handshake(document=document.decode())
         assert guest.open(guest.get(KEY)) == SECRET
         former = kbs.client(booted_tpm(IMAGE))
-        former.auth()
-        refused(former.attest(), "AttestationError")
+        refused(former.handshake(), "AttestationError")
 
 
 def test_key_of_another_tpm_takes_the_place_of_the_one_of_that_name(folder: Path) -> None:
@@ -300,8 +293,7 @@ def test_tokens_of_a_stolen_key_end_with_it(folder: Path) -> None:
     stolen = (folder / "owner/token-key.pem").read_bytes()
     with running_kbs(folder / "owner") as kbs:
         guest, thief = kbs.client(booted_tpm(IMAGE)), kbs.client()
-        guest.auth()
-        forged = forged_token(guest.attest().json()["token"], stolen, thief.jwk)
+        forged = forged_token(guest.handshake().json()["token"], stolen, thief.jwk)
         assert thief.open(thief.get(KEY, forged)) == SECRET
     shell(folder, shell_block("Rotating keys"))
     with running_kbs(folder / "owner") as kbs:

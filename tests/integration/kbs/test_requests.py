@@ -62,8 +62,7 @@ def test_other_paths_are_answered_as_trustee_answers(
 )
 def test_odd_resource_paths_are_refused(kbs: Kbs, path: str) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     refused(client.get(path), "PluginInternalError")
     assert client.open(client.get()) == SECRET
 
@@ -142,8 +141,7 @@ def test_largest_body_is_given_up_where_all_together_are_too_many(registered_sta
         for connection in large:
             connection.sendall(head + b" " * (size - 1))
         client = kbs.client()
-        client.auth()
-        assert client.attest().status_code == 200
+        assert client.handshake().status_code == 200
         assert client.open(client.get()) == SECRET
         # Which of the three it was is nobody's matter; no other deadline is near.
         readable, _, _ = select.select(large, (), (), 50)

@@ -31,8 +31,7 @@ def test_replayed_evidence_under_a_fresh_nonce_is_refused(kbs: Kbs) -> None:
     client.auth()
     old = client.tpm.quote(client.report_data()).to_json_value()
     client.http.cookies.clear()
-    client.auth()
-    assert "quote.report_data" in refused(client.attest(evidence=old))
+    assert "quote.report_data" in refused(client.handshake(evidence=old))
     record = kbs.audit()[-1]
     claims = record["claims"]
     assert isinstance(claims, list)
@@ -78,8 +77,7 @@ def test_session_that_expired_before_attest_is_gone(kbs: Kbs) -> None:
 
 def test_attested_session_that_expired_serves_nothing(kbs: Kbs) -> None:
     client = kbs.client()
-    client.auth()
-    client.attest()
+    client.handshake()
     kbs.clock.now += LIMITS.session_seconds - 1
     assert client.open(client.get()) == SECRET
     kbs.clock.now += 1
@@ -88,15 +86,13 @@ def test_attested_session_that_expired_serves_nothing(kbs: Kbs) -> None:
 
 def test_key_that_the_evidence_does_not_bind_is_refused(kbs: Kbs) -> None:
     guest, thief = kbs.client(), kbs.client()
-    guest.auth()
-    reply = guest.attest(tee_pubkey=thief.jwk)
+    reply = guest.handshake(tee_pubkey=thief.jwk)
     assert "quote.report_data" in refused(reply)
 
 
 def test_reply_opens_only_with_the_attested_key(kbs: Kbs) -> None:
     guest, other = kbs.client(), kbs.client()
-    guest.auth()
-    guest.attest()
+    guest.handshake()
     reply = guest.get()
     with pytest.raises((InvalidUnwrap, InvalidTag)):
         other.open(reply)
