@@ -7,6 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.kernel.efi_secret import open_secrets, read_secret, wipe_secrets
+from tests.fakes.machine.scarcity import count_descriptors
 
 NAMES = [f"00000000-0000-0000-0000-{number:012}" for number in range(3)]
 
@@ -30,19 +31,15 @@ def reason_of(wanted: str, directory: Path) -> str:
     return caught.value.reason
 
 
-def count_fds() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_every_secret_is_open_by_name_and_closed_again(tree: Path) -> None:
-    before = count_fds()
+    before = count_descriptors()
     with open_secrets(str(tree)) as fds:
         assert sorted(fds) == NAMES
         assert [read_secret(fds[name], 64) for name in NAMES] == [
             b"secret of " + name.encode() for name in NAMES
         ]
         assert all(not os.get_inheritable(fd) for fd in fds.values())
-    assert count_fds() == before
+    assert count_descriptors() == before
 
 
 def test_wiping_leaves_nothing_and_may_be_done_twice(tree: Path) -> None:
@@ -68,10 +65,10 @@ def test_tree_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_link_is_not_followed(tree: Path) -> None:
-    before = count_fds()
+    before = count_descriptors()
     (tree / "z").symlink_to("/etc/passwd")
     assert reason_of("open", tree) == "kernel.efi_secret_open"
-    assert count_fds() == before
+    assert count_descriptors() == before
 
 
 def test_more_files_than_the_driver_makes_are_refused(tree: Path) -> None:

@@ -25,6 +25,7 @@ from ccinit.pull.layers.stream import open_pipe
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.machine.no_waiting import finish
+from tests.fakes.machine.scarcity import count_descriptors
 
 T = TypeVar("T")
 PLAIN = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
@@ -53,10 +54,6 @@ def image_children(left: int, directory: Path) -> ImageChildren:
     guest: Any = SimpleNamespace(children=Children(left))
     unused: Any = None
     return ImageChildren(guest, PLAIN, str(directory), unused, unused, seconds=1.0)
-
-
-def count_fds() -> int:
-    return len(tuple(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -111,16 +108,16 @@ def test_pull_that_begins_closes_its_own_with_the_block(image: Image, started: i
     """
 
     async def use(left: int) -> None:
-        before = count_fds()
+        before = count_descriptors()
         async with reception_of(left, image) as reception:
             held = ["blobs_in", "auth", "key-0"]
             if image is not PLAIN:
                 held += ["blobs_out", "words_in", "words_out"]
             is_waiting = (reception.unpack is not None, reception.layers is not None)
             assert is_waiting == (image is PLAIN, image is PLAIN)
-            assert count_fds() == before + len(held)
+            assert count_descriptors() == before + len(held)
             reception.give({"auth": Secret(b"password")})
-            assert count_fds() == before + len(held) - 1
+            assert count_descriptors() == before + len(held) - 1
 
     finish(use(started))
     with pytest.raises(KernelError):

@@ -27,6 +27,7 @@ from ccinit.pull.messages.layers import KEYS_PIPE, DecryptReply
 from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar, UnpackReply
 from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest, share_parts
 from ccinit.secret import Secret
+from tests.fakes.machine.scarcity import count_descriptors
 
 IMAGE = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
 FOUND = FoundImage(documents=(), config=b"")
@@ -103,10 +104,6 @@ def pulling(
     return ImageChildren(guest, IMAGE, str(directory), parts, open_keys, seconds=7, form=form)
 
 
-def count_fds() -> int:
-    return len(tuple(Path("/proc/self/fd").iterdir()))
-
-
 def job(reply: object) -> Job:
     """Return a job that ends with `reply`, or with that error."""
 
@@ -164,7 +161,7 @@ def test_compressed_layer_counts_if_all_of_its_tar_was_read_without_a_complaint(
     tar = tmp_path / "layer-0.tar"
     tar.write_bytes(b"tar")
     children = opened({Role.FEED: job(fed), Role.COMPRESS: job(end)})
-    before = count_fds()
+    before = count_descriptors()
     compressing = pulling(children, tmp_path).compress(str(tar), ("-z",))
     if reason:
         with pytest.raises(ChildError) as refused:
@@ -172,7 +169,7 @@ def test_compressed_layer_counts_if_all_of_its_tar_was_read_without_a_complaint(
         assert (refused.value.reason, detail in refused.value.detail) == (reason, True)
     else:
         run(compressing)
-    assert count_fds() == before + len(children.given)  # those are copies
+    assert count_descriptors() == before + len(children.given)  # those are copies
     assert children.started == [(Role.FEED, ""), (Role.COMPRESS, str(tmp_path))]
     source, sink, stdin = (children.given[name] for name in (SOURCE, SINK, "stdin"))
     assert Path(f"/proc/self/fd/{source}").samefile(tar)
@@ -234,12 +231,13 @@ def test_who_was_not_started_ahead_gets_the_ends_of_the_pipes_alone(
     tars: Any = SimpleNamespace(open_to_append=lambda at: (at,), open_to_verify=lambda at: (at, 4))
 
     async def receive() -> None:
-        before = count_fds()
+        before = count_descriptors()
         async with pulling(children, tmp_path, unpack=None, layers=None, pipes=pipes) as image:
             assert await image.unpack(UNUSED, tars) == UnpackReply()
             assert children.given.keys() == {"blobs", "tell"}
             await image.verify(UNUSED, (), tars)
-        assert count_fds() == before - 3 + len(children.given)  # the children have what PID 1 had
+        held = count_descriptors()  # the children have what PID 1 had
+        assert held == before - 3 + len(children.given)
 
     run(receive())
     assert (appending[0].fds, verifying[0].fds) == ((3,), (3, 4))
@@ -277,7 +275,7 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
         return unwrapped
 
     async def pull() -> None:
-        before = count_fds()
+        before = count_descriptors()
         image = pulling(children, tmp_path, open_keys=open_keys, registry=registry, pipes=pipes)
         async with image:
             with pytest.raises(RuntimeError):
@@ -293,7 +291,8 @@ def test_encrypted_layers_go_to_a_file_without_a_name_and_from_there_to_the_one_
             with pytest.raises(BlockingIOError):  # whoever waits for a job has no secret
                 os.read(children.given[KEYS_PIPE], 9)
             assert await image.decrypt(UNUSED, keys) == DecryptReply()
-            assert count_fds() == before - 1 + len(children.given)  # the pipe's end is the child's
+            held = count_descriptors()  # the pipe's end is the child's
+            assert held == before - 1 + len(children.given)
 
     run(pull())
     assert answers[0].value == SendLayers(first=2)
@@ -323,9 +322,9 @@ def test_file_and_pipe_of_layers_that_are_never_decrypted_are_closed_with_the_pu
             os.close(*answers[0].fds)
             await image.open_keys(UNUSED)
 
-    before = count_fds()
+    before = count_descriptors()
     run(pull())
-    assert count_fds() == before - 1 + len(children.given)  # the pipe's end is the child's
+    assert count_descriptors() == before - 1 + len(children.given)  # the pipe's end is the child's
     assert os.read(children.given[KEYS_PIPE], 9) == b""
     os.close(pipe.reader)
 
