@@ -20,7 +20,6 @@ from ccinit.agent.jobs.messages.kbs import (
 from ccinit.agent.phases import attestation
 from ccinit.agent.phases.attestation import request_debug_grant, request_resources, request_token
 from ccinit.agent.teardown import Teardown
-from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.evidence.tee import Tee
@@ -32,6 +31,7 @@ from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.documents.guest import FULL_POD
+from tests.unit.ccinit.agent.phases.attesting import configured_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -45,19 +45,6 @@ GRANT = DebugGrant(
     evidence_key=bytes(32), expires_s=NOW, tools_root=RootHash(bytes(32)), keep_pod=False
 )
 IDENTITY = VerifiedIdentity(top_der=b"top", not_before=0, not_after=1)
-
-
-def configured_on(tee: Tee = Tee.TPM, transport: KbsTransport = KbsTransport.TCP) -> Any:
-    kbs = SimpleNamespace(
-        url="", ca_pem="", transport=transport, envelope=None, tee_key_algorithm=None, passport=None
-    )
-    return SimpleNamespace(
-        platform=Platform(tee=tee, devices=("nvidia",)),
-        document=b"document",
-        manifest=parse_pod_manifest(COUNTED_POD),
-        config=SimpleNamespace(owner=None, kbs=kbs, limits=SimpleNamespace(attest_seconds=10)),
-        parameters=b"",
-    )
 
 
 class Kbs:
@@ -108,7 +95,7 @@ def kbs(monkeypatch: pytest.MonkeyPatch) -> Kbs:
 
 
 def test_boots_handshake_reads_the_counters_and_keeps_them(kbs: Kbs) -> None:
-    attested = EventLoop().run(attestation.attest(kbs.guest, configured_on()))
+    attested = EventLoop().run(attestation.attest(kbs.guest, configured_on(pod=COUNTED_POD)))
     assert attested.counters == {COUNTER: 7}
     (request,) = kbs.requests
     assert request.counters == (CounterStep(uri=COUNTER),)
@@ -130,7 +117,7 @@ def test_counter_that_nobody_keeps_is_refused_before_anything_is_read(
             EventLoop().run(attestation.attest(kbs.guest, configured))
         return refused.value
 
-    configured = configured_on(Tee.SEV)
+    configured = configured_on(Tee.SEV, pod=COUNTED_POD)
     refused = refusal(configured)
     assert (type(refused), refused.reason) == (ConfigError, "attest.launch_only")
     configured.manifest = parse_pod_manifest(FULL_POD)

@@ -21,7 +21,6 @@ from ccinit.agent.jobs.messages.kbs import (
 from ccinit.agent.phases import attestation
 from ccinit.agent.phases import evidence as evidence_module
 from ccinit.agent.phases.attestation import request_resources
-from ccinit.attest.detect import Platform
 from ccinit.boot import clock
 from ccinit.errors import ChildError
 from ccinit.formats.evidence.tee import Tee
@@ -29,37 +28,12 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
-from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, Lock, TaskGroup
 from ccinit.kernel.task import sleep
 from ccinit.values import replace
-from tests.fakes.documents.guest import FULL_POD
-from tests.fakes.platforms.measured_events import MeasuredEvents
+from tests.unit.ccinit.agent.phases.attesting import DOCUMENT, configured_on
 
-DOCUMENT = b"document"
 NOW = 1_800_000_000
-
-
-def configured_on(tee: Tee, *, attest_seconds: int = 1) -> Any:
-    return SimpleNamespace(
-        platform=Platform(tee=tee),
-        document=DOCUMENT,
-        measurement=MeasuredEvents(b"events"),
-        manifest=parse_pod_manifest(FULL_POD),
-        config=SimpleNamespace(
-            owner=None,
-            kbs=SimpleNamespace(
-                url="",
-                ca_pem="",
-                transport=None,
-                envelope=None,
-                tee_key_algorithm=None,
-                passport=None,
-            ),
-            limits=SimpleNamespace(attest_seconds=attest_seconds),
-        ),
-        parameters=b"{}",
-    )
 
 
 class Session:
