@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import CcinitError, ConfigError, FormatError
+from ccinit.errors import ConfigError, FormatError
 from guest_owner.files import (
     make_directory,
     read_capped,
@@ -18,10 +18,6 @@ from guest_owner.files import (
 )
 
 
-def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
-    return caught.value.reason
-
-
 def test_directories_are_the_owners_alone_down_to_the_last(tmp_path: Path) -> None:
     make_directory(tmp_path / "a/b/c")
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c")]
@@ -30,7 +26,7 @@ def test_directories_are_the_owners_alone_down_to_the_last(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as caught:
         make_directory(tmp_path / "file/d")
-    assert reason_of(caught) == "state.directory"
+    assert caught.value.reason == "state.directory"
 
 
 def test_directory_that_somebody_else_makes_meanwhile_is_taken(
@@ -86,7 +82,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, what: str) -> None:
     before = path.lstat()
     with pytest.raises(ConfigError) as caught:
         write_atomically(path, b"new")
-    assert reason_of(caught) == "state.place"
+    assert caught.value.reason == "state.place"
     assert path.lstat().st_ino == before.st_ino
     assert file.read_bytes() == b"old"
     write_atomically(file, b"new")
@@ -99,7 +95,7 @@ def test_new_file_is_private_and_is_written_once(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"key", 0o600)
     with pytest.raises(ConfigError, match="exists; it may be somebody's") as caught:
         write_new(path, b"other", "key.exists", "it may be somebody's")
-    assert reason_of(caught) == "key.exists"
+    assert caught.value.reason == "key.exists"
     assert path.read_bytes() == b"key"
 
 
@@ -108,7 +104,7 @@ def test_new_file_that_a_killed_process_left_empty_is_told_from_a_key(tmp_path: 
     path.touch()
     with pytest.raises(ConfigError) as caught:
         write_new(path, b"key", "key.exists", "it may be somebody's")
-    assert reason_of(caught) == "key.exists"
+    assert caught.value.reason == "key.exists"
     told = "but it is empty, as a command leaves it that was killed: remove it"
     assert caught.value.detail == f"{path} exists; {told}"
     path.unlink()
@@ -150,7 +146,7 @@ def test_no_more_is_read_than_the_cap(tmp_path: Path, kind: str) -> None:
     assert read(b"x" * 3_000_000, 3_000_000) == b"x" * 3_000_000
     with pytest.raises(ConfigError) as caught:
         read(b"x" * 11, 10)
-    assert reason_of(caught) == "state.size"
+    assert caught.value.reason == "state.size"
 
 
 def test_error_about_a_files_form_says_which_file(tmp_path: Path) -> None:
@@ -165,4 +161,4 @@ def test_error_about_a_files_form_says_which_file(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     with pytest.raises(ConfigError) as caught:
         read_parsed(path, 10, parse)
-    assert (reason_of(caught), caught.value.detail) == ("number.form", f"{path}: no number")
+    assert (caught.value.reason, caught.value.detail) == ("number.form", f"{path}: no number")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import ConfigError
 from guest_owner.files import (
     list_folder,
     make_directory,
@@ -21,14 +21,10 @@ from tests.fakes.machine.disk_log import log_disk
 from tests.fakes.machine.scarcity import descriptors_left, room_for
 
 
-def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
-    return caught.value.reason
-
-
 def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
     with room_for(10), pytest.raises(ConfigError) as caught:
         write_new(tmp_path / "key", bytes(11), "key.exists", "")
-    assert reason_of(caught) == "state.write"
+    assert caught.value.reason == "state.write"
     assert not list(tmp_path.iterdir())
     write_new(tmp_path / "key", bytes(11), "key.exists", "")
 
@@ -38,7 +34,7 @@ def test_file_that_finds_no_room_changes_none_of_those_it_comes_with(tmp_path: P
     write_all_atomically({first: b"old", last: b"old"})
     with room_for(10), pytest.raises(ConfigError, match=str(last)) as caught:
         write_all_atomically({first: b"new", last: bytes(11)})
-    assert reason_of(caught) == "state.write"
+    assert caught.value.reason == "state.write"
     assert [path.read_bytes() for path in (first, last)] == [b"old", b"old"]
     assert [*first.parent.iterdir(), *last.parent.iterdir()] == [first, last]
     write_all_atomically({first: b"new", last: bytes(11)})
@@ -61,10 +57,10 @@ def test_write_that_could_not_be_flushed_changes_nothing(
         patch.setattr(os, "open", open_files)
         with pytest.raises(ConfigError) as caught:
             write_atomically(path, b"new")
-        assert reason_of(caught) == "state.write"
+        assert caught.value.reason == "state.write"
         with pytest.raises(ConfigError) as caught:
             remove_file(path)
-        assert reason_of(caught) == "state.remove"
+        assert caught.value.reason == "state.remove"
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"old"
     with descriptors_left(1):
@@ -92,14 +88,14 @@ def test_error_after_a_name_has_changed_says_so(
     fail_to_flush(last.parent, monkeypatch)
     with pytest.raises(ConfigError) as caught:
         write_all_atomically({first: b"new", last: b"new"})
-    assert reason_of(caught) == "state.write"
+    assert caught.value.reason == "state.write"
     said = f"cannot write {last}: Input/output error; replaced all the same, for now at least"
     assert caught.value.detail == f"{said}: {first}, {last}"
     assert [path.read_bytes() for path in (first, last)] == [b"new", b"new"]
 
     with pytest.raises(ConfigError) as caught:
         remove_file(last)
-    assert reason_of(caught) == "state.remove"
+    assert caught.value.reason == "state.remove"
     said = f"cannot remove {last}: Input/output error; it is gone all the same, for now at least"
     assert caught.value.detail == said
     assert not last.exists()
@@ -108,7 +104,7 @@ def test_error_after_a_name_has_changed_says_so(
 def test_what_cannot_be_removed_is_not_said_to_be_gone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         remove_file(tmp_path)
-    assert reason_of(caught) == "state.remove"
+    assert caught.value.reason == "state.remove"
     assert caught.value.detail == f"cannot remove {tmp_path}: Is a directory"
 
 
@@ -120,7 +116,7 @@ def test_disk_that_fails_after_a_rename_keeps_nothing_new(
         fail_to_flush(last.parent, patch)
         with pytest.raises(ConfigError) as caught:
             write_all_atomically({first: b"new", last: b"new"})
-    assert reason_of(caught) == "state.write"
+    assert caught.value.reason == "state.write"
     assert caught.value.detail == f"cannot write {last}: Input/output error"
     assert not [*first.parent.iterdir(), *last.parent.iterdir()]
     write_all_atomically({first: b"new", last: b"new"})
@@ -179,7 +175,7 @@ def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o700
     with pytest.raises(ConfigError) as caught, new_directory(path):
         pass
-    assert reason_of(caught) == "state.directory"
+    assert caught.value.reason == "state.directory"
 
 
 def test_what_was_written_or_removed_is_so_after_a_loss_of_power(
