@@ -84,10 +84,10 @@ def test_runs_of_one_tree_are_merged_and_those_of_another_do_not_count(tree: Pat
     assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R41": "fail"}
     run(tree, "-k", "marked")
     assert verdicts(tree) == PASSING
-    (tree / "code.py").write_text("# another state\n")
+    (tree / "another.py").write_text("# another state\n")
     run(tree, "-k", "r50")
     assert verdicts(tree) == {"R50": "pass", "R68": "fail", "R41": "fail"}
-    (tree / "code.py").unlink()
+    (tree / "another.py").unlink()
     run(tree, "-k", "marked")  # the earlier pass of this state is gone
     assert verdicts(tree) == {"R50": "fail", "R68": "pass", "R41": "pass"}
 
