@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import FormatError
-from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.signature.image_policy import ImagePolicy, KeySource, SigstoreSigned
 
 _SIGNER: Final = "policy.key"
@@ -75,7 +75,7 @@ def list_key_uses(policy: ImagePolicy) -> Iterator[PolicyKeyUse]:
                         yield PolicyKeyUse(reason=reason, source=source)
 
 
-def check_keys(policy: ImagePolicy, contents: Mapping[ResourceUri, bytes]) -> None:
+def check_keys(policy: ImagePolicy, contents: Mapping[KbsUri, bytes]) -> None:
     """Refuse keys and roots that no guest could use.
 
     Args:

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
-from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.signature.image_policy import parse_image_policy
 from ccinit.pull.signature.certificate import MAX_CERTIFICATES, load_pem_certificates
 from ccinit.pull.signature.public_key import load_public_key
@@ -58,7 +58,7 @@ def as_guest(load: Callable[[], object]) -> str:
     return ""
 
 
-def as_owner(document: bytes, contents: dict[ResourceUri, bytes] | None = None) -> str:
+def as_owner(document: bytes, contents: dict[KbsUri, bytes] | None = None) -> str:
     return as_guest(lambda: check_keys(parse_image_policy(document), contents or {}))
 
 

@@ -24,7 +24,7 @@ from ccinit.formats.kbs.launch_secret import (
     LaunchStatement,
     encode_launch_statement,
 )
-from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_counters, name_policies, name_resources
 from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
@@ -102,11 +102,11 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     for uri in name_policy_keys(policies, wanted.items()):
         if uri not in bodies:
             bodies[uri] = _read_entry(store, uri, EnvelopeKind.FILE)
-    contents = {uri: parse_envelope(body).data for uri, body in bodies.items()}
+    contents: dict[KbsUri, bytes] = {uri: parse_envelope(body).data for uri, body in bodies.items()}
     for policy in policies:
         check_keys(policy, contents)
-    for uri, detail in find_unfit_contents(pod, contents):
-        raise FormatError("launch_secret.unfit", f"{uri}: {detail}")
+    for unfit, why in find_unfit_contents(pod, contents):
+        raise FormatError("launch_secret.unfit", f"{unfit}: {why}")
     if len(bodies) >= MAX_ENTRIES:
         detail = f"expected at most {MAX_ENTRIES - 1} resources, found {len(bodies)}"
         raise FormatError("launch_secret.entries", detail)
