@@ -1,11 +1,16 @@
 """ext4 on a device whose blocks cannot be read before they are written.
 
 Reading a block without a valid tag is an error, so nothing may be read that was not written before:
-no resize inode, inode tables initialised only on use, no discard (which would also show the host
-what is free). mke2fs modifies parts of the first 64 KiB, and of each block with a backup
-superblock, through the page cache, so these are zeroed first. Scratch has no backups. A volume has
-them, because Linux grows no file system without them (`ccinit.unlock.growth`), and its group
-descriptors lie with their groups (`meta_bg`), so that there is room for those of new groups.
+no resize inode, no discard (which would also show the host what is free). mke2fs modifies parts of
+the first 64 KiB, and of each block with a backup superblock, through the page cache, so these are
+zeroed first. Scratch has no backups. A volume has them, because Linux grows no file system without
+them (`ccinit.unlock.growth`), and its group descriptors lie with their groups (`meta_bg`), so that
+there is room for those of new groups.
+
+Inode tables are written at once. Left for later, hardly a block of them would be read: whoever
+takes the first inode of a block fills it. But if two processes take inodes of one block at the same
+time, each finds the other's in use, and reads the block (`__ext4_get_inode_loc`); that error ends
+the file system. So that a large disk is ready soon, the number of its inodes has a limit.
 
 Inode table read-ahead is off: Linux may read one block beyond those in use whenever these are full
 (`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and 7.3), and a good disk would be
@@ -32,17 +37,22 @@ LOST_WRITE = "volume.lost_write"
 START_BYTES = 64 * 1024
 _JOURNAL_MIB = 16
 
+_BYTES_PER_INODE = 16384  # of mke2fs for all but small file systems, which have more inodes
+_SCRATCH_INODES = 1 << 20  # 256 MiB of tables, made at each boot; the default up to 16 GiB
+_VOLUME_INODES = 1 << 24  # 4 GiB of tables, made once; the default up to 256 GiB
+
 _COMMON = ("-F", "-q", "-t", "ext4", "-b", str(BLOCK_BYTES), "-m", "0")
-_EXTENDED = "nodiscard,lazy_itable_init=1"
+_EXTENDED = "nodiscard,lazy_itable_init=0"
 _MOUNT_FLAGS = MountFlag.NODEV | MountFlag.NOSUID
 _MOUNT_OPTIONS = "noinit_itable,inode_readahead_blks=0,errors=remount-ro"
 
 
-def plan_mkfs(node: str, *, journal: bool) -> tuple[str, ...]:
+def plan_mkfs(node: str, size_bytes: int, *, journal: bool) -> tuple[str, ...]:
     """Return the arguments of mkfs.ext4.
 
     Args:
         node: the device.
+        size_bytes: of the device.
         journal: for volumes that outlive the boot; scratch need not survive a crash.
     """
     if journal:
@@ -56,7 +66,9 @@ def plan_mkfs(node: str, *, journal: bool) -> tuple[str, ...]:
     else:
         features = ("-O", "^has_journal,^resize_inode,sparse_super2")
         extended = f"{_EXTENDED},num_backup_sb=0"
-    return (*_COMMON, *features, "-E", extended, node)
+    most = _VOLUME_INODES if journal else _SCRATCH_INODES
+    inodes = ("-N", str(most)) if size_bytes // _BYTES_PER_INODE > most else ()
+    return (*_COMMON, *inodes, *features, "-E", extended, node)
 
 
 async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) -> None:
@@ -67,10 +79,11 @@ async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) 
         ChildError: mkfs failed.
     """
     write_direct(node, 0, bytes(START_BYTES))
+    size_bytes = read_size_bytes(node)
     if journal:
-        blocks = find_backups(read_size_bytes(node) // BLOCK_BYTES)
+        blocks = find_backups(size_bytes // BLOCK_BYTES)
         zero_direct(node, [(block * BLOCK_BYTES, BLOCK_BYTES) for block in blocks])
-    await format_device(node, plan_mkfs(node, journal=journal))
+    await format_device(node, plan_mkfs(node, size_bytes, journal=journal))
 
 
 def find_backups(block_count: int) -> tuple[int, ...]:

@@ -70,7 +70,10 @@ async def open_storage(guest: Guest) -> None:
     os.chown(disk, uid, uid)
     os.close(disk)
     end = await guest.children.run_program(
-        Role.FORMAT, plan_mkfs(DISK, journal=False), seconds=FORMAT_SECONDS, workspace=DISK
+        Role.FORMAT,
+        plan_mkfs(DISK, DISK_BYTES, journal=False),
+        seconds=FORMAT_SECONDS,
+        workspace=DISK,
     )
     if not end.status.is_success():
         raise SystemExit(f"mkfs.ext4: {end.status}: {end.output}")

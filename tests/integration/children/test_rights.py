@@ -285,7 +285,7 @@ def format_file(children: Children, path: Path, workspace: Path) -> tuple[bool, 
     end = EventLoop().run(
         children.run_program(
             Role.FORMAT,
-            plan_mkfs(str(path), journal=False),
+            plan_mkfs(str(path), path.stat().st_size, journal=False),
             seconds=SECONDS,
             workspace=str(workspace),
         )

@@ -24,8 +24,10 @@ def has_journal(folder: Path, disk_bytes: int) -> bool:
     """Make the file system of a volume on such a disk; say whether it has a journal."""
     file = folder / "volume"
     file.touch()
-    os.truncate(file, plan_disk_layout(disk_bytes, JOURNAL_BYTES).provided_bytes)
-    subprocess.run([*MKFS, *plan_mkfs(str(file), journal=True)], check=True, capture_output=True)
+    size_bytes = plan_disk_layout(disk_bytes, JOURNAL_BYTES).provided_bytes
+    os.truncate(file, size_bytes)
+    options = plan_mkfs(str(file), size_bytes, journal=True)
+    subprocess.run([*MKFS, *options], check=True, capture_output=True)
     with file.open("rb") as stream:
         stream.seek(COMPAT_OFFSET)
         return bool(int.from_bytes(stream.read(4), "little") & HAS_JOURNAL)

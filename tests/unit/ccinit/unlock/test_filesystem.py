@@ -19,19 +19,30 @@ from ccinit.unlock.filesystem import (
 
 
 def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
-    assert plan_mkfs("/dev/dm-1", journal=False) == (
+    assert plan_mkfs("/dev/dm-1", 16 << 30, journal=False) == (
         *("-F", "-q", "-t", "ext4", "-b", "4096", "-m", "0"),
         *("-O", "^has_journal,^resize_inode,sparse_super2"),
-        *("-E", "nodiscard,lazy_itable_init=1,num_backup_sb=0", "/dev/dm-1"),
+        *("-E", "nodiscard,lazy_itable_init=0,num_backup_sb=0", "/dev/dm-1"),
     )
 
 
 def test_volume_has_a_journal_that_is_written_at_once() -> None:
-    assert plan_mkfs("/dev/dm-1", journal=True) == (
+    assert plan_mkfs("/dev/dm-1", 256 << 30, journal=True) == (
         *("-F", "-q", "-t", "ext4", "-b", "4096", "-m", "0"),
         *("-O", "^resize_inode,meta_bg", "-J", "size=16"),
-        *("-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=0", "/dev/dm-1"),
+        *("-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "/dev/dm-1"),
     )
+
+
+@pytest.mark.parametrize(
+    ("journal", "default_bytes", "most"), [(False, 16 << 30, 1 << 20), (True, 256 << 30, 1 << 24)]
+)
+def test_tables_of_a_large_disk_take_no_longer_than_those_of_a_smaller_one(
+    default_bytes: int, most: int, *, journal: bool
+) -> None:
+    assert "-N" not in plan_mkfs("/dev/dm-1", default_bytes, journal=journal)
+    options = plan_mkfs("/dev/dm-1", 4 * default_bytes, journal=journal)
+    assert options[options.index("-N") + 1] == str(most)
 
 
 def test_backups_are_in_group_one_and_in_powers_of_three_five_and_seven() -> None:
@@ -66,7 +77,7 @@ def test_no_superblock_of_an_earlier_file_system_is_there_when_one_is_made(
     monkeypatch.setattr(filesystem, "read_size_bytes", lambda _node: 4096 * blocks)
     EventLoop().run(create_ext4("/dev/dm-1", make, journal=journal))
     backups = [(4096 * group * GROUP_BLOCKS, 4096) for group in (1, 3)] * journal
-    options = plan_mkfs("/dev/dm-1", journal=journal)
+    options = plan_mkfs("/dev/dm-1", 4096 * blocks, journal=journal)
     assert made == [("/dev/dm-1", options, [(0, 64 << 10), *backups])]
 
 
