@@ -115,8 +115,7 @@ def plan_spec(
         "root": {"path": root_path, "readonly": workload.container.read_only},
         "hostname": workload.hostname,
         "process": _process(workload, identity),
-        # In this order: a mount hides earlier ones below it, and an image's volume is found by its
-        # path in the root.
+        # In this order: a mount hides earlier ones below it.
         "mounts": [
             *_kernel_mounts(workload.shared),
             *_bind_mounts(image_volumes),
