@@ -133,4 +133,7 @@ def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
     print()
     if "basis" in record:
         print(f"stands on {printable(str(record['basis']))}")
+    passport = record.get("passport")
+    if isinstance(passport, Mapping):
+        print(f"by a token of the issuer {printable(str(passport.get('issuer', '')))}")
     print(format_claims(shown) if shown else "every claim holds (--all lists them)")

@@ -74,6 +74,24 @@ def test_audit_show_prints_claims_of_any_text(
     assert all(character == "\n" or character.isprintable() for character in shown)
 
 
+@pytest.mark.parametrize("decision", [Decision.ACCEPTED, Decision.REFUSED])
+def test_session_of_another_verifiers_token_names_its_issuer(
+    state: Path, capsys: pytest.CaptureFixture[str], decision: Decision
+) -> None:
+    AuditLog(state / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.ATTEST,
+            session="one",
+            tee="tpm",
+            decision=decision,
+            claims=(Claim(name="passport.expiry", expected="later", got="later", holds=True),),
+            measured={"passport": {"issuer": "vendor"}},
+        )
+    )
+    assert run("audit", "show", "--state", state, "--session", "one") == 0
+    assert "\nby a token of the issuer vendor\n" in capsys.readouterr().out
+
+
 def test_audit_show_tells_a_state_that_is_not_there_from_one_that_nobody_asked(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
