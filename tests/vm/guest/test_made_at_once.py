@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.guest.disks import blank, disk, kernel_errors, open_volume
-from tests.vm.guest.test_scratch import open_scratch
+from tests.vm.guest.disks import blank, disk, kernel_errors, open_scratch, open_volume
 
 MAKERS, EACH = 4, 1000
 
 
 def open_small(target: Path) -> AbstractContextManager[object]:
-    return open_scratch(target, "small")
+    return open_scratch(disk("small"), target)
 
 
 def open_fresh_volume(target: Path) -> AbstractContextManager[object]:
