@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ from tests.vm.phase_sweep import sweep
 
 IMAGE_LINE = b'server_version = "counter"'
 """A line of the pod's program: the image is on scratch, and so is the file."""
+
+MOMENT = timedelta(minutes=2)
+"""More than a guest takes from its appraisal to its last resource."""
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
@@ -140,6 +144,16 @@ def test_owner_reads_a_whole_log_with_the_pods_own_lines(chain: Chain) -> None:
     assert chain.log.is_whole, chain.log.report()
     lines = chain.log.workload_lines(chain.scene.canaries.container)
     assert any("counter: count=2" in line for line in lines)
+
+
+def test_owner_finds_the_boot_of_a_log_in_the_audit_log(chain: Chain) -> None:
+    first = next(one.text for one in chain.log.entries if one.kind == "event")
+    head = "clock: set to "
+    assert first.startswith(head)
+    told = datetime.fromisoformat(first.removeprefix(head))
+    accepted = [record for record in chain.scene.owner.audit() if record["event"] == "attest"]
+    delay = told - datetime.fromisoformat(accepted[0]["time"])
+    assert abs(delay) < MOMENT
 
 
 def test_owner_has_the_guest_prove_what_it_is_while_it_runs(chain: Chain) -> None:
