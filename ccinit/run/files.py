@@ -17,6 +17,7 @@ import os
 import stat
 
 from ccinit.errors import ConfigError, KernelError
+from ccinit.kernel.file_system import is_proc
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.run.users import Identity
@@ -43,41 +44,20 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
     try:
         if into:
             _make(root, path, mode, owner)
-        proc = _find_proc(root)
         found = open_in_root(root, path, os.O_PATH)
     finally:
         os.close(root)
     try:
-        return _open_found(found, path, proc, into=into)
+        return _open_found(found, path, into=into)
     finally:
         os.close(found)
 
 
-def _find_proc(root: int) -> int | None:
-    """Return the device number of /proc; None if there is none, which no container can bring about.
-
-    Every mount of proc for the same processes has the same number.
-    """
-    try:
-        proc = open_in_root(root, "/proc", os.O_PATH, follow_links=False)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
-    try:
-        return os.fstat(proc).st_dev
-    except OSError as error:
-        raise kernel_error(error, "stat", "/proc") from error
-    finally:
-        os.close(proc)
-
-
-def _open_found(found: int, path: str, proc: int | None, *, into: bool) -> int:
+def _open_found(found: int, path: str, *, into: bool) -> int:
     """Open what was found, by its descriptor, whatever its path leads to by now."""
     flags = os.O_WRONLY | os.O_TRUNC if into else os.O_RDONLY
     try:
-        facts = os.fstat(found)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_dev == proc:
+        if not stat.S_ISREG(os.fstat(found).st_mode) or is_proc(found):
             raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
         return os.open(f"/proc/self/fd/{found}", _SAFE | flags)
     except OSError as error:

@@ -152,6 +152,14 @@ def test_what_the_kernel_tells_of_a_process_is_not_opened(
     assert Path("/proc/self/comm").read_bytes() == before
 
 
+def test_root_that_a_program_has_moved_into_proc_shows_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With SYS_CHROOT a program may do so; then there is no /proc in its root."""
+    monkeypatch.setattr(files, "open_path", lambda _, flags: os.open("/proc", flags))
+    assert refusal(f"/{PID}/environ", into=False) == "run.file"
+
+
 def test_disk_that_fails_under_a_new_file_is_the_kernels_refusal(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
