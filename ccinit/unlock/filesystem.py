@@ -12,9 +12,9 @@ takes the first inode of a block fills it. But if two processes take inodes of o
 time, each finds the other's in use, and reads the block (`__ext4_get_inode_loc`); that error ends
 the file system. So that a large disk is ready soon, the number of its inodes has a limit.
 
-Inode table read-ahead is off: Linux may read one block beyond those in use whenever these are full
-(`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and 7.3), and a good disk would be
-reported as faulty.
+Inode table read-ahead is off, for volumes made before that: Linux may read one block beyond those
+in use whenever these are full (`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and
+7.3), and a good disk would be reported as faulty.
 
 `mkfs.ext4` runs in a child of its own, which `agent` starts and limits.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
-from ccinit.kernel.block import read_direct, write_direct
+from ccinit.kernel.block import read_direct, write_direct, zero_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
 from ccinit.unlock import filesystem
@@ -95,14 +95,20 @@ def fill_block_of_inodes(directory: Path) -> Path:
     raise AssertionError("no block is full")
 
 
-def test_volume_with_a_full_block_of_inodes_reads_nothing_unwritten(
-    target: Path, monkeypatch: pytest.MonkeyPatch
+def test_volume_of_unwritten_inode_tables_with_a_full_block_reads_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_volume(disk("volume"), target):
-        last = fill_block_of_inodes(target)
+    """Volumes that were made before their tables were written at once are still there."""
+    small = disk("small")  # whose earlier volumes had the same key: nothing of them is left
+    zero_direct(small.node, [(at, 1 << 20) for at in range(0, small.size_bytes, 1 << 20)])
+    with monkeypatch.context() as before:
+        before.setattr(filesystem, "_EXTENDED", "nodiscard,lazy_itable_init=1")
+        with open_volume(small, tmp_path, may_create=True):
+            write_files(tmp_path, 2000)
+            last = fill_block_of_inodes(tmp_path)
 
     def read_last() -> list[str]:
-        with kernel_errors() as errors, open_volume(disk("volume"), target):
+        with kernel_errors() as errors, open_volume(small, tmp_path):
             assert last.stat().st_size == 0
         return errors
 
