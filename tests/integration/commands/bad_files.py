@@ -49,7 +49,7 @@ OTHERS = ("folder", "missing", "circle", "below-a-file", "unreadable")
 
 _DIGEST = "a" * 64
 _DIRECT = "--initrd {initrd} --command-line {cmdline}"
-_TEE = "boot {new} --accelerator tcg --initdata {document}"
+_TEE = "boot {new} --accelerator kvm --initdata {document}"
 _PLANE = "--connect 127.0.0.1:1 --pod shop"
 _MAKE = "initdata make --output {new}"
 _ENCRYPT = "container-image encrypt --name web --output {new} --recipient kbs:///a/b/c"
