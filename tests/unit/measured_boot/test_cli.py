@@ -61,7 +61,9 @@ def test_predict_name_that_no_owner_could_register_is_refused(
     uki: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", uki, "--name", "fine"]) == 0
-    assert main(["predict", uki, "--name", name]) == 1
+    with pytest.raises(SystemExit) as refused:
+        main(["predict", uki, "--name", name])
+    assert refused.value.code == 2
     assert "[reference.name]" in capsys.readouterr().err
 
 

@@ -239,7 +239,7 @@ def test_volume_of_an_older_version_opens_and_does_not_grow(
         *("-E", "nodiscard,lazy_itable_init=1,num_backup_sb=0,lazy_journal_init=0"),
     )
     with monkeypatch.context() as patch:
-        patch.setattr(filesystem, "plan_mkfs", lambda node, **_: (*options, node))
+        patch.setattr(filesystem, "plan_mkfs", lambda node, *_, **__: (*options, node))
         make_old(tmp_path)
     assert refused(NEW, tmp_path, OLD) == "volume.growth"
     assert superblock() == laid_out(OLD)
