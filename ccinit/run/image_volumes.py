@@ -1,14 +1,11 @@
 """Directories that an image declares as `Volumes`: writable even below a read-only root (R70).
 
-Scope: finding or making them in the container's root, and mounting each outside of it, from where
-the container gets it. So a volume lies on scratch, starts with the image's content and owners, and
-lives as long as the container. A place where the pod manifest mounts a volume belongs to the
-manifest, with everything below it. Left to others: the mounts inside, before those of the manifest
-(`crun`, by `ccinit.run.spec`).
+Scope: finding or making them in the container's root. They are mounted from there, so they lie on
+scratch, start with the image's content and owners, and live as long as the container. A place where
+the pod manifest mounts a volume belongs to the manifest, with everything below it. Left to others:
+the mounts (`ccinit.run.preparation`).
 
-The paths are hostile, and so is the root: every step is resolved inside it. And `crun` gets no path
-in it: before the next start, a program of the container could put a symbolic link there, which
-would have any directory of the guest mounted.
+The paths are hostile, and so is the root: every step is resolved inside it.
 """
 
 import errno
@@ -17,8 +14,7 @@ from collections.abc import Iterable
 
 from ccinit.errors import FormatError, KernelError
 from ccinit.formats.pod.places import KERNEL_PLACES
-from ccinit.kernel.libc import kernel_error, make_new_directory, open_path
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 
 _IMAGES_FAULTS = frozenset((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR))
@@ -45,29 +41,6 @@ def find_image_volumes(
     occupied = set(taken)
     places = dict.fromkeys(_settle(root_fd, root, volume) for volume in volumes)
     return tuple(place for place in places if place not in occupied)
-
-
-def mount_image_volume(root: str, place: str, target: str) -> None:
-    """Mount what `find_image_volumes` has found at `place` in the root; `target` is made.
-
-    Raises:
-        KernelError: the kernel refused; nothing is mounted, but `target` may be there.
-    """
-    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
-    try:
-        fd = open_in_root(root_fd, place, _LOOK, follow_links=False)
-    finally:
-        os.close(root_fd)
-    try:
-        make_new_directory(target, 0o700)
-        mount(f"/proc/self/fd/{fd}", target, "", MountFlag.BIND)
-    finally:
-        os.close(fd)
-
-
-def unmount_image_volume(target: str) -> None:
-    """Unmount it; its content stays in the container's writable layer."""
-    umount2(target, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
 
 
 def _settle(root_fd: int, root: str, volume: str) -> str:

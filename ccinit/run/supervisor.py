@@ -1,8 +1,8 @@
 """Keeping one container running as its manifest says, until it is done or the pod ends.
 
-Scope: preparing a container once (root, secrets, spec), then attempts (create, start, wait,
-delete) with the pauses between them. Left to others: what the parts do (the modules of this room),
-the order of containers (`agent`, by `ccinit.formats.pod.order`), layers, volumes and secrets
+Scope: having a container prepared once (`ccinit.run.preparation`), then attempts (create, start,
+wait, delete) with the pauses between them. Left to others: what the parts do (the modules of this
+room), the order of containers (`agent`, by `ccinit.formats.pod.order`), layers, volumes and secrets
 (given).
 
 The writable layer lives as long as the supervisor: a restarted program finds what it wrote, and a
@@ -22,32 +22,18 @@ from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import Event, TaskGroup, at_most, sleep
-from ccinit.kernel.libc import make_new_directory, open_path
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
 from ccinit.run.files import open_file
-from ccinit.run.image_volumes import (
-    find_image_volumes,
-    mount_image_volume,
-    unmount_image_volume,
-)
+from ccinit.run.preparation import prepare
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
-from ccinit.run.read_only import mount_read_only, remove_mount_point, unmount
-from ccinit.run.rootfs import (
-    activate_rootfs,
-    check_mount_points,
-    deactivate_rootfs,
-    hold_mount_points,
-)
-from ccinit.run.secrets import erase_secrets, replace_secrets, write_secrets
-from ccinit.run.spec import plan_exec, plan_spec
+from ccinit.run.secrets import replace_secrets
+from ccinit.run.spec import plan_exec
 from ccinit.run.stdio import open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
-from ccinit.run.user_files import AskUserChild, find_identity
-from ccinit.run.users import Identity
-from ccinit.run.workload import BindMount, Prepared, SecretFile, Sinks, Workload
-from ccinit.values import replace
+from ccinit.run.user_files import AskUserChild
+from ccinit.run.workload import Prepared, SecretFile, Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is left in the pipes after the last process
 _UNHEALTHY_SECONDS: Final = 10.0  # for a program that fails its probe to end by itself
@@ -105,7 +91,12 @@ class Supervisor:
         """
         try:
             with ExitStack() as undo:
-                self._prepared = await self._prepare(undo)
+                self._stop_signal = parse_stop_signal(self._workload.image.stop_signal)
+
+                def undo_later(step: Callable[[str], None], path: str) -> None:
+                    undo.callback(self._clear, step, path)
+
+                self._prepared = await prepare(self._workload, self._ask_user_child, undo_later)
                 while not self.life.is_final:
                     await self._attempt(self._prepared.spec)
             if self._uncleared is not None:
@@ -197,45 +188,6 @@ class Supervisor:
         if self._process.status is not None:
             raise ConfigError("run.exec", f"{self._name} has ended")
         return self._process
-
-    async def _prepare(self, undo: ExitStack) -> Prepared:
-        """Mount the root, write the secrets, and plan the rest."""
-        workload = self._workload
-        self._stop_signal = parse_stop_signal(workload.image.stop_signal)
-        make_new_directory(workload.run_dir, 0o700)
-        undo.callback(self._clear, remove_mount_point, workload.run_dir)
-        root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
-        undo.callback(self._clear, remove_mount_point, root)
-        activate_rootfs(workload.lowers, workload.scratch, root)
-        undo.callback(self._clear, deactivate_rootfs, root)
-        identity, places = await _inspect_root(root, workload, self._ask_user_child)
-        volumes = tuple(
-            self._mount_volume(undo, place, f"{workload.run_dir}/volume-{number}")
-            for number, place in enumerate(places)
-        )
-        undo.callback(self._clear, erase_secrets, secrets)
-        secret_binds = write_secrets(secrets, workload.secret_files, identity)
-        binds = self._shield(undo, (*workload.binds, *secret_binds))
-        spec = plan_spec(workload, identity, root, image_volumes=volumes, binds=binds)
-        return Prepared(spec=spec, identity=identity)
-
-    def _mount_volume(self, undo: ExitStack, place: str, source: str) -> BindMount:
-        undo.callback(self._clear, remove_mount_point, source)
-        mount_image_volume(f"{self._workload.run_dir}/root", place, source)
-        undo.callback(self._clear, unmount_image_volume, source)
-        return BindMount(source=source, target=place, read_only=False)
-
-    def _shield(self, undo: ExitStack, binds: tuple[BindMount, ...]) -> tuple[BindMount, ...]:
-        """Return `binds` with a read-only source for each that is to be read-only."""
-        shielded = list(binds)
-        for number, bind in enumerate(binds):
-            if bind.read_only:
-                source = f"{self._workload.run_dir}/bind-{number}"
-                undo.callback(self._clear, remove_mount_point, source)
-                mount_read_only(bind.source, source)
-                undo.callback(self._clear, unmount, source)
-                shielded[number] = replace(bind, source=source)
-        return tuple(shielded)
 
     def _clear(self, step: Callable[[str], None], path: str) -> None:
         """Take one step of the clean-up; log its failure, and let the other steps follow.
@@ -379,20 +331,3 @@ class Supervisor:
         self.life = next_life(self.life, event, policy, ran_seconds=ran_seconds)
         if self.life.is_final:
             self.up.set()
-
-
-async def _inspect_root(
-    root: str, workload: Workload, ask: AskUserChild
-) -> tuple[Identity, tuple[str, ...]]:
-    """Return the user to run as, and the places of the image's own volumes."""
-    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
-    try:
-        check_mount_points(root_fd)
-        hold_mount_points(root_fd)
-        user = workload.container.user
-        user = workload.image.user if user is None else user
-        identity = await find_identity(root_fd, user, ask)
-        taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
-        return identity, find_image_volumes(root_fd, root, workload.image.volumes, taken)
-    finally:
-        os.close(root_fd)

@@ -36,7 +36,7 @@ from ccinit.kernel.event_loop import EventLoop, Task, readable, sleep
 from ccinit.kernel.listener import accept, listen_tcp
 from ccinit.kernel.process import reap_orphans
 from ccinit.rpc.server import RpcLimits, serve
-from ccinit.run import supervisor as supervisor_module
+from ccinit.run import preparation
 from ccinit.run.crun import Crun
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Supervisor
@@ -228,7 +228,7 @@ def main() -> None:
         go_inside(
             "tests.integration.owner_plane.program", tools, repository, site, settings.read_text()
         )
-    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    preparation.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     gc.disable()  # what it would have to find is in the report
     loop = EventLoop()

@@ -18,7 +18,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import TaskGroup, sleep
-from ccinit.run import supervisor as supervisor_module
+from ccinit.run import preparation
 from ccinit.run.workload import BindMount, SecretFile
 from ccinit.secret import Secret
 from ccinit.values import replace
@@ -318,7 +318,7 @@ def main() -> None:
             [PYTHON, "-m", "tests.integration.run.crun_cases", sys.argv[3]],
             {"PYTHONPATH": "/opt", "PYTHONDONTWRITEBYTECODE": "1"},
         )
-    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    preparation.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     before = len(list(Path("/proc/self/fd").iterdir()))
     result = run_as_pid1(CASES[sys.argv[1]])

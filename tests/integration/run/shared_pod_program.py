@@ -27,7 +27,7 @@ from ccinit.formats.pod.share import Share
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.namespaces import NamespaceKind, namespace_file
-from ccinit.run import supervisor as supervisor_module
+from ccinit.run import preparation
 from ccinit.run.crun import Crun
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Supervisor
@@ -272,7 +272,7 @@ def main() -> None:
     if len(sys.argv) == 5:
         tools, repository, site = map(Path, sys.argv[1:4])
         go_inside("tests.integration.run.shared_pod_program", tools, repository, site, sys.argv[4])
-    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    preparation.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     loop = EventLoop()
     report = loop.run(live(loop, sys.argv[1]))

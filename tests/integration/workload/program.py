@@ -34,7 +34,7 @@ from ccinit.formats.pod.manifest import Allow, PodManifest
 from ccinit.formats.pod.secret import FileSecret
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.run import supervisor as supervisor_module
+from ccinit.run import preparation
 from ccinit.secret import Secret
 from tests.integration.owner_plane.program import (
     WORK,
@@ -150,7 +150,7 @@ def main() -> None:
             "tests.integration.workload.program", tools, repository, site, settings.read_text()
         )
     settings = json.loads(sys.argv[1])
-    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    preparation.plan_spec = unlimited  # type: ignore[attr-defined]
     simulate_tpm(settings["tpm"])
     WORK.mkdir()
     loop = EventLoop()

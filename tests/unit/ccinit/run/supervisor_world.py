@@ -9,6 +9,7 @@ import pytest
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
+from ccinit.run import supervisor as module
 from ccinit.run.supervisor import Supervisor
 from ccinit.run.users import Identity
 from ccinit.run.workload import Prepared, Sinks, Workload
@@ -84,7 +85,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, spec: dict[str, object]) -> None:
     async def prepared(*_: object) -> Prepared:
         return Prepared(identity=USER, spec=spec)
 
-    monkeypatch.setattr(Supervisor, "_prepare", prepared)
+    monkeypatch.setattr(module, "prepare", prepared)
 
 
 async def no_child(*_: object) -> Identity:

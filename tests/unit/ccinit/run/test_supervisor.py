@@ -15,6 +15,7 @@ from ccinit.formats.pod.probe import LivenessProbe, Probe
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
+from ccinit.run import preparation
 from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Supervisor
@@ -354,11 +355,11 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
         return None, ()
 
     for name in ("activate_rootfs", "deactivate_rootfs"):
-        monkeypatch.setattr(module, name, lambda *_: None)
-    monkeypatch.setattr(module, "_inspect_root", look)
-    monkeypatch.setattr(module, "plan_spec", lambda *_, **__: {})
-    monkeypatch.setattr(module, "write_secrets", write)
-    monkeypatch.setattr(module, "erase_secrets", erase)
+        monkeypatch.setattr(preparation, name, lambda *_: None)
+    monkeypatch.setattr(preparation, "_inspect_root", look)
+    monkeypatch.setattr(preparation, "plan_spec", lambda *_, **__: {})
+    monkeypatch.setattr(preparation, "write_secrets", write)
+    monkeypatch.setattr(preparation, "erase_secrets", erase)
     events: list[str] = []
     workload = Workload(
         container=CONTAINER, image=IMAGE, lowers=("/low",), scratch="",

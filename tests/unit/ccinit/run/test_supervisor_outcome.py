@@ -102,7 +102,7 @@ def test_container_that_cannot_be_prepared_holds_nobody_up(
             await supervisor.up.wait()  # as those do that depend on it
             await supervisor.stop(60)
 
-    monkeypatch.setattr(Supervisor, "_prepare", refuse)
+    monkeypatch.setattr(module, "prepare", refuse)
     supervisor, _ = make_supervisor(Restart.NEVER)
     EventLoop().run(main())
 
@@ -138,7 +138,7 @@ def supervise(
     async def at_once(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(Supervisor, "_prepare", prepare)
+    monkeypatch.setattr(module, "prepare", prepare)
     monkeypatch.setattr(Supervisor, "_run_once", run_once)
     monkeypatch.setattr(Supervisor, "_pause", at_once)
     monkeypatch.setattr(module, "wait_for_no", at_once)

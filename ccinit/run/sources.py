@@ -1,9 +1,9 @@
-"""Files and directories of the guest as read-only mounts, from which containers get theirs.
+"""Mounts of the guest's own from which containers get theirs, where no container reaches them.
 
-`crun` makes a bind mount read-only by a second call, for which it finds the place in the
-container's root again. Another container that was passed a descriptor of this root, through a
-socket, can replace the place in between, and the mount stays writable. So `crun` is given a source
-that is read-only as a mount: what it binds from there is, too.
+`crun` finds the source of a bind mount by its path, at each start, and follows links: a path in the
+container's root would lead to any directory of the guest that a link there names. And it makes a
+mount read-only by a second call, for which it finds the place in the root again: if that was
+replaced in between, the mount stays writable. What it binds from a read-only mount is so at once.
 """
 
 import os
@@ -12,10 +12,34 @@ from stat import S_ISDIR
 from ccinit.errors import KernelError
 from ccinit.kernel.libc import kernel_error, make_new_directory, open_path
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.openat2 import open_in_root
 
 _READ_ONLY = (
     MountFlag.REMOUNT | MountFlag.BIND | MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV
 )
+
+
+def mount_from_root(root: str, place: str, target: str) -> None:
+    """Mount a directory of a container's root elsewhere.
+
+    Args:
+        root: the container's, mounted.
+        place: in it, without symbolic links.
+        target: where; made here.
+
+    Raises:
+        KernelError: the kernel refused; nothing is mounted, but `target` may be there.
+    """
+    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
+    try:
+        fd = open_in_root(root_fd, place, os.O_PATH | os.O_DIRECTORY, follow_links=False)
+    finally:
+        os.close(root_fd)
+    try:
+        make_new_directory(target, 0o700)
+        mount(f"/proc/self/fd/{fd}", target, "", MountFlag.BIND)
+    finally:
+        os.close(fd)
 
 
 def mount_read_only(source: str, target: str) -> None:
@@ -34,7 +58,7 @@ def mount_read_only(source: str, target: str) -> None:
 
 
 def unmount(target: str) -> None:
-    """Undo `mount_read_only`, but for the mount point."""
+    """Undo either, but for the mount point."""
     umount2(target, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
 
 
