@@ -7,10 +7,9 @@ The callers in `ccinit.attest` and `ccinit.pull` decide what a status means.
 """
 
 import email.utils
-import http.cookiejar
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final, Self
 
 import httpcore
@@ -43,7 +42,12 @@ _IDLE_SECONDS = 30.0
 
 The next request on such a connection would wait in vain.
 """
-_REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
+_REQUEST_HEADERS = (
+    ("user-agent", "ccinit"),
+    ("accept", "*/*"),
+    ("accept-encoding", "identity"),
+    ("connection", "keep-alive"),
+)
 
 
 @frozen
@@ -119,14 +123,10 @@ class HttpClient:
         """
         self._deadline = Deadline()
         self._plain_host = plain_host
-        self._client = httpx.Client(
-            transport=_PinnedTransport(context, DeadlineBackend(self._deadline, dial)),
-            trust_env=False,
-            follow_redirects=False,
-            headers=_REQUEST_HEADERS,
-            cookies=_NoCookies(),
-            timeout=None,  # noqa: S113 - the deadline's stream has the timeouts
-        )
+        # Not in an `httpx.Client`: that reads the environment, and of every reply the cookies and
+        # where a redirect leads, even if it follows none. Both are a stranger's words, on which it
+        # fails in its own ways and imports modules, which a child cannot do any more.
+        self._transport = _PinnedTransport(context, DeadlineBackend(self._deadline, dial))
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +136,7 @@ class HttpClient:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._transport.close()
 
     def request(
         self,
@@ -194,12 +194,14 @@ class HttpClient:
         parsed = _parse_url(url, self._plain_host)
         target = name_target(_host_of(parsed), parsed.port or _PORTS[parsed.scheme])
         # httpx would set it, too, but would decode an `xn--` name for that: see `_host_of`.
-        headers = (("Host", parsed.netloc.decode("ascii")), *headers)
+        sent = httpx.Headers((("Host", parsed.netloc.decode("ascii")), *_REQUEST_HEADERS))
+        sent.update(headers)
+        request = httpx.Request(method, parsed, headers=sent, content=body)
         try:
-            with self._client.stream(method, parsed, headers=headers, content=body) as response:
+            with closing(self._transport.handle_request(request)) as response:
                 _check_head(response, limits)
                 yield response
-        except (httpx.HTTPError, httpcore.ProtocolError, httpx.InvalidURL) as error:
+        except httpcore.ProtocolError as error:
             raise self._protocol_error(target) from error
 
     def _protocol_error(self, target: str) -> PeerError:
@@ -209,13 +211,6 @@ class HttpClient:
         if self._deadline.ended:
             return PeerError("net.truncated", f"{target}: ended within a reply")
         return PeerError("net.protocol", f"{target}: broke the HTTP protocol")
-
-
-class _NoCookies(http.cookiejar.CookieJar):
-    """Reads no cookies: the library's reader fails on some dates, and imports modules to say so."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        """Keep nothing of what a service sets."""
 
 
 class _PinnedTransport(httpx.BaseTransport):

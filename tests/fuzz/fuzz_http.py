@@ -52,6 +52,7 @@ ANSWERS = tuple(
         "HTTP/1.1 206 x\r\nContent-Range: bytes 3-7/8\r\nContent-Length: 5\r\n\r\nworld",
         'HTTP/1.1 401 x\r\nContent-Length: 0\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n',
         f"HTTP/1.0 503 Busy\r\nRetry-After: {DATE}\r\nContent-Length: 2\r\n\r\n{{}}",
+        "HTTP/1.1 307 x\r\nLocation: https://xn--mnchen-3ya.example/a\r\nContent-Length: 0\r\n\r\n",
     )
 )
 NOISE = (
@@ -59,6 +60,7 @@ NOISE = (
     *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n"),
     *(b"Set-Cookie: =; expires=\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"ffffffff\r\n", b";" * 50),
     *(b"9999", b"99:99:99", b"31 Dec", b"0000", b", ", b"Connection: close\r\n"),
+    *(b"Location: https://xn--999999999/\r\n", b"xn--", b"://", b"[", b":99999", b"%", b"\xc3\x9f"),
 )
 IMAGE = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
 NEXT = (

@@ -105,6 +105,10 @@ R71_REDIRECTS = [
     "https://user:word@cdn.example/x",
     "//127.0.0.2:9/x",
     "https://intranet/x",
+    "https://xn--a/x",
+    "https://[fe80::1/x",
+    "https://cdn.example:99999/x",
+    "blob:x",
 ]
 
 
