@@ -16,6 +16,7 @@ import httpcore
 import httpx
 
 from ccinit.errors import LimitExceededError, PeerError
+from ccinit.net.reply_head import find_body_fault, verify_head, verify_range
 from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp, name_target
 from ccinit.values import field, frozen
 
@@ -29,7 +30,6 @@ KEPT_HEADERS: Final = frozenset(
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply other than the download
 _LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
 _PORTS: Final = {"https": 443, "http": 80}
-_STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only an unsolicited 101 gets here
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 4
@@ -77,7 +77,8 @@ class HttpReply:
     Attributes:
         status: 200 to 599.
         headers: those of `KEPT_HEADERS`, names in lower case, in their order.
-        body: empty if it went to a sink; `repr` leaves it out.
+        body: empty if it went to a sink, or is a refusal's that may not be taken (`reply_head`);
+            `repr` leaves it out.
         date: the `Date` header in seconds since 1970, or None without a valid one.
     """
 
@@ -179,7 +180,9 @@ class HttpClient:
         with self._send("GET", url, headers, b"", limits) as response:
             if response.status_code not in (200, 206):
                 return _collect_reply(response, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
-            _check_range(response, offset)
+            if fault := find_body_fault(response, limits.max_body_bytes):
+                raise fault
+            verify_range(response, offset)
             if _is_long(response):
                 _read_long_body(response, sink)
             else:
@@ -199,7 +202,7 @@ class HttpClient:
         request = httpx.Request(method, parsed, headers=sent, content=body)
         try:
             with closing(self._transport.handle_request(request)) as response:
-                _check_head(response, limits)
+                verify_head(response, limits.max_header_bytes)
                 yield response
         except httpcore.ProtocolError as error:
             raise self._protocol_error(target) from error
@@ -310,33 +313,6 @@ def _host_of(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii")
 
 
-def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
-    if response.status_code not in _STATUSES:
-        raise PeerError("net.protocol", f"a reply has status {response.status_code}")
-    header_bytes = sum(len(name) + len(value) for name, value in response.headers.raw)
-    if header_bytes > limits.max_header_bytes:
-        raise LimitExceededError("net.headers", f"more than {limits.max_header_bytes} bytes")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise PeerError("net.encoding", "the reply has a content coding that was not asked for")
-    # With neither, the body would end with the connection. With both, an intermediary may have seen
-    # a different end (RFC 9112 section 6.3).
-    framings = ("content-length" in response.headers) + ("transfer-encoding" in response.headers)
-    if framings > 1 or (not framings and response.status_code not in (204, 304)):
-        raise PeerError("net.unframed", "the reply does not say in one way where it ends")
-    length = response.headers.get("content-length", "0")
-    if len(length) > 15 or int(length) > limits.max_body_bytes:
-        raise LimitExceededError("net.body", f"more than {limits.max_body_bytes} bytes announced")
-
-
-def _check_range(response: httpx.Response, offset: int) -> None:
-    """Raises: PeerError: `net.range`, the body does not begin at `offset`."""
-    if (response.status_code == 206) != bool(offset):
-        raise PeerError("net.range", f"asked from byte {offset}, got status {response.status_code}")
-    content_range = response.headers.get("content-range", "")
-    if offset and not content_range.startswith(f"bytes {offset}-"):
-        raise PeerError("net.range", f"asked from byte {offset}, got another range")
-
-
 def _read_body(response: httpx.Response, sink: Callable[[bytes], None], max_bytes: int) -> None:
     received = 0
     for chunk in response.iter_raw():
@@ -356,7 +332,7 @@ def _is_long(response: httpx.Response) -> bool:
 def _read_long_body(response: httpx.Response, sink: Callable[[bytes], None]) -> None:
     """Read a body directly from its connection: the library would copy each byte three more times.
 
-    The library has read the head, whose length is within the cap (`_check_head`), and with it the
+    The library has read the head, whose length is within the cap (`reply_head`), and with it the
     beginning of the body, which is its first piece. It never sees the rest, so the connection is
     closed with the reply, at the price of another handshake.
     """
@@ -375,8 +351,18 @@ def _read_long_body(response: httpx.Response, sink: Callable[[bytes], None]) -> 
 
 
 def _collect_reply(response: httpx.Response, max_bytes: int) -> HttpReply:
+    """Read a reply; a refusal whose body may not be taken is returned without it."""
     body = bytearray()
-    _read_body(response, body.extend, max_bytes)
+    fault = find_body_fault(response, max_bytes)
+    if fault is None:
+        try:
+            _read_body(response, body.extend, max_bytes)
+        except LimitExceededError as error:
+            fault = error
+    if fault is not None:
+        if response.is_success:
+            raise fault
+        body.clear()
     return _reply(response, bytes(body))
 
 

@@ -5,6 +5,7 @@ the honest image from the same registry.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -158,6 +159,23 @@ def test_r55_blob_that_is_not_what_was_asked_for(hostile: Harness, name: str) ->
     assert hostile.refusal(LAYER, fault) == reason
     tried = sum(LAYER in path for path, _headers in hostile.registry.requests)
     assert tried <= ATTEMPTS + 1  # bounded attempts, and the honest one
+
+
+PAGES = {
+    "without an end": Fault(body=b"<html>", headers={"Content-Length": None}),
+    "that is long": Fault(body=b"<html>" + bytes(100_000)),
+    "that is packed": Fault(body=b"<html>", headers={"Content-Encoding": "gzip"}),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_r55_page_of_a_load_balancer_counts_by_its_status(hostile: Harness, name: str) -> None:
+    busy = replace(PAGES[name], status=503)
+    for ending in (IMAGE.digest, LAYER):
+        hostile.registry.faults = {ending: replace(busy, times=3)}
+        assert hostile.pull() is None
+        assert hostile.refusal(ending, busy) == "registry.busy"
+        assert hostile.refusal(ending, replace(busy, status=404)) == "registry.not_found"
 
 
 def test_r55_blob_that_is_always_reset(hostile: Harness) -> None:

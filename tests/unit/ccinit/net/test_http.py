@@ -3,7 +3,6 @@
 import math
 import socket
 import ssl
-from functools import partial
 from typing import Self
 
 import idna
@@ -226,20 +225,49 @@ def test_chunks_up_to_the_cap_are_read() -> None:
 def test_page_that_refuses_a_download_has_a_cap_of_its_own(size: int, *, is_read: bool) -> None:
     """However large the download may be."""
     taken: list[bytes] = []
+    limits = HttpLimits(max_body_bytes=1 << 30)
     with Exchange(reply_of("", b"x" * size, "404 Not Found")) as exchange:
-        download = partial(
-            exchange.client.stream_get,
-            URL,
-            sink=taken.append,
-            limits=HttpLimits(max_body_bytes=1 << 30),
-        )
-        if is_read:
-            assert len(download().body) == size
-        else:
-            with pytest.raises(CcinitError) as refused:
-                download()
-            assert refused.value.reason == "net.body"
+        reply = exchange.client.stream_get(URL, sink=taken.append, limits=limits)
+    assert (reply.status, reply.body) == (404, b"x" * size if is_read else b"")
     assert taken == []
+
+
+BUSY = "HTTP/1.1 503 x\r\nRetry-After: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "\r\n<html>busy</html>",
+        "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        "Content-Length: 11\r\n\r\n<html>busy<",
+        "Content-Length: 9999999999999999\r\n\r\n<html>",
+        "Transfer-Encoding: chunked\r\n\r\n6\r\n<html>\r\n6\r\n<html>\r\n0\r\n\r\n",
+    ],
+)
+def test_refusal_whose_body_may_not_be_taken_counts_by_its_status(rest: str) -> None:
+    """As a load balancer's page; a success would be refused for it."""
+    with Exchange((BUSY + rest).encode()) as exchange:
+        reply = exchange.client.request("GET", URL, limits=LIMITS)
+    assert (reply.status, reply.retry_after_seconds, reply.body) == (503, 7.0, b"")
+    success = (BUSY + rest).replace("503 x", "200 OK").encode()
+    with Exchange(success) as exchange, pytest.raises(CcinitError) as refused:
+        exchange.client.request("GET", URL, limits=LIMITS)
+    assert refused.value.reason in {"net.unframed", "net.encoding", "net.body"}
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("Content-Length: 10\r\n\r\n<html", "net.truncated"),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "net.unframed"),
+        (f"X: {'x' * 70_000}\r\n\r\n", "net.headers"),
+    ],
+)
+def test_refusal_that_is_broken_is_none(rest: str, reason: str) -> None:
+    with Exchange((BUSY + rest).encode()) as exchange, pytest.raises(CcinitError) as refused:
+        exchange.client.request("GET", URL)
+    assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize(
