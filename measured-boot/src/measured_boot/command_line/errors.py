@@ -25,8 +25,8 @@ _WRONG_USAGE: Final = 2  # argparse's
 def describe_error(error: CcinitError | OSError) -> str:
     """Return what failed and why, followed by the reason to search for, if there is one.
 
-    It may quote text of others, so everything that a terminal would act on is escaped, except line
-    breaks.
+    It may quote text of others, so everything that a terminal would act on is escaped. Line breaks
+    are kept, but what follows one is indented: no such text can pass for a message of its own.
     """
     if isinstance(error, CcinitError):
         text = f"{error.detail} [{error.reason}]"
@@ -34,12 +34,13 @@ def describe_error(error: CcinitError | OSError) -> str:
         text = error.strerror or str(error)
     else:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return "".join(
-        character
-        if character.isprintable() or character == "\n"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character == "\n":
+        return "\n  "
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def run_command(program: str, command: Callable[[], int]) -> int:

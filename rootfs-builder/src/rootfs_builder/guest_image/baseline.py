@@ -72,7 +72,7 @@ def require_baseline(where: str, members: Iterable[Member]) -> None:
         ConfigError: `image.baseline`, with everything that is wrong.
     """
     if found := list_violations(members):
-        raise ConfigError("image.baseline", f"{where} must not hold\n  " + "\n  ".join(found))
+        raise ConfigError("image.baseline", "\n".join((f"{where} must not hold", *found)))
 
 
 def _judge(member: Member) -> Iterator[str]:

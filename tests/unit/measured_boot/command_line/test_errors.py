@@ -27,11 +27,14 @@ from measured_boot.command_line.usage import UsageError
             r"it says \x1b]0;é\x9b2J\x07 [kbs.status]",
         ),
         (FileNotFoundError(2, "No such file", "\x1b[2J\udcff"), r"\x1b[2J\udcff: No such file"),
-        (PeerError("process.failed", "one\ntwo"), "one\ntwo [process.failed]"),
+        (
+            PeerError("process.failed", "one\nguest-owner: two\r\u2028three"),
+            "one\n  guest-owner: two\\r\\u2028three [process.failed]",
+        ),
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
     ],
 )
-def test_failure_is_one_line(error: PeerError | OSError, line: str) -> None:
+def test_failure_is_one_message(error: PeerError | OSError, line: str) -> None:
     assert describe_error(error) == line
 
 
