@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from ccinit.errors import CcinitError
+from ccinit.formats.oci.credentials import find_credential
 from ccinit.formats.oci.image import (
     ImageIndex,
     parse_image_config,
@@ -19,7 +20,6 @@ from ccinit.formats.oci.image import (
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry.authentication import (
     BearerChallenge,
-    find_credential,
     parse_token,
     select_challenge,
     token_request,

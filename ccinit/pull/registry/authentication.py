@@ -2,48 +2,23 @@
 
 distribution-spec leaves authentication to RFC 7617 (Basic) and Docker's token scheme (Bearer). A
 credential goes only to the registry itself or to a token service that belongs to it, never wherever
-else a reply points (CVE-2020-15157). The document with credentials is the containers-auth.json that
-podman and docker write. Sending is left to `client`.
+else a reply points (CVE-2020-15157). Sending is left to `client`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64, parse_json
-from ccinit.formats.oci.reference import (
-    DOCKER_HUB,
-    DOCKER_HUB_REGISTRY,
-    HTTPS_PORT,
-    OLD_DOCKER_HUB,
-    ImageReference,
-)
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.oci.credentials import Credential
+from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
 from ccinit.values import field, frozen
 
-_MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_CHALLENGE_BYTES = 4096
 _MAX_TOKEN_BYTES = 64 * 1024
 MAX_TOKEN_REPLY_BYTES = 1 << 20
 _CLIENT = "ccinit"
 _FORM = (("content-type", "application/x-www-form-urlencoded"),)
-_DOCKER_HUB_NAMES = frozenset((DOCKER_HUB, DOCKER_HUB_REGISTRY, OLD_DOCKER_HUB))
-"""`docker login` writes `https://index.docker.io/v1/`."""
-
-
-@frozen
-class Credential:
-    """User and password for one registry, or a token that its token service exchanges.
-
-    Attributes:
-        identity_token: if not empty, the password is not used.
-    """
-
-    user_password: str = field(repr=False)
-    identity_token: str = field(repr=False, default="")
-
-    def authorization(self) -> str:
-        """Return the Basic `Authorization` value."""
-        return "Basic " + encode_base64(self.user_password.encode())
 
 
 @frozen
@@ -74,72 +49,6 @@ class TokenRequest:
     def method(self) -> str:
         """What to send."""
         return "POST" if self.body else "GET"
-
-
-def find_credential(document: bytes, reference: ImageReference) -> Credential | None:
-    """Return the credential for an image, by the longest matching prefix of its name, or None.
-
-    Args:
-        document: the owner's; empty means none.
-        reference: where the image is to come from.
-
-    Raises:
-        FormatError: `auth.…`, the document is malformed.
-    """
-    if not document:
-        return None
-    value = parse_json(document, "auth", _MAX_DOCUMENT_BYTES)
-    auths = value.get("auths") if isinstance(value, Mapping) else None
-    if not isinstance(auths, Mapping):
-        raise FormatError("auth.form", "expected an object with auths")
-    for name in _names(reference):
-        if name in auths:
-            return _read_entry(auths[name])
-    wanted = _registry(reference.authority)
-    return next((_read_entry(auths[key]) for key in auths if _registry(key) == wanted), None)
-
-
-def _names(reference: ImageReference) -> Iterator[str]:
-    """Yield the keys that a credential may stand under, the most specific first."""
-    hub = reference.authority == DOCKER_HUB_REGISTRY
-    name = f"{DOCKER_HUB if hub else reference.authority}/{reference.repository}"
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
-
-
-def _registry(key: str) -> str:
-    """Return the registry that a key names: for a URL, as docker does, its host."""
-    is_url = key.startswith(("https://", "http://"))
-    name = key.partition("://")[2].partition("/")[0] if is_url else key
-    return DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
-
-
-def _read_entry(entry: JsonValue) -> Credential | None:
-    """Return None for an entry without a credential: docker keeps it in a helper."""
-    if not isinstance(entry, Mapping):
-        raise FormatError("auth.form", "expected an object for each registry")
-    token = entry.get("identitytoken", "")
-    if not isinstance(token, str) or not token.isascii():
-        raise FormatError("auth.identitytoken", "expected a token")
-    if token:
-        return Credential(user_password="", identity_token=token)
-    if not entry.get("auth"):
-        return None
-    return _credential(decode_base64(entry.get("auth"), "auth.base64"))
-
-
-def _credential(data: bytes) -> Credential:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise FormatError("auth.form", "a credential is not text") from error
-    user, colon, password = text.partition(":")
-    # A password may be as long as a file: with the user `_json_key`, Google's is a key file.
-    lines = (user, *password.splitlines())
-    if not colon or not all(line.isprintable() for line in lines):
-        raise FormatError("auth.form", "expected user:password")
-    return Credential(user_password=text)
 
 
 def select_challenge(headers: Sequence[str]) -> Challenge:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ccinit.errors import LimitExceededError, PeerError, VerificationError
 from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.credentials import Credential
 from ccinit.formats.oci.image import MAX_MANIFEST_BYTES, MediaType
 from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
 from ccinit.kernel.clock import boottime
@@ -20,7 +21,6 @@ from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.pull.registry.authentication import (
     MAX_TOKEN_REPLY_BYTES,
     BasicChallenge,
-    Credential,
     parse_token,
     select_challenge,
     token_request,

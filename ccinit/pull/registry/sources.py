@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.credentials import find_credential
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import Access, PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
@@ -21,7 +22,6 @@ from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context, present_certificate
 from ccinit.pull.documents import verify_digest
 from ccinit.pull.messages.fetch import AUTH_PIPE, PullRequest, SourceFailed, key_pipe
-from ccinit.pull.registry.authentication import find_credential
 from ccinit.pull.registry.client import Registry, RegistryLimits
 from ccinit.secret import Secret
 from ccinit.values import frozen

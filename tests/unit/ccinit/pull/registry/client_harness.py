@@ -6,8 +6,8 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.oci.credentials import Credential
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.pull.registry.authentication import Credential
 from ccinit.pull.registry.client import Registry
 from tests.fakes.images.registry import FAST, FakeHttp, Waits, make_image
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import PeerError
-from ccinit.pull.registry.authentication import Credential
+from ccinit.formats.oci.credentials import Credential
 from ccinit.pull.registry.client import Registry
 from ccinit.values import replace
 from tests.fakes.images.registry import FAST, reply
