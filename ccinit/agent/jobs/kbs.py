@@ -43,6 +43,7 @@ from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.kbs.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.release import check_released_size
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import encode_counter_advance, verify_counter_reply
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
@@ -60,7 +61,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
 
     Raises:
         PeerError: `kbs.date`, no reply carries the time.
-        CcinitError: what `KbsClient` raises; or a released resource was refused.
+        CcinitError: what `KbsClient` raises; a released resource, or the size of all of them,
+            was refused.
     """
     ends_at = boottime() + request.seconds
     try:
@@ -113,6 +115,7 @@ def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> Kbs
     policy_keys = release_policy_keys(
         request.wanted, released, lambda key: _release(client, key, request.envelope)[0]
     )
+    check_released_size(len(one.data) for one in (*released, *policy_keys))
     counters = tuple(step_counter(client, step) for step in request.counters)
     date = told if result.date is None else result.date
     grant = None

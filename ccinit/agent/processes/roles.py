@@ -164,6 +164,7 @@ RIGHTS: Mapping[Role, Rights] = {
         preload=("encodings.idna",),
         without=DECODERS,
         read=RESOLVER,
+        reply_bytes=6 * MIB,  # contents (`MAX_RELEASED_BYTES`), and names from a document
     ),
     # the secrets of a launch that its owner judged, by fd
     Role.LAUNCH: Rights(job="ccinit.agent.jobs.launch:run", uid=FIRST_UID + 21, syscalls=PARSER),

@@ -9,13 +9,16 @@ import pytest
 from ccinit.agent.jobs import kbs
 from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply, Released, Wanted
 from ccinit.agent.phases.attestation import plan_resources
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.encoding.wire import encode
 from ccinit.formats.initdata.guest_config import EnvelopePolicy
 from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant, parse_debug_grant
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.release import MAX_RELEASED_BYTES
 from ccinit.formats.kbs.resource_uri import PluginUri, ResourceUri, parse_kbs_uri
 from ccinit.formats.kbs.rollback_counter import (
     CounterAdvance,
@@ -166,6 +169,26 @@ def test_policys_key_that_the_pod_has_is_not_fetched_again(
         found = error.reason
     assert found == reason
     assert len(client.asked) == len(wanted)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_resources_that_are_too_much_together_are_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    """A policy's key counts beside the same resource of the pod."""
+    manifest = parse_pod_manifest(FULL_POD)
+    policy, key = "kbs:///ccinit/demo/file-policy", "kbs:///ccinit/demo/file-token"
+    wanted = plan_resources(manifest)
+    client.data = {policy: naming(key), key: bytes(1 << 20)}
+    reply = collect(client, monkeypatch, wanted=wanted)
+    size = sum(len(one.data) for one in (*reply.released, *reply.policy_keys))
+    auth = "kbs:///ccinit/demo/file-auth"
+    client.data[auth] = bytes(len(b"enveloped") + MAX_RELEASED_BYTES - size + more)
+    if more:
+        assert refusal(client, monkeypatch, wanted=wanted) == "kbs.resources"
+    else:
+        largest = encode(collect(client, monkeypatch, wanted=wanted))
+        assert MAX_RELEASED_BYTES < len(largest) < RIGHTS[Role.KBS].reply_bytes
 
 
 def test_token_is_brought_if_somebody_wants_it(

@@ -271,7 +271,7 @@ def test_what_one_child_can_take_of_memory_and_of_pid_1_is_bounded(role: Role) -
     rights = RIGHTS[role]
     heavy = {Role.INDEX, Role.COMPRESS, Role.UNPACK, Role.LAYERS, Role.TREE}
     assert rights.memory_bytes <= (2 << 30 if role in heavy else 512 << 20)
-    assert rights.reply_bytes <= (6 << 20 if role is Role.CONFIG else 4 << 20)
+    assert rights.reply_bytes <= (6 << 20 if role in {Role.CONFIG, Role.KBS} else 4 << 20)
     chatty = {Role.OWNER, Role.REGISTRY}
     assert rights.messages <= (1 << 20 if role in chatty else 4096)
     fills = {Role.REGISTRY, Role.UNPACK, Role.LAYERS, Role.COMPRESS}
