@@ -21,7 +21,7 @@ POLICY = policy({"type": "sigstoreSigned", "keyPath": POLICY_KEY})
 RESOURCES: dict[str, tuple[EnvelopeKind, bytes]] = {
     f"{POD}log-psk": (EnvelopeKind.LOG_PSK, PSK),
     f"{POD}volume-key-data": (EnvelopeKind.VOLUME_KEY, bytes(range(192, 256))),
-    f"{POD}file-auth": (EnvelopeKind.FILE, b"{}"),
+    f"{POD}file-auth": (EnvelopeKind.FILE, b'{"auths":{}}'),
     f"{POD}file-policy": (EnvelopeKind.FILE, POLICY),
     f"{POD}image-key": (EnvelopeKind.IMAGE_KEY, b"k" * 32),
     f"{POD}file-token": (EnvelopeKind.FILE, b"token"),

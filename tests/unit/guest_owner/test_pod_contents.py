@@ -45,7 +45,10 @@ def find(contents: Mapping[str, bytes]) -> dict[str, str]:
 
 def test_fit_and_unknown_contents_are_not_told() -> None:
     assert find({}) == {}
-    longest = dict.fromkeys((AUTH, KEY), bytes(MAX_PULL_SECRET_BYTES))
+    longest = {
+        AUTH: b'{"auths":{}}'.ljust(MAX_PULL_SECRET_BYTES),
+        KEY: bytes(MAX_PULL_SECRET_BYTES),
+    }
     assert find({**longest, TOKEN: b"token", VARIABLE: b"value\n"}) == {}
 
 
@@ -57,9 +60,17 @@ def test_content_that_is_no_variable_is_told(content: bytes) -> None:
 
 @pytest.mark.parametrize("uri", [AUTH, KEY])
 def test_credentials_that_no_child_can_be_given_are_told(uri: str) -> None:
-    assert find({uri: bytes(MAX_PULL_SECRET_BYTES + 1)}) == {
+    assert find({uri: b'{"auths":{}}'.ljust(MAX_PULL_SECRET_BYTES + 1)}) == {
         uri: "expected at most 65536 bytes, found 65537"
     }
+
+
+@pytest.mark.parametrize("place", ["registry.example:5000", "mirror.example", "elsewhere.example"])
+def test_credentials_that_no_child_can_read_are_told(place: str) -> None:
+    """Of the places that the image may come from: a guest reads no others."""
+    document = f'{{"auths": {{"{place}": {{"auth": "AA=="}}}}}}'.encode()
+    told = {} if place.startswith("elsewhere") else {AUTH: "expected user:password"}
+    assert find({AUTH: document}) == told
 
 
 def test_credentials_are_what_only_pulls_need_but_for_policies() -> None:

@@ -4,7 +4,7 @@ Without a resource it explains all that the guest's document names: a check befo
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
 from ccinit.formats.kbs.rollback_counter import counter_rule
-from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.resources import name_counters, name_policies, name_resources
-from ccinit.formats.signature.image_policy import (
-    ImagePolicy,
-    name_policy_keys,
-    parse_image_policy,
-)
+from ccinit.formats.pod.resources import name_counters
 from guest_owner.arguments import add_state, as_uri
 from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
@@ -33,9 +27,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
-from guest_owner.pod_contents import find_unfit_contents
-from guest_owner.policy_keys import check_keys, list_key_uses
-from guest_owner.resource_contents import check_content
+from guest_owner.pod_contents import judge_resources
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import UsageError, as_word
@@ -118,15 +110,14 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
         config, pod = parse_guest_files(parse_initdata(document))
     contents = _Contents(store, in_envelopes=config.kbs.envelope is EnvelopePolicy.REQUIRED)
-    named = name_resources(pod, with_identity=config.owner is not None)
-    unfit = dict(find_unfit_contents(pod, contents.read_all(named)))
-    unfit |= _add_policy_keys(contents, pod, named)
+    judged = judge_resources(pod, contents.find, with_identity=config.owner is not None)
+    unfit = {**judged.unfit, **judged.crowded}
     defects: dict[KbsUri, tuple[str, str | None]] = {
         uri: (
             kind.value,
             f"unfit: {unfit[uri]}" if uri in unfit else _find_defect(contents, uri, kind),
         )
-        for uri, kind in named.items()
+        for uri, kind in judged.named.items()
     }
     defects |= {uri: ("counter", _find_counter_defect(store, uri)) for uri in name_counters(pod)}
     rows, gets_all = [], True
@@ -135,8 +126,10 @@ def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
         rows.append((str(uri), kind, defect or "yes", _say(decision)))
         gets_all &= defect is None and isinstance(decision, Allow)
     print(format_table(("resource", "kind", "registered", "policy"), rows))
+    if judged.excess:
+        print(f"no guest would take all of them: {judged.excess}")
     print("keys that only an image's layers name are not among them")
-    return 0 if gets_all else 1
+    return 0 if gets_all and not judged.excess else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,74 +143,29 @@ class _Contents:
         data = self.store.read_resource(uri)
         return verify_envelope(data, uri, kind).data if self.in_envelopes else data
 
-    def read_all(self, named: Mapping[KbsUri, EnvelopeKind]) -> Mapping[KbsUri, bytes]:
-        """Return what is registered in the form that the guest takes."""
-        contents: dict[KbsUri, bytes] = {}
-        for uri, kind in named.items():
-            if isinstance(uri, ResourceUri):
-                with suppress(FormatError, VerificationError):  # `_find_defect` says so
-                    contents[uri] = self.read(uri, kind)
-        return contents
+    def find(self, uri: KbsUri, kind: EnvelopeKind) -> bytes | None:
+        """Return what is registered in the form that the guest takes; `_find_defect` says why not.
 
-
-def _add_policy_keys(
-    contents: _Contents, pod: PodManifest, named: dict[KbsUri, EnvelopeKind]
-) -> Mapping[KbsUri, str]:
-    """Add the keys and roots that image policies name; return what is wrong with which resource.
-
-    Without those that are absent or in the wrong form: their own rows say so.
-    """
-    policies: list[ImagePolicy] = []
-    unfit: dict[KbsUri, str] = {}
-    for uri in name_policies(pod):
-        try:
-            data = contents.read(uri, EnvelopeKind.FILE)
-        except (FormatError, VerificationError):
-            continue
-        try:
-            policy = parse_image_policy(data)
-            check_keys(policy, {})
-            keys = name_policy_keys((*policies, policy), named.items())
-        except FormatError as error:
-            unfit[uri] = error.detail
-            continue
-        policies.append(policy)
-        named |= dict.fromkeys(keys, EnvelopeKind.FILE)
-        unfit |= _find_unfit_keys(contents, policy)
-    return unfit
-
-
-def _find_unfit_keys(contents: _Contents, policy: ImagePolicy) -> Iterator[tuple[KbsUri, str]]:
-    """Yield the resources that a policy names and whose content is no key or root, and why."""
-    for use in list_key_uses(policy):
-        if use.source.resource is None:
-            continue
-        try:
-            data = contents.read(use.source.resource, EnvelopeKind.FILE)
-        except (FormatError, VerificationError):
-            continue  # `_find_defect` says so
-        try:
-            use.check(data)
-        except FormatError as error:
-            yield use.source.resource, error.detail
+        A resource that is made for each guest is not registered.
+        """
+        if isinstance(uri, ResourceUri):
+            with suppress(FormatError, VerificationError):
+                return self.read(uri, kind)
+        return None
 
 
 def _find_defect(contents: _Contents, uri: KbsUri, kind: EnvelopeKind) -> str | None:
-    """Say why a resource is unfit for the guest, if it is."""
+    """Say why the guest would not get a resource in its form, if it would not."""
     if not isinstance(uri, ResourceUri):
         return f"no plugin {uri.plugin} here"
     if contents.store.read_order(uri) is not None:
         return None
     try:
-        data = contents.read(uri, kind)
+        contents.read(uri, kind)
     except VerificationError as error:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
         return f"no envelope: {error.reason}"
-    try:
-        check_content(uri, kind, data)
-    except FormatError as error:
-        return f"unfit: {error.detail}"
     return None
 
 

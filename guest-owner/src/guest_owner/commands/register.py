@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ccinit.errors import FormatError
@@ -39,6 +40,7 @@ from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requireme
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
 from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.uses import check_uses
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.policy_keys import check_keys
@@ -277,9 +279,9 @@ def _resource(arguments: argparse.Namespace) -> int:
     with naming(arguments.file):
         check_content(uri, kind, data)
         check_body(uri, body)  # without --envelope it may have been put into one before
-    replaced = _write_resource(arguments, "resource", uri, body, kind)
+    replaced, told = _write_resource(arguments, "resource", uri, body, kind)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
-    _print_bare_note(replaced, body)
+    _print_notes(replaced, body, told)
     if arguments.create:
         print("note: once the volume is made, register its key again without --create: as long as")
         print("that stands, a host's blank disk is formatted and taken for the volume")
@@ -292,10 +294,16 @@ def _write_resource(
     uri: ResourceUri,
     body: bytes,
     kind: EnvelopeKind | None,
-) -> bytes:
-    """Store a body, with a record of the command; return the one that it replaces, b"" for none."""
+) -> tuple[bytes, tuple[str, ...]]:
+    """Store a body, with a record of the command.
+
+    Returns:
+        The body that it replaces, b"" for none, and which guests would not take it.
+    """
+    store = _store(arguments, command)
     with naming(arguments.file):
-        return _store(arguments, command).write_resource(uri, body, kind)
+        told = check_uses(store, uri, body, kind)
+        return store.write_resource(uri, body, kind), told
 
 
 def _is_envelope(body: bytes) -> bool:
@@ -306,7 +314,9 @@ def _is_envelope(body: bytes) -> bool:
     return True
 
 
-def _print_bare_note(replaced: bytes, body: bytes) -> None:
+def _print_notes(replaced: bytes, body: bytes, told: Iterable[str]) -> None:
+    for why in told:
+        print(f"note: not every guest would take it: {why}")
     if _is_envelope(replaced) and not _is_envelope(body):
         print("note: what it replaces was in an envelope: if the pod's kbs.envelope is")
         print('"required", its guests refuse this; register it again with --envelope')
@@ -322,9 +332,9 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
-    replaced = _write_resource(arguments, "image-policy", uri, body, EnvelopeKind.FILE)
+    replaced, told = _write_resource(arguments, "image-policy", uri, body, EnvelopeKind.FILE)
     print(f"registered {uri}: {len(policy.scopes)} scopes")
-    _print_bare_note(replaced, body)
+    _print_notes(replaced, body, told)
     for resource in keys:
         print(f"it names {resource}: register the key there, too")
     return 0

@@ -134,6 +134,7 @@ def test_resource_without_its_envelope_is_refused(store: Store) -> None:
         ("log-psk", EnvelopeKind.LOG_PSK, b"p" * 31, "resource.log_psk"),
         ("image-key", EnvelopeKind.IMAGE_KEY, b"k" * 31, "enc.key"),
         ("file-token", EnvelopeKind.FILE, b"\xff", "launch_secret.unfit"),
+        ("file-auth", EnvelopeKind.FILE, b"{}", "launch_secret.unfit"),
         ("file-auth", EnvelopeKind.FILE, b"{}" * (32 << 10), "launch_secret.size"),
     ],
 )

@@ -27,6 +27,7 @@ rollback = "kbs-counter"
 SECRET = '[[secret]]\ncontainer = "web"\nuri = "kbs+pki:///cert"\nfile = "/run/cert"\n'
 DIGEST = "ab" * 32
 SHOP = "kbs:///ccinit/shop/"
+RANDOM, CREDENTIALS = hashlib.sha512().digest(), b'{"auths": {}}'
 COUNTER = "kbs+rollback-counter:///shop/data"
 
 
@@ -40,9 +41,14 @@ def shop(state: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     document = document_of({"ccinit.toml": CONFIG + owner, "pod.toml": pod})
     (state / "initdata/shop.toml").write_bytes(document)
     assert run("policy", "allow", "--state", state, "ccinit/shop/*", "--initdata", "shop") == 0
-    (state / "content").write_bytes(hashlib.sha512().digest())
+    fill(state, RANDOM)
     capsys.readouterr()
     return state
+
+
+def fill(state: Path, content: bytes) -> None:
+    """Say what is registered from now on."""
+    (state / "content").write_bytes(content)
 
 
 def register(state: Path, name: str, kind: str, *options: str) -> None:
@@ -94,6 +100,7 @@ def test_each_resource_of_the_document_is_told_until_all_are_there(
     assert status == 1
     for name, kind in kinds.items():
         if kind != "tls-identity":
+            fill(shop, CREDENTIALS if name == "file-auth" else RANDOM)
             register(shop, name, kind, "--envelope")
     assert run("register", "rollback-counter", "--state", shop, "shop", "data") == 0
     assert foresee(shop, capsys)[0] == 1
@@ -107,7 +114,9 @@ def test_each_resource_of_the_document_is_told_until_all_are_there(
 def test_resource_of_another_form_than_the_guest_takes_is_told(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    fill(shop, CREDENTIALS)
     register(shop, "file-auth", "file")
+    fill(shop, RANDOM)
     register(shop, "file-password", "log-psk", "--envelope")
     status, rows = foresee(shop, capsys)
     assert status == 1
@@ -122,17 +131,17 @@ def test_resource_of_another_form_than_the_guest_takes_is_told(
         ("volume-key-data", "volume-key", bytes(32), "expected 64 bytes, found 32"),
         ("tls-identity", "tls-identity", b"none", "text outside of PEM blocks"),
         ("file-auth", "file", b"{", "malformed JSON"),
+        ("file-auth", "file", b"{}", "expected an object with auths"),
     ],
 )
 def test_content_that_the_guest_would_end_for_is_told(
     shop: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str, content: bytes, said: str
 ) -> None:
-    """A call over the network stores whatever it is given."""
-    document = shop / "initdata/shop.toml"
-    document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
-    uri = ResourceUri("ccinit", "shop", name)
-    envelope = Envelope(uri=uri, kind=EnvelopeKind(kind), data=content)
-    Store(shop).write_resource(uri, encode_envelope(envelope))
+    """They may have been stored before the document was registered."""
+    if said == "malformed JSON":
+        document = shop / "initdata/shop.toml"
+        document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
+    put(shop, name, content, EnvelopeKind(kind))
     status, rows = foresee(shop, capsys)
     assert status == 1
     assert " ".join(rows[f"{SHOP}{name}"]) == f"{kind} unfit: {said} rule 1"
@@ -168,7 +177,7 @@ def test_keys_that_an_image_policy_names_are_told_with_the_policy(
     assert rows[f"{SHOP}file-auth"] == ["file", "yes", "rule", "1"]
     assert rows[f"{SHOP}file-signer"] == ["file", "no", "rule", "1"]
     assert rows["kbs:///other/signer/key"][:3] == ["file", "no", "denied,"]
-    register(shop, "file-signer", "file", "--envelope")
+    put(shop, "file-signer", content)
     row = " ".join(foresee(shop, capsys)[1][f"{SHOP}file-signer"])
     assert row == "file unfit: not a PEM public key rule 1"
     (shop / "content").write_bytes(KEY)
@@ -218,9 +227,30 @@ def put_document(shop: Path, content: bytes) -> None:
     """Have the pod's credentials be its image's policy."""
     document = shop / "initdata/shop.toml"
     document.write_bytes(document.read_bytes().replace(b"auth =", b"policy ="))
-    uri = ResourceUri("ccinit", "shop", "file-auth")
-    envelope = Envelope(uri=uri, kind=EnvelopeKind.FILE, data=content)
+    put(shop, "file-auth", content)
+
+
+def put(shop: Path, name: str, content: bytes, kind: EnvelopeKind = EnvelopeKind.FILE) -> None:
+    """Store a resource without a judgement."""
+    uri = ResourceUri("ccinit", "shop", name)
+    envelope = Envelope(uri=uri, kind=kind, data=content)
     Store(shop).write_resource(uri, encode_envelope(envelope))
+
+
+def test_resources_that_are_too_much_together_are_told(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_policy(shop, *(f"{SHOP}key-{number}" for number in range(5)))
+    for number in range(5):
+        put(shop, f"key-{number}", bytes(700 << 10))
+    assert foresee_words(shop) == 1
+    together = "no guest would take all of them: "
+    assert together not in capsys.readouterr().out
+    put(shop, "file-password", bytes(700 << 10))
+    assert foresee_words(shop) == 1
+    size = 6 * (700 << 10) + len(naming(*(f"{SHOP}key-{number}" for number in range(5))))
+    said = f"expected at most 4194304 bytes of resources together, found {size}"
+    assert f"\n{together}{said}\n" in capsys.readouterr().out
 
 
 def test_resource_that_no_rule_releases_is_told_with_the_reason(

@@ -72,8 +72,7 @@ def test_random_secret_of_a_volume_keys_length_is_replaced(state: Path, tmp_path
 def test_what_is_no_volume_key_is_replaced_by_one(state: Path, tmp_path: Path) -> None:
     uri = ResourceUri("ccinit", "shop", "volume-key-data")
     assert run("volume-key", "new", tmp_path / "key") == 0
-    mistaken = write(tmp_path / "mistaken", b"not random")
-    assert run("register", "resource", "--state", state, uri, mistaken) == 0
+    Store(state).write_resource(uri, b"not random")
     kind = ("--kind", "volume-key", "--envelope")
     assert run("register", "resource", "--state", state, *kind, uri, tmp_path / "key") == 0
 

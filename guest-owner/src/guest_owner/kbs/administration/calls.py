@@ -25,6 +25,7 @@ from guest_owner.kbs.reference_files import document_file, key_file, reference_f
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
 from guest_owner.kbs.store import MINTED, RESOURCES, Store, attestation_key_name
+from guest_owner.kbs.uses import check_uses
 from guest_owner.resource_contents import check_body
 
 _NO_REGO = (
@@ -51,6 +52,7 @@ class AdminCall:
 
         def change(uri: ResourceUri) -> None:
             check_body(uri, body)
+            check_uses(self._store, uri, body)
             self._store.write_resource(uri, body)
 
         self._change_resource(path, change)

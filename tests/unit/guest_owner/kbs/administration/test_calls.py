@@ -196,6 +196,30 @@ def test_body_in_an_envelope_that_no_guest_would_take_is_refused(
     call.put_resource(VOLUME.path, enveloped(VOLUME_KEY))
 
 
+@pytest.mark.parametrize("tag", ["volume-key-data", "image-key-web"])
+def test_body_in_no_envelope_is_judged_by_its_name(
+    store: Store, log: Path, call: AdminCall, tag: str
+) -> None:
+    uri = ResourceUri("ccinit", "bank", tag)
+    _, status, detail = refused(call.put_resource, uri.path, b"short")
+    assert (status, store.has_resource(uri)) == (401, False)
+    assert "found 5" in detail
+    assert [one[0] for one in told(log)] == ["accepted", "refused"]
+
+
+def test_body_in_no_envelope_is_judged_by_the_documents(
+    store: Store, log: Path, call: AdminCall
+) -> None:
+    bare = CONFIG.replace('"required"', '"none"')
+    store.add_initdata("shop", make_document(bare, POD))
+    uri = ResourceUri("ccinit", "shop", "file-auth")
+    _, status, detail = refused(call.put_resource, uri.path, b"{}")
+    assert (status, store.has_resource(uri)) == (401, False)
+    assert detail.endswith("initdata shop: expected an object with auths")
+    call.put_resource(uri.path, b'{"auths": {}}')
+    assert told(log)[1:] == [("refused", "resource.unfit", "alice"), ("accepted", "", "alice")]
+
+
 @pytest.mark.parametrize(
     ("name", "body", "reason"),
     [
@@ -221,8 +245,8 @@ def test_body_is_judged_by_the_name_of_what_every_guest_asks_for(
 def test_body_without_an_envelope_is_stored_as_it_is(
     store: Store, call: AdminCall, body: bytes
 ) -> None:
-    call.put_resource(VOLUME.path, body)
-    assert store.read_resource(VOLUME) == body
+    call.put_resource(URI.path, body)
+    assert store.read_resource(URI) == body
 
 
 def reference_of(subject_bytes: int) -> JsonValue:
@@ -303,8 +327,11 @@ def test_volume_key_is_replaced_by_nothing_else(
     assert store.read_resource(VOLUME) == stored
     assert told(log)[1:] == [("accepted", "", "alice"), ("refused", "resource.volume_key", "alice")]
     call.delete_resource(VOLUME.path)
-    call.put_resource(VOLUME.path, body)
-    assert store.read_resource(VOLUME) == body
+    if body == b"text":
+        assert refused(call.put_resource, VOLUME.path, body)[2].startswith("volume_key.length: ")
+    else:
+        call.put_resource(VOLUME.path, body)
+        assert store.read_resource(VOLUME) == body
 
 
 def test_volume_key_may_come_again(store: Store, call: AdminCall) -> None:

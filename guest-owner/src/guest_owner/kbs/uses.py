@@ -1,0 +1,127 @@
+"""What the registered documents say of a resource that is about to be stored.
+
+A name says little of what a resource is for; the documents that name it say what their guests do
+with it. What none of these guests would take is refused while whoever stores it is still there. A
+pod's old document may stand beside its new one, so what only some of them would not take is stored.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
+
+from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.initdata.document import parse_initdata
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
+from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.pod.manifest import PodManifest
+from guest_owner.files import list_folder
+from guest_owner.kbs.store import Store
+from guest_owner.pod_contents import judge_resources
+from guest_owner.resource_contents import check_content, keep_volume_key
+
+_KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
+
+
+def check_uses(
+    store: Store, uri: ResourceUri, body: bytes, kind: EnvelopeKind | None = None
+) -> tuple[str, ...]:
+    """Refuse a body that no guest of a document that names the resource would take.
+
+    Its form, in an envelope or not, is not judged. What is too much beside others is refused only
+    if it is more than what it replaces: else these could not be made smaller one by one.
+
+    Args:
+        store: has the documents, and their other resources.
+        uri: the resource.
+        body: as it will be sent.
+        kind: what it is for, if whoever stores it says so. Else, if no document names it, its name
+            may say so.
+
+    Returns:
+        The documents whose guests would not take it, and why.
+
+    Raises:
+        FormatError: `resource.unfit`; as `check_content`.
+        ConfigError: `resource.volume_key`, as `keep_volume_key`; as the store's readers.
+    """
+    told, refused, takes = [], [], False
+    stored = _read_body(store, uri) or b""
+    keep_volume_key(uri, stored, body, kind)  # first: it says more of a mistaken name
+    grows = len(body) > len(stored)
+    for name, config, pod in _find_documents(store, uri):
+
+        def read(named: KbsUri, _kind: EnvelopeKind, config: GuestConfig = config) -> bytes | None:
+            found = body if named == uri else _read_body(store, named)
+            return None if found is None else _open(found, config)
+
+        judged = judge_resources(pod, read, with_identity=config.owner is not None)
+        if uri not in judged.named:
+            continue
+        together = judged.crowded.get(uri) or judged.excess
+        why = judged.unfit.get(uri) or together
+        if why:
+            told.append(f"initdata {name}: {why}")
+        if why and (uri in judged.unfit or grows):
+            refused.append(told[-1])
+        else:
+            takes = True
+    if kind is None and not told and not takes:
+        _check_by_name(uri, body)
+    if refused and not takes:
+        raise FormatError("resource.unfit", f"no guest would take {uri}: {'; '.join(refused)}")
+    return tuple(told)
+
+
+def _check_by_name(uri: ResourceUri, body: bytes) -> None:
+    named = [kind for kind in _KEYS if f"{uri.tag}-".startswith(f"{kind}-")]
+    if uri.repository == "ccinit" and named and not _is_envelope(body):
+        check_content(uri, named[0], body)
+
+
+def _is_envelope(body: bytes) -> bool:
+    try:
+        parse_envelope(body)
+    except FormatError:
+        return False
+    return True
+
+
+def _find_documents(
+    store: Store, uri: ResourceUri
+) -> Iterator[tuple[str, GuestConfig, PodManifest]]:
+    """Yield the registered documents that may name a resource, by the pod's name in it.
+
+    All others are left unread: there may be a thousand. What this version cannot read says nothing.
+    """
+    for path in list_folder(store.root / "initdata"):
+        document = store.read_initdata(path.stem)
+        if uri.type.encode() in document:
+            try:
+                yield path.stem, *_parse_once(document)
+            except CcinitError:
+                continue
+
+
+@lru_cache(maxsize=32)
+def _parse_once(document: bytes) -> tuple[GuestConfig, PodManifest]:
+    return parse_guest_files(parse_initdata(document))
+
+
+def _read_body(store: Store, uri: KbsUri) -> bytes | None:
+    if not isinstance(uri, ResourceUri):
+        return None
+    try:
+        return store.read_resource(uri)
+    except VerificationError:
+        return None
+
+
+def _open(body: bytes, config: GuestConfig) -> bytes:
+    if config.kbs.envelope is EnvelopePolicy.REQUIRED:
+        try:
+            return parse_envelope(body).data
+        except FormatError:
+            pass
+    return body
