@@ -138,7 +138,7 @@ def test_guest_whose_session_ends_while_it_makes_its_evidence_begins_anew(kbs: K
 
 def test_r35_rotated_key_reaches_only_the_next_boot(kbs: Kbs, tmp_path: Path) -> None:
     """What a guest holds stays as it was fetched; no one asks for it a second time."""
-    uri = "kbs:///ccinit/shop/volume-key-data"
+    uri = "kbs:///ccinit/shop/file-key"
     (tmp_path / "key").write_bytes(b"the first key")
     run("register", "resource", "--state", kbs.state, uri, tmp_path / "key")
     released: list[int] = []

@@ -28,7 +28,6 @@ from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.kbs.harness import (
     DOCUMENT,
-    SECRET,
     Kbs,
     booted_tpm,
     make_state,
@@ -43,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 IMAGE = reference_set("ccinit-prod")
 KEY = "ccinit/demo/volume-key-data"
+VOLUME_KEY = bytes(range(192, 256))
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 CURL = (  # of the tools tree, by its own loader: not every machine has one
     f"{TOOLS}/lib64/ld-linux-x86-64.so.2"
@@ -88,8 +88,9 @@ def folder(tmp_path: Path) -> Path:
     run("policy", "allow", "--state", state, "ccinit/demo/*", "--initdata", "demo")
     Store(state).add_initdata("demo", DOCUMENT)
     (state / "initdata/shop.toml").unlink()
-    (tmp_path / "first.psk").write_bytes(2 * SECRET)
-    for name, file in (("volume-key-data", "secret"), ("log-psk", "first.psk")):
+    (tmp_path / "data.key").write_bytes(VOLUME_KEY)
+    (tmp_path / "first.psk").write_bytes(VOLUME_KEY[:32])
+    for name, file in (("volume-key-data", "data.key"), ("log-psk", "first.psk")):
         uri = f"kbs:///ccinit/demo/{name}"
         run("register", "resource", "--state", state, uri, tmp_path / file)
     run("register", "tls-identity", "--state", state, "kbs:///ccinit/demo/tls-identity")
@@ -107,7 +108,7 @@ def get(kbs: Kbs, path: str) -> bytes:
 def test_pod_that_is_taken_out_of_service_has_no_keys_left(folder: Path) -> None:
     run("admin", "new-key", "--state", folder / "owner", folder / "admin.pem")
     with running_kbs(folder / "owner") as kbs:
-        assert get(kbs, KEY) == SECRET
+        assert get(kbs, KEY) == VOLUME_KEY
         guest = kbs.client(booted_tpm(IMAGE))
         guest.handshake()
         script = shell_block("Taking a pod out of service")
@@ -124,7 +125,7 @@ def test_pod_that_is_taken_out_of_service_has_no_keys_left(folder: Path) -> None
 
 def test_backup_serves_in_another_place(folder: Path) -> None:
     with running_kbs(folder / "owner") as kbs:
-        assert get(kbs, KEY) == SECRET
+        assert get(kbs, KEY) == VOLUME_KEY
         shell(folder, shell_block("Backing up and moving the KBS"))
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
@@ -132,7 +133,7 @@ def test_backup_serves_in_another_place(folder: Path) -> None:
     assert "kbs serve" in serve
     shell(elsewhere, f"{unpack.replace('kbs-backup', '../kbs-backup')}\n{look}")
     with running_kbs(elsewhere / "owner") as kbs:
-        assert get(kbs, KEY) == SECRET
+        assert get(kbs, KEY) == VOLUME_KEY
 
 
 def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(folder: Path) -> None:
@@ -140,7 +141,7 @@ def test_guests_of_a_revoked_image_get_nothing_more_and_its_values_are_kept(fold
     with running_kbs(folder / "owner") as kbs:
         guest = kbs.client(booted_tpm(IMAGE))
         guest.handshake()
-        assert guest.open(guest.get(KEY)) == SECRET
+        assert guest.open(guest.get(KEY)) == VOLUME_KEY
         printed = shell(folder, shell_block("Updating the image", 1))
         assert '"decision":"released"' in printed  # when one of them was last heard of
         refused(guest.get(KEY), "PolicyDeny")
@@ -230,7 +231,7 @@ def test_authority_is_replaced_by_one_under_which_the_next_server_stands(folder:
     assert len(here) == len(lines) - 2
     shell(folder, "\n".join(here).replace("192.0.2.7", "127.0.0.1"))
     with running_kbs(folder / "owner") as kbs:  # whose clients pin ca.pem
-        assert get(kbs, KEY) == SECRET
+        assert get(kbs, KEY) == VOLUME_KEY
 
 
 def test_changed_pod_gets_what_the_one_before_got(folder: Path) -> None:
@@ -260,7 +261,7 @@ image = "web"
     with running_kbs(folder / "owner") as kbs:
         guest = kbs.client(values.booted_tpm(IMAGE, document))
         guest.handshake(document=document.decode())
-        assert guest.open(guest.get(KEY)) == SECRET
+        assert guest.open(guest.get(KEY)) == VOLUME_KEY
         former = kbs.client(booted_tpm(IMAGE))
         refused(former.handshake(), "AttestationError")
 
@@ -294,12 +295,12 @@ def test_tokens_of_a_stolen_key_end_with_it(folder: Path) -> None:
     with running_kbs(folder / "owner") as kbs:
         guest, thief = kbs.client(booted_tpm(IMAGE)), kbs.client()
         forged = forged_token(guest.handshake().json()["token"], stolen, thief.jwk)
-        assert thief.open(thief.get(KEY, forged)) == SECRET
+        assert thief.open(thief.get(KEY, forged)) == VOLUME_KEY
     shell(folder, shell_block("Rotating keys"))
     with running_kbs(folder / "owner") as kbs:
         refused(kbs.client().get(KEY, forged), "TokenVerifierError")
         assert "token.signature" in str(kbs.audit()[-1]["reason"])
-        assert get(kbs, KEY) == SECRET
+        assert get(kbs, KEY) == VOLUME_KEY
     assert (folder / "owner/token-key.pem").stat().st_mode & 0o077 == 0
 
 
