@@ -25,8 +25,9 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
 from guest_owner.plane.endpoint import CONNECT_VARIABLE
 from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, document_of
-from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.documents.guest import POD as WITHOUT_ROOTS
 from tests.unit.guest_owner.command_line import error_of, run, write
+from tests.unit.guest_owner.commands.manifest_documents import CONFIG, POD, with_roots
 
 
 def commands(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, ...]]:
@@ -127,7 +128,8 @@ def test_initdata_make_show_and_register(
 def test_document_with_cocos_files_is_made_shown_and_registered(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = {"config": BARE_CONFIG, "pod": BARE_POD, "aa": AA, "cdh": CDH}
+    aa, cdh = with_roots(AA), with_roots(CDH)
+    texts = {"config": BARE_CONFIG, "pod": BARE_POD, "aa": aa, "cdh": cdh}
     arguments: list[object] = []
     for name, text in texts.items():
         arguments += [f"--{name}", write(tmp_path / name, text.encode())]
@@ -135,7 +137,7 @@ def test_document_with_cocos_files_is_made_shown_and_registered(
     assert run("initdata", "make", *arguments, "--output", document) == 0
     parsed = parse_initdata(document.read_bytes())
     assert (parsed.config_toml, parsed.pod_toml) == (BARE_CONFIG, BARE_POD)
-    assert (parsed.aa_toml, parsed.cdh_toml) == (AA, CDH)
+    assert (parsed.aa_toml, parsed.cdh_toml) == (aa, cdh)
     capsys.readouterr()
     assert run("initdata", "show", document) == 0
     shown = capsys.readouterr().out
@@ -276,9 +278,30 @@ def test_initdata_make_refuses_what_the_guest_would(
     config = write(tmp_path / "ccinit.toml", CONFIG.encode())
     pod = write(tmp_path / "pod.toml", POD.replace('image = "web"', 'image = "db"').encode())
     output = tmp_path / "initdata.toml"
-    assert run("initdata", "make", "--config", config, "--pod", pod, "--output", output) == 1
+    make = ("initdata", "make", "--config", config, "--pod", pod, "--output", output)
+    assert run(*make) == 1
     assert "[pod.container.image]" in error_of(capsys)
+    pod.write_text(WITHOUT_ROOTS)
+    assert run(*make) == 1
+    assert error_of(capsys) == "guest-owner: image web, ca: not PEM certificates [net.roots]\n"
     assert not output.exists()
+    pod.write_text(POD)
+    assert run(*make) == 0
+
+
+def test_register_initdata_tells_what_its_guests_would_refuse(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a document of before: its guests run, whatever has expired since."""
+    said = "note: its guests would refuse it: image web, ca: not PEM certificates [net.roots]"
+    for pod, told in ((WITHOUT_ROOTS, [said]), (POD, [])):
+        document = write(tmp_path / "initdata.toml", make_document(CONFIG, pod))
+        assert run("register", "initdata", "--state", state, document) == 0
+        first, *notes = capsys.readouterr().out.splitlines()
+        assert first.startswith("registered initdata shop: ")
+        assert [line for line in notes if "refuse" in line] == (
+            [f"{told} [net.roots]"] if told else []
+        )
 
 
 @pytest.mark.parametrize(

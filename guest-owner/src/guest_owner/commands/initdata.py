@@ -1,8 +1,8 @@
 """`guest-owner initdata`: the measured document that says what a guest is to do.
 
 Document and device image are Confidential Containers' initdata
-(`ccinit.formats.initdata.document`). What is made here is checked with the guest's own parsers, so
-that a mistake shows now instead of stopping a guest later.
+(`ccinit.formats.initdata.document`). What is made here is checked with the guest's own parsers, and
+as `manifest check` does, so that a mistake shows now instead of stopping a guest later.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from guest_owner.arguments import add_group
 from guest_owner.files import PUBLIC_MODE, naming, read_capped, write_all_atomically
 from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
+from guest_owner.manifest_refusals import find_refusals
 from guest_owner.table import format_table
 from guest_owner.toml_text import quote
 from measured_boot.command_line.files import require_apart
@@ -192,6 +193,9 @@ def _make(arguments: argparse.Namespace) -> int:
     require_apart((arguments.output, arguments.disk_image), read)
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
     document = make_document_of(arguments, algorithm)
+    config, pod = parse_guest_files(parse_initdata(document))
+    for reason, detail in find_refusals(pod, config):
+        raise FormatError(reason, detail)
     files = {arguments.output: document}
     if arguments.disk_image is not None:
         files[arguments.disk_image] = encode_device_image(document)

@@ -6,16 +6,13 @@ only later, when it pulls or starts: nobody should have to boot a guest to find 
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.document import document_digest
-from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
-from ccinit.formats.initdata.guest_files import check_agreement
+from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod.resources import name_resources
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from guest_owner.arguments import add_group, as_name
 from guest_owner.commands.initdata import (
     add_coco_files,
@@ -25,9 +22,8 @@ from guest_owner.commands.initdata import (
 )
 from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
-from guest_owner.log_key import verify_public_key
-from guest_owner.manifest_certificates import find_bad_certificates
 from guest_owner.manifest_notes import list_notes
+from guest_owner.manifest_refusals import find_refusals
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart
@@ -37,8 +33,6 @@ from measured_boot.command_line.usage import UsageError, judging_words
 ALGORITHMS = ("sha256", "sha384")
 _MIB = 1 << 20
 _MAX_SCRATCH_MIB = 1 << 20
-Finding = tuple[str, str]
-"""A reason as the guest would give it, and what is wrong."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -124,23 +118,6 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
     )
     parse_pod_manifest(text)
     return text
-
-
-def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Finding]:
-    """Yield what the guest would refuse after accepting the manifest's form."""
-    yield from find_bad_certificates(pod, config)
-    try:
-        if config is None:
-            name_resources(pod)
-        else:
-            check_agreement(config, pod)
-    except FormatError as error:
-        yield error.reason, error.detail
-    if config is not None:
-        try:
-            verify_public_key(config.log.public_key)
-        except FormatError as error:
-            yield error.reason, f"log.public_key: {error.detail}"
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,7 @@ from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_nam
 from guest_owner.kbs.uses import check_uses
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
+from guest_owner.manifest_refusals import find_refusals
 from guest_owner.policy_keys import check_keys
 from guest_owner.registration_files import parse_public_key
 from guest_owner.resource_contents import check_body, check_content
@@ -244,10 +245,12 @@ def _initdata(arguments: argparse.Namespace) -> int:
         if document.startswith(MAGIC):
             detail = "a disk image: register the document, --output of `initdata make`"
             raise FormatError("initdata.image", detail)
-        pod_name = parse_registrable_initdata(document).pod_name
-    name = arguments.name or pod_name
+        parsed = parse_registrable_initdata(document)
+    name = arguments.name or parsed.pod_name
     replaces = _store(arguments, "initdata").add_initdata(name, document)
     print(f"registered initdata {name}: {register_initdata(name, document).digest}")
+    for reason, detail in find_refusals(parsed.pod, parsed.config):
+        print(f"note: its guests would refuse it: {detail} [{reason}]")
     _print_replaced_note(name, replaces=replaces)
     return 0
 

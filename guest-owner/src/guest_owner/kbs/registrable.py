@@ -3,15 +3,23 @@
 from dataclasses import dataclass
 
 from ccinit.formats.initdata.document import parse_initdata
+from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.pod.manifest import PodManifest
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrableInitdata:
-    """A document that was read as the guest reads it, and the name of its pod."""
+    """A document that was read as the guest reads it, and what it says."""
 
     document: bytes
-    pod_name: str
+    config: GuestConfig
+    pod: PodManifest
+
+    @property
+    def pod_name(self) -> str:
+        """The name of its pod."""
+        return self.pod.name
 
 
 def parse_registrable_initdata(document: bytes) -> RegistrableInitdata:
@@ -20,5 +28,4 @@ def parse_registrable_initdata(document: bytes) -> RegistrableInitdata:
     Raises:
         FormatError: below `initdata`, or as `parse_guest_files`.
     """
-    _, pod = parse_guest_files(parse_initdata(document))
-    return RegistrableInitdata(document, pod.name)
+    return RegistrableInitdata(document, *parse_guest_files(parse_initdata(document)))
