@@ -57,6 +57,7 @@ _WORD: Final = (1 << 64) - 1
 
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES: Final = tuple(1 << bit for bit in (17, 25, 26, 27, 28, 29, 30))
+CLONE_PARENT: Final = 0x8000
 
 ALLOWED: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -308,13 +309,15 @@ def _beyond(index: int, bits: int) -> Condition:
 
 
 def _clone_rules() -> list[Rule]:
-    """Allow clone() without new namespaces."""
+    """Allow clone() without new namespaces, and without children for the caller's parent.
+
+    PID 1 is the parent of what `exec` and probes start, and of first processes in a shared PID
+    namespace. It would have to collect such children, and never be done as long as they are made.
+    """
+    refused = (*_NEW_NAMESPACES, CLONE_PARENT)
     return [
-        _rule("clone", _ALLOW, (0, _MASKED, sum(_NEW_NAMESPACES), 0)),
-        *(
-            _rule("clone", _ERRNO, (0, _MASKED, flag, flag), errno=EPERM)
-            for flag in _NEW_NAMESPACES
-        ),
+        _rule("clone", _ALLOW, (0, _MASKED, sum(refused), 0)),
+        *(_rule("clone", _ERRNO, (0, _MASKED, flag, flag), errno=EPERM) for flag in refused),
     ]
 
 

@@ -15,6 +15,7 @@ from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.vm.guest.containers import (
     IMAGE,
+    PYTHON,
     SLEEPER,
     Record,
     container,
@@ -54,6 +55,14 @@ with socket.socket(socket.AF_UNIX) as listener:
             flush=True,
         )
     given.send(b'.')
+"""
+SIBLINGS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for flags in (0, 0x8000):
+    made = libc.syscall(56, 17 | flags, 0, 0, 0, 0)
+    if made == 0: os._exit(0)
+    print(made > 0, 0 if made > 0 else ctypes.get_errno(), flush=True)
 """
 NUMBERS = range(3, 24)
 PLACES = ("/proc/self/fd/{}", "/proc/self/task/1/fd/{}", "/links/{}")
@@ -112,6 +121,26 @@ async def read_only_sources(work: Path) -> dict[str, object]:
         }
         await made.stop(0)
     return summary(made, work, record) | {"sources": sources}
+
+
+async def children_of_pid_1(work: Path) -> dict[str, object]:
+    """Have a program that `exec` has started, as a child of PID 1, make it further children."""
+    record = Record()
+    given = workload(container(SLEEPER), work)
+    made = supervisor(given, work, record)
+    null, (reader, writer) = os.memfd_create("null"), os.pipe()
+    async with TaskGroup() as group:
+        group.start(made.run(), "container")
+        await made.up.wait()
+        program = await made.exec(
+            (PYTHON, "-I", "-c", SIBLINGS), stdin=null, stdout=writer, stderr=writer
+        )
+        await program.wait()
+        await made.stop(0)
+    for descriptor in (null, writer):
+        os.close(descriptor)
+    with os.fdopen(reader) as printed:
+        return summary(made, work, record) | {"printed": printed.read()}
 
 
 async def directories(work: Path) -> dict[str, object]:

@@ -284,6 +284,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
 } | {
     case.__name__.removeprefix("case_"): partial(case, WORK)
     for case in (
+        attack_cases.children_of_pid_1,
         attack_cases.directories,
         attack_cases.links,
         attack_cases.moved_volume,

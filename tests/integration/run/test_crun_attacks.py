@@ -19,6 +19,13 @@ def test_container_does_not_begin_in_a_directory_that_crun_has_open() -> None:
     assert len(seen) == 63
 
 
+def test_r78_container_makes_no_children_for_pid_1_to_collect() -> None:
+    """By CLONE_PARENT; PID 1 would do nothing else as long as they are made."""
+    report = run_case("children_of_pid_1")
+    assert_clean(report)
+    assert report["printed"] == f"True 0\nFalse {errno.EPERM}\n"
+
+
 def test_r72_mount_does_not_follow_a_link_of_the_image_out_of_its_root() -> None:
     report = run_case("links")
     assert_clean(report)

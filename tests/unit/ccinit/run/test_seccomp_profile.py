@@ -123,6 +123,13 @@ def test_profile_lets_no_clone_make_a_namespace(bit: int) -> None:
     assert answer("clone", threads | 1 << bit) == 1
 
 
+def test_profile_lets_no_clone_make_a_child_of_pid_1() -> None:
+    parent = 0x8000
+    assert answer("clone", 17) == 0
+    assert answer("clone", 17 | parent) == 1
+    assert answer("clone", 17 | parent | 1 << 17) == 1
+
+
 def test_profile_hides_clone3_so_that_flags_are_seen() -> None:
     assert answer("clone3") == 38
 
