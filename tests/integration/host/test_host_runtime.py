@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -223,6 +224,15 @@ def test_boot_sector_runs_under_emulation() -> None:
     assert boots(TOOLS, Accelerator.TCG)
 
 
+def test_boot_sector_runs_wherever_temporary_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "with a comma,").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "with a comma,"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert boots(TOOLS, Accelerator.TCG)
+
+
 def test_esp_is_the_same_for_the_same_uki(tmp_path: Path) -> None:
     uki = tmp_path / "uki.efi"
     uki.write_bytes(os.urandom(50_000_000))  # larger than the smallest image
@@ -265,6 +275,13 @@ def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: 
     with pytest.raises(ConfigError) as error:
         tpm.start(TOOLS, control_socket=sockets / "last", log=tmp_path / "log")
     assert error.value.reason == "tpm.folder"
+
+
+def test_folder_of_a_tpm_may_have_a_comma_in_its_path(tmp_path: Path, sockets: Path) -> None:
+    tpm = manufacture_tpm(TOOLS, tmp_path / "a, b" / "tpm,1")
+    with tpm.start(TOOLS, control_socket=sockets / "tpm", log=tmp_path / "log") as running:
+        running.require_running()
+    tpm.require_whole()
 
 
 def test_tpm_that_could_not_be_made_leaves_no_half_of_one(

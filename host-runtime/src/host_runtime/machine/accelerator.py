@@ -13,7 +13,7 @@ from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError
 from host_runtime.machine.disks import create_disk
-from host_runtime.machine.qemu import Accelerator, cpu_model
+from host_runtime.machine.qemu import Accelerator, cpu_model, quoted
 from host_runtime.programs import process
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
@@ -61,15 +61,16 @@ def boots(tools: Tools, accelerator: Accelerator) -> bool:
     with open_socket_folder() as folder:  # of no sockets, but the next one removes it if we die
         disk = create_disk(folder / "disk", _BOOT_SECTOR.ljust(_DISK_BYTES, b"\0"))
         said = folder / "said"
+        drive = f"driver=raw,node-name=disk,file.driver=file,file.filename={quoted(disk)}"
         command = (
             *tools.command("qemu-system-x86_64"),
             *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
             *(word for path in tools.qemu_folders() for word in ("-L", str(path))),
             *("-machine", "q35", "-accel", accelerator.value, "-m", "64M"),
             *("-cpu", cpu_model(accelerator)),  # "host" fails first where KVM works only in part
-            *("-blockdev", f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"),
+            *("-blockdev", drive),
             *("-device", "virtio-blk-pci,drive=disk"),
-            *("-chardev", f"file,id=said,path={said}"),
+            *("-chardev", f"file,id=said,path={quoted(said)}"),
             *("-device", "isa-debugcon,iobase=0xe9,chardev=said"),
         )
         try:

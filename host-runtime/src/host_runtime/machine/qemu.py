@@ -210,12 +210,12 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *(() if config.tee is None else ("-object", plan_tee_object(config.tee))),
         "-no-reboot",  # a guest always ends by a reset, whatever the reason
         *(
-            ("-smbios", f"type=1,serial={_quote(config.serial_number)}")
+            ("-smbios", f"type=1,serial={quoted(config.serial_number)}")
             if config.serial_number
             else ()
         ),
         "-S",
-        *("-chardev", f"socket,id=qmp,path={_quote(config.qmp_socket)},server=on,wait=off"),
+        *("-chardev", f"socket,id=qmp,path={quoted(config.qmp_socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
     )
 
@@ -285,7 +285,7 @@ def _error_records(sinks: SinkFiles | None) -> tuple[str, ...]:
     if sinks is None:
         store = f"memory-backend-ram,{memory}"
     else:
-        store = f"memory-backend-file,{memory},mem-path={_quote(sinks.error_records)},share=on"
+        store = f"memory-backend-file,{memory},mem-path={quoted(sinks.error_records)},share=on"
     return ("-object", store, "-device", "acpi-erst,memdev=error-records")
 
 
@@ -298,7 +298,7 @@ def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
             is_read_only=disk.is_read_only,
             driver="host_device" if disk.is_device else "file",
         )
-        device = f"virtio-blk-pci,drive=disk{number},serial={_quote(disk.serial)}"
+        device = f"virtio-blk-pci,drive=disk{number},serial={quoted(disk.serial)}"
         arguments += ("-blockdev", node, "-device", f"{device},{_ON_DISK_ERROR}")
     return tuple(arguments)
 
@@ -310,13 +310,13 @@ def _network(network: UserNetwork | TapNetwork | None, capture: Path | None) -> 
         case UserNetwork():
             backend = _user_backend(network)
         case TapNetwork(name=name):
-            backend = f"tap,id=net,ifname={_quote(name)},script=no,downscript=no"
+            backend = f"tap,id=net,ifname={quoted(name)},script=no,downscript=no"
         case _:
             assert_never(network)
     card = ("-netdev", backend, "-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile=")
     if capture is None:
         return card
-    dump = f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"
+    dump = f"filter-dump,id=dump,netdev=net,file={quoted(capture)},maxlen=262144"
     return (*card, "-object", dump)
 
 
@@ -334,7 +334,7 @@ def _tpm(control_socket: Path | None) -> tuple[str, ...]:
     if control_socket is None:
         return ()
     return (
-        *("-chardev", f"socket,id=tpm,path={_quote(control_socket)}"),
+        *("-chardev", f"socket,id=tpm,path={quoted(control_socket)}"),
         *("-tpmdev", "emulator,id=tpm,chardev=tpm"),
         *("-device", "tpm-crb,tpmdev=tpm"),
     )
@@ -344,7 +344,7 @@ def _vsock(vsock: UserVsock | KernelVsock) -> tuple[str, ...]:
     match vsock:
         case UserVsock(socket=path):
             return (
-                *("-chardev", f"socket,id=vsock,path={_quote(path)}"),
+                *("-chardev", f"socket,id=vsock,path={quoted(path)}"),
                 *("-device", "vhost-user-vsock-pci,chardev=vsock"),
             )
         case KernelVsock(guest_cid=cid):
@@ -356,15 +356,15 @@ def _vsock(vsock: UserVsock | KernelVsock) -> tuple[str, ...]:
 def _output(name: str, path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ("-chardev", f"null,id={name}")
-    return ("-chardev", f"file,id={name},path={_quote(path)}")
+    return ("-chardev", f"file,id={name},path={quoted(path)}")
 
 
 def _file_node(name: str, path: Path, *, is_read_only: bool = False, driver: str = "file") -> str:
     mode = "on" if is_read_only else "off"
-    file = f"file.driver={driver},file.filename={_quote(path)}"
+    file = f"file.driver={driver},file.filename={quoted(path)}"
     return f"driver=raw,node-name={name},read-only={mode},{file}"
 
 
-def _quote(value: Path | str) -> str:
+def quoted(value: Path | str) -> str:
     """Return a value as it stands in a list of QEMU's options, where commas separate."""
     return str(value).replace(",", ",,")

@@ -114,11 +114,11 @@ class VirtualTpm:
 
         Raises:
             ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM;
-                `tpm.lock`: it cannot be told.
+                `tpm.lock`: it cannot be told; `tpm.sockets`: swtpm cannot take the socket's path.
             ChildError: swtpm ended at once; the text holds what it printed.
         """
         self.require_whole()
-        options = ("--ctrl", f"type=unixio,path={control_socket}", "--terminate")
+        options = ("--ctrl", f"type=unixio,path={_listed(control_socket)}", "--terminate")
         own_lock = self._lock()
         inherited = (own_lock, *locks)
         try:
@@ -178,6 +178,7 @@ def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
 
     Raises:
         FileExistsError: `folder` is there, made by another process meanwhile perhaps.
+        ConfigError: `tpm.sockets`: swtpm cannot take the path of its sockets.
         ChildError: swtpm or a tpm2 command failed; the text says how. `folder` is not made.
     """
     if folder.exists():
@@ -212,8 +213,8 @@ def _send(
         server = sockets / "tpm"
         control = sockets / "tpm.ctrl"  # tpm2-tss adds this suffix to the server's path
         options = (
-            *("--server", f"type=unixio,path={server}"),
-            *("--ctrl", f"type=unixio,path={control}"),
+            *("--server", f"type=unixio,path={_listed(server)}"),
+            *("--ctrl", f"type=unixio,path={_listed(control)}"),
             *("--flags", "not-need-init,startup-clear"),
         )
         with _start_swtpm(tools, folder, options, log, descriptors) as child:
@@ -225,6 +226,18 @@ def _send(
                 process.run(command, environment=environment)
 
 
+def _listed(socket: Path) -> str:
+    """Return the path of a socket as it stands in a list of swtpm's options, or tpm2-tss's.
+
+    Raises:
+        ConfigError: `tpm.sockets`: it has a comma, which neither has a way to say.
+    """
+    if "," in str(socket):
+        told = f"{socket}: swtpm takes no comma: name a folder without by XDG_RUNTIME_DIR or TMPDIR"
+        raise ConfigError("tpm.sockets", told)
+    return str(socket)
+
+
 def _start_swtpm(
     tools: Tools,
     folder: Path,
@@ -232,6 +245,10 @@ def _start_swtpm(
     log: Path,
     descriptors: tuple[int, ...] = (),
 ) -> OwnedProcess:
-    state = ("--tpmstate", f"dir={folder / _STATE_FOLDER},mode=0600")
+    # Named from where it runs: swtpm has no way to say a comma, which the folder's path may have.
+    state = ("--tpmstate", f"dir={_STATE_FOLDER},mode=0600")
     command = (*tools.command("swtpm"), "socket", "--tpm2", *state, *options)
-    return OwnedProcess(command, log=log, environment=tools.environment(), descriptors=descriptors)
+    environment = tools.environment()
+    return OwnedProcess(
+        command, log=log, environment=environment, folder=folder, descriptors=descriptors
+    )

@@ -37,6 +37,7 @@ class OwnedProcess:
         *,
         log: Path,
         environment: Mapping[str, str],
+        folder: Path | None = None,
         descriptors: Sequence[int] = (),
     ) -> None:
         self.name = _program_name(command)
@@ -47,6 +48,7 @@ class OwnedProcess:
                 stdout=output,
                 stderr=output,
                 env=dict(environment),
+                cwd=folder,
                 pass_fds=tuple(descriptors),
                 start_new_session=True,  # a Ctrl-C is for the launcher, which ends its children
             )

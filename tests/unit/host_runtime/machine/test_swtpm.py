@@ -50,3 +50,13 @@ def test_vtpm_that_cannot_be_locked_is_no_other_guests(
         start(tpm)
     assert refused.value.reason == "tpm.lock"
     assert count_descriptors() == before
+
+
+def test_socket_that_swtpm_cannot_take_is_refused_before_it_starts(tpm: VirtualTpm) -> None:
+    socket = tpm.folder / "run,1" / "socket"
+    with pytest.raises(ConfigError) as refused:
+        tpm.start(Tools(), control_socket=socket, log=tpm.folder / "log")
+    assert refused.value.reason == "tpm.sockets"
+    assert refused.value.detail.startswith(f"{socket}: swtpm takes no comma: ")
+    with (tpm.folder / "lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and nothing holds the vTPM
