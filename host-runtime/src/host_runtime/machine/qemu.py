@@ -216,7 +216,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         ),
         "-S",
         *("-chardev", f"socket,id=qmp,path={quoted(config.qmp_socket)},server=on,wait=off"),
-        *("-mon", "chardev=qmp,mode=control"),
+        *("-qmp", "chardev:qmp"),  # -mon is deprecated in QEMU 11.1
     )
 
 

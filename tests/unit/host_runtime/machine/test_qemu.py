@@ -77,7 +77,7 @@ DIRECT_WORDS = """
 -machine q35,memory-backend=memory,vmport=off -accel tcg
 -cpu max,-erms,-fsrm,-fsrs -smp 1 -m 512M
 -object memory-backend-memfd,id=memory,size=512M,share=on -no-reboot -S
--chardev socket,id=qmp,path=s/qmp,server=on,wait=off -mon chardev=qmp,mode=control
+-chardev socket,id=qmp,path=s/qmp,server=on,wait=off -qmp chardev:qmp
 -kernel k -initrd i -append
 """
 FULL_MACHINE_WORDS = """
@@ -86,7 +86,7 @@ FULL_MACHINE_WORDS = """
 -machine q35,memory-backend=memory,vmport=off,pflash0=firmware,pflash1=variables
 -accel kvm -cpu host -smp 2 -m 1024M
 -object memory-backend-memfd,id=memory,size=1024M,share=on -no-reboot -S
--chardev socket,id=qmp,path=s/qmp,server=on,wait=off -mon chardev=qmp,mode=control
+-chardev socket,id=qmp,path=s/qmp,server=on,wait=off -qmp chardev:qmp
 -blockdev driver=raw,node-name=firmware,read-only=on,file.driver=file,file.filename=CODE.fd
 -blockdev driver=raw,node-name=variables,read-only=off,file.driver=file,file.filename=VARS.fd
 -blockdev driver=raw,node-name=esp,read-only=on,file.driver=file,file.filename=esp,,1.img
