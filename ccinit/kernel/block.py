@@ -10,11 +10,11 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from ccinit.errors import KernelError
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.descriptor import Descriptor
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.values import frozen
 
 BLKGETSIZE64 = 0x80081272
@@ -129,7 +129,7 @@ def _read_text(path: str) -> str:
 
 def read_size_bytes(node: str) -> int:
     """Return the device's size as the driver has it now."""
-    with _opened(node, os.O_RDONLY) as fd:
+    with _open(node, os.O_RDONLY) as fd:
         try:
             return int(_U64.unpack(fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))[0])
         except OSError as error:
@@ -142,7 +142,7 @@ def read_direct(node: str, offset: int, length: int) -> bytes:
     Raises:
         KernelError: `kernel.block.read`; errno EILSEQ is a failed integrity check. `kernel.mmap`.
     """
-    with _opened(node, os.O_RDONLY | os.O_DIRECT) as fd, _map_memory(length) as buffer:
+    with _open(node, os.O_RDONLY | os.O_DIRECT) as fd, _map_memory(length) as buffer:
         try:
             done = os.preadv(fd, [buffer], offset)
         except OSError as error:
@@ -163,7 +163,7 @@ def write_direct(node: str, offset: int, data: bytes) -> None:
     Raises:
         KernelError: `kernel.block.write`; `kernel.mmap`, no memory left.
     """
-    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(len(data)) as buffer:
+    with _open(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(len(data)) as buffer:
         buffer[:] = data
         try:
             done = os.pwritev(fd, [buffer], offset)
@@ -187,7 +187,7 @@ def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
     longest = max((length for _, length in extents), default=0)
     if not longest:
         return
-    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(longest) as zeros:
+    with _open(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(longest) as zeros:
         try:
             for offset, length in extents:
                 if os.pwritev(fd, [memoryview(zeros)[:length]], offset) != length:
@@ -205,13 +205,5 @@ def _map_memory(length: int) -> mmap.mmap:
         raise kernel_error(error, "mmap", f"{length} bytes") from error
 
 
-@contextmanager
-def _opened(node: str, flags: int) -> Iterator[int]:
-    try:
-        fd = os.open(node, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "block.open", node) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _open(node: str, flags: int) -> Descriptor:
+    return Descriptor(open_path(node, flags, "block.open"))

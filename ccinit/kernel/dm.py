@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from ccinit.errors import FormatError
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.values import frozen
 
 CONTROL_PATH = "/dev/mapper/control"
@@ -172,10 +172,7 @@ class DmControl:
 
     def __init__(self, path: str = CONTROL_PATH) -> None:
         """Open the node at `path`."""
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise kernel_error(error, "dm.open", path) from error
+        self._fd = open_path(path, os.O_RDWR, "dm.open")
 
     def close(self) -> None:
         """Close the node; devices stay. Calling it again does nothing."""

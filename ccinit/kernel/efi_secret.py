@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ccinit.errors import PeerError
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.small_files import read_to_end
 
 SECRETS = "/sys/kernel/security/secrets/coco"
@@ -28,7 +28,8 @@ def open_secrets(directory: str = SECRETS) -> Iterator[Mapping[str, int]]:
     fds: dict[str, int] = {}
     try:
         for name in _list(directory):
-            fds[name] = _open(os.path.join(directory, name))
+            path = os.path.join(directory, name)
+            fds[name] = open_path(path, os.O_RDONLY | os.O_NOFOLLOW, "efi_secret_open")
         yield fds
     finally:
         for fd in fds.values():
@@ -62,13 +63,6 @@ def _list(directory: str) -> list[str]:
     if len(names) > MAX_FILES:
         raise PeerError("tee.io", f"expected at most {MAX_FILES} secrets, found {len(names)}")
     return names
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise kernel_error(error, "efi_secret_open", path) from error
 
 
 def read_secret(fd: int, max_bytes: int) -> bytes:

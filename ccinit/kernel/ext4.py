@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error
 
 EXT4_IOC_RESIZE_FS = 0x40086610  # _IOW('f', 16, __u64)
@@ -24,10 +25,7 @@ def resize_ext4(directory: str, block_count: int) -> None:
         KernelError: `kernel.ext4.resize`; it may have grown by some groups.
     """
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Descriptor(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
             fcntl.ioctl(fd, EXT4_IOC_RESIZE_FS, _U64.pack(block_count))
-        finally:
-            os.close(fd)
     except OSError as error:
         raise kernel_error(error, "ext4.resize", directory) from error

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 
 from ccinit.errors import KernelError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import syscall
 
 CREATE_RULESET_VERSION = 1
@@ -84,12 +85,10 @@ def restrict(paths: Mapping[str, Access], *, connect: bool) -> None:
     ruleset = syscall(
         NR_CREATE_RULESET, attributes, len(attributes), 0, operation="landlock_create_ruleset"
     )
-    try:
+    with Descriptor(ruleset):
         for path, access in paths.items():
             _add_path(ruleset, path, access)
         syscall(NR_RESTRICT_SELF, ruleset, 0, operation="landlock_restrict_self")
-    finally:
-        os.close(ruleset)
 
 
 def require_abi() -> int:
@@ -111,7 +110,7 @@ def _add_path(ruleset: int, path: str, access: Access) -> None:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
-    try:
+    with Descriptor(fd):
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             access &= FILE_ACCESS
         rule = struct.pack("<Qi", access, fd)  # struct landlock_path_beneath_attr is packed
@@ -124,5 +123,3 @@ def _add_path(ruleset: int, path: str, access: Access) -> None:
             operation="landlock_add_rule",
             target=path,
         )
-    finally:
-        os.close(fd)

@@ -42,16 +42,16 @@ def _convert(value: int | bytes | bytearray | None) -> object:
             return ctypes.c_long(value)
 
 
-def open_path(path: str, flags: int) -> int:
+def open_path(path: str, flags: int, operation: str = "open") -> int:
     """Open a file, for its owner alone if it is made; the descriptor is closed on exec.
 
     Raises:
-        KernelError: `kernel.open`.
+        KernelError: `kernel.<operation>`.
     """
     try:
         return os.open(path, flags | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise kernel_error(error, "open", path) from error
+        raise kernel_error(error, operation, path) from error
 
 
 def make_new_directory(path: str, mode: int) -> None:

@@ -9,7 +9,8 @@ import os
 import struct
 from typing import Self
 
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.descriptor import Descriptor
+from ccinit.kernel.libc import kernel_error, open_path
 
 LOOP_CONFIGURE = 0x4C0A
 LOOP_CTL_GET_FREE = 0x4C82
@@ -61,28 +62,17 @@ def open_loop(path: str, *, read_only: bool = True) -> LoopDevice:
         KernelError: `kernel.loop.…`.
     """
     mode = os.O_RDONLY if read_only else os.O_RDWR
-    try:
-        backing = os.open(path, mode | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "loop.backing", path) from error
-    try:
+    with Descriptor(open_path(path, mode, "loop.backing")) as backing:
         return _attach(backing, encode_config(backing, read_only=read_only))
-    finally:
-        os.close(backing)
 
 
 def _attach(backing: int, config: bytes) -> LoopDevice:
-    control = fd = -1
     try:
-        control = os.open(_CONTROL_PATH, os.O_RDWR | os.O_CLOEXEC)
-        node = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
-        fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(fd, LOOP_CONFIGURE, config)
+        with Descriptor(os.open(_CONTROL_PATH, os.O_RDWR | os.O_CLOEXEC)) as control:
+            node = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+        device = Descriptor(os.open(node, os.O_RDWR | os.O_CLOEXEC))
+        with device as fd:
+            fcntl.ioctl(fd, LOOP_CONFIGURE, config)
+            return LoopDevice(node, device.take())
     except OSError as error:
-        if fd >= 0:
-            os.close(fd)
         raise kernel_error(error, "loop.configure", f"fd {backing}") from error
-    finally:
-        if control >= 0:
-            os.close(control)
-    return LoopDevice(node, fd)

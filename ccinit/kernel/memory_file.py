@@ -2,6 +2,7 @@
 
 import os
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error
 
 
@@ -15,14 +16,12 @@ def open_memory_file(name: str, content: bytes | bytearray) -> int:
     Raises:
         KernelError: `kernel.memfd_create`, no free descriptor or memory; none stays open.
     """
-    fd = -1
     try:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        memory = Descriptor(os.memfd_create(name, os.MFD_CLOEXEC))
+        with memory as fd:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            return memory.take()
     except OSError as error:
-        if fd >= 0:
-            os.close(fd)
         raise kernel_error(error, "memfd_create", name) from error
-    return fd

@@ -9,6 +9,7 @@ import enum
 import os
 
 from ccinit.errors import KernelError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import check, kernel_error, libc, open_path
 
 OPTIONS_LIMIT_BYTES = 4095  # copy_mount_options() reads one page; a longer string is cut silently
@@ -75,11 +76,8 @@ def sync_file_system(path: str) -> None:
     Raises:
         KernelError: `kernel.syncfs`: something was lost; `kernel.open`.
     """
-    fd = open_path(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with Descriptor(open_path(path, os.O_RDONLY | os.O_DIRECTORY)) as fd:
         check(libc.syncfs(fd), "syncfs", path)
-    finally:
-        os.close(fd)
 
 
 def switch_root(new_root: str) -> None:

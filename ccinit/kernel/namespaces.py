@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import check, kernel_error, libc, open_path
 from ccinit.kernel.mount import MountFlag, mount, umount2
 
@@ -33,15 +34,12 @@ def new_namespace(kind: NamespaceKind) -> Iterator[None]:
     Raises:
         KernelError: the kernel refused; if it refused the return, this process must not go on.
     """
-    own = open_path(namespace_file("self", kind), os.O_RDONLY)
-    try:
+    with Descriptor(open_path(namespace_file("self", kind), os.O_RDONLY)) as own:
         check(libc.unshare(int(kind)), "unshare", kind.name)
         try:
             yield
         finally:
             check(libc.setns(own, int(kind)), "setns", kind.name)
-    finally:
-        os.close(own)
 
 
 def namespace_file(pid: int | str, kind: NamespaceKind) -> str:

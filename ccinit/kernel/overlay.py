@@ -5,10 +5,10 @@ after the last call, which attaches it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import syscall
 
 NR_MOVE_MOUNT: Final = 429
@@ -40,7 +40,7 @@ def mount_overlay(target: str, lowers: Sequence[str], options: Sequence[tuple[st
         KernelError: the kernel refused; nothing is mounted.
     """
     context = syscall(NR_FSOPEN, b"overlay", _FSOPEN_CLOEXEC, operation="fsopen", target="overlay")
-    with _closing(context):
+    with Descriptor(context):
         for name, value in (*(("lowerdir+", lower) for lower in lowers), *options):
             _configure(context, _SET_STRING, name.encode(), os.fsencode(value), target)
         _configure(context, _CREATE, None, None, target)
@@ -48,7 +48,7 @@ def mount_overlay(target: str, lowers: Sequence[str], options: Sequence[tuple[st
         mounted = syscall(
             NR_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes, operation="fsmount", target=target
         )
-    with _closing(mounted):
+    with Descriptor(mounted):
         path = os.fsencode(target)
         syscall(
             *(NR_MOVE_MOUNT, mounted, b"", _AT_FDCWD, path, _MOVE_FROM_FD),
@@ -62,11 +62,3 @@ def _configure(
 ) -> None:
     operation = "fsconfig"
     syscall(NR_FSCONFIG, context, command, name, value, 0, operation=operation, target=target)
-
-
-@contextmanager
-def _closing(fd: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(fd)

@@ -2,6 +2,7 @@
 
 import os
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error
 
 
@@ -18,11 +19,8 @@ def write_setting(path: str, value: bytes, operation: str, target: str = "") -> 
         KernelError: `kernel.<operation>`, no such file, or the kernel refused the value.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
+        with Descriptor(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             os.write(fd, value)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise kernel_error(error, operation, target or path) from error
 

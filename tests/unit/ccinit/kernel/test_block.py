@@ -129,7 +129,7 @@ PAGE = 4096
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file of two pages. What is opened past the page cache, and flushed, is in the file."""
 
-    def open_direct(path: str, flags: int) -> int:
+    def open_direct(path: str, flags: int, _mode: int) -> int:
         assert flags & os.O_DIRECT
         return open_file(path, flags & ~os.O_DIRECT)  # not every file system has that
 
