@@ -8,7 +8,7 @@ container must not use up. Stage 0 has already disabled module loading.
 
 import resource
 
-from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit, set_limit
+from ccinit.kernel.resource_limits import OOM_SCORE_ADJ_MIN, set_limit, write_oom_score
 from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
@@ -96,6 +96,6 @@ def harden(settings: tuple[Setting, ...] = SETTINGS) -> None:
     """
     for setting in settings:
         write_sysctl(setting.name, setting.value)
-    set_core_limit()
+    set_limit(resource.RLIMIT_CORE, 0)
     set_limit(resource.RLIMIT_NOFILE, OPEN_FILES)
-    protect_from_oom()
+    write_oom_score(OOM_SCORE_ADJ_MIN)  # the end of PID 1 is a panic

@@ -10,11 +10,6 @@ from ccinit.kernel.small_files import write_setting
 OOM_SCORE_ADJ_MIN = -1000
 
 
-def set_core_limit() -> None:
-    """Allow no core file: it would be a copy of the keys."""
-    set_limit(resource.RLIMIT_CORE, 0)
-
-
 def set_limit(kind: int, value: int) -> None:
     """Set the soft and the hard limit of `kind` (RLIMIT_*) to `value`.
 
@@ -27,11 +22,6 @@ def set_limit(kind: int, value: int) -> None:
         raise KernelError(errno.EPERM, "setrlimit", f"limit {kind}") from error
     except OSError as error:
         raise kernel_error(error, "setrlimit", f"limit {kind}") from error
-
-
-def protect_from_oom() -> None:
-    """Keep the kernel from killing this process for memory (the end of PID 1 is a panic)."""
-    write_oom_score(OOM_SCORE_ADJ_MIN)
 
 
 def write_oom_score(score: int) -> None:

@@ -37,7 +37,7 @@ from ccinit.errors import ChildError
 from ccinit.formats.encoding import wire
 from ccinit.kernel.credentials import drop_privileges, enter_empty_root
 from ccinit.kernel.landlock import READ, WRITE, Access, restrict
-from ccinit.kernel.resource_limits import set_core_limit, set_limit, write_oom_score
+from ccinit.kernel.resource_limits import set_limit, write_oom_score
 from ccinit.kernel.seccomp import load_filter, plan_filter
 from ccinit.secret import Secret
 
@@ -182,7 +182,7 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
         raise ChildError("child.workspace", "given to a role without one, or not given")
     os.umask(0o077)
     write_oom_score(rights.oom_score)
-    set_core_limit()
+    set_limit(resource.RLIMIT_CORE, 0)  # a core file would be a copy of the keys
     set_limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     set_limit(resource.RLIMIT_AS, rights.memory_bytes)
     if rights.own_processes:

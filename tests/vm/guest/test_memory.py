@@ -11,7 +11,7 @@ from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES
 from ccinit.kernel.block import read_direct, write_direct
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.resource_limits import protect_from_oom, write_oom_score
+from ccinit.kernel.resource_limits import OOM_SCORE_ADJ_MIN, write_oom_score
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import plan_memory_layout
 from ccinit.unlock.stack import activate_stack
@@ -64,7 +64,7 @@ def test_r74_hog_is_killed_at_the_limit_of_its_pod(pod: Cgroup) -> None:
 
 
 def test_r74_hog_is_killed_before_pid_1_when_the_guest_is_full(pod: Cgroup) -> None:
-    protect_from_oom()
+    write_oom_score(OOM_SCORE_ADJ_MIN)
     try:
         assert Path("/proc/self/oom_score_adj").read_text() == "-1000\n"
         assert run_hog(pod) == -signal.SIGKILL
@@ -78,7 +78,7 @@ def test_r46_tags_for_which_memory_runs_out_cost_the_pod_and_no_block(pod: Cgrou
     device = disk("big")
     layout = plan_memory_layout(device.size_bytes, "/dev/ram1", "1:1")
     write_direct(layout.meta_node, 0, bytes(SUPERBLOCK_BYTES))
-    protect_from_oom()
+    write_oom_score(OOM_SCORE_ADJ_MIN)
     try:
         with DmControl() as control:
             stack = activate_stack(control, "raw", device, layout, Secret(bytes(range(96))))

@@ -12,7 +12,11 @@ from ccinit.formats.encoding.fields import MAX_ITEMS
 from ccinit.formats.planes.owner_rpc import MAX_CALLS
 from ccinit.rpc.server import RpcLimits
 
-LIMITS = ["core limit", f"limit {resource.RLIMIT_NOFILE} {OPEN_FILES}", "oom"]
+LIMITS = [
+    f"limit {resource.RLIMIT_CORE} 0",
+    f"limit {resource.RLIMIT_NOFILE} {OPEN_FILES}",
+    "oom -1000",
+]
 
 
 @pytest.fixture
@@ -26,11 +30,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         steps.append(f"{name}={value}")
 
     monkeypatch.setattr(module, "write_sysctl", write)
-    monkeypatch.setattr(module, "set_core_limit", lambda: steps.append(LIMITS[0]))
     monkeypatch.setattr(
         module, "set_limit", lambda kind, value: steps.append(f"limit {kind} {value}")
     )
-    monkeypatch.setattr(module, "protect_from_oom", lambda: steps.append(LIMITS[-1]))
+    monkeypatch.setattr(module, "write_oom_score", lambda score: steps.append(f"oom {score}"))
     return steps
 
 
