@@ -12,6 +12,7 @@ from typing import Final
 from ccinit.errors import ChildError
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.libc import open_path
 from ccinit.kernel.process import Process
@@ -147,11 +148,8 @@ async def open_environment(
         KernelError: the kernel refused.
     """
     spec = plan_debug_spec(root_path, cgroup_path, read_own_capabilities())
-    null = open_path(os.devnull, os.O_RDWR)  # the holder needs no streams
-    try:
+    with Descriptor(open_path(os.devnull, os.O_RDWR)) as null:  # the holder needs no streams
         holder = await crun.create(NAME, spec, stdout=null, stderr=null)
-    finally:
-        os.close(null)
     try:
         await crun.start(NAME)
     except BaseException:

@@ -17,6 +17,7 @@ import os
 import stat
 
 from ccinit.errors import ConfigError, KernelError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.file_system import is_proc
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.openat2 import open_in_root
@@ -40,17 +41,12 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: Identity) ->
         ConfigError: `run.file`, not a regular file, or one of /proc.
         KernelError: the kernel refused: no such path, a read-only place.
     """
-    root = open_path(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
-    try:
+    with Descriptor(open_path(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)) as root:
         if into:
             _make(root, path, mode, owner)
-        found = open_in_root(root, path, os.O_PATH)
-    finally:
-        os.close(root)
-    try:
-        return _open_found(found, path, into=into)
-    finally:
-        os.close(found)
+        found = Descriptor(open_in_root(root, path, os.O_PATH))
+    with found as fd:
+        return _open_found(fd, path, into=into)
 
 
 def _open_found(found: int, path: str, *, into: bool) -> int:

@@ -13,6 +13,7 @@ from typing import Final
 
 from ccinit.errors import KernelError, LimitExceededError
 from ccinit.formats.pod.secret import MAX_FILES_BYTES
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, SecretFile
@@ -141,8 +142,7 @@ def _erase_entry(entry: os.DirEntry[str]) -> None:
 
 def _write(path: str, file: SecretFile, owner: Identity) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path, flags, 0o600)
-    try:
+    with Descriptor(os.open(path, flags, 0o600)) as fd:
         content = file.content.reveal()
         written = 0
         while written < len(content):
@@ -150,16 +150,11 @@ def _write(path: str, file: SecretFile, owner: Identity) -> None:
         # the owner first: chown clears bits that chmod sets
         os.fchown(fd, owner.uid, owner.gid)
         os.fchmod(fd, file.mode)
-    finally:
-        os.close(fd)
 
 
 def _erase(path: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
+    with Descriptor(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)) as fd:
         rest = os.fstat(fd).st_size
         while rest > 0:
             rest -= os.write(fd, bytes(min(rest, 65536)))
-    finally:
-        os.close(fd)
     os.unlink(path)

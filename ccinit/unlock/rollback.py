@@ -29,6 +29,7 @@ import os
 from contextlib import suppress
 
 from ccinit.errors import VerificationError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error
 
 FILE = "rollback-counter"
@@ -95,11 +96,8 @@ def write_counter(directory: str, counter: int) -> None:
     try:
         _write_and_sync(spare, content)
         os.replace(spare, path)  # no pathlib in the guest
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Descriptor(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
             os.fsync(fd)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise kernel_error(error, "write", FILE) from error
     with suppress(OSError):  # the number is written; at worst the next one needs free space
@@ -108,11 +106,9 @@ def write_counter(directory: str, counter: int) -> None:
 
 def _write_and_sync(path: str, data: bytes) -> None:
     """Overwrite in place: without O_TRUNC the file keeps its blocks, and needs no free one."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with Descriptor(os.open(path, flags, 0o600)) as fd:
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, "cut short")
         os.ftruncate(fd, len(data))
         os.fsync(fd)
-    finally:
-        os.close(fd)

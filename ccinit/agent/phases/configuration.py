@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
-from ccinit.agent.platform.devices import open_device, run_on_platform
+from ccinit.agent.platform.devices import run_on_platform
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import undoing
@@ -28,7 +28,9 @@ from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.efi_secret import wipe_secrets
+from ccinit.kernel.libc import open_path
 from ccinit.values import frozen, replace
 
 SECONDS = 60.0
@@ -121,7 +123,7 @@ async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> Initda
         raise VerificationError("config.absent", "the host has attached no disk")
     with ExitStack() as stack:
         fds = {
-            str(index): stack.enter_context(open_device(disk.node, os.O_RDONLY))
+            str(index): stack.enter_context(Descriptor(open_path(disk.node, os.O_RDONLY)))
             for index, disk in enumerate(disks)
         }
         return await guest.children.run(

@@ -15,6 +15,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import PeerError
 from ccinit.kernel.clock import boottime
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import open_path
 
 R = TypeVar("R")
@@ -75,24 +76,10 @@ def open_platform(platform: Platform, report_data: bytes) -> Iterator[Mapping[st
     with ExitStack() as stack:
         fds = {
             node.name: stack.enter_context(
-                open_device(node.path, os.O_RDWR if node.writable else os.O_RDONLY)
+                Descriptor(open_path(node.path, os.O_RDWR if node.writable else os.O_RDONLY))
             )
             for node in platform.nodes
         }
         if platform.open_report is not None:
             fds |= stack.enter_context(platform.open_report(report_data))
         yield fds
-
-
-@contextmanager
-def open_device(node: str, flags: int) -> Iterator[int]:
-    """Hold a device node open for a child; yields the descriptor.
-
-    Raises:
-        KernelError: `kernel.open`.
-    """
-    fd = open_path(node, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -21,7 +21,6 @@ from collections.abc import Mapping
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
-from ccinit.agent.platform.devices import open_device
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError, LimitExceededError, VerificationError
@@ -32,6 +31,8 @@ from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.planes.workload_api import EVENT_DOMAIN_PREFIX
 from ccinit.formats.tcg.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
 from ccinit.formats.tcg.event_log import replay
+from ccinit.kernel.descriptor import Descriptor
+from ccinit.kernel.libc import open_path
 from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS
 from ccinit.values import frozen
@@ -215,7 +216,7 @@ class RuntimeMeasurement:
         An open device keeps what its last user left: a reply that nobody has read, for which the
         kernel refuses the next command, and O_NONBLOCK.
         """
-        with open_device(node.path, os.O_RDWR) as device:
+        with Descriptor(open_path(node.path, os.O_RDWR)) as device:
             reply = await self._guest.children.run(
                 Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds={node.name: device}
             )

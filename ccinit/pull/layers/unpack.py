@@ -5,10 +5,10 @@ here: without a network, keys, or files other than those that the tars are appen
 trusts the result. The `layers` child hashes each tar, and knows what it has to be.
 """
 
-import os
 from functools import partial
 
 from ccinit.errors import ChildError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.pull.layers.decompress import decompress
 from ccinit.pull.layers.growing_tar import TarAppender
 from ccinit.pull.layers.stream import SINK, SOURCE, FileChannel, LayerReader
@@ -26,8 +26,7 @@ def unpack_job(request: UnpackRequest, channel: FileChannel) -> UnpackReply:
     source, sink = LayerReader(channel.fds[SOURCE]), TarAppender(channel.fds[SINK])
     made = 0
     for position, compression in enumerate(request.layers, request.first):
-        tar = _ask_for_tar(channel, position)
-        try:
+        with Descriptor(_ask_for_tar(channel, position)) as tar:
             made += decompress(
                 source.chunks(),
                 compression,
@@ -35,8 +34,6 @@ def unpack_job(request: UnpackRequest, channel: FileChannel) -> UnpackReply:
                 max_bytes=request.tar_bytes - made,
             )
             sink.end_layer()
-        finally:
-            os.close(tar)
     return UnpackReply()
 
 

@@ -9,7 +9,6 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -175,16 +174,7 @@ def test_what_a_dead_child_left_in_the_device_does_not_reach_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swtpm, children = Swtpm(tmp_path), DyingOnce()
-
-    @contextmanager
-    def open_device(_node: str, _flags: int) -> Iterator[int]:
-        fd = swtpm.connect()
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    monkeypatch.setattr(measurement, "open_device", open_device)
+    monkeypatch.setattr(measurement, "open_path", lambda *_: swtpm.connect())
     guest = SimpleNamespace(event=lambda _: None, children=children, evidence_lock=Lock())
     node = Node(name="register", path="/dev/tpmrm0", writable=True)
     runtime = RuntimeMeasurement(cast("Guest", guest), Platform(tee=Tee.TPM, register=node))
