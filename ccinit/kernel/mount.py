@@ -31,15 +31,10 @@ class MountFlag(enum.IntFlag):
     SLAVE = 1 << 19
 
 
-class UmountFlag(enum.IntFlag):
-    """MNT_* and UMOUNT_* of umount2(2), those that are used here."""
-
-    DETACH = 2
-    NOFOLLOW = 8
-
-
 NO_FLAGS = MountFlag(0)
 CONFINED = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
 
 
 def mount(
@@ -62,9 +57,22 @@ def mount(
     )
 
 
-def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
-    """Unmount `target`; by default no symbolic link is followed."""
-    check(libc.umount2(os.fsencode(target), int(flags)), "umount2", target)
+def unmount(target: str) -> None:
+    """Unmount `target`, which is no symbolic link.
+
+    Raises:
+        KernelError: `kernel.umount2`; EBUSY: something uses it.
+    """
+    check(libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW), "umount2", target)
+
+
+def detach(target: str) -> None:
+    """Take `target` out of the tree at once; it is unmounted when its last user is gone.
+
+    Raises:
+        KernelError: `kernel.umount2`.
+    """
+    check(libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW | _MNT_DETACH), "umount2", target)
 
 
 def sync_file_system(path: str) -> None:

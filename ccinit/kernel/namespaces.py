@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import check, kernel_error, libc, open_path
-from ccinit.kernel.mount import MountFlag, mount, umount2
+from ccinit.kernel.mount import MountFlag, mount, unmount
 
 
 class NamespaceKind(enum.IntEnum):
@@ -67,7 +67,7 @@ def release_namespace(target: str) -> None:
     Raises:
         KernelError: the kernel refused.
     """
-    umount2(target)
+    unmount(target)
     try:
         os.unlink(target)
     except OSError as error:

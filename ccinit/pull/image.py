@@ -26,7 +26,7 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.libc import make_new_directory
 from ccinit.kernel.loop import open_loop
-from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import CONFINED, MountFlag, detach, mount
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
 from ccinit.pull.erofs.handover import lend, seal
 from ccinit.pull.erofs.index import IndexRequest, end_with_page, index_arguments
@@ -219,7 +219,7 @@ def unmount_layers(layers: Sequence[LayerFiles]) -> None:
     """
     with ExitStack() as stack:
         for layer in layers:
-            stack.callback(umount2, layer.mount_point, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
+            stack.callback(detach, layer.mount_point)
 
 
 def _mount_layer(layer: LayerFiles) -> None:

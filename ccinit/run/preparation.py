@@ -12,16 +12,17 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import make_new_directory, open_path
+from ccinit.kernel.mount import detach
 from ccinit.run.image_volumes import find_image_volumes
 from ccinit.run.rootfs import (
     activate_rootfs,
     check_mount_points,
-    deactivate_rootfs,
     hold_mount_points,
 )
 from ccinit.run.secrets import erase_secrets, write_secrets
-from ccinit.run.sources import mount_from_root, mount_read_only, remove_mount_point, unmount
+from ccinit.run.sources import mount_from_root, mount_read_only, remove_mount_point
 from ccinit.run.spec import plan_spec
 from ccinit.run.user_files import AskUserChild, find_identity
 from ccinit.run.users import Identity
@@ -54,7 +55,7 @@ async def prepare(workload: Workload, ask: AskUserChild, undo: Undo) -> Prepared
     undo(remove_mount_point, run_dir)
     undo(remove_mount_point, root)
     activate_rootfs(workload.lowers, workload.scratch, root)
-    undo(deactivate_rootfs, root)
+    undo(detach, root)
     identity, places = await _inspect_root(root, workload, ask)
     secrets = f"{run_dir}/secrets"
     undo(erase_secrets, secrets)
@@ -73,8 +74,7 @@ async def _inspect_root(
     root: str, workload: Workload, ask: AskUserChild
 ) -> tuple[Identity, tuple[str, ...]]:
     """Return the user to run as, and the places of the image's own volumes."""
-    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
-    try:
+    with Descriptor(open_path(root, os.O_PATH | os.O_DIRECTORY)) as root_fd:
         check_mount_points(root_fd)
         hold_mount_points(root_fd)
         user = workload.container.user
@@ -82,8 +82,6 @@ async def _inspect_root(
         identity = await find_identity(root_fd, user, ask)
         taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
         return identity, find_image_volumes(root_fd, root, workload.image.volumes, taken)
-    finally:
-        os.close(root_fd)
 
 
 def _take_volumes(
@@ -94,7 +92,7 @@ def _take_volumes(
         source = f"{run_dir}/volume-{number}"
         undo(remove_mount_point, source)
         mount_from_root(root, place, source)
-        undo(unmount, source)
+        undo(detach, source)
         yield BindMount(source=source, target=place, read_only=False)
 
 
@@ -107,5 +105,5 @@ def _shield(run_dir: str, binds: tuple[BindMount, ...], undo: Undo) -> Iterator[
         source = f"{run_dir}/bind-{number}"
         undo(remove_mount_point, source)
         mount_read_only(bind.source, source)
-        undo(unmount, source)
+        undo(detach, source)
         yield replace(bind, source=source)

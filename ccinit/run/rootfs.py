@@ -20,7 +20,6 @@ from ccinit.errors import ConfigError, FormatError, KernelError, LimitExceededEr
 from ccinit.formats.pod.places import KERNEL_PLACES
 from ccinit.kernel.inode_flags import make_immutable
 from ccinit.kernel.libc import kernel_error, make_new_directory
-from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
 
@@ -58,11 +57,6 @@ def activate_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> None:
     for path, mode in ((scratch, 0o700), (upper, 0o755), (work, 0o700), (target, 0o700)):
         make_new_directory(path, mode)
     mount_overlay(target, lowers, (("upperdir", upper), ("workdir", work), *_FIXED_OPTIONS))
-
-
-def deactivate_rootfs(target: str) -> None:
-    """Unmount a root; what its container wrote is lost with the scratch volume."""
-    umount2(target, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
 
 
 def check_mount_points(root_fd: int) -> None:

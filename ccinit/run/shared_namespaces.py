@@ -12,7 +12,7 @@ itself bounds POSIX queues (256).
 
 from typing import Final
 
-from ccinit.kernel.mount import CONFINED, UmountFlag, mount, umount2
+from ccinit.kernel.mount import CONFINED, detach, mount
 from ccinit.kernel.namespaces import (
     NamespaceKind,
     bind_namespace,
@@ -76,5 +76,5 @@ def close_shared_ipc(ipc: str, shm: str) -> None:
     Raises:
         KernelError: the kernel refused.
     """
-    umount2(shm, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
+    detach(shm)
     release_namespace(ipc)

@@ -10,8 +10,9 @@ import os
 from stat import S_ISDIR
 
 from ccinit.errors import KernelError
+from ccinit.kernel.descriptor import Descriptor
 from ccinit.kernel.libc import kernel_error, make_new_directory, open_path
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import MountFlag, detach, mount
 from ccinit.kernel.openat2 import open_in_root
 
 _READ_ONLY = (
@@ -30,16 +31,12 @@ def mount_from_root(root: str, place: str, target: str) -> None:
     Raises:
         KernelError: the kernel refused; nothing is mounted, but `target` may be there.
     """
-    root_fd = open_path(root, os.O_PATH | os.O_DIRECTORY)
-    try:
-        fd = open_in_root(root_fd, place, os.O_PATH | os.O_DIRECTORY, follow_links=False)
-    finally:
-        os.close(root_fd)
-    try:
+    flags = os.O_PATH | os.O_DIRECTORY
+    with Descriptor(open_path(root, flags)) as root_fd:
+        source = Descriptor(open_in_root(root_fd, place, flags, follow_links=False))
+    with source as fd:
         make_new_directory(target, 0o700)
         mount(f"/proc/self/fd/{fd}", target, "", MountFlag.BIND)
-    finally:
-        os.close(fd)
 
 
 def mount_read_only(source: str, target: str) -> None:
@@ -53,13 +50,8 @@ def mount_read_only(source: str, target: str) -> None:
     try:
         mount("", target, "", _READ_ONLY)
     except KernelError:
-        unmount(target)
+        detach(target)
         raise
-
-
-def unmount(target: str) -> None:
-    """Undo either, but for the mount point."""
-    umount2(target, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
 
 
 def remove_mount_point(path: str) -> None:

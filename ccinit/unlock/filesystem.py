@@ -25,7 +25,7 @@ from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
 from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.kernel.block import read_direct, read_size_bytes, write_direct, zero_direct
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, sync_file_system, umount2
+from ccinit.kernel.mount import MountFlag, mount, sync_file_system, unmount
 
 FormatDevice = Callable[[str, tuple[str, ...]], Awaitable[None]]
 """Runs mkfs.ext4 in a child, given the device that it may write, and arguments, which name it, too.
@@ -121,15 +121,6 @@ def mount_ext4(node: str, target: str) -> None:
         KernelError: the kernel refused.
     """
     mount(node, target, "ext4", _MOUNT_FLAGS, _MOUNT_OPTIONS)
-
-
-def unmount(target: str) -> None:
-    """Unmount; fails with EBUSY while anything uses it.
-
-    Raises:
-        KernelError: the kernel refused.
-    """
-    umount2(target, UmountFlag.NOFOLLOW)
 
 
 def unmount_kept(target: str) -> None:

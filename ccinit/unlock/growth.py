@@ -32,7 +32,8 @@ from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.kernel.block import read_size_bytes, zero_direct
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.ext4 import resize_ext4
-from ccinit.unlock.filesystem import mount_ext4, read_superblock, unmount
+from ccinit.kernel.mount import unmount
+from ccinit.unlock.filesystem import mount_ext4, read_superblock
 from ccinit.values import frozen
 
 _HEAD_BLOCKS = 64

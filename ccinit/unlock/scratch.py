@@ -26,8 +26,9 @@ from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes
+from ccinit.kernel.mount import unmount
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import FormatDevice, create_ext4, mount_ext4, unmount
+from ccinit.unlock.filesystem import FormatDevice, create_ext4, mount_ext4
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
 from ccinit.unlock.profile import AEAD, CRYPT, check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack

@@ -15,9 +15,8 @@ from ccinit.formats.disk.verity import (
 )
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
 from ccinit.kernel.dm import DmControl, DmTarget
-from ccinit.kernel.mount import MountFlag, mount
+from ccinit.kernel.mount import MountFlag, mount, unmount
 from ccinit.unlock.device_name import name_device
-from ccinit.unlock.filesystem import unmount
 from ccinit.unlock.stack import DiskStack
 
 _MOUNT_FLAGS = MountFlag.RDONLY | MountFlag.NODEV | MountFlag.NOSUID

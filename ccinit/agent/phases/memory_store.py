@@ -16,8 +16,7 @@ from ccinit.boot.directories import make_directory
 from ccinit.errors import ConfigError, KernelError
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.mount import MountFlag, mount
-from ccinit.unlock.filesystem import unmount
+from ccinit.kernel.mount import MountFlag, mount, unmount
 
 PATH = "/run/ccinit/store"
 INODE_BYTES = 16 * 1024

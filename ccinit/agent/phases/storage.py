@@ -43,8 +43,8 @@ from ccinit.formats.pod.volume import (
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.mount import CONFINED, mount
-from ccinit.unlock.filesystem import FormatDevice, unmount
+from ccinit.kernel.mount import CONFINED, mount, unmount
+from ccinit.unlock.filesystem import FormatDevice
 from ccinit.unlock.scratch import (
     activate_scratch,
     plan_scratch,

@@ -22,7 +22,7 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.oci.registries import RegistryRule
 from ccinit.kernel.event_loop import Event, EventLoop
-from ccinit.kernel.mount import UmountFlag, umount2
+from ccinit.kernel.mount import detach
 from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.encryption.decrypt import decrypt_job
 from ccinit.pull.encryption.unwrap import unwrap_job
@@ -332,7 +332,7 @@ def overlaid(image: PulledImage, directory: Path) -> Iterator[Path]:
     try:
         yield merged
     finally:
-        umount2(str(merged), UmountFlag.DETACH)
+        detach(str(merged))
 
 
 def describe_tree(root: Path) -> Mapping[str, tuple[object, ...]]:

@@ -13,10 +13,11 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.oci.image import MAX_LAYERS
+from ccinit.kernel.mount import detach
 from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import pull_image
 from ccinit.pull.layer_store import LayerStore
-from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs
+from ccinit.run.rootfs import activate_rootfs
 from tests.fakes.images.registry import FakeImage, make_image
 from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, pad, record
 from tests.integration.pull.layer_oracle import (
@@ -301,7 +302,7 @@ def test_as_many_layers_as_an_image_may_have_are_mounted_over_each_other(tmp_pat
             assert (root / "last").read_bytes() == b"%d" % (MAX_LAYERS - 1)
             assert sum(1 for _ in root.iterdir()) == MAX_LAYERS + 1
         finally:
-            deactivate_rootfs(str(root))
+            detach(str(root))
         assert not root.is_mount()
 
 

@@ -29,11 +29,11 @@ from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.mount import CONFINED, mount
+from ccinit.kernel.mount import CONFINED, detach, mount
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs
+from ccinit.run.rootfs import activate_rootfs
 from tests.fakes.images.hostile_registry import serve_hostile
 from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
@@ -291,7 +291,7 @@ def run_container(image: PulledImage, store: Path, free_bytes: int) -> None:
         Path(root, "d/0").write_bytes(b"again")  # copied up
         assert Path(root, "d/0").read_bytes() == b"again"
     finally:
-        deactivate_rootfs(root)
+        detach(root)
 
 
 def fill(path: Path, free_bytes: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import TaskGroup, readable, sleep
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import MountFlag, mount, unmount
 from ccinit.kernel.terminal import set_window_size
 from ccinit.run.crun import Crun
 from ccinit.run.debug_environment import open_environment
@@ -147,7 +147,7 @@ async def case_debug(work: Path) -> dict[str, object]:
     await environment.close()
     while children():  # what was killed is nobody's, and the reaper's
         await sleep(0.01)
-    umount2(str(root), UmountFlag.NOFOLLOW)
+    unmount(str(root))
     with os.fdopen(reader, "rb") as stream:
         printed = stream.read().decode().splitlines()
     return {
@@ -242,7 +242,7 @@ async def case_files(work: Path) -> dict[str, object]:
                 else:
                     found[f"{path} {into}"] = file.read().decode()
         await made.stop(0)
-    umount2(str(work / "room"), UmountFlag.NOFOLLOW)
+    unmount(str(work / "room"))
     new = (work / "volume" / "new").stat()
     with open("/etc/hostname") as file:  # noqa: ASYNC230, PTH123
         found["here"] = file.read()

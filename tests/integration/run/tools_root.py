@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Never
 
 from ccinit.kernel.libc import syscall
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import MountFlag, detach, mount
 from ccinit.run.spec import plan_spec
 from ccinit.run.users import Identity
 from ccinit.run.workload import BindMount, Workload
@@ -36,7 +36,7 @@ def enter(tools: Path, binds: Mapping[str, Path]) -> None:
     # not chroot: who enters a container's mount namespace finds the root of the namespace
     os.chdir(root)
     syscall(NR_PIVOT_ROOT, b".", b".", operation="pivot_root")
-    umount2(".", UmountFlag.DETACH)
+    detach(".")
     os.chdir("/opt")
 
 

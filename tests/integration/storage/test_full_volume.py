@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.kernel.mount import NO_FLAGS, mount, umount2
+from ccinit.kernel.mount import NO_FLAGS, mount, unmount
 from ccinit.unlock.rollback import read_counter, write_counter
 
 
@@ -15,7 +15,7 @@ def volume(as_root: None, tmp_path: Path) -> Iterator[Path]:
     try:
         yield tmp_path
     finally:
-        umount2(str(tmp_path))
+        unmount(str(tmp_path))
 
 
 def use_up_blocks(volume: Path) -> None:

@@ -18,8 +18,9 @@ import pytest
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.dm import DmControl
+from ccinit.kernel.mount import unmount
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import create_ext4, mount_ext4, unmount
+from ccinit.unlock.filesystem import create_ext4, mount_ext4
 from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import disk, drop_caches, format_device, open_scratch, plan, run
 

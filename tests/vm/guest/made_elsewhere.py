@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
 from ccinit.kernel.block import BlockDevice, write_direct
-from ccinit.kernel.mount import mount, umount2
+from ccinit.kernel.mount import mount, unmount
 from tests.fakes.machine.luks2 import PASSPHRASE
 from tests.vm.guest.disks import blank, format_device, run
 
@@ -25,7 +25,7 @@ def make_luks2(device: BlockDevice, target: Path) -> None:
     run(format_device("/dev/mapper/elsewhere", ("-q", "/dev/mapper/elsewhere")))
     mount("/dev/mapper/elsewhere", str(target), "ext4")
     (target / "file").write_bytes(LUKS2_FILE)
-    umount2(str(target))
+    unmount(str(target))
     _cryptsetup("close", "elsewhere")
 
 

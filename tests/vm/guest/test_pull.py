@@ -21,7 +21,7 @@ from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
+from ccinit.kernel.mount import CONFINED, MountFlag, mount, unmount
 from ccinit.pull.erofs.compress import compress_layers
 from ccinit.pull.erofs.index import end_with_page, index_arguments
 from ccinit.pull.erofs.walk import list_tree
@@ -85,7 +85,7 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
     target.mkdir()
     mount(device.node, str(target), "ext4")
     yield target
-    umount2(str(target))
+    unmount(str(target))
     blank(device)
 
 
@@ -161,7 +161,7 @@ def check_overlay(indexed: IndexedLayers, directory: Path) -> None:
         assert (merged / "etc/hard").stat().st_uid == 3_000_000
         assert [path.name for path in (merged / "new").iterdir()] == ["file"]
     finally:
-        umount2(str(merged))
+        unmount(str(merged))
 
 
 def test_layers_on_ext4_are_mounted_from_their_files(ext4: Path) -> None:

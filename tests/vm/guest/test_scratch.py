@@ -20,7 +20,7 @@ from ccinit.kernel.block import (
     zero_direct,
 )
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.mount import mount, umount2
+from ccinit.kernel.mount import mount, unmount
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
 from ccinit.unlock.stack import DiskStack, activate_stack
@@ -135,7 +135,7 @@ def test_disk_without_encryption_holds_the_plaintext(tmp_path: Path) -> None:
     try:
         (tmp_path / "file").write_bytes(CANARY * 4096)
     finally:
-        umount2(str(tmp_path))
+        unmount(str(tmp_path))
     found = find_canary(device)
     zero_direct(device.node, found)
     assert found

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import KernelError
-from ccinit.kernel.mount import OPTIONS_LIMIT_BYTES, MountFlag, mount, sync_file_system, umount2
+from ccinit.kernel.mount import OPTIONS_LIMIT_BYTES, MountFlag, mount, sync_file_system, unmount
 
 
 def test_mount_refused_names_the_target() -> None:
@@ -22,7 +22,7 @@ def test_mount_options_longer_than_a_page_are_a_bug() -> None:
 
 def test_umount_of_nothing_is_a_kernel_error() -> None:
     with pytest.raises(KernelError) as error:
-        umount2("/nonexistent/target")
+        unmount("/nonexistent/target")
     assert error.value.reason == "kernel.umount2"
 
 

@@ -179,7 +179,7 @@ class Children:
 
 
 class Mounts:
-    """Stand for mount(2) and umount2(2)."""
+    """Stand for `ccinit.kernel.mount`."""
 
     def __init__(self) -> None:
         self.mounted: list[str] = []
@@ -194,7 +194,7 @@ class Mounts:
         self.calls.append((source, target, options))
         self.mounted.append(target)
 
-    def umount2(self, target: str, _flags: int) -> None:
+    def detach(self, target: str) -> None:
         self.mounted.remove(target)
 
 

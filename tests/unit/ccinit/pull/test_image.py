@@ -44,7 +44,7 @@ from tests.unit.ccinit.pull.image_children import (
 def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
     mounts = Mounts()
     monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
-    monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
+    monkeypatch.setattr("ccinit.pull.image.detach", mounts.detach)
     return mounts
 
 
@@ -185,13 +185,13 @@ def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> Non
 def test_layer_that_cannot_be_unmounted_keeps_no_other(
     children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(target: str, flags: int) -> None:
-        mounts.umount2(target, flags)
+    def refuse(target: str) -> None:
+        mounts.detach(target)
         if target.endswith("layer-1"):
             raise KernelError(22, "umount2", target)
 
     image = run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
-    monkeypatch.setattr("ccinit.pull.image.umount2", refuse)
+    monkeypatch.setattr("ccinit.pull.image.detach", refuse)
     with pytest.raises(KernelError):
         unmount_layers(image.own)
     assert mounts.mounted == []

@@ -52,7 +52,7 @@ class SlowChildren:
 def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
     mounts = Mounts()
     monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
-    monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
+    monkeypatch.setattr("ccinit.pull.image.detach", mounts.detach)
     return mounts
 
 

@@ -354,7 +354,7 @@ def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
     async def look(*_: object) -> tuple[None, tuple[()]]:
         return None, ()
 
-    for name in ("activate_rootfs", "deactivate_rootfs"):
+    for name in ("activate_rootfs", "detach"):
         monkeypatch.setattr(preparation, name, lambda *_: None)
     monkeypatch.setattr(preparation, "_inspect_root", look)
     monkeypatch.setattr(preparation, "plan_spec", lambda *_, **__: {})

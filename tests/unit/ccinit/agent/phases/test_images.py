@@ -61,7 +61,7 @@ LUKS2 = Luks2Volume(name="data", size_bytes=1 << 30, key=AUTH, is_sealed=False)
 def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
     mounts = Mounts()
     monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
-    monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
+    monkeypatch.setattr("ccinit.pull.image.detach", mounts.detach)
     return mounts
 
 
