@@ -16,8 +16,9 @@ and the next boot continues. The kernel *reads* some blocks that were never writ
 beginning of the first of up to 16 groups. So the first blocks of every new group and the last block
 of each step are written beforehand, while the file system is not mounted.
 
-While it grows, the kernel writes the new groups' inode tables, usually 2 MiB for each 128 MiB. PID
-1 has to wait for that, so growing takes place in steps, between which other tasks run.
+While it grows, the kernel writes the new groups' inode tables, usually 2 MiB for each 128 MiB: only
+because it is mounted `noinit_itable`, else it would leave them for later. PID 1 has to wait for
+that, so growing takes place in steps, between which other tasks run.
 
 Linux does not grow a file system in which it has found errors, as it does if the disk fails in the
 middle of growing. Such a file system stays as it is, but opens, so that its data remain accessible.

@@ -6,6 +6,7 @@ The write log and the cuts are those of `test_crash`: here what is logged is the
 import errno
 import os
 import random
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import KernelError, VerificationError
+from ccinit.formats.disk.ext4 import GROUP_BLOCKS
+from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.kernel.block import read_direct, write_direct, zero_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
@@ -41,6 +44,7 @@ OLD, NEW = 48 * MIB, 160 * MIB  # the second block group begins at 128 MiB
 LARGE = 112 * MIB  # more than the first group has left
 MANY_OLD, MANY_NEW = 7 * 1024 * MIB, 9 * 1024 * MIB  # descriptors of 64 groups fill a block
 BASE, LOG = "volume", "odd"
+GROUPS_DESCRIBED = 64  # in one block
 SEED = 5
 CUTS_SHORT, CUTS_LONG = 3, 60
 
@@ -117,8 +121,20 @@ def read_nothing_ahead(node: str) -> None:
     Path(f"/sys/class/block/{Path(node).name}/queue/read_ahead_kb").write_text("0")
 
 
+def read_tables(node: str) -> None:
+    """Read every block of the inode tables, of inodes that nobody has used yet, too."""
+    start = read_direct(node, 0, BLOCK_BYTES)[1024:]
+    (blocks,), (inodes,) = (struct.unpack_from("<I", start, offset) for offset in (4, 40))
+    length = inodes * struct.unpack_from("<H", start, 88)[0]
+    for first in range(0, -(-blocks // GROUP_BLOCKS), GROUPS_DESCRIBED):
+        descriptors = read_direct(node, (first * GROUP_BLOCKS or 1) * BLOCK_BYTES, BLOCK_BYTES)
+        for group in range(first, min(first + GROUPS_DESCRIBED, -(-blocks // GROUP_BLOCKS))):
+            (table,) = struct.unpack_from("<I", descriptors, (group - first) * 64 + 8)
+            read_direct(node, table * BLOCK_BYTES, length)
+
+
 def check_ext4(device: FaultyDisk) -> None:
-    """Every structure of the file system is as it must be, and all that is in use can be read."""
+    """Every structure is as it must be; all that is in use can be read, and all of its tables."""
     layout = plan_disk_layout(device.size_bytes, JOURNAL_BYTES)
     with (
         DmControl() as control,
@@ -129,7 +145,8 @@ def check_ext4(device: FaultyDisk) -> None:
         done = subprocess.run(
             ("/usr/sbin/e2fsck", "-f", "-n", stack.node), capture_output=True, check=False
         )
-    assert done.returncode == 0, done.stdout.decode()
+        assert done.returncode == 0, done.stdout.decode()
+        read_tables(stack.node)
 
 
 def test_volume_grows_from_a_size_that_is_named(below: None, tmp_path: Path) -> None:
@@ -166,6 +183,21 @@ def test_volume_grows_over_many_groups_and_reads_nothing_unwritten(tmp_path: Pat
         assert errors == []
         check_ext4(device)
     blank(disk("big"))
+
+
+def test_tables_of_added_groups_are_written_because_the_mount_says_so(
+    below: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control: left for later, they could not be read, which two processes at once may do."""
+    make_old(tmp_path)
+    with sized(NEW) as device:
+        options = "inode_readahead_blks=0,errors=remount-ro"
+        monkeypatch.setattr(filesystem, "_MOUNT_OPTIONS", options)
+        with open_volume(device.disk, tmp_path, former_bytes=(OLD,)):
+            assert total_bytes(tmp_path) > NEW * 8 // 10
+        with pytest.raises(KernelError) as error:
+            check_ext4(device)
+        assert error.value.errno == errno.EILSEQ
 
 
 def test_volume_grows_twice(below: None, tmp_path: Path) -> None:
