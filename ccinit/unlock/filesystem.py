@@ -10,7 +10,9 @@ there is room for those of new groups.
 Inode tables are written at once. Left for later, hardly a block of them would be read: whoever
 takes the first inode of a block fills it. But if two processes take inodes of one block at the same
 time, each finds the other's in use, and reads the block (`__ext4_get_inode_loc`); that error ends
-the file system. So that a large disk is ready soon, the number of its inodes has a limit.
+the file system. So that a large disk is ready soon, the number of its inodes has a limit. Without
+tags any block can be read, and what is read so does no harm, because Linux clears an inode when it
+takes it (`ext4_do_update_inode`): there the tables are left as they are.
 
 Inode table read-ahead is off, for volumes made before that: Linux may read one block beyond those
 in use whenever these are full (`fs/ext4/inode.c`, `__ext4_get_inode_loc`, `b <= end`; 6.12 and
@@ -42,19 +44,20 @@ _SCRATCH_INODES = 1 << 20  # 256 MiB of tables, made at each boot; the default u
 _VOLUME_INODES = 1 << 24  # 4 GiB of tables, made once; the default up to 256 GiB
 
 _COMMON = ("-F", "-q", "-t", "ext4", "-b", str(BLOCK_BYTES), "-m", "0")
-_EXTENDED = "nodiscard,lazy_itable_init=0"
 _MOUNT_FLAGS = MountFlag.NODEV | MountFlag.NOSUID
 _MOUNT_OPTIONS = "noinit_itable,inode_readahead_blks=0,errors=remount-ro"
 
 
-def plan_mkfs(node: str, size_bytes: int, *, journal: bool) -> tuple[str, ...]:
+def plan_mkfs(node: str, size_bytes: int, *, journal: bool, tables: bool = True) -> tuple[str, ...]:
     """Return the arguments of mkfs.ext4.
 
     Args:
         node: the device.
         size_bytes: of the device.
         journal: for volumes that outlive the boot; scratch need not survive a crash.
+        tables: write the inode tables; not needed where blocks can be read before that.
     """
+    extended = f"nodiscard,lazy_itable_init={0 if tables else 1}"
     if journal:
         features: tuple[str, ...] = (
             "-O",
@@ -62,17 +65,19 @@ def plan_mkfs(node: str, size_bytes: int, *, journal: bool) -> tuple[str, ...]:
             "-J",
             f"size={_JOURNAL_MIB}",
         )
-        extended = f"{_EXTENDED},lazy_journal_init=0"
+        extended += ",lazy_journal_init=0"
     else:
         features = ("-O", "^has_journal,^resize_inode,sparse_super2")
-        extended = f"{_EXTENDED},num_backup_sb=0"
+        extended += ",num_backup_sb=0"
     most = _VOLUME_INODES if journal else _SCRATCH_INODES
     inodes = ("-N", str(most)) if size_bytes // _BYTES_PER_INODE > most else ()
     return (*_COMMON, *inodes, *features, "-E", extended, node)
 
 
-async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) -> None:
-    """Make a file system on a device to which nothing was written yet.
+async def create_ext4(
+    node: str, format_device: FormatDevice, *, journal: bool, tables: bool = True
+) -> None:
+    """Make a file system on a device to which nothing was written yet; arguments as `plan_mkfs`.
 
     Raises:
         KernelError: the first bytes could not be written.
@@ -83,7 +88,7 @@ async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) 
     if journal:
         blocks = find_backups(size_bytes // BLOCK_BYTES)
         zero_direct(node, [(block * BLOCK_BYTES, BLOCK_BYTES) for block in blocks])
-    await format_device(node, plan_mkfs(node, size_bytes, journal=journal))
+    await format_device(node, plan_mkfs(node, size_bytes, journal=journal, tables=tables))
 
 
 def find_backups(block_count: int) -> tuple[int, ...]:

@@ -126,7 +126,8 @@ async def activate_scratch(
     with ExitStack() as undo:
         stack = _activate(control, plan)
         undo.callback(stack.close)
-        await create_ext4(stack.node, format_device, journal=False)
+        has_tags = plan.layout is not None
+        await create_ext4(stack.node, format_device, journal=False, tables=has_tags)
         mount_ext4(stack.node, target)
         stack.push(lambda: unmount(target))
         undo.pop_all()

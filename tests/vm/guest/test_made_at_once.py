@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.pod.volume import ScratchProfile
 from tests.vm.guest.disks import blank, disk, kernel_errors, open_scratch, open_volume
 
 MAKERS, EACH = 4, 1000
@@ -20,12 +21,17 @@ def open_small(target: Path) -> AbstractContextManager[object]:
     return open_scratch(disk("small"), target)
 
 
+def open_without_tags(target: Path) -> AbstractContextManager[object]:
+    """Whose blocks can be read, and whose tables nobody has written."""
+    return open_scratch(disk("small"), target, ScratchProfile.CRYPT)
+
+
 def open_fresh_volume(target: Path) -> AbstractContextManager[object]:
     blank(disk("volume"))
     return open_volume(disk("volume"), target, may_create=True)
 
 
-@pytest.mark.parametrize("open_disk", [open_small, open_fresh_volume])
+@pytest.mark.parametrize("open_disk", [open_small, open_without_tags, open_fresh_volume])
 def test_processes_make_files_at_once_on_a_fresh_disk(
     open_disk: Callable[[Path], AbstractContextManager[object]], tmp_path: Path
 ) -> None:

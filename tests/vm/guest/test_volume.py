@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ccinit.errors import ConfigError, KernelError, VerificationError
 from ccinit.kernel.block import read_direct, write_direct, zero_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
-from ccinit.unlock import filesystem
+from ccinit.unlock import filesystem, volume
+from ccinit.unlock.filesystem import create_ext4
 from ccinit.unlock.integrity import plan_disk_layout
 from ccinit.unlock.volume import JOURNAL_BYTES, VolumeRequest, select_volume_disk
 from tests.vm.guest.disks import (
@@ -102,7 +104,7 @@ def test_volume_of_unwritten_inode_tables_with_a_full_block_reads_no_other(
     small = disk("small")  # whose earlier volumes had the same key: nothing of them is left
     zero_direct(small.node, [(at, 1 << 20) for at in range(0, small.size_bytes, 1 << 20)])
     with monkeypatch.context() as before:
-        before.setattr(filesystem, "_EXTENDED", "nodiscard,lazy_itable_init=1")
+        before.setattr(volume, "create_ext4", partial(create_ext4, tables=False))
         with open_volume(small, tmp_path, may_create=True):
             write_files(tmp_path, 2000)
             last = fill_block_of_inodes(tmp_path)

@@ -26,6 +26,19 @@ def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
     )
 
 
+def test_tables_are_left_alone_where_any_block_can_be_read() -> None:
+    written = plan_mkfs("/dev/dm-1", 16 << 30, journal=False)
+    left = plan_mkfs("/dev/dm-1", 16 << 30, journal=False, tables=False)
+    assert [
+        (ours, theirs) for ours, theirs in zip(written, left, strict=True) if ours != theirs
+    ] == [
+        (
+            "nodiscard,lazy_itable_init=0,num_backup_sb=0",
+            "nodiscard,lazy_itable_init=1,num_backup_sb=0",
+        )
+    ]
+
+
 def test_volume_has_a_journal_that_is_written_at_once() -> None:
     assert plan_mkfs("/dev/dm-1", 256 << 30, journal=True) == (
         *("-F", "-q", "-t", "ext4", "-b", "4096", "-m", "0"),

@@ -134,9 +134,9 @@ class Disks:
             close=lambda: self.steps.append("close"),
         )
 
-    async def create_ext4(self, node: str, _format: object, *, journal: bool) -> None:
+    async def create_ext4(self, node: str, _format: object, *, journal: bool, tables: bool) -> None:
         assert not journal
-        self.steps.append(f"create {node}")
+        self.steps.append(f"create {node}{' with tables' if tables else ''}")
 
     def mount_ext4(self, node: str, target: str) -> None:
         if self.mount_failure is not None:
@@ -159,19 +159,17 @@ def disks(monkeypatch: pytest.MonkeyPatch) -> Disks:
     return Disks(monkeypatch)
 
 
-MADE = [
-    "create /dev/mapper/data",
-    "mount /dev/mapper/data /run/scratch/data",
-    "ready",
-]
+MADE = ["mount /dev/mapper/data /run/scratch/data", "ready"]
+PLAIN = "create /dev/mapper/data"
+WITH_TABLES = "create /dev/mapper/data with tables"
 
 
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [
-        pytest.param(IN_MEMORY, ["clear /dev/ram0", "aead"], id="tags-in-memory"),
-        pytest.param(ON_DISK, ["clear /dev/vdb", "aead"], id="tags-on-disk"),
-        pytest.param(CRYPT, ["crypt"], id="no-tags"),
+        pytest.param(IN_MEMORY, ["clear /dev/ram0", "aead", WITH_TABLES], id="tags-in-memory"),
+        pytest.param(ON_DISK, ["clear /dev/vdb", "aead", WITH_TABLES], id="tags-on-disk"),
+        pytest.param(CRYPT, ["crypt", PLAIN], id="no-tags"),
     ],
 )
 def test_scratch_is_formatted_anew_under_a_key_that_nobody_else_has(
