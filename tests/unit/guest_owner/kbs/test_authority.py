@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from ccinit.errors import CcinitError
-from guest_owner.certificates import Authority, common_name
+from guest_owner.certificates import Authority, common_name, private_pem
 from guest_owner.kbs.authority import (
     create_identity,
     read_token_key,
@@ -80,7 +80,8 @@ def test_each_key_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["kbs", "kbs_1.internal", "*.kbs.example", "x" * 63, "KBS.example"]
+    "name",
+    ["kbs", "kbs_1.internal", "*.kbs.example", "x" * 63, f"{'x' * 50}." * 4 + "x", "KBS.example"],
 )
 def test_create_identity_takes_names_that_a_url_can_have(name: str) -> None:
     leaf = x509.load_pem_x509_certificate(create_identity((name,)).certificate)
@@ -162,7 +163,8 @@ def test_identity_that_was_cut_off_is_told_by_what_there_is(tmp_path: Path) -> N
 def test_read_token_key_refuses_what_is_no_p256_key(tmp_path: Path) -> None:
     write_identity(tmp_path, IDENTITY)
     assert isinstance(read_token_key(tmp_path).curve, ec.SECP256R1)
-    for text in (b"", IDENTITY.authority):
+    other_curve = private_pem(ec.generate_private_key(ec.SECP384R1()))
+    for text in (b"", IDENTITY.authority, other_curve):
         (tmp_path / "token-key.pem").write_bytes(text)
         with pytest.raises(CcinitError) as caught:
             read_token_key(tmp_path)

@@ -26,6 +26,7 @@ from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.policy_text import add_rule
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.registrations import write_registrations
+from guest_owner.kbs.server_certificate import renew_certificate
 from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority
 from tests.unit.guest_owner.command_line import run
@@ -115,6 +116,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "resource": lambda store: store.write_resource(URI, b"secret"),
     "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
     "order": lambda store: store.write_order(URI, IdentityOrder(3600)),
+    "certificate": lambda store: renew_certificate(store.root, ()),
     "admin": lambda store: add_administrator(store.root, "ops", ADMIN_KEY),
     "counter": lambda store: Counters(store.root).begin(counter_uri("shop", "new")),
     "set counter": lambda store: Counters(store.root).set(COUNTER, 7),

@@ -7,6 +7,7 @@ from ccinit.formats.kbs.debug_grant import verify_debug_grant
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from guest_owner.kbs.minting import (
     MAX_LIFE_SECONDS,
+    MIN_LIFE_SECONDS,
     DebugOrder,
     IdentityOrder,
     Order,
@@ -18,7 +19,10 @@ from guest_owner.kbs.minting import (
 DEBUG = DebugOrder(expires_s=1_900_000_000, tools_root=RootHash(b"\xab" * 32), keep_pod=True)
 
 
-@pytest.mark.parametrize("order", [IdentityOrder(3600), DEBUG])
+@pytest.mark.parametrize(
+    "order",
+    [IdentityOrder(MIN_LIFE_SECONDS), IdentityOrder(MAX_LIFE_SECONDS), DEBUG],
+)
 def test_order_reads_as_it_was_written(order: Order) -> None:
     assert parse_order(encode_order(order)) == order
 

@@ -102,7 +102,9 @@ def test_requests_of_a_minute_cost_one_exchange_for_each_machine(
     def ask() -> bytes:
         return parse_se_request(make_se_nonce(two).encode()).blob
 
-    blobs = [ask() for _ in range(20)]
+    blobs = [ask() for _ in range(19)]
+    now = 59.9
+    blobs.append(ask())
     assert made == 2
     # what a request is about is nevertheless its own, and so is its IV
     assert len({Ultravisor(machine=1).open(blob) for blob in blobs}) == 20
@@ -150,6 +152,12 @@ def test_host_key_of_another_kind_is_refused(
             refuse()
         assert refused.value.reason == "se.host_key"
         assert refused.value.detail == "a host key document has a key on P-521"
+
+
+def test_what_is_no_certificate_is_no_host_key() -> None:
+    with pytest.raises(FormatError) as refused:
+        read_host_key(b"no certificate")
+    assert refused.value.reason == "se.host_key"
 
 
 def test_no_more_machines_are_registered_than_can_be_asked() -> None:

@@ -52,8 +52,29 @@ def test_renewed_certificate_may_have_other_names(kbs: Path) -> None:
     verify(kbs, "moved.example")
 
 
-def test_key_of_another_authority_signs_nothing(kbs: Path) -> None:
-    write_atomically(kbs / "ca-key.pem", OTHER.authority_key)
+@pytest.mark.parametrize(
+    ("present", "reason", "told"),
+    [
+        (b"", "tls.certificate", "give each name by which guests reach the KBS"),
+        (IDENTITY.authority, "certificate.name", "at least one name"),
+    ],
+    ids=["damaged", "without names"],
+)
+def test_names_are_asked_for_if_the_present_certificate_has_none(
+    kbs: Path, present: bytes, reason: str, told: str
+) -> None:
+    write_atomically(kbs / "server.pem", present)
+    with pytest.raises(CcinitError, match=told) as caught:
+        renew_certificate(kbs, ())
+    assert caught.value.reason == reason
+    assert (kbs / "server-key.pem").read_bytes() == IDENTITY.certificate_key
+    renew_certificate(kbs, ("kbs.example",))
+    verify(kbs, "kbs.example")
+
+
+@pytest.mark.parametrize("key", [OTHER.authority_key, b"", IDENTITY.authority])
+def test_key_of_another_authority_signs_nothing(kbs: Path, key: bytes) -> None:
+    write_atomically(kbs / "ca-key.pem", key)
     with pytest.raises(CcinitError) as caught:
         renew_certificate(kbs, ())
     assert caught.value.reason == "authority.key"
@@ -79,7 +100,7 @@ def test_damaged_certificate_is_named(kbs: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days_left", "word"), [(61, None), (59, "expires on"), (0, "expired on"), (-9, "expired on")]
+    ("days_left", "word"), [(60, None), (59, "expires on"), (0, "expired on"), (-9, "expired on")]
 )
 def test_end_of_a_certificate_is_told_before_it_comes(
     kbs: Path, days_left: int, word: str | None
@@ -88,20 +109,21 @@ def test_end_of_a_certificate_is_told_before_it_comes(
     now = read_certificate(path).not_valid_after_utc - timedelta(days=days_left)
     told = " ".join(certificate_warnings(path, kbs, now))
     assert (word in told) if word else not told
+    assert told.endswith(": `guest-owner kbs new-certificate`" if word else "")
 
 
-@pytest.mark.parametrize("days", [1, -1, -365])
+@pytest.mark.parametrize("days", [0, -1, -365])
 def test_clock_that_is_behind_the_certificate_is_told(kbs: Path, days: int) -> None:
     """Guests would have that time for theirs, and end: their image was not made yet."""
     path = kbs / "server.pem"
     begin = read_certificate(path).not_valid_before_utc
     told = list(certificate_warnings(path, kbs, begin + timedelta(days=days)))
     here = f"guests are set by, says {begin + timedelta(days=days):%Y-%m-%d}"
-    assert [here in one for one in told] == ([] if days > 0 else [True])
+    assert [here in one for one in told] == ([] if days == 0 else [True])
 
 
 @pytest.mark.parametrize(
-    ("days_left", "word"), [(366, None), (364, "expires on"), (-1, "expired on")]
+    ("days_left", "word"), [(365, None), (364, "expires on"), (-1, "expired on")]
 )
 def test_end_of_what_guests_have_pinned_is_told_a_year_before(
     kbs: Path, days_left: int, word: str | None
