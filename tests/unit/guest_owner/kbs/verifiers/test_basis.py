@@ -8,6 +8,7 @@ import pytest
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
+from guest_owner.kbs.appraisal import AppraisedEvidence
 from guest_owner.kbs.references import References, RegisteredKey, RegisteredRoot
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.network.tls_server import make_authority
@@ -74,16 +75,29 @@ def known_to(tee: Tee) -> References:
     return replace(known, demands=demands)
 
 
+def judged(tee: Tee, known: References) -> AppraisedEvidence:
+    case = CASES[tee]
+    return VERIFIERS[tee](
+        case.evidence(), report_data=case.report_data, initdata_digest=None, references=known
+    )
+
+
 def appraised(tee: Tee, given: References | None = None) -> tuple[References, tuple[bytes, ...]]:
     """What is registered, and who of it vouches."""
-    case, known = CASES[tee], given or known_to(tee)
-    result = VERIFIERS[tee](
-        case.evidence(),
-        report_data=case.report_data,
-        initdata_digest=None,
-        references=known,
+    known = given or known_to(tee)
+    return known, judged(tee, known).endorsers
+
+
+def after_all_others(known: References, tee: Tee) -> References:
+    """Everything, and before it what is registered for every other platform."""
+    others = [known_to(other) for other in CASES if other is not tee]
+    return replace(
+        known,
+        sets=tuple(image for other in others for image in other.sets) + known.sets,
+        requirements=tuple(one for other in others for one in other.requirements)
+        + known.requirements,
+        roots=tuple(root for other in others for root in other.roots) + known.roots,
     )
-    return known, result.endorsers
 
 
 def without(known: References, der: bytes) -> References:
@@ -111,6 +125,14 @@ def beside(known: References, tee: Tee) -> References:
             *(replace(root, name="renamed") for root in known.roots),
         ),
     )
+
+
+@pytest.mark.parametrize("tee", CASES)
+def test_appraisal_is_the_same_beside_what_is_registered_for_other_platforms(tee: Tee) -> None:
+    known = known_to(tee)
+    alone, among = judged(tee, known), judged(tee, after_all_others(known, tee))
+    assert among.reference == alone.reference
+    assert [claim.name for claim in among.claims] == [claim.name for claim in alone.claims]
 
 
 @pytest.mark.parametrize("tee", CASES)

@@ -22,7 +22,7 @@ from tests.unit.guest_owner.kbs.se_values import (
     se_references,
     se_request,
 )
-from tests.unit.guest_owner.kbs.values import failed, reference_set
+from tests.unit.guest_owner.kbs.values import failed
 
 OTHER = hashlib.sha384(b"another document").digest()
 
@@ -130,13 +130,6 @@ def test_each_registered_image_is_told() -> None:
     machine = Ultravisor(header={**HEADER, "tag": b"se-image-2".ljust(16)})
     assert appraise(measured(machine, se_request()), references=trusted).reference == other
     assert appraise(measured(Ultravisor(), se_request()), references=trusted)
-
-
-def test_image_is_found_among_those_of_other_platforms() -> None:
-    trusted = se_references(reference_set("tpm-image"), se_image())
-    assert appraise(measured(Ultravisor(), se_request()), references=trusted).reference.name == (
-        "se-image"
-    )
 
 
 def test_statement_of_another_document_is_authentic_and_refused() -> None:

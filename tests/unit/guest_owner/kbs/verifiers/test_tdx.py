@@ -3,6 +3,7 @@ so that only the named check can refuse; beside evidence that passes all of them
 """
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, RegisteredRoot
 from guest_owner.kbs.roots import parse_certificates
-from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, measurement
+from tests.fakes.platforms.tdx_quote import (
+    FakePck,
+    FakeTdx,
+    measurement,
+    p256_key,
+    raw_public_key,
+)
 from tests.unit.guest_owner.kbs.values import failed, reference_set
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     DEMANDED,
@@ -30,6 +37,7 @@ from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     evidence,
     got,
     refusal,
+    tdx_reference,
     tdx_references,
     verify,
 )
@@ -166,6 +174,15 @@ def test_machine_that_the_owner_revoked_is_refused() -> None:
     assert verify(given, replace(trusted, requirements=(others,)))
 
 
+def test_image_is_found_among_the_registered_ones() -> None:
+    others = tdx_reference("image-0"), tdx_reference("image-2")
+    among = tdx_references(others[0], tdx_reference(), others[1])
+    assert verify(evidence(booted_domain(), LOG), among).reference.name == "image-1"
+    assert failed(refusal(evidence(booted_domain(), LOG), tdx_references(*others))) == [
+        *("rtmr.1", "rtmr.2")
+    ]
+
+
 def test_debuggable_domain_is_refused_by_that_name() -> None:
     domain = booted_domain()
     domain.td_attributes |= 1
@@ -230,6 +247,16 @@ def test_step_2_the_real_root_refuses_a_generated_chain() -> None:
     root = RegisteredRoot(name="intel", platform=Tee.TDX, certificates=certificates)
     error = refusal(evidence(booted_domain(), LOG), replace(tdx_references(), roots=(root,)))
     assert failed(error) == ["pck.chain", "qe.signature"]
+
+
+def test_step_5_key_that_is_no_point_of_the_curve_signs_nothing() -> None:
+    quote = bytearray(QUOTE)
+    key = raw_public_key(p256_key("attestation key"))
+    (at,) = [match.start() for match in re.finditer(re.escape(key), quote)]
+    quote[at : at + len(key)] = bytes(len(key))
+    error = refusal({"quote": encode_base64(bytes(quote)), "cc_eventlog": encode_base64(LOG)})
+    assert failed(error) == ["qe.report_data", "quote.signature"]
+    assert error.claims[3].got == "no key to verify it with"
 
 
 def test_step_6_other_report_data_is_refused() -> None:
