@@ -65,6 +65,7 @@ for flags in (0, 0x8000):
     print(made > 0, 0 if made > 0 else ctypes.get_errno(), flush=True)
 """
 NUMBERS = range(3, 24)
+SHIELDED = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
 PLACES = ("/proc/self/fd/{}", "/proc/self/task/1/fd/{}", "/links/{}")
 
 
@@ -91,7 +92,10 @@ async def passed_root(work: Path) -> dict[str, object]:
 
 
 async def read_only_sources(work: Path) -> dict[str, object]:
-    """See whether what a container has read-only is so before `crun` has made it so."""
+    """See whether what a container has read-only is so before `crun` has made it so.
+
+    The kernel takes from a mount whatever flag a change does not name.
+    """
     (work / "volume").mkdir()
     (work / "hosts").write_text("the pod's")
     secrets = tuple(
@@ -115,7 +119,7 @@ async def read_only_sources(work: Path) -> dict[str, object]:
         await made.up.wait()
         spec = json.loads((work / "state/bundles/probe/config.json").read_text())
         sources = {
-            mount["destination"]: bool(os.statvfs(mount["source"]).f_flag & os.ST_RDONLY)
+            mount["destination"]: os.statvfs(mount["source"]).f_flag & SHIELDED == SHIELDED
             for mount in spec["mounts"]
             if mount["type"] == "bind"
         }
