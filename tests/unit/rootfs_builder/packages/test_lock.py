@@ -17,21 +17,22 @@ from tests.unit.rootfs_builder.packages.small_lock import LOCK, A, B, changed
 
 def test_lock_reads_back_as_it_was() -> None:
     assert parse_lock(encode_lock(LOCK)) == LOCK
+    assert parse_lock(encode_lock(LOCK).replace("\n", "\n\n# a comment\n")) == LOCK
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "told"),
     [
-        (encode_lock(LOCK) + "c 1\n", "lock.line"),
-        (encode_lock(LOCK) + "date 2026-05-01T12:30:00Z\n", "lock.line"),
-        (encode_lock(LOCK) + f"c 1 {'c' * 63}\n", "lock.line"),
-        (encode_lock(LOCK) + f"a 1 {'c' * 64}\n", "lock.order"),
-        (encode_lock(LOCK).replace("2026-05", "2026-15"), "lock.date"),
-        (f"a 1 {'c' * 64}\n", "lock.date"),
+        (encode_lock(LOCK) + "c 1\n", "lock.line", "line 6 is neither"),
+        (encode_lock(LOCK) + "date 2026-05-01T12:30:00Z\n", "lock.line", "line 6 is neither"),
+        (encode_lock(LOCK) + f"c 1 {'c' * 63}\n", "lock.line", "line 6 is neither"),
+        (encode_lock(LOCK) + f"a 1 {'c' * 64}\n", "lock.order", "not sorted"),
+        (encode_lock(LOCK).replace("2026-05", "2026-15"), "lock.date", "line 3: no time in UTC"),
+        (f"a 1 {'c' * 64}\n", "lock.date", "no line says the date"),
     ],
 )
-def test_text_that_is_not_a_lock_is_refused(text: str, reason: str) -> None:
-    with pytest.raises(FormatError) as error:
+def test_text_that_is_not_a_lock_is_refused(text: str, reason: str, told: str) -> None:
+    with pytest.raises(FormatError, match=told) as error:
         parse_lock(text)
     assert error.value.reason == reason
 

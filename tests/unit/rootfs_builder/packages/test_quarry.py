@@ -2,15 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from ccinit.errors import ConfigError
 from rootfs_builder.apt_sources import AptSource, parse_deb822
 from rootfs_builder.packages import quarry as quarry_module
-from rootfs_builder.packages.lock import LockedPackage, encode_apt_pins
+from rootfs_builder.packages.lock import (
+    LockedPackage,
+    PackageLock,
+    encode_apt_pins,
+    encode_release_pin,
+)
 from rootfs_builder.packages.quarry import (
     Quarry,
     build_quarry,
@@ -19,7 +26,7 @@ from rootfs_builder.packages.quarry import (
     read_installed,
 )
 from rootfs_builder.progress import Progress
-from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.tools_tree import RELEASE, ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.unit.rootfs_builder.packages.small_lock import LOCK
 
@@ -51,7 +58,8 @@ def test_links_are_followed_inside_the_tree(tree: Quarry) -> None:
     root = tree.tree.path
     (root / "lib").symlink_to("/usr/lib")
     (root / "usr/lib/link").symlink_to("../../../../usr/lib/file")
-    assert tree.read("/lib/link") == b"inside"
+    (root / "usr/link").symlink_to("../usr/lib/../lib/file")
+    assert tree.read("/lib/link") == tree.read("/usr/link") == b"inside"
 
 
 @pytest.mark.parametrize("target", ["/file", "../file", "../../../file", "loop"])
@@ -164,17 +172,102 @@ def test_offline_without_a_cache_says_so_before_mkosi_runs(
         assert refused.value.reason == reason
 
 
+def record_of(lock: PackageLock) -> dict[str, object]:
+    """What is written of a quarry that was made without a lock."""
+    return {
+        "configuration": hashlib.sha256(b"\0").hexdigest(),
+        "lock": "",
+        "packages": [[row.name, row.version, row.sha256] for row in lock.packages],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "lock"),
+    [
+        (lambda _: None, replace(LOCK, packages=LOCK.packages[1:])),
+        (lambda _: None, None),
+        (lambda place: (place / "mkosi.conf").write_text("[Content]"), LOCK),
+        (lambda place: (place / "build/quarry/tree").rename(place / "moved"), LOCK),
+    ],
+    ids=["other lock", "no lock", "other settings", "no tree"],
+)
+def test_quarry_of_something_else_is_made_anew_and_known_for_nothing_meanwhile(
+    workspace: Workspace,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    lock: PackageLock | None,
+) -> None:
+    """What a build leaves that was stopped must not be taken for what was there before."""
+    (workspace.quarry / "tree/usr/lib/modules/6.12").mkdir(parents=True)
+    record = workspace.quarry / "record.json"
+    record.write_text(json.dumps(record_of(LOCK)))
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    assert build_quarry(workspace, tools, LOCK, progress).packages == LOCK.packages
+    change(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        build_quarry(workspace, tools, lock, progress)
+    assert refused.value.reason == "mkosi.begins"
+    assert not record.exists()
+
+
+@pytest.mark.parametrize(
+    ("lock", "newest", "pins"),
+    [
+        (None, False, encode_release_pin(RELEASE)),
+        (None, True, ""),
+        (LOCK, False, encode_apt_pins(LOCK)),
+        (LOCK, True, encode_apt_pins(LOCK)),
+    ],
+)
+@pytest.mark.parametrize("offline", [False, True])
+def test_quarry_is_made_of_what_is_asked_for_and_then_used(
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lock: PackageLock | None,
+    newest: bool,  # noqa: FBT001
+    pins: str,
+    offline: bool,  # noqa: FBT001
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def prepare(_sandbox: Path, _host: object, pins: str, *, offline: bool) -> None:
+        asked.append((pins, offline))
+
+    def install(_workspace: Workspace, _tools: ToolsTree, *words: str, **_: object) -> bytes:
+        asked.append(words)
+        (workspace.quarry / "tree/usr/lib/modules/6.12").mkdir(parents=True)
+        (workspace.quarry / "tree/var/lib/dpkg").mkdir(parents=True)
+        (workspace.quarry / "tree/var/lib/dpkg/status").write_text(STATUS)
+        return b""
+
+    monkeypatch.setattr(quarry_module, "prepare_sandbox", prepare)
+    monkeypatch.setattr(quarry_module, "_mkosi", install)
+    workspace.prepare()
+    for path in ("lib/apt/lists/x_Packages", "cache/apt/archives/one_1%3a2.0-1_amd64.deb"):
+        (workspace.package_cache / path).parent.mkdir(parents=True)
+        (workspace.package_cache / path).write_bytes(b"deb")
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    made = build_quarry(workspace, tools, lock, progress, offline=offline, newest=newest)
+    cache_only = f"--cache-only={'always' if offline else 'auto'}"
+    assert asked == [(pins, offline), (cache_only, "--force", "build")]
+    digest = hashlib.sha256(b"deb").hexdigest()
+    assert made.packages == (LockedPackage(name="one", version="1:2.0-1", sha256=digest),)
+    assert (made.kernel_release, made.modules) == ("6.12", "/usr/lib/modules/6.12")
+    asked.clear()
+    for known in (lock, replace(LOCK, packages=made.packages)):
+        if known is not None:
+            assert build_quarry(workspace, tools, known, progress) == made
+    assert not asked
+
+
 def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that was stopped while it wrote the record must not stop all that follow."""
     (workspace.quarry / "tree/usr/lib/modules/6.12").mkdir(parents=True)
     record = workspace.quarry / "record.json"
-    whole = {
-        "configuration": hashlib.sha256(b"\0").hexdigest(),
-        "lock": "",
-        "packages": [[row.name, row.version, row.sha256] for row in LOCK.packages],
-    }
+    whole = record_of(LOCK)
     tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
     record.write_text(json.dumps(whole))
     assert build_quarry(workspace, tools, LOCK, progress).packages == LOCK.packages
@@ -207,12 +300,7 @@ def test_package_set_without_its_one_kernel_is_refused_by_what_it_has(
     tree.mkdir(parents=True)
     for kernel in kernels:
         (tree / "usr/lib/modules" / kernel).mkdir(parents=True)
-    content = {
-        "configuration": hashlib.sha256(b"\0").hexdigest(),
-        "lock": "",
-        "packages": [[row.name, row.version, row.sha256] for row in LOCK.packages],
-    }
-    (workspace.quarry / "record.json").write_text(json.dumps(content))
+    (workspace.quarry / "record.json").write_text(json.dumps(record_of(LOCK)))
     with pytest.raises(ConfigError) as refused:
         build_quarry(workspace, ToolsTree(tmp_path / "none"), LOCK, Progress(name="test"))
     assert refused.value.reason == "quarry.kernel"
@@ -224,7 +312,9 @@ def test_offline_names_the_packages_that_the_cache_lacks(
 ) -> None:
     """mkosi's own words do not: apt only says that it was unable to fetch something."""
 
-    def fail(*_arguments: object, **_output: object) -> bytes:
+    def fail(*_arguments: object, output: IO[bytes]) -> bytes:
+        output.write(b"".join(b"\xff %d\n" % number for number in range(20)))
+        output.flush()
         raise ConfigError("tools.mkosi", "it failed")
 
     monkeypatch.setattr(quarry_module, "prepare_sandbox", lambda *_details, **_offline: None)
@@ -248,5 +338,9 @@ def test_offline_names_the_packages_that_the_cache_lacks(
     told = f" has no {first.name} {first.version}: build once without --offline"
     assert refused(offline=True).detail.endswith(told)
     assert refused(offline=False).reason == "quarry.mkosi"
+    first_line, *last, log = refused(offline=False).detail.splitlines()
+    assert first_line == "mkosi has not installed the package set; its last words:"
+    assert last == [f"\N{REPLACEMENT CHARACTER} {number}" for number in range(5, 20)]
+    assert log == f"log: {workspace.mkosi / 'mkosi.log'}"
     (archives / f"{first.name}_{first.version.replace(':', '%3a')}_amd64.deb").touch()
     assert refused(offline=True).reason == "quarry.mkosi"
