@@ -1,5 +1,6 @@
 """What a renewed lock changes is said in full."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,20 @@ from rootfs_builder.packages.lock_command import (
     print_differences,
     print_passed_over,
     renew_package_lock,
+    renew_wheel_lock,
 )
 from rootfs_builder.packages.quarry import Quarry
-from rootfs_builder.packages.wheels import Requirement
+from rootfs_builder.packages.wheels import (
+    Requirement,
+    describe_wheel,
+    encode_requirements,
+    read_requirements,
+)
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
+from tests.unit.rootfs_builder.packages.small_lock import LOCK
+from tests.unit.rootfs_builder.packages.wheel_files import wheel
 
 
 def requirement(name: str, version: str, digit: str = "a") -> Requirement:
@@ -81,3 +90,59 @@ def test_renewed_lock_says_what_became_older(
     differences, _ = renew_package_lock(workspace, ToolsTree(tmp_path), Progress(name="lock"))
     assert differences == ("a: 1.9 -> 1.10", "b: 1.9 -> 1.9~rc1 (older)")
     assert parse_lock(workspace.package_lock.read_text()).packages == used
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_lock_is_made_with_the_present_time_and_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    newest: bool,  # noqa: FBT001
+) -> None:
+    """Guests believe no time before its date, and images of the same packages are the same."""
+    workspace, tools = Workspace(tmp_path), ToolsTree(tmp_path)
+    workspace.package_lock.parent.mkdir(parents=True)
+    quarry = Quarry(tree=tools, packages=LOCK.packages, kernel_release="6.12")
+    asked: list[object] = []
+
+    def build_quarry(*given: object, newest: bool) -> Quarry:
+        asked.append((given[2], newest))
+        return quarry
+
+    monkeypatch.setattr(lock_command, "build_quarry", build_quarry)
+    monkeypatch.setattr(lock_command, "read_versions", lambda _: {})
+
+    def renew() -> tuple[str, ...]:
+        return renew_package_lock(workspace, tools, Progress(name="lock"), newest=newest)[0]
+
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert renew() == ("a: new, 1:2.0-1", "b: new, 3~rc1")
+    made = parse_lock(workspace.package_lock.read_text())
+    assert made.packages == LOCK.packages
+    assert before <= made.date <= datetime.now(UTC)
+    workspace.package_lock.write_text(encode_lock(LOCK))
+    assert renew() == ()
+    assert workspace.package_lock.read_text() == encode_lock(LOCK)
+    assert asked == [(None, newest)] * 2
+
+
+def test_wheels_that_pip_finds_are_locked_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path)
+    path = workspace.guest_requirements
+    path.parent.mkdir(parents=True)
+    asked: list[Sequence[str]] = []
+
+    def run_pip(command: Sequence[str]) -> None:
+        asked.append(command)
+        wheel(Path(command[command.index("--dest") + 1]), "b-2-py3-none-any.whl", {"b.py": b""})
+
+    monkeypatch.setattr(lock_command, "run_pip", run_pip)
+    assert renew_wheel_lock(workspace, Progress(name="lock")) == ("b: absent -> 2",)
+    assert asked[0][-1] == str(path.with_suffix(".in"))
+    (kept,) = workspace.wheel_cache.iterdir()
+    assert read_requirements(path) == (describe_wheel(kept),)
+    path.write_text(encode_requirements((requirement("a", "1"), requirement("b", "1"))))
+    changes = ("a: 1 -> absent", "b: 1 -> 2")
+    assert renew_wheel_lock(workspace, Progress(name="lock")) == changes
+    assert read_requirements(path) == (describe_wheel(kept),)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import ConfigError
+from ccinit.errors import CcinitError, ConfigError
 from rootfs_builder.packages import source as source_module
-from rootfs_builder.packages.lock import LockedPackage
+from rootfs_builder.packages.lock import LockedPackage, encode_lock
 from rootfs_builder.packages.quarry import Quarry
-from rootfs_builder.packages.source import PackageSource
+from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
@@ -72,3 +72,16 @@ def test_locked_version_with_other_content_is_always_refused(
     found = changed(A, A.version, "f").sha256
     told = f"packages.lock:\n  {A.name} {A.version}: expected {A.sha256}, found {found}"
     assert error.value.detail.endswith(told)
+
+
+def test_lock_file_that_is_missing_or_none_is_named(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.package_lock.parent.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(CcinitError, match="run `make lock`") as error:
+        read_lock(workspace)
+    assert error.value.reason == "lock.missing"
+    workspace.package_lock.write_text("a 1\n")
+    with pytest.raises(CcinitError, match=f"^lock.line: {workspace.package_lock}: line 1") as error:
+        read_lock(workspace)
+    workspace.package_lock.write_text(encode_lock(LOCK))
+    assert read_lock(workspace) == LOCK

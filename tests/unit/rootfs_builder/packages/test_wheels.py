@@ -1,6 +1,9 @@
 """Wheels are exactly the locked ones, and only importable files leave them."""
 
 import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,11 @@ def test_download_is_for_the_guest_and_never_builds() -> None:
     command = download_command(Path("guest.txt"), Path("cache"))
     assert {"--no-deps", "--only-binary=:all:"} <= set(command)
     assert command[command.index("--python-version") + 1] == "3.13"
+    assert command[:4] == (sys.executable, "-m", "pip", "download")
+    assert command[-4:] == ("--dest", "cache", "--requirement", "guest.txt")
+    platforms = [after for word, after in pairwise(command) if word == "--platform"]
+    assert platforms
+    assert all(platform.endswith("_x86_64") for platform in platforms)
 
 
 def test_cached_wheel_is_found_by_its_digest_alone(tmp_path: Path) -> None:
@@ -63,6 +71,39 @@ def test_cached_wheel_is_found_by_its_digest_alone(tmp_path: Path) -> None:
     file = tmp_path / "guest.txt"
     file.write_text(encode_requirements((requirement,)))
     assert fetch_wheels(file, tmp_path) == (path,)
+
+
+def test_wheel_that_pip_brings_is_taken_by_its_digest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, cache = "a-1-py3-none-any.whl", tmp_path / "cache"
+    cache.mkdir()
+    locked = describe_wheel(wheel(tmp_path, name, {"a.py": b""}))
+    file = tmp_path / "guest.txt"
+    file.write_text(encode_requirements((locked,)))
+    asked: list[object] = []
+
+    def bring(content: bytes) -> Callable[[Sequence[str]], None]:
+        def run_pip(command: Sequence[str]) -> None:
+            asked.append(command)
+            wheel(cache, name, {"a.py": content})
+
+        return run_pip
+
+    monkeypatch.setattr(wheels, "run_pip", bring(b"forged"))
+    with pytest.raises(ConfigError, match="pip brought no locked one") as error:
+        fetch_wheels(file, cache)
+    assert error.value.reason == "wheels.missing"
+    monkeypatch.setattr(wheels, "run_pip", bring(b""))
+    assert fetch_wheels(file, cache) == (cache / name,)
+    assert asked == [(*download_command(file, cache), "--require-hashes")] * 2
+
+
+@pytest.mark.parametrize("name", ["a-1-py3-none-any.zip", "a.whl"])
+def test_file_that_is_no_wheel_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FormatError) as error:
+        describe_wheel(wheel(tmp_path, name, {}))
+    assert error.value.reason == "wheels.name"
 
 
 def test_offline_build_asks_nobody_for_a_wheel_that_is_not_there(
