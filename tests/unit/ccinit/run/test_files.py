@@ -160,12 +160,16 @@ def test_root_that_a_program_has_moved_into_proc_shows_nothing_of_it(
     assert refusal(f"/{PID}/environ", into=False) == "run.file"
 
 
+@pytest.mark.parametrize(
+    ("call", "reason"), [("fchown", "kernel.fchown"), ("fstat", "kernel.open")]
+)
 def test_disk_that_fails_under_a_new_file_is_the_kernels_refusal(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str, reason: str
 ) -> None:
-    def fchown(*_: int) -> None:
+    def fail(*_: int) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(os, "fchown", fchown)
-    assert refusal("new", into=True) == "kernel.fchown"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        assert refusal("new", into=True) == reason
     assert (root / "new").read_bytes() == b""

@@ -8,6 +8,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.run.image_volumes import find_image_volumes
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def root(tmp_path: Path) -> Path:
     (path / "data").symlink_to("/var/lib/db")
     (path / "climbing").symlink_to("../../../../var")
     (path / "host").symlink_to("/proc")
+    (path / "top").symlink_to("/")
     (path / "dangling").symlink_to("nowhere")
     (path / "file").write_text("")
     return path
@@ -31,7 +33,11 @@ def root_fd(root: Path) -> Iterator[int]:
 
 
 def find(root_fd: int, root: Path, *volumes: str, taken: tuple[str, ...] = ()) -> list[str]:
-    return list(find_image_volumes(root_fd, str(root), volumes, taken))
+    before = count_descriptors()
+    try:
+        return list(find_image_volumes(root_fd, str(root), volumes, taken))
+    finally:
+        assert count_descriptors() == before
 
 
 def test_volume_is_where_the_image_has_it(root: Path, root_fd: int) -> None:
@@ -50,7 +56,12 @@ def test_volume_that_is_missing_is_made(root: Path, root_fd: int) -> None:
 
 @pytest.mark.parametrize(
     ("volume", "place"),
-    [("/data", "/var/lib/db"), ("/climbing/lib", "/var/lib"), ("/data/new", "/var/lib/db/new")],
+    [
+        ("/data", "/var/lib/db"),
+        ("/climbing/lib", "/var/lib"),
+        ("/data/new", "/var/lib/db/new"),
+        ("/top/var", "/var"),
+    ],
 )
 def test_r70_links_are_followed_inside_the_root_only(
     root: Path, root_fd: int, volume: str, place: str
@@ -68,7 +79,8 @@ def test_place_of_the_manifest_is_the_manifests(root: Path, root_fd: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "volume", ["/", "/file", "/file/x", "/dangling", "/proc", "/proc/x", "/host", "/sys/new"]
+    "volume",
+    ["/", "/top", "/file", "/file/x", "/dangling", "/proc", "/proc/x", "/host", "/sys/new"],
 )
 def test_r70_volume_that_cannot_be_one_is_refused(root: Path, root_fd: int, volume: str) -> None:
     with pytest.raises(FormatError) as refused:

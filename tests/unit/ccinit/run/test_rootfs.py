@@ -7,6 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.run.rootfs import activate_rootfs, check_mount_points
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 @pytest.fixture
@@ -64,11 +65,13 @@ def test_layers_that_cannot_be_mounted_are_refused(
 
 
 def check(root: Path) -> None:
+    before = count_descriptors()
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
         check_mount_points(root_fd)
     finally:
         os.close(root_fd)
+        assert count_descriptors() == before
 
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
