@@ -10,15 +10,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.arguments import as_container
-from guest_owner.claims_table import format_claims
 from guest_owner.commands.verify import appraise_alone
-from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.log_text import entry_lines, entry_text
@@ -26,6 +25,7 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
 from guest_owner.telling import tell
 from guest_owner.terminal_text import open_sink
+from guest_owner.verdict import print_verdict
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -48,9 +48,11 @@ def add_parser(subparsers: Subparsers) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
     attest = _add(subparsers, "attest", "Ask the guest for fresh evidence, and judge it.", _attest)
-    attest.add_argument(
+    form = attest.add_mutually_exclusive_group()
+    form.add_argument(
         "--evidence-only", action="store_true", help="print the evidence and judge nothing"
     )
+    form.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add(
@@ -110,21 +112,13 @@ def _attest(arguments: argparse.Namespace) -> int:
     if arguments.evidence_only:
         open_sink(sys.stdout)(evidence + b"\n")
         return 0
-    try:
-        appraised = appraise_alone(
-            find_verified_tee(str(tee)),
-            parse_json(evidence, "attest", MAX_EVIDENCE_BYTES),
-            expected,
-            Store(arguments.state).read_references(),
-        )
-    except EvidenceRefusedError as error:
-        print(format_claims(error.claims))
-        raise
-    print(format_claims(appraised.claims))
-    who = appraised.subject
-    print(f"\naccepted: image {who.reference} ({who.profile}), initdata {who.initdata_name}")
-    print(f"key exchange {exchange}")
-    return 0
+    verified = find_verified_tee(str(tee))
+    value = parse_json(evidence, "attest", MAX_EVIDENCE_BYTES)
+    judge = partial(
+        appraise_alone, verified, value, expected, Store(arguments.state).read_references()
+    )
+    noted = {"key_exchange": exchange}
+    return print_verdict(verified, judge, as_json=arguments.json, noted=noted)
 
 
 def _text_lines(line: LogLine) -> str:

@@ -6,7 +6,7 @@ verifier (`guest_owner.kbs.verifiers`) makes the steps, and the table.
 """
 
 import argparse
-import json
+from functools import partial
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
@@ -14,16 +14,15 @@ from ccinit.formats.encoding.strict_json import JsonValue, parse_json
 from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES, parse_attestation
 from guest_owner.arguments import add_state
-from guest_owner.claims_table import format_claims
 from guest_owner.files import naming, read_capped
-from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit.claims import encode_claims
+from guest_owner.kbs.appraisal import AppraisedEvidence
 from guest_owner.kbs.devices import Device
 from guest_owner.kbs.policy import check_device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation
 from guest_owner.registration_files import read_named_files
+from guest_owner.verdict import print_verdict
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import as_word
 
@@ -86,22 +85,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     tee = Tee(arguments.tee)
     references = _trusted(arguments, tee)
     data = read_capped(arguments.evidence, MAX_ATTESTATION_BYTES)
-    try:
-        appraised = _appraise(tee, data, arguments, references)
-    except EvidenceRefusedError as refusal:
-        if arguments.json:
-            print(_encode_refusal(tee, refusal))
-        else:
-            print(format_claims(refusal.claims))
-            print(f"\nrefused: {', '.join(refusal.failed)}")
-        return 1
-    if arguments.json:
-        print(_encode_acceptance(appraised))
-    else:
-        print(format_claims(appraised.claims))
-        who = appraised.subject
-        print(f"\naccepted: image {who.reference} ({who.profile}), initdata {who.initdata_name}")
-    return 0
+    judge = partial(_appraise, tee, data, arguments, references)
+    return print_verdict(tee, judge, as_json=arguments.json)
 
 
 def _named(arguments: argparse.Namespace) -> dict[str, list[Path]]:
@@ -175,28 +160,3 @@ def _parse_report_data(text: str) -> bytes:
         detail = f"expected 1 to {_MAX_REPORT_DATA_BYTES} bytes, found {len(data)}"
         raise FormatError("verify.report_data", detail)
     return data
-
-
-def _encode_acceptance(appraised: AppraisedEvidence) -> str:
-    subject = appraised.subject
-    value = {
-        "verdict": "accepted",
-        "tee": appraised.tee.value,
-        "reference": subject.reference,
-        "profile": subject.profile.value,
-        "initdata": str(subject.initdata_digest),
-        "initdata_name": subject.initdata_name,
-        "claims": encode_claims(appraised.claims),
-    }
-    return json.dumps(value, indent=2)
-
-
-def _encode_refusal(tee: Tee, refusal: EvidenceRefusedError) -> str:
-    value = {
-        "verdict": "refused",
-        "tee": tee.value,
-        "reason": refusal.reason,
-        "authentic": refusal.authentic,
-        "claims": encode_claims(refusal.claims),
-    }
-    return json.dumps(value, indent=2)

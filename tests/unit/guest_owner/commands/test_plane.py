@@ -1,5 +1,6 @@
 """What `guest-owner logs`, `metrics` and `attest` print of what a guest says."""
 
+import json
 import os
 import pty
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from ccinit.formats.planes.owner_rpc import Stream
+from ccinit.formats.planes.owner_rpc import Stream, report_data
 from ccinit.formats.sealed_log import Kind
 from guest_owner.commands import plane as plane_command
+from guest_owner.kbs.store import Store
 from guest_owner.plane.open_call import Streams
+from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.command_line import run
+from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm, reference_set, register
 
 
 class Client:
@@ -141,3 +145,59 @@ def test_file_gets_what_an_unjudged_guest_says_as_it_is(
 ) -> None:
     assert run(*command) == 0
     assert capfdbinary.readouterr().out == HOSTILE + b"\n"
+
+
+class AttestingGuest:
+    """A guest that proves what its TPM says of it, over a TLS connection of its own."""
+
+    certificate_der = b"the guest's certificate"
+    group = 29  # x25519
+
+    def __init__(self, tpm: FakeTpm) -> None:
+        self._tpm = tpm
+
+    def call(self, method: str, nonce: bytes) -> tuple[object, ...]:
+        assert method == "attest"
+        quote = self._tpm.quote(report_data(nonce, self.certificate_der))
+        return "tpm", json.dumps(quote.to_json_value()).encode()
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTpm:
+    """The TPM of a guest that runs; its image, key and document are registered in `tmp_path`."""
+    image = reference_set()
+    tpm = booted_tpm(image)
+    store = Store(tmp_path)
+    store.add_reference(image)
+    store.add_attestation_key("node", tpm.public_der)
+    (tmp_path / "initdata").mkdir()
+    (tmp_path / "initdata/shop.toml").write_bytes(DOCUMENT)
+
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[AttestingGuest]:
+        yield AttestingGuest(tpm)
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    return tpm
+
+
+def test_verdict_on_a_guest_that_runs_is_a_table_or_json(
+    tmp_path: Path, tpm: FakeTpm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("attest", "--state", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("\n\naccepted: image image-1 (prod), initdata shop\nkey exchange x25519\n")
+    assert run("attest", "--state", tmp_path, "--json") == 0
+    accepted = json.loads(capsys.readouterr().out)
+    assert (accepted["verdict"], accepted["tee"]) == ("accepted", "tpm")
+    assert (accepted["reference"], accepted["initdata_name"]) == ("image-1", "shop")
+    assert accepted["key_exchange"] == "x25519"
+    assert {"quote.report_data", "pcr.15"} <= {claim["name"] for claim in accepted["claims"]}
+
+    tpm.pcrs[15] = register("debug was opened")
+    assert run("attest", "--state", tmp_path) == 1
+    assert capsys.readouterr().out.endswith("\n\nrefused: pcr.15\nkey exchange x25519\n")
+    assert run("attest", "--state", tmp_path, "--json") == 1
+    refused = json.loads(capsys.readouterr().out)
+    assert (refused["verdict"], refused["reason"]) == ("refused", "pcr.15")
+    assert [claim["name"] for claim in refused["claims"] if not claim["holds"]] == ["pcr.15"]
