@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.pod_names import check_names
-from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.subcommands import Subparsers, add_command, add_commands
 from measured_boot.command_line.tcp_address import split_address
 from measured_boot.command_line.usage import as_word
 
@@ -32,8 +32,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 
 def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
     """Add a command that only has subcommands, and return them."""
-    parser = add_command(subparsers, name, summary)
-    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    return add_commands(add_command(subparsers, name, summary))
 
 
 def as_name(reason: str) -> Callable[[str], str]:

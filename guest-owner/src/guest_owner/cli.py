@@ -29,7 +29,7 @@ from guest_owner.commands import verify as verify_command
 from guest_owner.commands import volume_key as volume_key_command
 from guest_owner.telling import PROGRAM
 from measured_boot.command_line.errors import run_command
-from measured_boot.command_line.subcommands import run_chosen
+from measured_boot.command_line.subcommands import add_commands, make_parser, run_chosen
 
 COMMANDS = (
     kbs_command,
@@ -59,19 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description=(
-            "Tools of a confidential guest's owner: describe the pod, register what may run, "
-            "serve its secrets to guests that prove it, read their sealed logs, act in "
-            "those that run."
-        ),
-        epilog=(
-            "`guest-owner COMMAND --help` explains each command. Exit status: 0 done; 1 failed or "
-            "refused; 2 wrong usage; 130 interrupted."
-        ),
+    parser = make_parser(
+        PROGRAM,
+        "Tools of a confidential guest's owner: describe the pod, register what may run, serve its "
+        "secrets to guests that prove it, read their sealed logs, act in those that run.",
+        "`guest-owner COMMAND --help` explains each command. Exit status: 0 done; 1 failed or "
+        "refused; 2 wrong usage; 130 interrupted.",
     )
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = add_commands(parser)
     for module in COMMANDS:
         module.add_parser(subparsers)
     return parser

@@ -28,7 +28,13 @@ from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
 from measured_boot.command_line.argument_types import seconds, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
-from measured_boot.command_line.subcommands import Subparsers, add_command, run_chosen
+from measured_boot.command_line.subcommands import (
+    Subparsers,
+    add_command,
+    add_commands,
+    make_parser,
+    run_chosen,
+)
 from measured_boot.command_line.tcp_address import join_address, split_address
 from measured_boot.command_line.usage import UsageError
 
@@ -203,15 +209,13 @@ def _say_state(state: GuestState) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="host-runtime",
-        description="Boot a confidential-container guest and call its host plane.",
-        epilog=(
-            "The host is not trusted: it sees a phase, a closed code and ciphertext, no more. "
-            "Exit status: 0 done; 1 failed; 2 wrong usage; 130, 143, 129 ended by a signal."
-        ),
+    parser = make_parser(
+        "host-runtime",
+        "Boot a confidential-container guest and call its host plane.",
+        "The host is not trusted: it sees a phase, a closed code and ciphertext, no more. "
+        "Exit status: 0 done; 1 failed; 2 wrong usage; 130, 143, 129 ended by a signal.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser)
     boot_command.add_boot(commands)
     boot_command.add_record(commands)
     _add_calls(commands)
@@ -227,6 +231,7 @@ def _add_calls(commands: Subparsers) -> None:
     )
     wait.add_argument(
         "sequence",
+        metavar="SEQUENCE",
         type=whole_number(0, _U32),
         help="number of the last known state, as `state` prints it",
     )
@@ -271,13 +276,13 @@ def _add_offer_network(commands: Subparsers) -> None:
     add("--mtu", type=whole_number(0, _U16), default=1500,
         help="of the interface (default: 1500)")  # fmt: skip
     add("--dns", type=parse_address, action="append", default=[],
-        help="address of a resolver; up to three times")  # fmt: skip
+        help="address of a resolver; may be repeated, up to three of them")  # fmt: skip
 
 
 def _add_collect(commands: Subparsers) -> None:
     text = "Append to a file what the guest has of its sealed log."
     add = _add_call(commands, "collect", _collect, text).add_argument
-    add("output", type=Path, help="file to append the sealed stream to")
+    add("output", type=Path, metavar="FILE", help="file to append the sealed stream to")
     add(
         "--cursor",
         type=whole_number(0, _U64),
@@ -301,7 +306,12 @@ def _add_call(commands: Subparsers, name: str, call: Call, text: str) -> argpars
     command = add_command(commands, name, text)
     guest = command.add_mutually_exclusive_group(required=True)
     guest.add_argument("--guest", type=Path, metavar="FOLDER", help="the folder given to `boot`")
-    guest.add_argument("--socket", type=Path, help="a Unix socket that leads to the guest's vsock")
+    guest.add_argument(
+        "--socket",
+        type=Path,
+        metavar="SOCKET",
+        help="a Unix socket that leads to the guest's vsock",
+    )
     guest.add_argument(
         "--cid", type=boot_command.GUEST_CID, help="the guest's CID, if the host's kernel has vsock"
     )

@@ -8,7 +8,12 @@ import argparse
 from collections.abc import Sequence
 
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
-from measured_boot.command_line.subcommands import add_command, run_chosen
+from measured_boot.command_line.subcommands import (
+    add_command,
+    add_commands,
+    make_parser,
+    run_chosen,
+)
 from measured_boot.commands.explain import add_explain
 from measured_boot.commands.predict import add_predict
 from measured_boot.commands.replay import add_replay
@@ -42,12 +47,12 @@ def _describe_platform(platform: Platform) -> tuple[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="measured-boot",
-        description="Say what a boot will leave in the registers of a TPM or a TEE.",
-        epilog=f"Predictions hold for what `measured-boot platforms` lists. {EXIT_STATUS}",
+    parser = make_parser(
+        "measured-boot",
+        "Say what a boot will leave in the registers of a TPM or a TEE.",
+        f"Predictions hold for what `measured-boot platforms` lists. {EXIT_STATUS}",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser)
     add_predict(commands)
     add_explain(commands)
     add_replay(commands)

@@ -8,7 +8,12 @@ from pathlib import Path
 from ccinit.errors import ConfigError
 from measured_boot.command_line.errors import EXIT_STATUS, run_command
 from measured_boot.command_line.files import naming_place
-from measured_boot.command_line.subcommands import add_command, run_chosen
+from measured_boot.command_line.subcommands import (
+    add_command,
+    add_commands,
+    make_parser,
+    run_chosen,
+)
 from rootfs_builder.container_image import command as container_image_command
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.build import PROFILES, ImageBuild
@@ -44,16 +49,15 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rootfs-builder", description="Build what a ccinit guest boots.", epilog=EXIT_STATUS
-    )
+    parser = make_parser("rootfs-builder", "Build what a ccinit guest boots.", EXIT_STATUS)
     parser.add_argument(
         "--repository",
         type=Path,
         default=Path(),
+        metavar="FOLDER",
         help="folder with mkosi.conf (default: the current one)",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser)
 
     tools = add_command(commands, "tools", "Make the tools tree, or check the one of CCINIT_TOOLS.")
     tools.set_defaults(func=_run_tools)
@@ -73,8 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 
     words = "Say in words where two folders of published files differ first."
     compare = add_command(commands, "compare", words)
-    compare.add_argument("first", type=Path, help="as `rootfs-builder image` left it")
-    compare.add_argument("second", type=Path, help="the same")
+    compare.add_argument(
+        "first", type=Path, metavar="FOLDER", help="as `rootfs-builder image` left it"
+    )
+    compare.add_argument("second", type=Path, metavar="OTHER", help="the same")
     compare.set_defaults(func=_run_compare)
 
     container_image_command.add_parser(commands)
@@ -91,6 +97,7 @@ def _add_image(image: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--output",
         type=Path,
+        metavar="FOLDER",
         help="folder for the files to publish; an earlier build there is replaced (default:"
         " build/image; for a project, within the project)",
     )
@@ -100,6 +107,7 @@ def _add_image(image: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--builder-key",
         type=Path,
+        metavar="FILE",
         help="Ed25519 key that signs; made if absent (default: build/builder-key.pem)",
     )
     image.add_argument(
@@ -113,6 +121,7 @@ def _add_project(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project",
         type=Path,
+        metavar="FOLDER",
         help="folder of a mkosi.conf that includes ours, with lists of what it adds",
     )
 

@@ -41,7 +41,10 @@ def add_parser(subparsers: Subparsers) -> None:
     group = add_group(subparsers, "client-cert", "Make certificates for the owner plane's clients.")
     new = add_command(group, "new", "Make a key and a certificate with one role.")
     new.add_argument(
-        "name", type=as_word(_check_name), help="who it is for; the guest's log shows it"
+        "name",
+        type=as_word(_check_name),
+        metavar="NAME",
+        help="who it is for; the guest's log shows it",
     )
     roles = [role.value for role in Role]
     new.add_argument(
@@ -56,6 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
     new.add_argument(
         "pod",
         type=as_name("identity.pod"),
+        metavar="POD",
         help="name in the pod manifest: the name that clients expect",
     )
     _add_output(new, _GUEST_DAYS)
@@ -67,6 +71,7 @@ def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
         "--days",
         type=whole_number(1, AUTHORITY_LIFE.days),
         default=days,
+        metavar="N",
         help=f"lifetime (default: {days})",
     )
     parser.add_argument(

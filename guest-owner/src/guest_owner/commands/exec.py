@@ -43,7 +43,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-t", "--tty", action="store_true", help="run it on a terminal (with -i)")
     add_endpoint(parser)
     parser.add_argument(
-        "container", type=_executor, help="its name in pod.toml; @debug where debug is open"
+        "container",
+        type=_executor,
+        metavar="CONTAINER",
+        help="its name in pod.toml; @debug where debug is open",
     )
     parser.add_argument(
         "args",
@@ -56,20 +59,26 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Print what a container writes from now on, until it ends."
     parser = add_command(subparsers, "attach", summary)
     add_endpoint(parser)
-    parser.add_argument("container", type=as_container, help="its name in pod.toml")
+    _add_container(parser)
     parser.set_defaults(func=_attach)
 
     summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
     parser = add_command(subparsers, "cp", summary)
     add_endpoint(parser)
-    parser.add_argument("source", help="what to copy: CONTAINER:PATH, or a local file")
-    parser.add_argument("target", help="where to: a local file, or CONTAINER:PATH")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="what to copy: CONTAINER:PATH, or a local file"
+    )
+    parser.add_argument(
+        "target", metavar="TARGET", help="where to: a local file, or CONTAINER:PATH"
+    )
     parser.set_defaults(func=_copy)
 
     parser = add_command(subparsers, "signal", "Send a signal to a container's first process.")
     add_endpoint(parser)
-    parser.add_argument("container", type=as_container, help="its name in pod.toml")
-    parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
+    _add_container(parser)
+    parser.add_argument(
+        "signal", type=_signal_number, metavar="SIGNAL", help="its name (TERM) or number"
+    )
     parser.set_defaults(func=_signal)
 
     summary = "Make the guest replace its secret files with what the KBS holds now."
@@ -84,6 +93,12 @@ def add_parser(subparsers: Subparsers) -> None:
         f" limits.attest_seconds of ccinit.toml, or 600 (default: {ASK_SECONDS})",
     )
     parser.set_defaults(func=_rotate)
+
+
+def _add_container(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "container", type=as_container, metavar="CONTAINER", help="its name in pod.toml"
+    )
 
 
 def _exec(arguments: argparse.Namespace) -> int:
@@ -221,7 +236,7 @@ def _beside(target: Path) -> Iterator[BinaryIO]:
 
 def _signal(arguments: argparse.Namespace) -> int:
     with connect(arguments) as client:
-        client.call("signal", arguments.container, arguments.number)
+        client.call("signal", arguments.container, arguments.signal)
     return 0
 
 

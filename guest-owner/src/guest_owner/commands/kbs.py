@@ -55,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=as_word(_check_name),
         required=True,
         metavar="NAME",
-        help="DNS name or IP address by which guests reach the KBS; may be given more than once",
+        help="DNS name or IP address by which guests reach the KBS; may be repeated",
     )
     init.set_defaults(func=_init)
 
@@ -87,7 +87,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=as_word(_check_name),
         default=[],
         metavar="NAME",
-        help="as for `kbs init`; may be given more than once (default: the present names)",
+        help="as for `kbs init`; may be repeated (default: the present names)",
     )
     renew.set_defaults(func=_renew)
 

@@ -53,9 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "document", type=Path, metavar="DOCUMENT", help="initdata that the launch is for"
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIRECTORY", help="must not exist"
-    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="must not exist")
     parser.set_defaults(func=_make)
 
 

@@ -48,9 +48,16 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.epilog = (
         "Exit status: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far."
     )
-    parser.add_argument("file", type=Path, help="the collected stream")
-    parser.add_argument("--key", type=Path, required=True, help="the private log key")
-    parser.add_argument("--psk", type=Path, help="the pod's log-psk resource, 32 raw bytes or more")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the collected stream")
+    parser.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="the private log key"
+    )
+    parser.add_argument(
+        "--psk",
+        type=Path,
+        metavar="FILE",
+        help="the pod's log-psk resource, 32 raw bytes or more",
+    )
     # No default of ./guest-owner-state: logs are read where there is no state, too.
     state = os.environ.get(STATE_VARIABLE)
     parser.add_argument(
@@ -66,20 +73,25 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         choices=[kind.name.lower() for kind in Kind if kind not in _NO_ENTRIES],
         metavar="KIND",
-        help="print only entries of this kind, of %(choices)s; may repeat. All are verified",
+        help="print only entries of this kind, of %(choices)s; may be repeated. All are verified",
     )
     parser.add_argument(
-        "--source", action="append", help="print only what this container wrote; may repeat"
+        "--source",
+        action="append",
+        metavar="NAME",
+        help="print only what this container wrote; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(func=run_unseal)
 
     actions = add_group(subparsers, "log-key", "Make a log key, or show its public half.")
     new = add_command(actions, "new", "Make a key and print `log.public_key` for ccinit.toml.")
-    new.add_argument("file", type=Path, help="where the private key goes; must not exist")
+    new.add_argument(
+        "file", type=Path, metavar="FILE", help="where the private key goes; must not exist"
+    )
     new.set_defaults(func=run_new_key)
     show = add_command(actions, "public", "Print the public half of a key.")
-    show.add_argument("file", type=Path, help="a private log key")
+    show.add_argument("file", type=Path, metavar="FILE", help="a private log key")
     show.set_defaults(func=run_show_key)
 
 

@@ -55,7 +55,12 @@ def add_boot(commands: Subparsers) -> None:
 def add_boot_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a boot, which the OCI runtime's `boot` entries take as well."""
     add = parser.add_argument
-    add("folder", type=Path, help="new folder for logs and everything the host sees")
+    add(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="new folder for logs and everything the host sees",
+    )
     add(
         "--tools",
         type=Path,
@@ -100,7 +105,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH[:ro]",
-        help="raw image, or block device that nobody else uses; repeatable",
+        help="raw image, or block device that nobody else uses; may be repeated",
     )
     add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
     add(
@@ -116,7 +121,7 @@ def _add_devices(parser: argparse.ArgumentParser) -> None:
         type=as_word(_parse_forward),
         default=[],
         metavar="HOST:GUEST",
-        help="forward TCP port HOST of 127.0.0.1 to port GUEST of the guest; repeatable",
+        help="forward TCP port HOST of 127.0.0.1 to port GUEST of the guest; may be repeated",
     )
     add(
         "--vsock",
@@ -152,8 +157,12 @@ def add_record(commands: Subparsers) -> None:
     """Add `record`."""
     summary = "Record what firmware itself prints and stores, from a boot of a silent guest."
     parser = add_command(commands, "record", summary)
-    parser.add_argument("folder", type=Path, help="the folder of that guest's boot")
-    parser.add_argument("firmware", type=Path, help="the firmware's code that was booted")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the folder of that guest's boot"
+    )
+    parser.add_argument(
+        "firmware", type=Path, metavar="FILE", help="the firmware's code that was booted"
+    )
     parser.set_defaults(func=_record)
 
 

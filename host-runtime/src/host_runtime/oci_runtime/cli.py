@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Never
 
@@ -30,6 +29,7 @@ from host_runtime.oci_runtime.operator_config import (
 )
 from host_runtime.oci_runtime.signals import parse_signal
 from measured_boot.command_line.errors import describe_error, run_command
+from measured_boot.command_line.subcommands import Subparsers, VersionAction, add_commands
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
@@ -199,7 +199,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _log_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--log", type=Path, help="also write errors to this file")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="also write errors to this file")
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="format of the file of --log"
     )
@@ -211,19 +211,21 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="Run the measured pod of an initdata document as an OCI container.",
         epilog="docs/oci-runtime.md says what of a bundle has an effect.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,  # of --version, too
         allow_abbrev=False,
         parents=(_log_parser(),),
     )
     add = parser.add_argument
-    add("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
-    add("--root", type=Path, default=_default_root(), help="folder of the containers' state")
-    add("-v", "--version", action="version", version=_version())
+    add(
+        "--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"default: {DEFAULT_PATH}"
+    )
+    add("--root", type=Path, default=_default_root(), metavar="FOLDER",
+        help="folder of the containers' state")  # fmt: skip
+    add("-v", "--version", action=VersionAction, say=_tell_version, distribution=_DISTRIBUTION)
     for option in ("--debug", "--systemd-cgroup"):
         add(option, action="store_true", help="accepted, but has no effect")
     for option in ("--cgroup-manager", "--rootless", "--criu", "--log-level"):
         add(option, help="accepted, but has no effect")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser)
     _add_create(_add(commands, "create", "Boot the guest that a bundle asks for.", _create))
     _add(commands, "start", "Let its pod start.", _start)
     _add(commands, "state", "Print a container's state.", _state)
@@ -231,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     kill.add_argument(
         "signal",
         nargs="?",
+        metavar="SIGNAL",
         type=_signal,
         default=signal.SIGTERM,
         help="name or number (default: TERM)",
@@ -259,32 +262,34 @@ def _parser() -> argparse.ArgumentParser:
         refused = commands.add_parser(
             name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
         )
-        refused.add_argument("words", nargs="*", help="accepted, but not read")
+        refused.add_argument("words", nargs="*", metavar="WORD", help="accepted, but not read")
         refused.set_defaults(func=_update if name == "update" else _refuse, name=name)
     return parser
 
 
 def _add(
-    commands: "argparse._SubParsersAction[_Parser]",
+    commands: Subparsers,
     name: str,
     purpose: str,
     func: Callable[[argparse.Namespace, Runtime], None],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
-    parser.add_argument("id", help="of the container")
+    parser.add_argument("id", metavar="ID", help="of the container")
     parser.set_defaults(func=func)
     return parser
 
 
 def _add_create(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-b", "--bundle", type=Path, default=Path(), help="default: the working directory")
-    add("--pid-file", type=Path, help="file for the id of the process that is the guest's life")
-    add("--console-socket", type=Path, help="refused: a guest has no terminal")
+    add("-b", "--bundle", type=Path, default=Path(), metavar="FOLDER",
+        help="default: the working directory")  # fmt: skip
+    add("--pid-file", type=Path, metavar="FILE",
+        help="file for the id of the process that is the guest's life")  # fmt: skip
+    add("--console-socket", type=Path, metavar="SOCKET", help="refused: a guest has no terminal")
     for option in ("--no-pivot", "--no-new-keyring"):
         add(option, action="store_true", help="accepted, but has no effect")
     add("--preserve-fds", type=int, metavar="N", help="refused, unless 0")
 
 
-def _version() -> str:
-    return f"{PROGRAM} version {version(_DISTRIBUTION)}\nspec: {SPEC_VERSION}"
+def _tell_version(number: str) -> str:
+    return f"{PROGRAM} version {number}\nspec: {SPEC_VERSION}"

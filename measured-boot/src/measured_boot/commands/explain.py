@@ -21,7 +21,7 @@ def add_explain(commands: Subparsers) -> None:
     """Add `explain`."""
     summary = "Show which register has what of an image, and who measures it."
     parser = add_command(commands, "explain", summary)
-    parser.add_argument("image", type=Path, help=IMAGE_HELP)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help=IMAGE_HELP)
     add_image_options(parser)
     parser.add_argument(
         "--svg", type=Path, metavar="FILE", help="draw it, too; a file that is there is replaced"

@@ -79,7 +79,7 @@ def add_predict(commands: Subparsers) -> None:
     """Add `predict`."""
     summary = "Say what an image will leave in the registers of a platform."
     parser = add_command(commands, "predict", summary)
-    parser.add_argument("image", type=Path, help=IMAGE_HELP)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help=IMAGE_HELP)
     add_image_options(parser)
     add = parser.add_argument
     add(
@@ -125,7 +125,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--cpu-model",
         action="append",
         metavar="NAME",
-        help="SEV-ES, SEV-SNP: QEMU's name of the processor model; repeatable",
+        help="SEV-ES, SEV-SNP: QEMU's name of the processor model; may be repeated",
     )
     add(
         "--guest-features",

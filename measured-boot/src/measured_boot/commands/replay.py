@@ -44,7 +44,12 @@ def add_replay(commands: Subparsers) -> None:
     summary = "Replay a firmware's event log; compare with a quote and with an image."
     parser = add_command(commands, "replay", summary)
     add = parser.add_argument
-    add("log", type=Path, help="binary_bios_measurements of a TPM, or data/CCEL of a TD")
+    add(
+        "log",
+        type=Path,
+        metavar="LOG",
+        help="binary_bios_measurements of a TPM, or data/CCEL of a TD",
+    )
     add(
         "--quote", type=Path, metavar="FILE", help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX"
     )

@@ -9,7 +9,12 @@ import json
 from pathlib import Path
 
 from measured_boot.command_line.files import read_capped, reading
-from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
+from measured_boot.command_line.subcommands import (
+    Subparsers,
+    add_command,
+    add_commands,
+    explain_form,
+)
 from measured_boot.image.pe import MAX_IMAGE_BYTES
 from measured_boot.unverified import realm_calls
 from measured_boot.unverified.realm_calls import MAX_LIST_BYTES, measure_calls
@@ -20,13 +25,15 @@ def add_unverified(commands: Subparsers) -> None:
     """Add `unverified`."""
     summary = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
     parser = add_command(commands, "unverified", summary)
-    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    kinds = add_commands(parser)
     cca = add_command(kinds, "cca", "Compute the RIM of a realm from the calls that built it.")
-    cca.add_argument("calls", type=Path, help="JSON file, as below")
+    cca.add_argument("calls", type=Path, metavar="FILE", help="JSON file, as below")
     explain_form(cca, realm_calls)
     cca.set_defaults(func=_measure_realm)
     se = add_command(kinds, "se", "Show digests and tag of a Secure Execution header.")
-    se.add_argument("header", type=Path, help="the header, cut out of an image by pvextract-hdr")
+    se.add_argument(
+        "header", type=Path, metavar="FILE", help="the header, cut out of an image by pvextract-hdr"
+    )
     se.set_defaults(func=_read_header)
 
 

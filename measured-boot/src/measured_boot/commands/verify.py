@@ -34,7 +34,9 @@ def add_verify(commands: Subparsers) -> None:
     """Add `verify`."""
     summary = "Check that a folder of published images is what its builder has signed."
     parser = add_command(commands, "verify", summary)
-    parser.add_argument("folder", type=Path, help="as `rootfs-builder image` left it")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="as `rootfs-builder image` left it"
+    )
     parser.add_argument(
         "--builder-key",
         type=Path,

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.docker_reference import parse_name_prefix
-from measured_boot.command_line.subcommands import Subparsers, add_command
+from measured_boot.command_line.subcommands import Subparsers, add_command, add_commands
 from measured_boot.command_line.usage import UsageError, judging_words
 from rootfs_builder.container_image.build import (
     COMPRESSIONS,
@@ -57,7 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(
         subparsers, "container-image", "Build, encrypt, sign and push images of containers."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser)
     _add_demo(commands)
     _add_build(commands)
     _add_encrypt(commands)
@@ -67,8 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _add_demo(commands: Subparsers) -> None:
     parser = add_command(commands, "demo", "Make the demo's image from Debian packages.")
-    parser.add_argument("layout", type=Path, help="OCI layout directory to write; must not exist")
-    _add_build_options(parser)
+    _add_layout(parser)
     parser.set_defaults(func=run_demo)
 
 
@@ -76,30 +75,40 @@ def _add_build(commands: Subparsers) -> None:
     parser = add_command(
         commands, "build", "Make an image of Debian packages, of a directory, or of both."
     )
-    parser.add_argument("layout", type=Path, help="OCI layout directory to write; must not exist")
-    parser.add_argument(
+    _add_layout(parser)
+    add = parser.add_argument
+    add(
         "--directory",
         type=Path,
+        metavar="FOLDER",
         help="what the root holds, owned by root; with --package a layer above them",
     )
-    parser.add_argument(
-        "--package", action="append", help="Debian package, with all it depends on; may repeat"
+    add(
+        "--package",
+        action="append",
+        metavar="NAME",
+        help="Debian package, with all it depends on; may be repeated",
     )
-    parser.add_argument("--entrypoint", action="append", help="one word; may repeat")
-    parser.add_argument("--env", action="append", metavar="NAME=VALUE", help="may repeat")
-    parser.add_argument("--user", default="", help="uid[:gid] or a name of the image")
-    parser.add_argument("--cwd", default="", help="working directory")
-    parser.add_argument(
-        "--compression", choices=COMPRESSIONS, default="zstd", help="of layers (default: zstd)"
-    )
-    _add_build_options(parser)
+    add("--entrypoint", action="append", metavar="WORD", help="one word; may be repeated")
+    add("--env", action="append", metavar="NAME=VALUE", help="variable; may be repeated")
+    add("--user", default="", help="uid[:gid] or a name of the image")
+    add("--cwd", default="", metavar="PATH", help="working directory")
+    add("--compression", choices=COMPRESSIONS, default="zstd", help="of layers (default: zstd)")
     parser.set_defaults(func=run_build)
 
 
-def _add_build_options(parser: argparse.ArgumentParser) -> None:
+def _add_layout(parser: argparse.ArgumentParser) -> None:
+    """Add where an image that is built goes, and what builds it."""
+    parser.add_argument(
+        "layout", type=Path, metavar="LAYOUT", help="OCI layout directory to write; must not exist"
+    )
     _add_tools(parser)
     parser.add_argument(
-        "--packages", type=Path, default=Path("build/cache/container"), help="package cache"
+        "--packages",
+        type=Path,
+        default=Path("build/cache/container"),
+        metavar="FOLDER",
+        help="package cache (default: %(default)s)",
     )
 
 
@@ -112,22 +121,24 @@ def _add_encrypt(commands: Subparsers) -> None:
         "--recipient",
         action="append",
         required=True,
-        metavar="jwe:PUBLIC.pem | kbs:///REPOSITORY/TYPE/TAG",
-        help="who can open it: a private key, or guests that get this resource; may repeat",
+        metavar="RECIPIENT",
+        help="who can open it: jwe:PUBLIC.pem, the private key; or kbs:///REPOSITORY/TYPE/TAG, "
+        "guests that get this resource; may be repeated",
     )
     parser.add_argument(
         "--private-key",
         action="append",
         default=[],
         metavar="URI",
-        help="resource that will hold a private key of a jwe recipient, for pod.toml; may repeat",
+        help="resource that will hold a private key of a jwe recipient, for pod.toml; "
+        "may be repeated",
     )
     parser.add_argument("--name", default="image", help="the image's name in pod.toml")
     _add_output(parser)
     kbs = parser.add_argument_group("put the keys into a KBS, too")
     kbs.add_argument("--kbs", metavar="URL", help="https://host[:port]")
-    kbs.add_argument("--kbs-ca", type=Path, help="PEM file of its authority")
-    kbs.add_argument("--kbs-admin-key", type=Path, help="Ed25519 private key, PEM")
+    kbs.add_argument("--kbs-ca", type=Path, metavar="FILE", help="PEM file of its authority")
+    kbs.add_argument("--kbs-admin-key", type=Path, metavar="FILE", help="Ed25519 private key, PEM")
     kbs.add_argument(
         "--no-envelope",
         action="store_true",
@@ -138,15 +149,19 @@ def _add_encrypt(commands: Subparsers) -> None:
 
 def _add_sign(commands: Subparsers) -> None:
     parser = add_command(commands, "sign", "Sign an image as cosign does, and write the policy.")
-    parser.add_argument("source", help=_LOCATION)
-    parser.add_argument("--key", type=Path, required=True, help="private key on P-256, PEM")
+    parser.add_argument("source", metavar="SOURCE", help=_LOCATION)
+    parser.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="private key on P-256, PEM"
+    )
     parser.add_argument(
         "--identity",
         metavar="HOST[:PORT]/REPOSITORY",
         help="what the image is called (default: where it is)",
     )
     parser.add_argument(
-        "--signature", help="where to put the signature (default: beside the image, as cosign)"
+        "--signature",
+        metavar="TARGET",
+        help="where to put the signature (default: beside the image, as cosign)",
     )
     _add_registry(parser)
     _add_output(parser)
@@ -160,25 +175,25 @@ def _add_push(commands: Subparsers) -> None:
 
 
 def _add_locations(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help=_LOCATION)
+    parser.add_argument("source", metavar="SOURCE", help=_LOCATION)
     parser.add_argument(
-        "target", help="in the same forms as the source; a directory must not exist yet"
+        "target",
+        metavar="TARGET",
+        help="in the same forms as the source; a directory must not exist yet",
     )
     _add_registry(parser)
 
 
 def _add_registry(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ca", type=Path, help="the registry's authority, PEM")
-    parser.add_argument(
-        "--auth-file",
-        type=Path,
-        help="what `podman login --authfile` writes (containers-auth.json)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--ca", type=Path, metavar="FILE", help="the registry's authority, PEM")
+    add("--auth-file", type=Path, metavar="FILE",
+        help="what `podman login --authfile` writes (containers-auth.json)")  # fmt: skip
+    add(
         "--credential",
         default="",
         metavar="USER:PASSWORD",
-        help="shown by every list of processes: better --auth-file",
+        help="to log in; shown by every list of processes: better --auth-file",
     )
     _add_tools(parser)
 
@@ -188,6 +203,7 @@ def _add_tools(parser: argparse.ArgumentParser) -> None:
         "--tools",
         type=Path,
         default=Path(os.environ.get("CCINIT_TOOLS") or "build/tools"),
+        metavar="FOLDER",
         help="the tools tree (default: CCINIT_TOOLS, or build/tools)",
     )
 
@@ -197,6 +213,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
+        metavar="FOLDER",
         help="folder for keys, policy and image.toml; an existing key is used, other files are"
         " replaced",
     )

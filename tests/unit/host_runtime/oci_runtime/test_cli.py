@@ -229,7 +229,7 @@ def test_descriptors_for_the_container_are_refused(
         (("create", "--of-later", "a"), "unrecognized arguments: --of-later"),
         (
             ("kill", "a", "NONE"),
-            "argument signal: expected a signal's name or number, found 'NONE'",
+            "argument SIGNAL: expected a signal's name or number, found 'NONE'",
         ),
     ],
 )
