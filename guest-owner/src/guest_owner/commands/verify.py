@@ -57,7 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
         )
     add_state(parser)
     parser.add_argument(
-        "--tee",
+        "--platform",
         choices=[tee.value for tee in VERIFIERS],
         default=Tee.TPM.value,
         help="platform of the evidence (default: %(default)s)",
@@ -82,7 +82,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    tee = Tee(arguments.tee)
+    tee = Tee(arguments.platform)
     references = _trusted(arguments, tee)
     data = read_capped(arguments.evidence, MAX_ATTESTATION_BYTES)
     judge = partial(_appraise, tee, data, arguments, references)

@@ -219,13 +219,13 @@ def test_file_that_cannot_be_trusted_is_named(
     body = attest_body(tmp_path / "body.json", booted_tpm(IMAGE))
     other = tmp_path / "other"
     other.write_bytes(SM2_PUBLIC_KEY)
-    assert run("verify", body, "--tee", "tpm", *files, option, other) == 1
+    assert run("verify", body, "--platform", "tpm", *files, option, other) == 1
     assert f"guest-owner: {other}: " in error_of(capsys)
 
 
 def test_unknown_platform_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        verify(tmp_path / "evidence", "--tee", "sampledevice")
+        verify(tmp_path / "evidence", "--platform", "sampledevice")
     assert ended.value.code == 2
 
 
@@ -237,7 +237,7 @@ def test_snp_evidence_is_judged_by_roots_and_requirements(
     (tmp_path / "snp.toml").write_bytes(REQUIREMENTS)
     (tmp_path / "shop.toml").write_bytes(DOCUMENT)
     named = (
-        *("--tee", "snp", "--report-data", SNP_REPORT_DATA.hex()),
+        *("--platform", "snp", "--report-data", SNP_REPORT_DATA.hex()),
         *("--reference", tmp_path / "image.json", "--root", tmp_path / "amd.pem"),
         *("--initdata", tmp_path / "shop.toml"),
     )
