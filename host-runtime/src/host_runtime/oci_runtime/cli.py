@@ -36,13 +36,13 @@ _DISTRIBUTION: Final = "ccinit-host-runtime"
 _RUN: Final = "/run"
 _NOT_FOR_OTHERS: Final = 0o022  # umask: whatever the engine's, others may not write to our folders
 
-_UNTRIED: Final = "nobody has tried how a pod behaves after its machine was paused"
+_PAUSE: Final = "it would cut the host's connections to the guest, and stop the guest's clock"
 _NO_COPY: Final = "a guest's memory cannot be saved: only the guest has its keys"
 REFUSED: Final[Mapping[str, str]] = {
     "exec": "the host has no way to run commands in a guest; its owner has `guest-owner exec`",
     "update": "a guest's resources are fixed when it boots",
-    "pause": _UNTRIED,
-    "resume": _UNTRIED,
+    "pause": _PAUSE,
+    "resume": _PAUSE,
     "events": "the host learns no statistics of containers",
     "checkpoint": _NO_COPY,
     "restore": _NO_COPY,
