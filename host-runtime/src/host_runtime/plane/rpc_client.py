@@ -225,11 +225,13 @@ class GuestClient:
         if method is None:
             raise ConfigError("rpc.method", f"this version of the host plane has no {name}")
         self._msgid = (self._msgid + 1) & _MSGID_MASK
+        seconds = _CALL_SECONDS + extra_seconds
         try:
-            reply = self._exchange(method, params, _CALL_SECONDS + extra_seconds)
+            reply = self._exchange(method, params, seconds)
         except TimeoutError as error:
             self.close()
-            raise DeadlineError("rpc.silent", f"the guest did not answer {name} in time") from error
+            detail = f"the guest did not answer `{name}` within {seconds:g} s"
+            raise DeadlineError("rpc.silent", detail) from error
         except OSError as error:
             self.close()
             raise PeerError("rpc.closed", f"{name}: {describe_error(error)}") from error
