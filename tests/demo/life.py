@@ -1,6 +1,5 @@
 """One guest's life as its host drives it: boot, offer a network, watch, collect, stop."""
 
-import ipaddress
 import json
 import subprocess
 import threading
@@ -9,12 +8,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launch.launcher import EndReason, Guest, GuestConfig, boot_guest
+from host_runtime.launch.network_offer import offer_user_network
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.parties import BIN
@@ -235,19 +235,9 @@ def _collect(guest: Guest, life: Life) -> None:
 
 
 def _offer(config: GuestConfig) -> NetworkOffer:
-    assert config.network is not None
-    return NetworkOffer(
-        mac=bytes.fromhex(config.network.mac.replace(":", "")),
-        address=_mapped("10.0.2.15"),
-        prefix=24,
-        gateway=_mapped("10.0.2.2"),
-        mtu=1500,
-        dns=(),
-    )
-
-
-def _mapped(text: str) -> bytes:
-    return ipaddress.IPv6Address(f"::ffff:{text}").packed
+    """Offer no nameserver: everything that the demo's documents name is an address."""
+    assert isinstance(config.network, UserNetwork)
+    return replace(offer_user_network(config.network), dns=())
 
 
 def _ask(port: int) -> bytes:
