@@ -11,6 +11,9 @@ from ccinit.errors import CcinitError, LimitExceededError, PeerError
 
 _STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only an unsolicited 101 gets here
 _WITHOUT_BODY = (204, 304)
+_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""`aws-chunked` is how clients of S3 frame uploads. Stores that keep it as the object's coding, as
+Ceph's did until 2025, name it with every download, which is not framed so."""
 _MAX_LENGTH_DIGITS = 15
 
 
@@ -34,7 +37,8 @@ def verify_head(response: httpx.Response, max_header_bytes: int) -> None:
 def find_body_fault(response: httpx.Response, max_body_bytes: int) -> CcinitError | None:
     """Return why the body may not be taken, or None: `net.encoding`, `net.unframed`, `net.body`."""
     headers = response.headers
-    if headers.get("content-encoding", "identity") != "identity":
+    codings = headers.get("content-encoding", "").lower().split(",")
+    if not _NO_CODINGS.issuperset(coding.strip() for coding in codings):
         return PeerError("net.encoding", "the reply has a content coding that was not asked for")
     if "transfer-encoding" in headers or response.status_code in _WITHOUT_BODY:
         return None

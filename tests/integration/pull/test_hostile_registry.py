@@ -178,6 +178,11 @@ def test_r55_page_of_a_load_balancer_counts_by_its_status(hostile: Harness, name
         assert hostile.refusal(ending, replace(busy, status=404)) == "registry.not_found"
 
 
+def test_blob_from_a_store_that_tells_how_it_was_uploaded_is_taken(hostile: Harness) -> None:
+    hostile.registry.faults[LAYER] = Fault(headers={"Content-Encoding": "aws-chunked"})
+    assert hostile.pull() is None
+
+
 def test_r55_blob_that_is_always_reset(hostile: Harness) -> None:
     # A reset may come before or after what was sent has been read.
     reset = Fault(cut=1000, reset=True)

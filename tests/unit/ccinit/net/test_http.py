@@ -216,6 +216,20 @@ def test_reply_beyond_a_cap_or_without_an_end_is_refused(reply: bytes, reason: s
     assert refused.value.reason == reason
 
 
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "aws-chunked", "AWS-chunked,"])
+def test_coding_that_changes_no_byte_is_none(coding: str) -> None:
+    with Exchange(reply_of(f"Content-Encoding: {coding}", b"body")) as exchange:
+        assert exchange.client.request("GET", URL).body == b"body"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "aws-chunked, gzip", "gzip,aws-chunked", "-"])
+def test_coding_that_was_not_asked_for_is_refused(coding: str) -> None:
+    head = f"Content-Encoding: {coding}"
+    with Exchange(reply_of(head, b"body")) as exchange, pytest.raises(CcinitError) as refused:
+        exchange.client.request("GET", URL)
+    assert refused.value.reason == "net.encoding"
+
+
 def test_chunks_up_to_the_cap_are_read() -> None:
     with Exchange(f"{CHUNKED}5\r\n56789\r\n0\r\n\r\n".encode()) as exchange:
         assert exchange.client.request("GET", URL, limits=LIMITS).body == b"0123456789"
