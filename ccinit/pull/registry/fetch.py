@@ -11,16 +11,11 @@ from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError, DeadlineError, PeerError, VerificationError
 from ccinit.formats.encoding.digest import Digest
-from ccinit.formats.oci.image import Descriptor, Layer, Manifest
+from ccinit.formats.oci.image import Descriptor, Layer
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.kernel.clock import boottime
 from ccinit.pull.blob import BlobVerifier
-from ccinit.pull.documents import (
-    verify_config,
-    verify_encryption,
-    verify_pinned,
-    verify_selected,
-)
+from ccinit.pull.documents import verify_config, verify_encryption
 from ccinit.pull.layers.stream import LayerWriter
 from ccinit.pull.messages.fetch import (
     AcceptedImage,
@@ -34,7 +29,7 @@ from ccinit.pull.messages.fetch import (
 )
 from ccinit.pull.registry.attachments import find_signatures
 from ccinit.pull.registry.client import Registry
-from ccinit.pull.registry.sources import SourceChannel, open_source
+from ccinit.pull.registry.sources import SourceChannel, fetch_documents, open_source
 
 A = TypeVar("A")
 
@@ -71,7 +66,7 @@ def fetch_image(
     registry: Registry, pinned: Digest, request: PullRequest, channel: FetchChannel
 ) -> PulledBlobs:
     """Fetch the image that `pinned` names; see `registry_job`."""
-    documents, manifest = _fetch_documents(registry, pinned)
+    documents, manifest = fetch_documents(registry, pinned)
     verify_encryption(manifest, request.encryption)
     if request.with_signatures:
         # Nothing else of the image is fetched unless the owner's policy accepts it; PID 1 has
@@ -90,18 +85,6 @@ def fetch_image(
     channel.notify(FetchBegun(layers=len(wanted), layer_bytes=layer_bytes))
     _fetch_layers(registry, wanted, LayerWriter(fds[0]), channel)
     return PulledBlobs()
-
-
-def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
-    """Return the manifest in use, and the documents that lead to it."""
-    reply = registry.manifest(pinned)
-    found = verify_pinned(reply.body, pinned, reply.header("content-type"))
-    if isinstance(found, Manifest):
-        return (reply.body,), found
-    index = reply.body
-    reply = registry.manifest(found.digest)
-    manifest = verify_selected(reply.body, found, reply.header("content-type"))
-    return (index, reply.body), manifest
 
 
 def _fetch_layers(

@@ -1,9 +1,9 @@
 """One image's sources, tried in their order: mirrors, then the registry itself.
 
-A mirror is used if it quickly delivers the manifest by its digest; then the whole image comes from
-it. Otherwise it is skipped, whatever the cause: a mirror can deny an image but not forge it. Each
-source has its own roots, client certificate and proxy, and the owner's credentials are looked up
-under its own name, so that no source learns another's.
+A mirror is used if it quickly delivers what the digest names, down to the manifest for this guest;
+then the whole image comes from it. Otherwise it is skipped, whatever the cause: a mirror can deny
+an image but not forge it. Each source has its own roots, client certificate and proxy, and the
+owner's credentials are looked up under its own name, so that no source learns another's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.credentials import find_credential
+from ccinit.formats.oci.image import Manifest
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import Access, PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
@@ -20,11 +22,11 @@ from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through
 from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context, present_certificate
-from ccinit.pull.documents import verify_digest
+from ccinit.pull.documents import verify_pinned, verify_selected
 from ccinit.pull.messages.fetch import AUTH_PIPE, PullRequest, SourceFailed, key_pipe
 from ccinit.pull.registry.client import Registry, RegistryLimits
 from ccinit.secret import Secret
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 _MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
 
@@ -58,9 +60,10 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     reference = parse_image_reference(request.reference)
     sources = plan_sources(request.registry, reference, request.ca_pem)
     secrets = _read_secrets(request, channel)
-    for source in sources[:-1]:
+    for position, source in enumerate(sources[:-1]):
+        share_seconds = (end - boottime()) / (len(sources) - position)
         try:
-            http = _probe(source, secrets)
+            http = _probe(source, secrets, share_seconds)
         except CcinitError as error:
             channel.notify(SourceFailed(reference=source.reference.text, error=str(error)[:500]))
         else:
@@ -73,11 +76,31 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
         yield _registry(http, source, secrets, limits)
 
 
-def _probe(source: PullSource, secrets: _Secrets) -> HttpClient:
-    """Return a client of a mirror that has delivered the manifest; its connections stay open."""
-    http, wanted = _client(source.access, secrets), source.reference.digest
+def fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
+    """Return the documents that lead to the manifest in use, and that.
+
+    Raises:
+        CcinitError: `registry.…`, `net.…`, `pull.…`, `manifest.…`.
+    """
+    reply = registry.manifest(pinned)
+    found = verify_pinned(reply.body, pinned, reply.header("content-type"))
+    if isinstance(found, Manifest):
+        return (reply.body,), found
+    index = reply.body
+    reply = registry.manifest(found.digest)
+    manifest = verify_selected(reply.body, found, reply.header("content-type"))
+    return (index, reply.body), manifest
+
+
+def _probe(source: PullSource, secrets: _Secrets, share_seconds: float) -> HttpClient:
+    """Return a client of a mirror that has delivered the manifest; its connections stay open.
+
+    A mirror cannot use up more than its share of the time: the last source needs some, too.
+    """
+    limits = replace(_MIRROR, total_seconds=min(_MIRROR.total_seconds, share_seconds))
+    http = _client(source.access, secrets)
     try:
-        verify_digest(_registry(http, source, secrets, _MIRROR).manifest(wanted).body, wanted)
+        fetch_documents(_registry(http, source, secrets, limits), source.reference.digest)
     except BaseException:
         http.close()
         raise

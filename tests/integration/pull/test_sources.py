@@ -141,15 +141,19 @@ def test_mirror_that_does_not_have_it_is_passed_over(
     authority: Authority, mirror: Registry, tmp_path: Path
 ) -> None:
     other = make_image([make_tar(Entry("etc/motd", b"another"))])
-    with serve_hostile(IMAGE, authority.server_context()) as liar:
+    context = authority.server_context()
+    with serve_hostile(IMAGE, context) as liar, serve_hostile(IMAGE, context) as files:
         liar.faults[IMAGE.digest] = Fault(body=other.manifest)
-        places = (f"{mirror.host}/empty", f"localhost:{liar.port}", f"{mirror.host}/cache")
+        files.faults[IMAGE.digest] = Fault(headers={"Content-Type": "application/octet-stream"})
+        bad = (f"{mirror.host}/empty", f"localhost:{liar.port}", f"localhost:{files.port}")
+        places = (*bad, f"{mirror.host}/cache")
         channel = Channel(str(tmp_path / "taken"))
         assert reason(authority, tmp_path / "taken", mirrors(*places), channel=channel) is None
     failed = [notice for notice in channel.notices if isinstance(notice, SourceFailed)]
     assert [notice.error.partition(":")[0] for notice in failed] == [
         "registry.not_found",
         "pull.manifest_digest",
+        "manifest.media_type",
     ]
     only_bad = mirrors(f"{mirror.host}/empty")
     assert reason(authority, tmp_path / "none", only_bad) in NO_NAME  # what the registry said

@@ -16,10 +16,11 @@ from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.net.stream import dial_tcp
 from ccinit.pull.messages.fetch import AUTH_PIPE, PullLimits, PullRequest, SourceFailed, key_pipe
 from ccinit.pull.registry import sources
+from ccinit.pull.registry.client import RegistryLimits
 from ccinit.pull.registry.sources import open_source
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.images.registry import FakeHttp, make_image, reply
+from tests.fakes.images.registry import FakeHttp, digest_of, make_image, make_index, reply
 from tests.fakes.network.tls_server import make_authority
 
 NO_CHECK_TIME = 0x200000
@@ -118,10 +119,11 @@ def test_image_of_docker_hub_may_have_the_longest_name(world: World) -> None:
     ("step", "reason"),
     [
         (reply(200, OTHER.manifest, content_type=OTHER.content_type), "digest"),
+        (reply(200, IMAGE.manifest, content_type="text/plain"), "manifest.media_type"),
         (reply(404), "registry."),
         (PeerError("net.truncated", "gone"), "net.truncated"),
     ],
-    ids=["another manifest", "none", "broken"],
+    ids=["another manifest", "another type", "none", "broken"],
 )
 def test_mirror_that_deceives_or_fails_is_closed_told_of_and_passed_over(
     world: World, step: object, reason: str
@@ -133,6 +135,42 @@ def test_mirror_that_deceives_or_fails_is_closed_told_of_and_passed_over(
     (failed,) = world.failed
     assert failed.reference.startswith("one.example/")
     assert reason in failed.error
+
+
+INDEX = make_index(IMAGE, platforms=[("linux", "arm64"), ("linux", "amd64")])
+
+
+@pytest.mark.parametrize("has_all", [True, False])
+def test_mirror_that_has_the_index_without_its_manifest_is_passed_over(
+    world: World, *, has_all: bool
+) -> None:
+    pinned = digest_of(INDEX)
+    for one in world.clients:
+        one.script(f"/manifests/{pinned}", reply(200, INDEX))
+    if not has_all:
+        world.clients[0].script(f"/manifests/{IMAGE.digest}", reply(404))
+    with open_source(replace(REQUEST, reference=f"r.example/app@{pinned}"), world):
+        assert world.clients[0].is_closed is not has_all
+    told = [failed.error.partition(":")[0] for failed in world.failed]
+    assert told == ([] if has_all else ["registry.not_found"])
+
+
+@pytest.mark.parametrize(("total_seconds", "shares"), [(60, [20, 30]), (1800, [30, 30])])
+def test_mirror_has_no_more_than_its_share_of_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, total_seconds: int, shares: list[float]
+) -> None:
+    given: list[float] = []
+
+    def late(_http: object, _reference: object, _known: object, limits: RegistryLimits) -> Any:
+        given.append(limits.total_seconds)
+        raise PeerError("net.timeout", "silent")
+
+    monkeypatch.setattr(sources, "boottime", lambda: 1000.0)
+    monkeypatch.setattr(sources, "Registry", late)
+    limits = PullLimits(tar_bytes=1 << 20, total_seconds=total_seconds)
+    with pytest.raises(PeerError), open_source(replace(REQUEST, limits=limits), world):
+        pass
+    assert given == [*shares, total_seconds]
 
 
 def test_source_learns_only_the_credentials_under_its_own_name(world: World) -> None:
