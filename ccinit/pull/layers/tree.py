@@ -29,6 +29,12 @@ from ccinit.values import frozen
 _WHITEOUT = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
 _MAX_XATTR_NAME_BYTES = 255
+_ALLOWED_XATTRS = frozenset(
+    (b"security.capability", b"user.overlay.impure", b"user.overlay.origin")
+)
+"""Beside `user.*`. Rootless builders (Buildah until 2024) have left two marks of their overlays in
+layers: notes on where an inode came from, which mean nothing to an overlay without `userxattr`, as
+ours is. Their other marks say that something is hidden or elsewhere, and stay refused."""
 _ROOT_OWNED = Attributes(mode=0o755, uid=0, gid=0, mtime=0)
 
 
@@ -236,7 +242,7 @@ class LayerTree:
 
     def _check_xattrs(self, entry: TarEntry) -> None:
         for name, _value in entry.xattrs:
-            allowed = name == b"security.capability" or (
+            allowed = name in _ALLOWED_XATTRS or (
                 name.startswith(b"user.") and not name.startswith(b"user.overlay.")
             )
             if not allowed or name == b"user." or len(name) > _MAX_XATTR_NAME_BYTES:

@@ -270,6 +270,33 @@ def test_comment_for_everybody_is_no_entry(tmp_path: Path) -> None:
         assert path.read_bytes() == b"x"
 
 
+def marked(**marks: bytes) -> tuple[tuple[str, bytes], ...]:
+    """PAX records of marks that an overlay with `userxattr` sets."""
+    return tuple((f"SCHILY.xattr.user.overlay.{name}", value) for name, value in marks.items())
+
+
+def test_notes_that_a_builders_overlay_has_left_change_nothing(tmp_path: Path) -> None:
+    """As Buildah's did without root; the origin may be empty, and then other readers drop it."""
+    handle = b"\0\xfb\x1d\0\x01" + bytes(range(24))
+    tars = (
+        BASE,
+        make_tar(
+            Entry("etc", None, pax=marked(origin=handle, impure=b"y")),
+            Entry("etc/one", b"2", pax=marked(origin=b"")),
+        ),
+    )
+    with (
+        image_of(tars, tmp_path / "pull") as image,
+        overlaid(image, tmp_path / "overlay") as merged,
+    ):
+        tree = describe_tree(merged)
+        assert tree["etc"][-1] == (("user.overlay.impure", b"y"), ("user.overlay.origin", handle))
+        assert tree["etc/one"][-1] == (("user.overlay.origin", b""),)
+        (merged / "etc/one").write_bytes(b"3")
+        assert {path.name for path in (merged / "etc").iterdir()} == {"one", "two", "dir"}
+        assert (merged / "etc/one").read_bytes() == b"3"
+
+
 def test_layer_without_a_single_byte_is_an_empty_directory(tmp_path: Path) -> None:
     with (
         image_of((BASE, b""), tmp_path / "pull") as image,
