@@ -19,11 +19,11 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, members, parse_json
 from ccinit.formats.kbs.concat_kdf import concat_kdf
 from ccinit.formats.kbs.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
+from ccinit.formats.kbs.release import MAX_ENCRYPTED_BYTES
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
 CONTENT_ALGORITHM = "A256GCM"
-MAX_JWE_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 4096
 
 _KEY_BYTES = 32
@@ -58,7 +58,7 @@ def parse_jwe(data: bytes, recipient: PublicJwk) -> Jwe:
     Raises:
         FormatError: `jwe.…` or, for the ephemeral key, `jwk.…`.
     """
-    value = members(parse_json(data, "jwe", MAX_JWE_BYTES), _MEMBERS, "jwe")
+    value = members(parse_json(data, "jwe", MAX_ENCRYPTED_BYTES), _MEMBERS, "jwe")
     header = parse_json(
         decode_base64url(value["protected"], "jwe.protected"), "jwe.header", MAX_HEADER_BYTES
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ccinit.errors import CcinitError, DeadlineError
+from ccinit.formats.kbs.release import MAX_ENCRYPTED_BYTES
 from ccinit.kernel.clock import boottime
 from ccinit.values import frozen
 
@@ -33,7 +34,7 @@ class AttestLimits:
     first_delay_seconds: float = 0.5
     max_delay_seconds: float = 15.0
     max_retry_after_seconds: float = 60.0
-    max_resource_bytes: int = 1024 * 1024
+    max_resource_bytes: int = MAX_ENCRYPTED_BYTES
 
 
 DEFAULT_LIMITS: Final = AttestLimits()

@@ -12,10 +12,9 @@ from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import decode_base64, encode_base64, parse_json
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.values import field, frozen
-
-MAX_BYTES = 1 << 20
 
 
 class EnvelopeKind(StrEnum):
@@ -49,12 +48,12 @@ def parse_envelope(body: bytes) -> Envelope:
     Raises:
         FormatError: `envelope.…`.
     """
-    with Fields(parse_json(body, "envelope", MAX_BYTES), "envelope") as fields:
+    with Fields(parse_json(body, "envelope", MAX_BODY_BYTES), "envelope") as fields:
         fields.integer("v", low=1, high=1)
         envelope = Envelope(
             uri=parse_resource_uri(fields.text("uri"), "envelope.uri"),
             kind=fields.choice("kind", EnvelopeKind),
-            data=decode_base64(fields.text("data", max_bytes=MAX_BYTES), "envelope.data"),
+            data=decode_base64(fields.text("data", max_bytes=MAX_BODY_BYTES), "envelope.data"),
             create=fields.boolean("create", default=False),
         )
     if envelope.create and envelope.kind is not EnvelopeKind.VOLUME_KEY:

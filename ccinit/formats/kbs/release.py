@@ -4,6 +4,10 @@ from collections.abc import Iterable
 
 from ccinit.errors import LimitExceededError
 
+MAX_BODY_BYTES = 1 << 20
+"""Of one resource as it is stored: an envelope, or its content."""
+MAX_ENCRYPTED_BYTES = 4 * MAX_BODY_BYTES // 3 + (16 << 10)
+"""Of one resource as it is sent: a JWE, which has its body as base64url."""
 MAX_RELEASED_BYTES = 4 << 20
 """Of all that is fetched in one session: PID 1 takes it at once."""
 

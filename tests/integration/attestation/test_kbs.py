@@ -5,6 +5,7 @@ by the guest's Attester over a simulated TPM.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
@@ -110,6 +112,12 @@ def refused_reason(guest: Guest, uri: str = str(RESOURCE)) -> str:
 
 def test_registered_guest_gets_its_resource_with_the_date(kbs: Kbs) -> None:
     assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE), str(RESOURCE)) == [SECRET, SECRET]
+
+
+def test_largest_resource_that_the_kbs_stores_reaches_the_guest(kbs: Kbs) -> None:
+    uri, largest = ResourceUri("ccinit", "shop", "file-large"), os.urandom(MAX_BODY_BYTES)
+    Store(kbs.state).write_resource(uri, largest)
+    assert Guest(kbs, booted_tpm()).fetch(str(uri)) == [largest]
 
 
 def test_expired_session_is_renewed_in_between(kbs: Kbs) -> None:

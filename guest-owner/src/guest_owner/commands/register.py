@@ -10,6 +10,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.signature.image_policy import (
     MAX_POLICY_BYTES,
@@ -39,7 +40,7 @@ from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
-from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.store import Store, attestation_key_name
 from guest_owner.kbs.uses import check_uses
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
@@ -272,9 +273,9 @@ def _resource(arguments: argparse.Namespace) -> int:
     if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
         raise UsageError("resource.create", "--create goes with --kind volume-key")
     data = (
-        sys.stdin.buffer.read(MAX_RESOURCE_BYTES + 1)
+        sys.stdin.buffer.read(MAX_BODY_BYTES + 1)
         if arguments.file == Path("-")
-        else read_capped(arguments.file, MAX_RESOURCE_BYTES)
+        else read_capped(arguments.file, MAX_BODY_BYTES)
     )
     body = data
     if arguments.envelope and kind is not None:

@@ -34,6 +34,7 @@ from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.files import (
     PUBLIC_MODE,
@@ -72,7 +73,6 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.pod_names import read_pod_name
 from guest_owner.resource_contents import keep_volume_key
 
-MAX_RESOURCE_BYTES = 1 << 20
 RESOURCES: Final = "resources"
 MINTED: Final = "minted"
 _POLICY: Final = "policy.toml"
@@ -269,7 +269,7 @@ class Store:
         path = self._path(RESOURCES, uri)
         if not is_file(path):
             raise VerificationError("resource.absent", f"{uri} is not registered")
-        return read_capped(path, MAX_RESOURCE_BYTES)
+        return read_capped(path, MAX_BODY_BYTES)
 
     def has_resource(self, uri: ResourceUri) -> bool:
         """Whether a resource is stored, or ordered."""
@@ -290,15 +290,15 @@ class Store:
             ConfigError: `resource.minted`, there is an order for it; `resource.volume_key`, it
                 would replace a volume's key by something else.
         """
-        if not 0 < len(body) <= MAX_RESOURCE_BYTES:
-            detail = f"expected 1 to {MAX_RESOURCE_BYTES} bytes to be sent, found {len(body)}"
+        if not 0 < len(body) <= MAX_BODY_BYTES:
+            detail = f"expected 1 to {MAX_BODY_BYTES} bytes to be sent, found {len(body)}"
             raise FormatError("resource.size", detail)
         with changing(self.root):
             if self.read_order(uri) is not None:
                 detail = f"{uri} is minted; `guest-owner unregister minted/{uri.path}` first"
                 raise ConfigError("resource.minted", detail)
             path = self._path(RESOURCES, uri)
-            replaced = read_capped(path, MAX_RESOURCE_BYTES) if is_file(path) else b""
+            replaced = read_capped(path, MAX_BODY_BYTES) if is_file(path) else b""
             keep_volume_key(uri, replaced, body, kind)
             with self._recorder({_file(RESOURCES, uri): body}):
                 write_atomically(path, body)

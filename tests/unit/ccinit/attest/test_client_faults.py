@@ -9,6 +9,7 @@ from ccinit.attest.client import KbsClient
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.kbs.release import MAX_ENCRYPTED_BYTES
 from tests.fakes.kbs.http import DATE, URL, FakeKbs, Fault, answer, fail, refuse, reply
 from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, URI, Guest, refused_reason
 
@@ -137,7 +138,7 @@ def test_request_limits_follow_the_deadline(kbs: FakeKbs) -> None:
     kbs.faults = [answer(reply(503, b"", ("retry-after", "50")))]
     Guest(kbs, total_seconds=100).get()
     assert [call.limits.total_seconds for call in kbs.calls] == [60.0, 50.0, 50.0, 50.0]
-    assert {call.limits.max_body_bytes for call in kbs.calls} == {1024 * 1024}
+    assert {call.limits.max_body_bytes for call in kbs.calls} == {MAX_ENCRYPTED_BYTES}
 
 
 def test_r24_repeated_nonce_is_refused(kbs: FakeKbs) -> None:

@@ -14,6 +14,7 @@ from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey, TeeKey
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.kbs.release import MAX_ENCRYPTED_BYTES
 from tests.fakes.kbs.jwe_headers import OTHER_CHOICES
 from tests.vectors.jwe import make_vectors
 from tests.vectors.jwe.make_vectors import PLAINTEXT, RECIPIENT, SENDER, Json, seal
@@ -125,7 +126,7 @@ def test_reply_that_is_no_object_is_refused() -> None:
         decrypt_jwe(b"a.b.c.d.e", KEY)
     assert refused.value.reason == "jwe.json"
     with pytest.raises(FormatError) as refused:
-        decrypt_jwe(b" " * (1 << 20) + b"{}", KEY)
+        decrypt_jwe(b"{}".rjust(MAX_ENCRYPTED_BYTES + 1), KEY)
     assert refused.value.reason == "jwe.length"
 
 

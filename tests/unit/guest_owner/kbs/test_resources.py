@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store
+from guest_owner.kbs.store import Store
 from tests.fakes.machine.disk_log import log_disk
 from tests.unit.guest_owner.kbs.values import reason_of
 
@@ -26,7 +27,7 @@ def test_resource_is_private_and_read_back(store: Store) -> None:
 def test_resource_that_is_absent_empty_or_large_is_refused(store: Store) -> None:
     assert reason_of(store.read_resource, URI) == "resource.absent"
     assert reason_of(store.write_resource, URI, b"") == "resource.size"
-    large = bytes(MAX_RESOURCE_BYTES + 1)
+    large = bytes(MAX_BODY_BYTES + 1)
     assert reason_of(store.write_resource, URI, large) == "resource.size"
 
 
