@@ -22,6 +22,9 @@ As such they are modes that nobody writes (0o620, 0o624, 0o670, 0o674, 0o764). T
 modes, such as 640, are more than a mode can be, and refused.
 """
 
+_RARELY_ENOUGH_SECONDS: Final = 10
+"""Each of these phases starts several processes, or waits for the host or the network."""
+
 _TYPED_AS_DECIMAL: Final = {int(f"{mode:o}"): mode for mode in _READ_ONLY_MODES}
 
 
@@ -34,6 +37,7 @@ def list_notes(pod: PodManifest, config: GuestConfig | None) -> Iterator[str]:
         yield from _describe_default_limits(pod)
     else:
         yield from _describe_closed_debug(config)
+        yield from _describe_short_limits(config.limits)
 
 
 def _describe_growth(pod: PodManifest) -> Iterator[str]:
@@ -87,3 +91,18 @@ def _describe_closed_debug(config: GuestConfig) -> Iterator[str]:
         yield "debug.allowed is without effect: debug never opens without [debug.tools]"
     if config.debug.tools is not None and config.owner is None:
         yield "debug.tools is without effect: without [owner], nobody can open debug"
+
+
+def _describe_short_limits(limits: Limits) -> Iterator[str]:
+    """Yield which phases have so little time that a boot rarely gets through them."""
+    usual = Limits()
+    for name, seconds, default in (
+        ("network", limits.network_seconds, usual.network_seconds),
+        ("attest", limits.attest_seconds, usual.attest_seconds),
+        ("pull", limits.pull_seconds, usual.pull_seconds),
+    ):
+        if seconds < _RARELY_ENOUGH_SECONDS:
+            yield (
+                f"limits.{name}_seconds = {seconds}: rarely enough, and a guest ends if it is"
+                f" not; the default is {default}"
+            )

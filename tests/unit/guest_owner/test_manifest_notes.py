@@ -53,6 +53,16 @@ def test_tags_are_not_told_where_a_config_is_judged() -> None:
     assert list(list_notes(parse_with(DISK.format(1, 33 * GIB)), config)) == []
 
 
+@pytest.mark.parametrize("phase", ["network", "attest", "pull"])
+def test_limit_that_is_rarely_enough_is_told(phase: str) -> None:
+    """Each may be 1, but it ends a phase that does more than waiting."""
+    limits = "{}\n[limits]\n{}_seconds = {}\nstop_grace_seconds = 1\n"
+    pod = parse_pod_manifest(POD)
+    (note,) = list_notes(pod, parse_guest_config(limits.format(CONFIG, phase, 9)))
+    assert note.startswith(f"limits.{phase}_seconds = 9: rarely enough")
+    assert list(list_notes(pod, parse_guest_config(limits.format(CONFIG, phase, 10)))) == []
+
+
 OTHER = '[[container]]\nname = "other"\nimage = "web"\nkind = "{}"\ncapabilities = ["{}"]\n'
 SHARING = "[share]\nprocess = true\n"
 
