@@ -8,6 +8,8 @@ import pytest
 from ccinit.errors import CcinitError, ConfigError, LimitExceededError
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import Resources
+from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     MAX_ENVIRONMENT_BYTES,
@@ -68,6 +70,9 @@ def test_spec_gives_no_right_to_anything() -> None:
     assert process["noNewPrivileges"] is True
     assert process["terminal"] is False
     assert process["oomScoreAdj"] == 0
+    changes = Seccomp(allow=("perf_event_open",))
+    linux = plan(changed(container=replace(CONTAINER, seccomp=changes)))["linux"]
+    assert linux["seccomp"] == workload_seccomp(changes) != plan()["linux"]["seccomp"]
 
 
 def test_spec_has_all_namespaces_but_the_network() -> None:
@@ -256,8 +261,12 @@ def test_arguments_are_the_manifests_or_the_images(
     assert plan_arguments(replace(CONTAINER, args=args), image) == expected
 
 
-@pytest.mark.parametrize("args", [(), ("",), ("a\0b",), ("x" * (128 << 10),), ("x",) * 1025])
+@pytest.mark.parametrize(
+    "args", [(), ("",), ("x", "a\0b"), ("x", "x" * (128 << 10)), ("x",) * 1025], ids=range(5)
+)
 def test_arguments_absent_or_impossible_are_refused(args: tuple[str, ...]) -> None:
+    most = ("x" * ((128 << 10) - 1),) * 1024
+    assert plan_arguments(replace(CONTAINER, args=most), IMAGE) == most
     with pytest.raises(CcinitError) as error:
         plan_arguments(replace(CONTAINER, args=args), replace(IMAGE, entrypoint=(), cmd=()))
     assert error.value.reason == "run.args"
@@ -317,7 +326,10 @@ def test_variable_whose_name_is_none_is_refused_wherever_it_is_from(name: str) -
         assert error.value.reason == "run.env"
 
 
-def test_environment_has_a_cap_of_bytes() -> None:
+def test_environment_has_a_cap_of_bytes_and_of_variables() -> None:
+    most = changed(container=replace(CONTAINER, env=tuple((f"N{n}", "") for n in range(1020))))
+    assert len(plan_environment(most, IDENTITY)) == 1024
+
     def with_bytes(count: int) -> Workload:
         return changed(image=replace(IMAGE, env=("A=" + "x" * count,)))
 
@@ -356,6 +368,7 @@ def test_exec_differs_in_its_command_only() -> None:
     process = plan_exec(spec, ("/bin/id", "-u"))
     assert process["args"] == ["/bin/id", "-u"]
     original = spec["process"]
+    assert original["cwd"] == "/srv"
     assert {name: process[name] for name in process if name != "args"} == {
         name: original[name] for name in original if name != "args"
     }
@@ -366,16 +379,8 @@ def test_exec_differs_in_its_command_only() -> None:
         assert error.value.reason == "run.args"
 
 
-def test_exec_may_have_a_terminal_of_a_size() -> None:
-    spec = plan()
-    process = plan_exec(spec, ("/bin/sh",), (24, 80))
-    assert process["terminal"] is True
-    assert process["consoleSize"] == {"height": 24, "width": 80}
-    assert "consoleSize" not in plan_exec(spec, ("/bin/sh",))
-
-
 @pytest.mark.parametrize(("said", "kind"), [((), "xterm"), ((("TERM", "linux"),), "linux")])
-def test_exec_on_a_terminal_says_of_which_kind_unless_the_container_does(
+def test_exec_on_a_terminal_has_its_size_and_says_of_which_kind_unless_the_container_does(
     said: tuple[tuple[str, str], ...], kind: str
 ) -> None:
     spec = plan(changed(container=replace(CONTAINER, env=said)))
@@ -385,5 +390,11 @@ def test_exec_on_a_terminal_says_of_which_kind_unless_the_container_does(
         assert isinstance(environment, list)
         return [text for text in environment if text.startswith("TERM=")]
 
-    assert kinds(plan_exec(spec, ("/bin/vi",), (24, 80))) == [f"TERM={kind}"]
-    assert kinds(plan_exec(spec, ("/bin/vi",))) == [f"TERM={value}" for _, value in said]
+    process = plan_exec(spec, ("/bin/vi",), (24, 80))
+    assert process["terminal"] is True
+    assert process["consoleSize"] == {"height": 24, "width": 80}
+    assert kinds(process) == [f"TERM={kind}"]
+    assert process["env"] == spec["process"]["env"] + ([] if said else ["TERM=xterm"])
+    without = plan_exec(spec, ("/bin/vi",))
+    assert (without["terminal"], "consoleSize" in without) == (False, False)
+    assert kinds(without) == [f"TERM={value}" for _, value in said]
