@@ -116,10 +116,12 @@ class Guest:
 
         Raises:
             ChildError, DeadlineError: as `wait_for_port`.
+            DeadlineError: `rpc.silent`: it listens, and has not answered within `seconds`.
         """
+        deadline = time.monotonic() + seconds
         self.wait_for_port(PORT, seconds).close()
         with self.client() as client:
-            return client.hello()
+            return client.hello(max(0.0, deadline - time.monotonic()))
 
     def wait_for_end(self, seconds: float = math.inf) -> EndReason:
         """Return how the guest ended, once it has.

@@ -108,13 +108,17 @@ class GuestClient:
         self._stream: socket.socket | None = None
         self._msgid = 0
 
-    def hello(self) -> Hello:
+    def hello(self, extra_seconds: float = 0.0) -> Hello:
         """Say hello; a guest that speaks another protocol version is refused.
+
+        Args:
+            extra_seconds: how much longer than others this call may take: a guest listens before
+                it answers, and has much to do in between.
 
         Raises:
             PeerError: `rpc.protocol`.
         """
-        number, build_id = self._call("hello", PROTOCOL)
+        number, build_id = self._call("hello", PROTOCOL, extra_seconds=extra_seconds)
         protocol = _integer(number)
         if protocol != PROTOCOL:
             raise PeerError("rpc.protocol", f"the guest speaks version {protocol}, not {PROTOCOL}")

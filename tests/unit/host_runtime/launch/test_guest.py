@@ -1,17 +1,23 @@
 """How a guest ended, as QEMU's events tell it."""
 
 import itertools
+import socket
+import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Never, cast
 
 import pytest
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
+from ccinit.formats.planes.host_rpc import METHODS, PROTOCOL
+from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_result
 from host_runtime.launch.guest import VSOCK_DEVICE, EndReason, Guest
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.machine.qmp import QmpEvent
+from host_runtime.plane import rpc_client
 
 
 class FakeQemu:
@@ -54,6 +60,23 @@ class SilentLink:
         raise PeerError("vsock.refused", f"the guest refused port {port}")
 
 
+class SlowLink:
+    """A way to a guest that listens long before it says its hello."""
+
+    def connect(self, _port: int, _seconds: float) -> socket.socket:
+        inside, outside = socket.socketpair()
+        threading.Thread(target=self._serve, args=(inside,), daemon=True).start()
+        return outside
+
+    def _serve(self, stream: socket.socket) -> None:
+        with stream:
+            for request in RequestReader().feed(stream.recv(4096)):
+                time.sleep(0.2)
+                answer = encode_result(request.msgid, METHODS["hello"], (PROTOCOL, b"b" * 16))
+                with suppress(BrokenPipeError):  # by then nobody waits
+                    stream.sendall(answer)
+
+
 def guest(*events: QmpEvent | None) -> Guest:
     return guest_of(events, [])
 
@@ -62,6 +85,16 @@ def guest_of(events: Iterable[QmpEvent | None], said: list[str]) -> Guest:
     qemu = cast("Any", FakeQemu(events))
     files = GuestFiles(folder=Path("run"))
     return Guest(files=files, qemu=qemu, qmp=qemu, link=SilentLink(), progress=said.append)
+
+
+def test_hello_may_take_longer_than_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_client, "_CALL_SECONDS", 0.05)
+    slow = guest(RESUME)
+    slow.link = SlowLink()
+    assert slow.wait_for_hello(60).build_id == b"b" * 16
+    with pytest.raises(DeadlineError) as error:
+        slow.wait_for_hello(0.01)
+    assert error.value.reason == "rpc.silent"
 
 
 def shutdown(reason: str) -> QmpEvent:
