@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 
 from ccinit.errors import FormatError, KernelError
-from ccinit.formats.pod.places import KERNEL_PLACES
+from ccinit.formats.pod.places import is_kernels
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 
@@ -48,8 +48,7 @@ def _settle(root_fd: int, root: str, volume: str) -> str:
     place = ""
     for name in filter(None, volume.split("/")):
         place = _step(root_fd, root, place, name)
-    inside = any(place == kernel or place.startswith(f"{kernel}/") for kernel in KERNEL_PLACES)
-    if not place or inside:
+    if not place or is_kernels(place):
         raise FormatError("run.image_volume", f"{volume[:80]!r} is at {place or '/'}")
     return place
 

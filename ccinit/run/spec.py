@@ -18,7 +18,8 @@ from typing import Final
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.formats.pod.container import Container, Resources
-from ccinit.formats.pod.places import KERNEL_PLACES
+from ccinit.formats.pod.name import check_path, check_variable
+from ccinit.formats.pod.places import is_kernels
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.users import Identity
@@ -106,9 +107,9 @@ def plan_spec(
         binds: volumes, secrets and the pod's files, with sources that can be handed to `crun`.
 
     Raises:
-        ConfigError: `run.args`, `run.mount`.
-        FormatError: `run.env`, `run.cwd`.
-        LimitExceededError: `run.env`, `run.args`.
+        ConfigError: `run.args`.
+        FormatError: `run.env`, `run.cwd`, `run.mount`.
+        LimitExceededError: `run.env`, `run.args`, `run.mount`.
     """
     return {
         "ociVersion": OCI_VERSION,
@@ -209,9 +210,9 @@ def plan_environment(workload: Workload, identity: Identity) -> tuple[str, ...]:
 
 
 def _set_variable(variables: dict[str, str], name: str, value: str) -> None:
-    # a line break in a name would look like a second variable when an environment is printed
-    if not name or not name.isprintable() or "=" in name or "\0" in value:
-        raise FormatError("run.env", f"{name[:80]!r} is not a variable")
+    check_variable(name, "run.env")
+    if "\0" in value:
+        raise FormatError("run.env", f"the value of {name[:80]!r} has a zero byte")
     variables[name] = value
 
 
@@ -280,9 +281,11 @@ def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:
     """Yield them parents first, each with a target of its own."""
     before = ""
     for bind in sorted(binds, key=lambda bind: bind.target.split("/")):
-        _check_place(bind.target)
+        check_path(bind.target, "run.mount")
+        if is_kernels(bind.target):
+            raise FormatError("run.mount", f"{bind.target[:80]!r} is the kernel's")
         if bind.target == before:
-            raise ConfigError("run.mount", f"two things at {bind.target}")
+            raise FormatError("run.mount", f"two things at {bind.target}")
         before = bind.target
         access = "ro" if bind.read_only else "rw"
         yield {
@@ -291,15 +294,6 @@ def _bind_mounts(binds: Iterable[BindMount]) -> Iterator[dict[str, object]]:
             "source": bind.source,
             "options": ["bind", "private", "nosuid", "nodev", access],
         }
-
-
-def _check_place(target: str) -> None:
-    """Refuse a target that would hide or change a kernel file system."""
-    parts = target.split("/")
-    if not target.startswith("/") or not all(parts[1:]) or {".", ".."} & set(parts):
-        raise ConfigError("run.mount", f"{target[:80]!r} is not a normal absolute path")
-    if any(target == place or target.startswith(place + "/") for place in KERNEL_PLACES):
-        raise ConfigError("run.mount", f"{target[:80]!r} is the kernel's")
 
 
 def _resources(wanted: Resources) -> dict[str, object]:

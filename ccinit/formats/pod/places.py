@@ -56,7 +56,7 @@ def check_places(container: str, places: Sequence[Place], cwd: str | None = None
         path = place.path
         if path in taken:
             raise _refused(place.key, container, f"two things at {path[:_SHOWN_CHARACTERS]}")
-        if any(_is_within(path, kernels) for kernels in KERNEL_PLACES):
+        if is_kernels(path):
             raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is the kernel's")
         if not files.isdisjoint(_list_parents(path)):
             raise _refused(place.key, container, f"{path[:_SHOWN_CHARACTERS]} is below a file")
@@ -79,6 +79,11 @@ def _check_rotating(container: str, directory: str, others: Sequence[str]) -> No
             where = directory[:_SHOWN_CHARACTERS]
             what = f"{where} has something in it that does not rotate: {path[:_SHOWN_CHARACTERS]}"
             raise _refused("pod.secret.rotate", container, what)
+
+
+def is_kernels(path: str) -> bool:
+    """Whether a normal path is one of the kernel's places, or below one."""
+    return any(_is_within(path, place) for place in KERNEL_PLACES)
 
 
 def _list_parents(path: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.errors import CcinitError, ConfigError, LimitExceededError
+from ccinit.errors import CcinitError, ConfigError, FormatError, LimitExceededError
 from ccinit.formats.pod.capability import Capability
 from ccinit.formats.pod.container import Resources
 from ccinit.formats.pod.seccomp import Seccomp
@@ -200,14 +200,14 @@ def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
 )
 def test_spec_with_a_mount_in_a_wrong_place_is_refused(target: str) -> None:
     plan(changed(binds=(BindMount(source="/a", target="/processes", read_only=True),)))
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(FormatError) as error:
         plan(changed(binds=(BindMount(source="/a", target=target, read_only=True),)))
     assert error.value.reason == "run.mount"
 
 
 def test_spec_with_two_mounts_in_one_place_is_refused() -> None:
     bind = BindMount(source="/a", target="/data", read_only=True)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(FormatError) as error:
         plan(changed(binds=(bind, bind)))
     assert error.value.reason == "run.mount"
 
