@@ -29,7 +29,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import answering, require_evidence
 from ccinit.agent.phases.launch_secrets import read_launch_secrets
 from ccinit.agent.phases.log_binding import bind_log
-from ccinit.agent.processes.children import Answer
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import undoing
 from ccinit.boot.clock import advance_clock, format_utc, read_build_time, set_clock

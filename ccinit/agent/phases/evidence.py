@@ -19,7 +19,8 @@ from ccinit.agent.jobs.messages.evidence import (
 from ccinit.agent.jobs.messages.kbs import EvidenceAnswer, EvidenceQuestion
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.platform.devices import open_platform, run_on_platform
-from ccinit.agent.processes.children import Answer, Answers, PreparedChild
+from ccinit.agent.processes.children import PreparedChild
+from ccinit.agent.processes.conversation import Answer, Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, ConfigError
 from ccinit.formats.evidence.tee import (

@@ -8,7 +8,8 @@ from typing import Self
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.reception_children import ReceptionChildren, prepare_with
 from ccinit.agent.processes.channel import printable
-from ccinit.agent.processes.children import Answer, PreparedChild
+from ccinit.agent.processes.children import PreparedChild
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.processes.secret_pipes import fill_pipe
 from ccinit.errors import ChildError

@@ -33,7 +33,7 @@ from ccinit.agent.planes.owner_streams import (
     streaming,
 )
 from ccinit.agent.processes.channel import printable
-from ccinit.agent.processes.children import Answer, Answers
+from ccinit.agent.processes.conversation import Answer, Answers
 from ccinit.errors import CcinitError, ChildError, ConfigError, LimitExceededError, errno_text
 from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import (

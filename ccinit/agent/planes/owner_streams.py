@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ccinit.agent.processes.children import Answer
+from ccinit.agent.processes.conversation import Answer
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, Value

@@ -16,7 +16,7 @@ from ccinit.agent.phases.attestation import Attested, request_token
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import EVIDENCE_SECONDS, collect_evidence
 from ccinit.agent.platform.measurement import workload_event
-from ccinit.agent.processes.children import Answer, Answers
+from ccinit.agent.processes.conversation import Answer, Answers
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.encoding.json_text import canonical_json
 from ccinit.formats.planes.workload_api import (

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.processes.children import Answers
+from ccinit.agent.processes.conversation import Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import PeerError

@@ -18,7 +18,7 @@ from ccinit.agent.processes.channel import (
     ProgramRequest,
     printable,
 )
-from ccinit.agent.processes.conversation import Answer, Answers, Notices
+from ccinit.agent.processes.conversation import Answers, Notices
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.agent.processes.running_child import RunningChild
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
@@ -30,16 +30,6 @@ from ccinit.kernel.pipes import open_pipes, open_socket_pair
 from ccinit.kernel.process import ExitStatus, spawn
 from ccinit.secret import Secret
 from ccinit.values import frozen
-
-__all__ = [
-    "Answer",
-    "Answers",
-    "Children",
-    "Notices",
-    "PreparedChild",
-    "PreparedProgram",
-    "ProgramEnd",
-]
 
 R = TypeVar("R")
 

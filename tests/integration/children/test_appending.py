@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError
 from ccinit.kernel.event_loop import EventLoop

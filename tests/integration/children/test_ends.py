@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, ChildError, DeadlineError, KernelError, VerificationError
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.processes.child import OPEN_FILES
-from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.kernel.event_loop import EventLoop, sleep

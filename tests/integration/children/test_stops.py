@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
 from ccinit.kernel.event_loop import EventLoop

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.fields import Fields
