@@ -12,7 +12,7 @@ import sys
 from ccinit.agent.guest import EarlyGuest, assemble
 from ccinit.agent.teardown import STEP_SECONDS
 from ccinit.annotations import Never
-from ccinit.errors import CcinitError, as_known
+from ccinit.errors import as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.ending import end, reset
 from ccinit.init.phases import boot, give_back_memory
@@ -44,11 +44,7 @@ def main() -> Never:
         loop.run(live(loop))
     finally:
         power.sync()
-        while True:
-            try:
-                power.reboot()
-            except CcinitError:
-                continue
+        power.reset()
 
 
 async def live(loop: EventLoop) -> None:

@@ -31,7 +31,7 @@ from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
-from ccinit.kernel.power import reboot
+from ccinit.kernel.power import reset
 from ccinit.kernel.sysctl import write_sysctl
 
 CPUINFO = "/proc/cpuinfo"
@@ -189,15 +189,6 @@ def _delete_below(directory: str, device: int) -> None:
             continue
         _delete_below(path, device)
         os.rmdir(path)
-
-
-def reset() -> Never:
-    """Request a reset until it happens; any other ending would look different to the host."""
-    while True:
-        try:
-            reboot()
-        except CcinitError:
-            continue
 
 
 def _read(path: str) -> bytes:

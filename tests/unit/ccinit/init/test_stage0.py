@@ -18,6 +18,7 @@ from ccinit.init.stage0 import (
     prepare_kernel,
     select_root_disk,
 )
+from ccinit.kernel import power
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.mount import MountFlag
 from tests.faults.plugin import FaultSeen
@@ -155,7 +156,7 @@ def test_any_failure_ends_in_a_silent_reset(
 
     monkeypatch.setattr(stage0, "silence", lambda: None)
     monkeypatch.setattr(stage0, "prepare_kernel", fail)
-    monkeypatch.setattr(stage0, "reboot", reboot)
+    monkeypatch.setattr(power, "reboot", reboot)
     with pytest.raises(MachineResetError):
         main()
     assert capfd.readouterr() == ("", "")
