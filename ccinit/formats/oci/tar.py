@@ -44,7 +44,7 @@ _SKIPPED_PAX_KEYS = frozenset(
     | {b"SCHILY." + key for key in (b"dev", b"ino", b"nlink", b"filetype", b"fflags")}
     | {b"LIBARCHIVE." + key for key in (b"creationtime", b"symlinktype")}
 )
-"""Records without a meaning for an image. Anything not named here or below is refused."""
+"""Without a meaning for an image. Others are refused: mkfs.erofs misreads `LIBARCHIVE.xattr.*`."""
 
 _NO_RECORDS: Mapping[bytes, bytes] = {}
 _NUMBER_PAX_KEYS = frozenset({b"size", b"uid", b"gid", b"mtime"})
