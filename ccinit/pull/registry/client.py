@@ -232,10 +232,9 @@ class Registry:
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
-                place = f"{self._reference.authority}/{self._reference.repository}"
-                raise refusal(reply, self._known, place)
+                raise refusal(reply, self._known, self._place)
             left -= 1
-            last = PeerError("registry.busy", describe_status(reply))
+            last = PeerError("registry.busy", f"{self._place}: {describe_status(reply)}")
             wait_seconds = max(wait_seconds, reply.retry_after_seconds or 0.0)
         raise last or PeerError("registry.busy", "no attempt was allowed")
 
@@ -308,6 +307,11 @@ class Registry:
     def _known(self) -> str:
         """What the owner has to check if access is refused."""
         return "no credential" if self._credential is None else "the credential"
+
+    @property
+    def _place(self) -> str:
+        """Where the image is asked for; it may be a mirror."""
+        return f"{self._reference.authority}/{self._reference.repository}"
 
     def _is_registry(self, url: str) -> bool:
         target = urlsplit(url)

@@ -192,7 +192,7 @@ def test_busy_registry_is_asked_again_and_not_for_ever(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (429, "status 429 (TOOMANYREQUESTS)"),
+        (429, f"{HOST}/team/app: status 429 (TOOMANYREQUESTS)"),
         (400, f"{HOST}/team/app: status 400 (TOOMANYREQUESTS)"),
     ],
 )
