@@ -20,6 +20,7 @@ MAX_INTEGER = 2**53 - 1  # RFC 7493: what every JSON reader keeps exactly
 
 _TO_URL = str.maketrans("+/", "-_")
 _FROM_URL = str.maketrans("-_", "+/")
+_MARK = b"\xef\xbb\xbf"
 
 
 def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None = None) -> JsonValue:
@@ -70,7 +71,8 @@ def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None =
             object_pairs_hook=read_object,
         )
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}.json", "malformed JSON") from error
+        mark = ": a byte-order mark at its start" if data.startswith(_MARK) else ""
+        raise FormatError(f"{where}.json", f"malformed JSON{mark}") from error
     _check_tree(value, where, _Budget(where, budget.whole))
     return value
 

@@ -29,6 +29,7 @@ _OPAQUE: Final = (
 )
 _LONG_KEY: Final = rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"
 _NEWER_ESCAPE: Final = r"(?<!\\)(?:\\\\)*+\\[ex]"
+_MARK: Final = b"\xef\xbb\xbf"
 _STRUCTURE: Final = r"[][{}\n]|,(?=[ \t]*+\})"
 
 
@@ -49,7 +50,9 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise FormatError(reason, f"not TOML: not UTF-8 at byte {error.start + 1}") from error
     except (ValueError, RecursionError) as error:  # or a huge integer
-        raise FormatError(reason, f"not TOML: {_shorten(str(error))}") from error
+        marked = document.startswith(_MARK)
+        said = "a byte-order mark at its start" if marked else _shorten(str(error))
+        raise FormatError(reason, f"not TOML: {said}") from error
     _refuse_newer_escapes(text, reason)
     _refuse_newer_tables(bare, reason)
     return values

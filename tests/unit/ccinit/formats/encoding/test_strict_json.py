@@ -124,3 +124,10 @@ def test_base64_not_canonical_is_refused(text: str | int | None) -> None:
     with pytest.raises(FormatError) as refused:
         decode_base64(text, "x")
     assert refused.value.reason == "x"
+
+
+def test_byte_order_mark_is_told() -> None:
+    for data, said in ((b"\xef\xbb\xbf{}", ": a byte-order mark at its start"), (b"{", "")):
+        with pytest.raises(FormatError) as refused:
+            parse_json(data, "x", 100)
+        assert refused.value.detail == f"malformed JSON{said}"

@@ -62,6 +62,13 @@ def test_bytes_that_are_no_text_are_told_by_their_place() -> None:
     assert refused.value.detail == "not TOML: not UTF-8 at byte 6"
 
 
+def test_byte_order_mark_is_told() -> None:
+    """Nobody sees it, and the library tells of an invalid statement."""
+    detail = "not TOML: a byte-order mark at its start"
+    assert refusal("\ufeffa = 1").detail == detail
+    assert refusal("a = 1\n\ufeff").detail != detail
+
+
 def test_long_key_is_not_told_as_a_whole() -> None:
     short, long = (f"[{key}]\n[{key}]" for key in ("k", "k" * (MIB // 4)))
     with pytest.raises(tomllib.TOMLDecodeError) as said:
