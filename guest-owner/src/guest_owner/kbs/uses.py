@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Final
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.initdata.document import parse_initdata
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
 from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
-from guest_owner.files import list_folder
+from guest_owner.files import list_folder, read_capped
 from guest_owner.kbs.store import Store
 from guest_owner.pod_contents import judge_resources
 from guest_owner.resource_contents import check_content, keep_volume_key
@@ -93,15 +93,18 @@ def _find_documents(
 ) -> Iterator[tuple[str, GuestConfig, PodManifest]]:
     """Yield the registered documents that may name a resource, by the pod's name in it.
 
-    All others are left unread: there may be a thousand. What this version cannot read says nothing.
+    All others are not parsed: there may be a thousand. What cannot be read, by this version or at
+    all, says nothing; whoever relies on a registration is told of it.
     """
     for path in list_folder(store.root / "initdata"):
-        document = store.read_initdata(path.stem)
-        if uri.type.encode() in document:
-            try:
-                yield path.stem, *_parse_once(document)
-            except CcinitError:
+        try:
+            document = read_capped(path, MAX_DOCUMENT_BYTES)
+            if uri.type.encode() not in document:
                 continue
+            config, pod = _parse_once(document)
+        except CcinitError:
+            continue
+        yield path.stem, config, pod
 
 
 @lru_cache(maxsize=32)

@@ -111,6 +111,8 @@ def test_documents_that_name_it_not_or_cannot_be_read_say_nothing(store: Store) 
     assert check_uses(store, ResourceUri("ccinit", "demo", "another"), b"demo") == ()
     assert check_uses(store, ResourceUri("ccinit", "shop", "file-auth"), b"{}") == ()
     (store.root / "initdata/demo.toml").write_bytes(b"demo: of another version")
+    (store.root / "initdata/folder.toml").mkdir()
+    (store.root / "initdata/A stray file").write_bytes(b"demo")
     assert check_uses(store, name("file-auth"), b"{}") == ()
 
 
