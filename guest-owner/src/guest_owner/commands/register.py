@@ -272,12 +272,7 @@ def _resource(arguments: argparse.Namespace) -> int:
         raise UsageError("resource.create", "--create is part of an envelope: add --envelope")
     if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
         raise UsageError("resource.create", "--create goes with --kind volume-key")
-    data = (
-        sys.stdin.buffer.read(MAX_BODY_BYTES + 1)
-        if arguments.file == Path("-")
-        else read_capped(arguments.file, MAX_BODY_BYTES)
-    )
-    body = data
+    body = data = _read_content(arguments.file)
     if arguments.envelope and kind is not None:
         body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
     with naming(arguments.file):
@@ -290,6 +285,22 @@ def _resource(arguments: argparse.Namespace) -> int:
         print("note: once the volume is made, register its key again without --create: as long as")
         print("that stands, a host's blank disk is formatted and taken for the volume")
     return 0
+
+
+def _read_content(file: Path) -> bytes:
+    """Read a resource's content.
+
+    Raises:
+        FormatError: `resource.size`, there is nothing on standard input: whatever should have
+            written it has failed, as a rule, and a good resource would be replaced by nothing.
+        ConfigError: as `read_capped`.
+    """
+    if file != Path("-"):
+        return read_capped(file, MAX_BODY_BYTES)
+    data = sys.stdin.buffer.read(MAX_BODY_BYTES + 1)
+    if not data:
+        raise FormatError("resource.size", "standard input is empty; if that is meant, name a file")
+    return data
 
 
 def _write_resource(

@@ -1,10 +1,11 @@
 """A file that is an envelope already."""
 
+import io
 from pathlib import Path
 
 import pytest
 
-from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.store import Store
 from tests.unit.guest_owner.command_line import error_of, run, write
@@ -26,3 +27,20 @@ def test_envelope_of_another_resource_is_refused(
     )
     assert not Store(state).has_resource(own)
     assert run(*register, own, tmp_path / own.tag) == 0
+
+
+def test_nothing_on_standard_input_replaces_nothing(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a pipe brings whose first program has failed."""
+    uri = ResourceUri("ccinit", "shop", "file-own")
+    register = ("register", "resource", "--state", state, uri, "-", "--kind", "file", "--envelope")
+    for content, status in ((b"content", 0), (b"", 1)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert run(*register) == status
+    said = "guest-owner: standard input is empty; if that is meant, name a file [resource.size]\n"
+    assert error_of(capsys) == said
+    assert parse_envelope(Store(state).read_resource(uri)).data == b"content"
+    empty = write(state / "empty", b"")
+    assert run(*register[:5], empty, *register[6:]) == 0
+    assert parse_envelope(Store(state).read_resource(uri)).data == b""
