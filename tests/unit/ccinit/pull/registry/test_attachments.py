@@ -5,6 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError
+from ccinit.formats.oci.artifact import MAX_SIGNATURE_BYTES
 from ccinit.formats.oci.image import MediaType
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.net.http import HttpReply
@@ -82,6 +83,13 @@ def test_bundles_are_found_by_the_list_of_referrers() -> None:
     harness.http.script(f"referrers/{IMAGE.digest}", reply(200, listed))
     assert harness.find() == (attached(BUNDLE), attached(SECOND))
     assert f"manifests/{referrers_tag(IMAGE.digest)}" not in harness.paths()
+
+
+def test_listed_manifest_that_is_gone_hides_no_other() -> None:
+    harness = Harness(SECOND)
+    listed = fake.referrers(BUNDLE, SECOND)
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(200, listed))
+    assert harness.find() == (attached(SECOND),)
 
 
 def test_bundles_are_found_by_the_tag_where_there_is_no_list() -> None:
@@ -284,10 +292,15 @@ def test_more_than_anybody_needs_is_refused() -> None:
     harness = Harness(many)
     harness.http.script(signature_tag(IMAGE.digest), reply(200, many.manifest))
     assert harness.refusal() == "signature.size"
-    huge = fake.classic(fake.classic_layer(b"x" * 300_000, KEY))
+    largest, huge = (
+        fake.classic(fake.classic_layer(bytes(MAX_SIGNATURE_BYTES + more), KEY)) for more in (0, 1)
+    )
     harness = Harness(huge)
     harness.http.script(signature_tag(IMAGE.digest), reply(200, huge.manifest))
     assert harness.refusal() == "signature.size"
+    harness = Harness(largest)
+    harness.http.script(signature_tag(IMAGE.digest), reply(200, largest.manifest))
+    assert harness.find() == (attached(largest),)
 
 
 def bundles(count: int) -> list[Attachment]:

@@ -52,6 +52,7 @@ def test_body_of_another_form_says_nothing(body: bytes) -> None:
 
 
 def test_bad_code_does_not_hide_a_good_one() -> None:
-    assert describe_status(reply(400, body_of("a text", "NAME_INVALID"))) == (
-        "status 400 (NAME_INVALID)"
+    longest = "D" * 32
+    assert describe_status(reply(400, body_of("a text", "NAME_INVALID", longest))) == (
+        f"status 400 (NAME_INVALID, {longest})"
     )
