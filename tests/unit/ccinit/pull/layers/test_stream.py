@@ -37,6 +37,18 @@ def test_layers_come_out_as_they_went_in_and_are_kept_apart() -> None:
     assert LayerPipe(layers).layers() == layers
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4, 5, 100])
+def test_layer_that_the_pipe_takes_in_parts_arrives_whole(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    def take(fd: int, parts: list[memoryview]) -> int:
+        return os.write(fd, b"".join(parts)[:at_once])
+
+    monkeypatch.setattr(os, "writev", take)
+    layers = [b"one", b"", bytes(range(256))]
+    assert LayerPipe(layers).layers() == layers
+
+
 def test_buffer_begins_with_a_page() -> None:
     buffer = make_buffer(MAX_CHUNK_BYTES)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
