@@ -103,7 +103,7 @@ class MessageReader:
         """
         self._buffer += data
         self._descriptors += descriptors
-        if self._size is None and len(self._buffer) == HEADER_BYTES:
+        if len(self._buffer) == HEADER_BYTES:
             _, flags, size = _HEADER.unpack(self._buffer)
             if flags & _VERSION_MASK != _VERSION or size > MAX_PAYLOAD_BYTES:
                 raise FormatError("vhost.header", f"flags {flags:#x}, payload of {size} bytes")

@@ -63,8 +63,6 @@ class DescriptorChain:
             piece = data[offset : offset + len(part)]
             part[: len(piece)] = piece
             offset += len(piece)
-            if offset == len(data):
-                return
 
 
 class Virtqueue:

@@ -38,8 +38,18 @@ def test_address_outside_is_refused(descriptor: int, address: int, length: int) 
 
 def test_region_longer_than_its_file_is_refused(descriptor: int) -> None:
     os.ftruncate(descriptor, 79)
-    with pytest.raises(FormatError) as error:
+    with pytest.raises(FormatError, match="after its file") as error:
         open_guest_memory((REGION,), (descriptor,))
+    assert error.value.reason == "vhost.memory"
+
+
+def test_region_that_may_not_be_written_is_refused(descriptor: int) -> None:
+    read_only = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with pytest.raises(FormatError, match="a region of 64 bytes") as error:
+            open_guest_memory((REGION,), (read_only,))
+    finally:
+        os.close(read_only)
     assert error.value.reason == "vhost.memory"
 
 

@@ -31,6 +31,11 @@ def test_reader_wants_no_byte_beyond_the_current_part() -> None:
     assert (message.request, message.needs_reply, message.descriptors) == (8, True, (7,))
     assert parse_vring_state(message.payload) == (1, 128)
     assert reader.wanted_bytes == 12
+    data = encode_request(Request.SET_VRING_NUM, encode_vring_state(0, 64), needs_reply=False)
+    assert reader.feed(data[:12], ()) is None
+    following = reader.feed(data[12:], ())
+    assert following is not None
+    assert (following.needs_reply, following.descriptors) == (False, ())
 
 
 def test_reader_gives_an_empty_message_with_its_header() -> None:
@@ -44,6 +49,9 @@ def test_header_with_other_version_or_large_payload_is_refused(flags: int, size:
     with pytest.raises(FormatError) as error:
         MessageReader().feed(struct.pack("<III", 1, flags, size), ())
     assert error.value.reason == "vhost.header"
+    reader = MessageReader()
+    assert reader.feed(struct.pack("<III", 1, 1, 4096), ()) is None
+    assert reader.wanted_bytes == 4096
 
 
 def test_reply_carries_version_and_reply_flag() -> None:
@@ -54,10 +62,18 @@ def test_memory_table_is_parsed_in_order() -> None:
     rows = struct.pack("<QQQQ", 0, 10, 100, 0) + struct.pack("<QQQQ", 50, 20, 200, 30)
     regions = parse_memory_table(struct.pack("<II", 2, 0) + rows)
     assert regions[1] == RegionLayout(guest_address=50, size=20, user_address=200, offset=30)
+    assert len(parse_memory_table(struct.pack("<II", 8, 0) + bytes(8 * 32))) == 8
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", struct.pack("<II", 0, 0), struct.pack("<II", 2, 0) + bytes(32), bytes(9)]
+    "payload",
+    [
+        *(b"", bytes(9)),
+        *(
+            struct.pack("<II", count, 0) + bytes(rows * 32)
+            for count, rows in ((0, 0), (2, 1), (9, 9))
+        ),
+    ],
 )
 def test_memory_table_of_wrong_size_is_refused(payload: bytes) -> None:
     with pytest.raises(FormatError) as error:
@@ -80,6 +96,9 @@ def test_number_of_wrong_size_is_refused() -> None:
 def test_config_is_echoed_and_padded() -> None:
     request = struct.pack("<III", 0, 12, 0)
     assert encode_config(request + bytes(12), 3) == request + b"\3" + bytes(11)
+    part, cid = struct.pack("<III", 2, 3, 0), int.from_bytes(bytes(range(8)), "little")
+    assert encode_config(part + bytes(3), cid) == part + b"\2\3\4"
+    assert encode_config(bytes(12), cid) == bytes(12)
 
 
 @pytest.mark.parametrize("payload", [bytes(11), struct.pack("<III", 0, 9, 0) + bytes(8)])

@@ -142,6 +142,7 @@ def test_malformed_chain_is_refused(
         (RingLayout(size=4, descriptors=0x1000, available=0x1101, used=0x1200), "ring.alignment"),
         (RingLayout(size=4, descriptors=0x1000, available=0x1100, used=0x1202), "ring.alignment"),
         (RingLayout(size=4, descriptors=0x1000, available=0x1100, used=0x2FE0), "ring.address"),
+        (RingLayout(size=1024, descriptors=0x1000, available=0x1100, used=0x1200), "ring.address"),
     ],
 )
 def test_impossible_layout_is_refused(layout: RingLayout, reason: str) -> None:
