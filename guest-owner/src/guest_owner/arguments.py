@@ -30,6 +30,15 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_utc(parser: argparse.ArgumentParser) -> None:
+    """Add `--utc`, which the commands that print entries of a log share."""
+    parser.add_argument(
+        "--utc",
+        action="store_true",
+        help="print times of day, not seconds since boot; with --json as `utc`, too",
+    )
+
+
 def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
     """Add a command that only has subcommands, and return them."""
     return add_commands(add_command(subparsers, name, summary))

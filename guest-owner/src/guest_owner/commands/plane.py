@@ -16,7 +16,8 @@ from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
-from guest_owner.arguments import as_container
+from guest_owner.arguments import add_utc, as_container
+from guest_owner.commands.top import read_metrics
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
@@ -26,6 +27,7 @@ from guest_owner.plane.open_call import Streams
 from guest_owner.telling import tell
 from guest_owner.terminal_text import open_sink
 from guest_owner.verdict import print_verdict
+from guest_owner.wall_clock import WallClock, json_times, stamp
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
@@ -45,6 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
         number = whole_number(0, _MAX_NUMBER)
         since = "number of the first entry to print; --json shows it as `sequence`"
         parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help=since)
+        add_utc(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
     attest = _add(subparsers, "attest", "Ask the guest for fresh evidence, and judge it.", _attest)
@@ -75,16 +78,19 @@ def _events(arguments: argparse.Namespace) -> int:
 def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...]) -> int:
     reader = LogLineReader()
     shown = _json_line if arguments.json else _text_lines
+    clock: WallClock | None = None
     count = 0
 
     def take(data: bytes) -> None:
         nonlocal count
         for line in reader.feed(data):
             count += 1
-            print(shown(line), flush=arguments.follow)
+            print(shown(line, clock), flush=arguments.follow)
 
     streams = Streams(sinks={Stream.OUTPUT: take})
     with connect(arguments) as client:
+        if arguments.utc:
+            clock = WallClock.of_running(read_metrics(client).of_guest("uptime_seconds"))
         client.stream(method, *params, arguments.since, arguments.follow, streams=streams)
     reader.finish()
     if not count:
@@ -121,16 +127,16 @@ def _attest(arguments: argparse.Namespace) -> int:
     return print_verdict(verified, judge, as_json=arguments.json, noted=noted)
 
 
-def _text_lines(line: LogLine) -> str:
+def _text_lines(line: LogLine, clock: WallClock | None) -> str:
     lines = entry_lines(line.kind, line.source, line.data)
-    return "\n".join(f"{line.boottime_us / 1e6:14.6f} {text}" for text in lines)
+    return "\n".join(f"{stamp(line.boottime_us, clock)} {text}" for text in lines)
 
 
-def _json_line(line: LogLine) -> str:
+def _json_line(line: LogLine, clock: WallClock | None) -> str:
     return json.dumps(
         {
             "sequence": line.sequence,
-            "boottime_us": line.boottime_us,
+            **json_times(line.boottime_us, clock),
             "kind": line.kind.name.lower(),
             "source": line.source,
             "text": entry_text(line.kind, line.data),

@@ -34,10 +34,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _top(arguments: argparse.Namespace) -> int:
     with connect(arguments) as client:
-        before = _read(client)
+        before = read_metrics(client)
         while True:
             time.sleep(arguments.interval)
-            now = _read(client)
+            now = read_metrics(client)
             _show(before, now, clear=not arguments.once and _can_clear())
             if arguments.once:
                 return 0
@@ -54,7 +54,8 @@ def _show(before: Readings, now: Readings, *, clear: bool) -> None:
     sys.stdout.flush()
 
 
-def _read(client: OwnerClient) -> Readings:
+def read_metrics(client: OwnerClient) -> Readings:
+    """Ask a guest what it and its containers use."""
     (text,) = client.call("metrics")
     if not isinstance(text, bytes):
         raise TypeError("the schema says bin")

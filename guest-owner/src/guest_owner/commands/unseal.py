@@ -20,7 +20,7 @@ from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.sealed_log import BootId, Kind, report_data
-from guest_owner.arguments import STATE_VARIABLE, add_group
+from guest_owner.arguments import STATE_VARIABLE, add_group, add_utc
 from guest_owner.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -30,6 +30,7 @@ from guest_owner.log_key import new_log_key, parse_log_key
 from guest_owner.log_text import entry_lines, entry_text
 from guest_owner.terminal_text import escape_text
 from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
+from guest_owner.wall_clock import WallClock, json_times, stamp
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 EXIT_GOOD: Final = 0
@@ -81,6 +82,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="print only what this container wrote; may be repeated",
     )
+    add_utc(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(func=run_unseal)
 
@@ -118,8 +120,11 @@ def run_unseal(arguments: argparse.Namespace) -> int:
         verifier = evidence_verifier(Store(arguments.state).read_references(), psk)
     with _opened(arguments.file) as stream:
         reading = Unsealing(stream, key, psk=psk, verify_evidence=verifier)
-        chosen = choose_entries(reading.entries(), arguments.kind, arguments.source)
-        write_lines(json_lines(chosen) if arguments.json else text_lines(chosen), sys.stdout)
+        clock = WallClock() if arguments.utc else None
+        entries = reading.entries() if clock is None else noted(reading.entries(), clock)
+        chosen = choose_entries(entries, arguments.kind, arguments.source)
+        write = json_lines if arguments.json else text_lines
+        write_lines(write(chosen, clock), sys.stdout)
     verdict = reading.verdict()
     write_lines(json_verdict(verdict) if arguments.json else text_verdict(verdict), sys.stdout)
     return exit_code(verdict)
@@ -170,6 +175,13 @@ def evidence_verifier(references: References, psk: bytes | None = None) -> Evide
     return verify
 
 
+def noted(entries: Iterable[LogEntry], clock: WallClock) -> Iterator[LogEntry]:
+    """Yield entries, each once the clock knows what it says of the time."""
+    for entry in entries:
+        clock.note(entry.kind, entry.source, entry.boottime_us, entry.data)
+        yield entry
+
+
 def choose_entries(
     entries: Iterable[LogEntry], kinds: list[str] | None, sources: list[str] | None
 ) -> Iterator[LogEntry]:
@@ -194,7 +206,7 @@ def write_lines(lines: Iterator[str], stream: TextIO) -> None:
     stream.writelines(line + "\n" for line in lines)
 
 
-def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
+def text_lines(entries: Iterable[LogEntry], clock: WallClock | None = None) -> Iterator[str]:
     """Yield the log, for people."""
     dropped = 0
     for entry in entries:
@@ -203,7 +215,7 @@ def text_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
             dropped = entry.dropped
         mark = " " if entry.is_signed else "?"
         for line in entry_lines(entry.kind, entry.source, entry.data):
-            yield f"{entry.boottime_us / 1e6:14.6f}{mark} {line}"
+            yield f"{stamp(entry.boottime_us, clock)}{mark} {line}"
 
 
 def text_verdict(verdict: Verdict) -> Iterator[str]:
@@ -228,13 +240,13 @@ def text_verdict(verdict: Verdict) -> Iterator[str]:
         yield "verdict    complete, in order, signed to the end"
 
 
-def json_lines(entries: Iterable[LogEntry]) -> Iterator[str]:
+def json_lines(entries: Iterable[LogEntry], clock: WallClock | None = None) -> Iterator[str]:
     """Yield one object for each entry; keys are stable."""
     for entry in entries:
         yield json.dumps(
             {
                 "index": entry.index,
-                "boottime_us": entry.boottime_us,
+                **json_times(entry.boottime_us, clock),
                 "kind": entry.kind.name.lower(),
                 "source": entry.source,
                 "dropped": entry.dropped,

@@ -6,6 +6,7 @@ import pty
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgpack  # type: ignore[import-untyped]
@@ -78,6 +79,35 @@ def test_lines_that_a_container_wrote_at_once_are_lines_and_each_says_whose_it_i
     monkeypatch.setattr(plane_command, "connect", connect)
     assert run("logs") == 0
     assert capsys.readouterr().out.splitlines() == [f"      1.500000 {one}" for one in printed]
+
+
+@pytest.mark.parametrize(("uptime", "is_known"), [("60.5", True), ("nan", False)])
+def test_log_of_a_guest_that_runs_has_times_of_day_if_the_guest_knows_its_age(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    uptime: str,
+    *,
+    is_known: bool,
+) -> None:
+    class AgedClient(Client):
+        def call(self, method: str) -> tuple[bytes]:
+            assert method == "metrics"
+            return (f"ccinit_uptime_seconds {uptime}\n".encode(),)
+
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[AgedClient]:
+        yield AgedClient(b"hello")
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run("logs", "--utc") == 0
+    time, _, text = capsys.readouterr().out.partition(" stdout:web  ")
+    assert (time.endswith("Z"), text) == (is_known, "hello\n")
+    assert run("logs", "--utc", "--json") == 0
+    utc = json.loads(capsys.readouterr().out)["utc"]
+    assert (utc is not None) == is_known
+    if is_known:  # written 1.5 s after a boot that was 60.5 s ago
+        age = datetime.now(UTC) - datetime.fromisoformat(utc.removesuffix("Z") + "+00:00")
+        assert abs(age - timedelta(seconds=59)) < timedelta(seconds=10)
 
 
 def test_entry_that_is_cut_off_is_told(

@@ -12,7 +12,7 @@ from ccinit.formats.evidence.log_key import encode_log_evidence
 from ccinit.formats.kbs.launch_secret import vouch_for_log
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind
-from ccinit.seal.log import MIN_CAPACITY, SealedLog
+from ccinit.seal.log import MIN_CAPACITY, OWN_SOURCE, SealedLog
 from ccinit.secret import Secret
 from guest_owner.cli import main
 from guest_owner.commands import unseal as unseal_command
@@ -133,6 +133,31 @@ def unseal_to_json(files: Path, capsys: pytest.CaptureFixture[str]) -> list[dict
     command = ("unseal", str(files / "log"), "--key", str(files / "key"))
     run(*command, "--psk", str(files / "psk"), "--json")
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_command_prints_times_of_day_once_the_guest_has_been_told_them(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = SealedLog(clock=lambda: 1_500_000)
+    log.open(OWNER.public_bytes, BootId(b"b" * 16))
+    log.bind(b"evidence")
+    log.mix(Secret(PSK))
+    log.append(Kind.STDOUT, "web", b"early")
+    log.append(Kind.EVENT, OWN_SOURCE, b"clock: set to 2026-11-28T12:00:00Z")
+    log.append(Kind.STDOUT, "web", b"late")
+    log.close()
+    (files / "log").write_bytes(log.ring.read(0, MIN_CAPACITY).data)
+    command = ["unseal", str(files / "log"), "--key", str(files / "key"), "--utc"]
+    command += ["--psk", str(files / "psk"), "--kind", "stdout"]
+    run(*command)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "                1.500000  stdout:web  early",
+        "2026-11-28T12:00:00.000Z  stdout:web  late",
+    ]
+    run(*command, "--json")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["utc"] for row in rows[:2]] == [None, "2026-11-28T12:00:00.000Z"]
 
 
 def test_command_prints_json_lines_whose_keys_are_stable(
