@@ -74,6 +74,14 @@ def test_package_file_holds_a_docstring_only(path: Path) -> None:
     assert len(ast.parse(path.read_text()).body) == 1
 
 
+def test_layers_within_a_package_leave_no_module_out() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    within = [each for each in contracts if each["type"] == "layers" and "containers" in each]
+    assert len(within) > 8
+    assert [each["name"] for each in within if not each.get("exhaustive")] == []
+
+
 def test_error_tree_is_drawn_as_it_is() -> None:
     text = (ROOT / "ccinit/errors.py").read_text()
     tree = ast.parse(text)
