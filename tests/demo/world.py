@@ -7,13 +7,14 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.kbs.references import encode_reference_set
+from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.accelerator import choose_accelerator
 from host_runtime.machine.disks import create_sparse_disk
@@ -21,7 +22,6 @@ from host_runtime.machine.esp import create_esp
 from host_runtime.machine.qemu import (
     Disk,
     EspBoot,
-    Firmware,
     GuestForward,
     HostForward,
     UserNetwork,
@@ -37,8 +37,6 @@ from tests.demo.show import Show
 from tests.integration.free_ports import free_ports
 from tests.integration.pull.real_registry import Registry, make_authority, running_registry
 
-OVMF_CODE = "usr/share/OVMF/OVMF_CODE_4M.fd"
-OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 IMAGES = Path("build/image")
 DEBUG_TOOLS = IMAGES / "ccinit-debug-tools.verity"
 DEBUG_TOOLS_DESCRIPTION = DEBUG_TOOLS.with_suffix(".json")
@@ -120,16 +118,14 @@ class World:
         if spare is not None:
             volume = copy_disk(volume, folder.with_name(f"{name}.volume.img"))
         port, owner_port = free_ports(2)
+        pristine = ovmf(self.tools)
         return GuestConfig(
             tools=self.tools,
             folder=folder,
             boot=EspBoot(image=esp),
             accelerator=choose_accelerator(self.tools),
             memory_mib=_MEMORY_MIB,
-            firmware=Firmware(
-                code=self.tools.path(OVMF_CODE),
-                variables=variables or self.tools.path(OVMF_VARIABLES),
-            ),
+            firmware=pristine if variables is None else replace(pristine, variables=variables),
             disks=(
                 Disk(path=initdata_disk or self.initdata_disk, serial="initdata",
                      is_read_only=True),
