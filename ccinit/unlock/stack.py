@@ -1,8 +1,9 @@
 """Activating dm-crypt, usually over dm-integrity, and taking it down: common to all disks.
 
 The undoing of each step is registered as soon as the step is done, so a failure half-way leaves
-nothing behind, and an error while undoing is not hidden. `close` works in this order: suspend I/O
-and wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
+nothing behind, and an error while undoing is not hidden. `close` works in this order: wait until
+nothing is left of the file system, suspend I/O and wipe the kernel's copy of the key, remove
+dm-crypt, remove dm-integrity.
 """
 
 import os
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 from ccinit.errors import VerificationError
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice
+from ccinit.kernel.claimed_device import wait_until_unclaimed
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
 from ccinit.kernel.libc import kernel_error
@@ -140,6 +142,7 @@ def _start_crypt(
 ) -> DmDevice:
     crypt = _create(control, name_device(name), undo)
     undo.callback(_wipe_key, control, crypt)
+    undo.callback(wait_until_unclaimed, crypt.node)
     with ExitStack() as unlink:
         unlink.callback(remove_key, add_logon_key(_describe(name), key))
         _start(control, crypt, target)

@@ -14,6 +14,7 @@ from ccinit.formats.disk.verity import (
     verify_root_block,
 )
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
+from ccinit.kernel.claimed_device import wait_until_unclaimed
 from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.mount import MountFlag, mount, unmount
 from ccinit.unlock.device_name import name_device
@@ -60,6 +61,7 @@ def activate_verity(
     with ExitStack() as undo:
         device = control.create(name_device(name))
         undo.callback(control.remove, device)
+        undo.callback(wait_until_unclaimed, device.node)
         control.load(device, (table,), read_only=True)
         control.resume(device, read_only=True)
         mount(device.node, target, "erofs", _MOUNT_FLAGS)
