@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
 from ccinit.formats.initdata.guest_files import parse_guest_files
@@ -44,7 +44,7 @@ def check_uses(
 
     Raises:
         FormatError: `resource.unfit`; as `check_content`.
-        ConfigError: `resource.volume_key`, as `keep_volume_key`; as the store's readers.
+        ConfigError: `resource.volume_key`, as `keep_volume_key`; `state.read`.
     """
     told, refused, takes = [], [], False
     stored = _read_body(store, uri) or b""
@@ -117,7 +117,7 @@ def _read_body(store: Store, uri: KbsUri) -> bytes | None:
         return None
     try:
         return store.read_resource(uri)
-    except VerificationError:
+    except CcinitError:  # absent, or damaged: then its own guest is told
         return None
 
 

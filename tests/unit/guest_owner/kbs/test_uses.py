@@ -116,6 +116,13 @@ def test_documents_that_name_it_not_or_cannot_be_read_say_nothing(store: Store) 
     assert check_uses(store, name("file-auth"), b"{}") == ()
 
 
+def test_another_resource_that_cannot_be_read_says_nothing(store: Store) -> None:
+    store.write_resource(name("file-policy"), POLICY)
+    damaged = store.root / "resources/ccinit/demo/file-policy"
+    damaged.write_bytes(bytes((1 << 20) + 1))
+    assert check_uses(store, name("file-auth"), FIT["file-auth"]) == ()
+
+
 def test_one_document_whose_guests_would_take_it_is_enough(store: Store) -> None:
     other = FULL_POD.replace('policy = "kbs:///ccinit/demo/file-policy"', "")
     files = 'container = "main"\nfile = "/run/policy"\nuri = "kbs:///ccinit/demo/file-policy"\n'
