@@ -12,6 +12,16 @@ SEV_METADATA = UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
 TDX_METADATA = UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 MEMORY, SECRETS, CPUID, CALLING_AREA, KERNEL_HASHES = 1, 2, 3, 4, 0x10
 SVSM_INFO = UUID("a789a612-0597-4c4b-a49f-cbb1fe9d1ddd")
+# By which code that compares a direct boot with its hashes finds them: line, initrd, kernel.
+VERIFIER = tuple(
+    UUID(guid).bytes_le
+    for guid in (
+        "97d02dd8-bd20-4c94-aa78-e7714d36ab2a",
+        "44baf731-3a2f-4bd7-9af1-41e29169781d",
+        "4de79437-abd2-427f-b835-d5b172d2045b",
+    )
+)
+VERIFIER_DISTANCE = 0x400  # from the end
 SEV_LIST_OFFSET = 0x100
 TDX_LIST_OFFSET = 0x400
 
@@ -83,6 +93,7 @@ class FakeFirmware:
 
     Attributes:
         lists: content by its offset in the file.
+        verifier: code that checks the kernel, or what stands for it.
         footer: GUID of the table itself; None: no table.
     """
 
@@ -91,6 +102,7 @@ class FakeFirmware:
     hash_area: tuple[int, int] | None = (0x810400, 0x400)
     pages: Sequence[tuple[int, int, int]] | None = SNP_PAGES
     lists: dict[int, bytes] = field(default_factory=dict)
+    verifier: bytes = b"".join(VERIFIER)
     more: bytes = b""
     footer: UUID = FOOTER
     table_size: int | None = None
@@ -102,7 +114,7 @@ class FakeFirmware:
             table += entry(RESET_BLOCK, struct.pack("<I", self.reset_address))
         if self.hash_area is not None:
             table += entry(HASH_AREA, struct.pack("<II", *self.hash_area))
-        lists = dict(self.lists)
+        lists = {self.size - VERIFIER_DISTANCE: self.verifier, **self.lists}
         if self.pages is not None:
             lists.setdefault(SEV_LIST_OFFSET, sev_list(self.pages))
         for offset, guid in ((SEV_LIST_OFFSET, SEV_METADATA), (TDX_LIST_OFFSET, TDX_METADATA)):
@@ -126,5 +138,5 @@ def fake_svsm(
     if entry_offset is not None:
         more += entry(SVSM_INFO, struct.pack("<I", entry_offset))
     return FakeFirmware(
-        size=size, reset_address=None, hash_area=None, pages=pages, more=more
+        size=size, reset_address=None, hash_area=None, pages=pages, more=more, verifier=b""
     ).to_bytes()

@@ -64,6 +64,7 @@ class SevFirmware:
         data: the whole file.
         reset_address: where processors but the first begin; None if the file does not say.
         hash_area: guest physical address of the kernel's hashes; None if firmware takes none.
+            Whether it looks there, `measured_boot.sev.blob_verifier` tells.
         special_pages: in the order of the file; empty if it is not built for SEV-SNP.
     """
 

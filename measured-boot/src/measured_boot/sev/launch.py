@@ -21,6 +21,7 @@ from typing import Final, NewType, assert_never
 
 from ccinit.errors import ConfigError
 from measured_boot.image.ovmf import PAGE_BYTES
+from measured_boot.sev.blob_verifier import has_blob_verifier
 from measured_boot.sev.cpu_models import CpuSignature
 from measured_boot.sev.firmware import PageKind, SevFirmware, SpecialPages
 from measured_boot.sev.kernel_hashes import TABLE_BYTES, KernelHashes
@@ -111,7 +112,8 @@ def snp_launch_digest(
 
     Raises:
         ConfigError: `launch.firmware`: not built for SEV-SNP; `launch.kernel_hashes`: it takes no
-            hashes, so it would boot whatever it is given; `launch.reset_address`.
+            hashes, or does not look at them, so it would boot whatever it is given;
+            `launch.reset_address`.
     """
     hash_area = require_snp(firmware)
     launch = SnpLaunch()
@@ -131,7 +133,13 @@ def require_snp(firmware: SevFirmware) -> int:
     """
     if not firmware.special_pages:
         raise ConfigError("launch.firmware", "this firmware is not built for SEV-SNP")
-    if not firmware.has_hash_page or firmware.hash_area is None:
+    if not firmware.has_hash_page:
+        raise _no_hashes()
+    return _require_hashes(firmware)
+
+
+def _require_hashes(firmware: SevFirmware) -> int:
+    if firmware.hash_area is None or not has_blob_verifier(firmware.data):
         raise _no_hashes()
     return firmware.hash_area
 
@@ -157,8 +165,7 @@ def sev_launch_digest(firmware: SevFirmware, hashes: KernelHashes) -> LaunchDige
 
 
 def _hash_encrypted(firmware: SevFirmware, hashes: KernelHashes, *pages: bytes) -> LaunchDigest:
-    if firmware.hash_area is None:
-        raise _no_hashes()
+    _require_hashes(firmware)
     digest = hashlib.sha256(firmware.data)
     for content in (hashes.to_bytes(), *pages):
         digest.update(content)

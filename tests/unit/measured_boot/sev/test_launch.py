@@ -17,7 +17,7 @@ from measured_boot.sev.launch import (
     sev_launch_digest,
     snp_launch_digest,
 )
-from tests.fakes.platforms.firmware import KERNEL_HASHES, SNP_PAGES, FakeFirmware
+from tests.fakes.platforms.firmware import KERNEL_HASHES, SNP_PAGES, VERIFIER, FakeFirmware
 
 KERNEL, INITRD, LINE = b"kernel" * 1000, b"initrd" * 999, "quiet oops=panic"
 HASHES = hash_kernel_files(KERNEL, INITRD, LINE)
@@ -101,8 +101,8 @@ def test_snp_recorded_vector() -> None:
 
 
 RECORDED = (
-    "117fa5482fd01154b39f81ad2367e678a0c934c23fa99cbf"
-    "df497b53cea729278682b002029043c3b817e2d0091614e3"
+    "3cfe6dc43199fdda23b01e87574a0acb42401d692066a93d"
+    "636a66476caffc49f8fb5bb17c3e727a27384ef0ae23e2cd"
 )
 
 
@@ -120,6 +120,7 @@ RECORDED = (
         (FakeFirmware(hash_area=(0x80FFF0, 0x400)), 1, "launch.kernel_hashes"),
         (FakeFirmware(hash_area=(0x810F51, 0x400)), 1, "launch.kernel_hashes"),
         (FakeFirmware(pages=[(0x810000, 0x2000, KERNEL_HASHES)]), 1, "launch.kernel_hashes"),
+        (FakeFirmware(verifier=b"".join(VERIFIER[:2])), 1, "launch.kernel_hashes"),
         (FakeFirmware(reset_address=None), 2, "launch.reset_address"),
     ],
 )
@@ -135,8 +136,16 @@ def test_one_processor_needs_no_reset_address() -> None:
     assert snp_launch_digest(firmware, processors(), HASHES)
 
 
-def test_sev_and_sev_es_refuse_firmware_without_hash_area() -> None:
-    firmware = parse(FakeFirmware(hash_area=(0, 0)))
+@pytest.mark.parametrize(
+    "fake",
+    [
+        pytest.param(FakeFirmware(hash_area=(0, 0)), id="no hash area"),
+        pytest.param(FakeFirmware(verifier=b""), id="a hash area that nobody looks at"),
+    ],
+)
+def test_sev_and_sev_es_refuse_firmware_that_checks_no_kernel(fake: FakeFirmware) -> None:
+    assert sev_launch_digest(parse(DEFAULT), HASHES)
+    firmware = parse(fake)
     for predict in (
         partial(sev_launch_digest, firmware, HASHES),
         partial(sev_es_launch_digest, firmware, processors(), HASHES),
