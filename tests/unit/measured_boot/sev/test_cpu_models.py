@@ -4,7 +4,10 @@ from sevsnpmeasure.vcpu_types import CPU_SIGS  # type: ignore[import-untyped]
 from ccinit.errors import ConfigError
 from measured_boot.sev.cpu_models import CPU_MODELS, find_signature, pack_signature
 
-LATER = {"EPYC-Rome-v4"}
+LATER = {
+    *("EPYC-v5", "EPYC-Rome-v4", "EPYC-Rome-v5", "EPYC-Milan-v3", "EPYC-Milan-v4"),
+    *("EPYC-Genoa-v2", "EPYC-Genoa-v3", "EPYC-Turin-v1", "EPYC-Turin-v2"),
+}
 """Models of QEMU that the other program lacks (integration/measurement/test_cpu_models.py)."""
 
 
