@@ -133,7 +133,7 @@ class Device:
         assert len(self.table) <= LIMITS.connections
         for connection in touched:
             held = list(connection.to_local)
-            assert sum(map(len, held)) == connection.to_local_bytes <= LIMITS.receive_bytes
+            assert sum(map(len, held)) <= LIMITS.receive_bytes
             assert len(held) <= 2 + LIMITS.receive_bytes // 2048
             assert len(connection.from_local) <= LIMITS.send_bytes
 

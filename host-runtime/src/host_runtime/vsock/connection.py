@@ -79,7 +79,6 @@ class Connection:
         self.number = number
         self.phase = phase
         self.to_local: deque[bytes] = deque()
-        self.to_local_bytes = 0
         self.from_local = bytearray()
         self.is_answered = False  # the guest took what we asked for, whatever became of it
         self.local_ended = False  # the local end sends no more
@@ -126,7 +125,6 @@ class Connection:
     def forwarded(self, count: int) -> None:
         """`count` bytes were taken by the local end: the guest gets their credit back."""
         self._forwarded = (self._forwarded + count) & _COUNTER_MASK
-        self.to_local_bytes -= count
         unannounced = (self._forwarded - self._announced) & _COUNTER_MASK
         if unannounced >= self._limits.receive_bytes // 2:
             self._credit_owed = True
@@ -215,7 +213,6 @@ class Connection:
         return True
 
     def _keep_for_local(self, payload: bytes) -> None:
-        self.to_local_bytes += len(payload)
         if self.to_local and len(self.to_local[-1]) + len(payload) <= _JOINED_BYTES:
             self.to_local[-1] += payload
         else:

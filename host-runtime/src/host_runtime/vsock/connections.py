@@ -99,7 +99,6 @@ class ConnectionTable:
         """End `connection` from this side: the local end is gone, or cannot be had."""
         told = connection.is_known_to_guest
         connection.to_local.clear()
-        connection.to_local_bytes = 0
         connection.end()
         self.update(connection)
         if told:

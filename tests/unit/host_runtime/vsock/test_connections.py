@@ -115,6 +115,41 @@ def test_local_end_is_not_read_for_a_guest_that_takes_no_more() -> None:
     assert connection.wants_local_bytes() == 0
 
 
+def test_local_end_is_read_while_it_may_have_more_to_say() -> None:
+    """One that has ended is readable for ever."""
+    connections = table()
+    asked = connections.receive(packet(Operation.REQUEST), b"")
+    assert asked is not None
+    assert (asked.phase, asked.wants_local_bytes()) == (Phase.OPENING, 0)
+    asked.accept()
+    assert (asked.phase, asked.wants_local_bytes()) == (Phase.OPEN, 50)
+    asked.end()
+    assert (asked.phase, asked.wants_local_bytes()) == (Phase.CLOSED, 0)
+    asking = connections.open(1024)
+    assert asking is not None
+    assert (asking.phase, asking.wants_local_bytes()) == (Phase.REQUESTED, 50)
+    asking.local_data(b"")
+    assert asking.wants_local_bytes() == 0
+
+
+def test_client_that_speaks_and_ends_at_once_waits_for_the_response() -> None:
+    connections = table()
+    connection = connections.open(1024)
+    assert connection is not None
+    connection.local_data(b"bye")
+    connection.local_data(b"")
+    connections.update(connection)
+    request = connections.next_packet(1000)
+    assert request is not None
+    assert (request[1].operation, request[1].length, request[2]) == (Operation.REQUEST, 0, b"")
+    connections.update(connection)
+    assert operations(connections) == []
+    before = connection.is_answered
+    connections.receive(packet(Operation.RESPONSE, connection), b"")
+    assert (before, connection.is_answered) == (False, True)
+    assert operations(connections) == [Operation.RW, Operation.SHUTDOWN]
+
+
 def test_data_beyond_our_credit_is_answered_by_reset() -> None:
     connections = table()
     connection = opened(connections)
@@ -133,7 +168,6 @@ def test_data_in_tiny_packets_is_kept_in_few_pieces() -> None:
         connections.receive(packet(Operation.RW, connection), sent[start : start + 2])
     assert connection.phase is Phase.OPEN
     assert b"".join(connection.to_local) == sent
-    assert connection.to_local_bytes == len(sent)
     assert len(connection.to_local) <= 5
     connections.receive(packet(Operation.RW, connection), b"x" * 5000)
     assert connection.to_local[-1] == b"x" * 5000
@@ -230,9 +264,9 @@ def test_packet_that_is_not_of_this_guests_streams_to_us_is_reset(other: dict[st
     assert connections.receive(packet(Operation.REQUEST, None, **other), b"") is None
     assert connections.receive(packet(Operation.RW, connection, **other), b"data") is None
     assert operations(connections) == [Operation.RST] * 2
-    assert (len(connections), connection.to_local_bytes) == (1, 0)
+    assert (len(connections), list(connection.to_local)) == (1, [])
     connections.receive(packet(Operation.RW, connection), b"data")
-    assert connection.to_local_bytes == 4
+    assert list(connection.to_local) == [b"data"]
 
 
 def test_connections_beyond_the_limit_are_refused_both_ways() -> None:
@@ -259,12 +293,19 @@ def test_packets_are_not_accepted_while_answers_wait() -> None:
     assert operations(connections) == [Operation.RST] * LIMITS.pending_resets
 
 
-def test_client_that_leaves_before_the_request_was_sent_leaves_nothing() -> None:
+def test_guest_gets_a_reset_of_what_it_knows_of() -> None:
     connections = table()
-    connection = connections.open(1024)
-    assert connection is not None
-    connections.reset(connection)
-    assert operations(connections) == []
+    for sent in ([], [Operation.REQUEST]):
+        asking = connections.open(1024)
+        assert asking is not None
+        if sent:
+            assert operations(connections) == sent
+        connections.reset(asking)
+        assert operations(connections) == [Operation.RST] * len(sent)
+    asked = connections.receive(packet(Operation.REQUEST), b"")
+    assert asked is not None
+    connections.reset(asked)
+    assert operations(connections) == [Operation.RST]
     assert len(connections) == 0
 
 
