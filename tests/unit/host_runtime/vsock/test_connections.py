@@ -253,8 +253,10 @@ def test_guest_connection_is_accepted_after_its_local_end_is_there() -> None:
     assert connection.phase is Phase.OPENING
     assert operations(connections) == []
     connection.accept()
+    connection.local_data(b"x" * 50)
     connections.update(connection)
-    assert operations(connections) == [Operation.RESPONSE]
+    assert operations(connections) == [Operation.RESPONSE, Operation.RW]
+    assert len(connection.from_local) == 50 - 40  # what the request had no room for
 
 
 @pytest.mark.parametrize("other", [{"source_cid": 4}, {"destination_cid": 1}, {"kind": 2}], ids=str)
@@ -331,13 +333,15 @@ def test_connections_take_turns() -> None:
 
 
 def test_local_ports_are_not_given_twice() -> None:
+    """Nor is one that has just ended, nor one that the guest has taken by itself."""
     connections = table()
-    ports = set()
-    for _ in range(2):
-        connection = connections.open(1024)
-        assert connection is not None
-        ports.add(connection.local_port)
-    assert len(ports) == 2
+    ended = connections.open(1024)
+    assert ended is not None
+    connections.reset(ended)
+    connections.receive(packet(Operation.REQUEST, destination_port=ended.local_port + 1), b"")
+    connection = connections.open(1024)
+    assert connection is not None
+    assert connection.local_port == ended.local_port + 2
 
 
 def test_numbers_begin_again_behind_the_last_that_a_capture_can_hold(
