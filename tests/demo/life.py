@@ -67,7 +67,6 @@ def live(
     show: Show,
     *,
     requests: int = 0,
-    party: str = "host",
     visit: Callable[[Guest], None] | None = None,
     watch: Callable[[Guest], None] | None = None,
 ) -> Life:
@@ -77,14 +76,11 @@ def live(
         config: the machine.
         show: told every change.
         requests: how often the pod's service is asked once it runs; then the guest is stopped.
-        party: who says so.
         visit: called once the pod runs and has answered.
         watch: called in every new state, the last one aside.
     """
     with boot_guest(config) as guest:
-        return accompany(
-            guest, config, show, requests=requests, party=party, visit=visit, watch=watch
-        )
+        return accompany(guest, config, show, requests=requests, visit=visit, watch=watch)
 
 
 def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str, Life]:
@@ -112,7 +108,7 @@ def accompany(
     visit: Callable[[Guest], None] | None = None,
     watch: Callable[[Guest], None] | None = None,
 ) -> Life:
-    """Be the host of a guest that was just started; see `live`."""
+    """Be the host of a guest that was just started, as `live` is; `party` is who says so."""
     life = Life()
     told = _Witness(
         life=life,

@@ -364,7 +364,7 @@ def bundle_artifact(image: bytes, bundle: bytes, **members: object) -> Attachmen
     return Attachment(json.dumps(manifest).encode(), (bundle,))
 
 
-def referrers(*artifacts: Attachment, artifact_type: str = BUNDLE) -> bytes:
+def referrers(*artifacts: Attachment) -> bytes:
     """The index that lists artifacts."""
     return json.dumps(
         {
@@ -373,7 +373,7 @@ def referrers(*artifacts: Attachment, artifact_type: str = BUNDLE) -> bytes:
             "manifests": [
                 {
                     **descriptor("application/vnd.oci.image.manifest.v1+json", one.manifest),
-                    "artifactType": artifact_type,
+                    "artifactType": BUNDLE,
                 }
                 for one in artifacts
             ],

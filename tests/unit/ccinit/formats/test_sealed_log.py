@@ -35,9 +35,9 @@ HEADER = Header(boot_id=BOOT_ID, sealed_seed=bytes(1120 + 48))
 RECORD = Record(boottime_us=1_500_000, kind=Kind.STDOUT, source="web", dropped=3, data=b"hello\n")
 
 
-def packed(*fields: object, size_class: SizeClass = SizeClass.SMALL) -> bytes:
+def packed(*fields: object) -> bytes:
     data: bytes = msgpack.packb(fields)
-    return data + bytes(size_class.plain_bytes - len(data))
+    return data + bytes(SizeClass.SMALL.plain_bytes - len(data))
 
 
 def test_header_encoded_and_parsed_is_the_same() -> None:

@@ -40,9 +40,9 @@ def refusal(session: Session) -> tuple[RpcError, str]:
     return reply.outcome.code, reply.outcome.reason
 
 
-def session_with(method: str, params: Iterable[object], call: int = 1) -> Session:
+def session_with(method: str, params: Iterable[object]) -> Session:
     session = Session()
-    (event,) = session.feed(encode_request(call, method, params))  # type: ignore[arg-type]
+    (event,) = session.feed(encode_request(1, method, params))  # type: ignore[arg-type]
     assert isinstance(event, Call)
     return session
 

@@ -19,10 +19,10 @@ PSK = b"p" * 32
 BATCH = 8192
 
 
-def batching_log(capacity: int = MIN_CAPACITY) -> SealedLog:
+def batching_log() -> SealedLog:
     ticks = itertools.count(1)
     log = SealedLog(clock=lambda: next(ticks))
-    log.arrange(capacity=capacity, batch_bytes=BATCH)
+    log.arrange(capacity=MIN_CAPACITY, batch_bytes=BATCH)
     log.open(OWNER.public_bytes, BootId(b"b" * 16))
     log.bind(b"evidence")
     log.mix(Secret(PSK))

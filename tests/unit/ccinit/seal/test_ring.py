@@ -6,8 +6,8 @@ from ccinit.errors import PeerError
 from ccinit.seal.ring import Chunk, SealedRing
 
 
-def ring_with(data: bytes, capacity: int = 16) -> SealedRing:
-    ring = SealedRing(capacity)
+def ring_with(data: bytes) -> SealedRing:
+    ring = SealedRing(16)
     ring.append(data)
     return ring
 

@@ -166,8 +166,8 @@ def shop(state: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return state
 
 
-def explain(state: Path, *guest: str, uri: str = URI) -> int:
-    return run("policy", "explain", "--state", state, uri, *guest)
+def explain(state: Path, *guest: str) -> int:
+    return run("policy", "explain", "--state", state, URI, *guest)
 
 
 def test_explain_names_the_rule_that_releases(

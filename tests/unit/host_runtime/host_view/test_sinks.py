@@ -45,11 +45,11 @@ def panic_sink(folder: Path, content: bytes) -> Sink:
     return PanicSink(events=folder / "events")
 
 
-def variable(name: str, value: bytes, vendor: UUID = FIRMWARE_VENDOR) -> bytes:
+def variable(name: str, value: bytes) -> bytes:
     wide = (name + "\0").encode("utf-16-le")
     head = struct.pack(
         "<HBBIQ16sIII16s",
-        *(0x55AA, 0x3F, 0, 7, 0, bytes(16), 0, len(wide), len(value), vendor.bytes_le),
+        *(0x55AA, 0x3F, 0, 7, 0, bytes(16), 0, len(wide), len(value), FIRMWARE_VENDOR.bytes_le),
     )
     entry = head + wide + value
     return entry + b"\xff" * (-len(entry) % 4)

@@ -32,9 +32,9 @@ def packet(operation: int, connection: Connection | None = None, **values: int) 
     return replace(header, **values)
 
 
-def operations(connections: ConnectionTable, room: int = 1000) -> list[int]:
+def operations(connections: ConnectionTable) -> list[int]:
     found = []
-    while (given := connections.next_packet(room)) is not None:
+    while (given := connections.next_packet(1000)) is not None:
         found.append(given[1].operation)
     return found
 

@@ -23,8 +23,8 @@ def event(register: int, digest: bytes, kind: int = 0xD, data: bytes = b"text") 
     return log_event(register, {SHA1: bytes(20), SHA256: digest}, kind, data)
 
 
-def cc_event(register: int, digest: bytes, kind: int = 0xD) -> bytes:
-    return log_event(register, {SHA384: digest}, kind)
+def cc_event(register: int, digest: bytes) -> bytes:
+    return log_event(register, {SHA384: digest}, 0xD)
 
 
 ONE, TWO = b"\1" * 32, b"\2" * 32

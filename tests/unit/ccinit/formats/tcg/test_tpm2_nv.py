@@ -40,8 +40,8 @@ def handles(*numbers: int, more: int = 0, capability: int = 1, count: int | None
     )
 
 
-def public(size_bytes: int, attributes: int = 0x20020002) -> bytes:
-    area = struct.pack(">IHIHH", INDEX, 0x000B, attributes, 0, size_bytes)
+def public(size_bytes: int) -> bytes:
+    area = struct.pack(">IHIHH", INDEX, 0x000B, 0x20020002, 0, size_bytes)
     name = b"\x00\x0b" + bytes(32)
     return reply(struct.pack(">H", len(area)) + area + struct.pack(">H", len(name)) + name)
 

@@ -34,11 +34,9 @@ def opened(path: Path, data: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def run_pass(
-    directory: Path, data: bytes, below: MergedDirectory | None = None, limits: TreeLimits = SMALL
-) -> PassedLayer:
+def run_pass(directory: Path, data: bytes, below: MergedDirectory | None = None) -> PassedLayer:
     with opened(directory / "layer.tar", data) as fd:
-        return pass_layer(fd, below or empty_merged_root(), limits)
+        return pass_layer(fd, below or empty_merged_root(), SMALL)
 
 
 def run_in_pieces(directory: Path, data: bytes, piece_bytes: int) -> PassedLayer:

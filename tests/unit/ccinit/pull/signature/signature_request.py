@@ -57,9 +57,9 @@ def logged(log: fake.Log = LOG) -> dict[str, Any]:
     return {"rekorPublicKeyData": b64(fake.public_pem(log.key))}
 
 
-def by_fulcio(authority: fake.Authority = FULCIO, **more: object) -> dict[str, object]:
+def by_fulcio(**more: object) -> dict[str, object]:
     fulcio = {
-        "caData": b64(fake.pem(authority.root).encode()),
+        "caData": b64(fake.pem(FULCIO.root).encode()),
         "oidcIssuer": fake.ISSUER,
         "subjectEmail": fake.SUBJECT,
         **more,
@@ -85,9 +85,9 @@ def judge(
     return signature_job(request, None)
 
 
-def refusal(policy: bytes, *attachments: Attachment, reference: str = REFERENCE) -> str:
+def refusal(policy: bytes, *attachments: Attachment) -> str:
     with pytest.raises(CcinitError) as refused:
-        judge(policy, *attachments, reference=reference)
+        judge(policy, *attachments)
     return refused.value.reason
 
 

@@ -25,9 +25,9 @@ def azure_vm(tee: Tee, image: ReferenceSet = IMAGE) -> AzureVm:
     return AzureVm(hardware=FakeTdx(mrtd=PARAVISOR), tpm=tpm)
 
 
-def azure_references(*, image: ReferenceSet = IMAGE) -> References:
+def azure_references() -> References:
     return References(
-        sets=(image,),
+        sets=(IMAGE,),
         roots=(
             RegisteredRoot(name="amd", platform=Tee.AZ_SNP_VTPM, certificates=Chain().trusted),
             RegisteredRoot(

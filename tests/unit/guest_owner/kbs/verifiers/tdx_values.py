@@ -81,10 +81,10 @@ def root_of(pck: FakePck) -> RegisteredRoot:
     )
 
 
-def tdx_references(*sets: ReferenceSet, pck: FakePck | None = None) -> References:
+def tdx_references(*sets: ReferenceSet) -> References:
     return References(
         sets=sets or (tdx_reference(),),
-        roots=(root_of(pck or FakePck()),),
+        roots=(root_of(FakePck()),),
         requirements=(DEMANDED,),
         initdata=(register_initdata("shop", DOCUMENT),),
     )
