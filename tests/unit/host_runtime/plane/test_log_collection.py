@@ -14,6 +14,7 @@ from ccinit.formats.planes.host_rpc import METHODS
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_result
 from host_runtime.plane.log_collection import LogCollection
 from host_runtime.plane.rpc_client import GuestClient
+from tests.fakes.machine.scarcity import room_for
 
 MIB = 1 << 20
 Piece = tuple[int, bool, bytes]
@@ -124,3 +125,33 @@ def test_file_that_is_full_is_gone_on_with_as_it_says(tmp_path: Path) -> None:
             assert collection.run(client) == MIB + 1
     assert rest.read_bytes() == b"c"
     assert log.stat().st_size == MIB + 1
+
+
+def test_collection_from_a_place_of_ones_own_begins_with_what_there_is(tmp_path: Path) -> None:
+    """Then the end of the file says nothing, and what the guest no longer has is no gap in it."""
+    log = tmp_path / "sealed.log"
+    log.write_bytes(b"abc")
+    with guest_with((9, True, b"de")) as (client, guest):
+        assert LogCollection(output=log, limit_bytes=MIB, cursor=5).run(client) == 9
+        assert asked_of(guest) == [(5, 0)]
+    assert log.read_bytes() == b"abcde"
+
+
+def test_what_came_of_a_guest_that_then_was_gone_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "sealed.log"
+    with guest_with((2, False, b"ab")) as (client, guest):
+        guest.shutdown(socket.SHUT_WR)
+        with pytest.raises(PeerError):
+            LogCollection(output=log, limit_bytes=MIB, follow=True).run(client)
+    assert log.read_bytes() == b"ab"
+
+
+def test_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    log = tmp_path / "sealed.log"
+    with (
+        guest_with((3, True, b"abc")) as (client, _guest),
+        room_for(2),
+        pytest.raises(OSError, match="File too large") as refused,
+    ):
+        LogCollection(output=log, limit_bytes=MIB).run(client)
+    assert refused.value.filename == str(log)
