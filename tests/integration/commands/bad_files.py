@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ CONTENTS = {
 }
 OTHERS = ("folder", "missing", "circle", "below-a-file", "unreadable")
 
+_CERTIFICATE = r"(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----"
 _DIGEST = "a" * 64
 _DIRECT = "--initrd {initrd} --command-line {cmdline}"
 _TEE = "boot {new} --accelerator kvm --initdata {document}"
@@ -187,8 +189,6 @@ def make_good_files(folder: Path) -> dict[str, Path]:
         path.mkdir()
     (repository / "mkosi.conf").touch()
     (boot / "serial").touch()
-    files["config"].write_text(CONFIG)
-    files["pod"].write_text(POD.replace("{digest}", _DIGEST))
     files["document"].write_bytes(make_document())
     for words in (
         f"kbs init --name kbs.example --state {files['state']}",
@@ -197,6 +197,9 @@ def make_good_files(folder: Path) -> dict[str, Path]:
         f"log-key new {files['log_key']}",
     ):
         assert PROGRAMS["guest-owner"](words.split()) == 0
+    roots = files["ca"].read_text()
+    files["config"].write_text(re.sub(_CERTIFICATE, roots, CONFIG))
+    files["pod"].write_text(POD.replace('"-----BEGIN CERTIFICATE-----"', f"'''{roots}'''"))
     return files
 
 
