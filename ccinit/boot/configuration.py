@@ -1,4 +1,4 @@
-"""Reading and parsing the host's initdata disk, each in a child without any rights.
+"""The jobs that read and parse the host's initdata disk, each in a child without any rights.
 
 There are two steps because PID 1 binds the document's digest to the platform in between: reading
 and inflating come first, parsing only after the binding. The disk is read once, so the bytes that
@@ -6,7 +6,9 @@ are hashed are the bytes that are parsed.
 """
 
 import os
+from collections.abc import Mapping
 
+from ccinit.annotations import Protocol
 from ccinit.errors import VerificationError
 from ccinit.formats.initdata.document import (
     HEADER_BYTES,
@@ -50,17 +52,23 @@ class Configuration:
     manifest: PodManifest
 
 
-def read_initdata(disks: tuple[int, ...]) -> InitdataDocument:
-    """Find the one disk with the initdata magic and inflate its content.
+class InitdataChannel(Protocol):
+    """The job's connection to the outside."""
 
-    Args:
-        disks: descriptors open for reading.
+    @property
+    def fds(self) -> Mapping[str, int]:
+        """The disks, open for reading, in order; their names say nothing."""
+
+
+def initdata_job(_request: ReadInitdata, channel: InitdataChannel) -> InitdataDocument:
+    """Find the one disk with the initdata magic and inflate its content.
 
     Raises:
         VerificationError: `config.absent` or `config.ambiguous`.
         KernelError: a disk cannot be read (`kernel.pread`).
         FormatError: `initdata.…`.
     """
+    disks = tuple(channel.fds.values())
     found = [index for index, fd in enumerate(disks) if _read(fd, len(MAGIC), 0) == MAGIC]
     if not found:
         raise VerificationError("config.absent", "no disk begins with the initdata magic")
@@ -71,6 +79,11 @@ def read_initdata(disks: tuple[int, ...]) -> InitdataDocument:
     return InitdataDocument(
         disk=found[0], document=decompress_document(_read(fd, length, HEADER_BYTES))
     )
+
+
+def config_job(request: ParseInitdata, _channel: object) -> Configuration:
+    """Parse the document; raises as `parse_configuration`."""
+    return parse_configuration(request.document)
 
 
 def parse_configuration(document: bytes) -> Configuration:

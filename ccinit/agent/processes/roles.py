@@ -120,14 +120,16 @@ DECODERS = ("zstandard",)
 
 RIGHTS: Mapping[Role, Rights] = {
     # the host's disks, read-only by fd: finds and inflates the document
-    Role.INITDATA: Rights(job="ccinit.agent.jobs.initdata:run", uid=FIRST_UID + 1, syscalls=PARSER),
+    Role.INITDATA: Rights(
+        job="ccinit.boot.configuration:initdata_job", uid=FIRST_UID + 1, syscalls=PARSER
+    ),
     # the TPM or the TEE's report by fd
     Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=ATTESTER),
     # the event log's register by fd
     Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 15, syscalls=PARSER),
     # the document, now bound to the platform
     Role.CONFIG: Rights(
-        job="ccinit.agent.jobs.config:run",
+        job="ccinit.boot.configuration:config_job",
         uid=FIRST_UID + 3,
         syscalls=PARSER,
         preload=("re", "tomllib", "ccinit.formats.initdata.guest_files"),

@@ -6,12 +6,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ccinit.agent.processes.channel import Kind, encode_frame
 from ccinit.agent.processes.roles import RIGHTS, Role
-from ccinit.boot.configuration import Configuration, parse_configuration, read_initdata
+from ccinit.boot.configuration import (
+    Configuration,
+    InitdataDocument,
+    ReadInitdata,
+    initdata_job,
+    parse_configuration,
+)
 from ccinit.errors import CcinitError, KernelError
 from ccinit.formats.encoding import wire
 from ccinit.formats.encoding.fields import MAX_ITEMS
@@ -50,6 +58,11 @@ def disks(folder: Path, *contents: bytes) -> Iterator[tuple[int, ...]]:
             fds.append(os.open(path, os.O_RDONLY))
             stack.callback(os.close, fds[-1])
         yield tuple(fds)
+
+
+def read_initdata(fds: tuple[int, ...]) -> InitdataDocument:
+    channel: Any = SimpleNamespace(fds={str(index): fd for index, fd in enumerate(fds)})
+    return initdata_job(ReadInitdata(), channel)
 
 
 def test_initdata_is_found_wherever_its_disk_stands(tmp_path: Path) -> None:
