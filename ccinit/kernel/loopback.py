@@ -4,7 +4,7 @@ import errno
 import socket
 
 from ccinit.kernel.event_loop import at_most, writable
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.listener import open_stream
 
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -27,11 +27,8 @@ async def accepts_connections(port: int, own: str, seconds: float) -> bool:
 
 
 async def _is_accepted(family: socket.AddressFamily, address: tuple[str, int]) -> bool:
-    try:
-        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        raise kernel_error(error, "socket", family.name) from error
-    with connection:
+    with open_stream(family) as connection:
+        connection.setblocking(False)  # noqa: FBT003 (positional only)
         begun = connection.connect_ex(address)
         if begun not in {0, errno.EINPROGRESS}:
             return False
