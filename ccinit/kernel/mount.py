@@ -26,9 +26,6 @@ class MountFlag(enum.IntFlag):
     NOATIME = 1024
     BIND = 4096
     MOVE = 8192
-    REC = 16384
-    PRIVATE = 1 << 18
-    SLAVE = 1 << 19
 
 
 NO_FLAGS = MountFlag(0)

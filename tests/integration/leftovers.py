@@ -16,13 +16,14 @@ from ccinit.kernel.mount import MountFlag, mount
 from ccinit.kernel.process import Process
 
 CLONE_NEWNS: Final = 0x0002_0000
+_SLAVE: Final = MountFlag(1 << 14 | 1 << 19)  # MS_REC, MS_SLAVE
 _OURS: Final = "ccinit-test-"
 
 
 def have_own_mounts() -> None:
     """Have what this process and its children mount vanish with the last of them."""
     check(libc.unshare(CLONE_NEWNS), "unshare", "mounts")
-    mount("none", "/", "", MountFlag.REC | MountFlag.SLAVE)
+    mount("none", "/", "", _SLAVE)
 
 
 def remove_dead_cgroups() -> None:

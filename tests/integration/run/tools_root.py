@@ -16,13 +16,14 @@ from ccinit.run.workload import BindMount, Workload
 from tests.vm.guest.containers import PYTHON
 
 NR_PIVOT_ROOT = 155
+_PRIVATE = MountFlag(1 << 14 | 1 << 18)  # MS_REC, MS_PRIVATE
 SITE = "/srv"
 """Where a process inside finds the packages of Python."""
 
 
 def enter(tools: Path, binds: Mapping[str, Path]) -> None:
     """Make `tools` the root of this mount namespace, with what `binds` names at its places."""
-    mount("none", "/", "", MountFlag.REC | MountFlag.PRIVATE)
+    mount("none", "/", "", _PRIVATE)
     root = "/mnt"
     mount(str(tools), root, "", MountFlag.BIND)
     mount("proc", f"{root}/proc", "proc")
