@@ -1,6 +1,7 @@
 """A file descriptor with one owner at a time, which closes it or passes it on."""
 
 import os
+from collections.abc import Iterable
 
 
 class Descriptor:
@@ -37,3 +38,9 @@ class Descriptor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors that are the caller's."""
+    for fd in fds:
+        os.close(fd)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ccinit.errors import PeerError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.libc import kernel_error, open_path
 from ccinit.kernel.small_files import read_to_end
 
@@ -32,8 +33,7 @@ def open_secrets(directory: str = SECRETS) -> Iterator[Mapping[str, int]]:
             fds[name] = open_path(path, os.O_RDONLY | os.O_NOFOLLOW, "efi_secret_open")
         yield fds
     finally:
-        for fd in fds.values():
-            os.close(fd)
+        close_all(fds.values())
 
 
 def wipe_secrets(directory: str = SECRETS) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ccinit.errors import KernelError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import readable
 from ccinit.kernel.libc import kernel_error, syscall
 from ccinit.values import frozen
@@ -149,8 +150,7 @@ def spawn(
     except OSError as error:
         raise kernel_error(error, "posix_spawn", arguments[0]) from error
     finally:
-        for fd in temporary:
-            os.close(fd)
+        close_all(temporary)
     return _own_spawned(pid)
 
 

@@ -8,7 +8,6 @@ is one function in one table, whose keys are exactly those of
 `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -49,6 +48,7 @@ from ccinit.formats.planes.owner_rpc import (
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.clock import boottime
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import Event, TaskGroup, sleep
 from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
@@ -349,10 +349,10 @@ async def _exec_on_pipes(container: Executor, caller: Caller, call: Exec) -> Ans
             call.args, stdin=stdin.reader, stdout=stdout.writer, stderr=stderr.writer
         )
     except BaseException:
-        _close(stdin.writer, stdout.reader, stderr.reader, end.reader, end.writer)
+        close_all((stdin.writer, stdout.reader, stderr.reader, end.reader, end.writer))
         raise
     finally:
-        _close(stdin.reader, stdout.writer, stderr.writer)
+        close_all((stdin.reader, stdout.writer, stderr.writer))
     caller.start(attend(process, end=end.writer), "owner exec")
     return streaming(
         (Flow.INPUT, Stream.INPUT, stdin.writer),
@@ -378,11 +378,6 @@ async def _exec_on_terminal(container: Executor, caller: Caller, call: Exec) -> 
         (Flow.RESIZE, Stream.RESIZE, terminal),
         (Flow.END, 0, end.reader),
     )
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 HANDLERS: Mapping[str, Callable[..., Awaitable[Answer]]] = {

@@ -15,6 +15,7 @@ from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, Value
 from ccinit.formats.planes.owner_wire import LogLine, encode_log_line, encode_result
 from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import writable
 from ccinit.kernel.pipes import Pipe, open_pipes
 from ccinit.kernel.process import Process
@@ -132,8 +133,7 @@ async def follow_output(
                     return
         write_end(end, CallEnd(result=encode_result(METHODS["attach"], ())))
     finally:
-        for descriptor in (*outputs.values(), end):
-            os.close(descriptor)
+        close_all((*outputs.values(), end))
 
 
 async def _next_entries(

@@ -21,8 +21,9 @@ from ccinit.agent.processes.channel import (
 from ccinit.agent.processes.conversation import Answers, Notices
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.agent.processes.running_child import RunningChild
-from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
+from ccinit.agent.processes.secret_pipes import open_secret_pipes
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import deadline, readable
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.namespaces import NamespaceKind, new_namespace

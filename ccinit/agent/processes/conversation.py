@@ -5,7 +5,6 @@ the caps of its role and decoded as the types that the caller named; anything el
 `ChildError`.
 """
 
-import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -22,6 +21,7 @@ from ccinit.agent.processes.channel import (
 from ccinit.agent.processes.roles import Rights
 from ccinit.errors import ChildError, FormatError
 from ccinit.formats.encoding import wire
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import readable, writable
 from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen
@@ -100,8 +100,7 @@ class Conversation(Generic[R]):
         try:
             await self._send(encode_frame(Kind.ANSWER, answer.value), answer.fds)
         finally:
-            for fd in set(answer.fds):
-                os.close(fd)
+            close_all(set(answer.fds))
 
     def _take_notice(self, notice: Named) -> None:
         if notice.name not in self._notices:

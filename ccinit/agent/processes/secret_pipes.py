@@ -1,9 +1,10 @@
 """Secrets on their way to a child: each in a pipe of its own, for one job."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ccinit.errors import LimitExceededError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
@@ -59,9 +60,3 @@ def _open_secret(secret: Secret) -> int:
         os.close(pipe.reader)
         raise
     return pipe.reader
-
-
-def close_all(fds: Iterable[int]) -> None:
-    """Close descriptors."""
-    for fd in fds:
-        os.close(fd)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.libc import kernel_error
 from ccinit.pull.layers.file import write_error
 
@@ -52,8 +53,7 @@ def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
         ends = reader, writer = os.pipe2(os.O_CLOEXEC | flags)
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size_bytes)
     except OSError as error:
-        for end in ends:
-            os.close(end)
+        close_all(ends)
         raise kernel_error(error, "pipe", "layers") from error
     return reader, writer
 

@@ -7,13 +7,13 @@ show. What its headers say counts only once its digest matches.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
+from ccinit.kernel.descriptor import close_all
 from ccinit.pull.documents import verify_image
 from ccinit.pull.layers.file import write_all, write_error
 from ccinit.pull.layers.growing_tar import TarFollower
@@ -105,5 +105,4 @@ class _Tars:
                 raise ChildError("child.protocol", f"{len(fds)} files")
             yield fds
         finally:
-            for fd in fds:
-                os.close(fd)
+            close_all(fds)

@@ -15,7 +15,8 @@ import pytest
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.conversation import Answer
 from ccinit.agent.processes.roles import Role
-from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
+from ccinit.agent.processes.secret_pipes import open_secret_pipes
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import reap_orphans
 from ccinit.secret import Secret

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.planes.owner_streams import open_outgoing
-from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
+from ccinit.agent.processes.secret_pipes import open_secret_pipes
 from ccinit.boot.directories import make_directory, write_file
 from ccinit.errors import FormatError, KernelError
 from ccinit.kernel.block import read_direct, write_direct, zero_direct
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.kmsg import KernelLog
 from ccinit.kernel.memory_file import open_memory_file
 from ccinit.kernel.pipes import open_pipes, open_socket_pair

@@ -6,11 +6,11 @@ import pytest
 
 from ccinit.agent.processes.secret_pipes import (
     MAX_PIPED_BYTES,
-    close_all,
     fill_pipe,
     open_secret_pipes,
 )
 from ccinit.errors import LimitExceededError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 from tests.fakes.machine.scarcity import count_descriptors
