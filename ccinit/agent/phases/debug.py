@@ -17,9 +17,10 @@ PID 1 loads this module only when debug is asked for.
 from functools import partial
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested, request_debug_grant, wipe_grants
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.debug_tools import ROLE, find_tools_disk
+from ccinit.agent.phases.kbs_session import request_debug_grant, wipe_grants
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.agent.teardown import OWNER_PLANE_STEP, undoing
 from ccinit.boot.directories import make_directory

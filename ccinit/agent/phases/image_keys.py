@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.kbs import Wanted
-from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, wipe_grants
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import Grant, fetch_grants, wipe_grants
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, LimitExceededError, VerificationError
 from ccinit.formats.kbs.envelope import EnvelopeKind

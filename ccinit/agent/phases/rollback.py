@@ -9,8 +9,9 @@ from typing import Self
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.kbs import CounterStep
-from ccinit.agent.phases.attestation import Attested, request_resources
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.errors import DeadlineError, PeerError, VerificationError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
 from ccinit.formats.pod.volume import PersistentVolume, RollbackAnchor

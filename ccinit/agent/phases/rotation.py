@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, want, wipe_grants
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import Grant, fetch_grants, want, wipe_grants
 from ccinit.errors import CcinitError, ConfigError, as_known
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri

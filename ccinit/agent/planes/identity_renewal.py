@@ -14,14 +14,9 @@ early, but no more often than after failures: anybody can claim that an identity
 from collections.abc import Callable
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import (
-    Attested,
-    Grant,
-    fetch_grants,
-    want_identity,
-    wipe_grants,
-)
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import Grant, fetch_grants, want_identity, wipe_grants
 from ccinit.agent.planes.renewal_schedule import LAST_PAUSE_SECONDS, seconds_to_renewal
 from ccinit.attest.patience import random_fraction
 from ccinit.boot.clock import format_utc

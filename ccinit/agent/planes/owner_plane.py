@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes.identity_renewal import IdentityRenewal
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.phases.attestation import Attested, request_token
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import EVIDENCE_SECONDS, collect_evidence
+from ccinit.agent.phases.kbs_session import request_token
 from ccinit.agent.platform.measurement import workload_event
 from ccinit.agent.processes.conversation import Answer, Answers
 from ccinit.errors import CcinitError, as_known

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from ccinit.agent.guest import Guest, assemble
-from ccinit.agent.phases import attestation, evidence
+from ccinit.agent.phases import attestation, evidence, kbs_session
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.platform import devices
 from ccinit.agent.platform.measurement import RuntimeMeasurement
@@ -78,7 +78,7 @@ def main() -> None:
     guest, wanted = make_guest(loop), configured(url, read(ca_file).decode(), read(document))
     began = time.perf_counter()
     resources = attestation.plan_resources(wanted.manifest)
-    reply = loop.run(attestation.request_resources(guest, wanted, resources))
+    reply = loop.run(kbs_session.request_resources(guest, wanted, resources))
     print((time.perf_counter() - began) * 1000)
     if len(reply.released) != 1:
         sys.exit(1)

@@ -19,9 +19,10 @@ from types import SimpleNamespace
 from typing import cast
 
 from ccinit.agent.guest import Guest, assemble
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role

@@ -25,7 +25,7 @@ from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases import evidence
-from ccinit.agent.phases.attestation import request_resources
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log
 from ccinit.agent.platform import devices
 from ccinit.agent.platform.devices import run_on_platform

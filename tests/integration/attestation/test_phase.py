@@ -22,8 +22,9 @@ import pytest
 
 from ccinit.agent.guest import PhaseTime
 from ccinit.agent.jobs.messages.kbs import KbsReply
-from ccinit.agent.phases import attestation, evidence
-from ccinit.agent.phases.attestation import plan_resources, request_resources
+from ccinit.agent.phases import evidence, kbs_session
+from ccinit.agent.phases.attestation import plan_resources
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
 from ccinit.attest.detect import Platform
@@ -177,7 +178,7 @@ def relay(kbs: Kbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         connection.setblocking(False)  # noqa: FBT003 (positional only)
         return connection
 
-    monkeypatch.setattr(attestation, "connect_to_host", connect_to_host)
+    monkeypatch.setattr(kbs_session, "connect_to_host", connect_to_host)
     with open_unix_listener(path) as listener:
         address = KbsAddress(host="127.0.0.1", port=kbs.port)
         thread = threading.Thread(target=serve, args=(listener, address))

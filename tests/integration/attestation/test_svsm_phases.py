@@ -18,7 +18,7 @@ import pytest
 from ccinit.agent.guest import PhaseTime, VerifiersRequest
 from ccinit.agent.jobs.messages.kbs import KbsReply
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
-from ccinit.agent.phases.attestation import request_resources
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log
 from ccinit.agent.platform.devices import run_on_platform
 from ccinit.agent.processes.children import Children

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.agent.guest import Guest, assemble
 from ccinit.agent.phases import evidence
-from ccinit.agent.phases.attestation import Attested, fetch_grants, want_identity, wipe_grants
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import fetch_grants, want_identity, wipe_grants
 from ccinit.agent.planes import identity_renewal
 from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform import devices

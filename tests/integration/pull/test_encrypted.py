@@ -20,8 +20,9 @@ import pytest
 
 from ccinit import values
 from ccinit.agent.guest import PhaseTime
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.images import Pulled, prepare_first, pull
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits

@@ -19,8 +19,9 @@ from typing import Any, cast
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases import evidence
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.agent.planes.workload_plane import open_workload_api
 from ccinit.agent.platform import devices

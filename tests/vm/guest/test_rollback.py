@@ -11,7 +11,8 @@ import pytest
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.kbs import CounterStep, KbsReply
 from ccinit.agent.phases import rollback, storage
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import PeerError, VerificationError
 from ccinit.formats.kbs.resource_uri import parse_resource_uri

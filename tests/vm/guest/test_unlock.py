@@ -10,7 +10,8 @@ import pytest
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases import storage
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.processes.children import Children
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import VerificationError

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.phases import debug
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.debug import DebugBoundary, DebugSession
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.state import BootState
 from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown, undoing
 from ccinit.errors import (

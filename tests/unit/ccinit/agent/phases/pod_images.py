@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 from ccinit.agent.guest import PhaseTime
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.images import Pulled, pull
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import CcinitError

@@ -18,9 +18,9 @@ from ccinit.agent.jobs.messages.kbs import (
     KbsRequest,
     Released,
 )
-from ccinit.agent.phases import attestation
+from ccinit.agent.phases import attestation, kbs_session
 from ccinit.agent.phases import evidence as evidence_module
-from ccinit.agent.phases.attestation import request_resources
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.boot import clock
 from ccinit.errors import ChildError
 from ccinit.formats.evidence.tee import Tee
@@ -82,7 +82,7 @@ class Session:
 
         monkeypatch.setattr(evidence_module, "_prepare_evidence", no_child)
         if plays_child:
-            monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
+            monkeypatch.setattr(kbs_session, "_run_kbs_child", kbs_child)
         monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
 
     def run(self, tee: Tee, *questions: EvidenceQuestion) -> list[EvidenceRequest]:
@@ -220,12 +220,13 @@ def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.Monk
         return KbsReply(released=released, policy_keys=(), date=0)
 
     monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(kbs_session, "request_resources", reply)
     monkeypatch.setattr(attestation, "set_clock", lambda *_times: asked.append("set"))
     monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
     configured = configured_on(Tee.TPM)
     EventLoop().run(attestation.attest(session.guest, configured))
-    EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
-    EventLoop().run(attestation.request_token(session.guest, configured))
+    EventLoop().run(kbs_session.fetch_grants(session.guest, configured, ()))
+    EventLoop().run(kbs_session.request_token(session.guest, configured))
     assert asked == [False, "set", None, None]
 
 
@@ -258,7 +259,7 @@ def test_kbs_child_that_brings_something_else_than_asked_for_is_refused(
 ) -> None:
     session, configured = Session(monkeypatch), configured_on(Tee.TPM)
     owner, steps = OwnerConfig(port=0, client_ca_pem="roots"), (CounterStep(uri=COUNTER),)
-    wanted = (attestation.want_identity(configured.manifest, owner),)
+    wanted = (kbs_session.want_identity(configured.manifest, owner),)
 
     def ask() -> KbsReply:
         return EventLoop().run(
@@ -315,7 +316,7 @@ def test_kbs_child_may_have_a_clock_set_forward_that_was_set(
 
     session.guest.children = SimpleNamespace(run=run)
     request: Any = SimpleNamespace(transport=None, has_clock=has_clock)
-    EventLoop().run(attestation._run_kbs_child(session.guest, request, session.guest, 60))
+    EventLoop().run(kbs_session._run_kbs_child(session.guest, request, session.guest, 60))
     assert settings == [NOW + 60] * has_clock
 
 
@@ -339,7 +340,7 @@ def ask_kbs_child(
     configured = configured_on(tee, attest_seconds=attest_seconds)
     guest: Any = SimpleNamespace(children=SimpleNamespace(run=run), phase_time=phase_time)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attestation, "answering", answering)
+        patch.setattr(kbs_session, "answering", answering)
         EventLoop().run(
             request_resources(guest, configured, (), has_clock=False, max_seconds=max_seconds)
         )

@@ -9,9 +9,10 @@ import pytest
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases import image_keys
-from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
+from ccinit.agent.phases.attestation import Attested, plan_resources
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import LayerKeys, open_layer_keys
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import OwnerConfig

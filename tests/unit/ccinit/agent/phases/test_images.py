@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
+from ccinit.agent.phases.attestation import Attested, plan_resources
 from ccinit.agent.phases.images import prepare_first, pull
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES

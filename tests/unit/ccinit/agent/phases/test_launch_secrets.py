@@ -15,8 +15,9 @@ from ccinit.agent.jobs import launch, measure
 from ccinit.agent.jobs.messages.kbs import KbsReply, LaunchRequest
 from ccinit.agent.jobs.messages.measurement import BindRequest
 from ccinit.agent.phases import attestation, launch_secrets
-from ccinit.agent.phases.attestation import attest, plan_resources, request_resources
+from ccinit.agent.phases.attestation import attest, plan_resources
 from ccinit.agent.phases.evidence import collect_evidence
+from ccinit.agent.phases.kbs_session import request_resources
 from ccinit.agent.processes.child import JobChannel
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform

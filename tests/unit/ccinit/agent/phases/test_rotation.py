@@ -10,7 +10,8 @@ import pytest
 
 from ccinit.agent.jobs.messages.kbs import Wanted
 from ccinit.agent.phases import rotation as module
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError
 from ccinit.formats.kbs.envelope import EnvelopeKind

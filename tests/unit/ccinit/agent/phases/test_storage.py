@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ccinit.agent.phases import storage
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.phases.volumes import (
     Found,

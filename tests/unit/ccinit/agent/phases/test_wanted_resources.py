@@ -4,7 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ccinit.agent.jobs.messages.kbs import Wanted
-from ccinit.agent.phases.attestation import plan_resources, want
+from ccinit.agent.phases.attestation import plan_resources
+from ccinit.agent.phases.kbs_session import want
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri

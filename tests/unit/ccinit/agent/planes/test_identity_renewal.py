@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.jobs.messages.kbs import Wanted
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes import identity_renewal as module
 from ccinit.agent.planes.identity_renewal import IdentityRenewal, wait_for
 from ccinit.errors import PeerError, VerificationError

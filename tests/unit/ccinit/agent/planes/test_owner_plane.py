@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.host_service import HostService
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes import identity_renewal, owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
 from ccinit.agent.planes.owner_service import Caller

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.phases.attestation import Grant
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_plane import OwnerPlane
 from ccinit.agent.planes.owner_service import OwnerService

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.evidence import EVIDENCE_SECONDS
+from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes import workload_plane, workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
 from ccinit.agent.processes.running_child import REAP_SECONDS

@@ -17,8 +17,8 @@ from ccinit.agent.jobs.messages.kbs import (
     KbsRequest,
     Released,
 )
-from ccinit.agent.phases import attestation
-from ccinit.agent.phases.attestation import request_debug_grant, request_resources, request_token
+from ccinit.agent.phases import attestation, kbs_session
+from ccinit.agent.phases.kbs_session import request_debug_grant, request_resources, request_token
 from ccinit.agent.teardown import Teardown
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.disk.verity import RootHash
@@ -65,8 +65,8 @@ class Kbs:
         async def answering(*_: object) -> object:
             return None
 
-        monkeypatch.setattr(attestation, "answering", answering)
-        monkeypatch.setattr(attestation, "advance_clock", lambda _seconds: 0)
+        monkeypatch.setattr(kbs_session, "answering", answering)
+        monkeypatch.setattr(kbs_session, "advance_clock", lambda _seconds: 0)
         monkeypatch.setattr(attestation, "set_clock", lambda *_times: None)
         monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
 
@@ -144,7 +144,7 @@ def test_debug_grant_is_this_pods_and_has_to_come(kbs: Kbs) -> None:
 
 def test_what_was_found_of_an_identity_stays_with_its_grant() -> None:
     released = Released(uri=TLS_IDENTITY, data=b"x", create=False, identity=IDENTITY)
-    (grant,) = attestation._grants(
+    (grant,) = kbs_session.take_grants(
         KbsReply(released=(released,), policy_keys=(), date=NOW)
     ).values()
     assert grant.identity == IDENTITY
@@ -178,7 +178,7 @@ def test_relay_that_is_not_there_is_for_the_child_to_try_again(
         assert seconds == 1.5
         raise error
 
-    monkeypatch.setattr(attestation, "connect_to_host", connect)
+    monkeypatch.setattr(kbs_session, "connect_to_host", connect)
     configured = configured_on(transport=KbsTransport.VSOCK)
     EventLoop().run(request_resources(kbs.guest, configured, ()))
     question = ConnectionQuestion(milliseconds=1500)
@@ -193,7 +193,7 @@ def test_connection_to_the_relay_is_handed_to_the_child(
         assert port == KBS_VSOCK_PORT
         return SimpleNamespace(detach=lambda: 77)
 
-    monkeypatch.setattr(attestation, "connect_to_host", connect)
+    monkeypatch.setattr(kbs_session, "connect_to_host", connect)
     configured = configured_on(transport=KbsTransport.VSOCK)
     EventLoop().run(request_resources(kbs.guest, configured, ()))
     question = ConnectionQuestion(milliseconds=1500)
