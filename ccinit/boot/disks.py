@@ -28,10 +28,17 @@ def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
 
 
 def select_candidates(
-    disks: Sequence[BlockDevice], taken: Sequence[BlockDevice | None], size_bytes: int
+    disks: Sequence[BlockDevice], taken: Sequence[BlockDevice | None], name: str, size_bytes: int
 ) -> tuple[BlockDevice, ...]:
-    """Return the disks that have no role so far and the size of a declared volume."""
-    return tuple(disk for disk in disks if disk not in taken and disk.size_bytes == size_bytes)
+    """Return the disks that have no role so far and the size of a declared volume.
+
+    Raises:
+        VerificationError: `volume.missing`, there is none.
+    """
+    found = tuple(disk for disk in disks if disk not in taken and disk.size_bytes == size_bytes)
+    if not found:
+        raise VerificationError("volume.missing", f"no disk of {size_bytes} bytes for {name}")
+    return found
 
 
 def assign_scratch(

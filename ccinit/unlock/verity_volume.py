@@ -29,20 +29,17 @@ def select_verity_disk(
     """Return the first disk whose hash tree has the root; if there are several, any will do.
 
     Raises:
-        VerificationError: `verity.root`, none has it; `volume.missing`, there are no disks.
+        VerificationError: `verity.root`, none has it.
         KernelError: a disk cannot be read.
     """
-    refusal = VerificationError("volume.missing", f"no disk has the size of {name}")
     for disk in disks:
+        block = read_direct(disk.node, parameters.data_bytes, BLOCK_BYTES)
         try:
-            verify_root_block(
-                parameters, read_direct(disk.node, parameters.data_bytes, BLOCK_BYTES)
-            )
-        except VerificationError as error:
-            refusal = error
-        else:
-            return disk
-    raise refusal
+            verify_root_block(parameters, block)
+        except VerificationError:
+            continue
+        return disk
+    raise VerificationError("verity.root", f"no disk has the hash tree of {name}")
 
 
 def activate_verity(

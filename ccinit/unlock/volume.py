@@ -69,16 +69,15 @@ def select_volume_disk(
 
     Args:
         control: device-mapper.
-        requests: one for each disk of the declared size that has no role yet.
+        requests: one for each disk of the declared size that has no role yet; at least one.
         released: the 64 bytes from the KBS; the caller wipes them.
 
     Raises:
         VerificationError: `volume.ambiguous`, several authenticate; else the reason why the last
-            disk was refused, or `volume.missing` without any.
+            disk was refused.
         KernelError: the kernel refused a step for a reason other than the disk's content.
     """
-    refusal = VerificationError("volume.missing", "no disk has the declared size")
-    opened, blank = [], []
+    refusals, opened, blank = [], [], []
     for request in requests:
         try:
             if authenticate_volume(control, request, released):
@@ -88,12 +87,12 @@ def select_volume_disk(
         except VerificationError as error:
             if error.reason not in _WRONG_DISK:
                 raise
-            refusal = error
+            refusals.append(error)
     if len(opened) > 1:
-        raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
+        raise VerificationError("volume.ambiguous", f"{len(opened)} disks are {opened[0].name}")
     found = opened or blank
     if not found:
-        raise refusal
+        raise refusals[-1]
     return found[0]
 
 

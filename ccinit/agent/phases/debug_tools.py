@@ -25,5 +25,5 @@ def find_tools_disk(configured: Configured) -> BlockDevice | None:
     if tools is None:
         return None
     taken = (configured.initdata, select_held(configured.disks))
-    disks = select_candidates(configured.disks, taken, tools.device_bytes)
+    disks = select_candidates(configured.disks, taken, ROLE, tools.device_bytes)
     return select_verity_disk(ROLE, disks, tools)

@@ -116,10 +116,7 @@ async def find_volumes(
     keyed = [volume for volume in volumes if isinstance(volume, KeyedVolume)]
     found: list[Found] = []
     for volume in (*select_kind(volumes, VerityVolume), *keyed):
-        disks = select_candidates(configured.disks, taken, volume.size_bytes)
-        if not disks:
-            detail = f"no disk of {volume.size_bytes} bytes for {volume.name}"
-            raise VerificationError("volume.missing", detail)
+        disks = select_candidates(configured.disks, taken, volume.name, volume.size_bytes)
         one = await _find(guest, control, configured, attested, volume, disks)
         taken.append(one.disk)
         found.append(one)
@@ -188,31 +185,29 @@ async def open_volume(
 async def find_luks2_disk(
     children: Children, request: Luks2Request, disks: Sequence[BlockDevice], released: Secret
 ) -> tuple[BlockDevice, Secret]:
-    """Return the one disk whose header opens, and its volume key, which the caller wipes.
+    """Of at least one disk return the only one that opens, and its key, which the caller wipes.
 
     Raises:
-        VerificationError, FormatError: `volume.missing`, `volume.ambiguous`; otherwise the reason
-            why the last disk is not the volume, `luks2.…`.
+        VerificationError, FormatError: `volume.ambiguous`; otherwise the reason why the last disk
+            is not the volume, `luks2.…`.
         ChildError, DeadlineError: the child did not survive a header, or was late.
         KernelError: a disk could not be read, or there are no free descriptors.
     """
-    refusal: VerificationError | FormatError = VerificationError(
-        "volume.missing", f"no disk has the size of {request.name}"
-    )
+    refusals = []
     opened: list[tuple[BlockDevice, Secret]] = []
     with ExitStack() as undo:
         for disk in disks:
             try:
                 key = await _open_header(children, request, disk, released)
             except (VerificationError, FormatError) as error:
-                refusal = error
+                refusals.append(error)
             else:
                 undo.callback(key.wipe)
                 opened.append((disk, key))
         if len(opened) > 1:
-            raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
+            raise VerificationError("volume.ambiguous", f"{len(opened)} disks are {request.name}")
         if not opened:
-            raise refusal
+            raise refusals[-1]
         undo.pop_all()
     return opened[0]
 

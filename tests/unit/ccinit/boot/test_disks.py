@@ -121,5 +121,17 @@ def test_two_held_disks_are_refused() -> None:
 
 def test_candidates_have_the_size_and_no_role() -> None:
     twin = disk("vdf", 128 * MIB)
-    assert select_candidates((*ALL, twin), [INITDATA, None], 128 * MIB) == (VOLUME, twin)
-    assert select_candidates((*ALL, twin), [VOLUME], 128 * MIB) == (twin,)
+    assert select_candidates((*ALL, twin), [INITDATA, None], "keep", 128 * MIB) == (VOLUME, twin)
+    assert select_candidates((*ALL, twin), [VOLUME], "keep", 128 * MIB) == (twin,)
+
+
+@pytest.mark.parametrize(
+    ("taken", "size_bytes"), [([VOLUME], 128 * MIB), ([], 128 * MIB - 512), ([], 128 * MIB + 512)]
+)
+def test_volume_without_a_disk_of_its_size_is_refused_by_name(
+    taken: list[BlockDevice | None], size_bytes: int
+) -> None:
+    with pytest.raises(VerificationError) as error:
+        select_candidates(ALL, taken, "keep", size_bytes)
+    assert error.value.reason == "volume.missing"
+    assert error.value.detail == f"no disk of {size_bytes} bytes for keep"

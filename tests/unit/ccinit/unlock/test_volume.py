@@ -259,10 +259,6 @@ def test_two_disks_that_are_the_volume_are_refused(world: World) -> None:
     assert world.select("vdb", may_create=True) == "vdb"
 
 
-def test_no_disk_of_the_size_is_no_volume(world: World) -> None:
-    assert reason_of(world.select) == "volume.missing"
-
-
 def test_fault_while_looking_ends_the_search(world: World) -> None:
     world.disk(volume_of(), "vdc")
     world.sizes["/dev/vdb"] = SIZE - 4096
