@@ -10,7 +10,7 @@ Pure: the proofs come in as arguments.
 
 from collections.abc import Mapping, Sequence
 
-from ccinit.errors import VerificationError
+from ccinit.errors import ConfigError, VerificationError
 from ccinit.formats.pod.volume import ScratchVolume
 from ccinit.kernel.block import BlockDevice
 
@@ -64,7 +64,8 @@ def assign_scratch(
     Raises:
         VerificationError: `disk.serial`, two disks claim to be the same one; `disk.ambiguous`, a
             disk with two roles; `disk.missing`, no disk of a declared size; `disk.surplus`, a disk
-            without a role; `disk.read_only`, a scratch disk that cannot be written.
+            without a role.
+        ConfigError: `disk.read_only`, a scratch disk that cannot be written.
     """
     _check_serials(disks)
     proven = [initdata, *([root] if root is not None else []), *volumes.values()]
@@ -82,7 +83,7 @@ def _take(remaining: list[BlockDevice], wanted: ScratchVolume) -> BlockDevice:
     for disk in remaining:
         if disk.size_bytes == wanted.size_bytes:
             if disk.read_only:
-                raise VerificationError("disk.read_only", f"{wanted.name} cannot be written")
+                raise ConfigError("disk.read_only", f"{wanted.name} cannot be written")
             remaining.remove(disk)
             return disk
     raise VerificationError(

@@ -27,11 +27,11 @@ from ccinit.formats.disk.luks2 import (
     parse_luks2_header,
     verify_seal,
 )
-from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct, read_size_bytes
+from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
+from ccinit.unlock.disk import check_disk
 from ccinit.unlock.filesystem import mount_ext4, unmount_kept
-from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key, verify_released
 from ccinit.values import frozen
@@ -73,20 +73,17 @@ class Luks2Channel(Protocol):
         """Read the pipe `name`."""
 
 
-def copy_header(disk: BlockDevice) -> bytes:
-    """Read the one copy of a disk's header.
+def copy_header(name: str, disk: BlockDevice) -> bytes:
+    """Read the one copy of the header of a volume's disk.
 
     Raises:
         ConfigError: `disk.size`, `disk.read_only`.
         VerificationError: `disk.changed`.
         KernelError: the disk cannot be read.
     """
-    if disk.read_only:
-        raise ConfigError("disk.read_only", f"{disk.name} cannot be written")
-    if check_size(disk.size_bytes) <= PAYLOAD_OFFSET:
-        raise ConfigError("disk.size", f"{disk.size_bytes} bytes hold a header and nothing else")
-    if read_size_bytes(disk.node) != disk.size_bytes:
-        raise VerificationError("disk.changed", f"{disk.name} has another size than it had")
+    if disk.size_bytes <= PAYLOAD_OFFSET:
+        raise ConfigError("disk.size", f"{name} has no room for more than a header")
+    check_disk(name, disk)
     return read_direct(disk.node, 0, COPY_BYTES)
 
 

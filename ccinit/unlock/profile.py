@@ -9,7 +9,6 @@ random, so that the host cannot tell whether a rewritten block changed. `CRYPT`:
 for scratch whose owner has chosen it and for LUKS2 volumes.
 """
 
-from ccinit.errors import ConfigError
 from ccinit.formats.disk.integrity import BLOCK_BYTES, TAG_BYTES
 from ccinit.kernel.block import SECTOR_BYTES
 from ccinit.kernel.dm import DmTarget
@@ -77,14 +76,3 @@ def plan_aead_target(disk_bytes: int, integrity_node: str, key_description: str)
             f" 2 integrity:{AEAD.tag_bytes}:aead sector_size:{BLOCK_BYTES}"
         ),
     )
-
-
-def check_size(disk_bytes: int) -> int:
-    """Return the size if a disk of that size can be used.
-
-    Raises:
-        ConfigError: `disk.size`.
-    """
-    if disk_bytes <= 0 or disk_bytes % BLOCK_BYTES:
-        raise ConfigError("disk.size", f"{disk_bytes} bytes are not whole blocks")
-    return disk_bytes

@@ -23,14 +23,15 @@ from ccinit.errors import ConfigError, VerificationError
 from ccinit.formats.disk.integrity import SUPERBLOCK_BYTES, count_meta_bytes
 from ccinit.formats.pod.scratch_tags import RAM_DEVICES
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
-from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
+from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.mount import unmount
 from ccinit.secret import Secret
+from ccinit.unlock.disk import check_disk
 from ccinit.unlock.filesystem import FormatDevice, create_ext4, mount_ext4
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
-from ccinit.unlock.profile import AEAD, CRYPT, check_size
+from ccinit.unlock.profile import AEAD, CRYPT
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
 from ccinit.values import frozen
 
@@ -64,7 +65,7 @@ def plan_scratch(disks: Iterable[tuple[ScratchVolume, BlockDevice]]) -> tuple[Sc
             manifest's parser has found enough.
 
     Raises:
-        ConfigError: `disk.size`, `disk.read_only`.
+        ConfigError: `disk.size`, too small for its tags.
     """
     ram_indexes = iter(range(RAM_DEVICES))
     return tuple(_plan_one(volume, disk, ram_indexes) for volume, disk in disks)
@@ -87,9 +88,7 @@ def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:
 
 
 def _plan_one(volume: ScratchVolume, disk: BlockDevice, ram_indexes: Iterator[int]) -> ScratchPlan:
-    size = check_size(disk.size_bytes)
-    if disk.read_only:
-        raise ConfigError("disk.read_only", f"{volume.name} cannot be written")
+    size = disk.size_bytes
     layout: IntegrityLayout | None
     match volume.profile:
         case ScratchProfile.AEAD_RAM:
@@ -118,11 +117,11 @@ async def activate_scratch(
     Raises:
         KernelError: the kernel refused a step; everything before it is undone.
         ChildError: mkfs failed; likewise.
+        ConfigError: `disk.read_only`, `disk.size`.
         VerificationError: `disk.changed`, `scratch.superblock`, or `integrity.…` of the active
             device.
     """
-    if read_size_bytes(plan.disk.node) != plan.disk.size_bytes:
-        raise VerificationError("disk.changed", f"{plan.volume.name} has another size than it had")
+    check_disk(plan.volume.name, plan.disk)
     with ExitStack() as undo:
         stack = _activate(control, plan)
         undo.callback(stack.close)

@@ -18,16 +18,16 @@ import errno
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
 
-from ccinit.errors import ConfigError, KernelError, VerificationError
+from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import parse_ext4_superblock
 from ccinit.formats.disk.integrity import BLOCK_BYTES, SUPERBLOCK_BYTES
-from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
+from ccinit.kernel.block import BlockDevice, read_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
+from ccinit.unlock.disk import check_disk
 from ccinit.unlock.filesystem import START_BYTES, FormatDevice, create_ext4, unmount_kept
 from ccinit.unlock.growth import mount_volume, verify_can_grow
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout
-from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_stack, shortened
 from ccinit.unlock.volume_key import derive_encryption_key
 from ccinit.values import frozen
@@ -103,7 +103,7 @@ def authenticate_volume(control: DmControl, request: VolumeRequest, released: Se
         VerificationError: it is neither; reasons as for `activate_volume`.
         KernelError: the kernel refused a step; everything before it is undone.
     """
-    _check_disk(request)
+    check_disk(request.name, request.disk)
     size_bytes = _find_size(request)
     if size_bytes is None:
         return False
@@ -138,7 +138,7 @@ async def activate_volume(
         KernelError: the kernel refused a step; everything before it is undone.
         ChildError: mkfs failed; likewise.
     """
-    _check_disk(request)
+    check_disk(request.name, request.disk)
     size_bytes = _find_size(request)
     with ExitStack() as undo:
         with derive_encryption_key(released, request.pod, request.name) as key:
@@ -158,16 +158,8 @@ async def activate_volume(
     return stack
 
 
-def _check_disk(request: VolumeRequest) -> None:
-    disk = request.disk
-    if disk.read_only:
-        raise ConfigError("disk.read_only", f"{request.name} cannot be written")
-    if read_size_bytes(disk.node) != disk.size_bytes:
-        raise VerificationError("disk.changed", f"{request.name} has another size than it had")
-
-
 def _plan(disk_bytes: int) -> IntegrityLayout:
-    return plan_disk_layout(check_size(disk_bytes), JOURNAL_BYTES)
+    return plan_disk_layout(disk_bytes, JOURNAL_BYTES)
 
 
 def _find_size(request: VolumeRequest) -> int | None:

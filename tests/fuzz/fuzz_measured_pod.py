@@ -13,6 +13,7 @@ from typing import Any
 
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import CcinitError
+from ccinit.formats.disk.integrity import BLOCK_BYTES
 from ccinit.formats.encoding import wire
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.initdata.document import Initdata
@@ -174,9 +175,11 @@ def check_volumes(config: GuestConfig, pod: PodManifest) -> None:
         (one, replace(disk, size_bytes=one.size_bytes))
         for one in select_kind(pod.volumes, ScratchVolume)
     )
+    assert not any(plan.disk.size_bytes % BLOCK_BYTES for plan in plans)
     assert sum(plan.meta_bytes for plan in plans) <= config.limits.scratch_tags_bytes
     for one in select_kind(pod.volumes, PersistentVolume):
         for size_bytes in (one.size_bytes, *one.grown_from_bytes):
+            assert not size_bytes % BLOCK_BYTES
             assert plan_disk_layout(size_bytes, JOURNAL_BYTES).provided_bytes
 
 

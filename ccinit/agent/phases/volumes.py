@@ -215,7 +215,7 @@ async def find_luks2_disk(
 async def _open_header(
     children: Children, request: Luks2Request, disk: BlockDevice, released: Secret
 ) -> Secret:
-    copy = copy_header(disk)
+    copy = copy_header(request.name, disk)
     with ExitStack() as stack:
         header = open_memory_file(HEADER_FD, copy)
         stack.callback(os.close, header)

@@ -210,7 +210,7 @@ def test_r42_header_that_is_another_when_it_is_read_again_is_read_once(
     host.do("copy")
     write_direct(device.node, 0, honest)
     host.do("alternate", offset=0, length=COPY_BYTES)
-    assert copy_header(device) == honest
+    assert copy_header("data", device) == honest
     assert read_direct(device.node, 0, COPY_BYTES) == bytes(content)
     assert host.heal() > 0
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ccinit.boot.disks import assign_scratch, select_candidates, select_held
-from ccinit.errors import VerificationError
+from ccinit.errors import CcinitError, ConfigError, VerificationError
 from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 
@@ -65,14 +65,18 @@ def test_scratch_disks_of_one_size_are_exchangeable() -> None:
     assert scratch == tuple(zip(wanted, twins, strict=True))
 
 
-def refused(disks: tuple[BlockDevice, ...], **changes: object) -> str:
+def refused(
+    disks: tuple[BlockDevice, ...],
+    error_class: type[CcinitError] = VerificationError,
+    **changes: object,
+) -> str:
     arguments: dict[str, object] = {
         "initdata": INITDATA,
         "root": ROOT,
         "volumes": {"keep": VOLUME},
         "scratch": SCRATCH,
     }
-    with pytest.raises(VerificationError) as error:
+    with pytest.raises(error_class) as error:
         assign_scratch(disks, **{**arguments, **changes})  # type: ignore[arg-type]
     return error.value.reason
 
@@ -96,7 +100,7 @@ def test_r36_scratch_disk_of_almost_the_size_is_refused(size_bytes: int) -> None
 
 def test_r36_read_only_scratch_disk_is_refused() -> None:
     broken = disk("vdc", 256 * MIB, read_only=True)
-    assert refused((INITDATA, ROOT, broken, CACHE, VOLUME)) == "disk.read_only"
+    assert refused((INITDATA, ROOT, broken, CACHE, VOLUME), ConfigError) == "disk.read_only"
 
 
 def test_r36_serial_number_given_twice_is_refused() -> None:

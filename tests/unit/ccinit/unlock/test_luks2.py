@@ -11,6 +11,7 @@ from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.disk.luks2 import COPY_BYTES, SEAL_OFFSET, make_seal, parse_luks2_header
 from ccinit.kernel.block import BlockDevice
 from ccinit.secret import Secret
+from ccinit.unlock import disk as disk_module
 from ccinit.unlock import luks2
 from ccinit.unlock.luks2 import (
     HEADER_FD,
@@ -159,7 +160,7 @@ def test_r36_disk_that_cannot_be_a_volume_is_refused_unread(
         holders=(),
     )
     with pytest.raises(ConfigError) as error:
-        copy_header(disk)
+        copy_header("data", disk)
     assert error.value.reason == reason
 
 
@@ -171,9 +172,9 @@ def test_disk_whose_size_changes_before_its_header_is_read_is_refused(
         name="vdb", number="254:16", size_bytes=size_bytes, read_only=False, serial="", holders=()
     )
     monkeypatch.setattr(luks2, "read_direct", lambda _node, _offset, length: bytes(length))
-    monkeypatch.setattr(luks2, "read_size_bytes", lambda _node: size_bytes)
-    assert copy_header(disk) == bytes(COPY_BYTES)
-    monkeypatch.setattr(luks2, "read_size_bytes", lambda _node: size_bytes - 4096)
+    monkeypatch.setattr(disk_module, "read_size_bytes", lambda _node: size_bytes)
+    assert copy_header("data", disk) == bytes(COPY_BYTES)
+    monkeypatch.setattr(disk_module, "read_size_bytes", lambda _node: size_bytes - 4096)
     with pytest.raises(VerificationError) as error:
-        copy_header(disk)
+        copy_header("data", disk)
     assert error.value.reason == "disk.changed"

@@ -1,7 +1,4 @@
-import pytest
-
-from ccinit.errors import ConfigError
-from ccinit.unlock.profile import AEAD, CRYPT, check_size, plan_aead_target, plan_crypt_target
+from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
 
 
 def test_profile_is_aes_256_xts_with_hmac_and_random_iv() -> None:
@@ -34,14 +31,3 @@ def test_crypt_target_leaves_out_what_lies_before_the_ciphertext() -> None:
     assert target.parameters == (
         "capi:xts(aes)-plain64 :64:logon:ccinit:data 0 253:16 32768 1 sector_size:4096"
     )
-
-
-def test_size_of_whole_blocks_is_returned() -> None:
-    assert check_size(8192) == 8192
-
-
-@pytest.mark.parametrize("size_bytes", [0, -4096, 4097, 512])
-def test_size_of_partial_blocks_is_refused(size_bytes: int) -> None:
-    with pytest.raises(ConfigError) as error:
-        check_size(size_bytes)
-    assert error.value.reason == "disk.size"

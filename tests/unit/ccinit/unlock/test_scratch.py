@@ -9,6 +9,7 @@ from ccinit.formats.pod.volume import ScratchProfile, ScratchVolume
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
+from ccinit.unlock import disk as disk_module
 from ccinit.unlock import profile as profiles
 from ccinit.unlock import scratch as module
 from ccinit.unlock.profile import AEAD
@@ -71,20 +72,6 @@ def test_tags_may_take_half_of_the_memory_that_is_free_and_no_more() -> None:
     assert error.value.reason == "scratch.memory"
 
 
-def test_read_only_scratch_is_refused() -> None:
-    with pytest.raises(ConfigError) as error:
-        plan(IN_MEMORY, disk=replace(DISK, read_only=True))
-    assert error.value.reason == "disk.read_only"
-
-
-@pytest.mark.parametrize("profile", ScratchProfile)
-def test_scratch_of_partial_blocks_is_refused(profile: ScratchProfile) -> None:
-    disk = replace(DISK, size_bytes=GIB + 512)
-    with pytest.raises(ConfigError) as error:
-        plan(replace(IN_MEMORY, profile=profile), disk=disk)
-    assert error.value.reason == "disk.size"
-
-
 class Disks:
     """Disks that keep what is written to them, and a device-mapper that writes down its steps."""
 
@@ -95,7 +82,8 @@ class Disks:
         self.keeps = True
         self.mount_failure: KernelError | None = None
         self._written: dict[str, bytes] = {}
-        for name in ("read_size_bytes", "read_direct", "write_direct", "create_ext4"):
+        monkeypatch.setattr(disk_module, "read_size_bytes", self.read_size_bytes)
+        for name in ("read_direct", "write_direct", "create_ext4"):
             monkeypatch.setattr(module, name, getattr(self, name))
         for name in ("activate_stack", "activate_crypt", "mount_ext4"):
             monkeypatch.setattr(module, name, getattr(self, name))
@@ -143,14 +131,14 @@ class Disks:
             raise self.mount_failure
         self.steps.append(f"mount {node} {target}")
 
-    def activate(self, volume: ScratchVolume = IN_MEMORY) -> None:
-        (planned,) = plan(volume)
+    def activate(self, volume: ScratchVolume = IN_MEMORY, disk: BlockDevice = DISK) -> None:
+        (planned,) = plan(volume, disk=disk)
         unused: Any = None
         EventLoop().run(activate_scratch(unused, planned, "/run/scratch/data", unused))
 
-    def refusal(self, volume: ScratchVolume = IN_MEMORY) -> str:
+    def refusal(self, volume: ScratchVolume = IN_MEMORY, disk: BlockDevice = DISK) -> str:
         with pytest.raises(CcinitError) as refused:
-            self.activate(volume)
+            self.activate(volume, disk)
         return refused.value.reason
 
 
@@ -181,6 +169,18 @@ def test_scratch_is_formatted_anew_under_a_key_that_nobody_else_has(
         assert disks.steps == steps + MADE
         assert len(disks.used) == 0
     assert disks.keys[0] != disks.keys[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"read_only": True}, "disk.read_only"), ({"size_bytes": GIB + 512}, "disk.size")],
+)
+@pytest.mark.parametrize("asked", [IN_MEMORY, ON_DISK, CRYPT])
+def test_r36_disk_that_cannot_hold_scratch_is_refused_untouched(
+    disks: Disks, asked: ScratchVolume, changes: dict[str, object], reason: str
+) -> None:
+    assert disks.refusal(asked, replace(DISK, **changes)) == reason
+    assert disks.steps == []
 
 
 def test_disk_that_has_changed_its_size_is_refused_untouched(disks: Disks) -> None:

@@ -12,6 +12,7 @@ from ccinit.formats.disk.ext4 import Ext4Superblock
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
+from ccinit.unlock import disk as disk_module
 from ccinit.unlock import volume as module
 from ccinit.unlock.filesystem import START_BYTES
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout
@@ -78,7 +79,8 @@ class World:
         with derive_encryption_key(RELEASED, "shop", "data") as key:
             self.key = key.reveal()
         self._opens = False
-        for name in ("read_size_bytes", "read_direct", "activate_stack", "create_ext4"):
+        monkeypatch.setattr(disk_module, "read_size_bytes", self.read_size_bytes)
+        for name in ("read_direct", "activate_stack", "create_ext4"):
             monkeypatch.setattr(module, name, getattr(self, name))
         for name in ("mount_volume", "verify_can_grow", "shortened"):
             monkeypatch.setattr(module, name, getattr(self, name))

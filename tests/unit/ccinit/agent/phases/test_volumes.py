@@ -93,7 +93,7 @@ def test_key_is_left_of_the_volume_alone(
         made.append(Secret(os.read(fd, 65)))
         return made[-1]
 
-    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    monkeypatch.setattr(volumes, "copy_header", lambda *_: b"header")
     monkeypatch.setattr(volumes, "receive_volume_key", receive)
     disks = [cast("BlockDevice", SimpleNamespace(name=f"vd{n}")) for n in range(len(answers))]
     finding = find_luks2_disk(
@@ -116,7 +116,7 @@ def test_key_is_left_of_the_volume_alone(
 def test_key_of_a_volume_that_is_never_opened_is_wiped_on_the_way_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    monkeypatch.setattr(volumes, "copy_header", lambda *_: b"header")
     disk = cast("BlockDevice", SimpleNamespace(name="vda", size_bytes=8192, holders=()))
     guest: Any = SimpleNamespace(children=FakeChildren([OPENS]), teardown=Teardown())
     configured: Any = SimpleNamespace(
@@ -242,7 +242,7 @@ def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
 def test_r79_header_that_finds_no_descriptor_is_the_kernels_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    monkeypatch.setattr(volumes, "copy_header", lambda *_: b"header")
     finding = find_luks2_disk(
         cast("Children", FakeChildren([OPENS])),
         Luks2Request(pod="shop", name="data", sealed=False),
