@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
+from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
@@ -79,6 +80,17 @@ def check_body(uri: ResourceUri, body: bytes) -> None:
         detail = f"{uri}: guests ask for {named}, the envelope says {envelope.kind}"
         raise FormatError("envelope.kind", detail)
     check_content(uri, envelope.kind, envelope.data)
+
+
+def check_body_size(body: bytes) -> None:
+    """Refuse a body that no session would release.
+
+    Raises:
+        FormatError: `resource.size`.
+    """
+    if not 0 < len(body) <= MAX_BODY_BYTES:
+        detail = f"expected 1 to {MAX_BODY_BYTES} bytes to be sent, found {len(body)}"
+        raise FormatError("resource.size", detail)
 
 
 def check_volume_key(data: bytes) -> None:

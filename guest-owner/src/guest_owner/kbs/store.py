@@ -29,7 +29,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
-from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.errors import ConfigError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
@@ -71,7 +71,7 @@ from guest_owner.kbs.roots import parse_certificates, parse_platform
 from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.pod_names import read_pod_name
-from guest_owner.resource_contents import keep_volume_key
+from guest_owner.resource_contents import check_body_size, keep_volume_key
 
 RESOURCES: Final = "resources"
 MINTED: Final = "minted"
@@ -290,9 +290,7 @@ class Store:
             ConfigError: `resource.minted`, there is an order for it; `resource.volume_key`, it
                 would replace a volume's key by something else.
         """
-        if not 0 < len(body) <= MAX_BODY_BYTES:
-            detail = f"expected 1 to {MAX_BODY_BYTES} bytes to be sent, found {len(body)}"
-            raise FormatError("resource.size", detail)
+        check_body_size(body)
         with changing(self.root):
             if self.read_order(uri) is not None:
                 detail = f"{uri} is minted; `guest-owner unregister minted/{uri.path}` first"

@@ -19,7 +19,7 @@ from ccinit.formats.pod.manifest import PodManifest
 from guest_owner.files import list_folder, read_capped
 from guest_owner.kbs.store import Store
 from guest_owner.pod_contents import judge_resources
-from guest_owner.resource_contents import check_content, keep_volume_key
+from guest_owner.resource_contents import check_body_size, check_content, keep_volume_key
 
 _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
 
@@ -43,12 +43,13 @@ def check_uses(
         The documents whose guests would not take it, and why.
 
     Raises:
-        FormatError: `resource.unfit`; as `check_content`.
+        FormatError: `resource.size`; `resource.unfit`; as `check_content`.
         ConfigError: `resource.volume_key`, as `keep_volume_key`; `state.read`.
     """
     told, refused, takes = [], [], False
+    check_body_size(body)  # first: an envelope that is too long is not read as one
     stored = _read_body(store, uri) or b""
-    keep_volume_key(uri, stored, body, kind)  # first: it says more of a mistaken name
+    keep_volume_key(uri, stored, body, kind)  # then: it says more of a mistaken name
     grows = len(body) > len(stored)
     for name, config, pod in _find_documents(store, uri):
 
@@ -91,10 +92,11 @@ def _is_envelope(body: bytes) -> bool:
 def _find_documents(
     store: Store, uri: ResourceUri
 ) -> Iterator[tuple[str, GuestConfig, PodManifest]]:
-    """Yield the registered documents that may name a resource, by the pod's name in it.
+    """Yield the registered documents that may name a resource, and their names.
 
-    All others are not parsed: there may be a thousand. What cannot be read, by this version or at
-    all, says nothing; whoever relies on a registration is told of it.
+    Those in which not even its type (in our own names the pod's) occurs are not parsed: there may
+    be a thousand. What cannot be read, by this version or at all, says nothing; whoever relies on a
+    registration is told of it.
     """
     for path in list_folder(store.root / "initdata"):
         try:
