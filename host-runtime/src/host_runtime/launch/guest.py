@@ -116,12 +116,13 @@ class Guest:
 
         Raises:
             ChildError, DeadlineError: as `wait_for_port`.
-            DeadlineError: `rpc.silent`: it listens, and has not answered within `seconds`.
+            DeadlineError: `rpc.silent`: it listens, and has not answered within `seconds`, nor in
+                the time that every call has.
         """
         deadline = time.monotonic() + seconds
         self.wait_for_port(PORT, seconds).close()
         with self.client() as client:
-            return client.hello(max(0.0, deadline - time.monotonic()))
+            return client.hello(deadline - time.monotonic())
 
     def wait_for_end(self, seconds: float = math.inf) -> EndReason:
         """Return how the guest ended, once it has.

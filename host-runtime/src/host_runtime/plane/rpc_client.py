@@ -108,16 +108,17 @@ class GuestClient:
         self._stream: socket.socket | None = None
         self._msgid = 0
 
-    def hello(self, extra_seconds: float = 0.0) -> Hello:
+    def hello(self, seconds: float = 0.0) -> Hello:
         """Say hello; a guest that speaks another protocol version is refused.
 
         Args:
-            extra_seconds: how much longer than others this call may take: a guest listens before
-                it answers, and has much to do in between.
+            seconds: how long it may take if that is longer than other calls may: a guest listens
+                before it answers, and has much to do in between.
 
         Raises:
             PeerError: `rpc.protocol`.
         """
+        extra_seconds = max(0.0, seconds - _CALL_SECONDS)
         number, build_id = self._call("hello", PROTOCOL, extra_seconds=extra_seconds)
         protocol = _integer(number)
         if protocol != PROTOCOL:
@@ -234,7 +235,7 @@ class GuestClient:
             reply = self._exchange(method, params, seconds)
         except TimeoutError as error:
             self.close()
-            detail = f"the guest did not answer `{name}` within {seconds:g} s"
+            detail = f"the guest did not answer `{name}` within {round(seconds, 1):g} s"
             raise DeadlineError("rpc.silent", detail) from error
         except OSError as error:
             self.close()

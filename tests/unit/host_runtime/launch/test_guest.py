@@ -63,6 +63,9 @@ class SilentLink:
 class SlowLink:
     """A way to a guest that listens long before it says its hello."""
 
+    def __init__(self, seconds: float) -> None:
+        self._answers_after = seconds
+
     def connect(self, _port: int, _seconds: float) -> socket.socket:
         inside, outside = socket.socketpair()
         threading.Thread(target=self._serve, args=(inside,), daemon=True).start()
@@ -71,7 +74,7 @@ class SlowLink:
     def _serve(self, stream: socket.socket) -> None:
         with stream:
             for request in RequestReader().feed(stream.recv(4096)):
-                time.sleep(0.2)
+                time.sleep(self._answers_after)
                 answer = encode_result(request.msgid, METHODS["hello"], (PROTOCOL, b"b" * 16))
                 with suppress(BrokenPipeError):  # by then nobody waits
                     stream.sendall(answer)
@@ -90,11 +93,20 @@ def guest_of(events: Iterable[QmpEvent | None], said: list[str]) -> Guest:
 def test_hello_may_take_longer_than_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc_client, "_CALL_SECONDS", 0.05)
     slow = guest(RESUME)
-    slow.link = SlowLink()
+    slow.link = SlowLink(0.2)
     assert slow.wait_for_hello(60).build_id == b"b" * 16
     with pytest.raises(DeadlineError) as error:
         slow.wait_for_hello(0.01)
     assert error.value.reason == "rpc.silent"
+
+
+def test_hello_takes_no_longer_than_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_client, "_CALL_SECONDS", 0.2)
+    slow = guest(RESUME)
+    slow.link = SlowLink(1.0)
+    with pytest.raises(DeadlineError) as error:
+        slow.wait_for_hello(0.5)
+    assert error.value.detail == "the guest did not answer `hello` within 0.5 s"
 
 
 def shutdown(reason: str) -> QmpEvent:
