@@ -63,7 +63,7 @@ def check_uses(
         together = judged.crowded.get(uri) or judged.excess
         why = judged.unfit.get(uri) or together
         if why:
-            told.append(f"initdata {name}: {why}")
+            told.append(f"initdata {name}: {why}{_say_form(body, config)}")
         if why and (uri in judged.unfit or grows):
             refused.append(told[-1])
         else:
@@ -73,6 +73,13 @@ def check_uses(
     if refused and not takes:
         raise FormatError("resource.unfit", f"no guest would take {uri}: {'; '.join(refused)}")
     return tuple(told)
+
+
+def _say_form(body: bytes, config: GuestConfig) -> str:
+    """Say why not the content of an envelope was judged, but all of it, if it was so."""
+    if config.kbs.envelope is EnvelopePolicy.REQUIRED or not _is_envelope(body):
+        return ""
+    return f' (its kbs.envelope is "{config.kbs.envelope}": the envelope counts as content)'
 
 
 def _check_by_name(uri: ResourceUri, body: bytes) -> None:
