@@ -11,6 +11,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.release import MAX_ENCRYPTED_BYTES
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.net.http import HttpReply
 from tests.fakes.kbs.http import FakeKbs, answer, refuse, reply
@@ -42,7 +43,8 @@ NONCE = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     ("nonce", "reason"),
     [
         pytest.param("", "rcar.nonce", id="empty"),
-        pytest.param("A" * (1 << 20), "net.body", id="1 MiB"),
+        pytest.param("A" * MAX_ENCRYPTED_BYTES, "net.body", id="more than any reply may have"),
+        pytest.param("A" * (1 << 20), "rcar.length", id="1 MiB"),
         pytest.param("A" * 60_000, "rcar.nonce", id="60 000 bytes"),
         pytest.param("AAAAAAAAAAAAAAAAAAAA", "rcar.nonce", id="15 bytes"),
         pytest.param("not base64, not at all!!", "rcar.nonce", id="not base64"),
