@@ -205,6 +205,14 @@ def test_spec_with_a_mount_in_a_wrong_place_is_refused(target: str) -> None:
     assert error.value.reason == "run.mount"
 
 
+@pytest.mark.parametrize("longest", ["/" + "x" * 255, "/xxxx" * 819])
+def test_spec_with_a_mount_at_a_path_that_linux_does_not_take_is_refused(longest: str) -> None:
+    plan(changed(binds=(BindMount(source="/a", target=longest, read_only=True),)))
+    with pytest.raises(LimitExceededError) as error:
+        plan(changed(binds=(BindMount(source="/a", target=f"{longest}x", read_only=True),)))
+    assert error.value.reason == "run.mount"
+
+
 def test_spec_with_two_mounts_in_one_place_is_refused() -> None:
     bind = BindMount(source="/a", target="/data", read_only=True)
     with pytest.raises(FormatError) as error:
