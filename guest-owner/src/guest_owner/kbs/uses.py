@@ -29,8 +29,9 @@ def check_uses(
 ) -> tuple[str, ...]:
     """Refuse a body that no guest of a document that names the resource would take.
 
-    Its form, in an envelope or not, is not judged. What is too much beside others is refused only
-    if it is more than what it replaces: else these could not be made smaller one by one.
+    Its form, in an envelope or not, is not judged, but an envelope that nobody opens is told. What
+    is too much beside others is refused only if it is more than what it replaces: else these could
+    not be made smaller one by one.
 
     Args:
         store: has the documents, and their other resources.
@@ -40,7 +41,7 @@ def check_uses(
             may say so.
 
     Returns:
-        The documents whose guests would not take it, and why.
+        The documents whose guests would not take it as it is meant, and why.
 
     Raises:
         FormatError: `resource.size`; `resource.unfit`; as `check_content`.
@@ -62,8 +63,9 @@ def check_uses(
             continue
         together = judged.crowded.get(uri) or judged.excess
         why = judged.unfit.get(uri) or together
-        if why:
-            told.append(f"initdata {name}: {why}{_say_form(body, config)}")
+        form = _find_mistaken_form(body, config)
+        if why or form:
+            told.append(": ".join(filter(None, (f"initdata {name}", form, why))))
         if why and (uri in judged.unfit or grows):
             refused.append(told[-1])
         else:
@@ -75,11 +77,11 @@ def check_uses(
     return tuple(told)
 
 
-def _say_form(body: bytes, config: GuestConfig) -> str:
-    """Say why not the content of an envelope was judged, but all of it, if it was so."""
+def _find_mistaken_form(body: bytes, config: GuestConfig) -> str | None:
+    """Say if guests take an envelope for the content; no guest can tell that this is a mistake."""
     if config.kbs.envelope is EnvelopePolicy.REQUIRED or not _is_envelope(body):
-        return ""
-    return f' (its kbs.envelope is "{config.kbs.envelope}": the envelope counts as content)'
+        return None
+    return f'its kbs.envelope is "{config.kbs.envelope}", so the envelope counts as content'
 
 
 def _check_by_name(uri: ResourceUri, body: bytes) -> None:

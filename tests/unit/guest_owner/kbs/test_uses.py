@@ -40,6 +40,9 @@ UNFIT = {
 }
 
 
+UNOPENED = 'initdata demo: its kbs.envelope is "none", so the envelope counts as content'
+
+
 def name(tag: str) -> ResourceUri:
     return ResourceUri("ccinit", "demo", tag)
 
@@ -147,16 +150,25 @@ def test_more_than_a_pod_can_have_is_refused_but_may_shrink(store: Store) -> Non
     assert check_uses(store, name("file-token"), b"a longer token") == ()
 
 
-def test_refusal_of_an_envelope_that_nobody_opens_says_so(store: Store) -> None:
+def test_envelope_that_nobody_opens_is_told(store: Store) -> None:
+    """Else a guest mixes another secret into its log than its owner has, and nobody knows why."""
+    uri = name("log-psk")
+    body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.LOG_PSK, data=bytes(32)))
+    assert check_uses(store, uri, body) == (UNOPENED,)
+    assert check_uses(store, uri, bytes(32)) == ()
+    assert check_uses(store, name("another"), body) == ()
+    store.add_initdata("demo", make_document(CONFIG, FULL_POD))
+    assert check_uses(store, uri, body) == ()
+
+
+def test_envelope_that_nobody_opens_is_refused_as_such(store: Store) -> None:
     """The file that was named has 64 bytes, so what was found must be explained."""
     uri = name("volume-key-data")
     body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.VOLUME_KEY, data=KEY_BYTES))
-    because = ' (its kbs.envelope is "none": the envelope counts as content)'
-    said = f"expected 64 bytes, found {len(body)}"
-    assert refused(store, uri.tag, body).endswith(f": initdata demo: {said}{because}")
-    assert because not in refused(store, uri.tag, b"short")
+    said = f"{UNOPENED}: expected 64 bytes, found {len(body)}"
+    assert refused(store, uri.tag, body).endswith(f"/{uri.tag}: {said}")
     store.add_initdata("new", make_document(CONFIG, FULL_POD))
-    assert check_uses(store, uri, body) == (f"initdata demo: {said}{because}",)
+    assert check_uses(store, uri, body) == (said,)
 
 
 def test_body_that_is_too_long_for_its_envelope_to_be_read_is_told_so(store: Store) -> None:
