@@ -4,7 +4,6 @@
 """
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import host_runtime.cli
 import host_runtime.oci_runtime.cli
 import measured_boot.cli
 import rootfs_builder.cli
-from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.documents.oci_bundles import make_document
 from tests.fakes.published.publications import write_publication
+from tests.unit.guest_owner.commands.manifest_documents import CONFIG, POD
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
@@ -48,7 +47,6 @@ CONTENTS = {
 }
 OTHERS = ("folder", "missing", "circle", "below-a-file", "unreadable")
 
-_CERTIFICATE = r"(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----"
 _DIGEST = "a" * 64
 _DIRECT = "--initrd {initrd} --command-line {cmdline}"
 _TEE = "boot {new} --accelerator kvm --initdata {document}"
@@ -189,6 +187,8 @@ def make_good_files(folder: Path) -> dict[str, Path]:
         path.mkdir()
     (repository / "mkosi.conf").touch()
     (boot / "serial").touch()
+    files["config"].write_text(CONFIG)
+    files["pod"].write_text(POD.replace("{digest}", _DIGEST))
     files["document"].write_bytes(make_document())
     for words in (
         f"kbs init --name kbs.example --state {files['state']}",
@@ -197,9 +197,6 @@ def make_good_files(folder: Path) -> dict[str, Path]:
         f"log-key new {files['log_key']}",
     ):
         assert PROGRAMS["guest-owner"](words.split()) == 0
-    roots = files["ca"].read_text()
-    files["config"].write_text(re.sub(_CERTIFICATE, roots, CONFIG))
-    files["pod"].write_text(POD.replace('"-----BEGIN CERTIFICATE-----"', f"'''{roots}'''"))
     return files
 
 
