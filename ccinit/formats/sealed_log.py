@@ -3,7 +3,7 @@
 This module has the layout of version 1 (for readers in other languages: docs/sealed-log.md), the
 contexts that its ciphers and signatures are bound to, and how a long entry is cut into records.
 Left to others are encryption and the ratchet (`ccinit.seal.stream`), what may be logged when
-(`ccinit.seal.log`), and decryption and the verdict on a stream (`guest_owner.unseal`).
+(`ccinit.seal.log`), and decryption and the verdict on a stream (`guest_owner.sealed_log.unseal`).
 
 Integers are big-endian. A stream is one header and then records, without gaps or separators.
 

@@ -33,7 +33,7 @@ from ccinit.formats.sealed_log import BOOT_ID_BYTES, BootId
 from ccinit.net.tls import pinned_context, present_certificate
 from ccinit.seal.stream import open_stream
 from guest_owner.commands.initdata import make_document
-from guest_owner.manifest_refusals import find_refusals
+from guest_owner.manifest.refusals import find_refusals
 from tests.fakes.documents.guest import CONFIG, FULL_POD, LOG_KEY
 from tests.fuzz.fuzz_measured_pod import change, list_spots, to_document
 from tests.fuzz.trials import Trials, run

@@ -18,7 +18,7 @@ from ccinit.formats.sealed_log import (
     parse_header,
     parse_plaintext,
 )
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.unsealed_log import unseal
 from tests.fuzz.trials import Trials, run
 from tests.vectors.sealed_log import make_vectors

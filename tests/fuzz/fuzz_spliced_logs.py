@@ -19,7 +19,7 @@ from ccinit.formats.sealed_log import (
 )
 from ccinit.seal.stream import open_stream
 from ccinit.secret import Secret
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 from tests.fuzz.trials import Trials, run
 

@@ -19,7 +19,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.planes.host_rpc import Phase
 from guest_owner.commands.initdata import make_document
-from guest_owner.log_key import LogKey, new_log_key
+from guest_owner.sealed_log.key import LogKey, new_log_key
 from host_runtime.commands.boot_plan import SEABIOS
 from host_runtime.host_view.firmware_text import firmware_name
 from host_runtime.host_view.sinks import Sink

@@ -1,8 +1,8 @@
 """A reader of sealed logs written from `docs/sealed-log.md` alone.
 
-It shares no line with the guest's writer or `guest_owner.unseal`: HPKE's key schedule, the KEM's
-combiner and MessagePack are done here by hand, so that the document is what is tested. What is
-wrong with a stream is an `UnreadableError` that names the step of the document's list.
+It shares no line with the guest's writer or `guest_owner.sealed_log`: HPKE's key schedule, the
+KEM's combiner and MessagePack are done here by hand, so that the document is what is tested. What
+is wrong with a stream is an `UnreadableError` that names the step of the document's list.
 """
 
 import hashlib

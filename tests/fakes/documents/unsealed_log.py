@@ -3,9 +3,9 @@
 import io
 from dataclasses import dataclass, fields
 
-from guest_owner.log_entries import LogEntry
-from guest_owner.log_key import LogKey
-from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
+from guest_owner.sealed_log.entries import LogEntry
+from guest_owner.sealed_log.key import LogKey
+from guest_owner.sealed_log.unseal import EvidenceVerifier, Unsealing, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

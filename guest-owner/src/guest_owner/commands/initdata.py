@@ -35,7 +35,7 @@ from guest_owner.arguments import add_group
 from guest_owner.files import PUBLIC_MODE, naming, read_capped, write_all_atomically
 from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
-from guest_owner.manifest_refusals import find_refusals
+from guest_owner.manifest.refusals import find_refusals
 from guest_owner.table import format_table
 from guest_owner.toml_text import quote
 from measured_boot.command_line.files import require_apart

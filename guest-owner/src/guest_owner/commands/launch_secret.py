@@ -32,9 +32,9 @@ from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
-from guest_owner.pod_contents import find_unfit_contents
-from guest_owner.policy_keys import check_keys
-from guest_owner.resource_contents import check_content
+from guest_owner.resources.contents import check_content
+from guest_owner.resources.pod_contents import find_unfit_contents
+from guest_owner.resources.policy_keys import check_keys
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev

@@ -22,8 +22,8 @@ from guest_owner.commands.initdata import (
 )
 from guest_owner.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes.pod import convert_pod
-from guest_owner.manifest_notes import list_notes
-from guest_owner.manifest_refusals import find_refusals
+from guest_owner.manifest.notes import list_notes
+from guest_owner.manifest.refusals import find_refusals
 from guest_owner.table import format_table
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.files import require_apart

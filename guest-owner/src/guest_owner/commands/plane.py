@@ -1,8 +1,8 @@
 """`guest-owner logs`, `events`, `metrics` and `attest`: looking into a guest that runs.
 
 Output of a guest that nobody has judged yet may attack the terminal that displays it. Log entries
-are always printed escaped, as `unseal` prints them (`guest_owner.log_text`); metrics and evidence
-are escaped only on a terminal.
+are always printed escaped, as `unseal` prints them (`guest_owner.sealed_log.text`); metrics and
+evidence are escaped only on a terminal.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from guest_owner.commands.top import read_metrics
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
-from guest_owner.log_text import entry_lines, entry_text
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
+from guest_owner.sealed_log.text import entry_lines, entry_text
+from guest_owner.sealed_log.wall_clock import WallClock, json_times, stamp
 from guest_owner.telling import tell
 from guest_owner.terminal_text import open_sink
 from guest_owner.verdict import print_verdict
-from guest_owner.wall_clock import WallClock, json_times, stamp
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 

@@ -27,7 +27,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
-from guest_owner.pod_contents import judge_resources
+from guest_owner.resources.pod_contents import judge_resources
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import UsageError, as_word

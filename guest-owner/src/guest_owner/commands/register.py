@@ -44,10 +44,10 @@ from guest_owner.kbs.store import Store, attestation_key_name
 from guest_owner.kbs.uses import check_uses
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
-from guest_owner.manifest_refusals import find_refusals
-from guest_owner.policy_keys import check_keys
+from guest_owner.manifest.refusals import find_refusals
 from guest_owner.registration_files import parse_public_key
-from guest_owner.resource_contents import check_body, check_content
+from guest_owner.resources.contents import check_body, check_content
+from guest_owner.resources.policy_keys import check_keys
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 from measured_boot.command_line.usage import UsageError, as_word
 

@@ -1,8 +1,7 @@
 """`guest-owner unseal` and `guest-owner log-key`: the sealed log at the owner's terminal.
 
-Scope: arguments, printing, exit codes. Left to others: reading the stream (`guest_owner.unseal`),
-its entries as text (`guest_owner.log_text`), keys (`guest_owner.log_key`), judging evidence
-(`guest_owner.kbs`).
+Scope: arguments, printing, exit codes. Left to others: keys, reading the stream, its entries as
+text (`guest_owner.sealed_log`), and judging evidence (`guest_owner.kbs`).
 """
 
 import argparse
@@ -25,12 +24,12 @@ from guest_owner.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
-from guest_owner.log_entries import LogEntry
-from guest_owner.log_key import new_log_key, parse_log_key
-from guest_owner.log_text import entry_lines, entry_text
+from guest_owner.sealed_log.entries import LogEntry
+from guest_owner.sealed_log.key import new_log_key, parse_log_key
+from guest_owner.sealed_log.text import entry_lines, entry_text
+from guest_owner.sealed_log.unseal import EvidenceVerifier, Unsealing, Verdict
+from guest_owner.sealed_log.wall_clock import WallClock, json_times, stamp
 from guest_owner.terminal_text import escape_text
-from guest_owner.unseal import EvidenceVerifier, Unsealing, Verdict
-from guest_owner.wall_clock import WallClock, json_times, stamp
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 EXIT_GOOD: Final = 0

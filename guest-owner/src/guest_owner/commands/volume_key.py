@@ -25,7 +25,7 @@ from ccinit.formats.disk.luks2 import (
 )
 from guest_owner.arguments import add_group, as_name
 from guest_owner.files import naming, read_capped, write_new
-from guest_owner.resource_contents import VOLUME_KEY_BYTES, check_volume_key
+from guest_owner.resources.contents import VOLUME_KEY_BYTES, check_volume_key
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 

@@ -71,7 +71,7 @@ from guest_owner.kbs.roots import parse_certificates, parse_platform
 from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.pod_names import read_pod_name
-from guest_owner.resource_contents import check_body_size, keep_volume_key
+from guest_owner.resources.contents import check_body_size, keep_volume_key
 
 RESOURCES: Final = "resources"
 MINTED: Final = "minted"

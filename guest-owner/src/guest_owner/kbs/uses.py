@@ -18,8 +18,8 @@ from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from guest_owner.files import list_folder, read_capped
 from guest_owner.kbs.store import Store
-from guest_owner.pod_contents import judge_resources
-from guest_owner.resource_contents import check_body_size, check_content, keep_volume_key
+from guest_owner.resources.contents import check_body_size, check_content, keep_volume_key
+from guest_owner.resources.pod_contents import judge_resources
 
 _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
 

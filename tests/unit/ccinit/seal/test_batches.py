@@ -9,7 +9,7 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.sealed_log_reference import read_stream
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 

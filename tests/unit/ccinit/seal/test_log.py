@@ -9,8 +9,8 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, SizeClass
 from ccinit.seal.log import MAX_REPORT_BYTES, MIN_CAPACITY, LogState, SealedLog
 from ccinit.secret import Secret
-from guest_owner.log_entries import LogEntry
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.entries import LogEntry
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 BOOT_ID = BootId(b"b" * 16)

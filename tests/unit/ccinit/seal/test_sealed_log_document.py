@@ -10,7 +10,7 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.sealed_log_reference import UnreadableError, read_stream
 
 VECTORS = Path("tests/vectors/sealed_log")

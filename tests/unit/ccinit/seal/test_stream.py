@@ -21,7 +21,7 @@ from ccinit.formats.sealed_log import (
 )
 from ccinit.seal.stream import SealedStream, open_stream
 from ccinit.secret import Secret
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 
 BOOT_ID = BootId(b"0123456789abcdef")
 SEED = bytes(range(32))

@@ -27,8 +27,8 @@ from guest_owner.commands.unseal import (
     text_verdict,
 )
 from guest_owner.kbs.references import References
-from guest_owner.log_entries import LogEntry
-from guest_owner.log_key import LogKey, parse_log_key
+from guest_owner.sealed_log.entries import LogEntry
+from guest_owner.sealed_log.key import LogKey, parse_log_key
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 BOOT_ID = (b"b" * 16).hex()

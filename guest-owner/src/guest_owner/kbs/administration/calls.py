@@ -26,7 +26,7 @@ from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
 from guest_owner.kbs.store import MINTED, RESOURCES, Store, attestation_key_name
 from guest_owner.kbs.uses import check_uses
-from guest_owner.resource_contents import check_body
+from guest_owner.resources.contents import check_body
 
 _NO_REGO = (
     "this KBS decides by policy.toml and runs no Rego; nothing was changed, "

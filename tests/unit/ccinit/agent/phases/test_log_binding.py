@@ -12,7 +12,7 @@ from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.sealed_log import HEADER_BYTES, BootId, report_data
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError, FormatError
-from guest_owner.log_key import LogKey, new_log_key, parse_log_key
+from guest_owner.sealed_log.key import LogKey, new_log_key, parse_log_key
 
 
 def test_log_key_expands_its_seed_as_xwing_does() -> None:

@@ -12,7 +12,7 @@ from ccinit.formats.signature.image_policy import parse_image_policy
 from ccinit.pull.signature.certificate import MAX_CERTIFICATES, load_pem_certificates
 from ccinit.pull.signature.public_key import load_public_key
 from ccinit.pull.signature.transparency_log import load_log_key
-from guest_owner.policy_keys import check_keys
+from guest_owner.resources.policy_keys import check_keys
 from tests.fakes.documents.spoilt_certificates import pem, spoilt_certificates
 from tests.fakes.images.signatures import b64, public_pem
 from tests.fakes.network.tls_server import make_authority

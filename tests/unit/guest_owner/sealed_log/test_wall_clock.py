@@ -8,7 +8,7 @@ import pytest
 from ccinit.boot.clock import format_utc
 from ccinit.formats.sealed_log import Kind
 from ccinit.seal.log import OWN_SOURCE
-from guest_owner.wall_clock import WallClock, json_times, stamp
+from guest_owner.sealed_log.wall_clock import WallClock, json_times, stamp
 
 SECOND = 1_000_000
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)

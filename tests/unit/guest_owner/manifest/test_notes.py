@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
-from guest_owner.manifest_notes import list_notes
+from guest_owner.manifest.notes import list_notes
 from tests.fakes.documents.guest import CONFIG, POD
 
 SECRET = '[[secret]]\ncontainer = "web"\nuri = "kbs:///a/b/c"\nfile = "/run/key"\nmode = {}\n'

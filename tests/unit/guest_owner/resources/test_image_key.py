@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import FormatError
 from ccinit.formats.oci.layer_encryption import is_packet_key
 from ccinit.pull.encryption.unwrap import load_private_key
-from guest_owner.image_key import check_image_key
+from guest_owner.resources.image_key import check_image_key
 from tests.unit.guest_owner.command_line import error_of, run
 
 NEITHER = "expected 32 bytes or a private key, found {} bytes that are neither"

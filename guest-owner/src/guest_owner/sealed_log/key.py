@@ -3,7 +3,7 @@
 Scope: making, storing and loading the key that sealed logs are encrypted to. The seed is expanded
 as the X-Wing KEM does it (draft-connolly-cfrg-xwing-kem, "expandDecapsulationKey"): SHAKE-256
 gives 96 bytes, the first 64 are the ML-KEM-768 seed (d ‖ z), the last 32 the X25519 scalar. Left
-to others: decryption (`guest_owner.unseal`).
+to others: decryption (`guest_owner.sealed_log.unseal`).
 """
 
 import base64

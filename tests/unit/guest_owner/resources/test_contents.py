@@ -13,10 +13,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from guest_owner import resource_contents
 from guest_owner.certificates import common_name, private_pem
 from guest_owner.plane.authority import create_authority, read_authority
-from guest_owner.resource_contents import check_content
+from guest_owner.resources import contents as resource_contents
+from guest_owner.resources.contents import check_content
 from tests.unit.guest_owner.command_line import error_of, run
 
 IDENTITY = ResourceUri("ccinit", "shop", "tls-identity")

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from ccinit.errors import ConfigError
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.net.tls import pinned_context, present_certificate
-from guest_owner.manifest_certificates import find_bad_certificates
+from guest_owner.manifest.certificates import find_bad_certificates
 from tests.fakes.documents.guest import POD
 from tests.fakes.network.tls_server import make_authority
 

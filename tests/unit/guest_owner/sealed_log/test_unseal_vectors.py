@@ -3,7 +3,7 @@
 import json
 
 from ccinit.formats.sealed_log import HEADER_BYTES, parse_head
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.key import LogKey
 from tests.fakes.documents.unsealed_log import unseal
 from tests.vectors.sealed_log import make_vectors
 

@@ -1,6 +1,6 @@
 """Entries of the sealed log, reassembled from their records.
 
-This is the part of step 4 of `guest_owner.unseal` about entries longer than a record.
+This is the part of step 4 of `guest_owner.sealed_log.unseal` about entries longer than a record.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.sealed_log import MAX_ENTRY_BYTES, Kind, Record
-from guest_owner.log_entries import EntryParts
+from guest_owner.sealed_log.entries import EntryParts
 
 
 def part(data: bytes, *, more: bool = True) -> Record:

@@ -21,7 +21,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from guest_owner.certificates import parse_certificate
-from guest_owner.image_key import check_image_key
+from guest_owner.resources.image_key import check_image_key
 
 VOLUME_KEY_BYTES: Final = 64
 _REPOSITORY: Final = "ccinit"

@@ -8,7 +8,7 @@ from ccinit.errors import VerificationError
 from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.stream import open_stream
 from tests.fakes.documents.unsealed_log import unseal
-from tests.unit.guest_owner.sealed_streams import (
+from tests.unit.guest_owner.sealed_log.sealed_streams import (
     BOOT_ID,
     OWNER,
     PSK,

@@ -10,8 +10,8 @@ from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.initdata.guest_files import check_agreement
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.resources import name_resources
-from guest_owner.log_key import verify_public_key
-from guest_owner.manifest_certificates import find_bad_certificates
+from guest_owner.manifest.certificates import find_bad_certificates
+from guest_owner.sealed_log.key import verify_public_key
 
 Finding = tuple[str, str]
 """A reason as the guest would give it, and what is wrong."""

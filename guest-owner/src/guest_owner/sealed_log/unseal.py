@@ -63,8 +63,8 @@ from ccinit.formats.sealed_log import (
     parse_plaintext,
     signed_message,
 )
-from guest_owner.log_entries import EntryParts, LogEntry
-from guest_owner.log_key import LogKey
+from guest_owner.sealed_log.entries import EntryParts, LogEntry
+from guest_owner.sealed_log.key import LogKey
 
 EvidenceVerifier = Callable[[bytes, BootId, bytes], str]
 """Takes evidence, boot id and signing key; returns who is vouched for, or raises `CcinitError`."""

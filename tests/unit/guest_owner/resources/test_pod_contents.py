@@ -12,7 +12,7 @@ from ccinit.formats.pod.resources import (
     name_pull_resources,
 )
 from ccinit.formats.pod.secret import MAX_FILES_BYTES
-from guest_owner.pod_contents import find_unfit_contents
+from guest_owner.resources.pod_contents import find_unfit_contents
 from tests.fakes.documents.guest import FULL_POD
 
 POD = parse_pod_manifest(

@@ -3,8 +3,8 @@
 from ccinit.formats.sealed_log import BootId, Kind, Record, SizeClass
 from ccinit.seal.stream import open_stream
 from ccinit.secret import Secret
-from guest_owner.log_key import LogKey
-from guest_owner.unseal import Finding
+from guest_owner.sealed_log.key import LogKey
+from guest_owner.sealed_log.unseal import Finding
 from tests.fakes.documents.unsealed_log import Unsealed, unseal
 
 OWNER = LogKey(b"o" * 32)

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ccinit.formats.sealed_log import HEADER_BYTES, Kind, Record, SizeClass
 from ccinit.seal.stream import SealedStream
 from guest_owner.commands.unseal import EXIT_BAD, EXIT_OPEN, exit_code
-from guest_owner.log_key import LogKey
-from guest_owner.unseal import Unsealing
+from guest_owner.sealed_log.key import LogKey
+from guest_owner.sealed_log.unseal import Unsealing
 from tests.faults.plugin import FaultSeen
-from tests.unit.guest_owner.sealed_streams import (
+from tests.unit.guest_owner.sealed_log.sealed_streams import (
     BOOT_ID,
     OWNER,
     PSK,

@@ -27,8 +27,8 @@ from ccinit.formats.pod.secret import (
     decode_variable,
 )
 from ccinit.formats.signature.image_policy import ImagePolicy, name_policy_keys, parse_image_policy
-from guest_owner.policy_keys import check_keys, list_key_uses
-from guest_owner.resource_contents import check_content
+from guest_owner.resources.contents import check_content
+from guest_owner.resources.policy_keys import check_keys, list_key_uses
 
 Unfit = tuple[KbsUri, str]
 """A resource, and why a guest of the pod refuses it."""

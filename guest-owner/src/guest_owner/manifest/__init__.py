@@ -1,0 +1,1 @@
+"""What `manifest check` says of a pod.toml beyond its form."""
