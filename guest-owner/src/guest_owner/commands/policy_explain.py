@@ -27,6 +27,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
 from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
+from guest_owner.resources.contents import is_envelope
 from guest_owner.resources.pod_contents import judge_resources
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -161,11 +162,13 @@ def _find_defect(contents: _Contents, uri: KbsUri, kind: EnvelopeKind) -> str | 
     if contents.store.read_order(uri) is not None:
         return None
     try:
-        contents.read(uri, kind)
+        data = contents.read(uri, kind)
     except VerificationError as error:
         return _ABSENT if error.reason == "resource.absent" else error.reason
     except FormatError as error:
         return f"no envelope: {error.reason}"
+    if not contents.in_envelopes and is_envelope(data):
+        return "in an envelope, which nobody opens"
     return None
 
 

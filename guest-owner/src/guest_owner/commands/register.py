@@ -9,7 +9,7 @@ from pathlib import Path
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
-from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.signature.image_policy import (
@@ -46,7 +46,7 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.manifest.refusals import find_refusals
 from guest_owner.registration_files import parse_public_key
-from guest_owner.resources.contents import check_body, check_content
+from guest_owner.resources.contents import check_body, check_content, is_envelope
 from guest_owner.resources.policy_keys import check_keys
 from measured_boot.command_line.subcommands import Subparsers, add_command, explain_form
 from measured_boot.command_line.usage import UsageError, as_word
@@ -321,18 +321,10 @@ def _write_resource(
         return store.write_resource(uri, body, kind), told
 
 
-def _is_envelope(body: bytes) -> bool:
-    try:
-        parse_envelope(body)
-    except FormatError:
-        return False
-    return True
-
-
 def _print_notes(replaced: bytes, body: bytes, told: Iterable[str]) -> None:
     for why in told:
         print(f"note: not every guest would take it: {why}")
-    if _is_envelope(replaced) and not _is_envelope(body):
+    if is_envelope(replaced) and not is_envelope(body):
         print("note: what it replaces was in an envelope: if the pod's kbs.envelope is")
         print('"required", its guests refuse this; register it again with --envelope')
 

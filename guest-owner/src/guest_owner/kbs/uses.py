@@ -18,7 +18,12 @@ from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from guest_owner.files import list_folder, read_capped
 from guest_owner.kbs.store import Store
-from guest_owner.resources.contents import check_body_size, check_content, keep_volume_key
+from guest_owner.resources.contents import (
+    check_body_size,
+    check_content,
+    is_envelope,
+    keep_volume_key,
+)
 from guest_owner.resources.pod_contents import judge_resources
 
 _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
@@ -79,23 +84,15 @@ def check_uses(
 
 def _find_mistaken_form(body: bytes, config: GuestConfig) -> str | None:
     """Say if guests take an envelope for the content; no guest can tell that this is a mistake."""
-    if config.kbs.envelope is EnvelopePolicy.REQUIRED or not _is_envelope(body):
+    if config.kbs.envelope is EnvelopePolicy.REQUIRED or not is_envelope(body):
         return None
     return f'its kbs.envelope is "{config.kbs.envelope}", so the envelope counts as content'
 
 
 def _check_by_name(uri: ResourceUri, body: bytes) -> None:
     named = [kind for kind in _KEYS if f"{uri.tag}-".startswith(f"{kind}-")]
-    if uri.repository == "ccinit" and named and not _is_envelope(body):
+    if uri.repository == "ccinit" and named and not is_envelope(body):
         check_content(uri, named[0], body)
-
-
-def _is_envelope(body: bytes) -> bool:
-    try:
-        parse_envelope(body)
-    except FormatError:
-        return False
-    return True
 
 
 def _find_documents(

@@ -82,6 +82,15 @@ def check_body(uri: ResourceUri, body: bytes) -> None:
     check_content(uri, envelope.kind, envelope.data)
 
 
+def is_envelope(body: bytes) -> bool:
+    """Whether a resource's body is an envelope, of whatever name and kind."""
+    try:
+        parse_envelope(body)
+    except FormatError:
+        return False
+    return True
+
+
 def check_body_size(body: bytes) -> None:
     """Refuse a body that no session would release.
 

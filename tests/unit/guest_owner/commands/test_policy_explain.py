@@ -124,6 +124,17 @@ def test_resource_of_another_form_than_the_guest_takes_is_told(
     assert rows[f"{SHOP}file-password"][1] == "envelope.kind"
 
 
+def test_envelope_that_nobody_opens_is_told(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register(shop, "file-password", "file", "--envelope")
+    row = f"{SHOP}file-password"
+    assert foresee(shop, capsys)[1][row] == ["file", "yes", "rule", "1"]
+    document = shop / "initdata/shop.toml"
+    document.write_bytes(document.read_bytes().replace(b"required", b"none"))
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    assert " ".join(rows[row]) == "file in an envelope, which nobody opens rule 1"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "content", "said"),
     [
