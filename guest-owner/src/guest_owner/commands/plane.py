@@ -9,11 +9,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from ccinit.formats.encoding.strict_json import parse_json
-from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
+from ccinit.formats.planes.owner_rpc import (
+    MAX_EVIDENCE_BYTES,
+    NONCE_BYTES,
+    Stream,
+    Value,
+    report_data,
+)
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.arguments import add_utc, as_container
@@ -21,6 +28,7 @@ from guest_owner.commands.top import read_metrics
 from guest_owner.commands.verify import appraise_alone
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
+from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
 from guest_owner.sealed_log.text import entry_lines, entry_text
@@ -32,6 +40,7 @@ from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 
 _MAX_NUMBER = (1 << 64) - 1
+_MAX_TAIL_LINES = 1 << 30
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -47,6 +56,10 @@ def add_parser(subparsers: Subparsers) -> None:
         number = whole_number(0, _MAX_NUMBER)
         since = "number of the first entry to print; --json shows it as `sequence`"
         parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help=since)
+        tail = "of the entries that are there already, print only the last NUMBER lines"
+        parser.add_argument(
+            "--tail", type=whole_number(0, _MAX_TAIL_LINES), metavar="NUMBER", help=tail
+        )
         add_utc(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
@@ -76,26 +89,54 @@ def _events(arguments: argparse.Namespace) -> int:
 
 
 def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...]) -> int:
-    reader = LogLineReader()
-    shown = _json_line if arguments.json else _text_lines
     clock: WallClock | None = None
     count = 0
 
-    def take(data: bytes) -> None:
+    def lines(entry: LogLine) -> Iterable[str]:
         nonlocal count
-        for line in reader.feed(data):
-            count += 1
-            print(shown(line, clock), flush=arguments.follow)
+        count += 1
+        return [_json_line(entry, clock)] if arguments.json else _text_lines(entry, clock)
 
-    streams = Streams(sinks={Stream.OUTPUT: take})
     with connect(arguments) as client:
         if arguments.utc:
             clock = WallClock.of_running(read_metrics(client).of_guest("uptime_seconds"))
-        client.stream(method, *params, arguments.since, arguments.follow, streams=streams)
-    reader.finish()
+        since = arguments.since
+        if arguments.tail is not None:
+            last: deque[str] = deque(maxlen=arguments.tail)
+            there = (*params, since, False)
+            since = _receive(client, method, there, lambda entry: last.extend(lines(entry)))
+            _print(last)
+        if arguments.tail is None or arguments.follow:
+            rest = (*params, since, arguments.follow)
+            _receive(client, method, rest, lambda entry: _print(lines(entry)))
     if not count:
         tell("nothing among what the guest remembers; the sealed log has all")
     return 0
+
+
+def _receive(
+    client: OwnerClient,
+    method: str,
+    params: tuple[Value, ...],
+    take: Callable[[LogLine], None],
+) -> int:
+    """Give each entry of the call to `take`; return the number of the first one after it."""
+    reader = LogLineReader()
+
+    def feed(data: bytes) -> None:
+        for entry in reader.feed(data):
+            take(entry)
+
+    (following,) = client.stream(method, *params, streams=Streams(sinks={Stream.OUTPUT: feed}))
+    reader.finish()
+    if not isinstance(following, int):
+        raise TypeError("the schema says u64")
+    return following
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
@@ -127,9 +168,9 @@ def _attest(arguments: argparse.Namespace) -> int:
     return print_verdict(verified, judge, as_json=arguments.json, noted=noted)
 
 
-def _text_lines(line: LogLine, clock: WallClock | None) -> str:
+def _text_lines(line: LogLine, clock: WallClock | None) -> list[str]:
     lines = entry_lines(line.kind, line.source, line.data)
-    return "\n".join(f"{stamp(line.boottime_us, clock)} {text}" for text in lines)
+    return [f"{stamp(line.boottime_us, clock)} {text}" for text in lines]
 
 
 def _json_line(line: LogLine, clock: WallClock | None) -> str:

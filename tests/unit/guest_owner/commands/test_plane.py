@@ -23,16 +23,20 @@ from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm, reference_se
 
 
 class Client:
-    """A guest that remembers these lines."""
+    """A guest that remembers these lines; to whoever follows, it says one more."""
 
     def __init__(self, *lines: bytes, kind: Kind = Kind.STDOUT) -> None:
         self._lines = lines
         self._kind = kind
 
-    def stream(self, _method: str, *_params: object, streams: Streams) -> None:
-        for number, line in enumerate(self._lines):
+    def stream(self, _method: str, *params: object, streams: Streams) -> tuple[int]:
+        *_, since, follow = params
+        assert isinstance(since, int)
+        lines = (*self._lines, b"news\n") if follow else self._lines
+        for number, line in list(enumerate(lines))[since:]:
             entry = [number, 1_500_000, self._kind, "web", line]
             streams.sinks[Stream.OUTPUT](msgpack.packb(entry))
+        return (len(lines),)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,53 @@ def test_lines_that_a_container_wrote_at_once_are_lines_and_each_says_whose_it_i
     assert capsys.readouterr().out.splitlines() == [f"      1.500000 {one}" for one in printed]
 
 
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ((), ["a", "b", "c", "d"]),
+        (("--tail", "2"), ["c", "d"]),
+        (("--tail", "0"), []),
+        (("--tail", "9"), ["a", "b", "c", "d"]),
+        (("--since", "2", "--tail", "9"), ["d"]),
+        (("--tail", "3", "--follow"), ["b", "c", "d", "news"]),
+        (("--tail", "0", "--follow"), ["news"]),
+        (("--follow",), ["a", "b", "c", "d", "news"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["logs", "events"])
+def test_only_the_last_lines_are_printed_of_what_is_there_and_all_that_follow(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    options: tuple[str, ...],
+    printed: list[str],
+) -> None:
+    """A line is what is printed as one: the container wrote the second and third at once."""
+
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[Client]:
+        yield Client(b"a\n", b"b\nc\n", b"d\n")
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run(method, *options) == 0
+    shown = capsys.readouterr()
+    assert [line.rpartition(" ")[2] for line in shown.out.splitlines()] == printed
+    assert not shown.err
+
+
+def test_last_entries_of_json_are_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[Client]:
+        yield Client(b"a\n", b"b\nc\n")
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run("logs", "--tail", "1", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["text"] == r"b\nc"
+
+
 @pytest.mark.parametrize(("uptime", "is_known"), [("60.5", True), ("nan", False)])
 def test_log_of_a_guest_that_runs_has_times_of_day_if_the_guest_knows_its_age(
     monkeypatch: pytest.MonkeyPatch,
@@ -114,11 +165,12 @@ def test_entry_that_is_cut_off_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class CutClient:
-        def stream(self, _method: str, *_params: object, streams: Streams) -> None:
+        def stream(self, _method: str, *_params: object, streams: Streams) -> tuple[int]:
             entries = [
                 msgpack.packb([number, 0, Kind.STDOUT, "web", b"hello"]) for number in (0, 1)
             ]
             streams.sinks[Stream.OUTPUT](b"".join(entries)[:-1])
+            return (2,)
 
     @contextmanager
     def connect(_arguments: object) -> Iterator[CutClient]:
