@@ -111,15 +111,19 @@ class KbsEndpoint:
         call = self._admit(request, path)
         match (request.method, path.split("/")[3:]):
             case ("POST", ["resource", *segments]):
-                call, body = await self._await_change(request, path, call)
-                call.put_resource("/".join(segments), body)
+                body, name = await self._read_body(request, call), "/".join(segments)
+                for _ in call.judge_resource(name, body):
+                    await asyncio.sleep(0)
+                call = await self._await_turn(request, path, call)
+                call.put_resource(name, body)
                 return Response(b"")
             case ("DELETE", ["resource", *segments]):
-                call, _ = await self._await_change(request, path, call)
+                call = await self._await_turn(request, path, call)
                 call.delete_resource("/".join(segments))
                 return Response(b"")
             case ("POST", ["reference-value"]):
-                call, body = await self._await_change(request, path, call)
+                body = await self._read_body(request, call)
+                call = await self._await_turn(request, path, call)
                 call.register(body)
                 return Response(b"")
             case ("GET", ["reference-value", *names]):
@@ -132,20 +136,18 @@ class KbsEndpoint:
     def _admit(self, request: Request, path: str) -> AdminCall:
         return self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
 
-    async def _await_change(
-        self, request: Request, path: str, call: AdminCall
-    ) -> tuple[AdminCall, bytes]:
-        """Return a call that may change the state now, and its body."""
-        body = b""
-        if request.method == "POST":
-            try:
-                body = await self._bodies.read(request, self._limits.admin_bytes)
-            except KbsRefusedError as refusal:
-                call.note_refusal(refusal)
-                raise
+    async def _read_body(self, request: Request, call: AdminCall) -> bytes:
+        try:
+            return await self._bodies.read(request, self._limits.admin_bytes)
+        except KbsRefusedError as refusal:
+            call.note_refusal(refusal)
+            raise
+
+    async def _await_turn(self, request: Request, path: str, call: AdminCall) -> AdminCall:
+        """Return a call that may change the state now."""
         await self._wait_for_turn(call)
         # The owner may have removed the key since, and a body takes as long as its sender likes.
-        return self._admit(request, path), body
+        return self._admit(request, path)
 
     async def _wait_for_turn(self, call: AdminCall | None = None) -> None:
         """Wait until no other process, such as a backup, holds the state; others are answered.

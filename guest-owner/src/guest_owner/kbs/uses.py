@@ -24,7 +24,7 @@ from guest_owner.resources.contents import (
     is_envelope,
     keep_volume_key,
 )
-from guest_owner.resources.pod_contents import judge_resources
+from guest_owner.resources.pod_contents import Judgement, judge_resources
 
 _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
 
@@ -32,11 +32,20 @@ _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
 def check_uses(
     store: Store, uri: ResourceUri, body: bytes, kind: EnvelopeKind | None = None
 ) -> tuple[str, ...]:
+    """Return what `judge_uses` tells, and raise what it raises."""
+    return tuple(filter(None, judge_uses(store, uri, body, kind)))
+
+
+def judge_uses(
+    store: Store, uri: ResourceUri, body: bytes, kind: EnvelopeKind | None = None
+) -> Iterator[str]:
     """Refuse a body that no guest of a document that names the resource would take.
 
     Its form, in an envelope or not, is not judged, but an envelope that nobody opens is told. What
     is too much beside others is refused only if it is more than what it replaces: else these could
     not be made smaller one by one.
+
+    A thousand documents take more than a second, so a server has others to answer between two.
 
     Args:
         store: has the documents, and their other resources.
@@ -45,41 +54,46 @@ def check_uses(
         kind: what it is for, if whoever stores it says so. Else, if no document names it, its name
             may say so.
 
-    Returns:
-        The documents whose guests would not take it as it is meant, and why.
+    Yields:
+        For each document why its guests would not take it as it is meant; "" if they would.
 
     Raises:
-        FormatError: `resource.size`; `resource.unfit`; as `check_content`.
+        FormatError: `resource.size`; `resource.unfit`, after the last document; as `check_content`.
         ConfigError: `resource.volume_key`, as `keep_volume_key`; `state.read`.
     """
-    told, refused, takes = [], [], False
     check_body_size(body)  # first: an envelope that is too long is not read as one
     stored = _read_body(store, uri) or b""
     keep_volume_key(uri, stored, body, kind)  # then: it says more of a mistaken name
-    grows = len(body) > len(stored)
+    takes, refused = False, []
     for name, config, pod in _find_documents(store, uri):
-
-        def read(named: KbsUri, _kind: EnvelopeKind, config: GuestConfig = config) -> bytes | None:
-            found = body if named == uri else _read_body(store, named)
-            return None if found is None else _open(found, config)
-
-        judged = judge_resources(pod, read, with_identity=config.owner is not None)
-        if uri not in judged.named:
-            continue
-        together = judged.crowded.get(uri) or judged.excess
-        why = judged.unfit.get(uri) or together
-        form = _find_mistaken_form(body, config)
-        if why or form:
-            told.append(": ".join(filter(None, (f"initdata {name}", form, why))))
-        if why and (uri in judged.unfit or grows):
-            refused.append(told[-1])
-        else:
-            takes = True
-    if kind is None and not told and not takes:
+        judged, told = _judge(store, uri, body, config, pod), ""
+        if uri in judged.named:
+            together = judged.crowded.get(uri) or judged.excess
+            why = judged.unfit.get(uri) or together
+            form = _find_mistaken_form(body, config)
+            if why or form:
+                told = ": ".join(filter(None, (f"initdata {name}", form, why)))
+            if why and (uri in judged.unfit or len(body) > len(stored)):
+                refused.append(told)
+            else:
+                takes = True
+        yield told
+    if kind is None and not refused and not takes:
         _check_by_name(uri, body)
     if refused and not takes:
         raise FormatError("resource.unfit", f"no guest would take {uri}: {'; '.join(refused)}")
-    return tuple(told)
+
+
+def _judge(
+    store: Store, uri: ResourceUri, body: bytes, config: GuestConfig, pod: PodManifest
+) -> Judgement:
+    """Judge the resources of a document's pod as if the body were stored."""
+
+    def read(named: KbsUri, _kind: EnvelopeKind) -> bytes | None:
+        found = body if named == uri else _read_body(store, named)
+        return None if found is None else _open(found, config)
+
+    return judge_resources(pod, read, with_identity=config.owner is not None)
 
 
 def _find_mistaken_form(body: bytes, config: GuestConfig) -> str | None:

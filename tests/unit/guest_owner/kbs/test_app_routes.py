@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs import app, exclusion
 from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.administration.calls import Administration
@@ -23,6 +24,7 @@ from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.service import Service
 from guest_owner.kbs.store import Store
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.kbs.another_holder import held_by_another
 from tests.unit.guest_owner.kbs.broker_values import (
     AUTH,
@@ -314,6 +316,23 @@ def test_change_waits_for_a_backup_while_others_are_answered(
         return await changing
 
     assert asyncio.run(change_during_a_backup()).status == 200
+
+
+def test_others_are_answered_between_two_documents_that_judge_a_body(server: Server) -> None:
+    """A thousand documents may name one resource, and judging by them takes more than a second."""
+    for name in ("old", "new"):
+        server.kbs.store.add_initdata(name, make_document(CONFIG, POD))
+    answered = []
+
+    async def note(*request: Any) -> None:
+        answered.append(((await server.answer(*request)).status, request[1]))
+
+    async def store_beside_another() -> None:
+        await asyncio.gather(note("POST", RESOURCE, b"new", server.admin), note("GET", "/healthz"))
+
+    assert str(resource(PATH)) in POD
+    asyncio.run(store_beside_another())
+    assert answered == [(200, "/healthz"), (200, RESOURCE)]
 
 
 def test_wait_for_a_backup_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ accepted then fails, a second record says so.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 from ccinit.errors import CcinitError
@@ -25,7 +25,7 @@ from guest_owner.kbs.reference_files import document_file, key_file, reference_f
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
 from guest_owner.kbs.store import MINTED, RESOURCES, Store, attestation_key_name
-from guest_owner.kbs.uses import check_uses
+from guest_owner.kbs.uses import judge_uses
 from guest_owner.resources.contents import check_body
 
 _NO_REGO = (
@@ -43,19 +43,31 @@ class AdminCall:
         self._request = request
         self._administrator = administrator
 
+    def judge_resource(self, path: str, body: bytes) -> Iterator[None]:
+        """Refuse a body that no guest would take, document by document; it is not stored yet.
+
+        Others are to be answered between two documents, of which there may be a thousand.
+
+        Raises:
+            KbsRefusedError: no such name; as `check_body`; as `judge_uses`.
+        """
+        uri = self._parse_path(path)
+        try:
+            check_body(uri, body)
+            for _told in judge_uses(self._store, uri, body):
+                yield
+        except CcinitError as error:
+            raise self.refuse(error) from error
+
     def put_resource(self, path: str, body: bytes) -> None:
         """Store a resource's body as it is, replacing an older one, but not a volume's key.
 
+        `judge_resource` has judged it.
+
         Raises:
-            KbsRefusedError: no such name; the store refuses the body, or its guest would.
+            KbsRefusedError: no such name; the store refuses the body.
         """
-
-        def change(uri: ResourceUri) -> None:
-            check_body(uri, body)
-            check_uses(self._store, uri, body)
-            self._store.write_resource(uri, body)
-
-        self._change_resource(path, change)
+        self._change_resource(path, lambda uri: self._store.write_resource(uri, body))
 
     def delete_resource(self, path: str) -> None:
         """Remove a resource.
@@ -129,17 +141,20 @@ class AdminCall:
         """Return the refusal of a call that does not exist."""
         return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
 
-    def _change_resource(self, path: str, change: Callable[[ResourceUri], None]) -> None:
+    def _parse_path(self, path: str) -> ResourceUri:
         try:
-            uri = parse_resource_uri("kbs:///" + path, "resource.path")
+            return parse_resource_uri("kbs:///" + path, "resource.path")
         except CcinitError as error:
-            raise self.refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
+            raise self.refuse(error) from error
+
+    def _change_resource(self, path: str, change: Callable[[ResourceUri], object]) -> None:
+        uri = self._parse_path(path)
         files = [f"{folder}/{uri.path}" for folder in (RESOURCES, MINTED)]
         self._perform(lambda: change(uri), files, Variant.PLUGIN_INTERNAL_ERROR)
 
     def _perform(
         self,
-        commit: Callable[[], None],
+        commit: Callable[[], object],
         files: Iterable[str],
         variant: Variant,
         registered: str = "",
