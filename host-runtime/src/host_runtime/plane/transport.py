@@ -115,5 +115,5 @@ def _read_answer(stream: socket.socket, port: int, deadline: float) -> None:
         if not byte:
             raise PeerError("vsock.refused", f"the guest refused port {port}")
         answer += byte
-    if not answer.startswith(b"OK "):
+    if not (answer.startswith(b"OK ") and answer.endswith(b"\n")):
         raise PeerError("vsock.answer", f"expected OK, found {answer!r}")
