@@ -48,7 +48,7 @@ class Session:
     """One guest's handshake.
 
     Attributes:
-        expires_at: in seconds of the store's clock, by which it ends.
+        expires_at: in seconds of the clock of `Sessions`, when it ends.
         expires: the same moment for the cookie, by the wall clock.
         attested: once its one attestation has succeeded.
     """

@@ -93,12 +93,12 @@ class AuditRecord:
         resource: URI, only for resources.
         rule: number and pattern of the policy's rule by which it was released.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
-        request: method and path, only for administration.
-        registered: kinds and names of what an administrator registered.
+        request: what changed the KBS: method and path of a call, or the words of a command.
+        registered: kinds and names of what such a call or command registered.
         administrator: name of the key that signed the token, only for administration.
         removed: how many records were removed so far to make room, only of a rotation.
         user: who ran a command on the KBS's machine, only for such commands.
-        replaced: what such a command, or an administrator's call, replaced or removed.
+        replaced: what a call or command replaced or removed.
     """
 
     event: Event

@@ -62,7 +62,7 @@ def read_signature(encoded: bytes, claims: ClaimList) -> bytes:
 def check_signature(
     name: str, public_der: bytes, signature: bytes, message: bytes, claims: ClaimList
 ) -> None:
-    """Make step 3 as claim `name`; whether `key` may quote is a claim of the caller's."""
+    """Make step 3 as claim `name`; whether that key may quote is a claim of the caller's."""
     holds, got = True, "verifies"
     try:
         key = parse_attestation_key(public_der)
