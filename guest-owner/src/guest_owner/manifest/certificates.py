@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.pod.manifest import PodManifest
+from guest_owner.certificates import MISMATCHES
 
 _CIPHERS: Final = "DEFAULT:@SECLEVEL=2"  # as `ccinit.net.tls` has it
-_ANOTHERS_KEY: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""How OpenSSL says that a certificate, which it has taken by then, is another key's."""
 _WEAK: Final = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
@@ -53,7 +52,7 @@ def _judge_client(text: str) -> Iterator[str]:
         try:
             context.load_cert_chain(file.name)
         except ssl.SSLError as error:
-            if error.reason not in _ANOTHERS_KEY:
+            if error.reason not in MISMATCHES:  # it has taken the certificate by then
                 weak = error.reason in _WEAK
                 yield error.reason.lower().replace("_", " ") if weak else "not PEM certificates"
 
