@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ccinit.formats.planes.owner_rpc import Role, Value
-from guest_owner.plane.authority import CERTIFICATE_FILE
+from guest_owner.plane.authority import OWNER_AUTHORITY_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from host_runtime.launch.launcher import Guest
 from tests.bench.guest_root import open_guest_root
@@ -110,7 +110,7 @@ def _visit(
             host=host,
             port=int(port),
             pod=pod.POD,
-            roots=world.owner.state / CERTIFICATE_FILE,
+            roots=world.owner.state / OWNER_AUTHORITY_FILE,
             identity=world.owner.client(Role.EXEC),
         )
         with OwnerClient.connect(endpoint) as client:

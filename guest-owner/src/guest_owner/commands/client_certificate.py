@@ -15,7 +15,7 @@ from guest_owner.certificates import common_name
 from guest_owner.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
-    CERTIFICATE_FILE,
+    OWNER_AUTHORITY_FILE,
     OwnerAuthority,
     create_authority,
     read_authority,
@@ -91,7 +91,7 @@ def _check_name(name: str) -> str:
 
 def _init(arguments: argparse.Namespace) -> int:
     create_authority(arguments.state)
-    print(f"wrote {arguments.state / CERTIFICATE_FILE}; in ccinit.toml:")
+    print(f"wrote {arguments.state / OWNER_AUTHORITY_FILE}; in ccinit.toml:")
     return _show(arguments)
 
 

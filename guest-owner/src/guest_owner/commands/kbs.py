@@ -16,7 +16,13 @@ from guest_owner.files import (
     remove_unfinished,
     write_atomically,
 )
-from guest_owner.kbs.authority import create_identity, write_identity
+from guest_owner.kbs.authority import (
+    AUTHORITY_FILE,
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    create_identity,
+    write_identity,
+)
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.exposure import exposure_warnings
@@ -25,17 +31,17 @@ from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.policy_text import EMPTY_POLICY
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.server_certificate import (
-    CERTIFICATE_FILE,
-    KEY_FILE,
     certificate_warnings,
     names_of,
     renew_certificate,
 )
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
-from guest_owner.plane.authority import CERTIFICATE_FILE as OWNER_AUTHORITY_FILE
-from guest_owner.plane.authority import KEY_FILE as OWNER_KEY_FILE
-from guest_owner.plane.authority import read_authority
+from guest_owner.plane.authority import (
+    OWNER_AUTHORITY_FILE,
+    OWNER_AUTHORITY_KEY_FILE,
+    read_authority,
+)
 from guest_owner.plane.minting import mint_identity
 from guest_owner.telling import tell, tell_logged, warn
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -102,11 +108,12 @@ def _init(arguments: argparse.Namespace) -> int:
     identity = create_identity(tuple(arguments.name))
     make_directory(state)
     with changing(state):
-        if not (state / "policy.toml").exists():  # first: an init that ended early is not repeated
-            write_atomically(state / "policy.toml", EMPTY_POLICY, mode=PUBLIC_MODE)
+        policy = Store(state).policy_path
+        if not policy.exists():  # first: an init that ended early is not repeated
+            write_atomically(policy, EMPTY_POLICY, mode=PUBLIC_MODE)
         write_identity(state, identity)
     print(f"made {state} for {', '.join(arguments.name)}")
-    print(f"put the text of {state / 'ca.pem'} into kbs.ca of ccinit.toml")
+    print(f"put the text of {state / AUTHORITY_FILE} into kbs.ca of ccinit.toml")
     print("next: guest-owner register reference|ak|initdata|resource, guest-owner policy allow")
     return 0
 
@@ -170,7 +177,7 @@ def _require_readable(state: Path) -> None:
         read()
     mints = any(isinstance(order, IdentityOrder) for order in store.read_orders())
     Counters(state).check()
-    if mints or (state / OWNER_KEY_FILE).exists():
+    if mints or (state / OWNER_AUTHORITY_KEY_FILE).exists():
         read_authority(state)
 
 

@@ -8,7 +8,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import add_state
 from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
-from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
+from guest_owner.plane.authority import OWNER_AUTHORITY_FILE, ensure_authority
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
@@ -42,7 +42,7 @@ def _identity(arguments: argparse.Namespace) -> int:
     ensure_authority(state)
     store.write_order(uri, IdentityOrder(arguments.life_hours * 3600))
     print(f"each session that may have {uri} gets a key and a certificate of its own")
-    print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
+    print(f"its owner's tools know the guest by {state / OWNER_AUTHORITY_FILE}")
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +28,12 @@ from guest_owner.certificates import (
 )
 from guest_owner.files import read_capped, write_all_atomically
 from measured_boot.command_line.private_keys import elliptic_curve_key
+
+AUTHORITY_FILE: Final = "ca.pem"
+AUTHORITY_KEY_FILE: Final = "ca-key.pem"
+CERTIFICATE_FILE: Final = "server.pem"
+KEY_FILE: Final = "server-key.pem"
+_TOKEN_KEY_FILE: Final = "token-key.pem"  # noqa: S105 - a name of a file
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=825)
@@ -73,11 +80,14 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
             `identity.half`, only some of its files are there.
     """
     private = {
-        state / "ca-key.pem": identity.authority_key,
-        state / "server-key.pem": identity.certificate_key,
-        state / "token-key.pem": identity.token_key,
+        state / AUTHORITY_KEY_FILE: identity.authority_key,
+        state / KEY_FILE: identity.certificate_key,
+        state / _TOKEN_KEY_FILE: identity.token_key,
     }
-    public = {state / "ca.pem": identity.authority, state / "server.pem": identity.certificate}
+    public = {
+        state / AUTHORITY_FILE: identity.authority,
+        state / CERTIFICATE_FILE: identity.certificate,
+    }
     files = private | public
     _require_none(state, files)
     write_all_atomically(files, public=public)
@@ -88,7 +98,7 @@ def _require_none(state: Path, files: Collection[Path]) -> None:
     there = sorted(path.name for path in files if path.exists())
     if len(there) == len(files):
         renewed = "`kbs new-certificate` renews server.pem, docs/operations.md has the rest"
-        detail = f"{state / 'ca.pem'} exists, and guests pin it: {renewed}"
+        detail = f"{state / AUTHORITY_FILE} exists, and guests pin it: {renewed}"
         raise ConfigError("identity.exists", detail)
     if there:
         told = f"only {', '.join(there)} of a KBS's keys are in {state}"
@@ -102,7 +112,7 @@ def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         ConfigError: `token_key.form`.
     """
-    path = state / "token-key.pem"
+    path = state / _TOKEN_KEY_FILE
     key = read_ec_key(path, "token_key.form")
     if not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("token_key.form", f"{path} is not a P-256 key")

@@ -20,12 +20,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.certificates import Authority, parse_certificate, private_pem
 from guest_owner.files import is_file, read_capped, write_all_atomically
-from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key, sign_server
+from guest_owner.kbs.authority import (
+    AUTHORITY_FILE,
+    AUTHORITY_KEY_FILE,
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    MAX_PEM_BYTES,
+    read_ec_key,
+    sign_server,
+)
 from guest_owner.kbs.exclusion import changing
 
-AUTHORITY_FILE: Final = "ca.pem"
-CERTIFICATE_FILE: Final = "server.pem"
-KEY_FILE: Final = "server-key.pem"
 WARN_BEFORE: Final = timedelta(days=60)
 WARN_BEFORE_AUTHORITY: Final = timedelta(days=365)
 """Guests pin authorities in their documents: another one takes two new documents for each pod."""
@@ -64,7 +69,7 @@ def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
         if authority.not_valid_after_utc <= now:
             detail = f"{state / AUTHORITY_FILE} {_end_of(authority, now)}: {_REPLACE}"
             raise ConfigError("authority.ended", detail)
-        issuer_key = _read_authority_key(state / "ca-key.pem", authority)
+        issuer_key = _read_authority_key(state / AUTHORITY_KEY_FILE, authority)
         key = ec.generate_private_key(ec.SECP256R1())
         named = names or _present_names(present)
         issuer = Authority(certificate=authority, key=issuer_key)

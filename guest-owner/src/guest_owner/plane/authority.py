@@ -32,8 +32,8 @@ from guest_owner.kbs.authority import MAX_PEM_BYTES, read_ec_key
 from guest_owner.kbs.exclusion import changing
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
-CERTIFICATE_FILE: Final = "owner-ca.pem"
-KEY_FILE: Final = "owner-ca-key.pem"
+OWNER_AUTHORITY_FILE: Final = "owner-ca.pem"
+OWNER_AUTHORITY_KEY_FILE: Final = "owner-ca-key.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class OwnerAuthority(Authority):
         ends = self.certificate.not_valid_after_utc
         if ends <= datetime.now(UTC):
             remedy = "see docs/operations.md, Replacing an authority"
-            detail = f"{CERTIFICATE_FILE} expired on {ends:%Y-%m-%d}: {remedy}"
+            detail = f"{OWNER_AUTHORITY_FILE} expired on {ends:%Y-%m-%d}: {remedy}"
             raise ConfigError("owner_ca.ended", detail)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.sign(
@@ -91,8 +91,11 @@ def create_authority(state: Path) -> OwnerAuthority:
     with changing(state):
         _refuse_existing(state)
         authority = OwnerAuthority.make("ccinit owner plane authority", AUTHORITY_LIFE)
-        certificate = state / CERTIFICATE_FILE
-        files = {state / KEY_FILE: private_pem(authority.key), certificate: authority.pem}
+        certificate = state / OWNER_AUTHORITY_FILE
+        files = {
+            state / OWNER_AUTHORITY_KEY_FILE: private_pem(authority.key),
+            certificate: authority.pem,
+        }
         write_all_atomically(files, public=(certificate,))
     return authority
 
@@ -110,7 +113,11 @@ def _is_there(state: Path) -> bool:
     Raises:
         ConfigError: `owner_ca.half`.
     """
-    there = [state / name for name in (KEY_FILE, CERTIFICATE_FILE) if (state / name).exists()]
+    there = [
+        state / name
+        for name in (OWNER_AUTHORITY_KEY_FILE, OWNER_AUTHORITY_FILE)
+        if (state / name).exists()
+    ]
     if len(there) == 1:
         detail = f"only {there[0]} is there: put the other back, or remove it if it was never used"
         raise ConfigError("owner_ca.half", detail)
@@ -119,7 +126,8 @@ def _is_there(state: Path) -> bool:
 
 def _refuse_existing(state: Path) -> None:
     if _is_there(state):
-        detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
+        shown = "`guest-owner client-ca show` prints the certificate"
+        detail = f"{state / OWNER_AUTHORITY_KEY_FILE} exists; {shown}"
         raise ConfigError("owner_ca.exists", detail)
 
 
@@ -132,15 +140,17 @@ def read_authority(state: Path) -> OwnerAuthority:
             are of two authorities.
     """
     if not _is_there(state):
-        detail = f"{state / CERTIFICATE_FILE} is missing; `guest-owner client-ca init` makes it"
+        detail = f"{state / OWNER_AUTHORITY_FILE} is missing; `guest-owner client-ca init` makes it"
         raise ConfigError("owner_ca.absent", detail)
     try:
-        certificate = parse_certificate(read_capped(state / CERTIFICATE_FILE, MAX_PEM_BYTES))
+        certificate = parse_certificate(read_capped(state / OWNER_AUTHORITY_FILE, MAX_PEM_BYTES))
     except FormatError as error:
-        detail = f"{state / CERTIFICATE_FILE}: {error.detail}"
+        detail = f"{state / OWNER_AUTHORITY_FILE}: {error.detail}"
         raise ConfigError("owner_ca.form", detail) from error
-    key = read_ec_key(state / KEY_FILE, "owner_ca.form")
+    key = read_ec_key(state / OWNER_AUTHORITY_KEY_FILE, "owner_ca.form")
     if key.public_key() != certificate.public_key():
-        detail = f"{state / KEY_FILE} is not the key of {CERTIFICATE_FILE} beside it"
+        detail = (
+            f"{state / OWNER_AUTHORITY_KEY_FILE} is not the key of {OWNER_AUTHORITY_FILE} beside it"
+        )
         raise ConfigError("owner_ca.key", f"{detail}: put both files of one authority there")
     return OwnerAuthority(certificate=certificate, key=key)

@@ -12,7 +12,7 @@ from guest_owner.arguments import add_state, as_name, parse_address
 from guest_owner.certificates import parse_certificate
 from guest_owner.files import read_capped
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.plane.authority import CERTIFICATE_FILE
+from guest_owner.plane.authority import OWNER_AUTHORITY_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from measured_boot.command_line.usage import UsageError
 
@@ -44,7 +44,7 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         "--ca",
         type=Path,
         metavar="FILE",
-        help=f"root of the guest's certificate (default: {CERTIFICATE_FILE} of the state)",
+        help=f"root of the guest's certificate (default: {OWNER_AUTHORITY_FILE} of the state)",
     )
     add_state(parser)
 
@@ -68,7 +68,7 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
             host=host,
             port=port,
             pod=arguments.pod,
-            roots=arguments.ca or arguments.state / CERTIFICATE_FILE,
+            roots=arguments.ca or arguments.state / OWNER_AUTHORITY_FILE,
             identity=arguments.client,
         )
     )
