@@ -2,8 +2,8 @@
 
 Theory of operation. To an engine a container is one process of this host, here called its *life*;
 the guest's QEMU is a child of that process, or of another container's life. To this runtime a
-container is also a folder, whose locks say what is alive (`container_store`), and a record, from
-which its status follows (`container_state`).
+container is also a folder, whose locks say what is alive (`container`), below one root
+(`container_store`), and a record, from which its status follows (`container_state`).
 
     create       what is asked for    `bundle`, `pod_part`, `pod_member`
                  what is given        `operator_config`, `guest_choice`, `container_disks`

@@ -21,9 +21,9 @@ from host_runtime.oci_runtime.cgroup import (
     remove_cgroup,
 )
 from host_runtime.oci_runtime.cgroup_path import parse_cgroup_path
-from host_runtime.oci_runtime.container_store import FILE_MODE, Container
+from host_runtime.oci_runtime.container import FILE_MODE, Container
+from host_runtime.oci_runtime.file_lock import locked
 from host_runtime.oci_runtime.life import say
-from host_runtime.oci_runtime.opened_file import locked
 from host_runtime.oci_runtime.scope_unit import parse_scope_unit
 from host_runtime.oci_runtime.systemd import await_no_scope, enter_scope, require_no_scope
 from measured_boot.command_line.files import write_whole

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ccinit.errors import ConfigError
-from host_runtime.oci_runtime.container_store import END, END_BYTES, LIFE, Container
+from host_runtime.oci_runtime.container import END, END_BYTES, LIFE, Container
 from host_runtime.oci_runtime.exit_status import KILLED
 
 

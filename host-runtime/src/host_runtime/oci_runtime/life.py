@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import CcinitError, ChildError
-from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE
 from host_runtime.oci_runtime.oom_score import take_oom_score
 from host_runtime.oci_runtime.opened_file import name_descriptors

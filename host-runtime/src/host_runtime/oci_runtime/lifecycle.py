@@ -23,6 +23,7 @@ from host_runtime.oci_runtime.bundle import (
     changes_resources,
     parse_bundle,
 )
+from host_runtime.oci_runtime.container import FILE_MODE, Container
 from host_runtime.oci_runtime.container_cgroup import leave_no_cgroup
 from host_runtime.oci_runtime.container_disks import ContainerFiles, make_disks
 from host_runtime.oci_runtime.container_state import (
@@ -31,7 +32,7 @@ from host_runtime.oci_runtime.container_state import (
     encode_state,
     parse_id,
 )
-from host_runtime.oci_runtime.container_store import FILE_MODE, Container, ContainerStore
+from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.host_requests import START_SIGNAL
 from host_runtime.oci_runtime.life import say

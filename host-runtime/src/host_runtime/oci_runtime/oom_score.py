@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from host_runtime.oci_runtime.container_store import FILE_MODE, Container
+from host_runtime.oci_runtime.container import FILE_MODE, Container
 from measured_boot.command_line.files import write_whole
 
 _NAME: Final = "oom_score_adj"

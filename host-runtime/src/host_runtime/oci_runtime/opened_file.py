@@ -1,11 +1,10 @@
-"""Opening files without a race between the check of a path and its use, and locking folders.
+"""Opening files without a race between the check of a path and its use.
 
 Anybody who can write below an allowed folder can replace a file by a link at any time. So a file is
 first opened with O_PATH, which does not touch it, and then checked by its descriptor. A process
 that inherits the descriptor reopens the very same file through it. `open(2)`, `proc(5)`.
 """
 
-import fcntl
 import os
 import re
 import stat
@@ -32,17 +31,6 @@ def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
     try:
         _require_allowed(descriptor, path, folders)
         yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time do what the block does in a folder; others wait."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(descriptor)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
 from host_runtime.launch.guest import Progress
-from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.life import say
 from host_runtime.programs.thread_start import start_thread
 

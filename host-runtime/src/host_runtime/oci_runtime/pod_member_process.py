@@ -6,9 +6,9 @@ The container itself runs in the guest, out of the host's reach.
 from collections.abc import Sequence
 from typing import Final
 
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.container_end import container_end
-from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.life import Creator, live, say
 from host_runtime.oci_runtime.pod_log import copied_pod_log
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from host_runtime.launch.guest import Progress
-from host_runtime.oci_runtime.opened_file import locked
+from host_runtime.oci_runtime.file_lock import locked
 
 _NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
 _FIRST_STEP_BYTES: Final = 256 << 10

@@ -17,8 +17,8 @@ from host_runtime.launch.network_offer import offer_pod_interface, offer_user_ne
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface, has_interface
 from host_runtime.network.resolver import MAX_RESOLVER_BYTES, parse_nameservers
+from host_runtime.oci_runtime.container import FILE_MODE, Container
 from host_runtime.oci_runtime.container_cgroup import take_cgroup
-from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.host_requests import HostRequests

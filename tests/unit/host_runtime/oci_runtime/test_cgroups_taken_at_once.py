@@ -8,9 +8,10 @@ import pytest
 
 from ccinit.errors import ConfigError
 from host_runtime.oci_runtime import container_cgroup
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.container_state import ContainerRecord
-from host_runtime.oci_runtime.container_store import Container, ContainerStore
+from host_runtime.oci_runtime.container_store import ContainerStore
 
 RECORD = ContainerRecord(id="a", bundle="/b", annotations={}, created="now", cgroup="/pods/one")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
+from host_runtime.oci_runtime.container import END, LIFE, Container
 from host_runtime.oci_runtime.container_end import container_end
-from host_runtime.oci_runtime.container_store import END, LIFE, Container
 
 
 def live(folder: Path) -> int:

@@ -13,8 +13,9 @@ import pytest
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError, FormatError
 from host_runtime.oci_runtime import lifecycle
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_state import ContainerRecord, Status
-from host_runtime.oci_runtime.container_store import Container, ContainerStore
+from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import ChildError
-from host_runtime.oci_runtime.container_store import END, Container
+from host_runtime.oci_runtime.container import END, Container
 from host_runtime.oci_runtime.life import live
 
 

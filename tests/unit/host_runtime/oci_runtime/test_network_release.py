@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from host_runtime.oci_runtime import network_release
-from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.network_release import release_network
 
 

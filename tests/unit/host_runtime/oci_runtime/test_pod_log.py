@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.pod_log import copied_pod_log, pod_log
 
 NO_UNICODE = "no file x\udce9"  # as Python names one whose name is no UTF-8

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from host_runtime.oci_runtime import lifecycle
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_state import ContainerRecord
-from host_runtime.oci_runtime.container_store import Container, ContainerStore
+from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from host_runtime.oci_runtime import sealed_logs
-from host_runtime.oci_runtime.opened_file import locked
+from host_runtime.oci_runtime.file_lock import locked
 from host_runtime.oci_runtime.sealed_logs import SealedLog, sealed_log_name
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

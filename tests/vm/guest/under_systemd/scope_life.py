@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from ccinit.errors import CcinitError
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_cgroup import take_cgroup
-from host_runtime.oci_runtime.container_store import Container
 
 USED_BYTES = 32 << 20
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_cgroup import leave_no_cgroup
 from host_runtime.oci_runtime.container_state import ContainerRecord
-from host_runtime.oci_runtime.container_store import Container
 from tests.vm.guest.under_systemd.scope_life import USED_BYTES
 
 ROOT = Path("/sys/fs/cgroup")
