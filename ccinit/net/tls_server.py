@@ -93,10 +93,17 @@ class ServerConnection:
             raise tls_error(error, _PEER) from error
 
     def write(self, data: bytes) -> None:
-        """Encrypt `data`; `take` returns the ciphertext."""
+        """Encrypt `data`; `take` returns the ciphertext.
+
+        Raises:
+            PeerError: `net.tls`, after `read` has failed.
+        """
         rest = memoryview(data)
-        while rest:
-            rest = rest[self._tls.write(rest) :]
+        try:
+            while rest:
+                rest = rest[self._tls.write(rest) :]
+        except ssl.SSLError as error:
+            raise tls_error(error, _PEER) from error
 
     def close(self) -> None:
         """Send close_notify; `take` returns it."""

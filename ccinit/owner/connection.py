@@ -91,6 +91,7 @@ class Connection:
         finally:
             for call in self._calls.values():
                 call.close()
+            self._send_last_bytes()  # the answers first: TLS takes none once it is closed
             self._tls.close()
             self._send_last_bytes()
 
