@@ -172,7 +172,7 @@ class Registry:
         def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
             offset = download.received_bytes
             try:
-                return self._http.stream_get(
+                reply = self._http.stream_get(
                     url, headers=headers, sink=download.feed, limits=limits, offset=offset
                 )
             except PeerError as error:
@@ -183,7 +183,11 @@ class Registry:
                 download.restart()  # the service does not support ranges
                 if not offset:
                     raise
-            return send(url, headers, limits)  # all of it, which uses up no attempt more
+                return send(url, headers, limits)  # all of it, which uses up no attempt more
+            if reply.status == 206 and download.missing_bytes:
+                # Less than was asked for, as RFC 9110 section 15.3.7 allows.
+                raise PeerError("net.truncated", f"{self._place}: sent a part of the rest")
+            return reply
 
         if download.missing_bytes:
             # The whole blob, in case the service does not support ranges; and room for a refusal's

@@ -38,6 +38,7 @@ class Fault:
         endless: repeat the body for ever, in chunks.
         ignore_range: answer 200 with everything to a range request.
         lie_about_range: answer a range request with another range.
+        range_bytes: send no more than that of a range; 0 is all of it.
     """
 
     status: int = 200
@@ -52,6 +53,7 @@ class Fault:
     endless: bool = False
     ignore_range: bool = False
     lie_about_range: bool = False
+    range_bytes: int = 0
 
 
 class HostileRegistry:
@@ -122,8 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(416, b"", headers, fault)
                 return
             told = start // 2 if fault.lie_about_range else start
-            headers["Content-Range"] = f"bytes {told}-{len(body) - 1}/{len(body)}"
-            body, status = body[told:], 206
+            end = min(len(body), told + (fault.range_bytes or len(body)))
+            headers["Content-Range"] = f"bytes {told}-{end - 1}/{len(body)}"
+            body, status = body[told:end], 206
         self._send(status, body, headers, fault)
 
     def do_POST(self) -> None:

@@ -215,6 +215,17 @@ def test_r55_blob_that_breaks_at_99_percent_goes_on_and_ends_whole(
     assert "range" in asked[1]
 
 
+def test_r55_blob_that_goes_on_in_parts_shorter_than_asked_for_ends_whole(
+    hostile: Harness,
+) -> None:
+    first = Fault(cut=len(BLOB) // 2, times=1)
+    hostile.registry.faults = {LAYER: first, "/" + LAYER: Fault(range_bytes=len(BLOB) // 5)}
+    assert hostile.pull() is None
+    asked = [headers.get("range") for path, headers in hostile.registry.requests if LAYER in path]
+    parts = len(BLOB) // 2, len(BLOB) // 2 + len(BLOB) // 5, len(BLOB) // 2 + len(BLOB) // 5 * 2
+    assert asked == [None, *(f"bytes={part}-" for part in parts)]
+
+
 def test_r55_blob_whose_reply_breaks_behind_its_last_byte_is_whole(hostile: Harness) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     hostile.registry.faults = {LAYER: Fault(raw=head + b"%x\r\n%b\r\n" % (len(BLOB), BLOB))}

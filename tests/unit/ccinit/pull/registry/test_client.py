@@ -1,5 +1,7 @@
 """How patient a pull is with its registry: attempts, breaks, refusals, time."""
 
+from collections.abc import Callable
+
 import pytest
 
 from ccinit.errors import LimitExceededError, PeerError, VerificationError
@@ -54,6 +56,40 @@ def test_download_that_breaks_goes_on_where_it_stopped() -> None:
     offsets = [dict(headers)["offset"] for _url, headers in harness.http.seen]
     assert offsets == ["0", "5", "9"]
     assert harness.waits == [1.0, 2.0]
+
+
+def part_up_to(end: int) -> Callable[..., None]:
+    """A script step: send the blob from the offset on, but not all of it."""
+
+    def step(sink: Callable[[bytes], None], offset: int) -> None:
+        sink(BLOB[offset:end])
+
+    return step
+
+
+def test_download_goes_on_behind_a_part_that_is_shorter_than_was_asked_for() -> None:
+    """Which a server may send; it says what it sends (RFC 9110, section 15.3.7)."""
+    harness = Harness()
+    harness.http.script(str(LAYER), broken_after(BLOB[:5]), part_up_to(9))
+    assert harness.download() == BLOB
+    offsets = [dict(headers)["offset"] for _url, headers in harness.http.seen]
+    assert offsets == ["0", "5", "9"]
+    assert harness.waits == [1.0, 2.0]
+
+
+def test_parts_that_bring_nothing_use_up_the_attempts() -> None:
+    harness = Harness()
+    harness.http.script(str(LAYER), broken_after(BLOB[:5]), *[part_up_to(5)] * 20)
+    assert harness.refusal(harness.download) == "net.truncated"
+    assert len(harness.http.seen) == FAST.attempts
+
+
+def test_whole_blob_that_is_too_short_is_not_asked_for_again() -> None:
+    """It is another blob, and not a part of this one."""
+    harness = Harness()
+    harness.http.script(str(LAYER), part_up_to(5))
+    assert harness.download() == BLOB[:5]
+    assert len(harness.http.seen) == 1
 
 
 def over_a_bad_line(*breaks: object) -> Harness:
