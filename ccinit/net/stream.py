@@ -18,6 +18,7 @@ import httpcore
 from ccinit.errors import PeerError, errno_text
 from ccinit.kernel.clock import boottime
 from ccinit.net.tls import is_cut_off, tls_error
+from ccinit.net.tls_socket import TlsSocket
 
 Dial = Callable[[str, int, float], socket.socket]
 
@@ -139,7 +140,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
             connection = self._dial(host, port, self._deadline.left(target))
         except OSError as error:
             raise _peer_error(error, target, self._deadline, connecting=True) from error
-        return _SocketStream(connection, self._deadline, target)
+        return _PlainStream(connection, self._deadline, target)
 
     def sleep(self, seconds: float) -> None:
         """Refuse: httpcore sleeps only between its own retries, which are disabled."""
@@ -147,40 +148,22 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
 
 class _SocketStream(httpcore.NetworkStream):
-    def __init__(self, connection: socket.socket, deadline: Deadline, target: str) -> None:
+    def __init__(
+        self, connection: socket.socket | TlsSocket, deadline: Deadline, target: str
+    ) -> None:
         self._socket = connection
         self._deadline = deadline
         self._target = target
-        self._failure: OSError | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._wait_for_data(max_bytes)
-        self._deadline.received_bytes += len(data)
-        self._deadline.ended = not data
-        return data
-
-    def _wait_for_data(self, max_bytes: int) -> bytes:
-        """Wait for data, then take what else is there: TLS returns one 16 KiB record at a time."""
         try:
-            if self._failure is not None:
-                raise self._failure
             self._socket.settimeout(self._deadline.left(self._target))
             data = self._socket.recv(max_bytes)
         except OSError as error:
             raise _peer_error(error, self._target, self._deadline) from error
-        parts, size = [data], len(data)
-        self._socket.settimeout(0)
-        while data and size < max_bytes:
-            try:
-                data = self._socket.recv(max_bytes - size)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                break
-            except OSError as error:
-                self._failure = error  # raised after the data before it
-                break
-            parts.append(data)
-            size += len(data)
-        return b"".join(parts)
+        self._deadline.received_bytes += len(data)
+        self._deadline.ended = not data
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
@@ -194,6 +177,20 @@ class _SocketStream(httpcore.NetworkStream):
     def close(self) -> None:
         self._socket.close()
 
+    def get_extra_info(self, info: str) -> object:
+        if info != "is_readable":
+            return None
+        # An idle connection has been closed, or its peer says what nobody has asked for.
+        if isinstance(self._socket, TlsSocket) and self._socket.has_unread:
+            return True
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+
+class _PlainStream(_SocketStream):
+    def __init__(self, connection: socket.socket, deadline: Deadline, target: str) -> None:
+        super().__init__(connection, deadline, target)
+        self._plain = connection
+
     def start_tls(
         self,
         ssl_context: ssl.SSLContext,
@@ -201,8 +198,9 @@ class _SocketStream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         try:
-            self._socket.settimeout(self._deadline.left(self._target))
-            secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+            secured = TlsSocket(self._plain, ssl_context, server_hostname)
+            secured.settimeout(self._deadline.left(self._target))
+            secured.do_handshake()
         except PeerError:  # no time left; httpcore closes only what this returns
             self.close()
             raise
@@ -212,13 +210,6 @@ class _SocketStream(httpcore.NetworkStream):
                 raise PeerError("net.url", f"{self._target}: not a TLS server name") from error
             raise _peer_error(error, self._target, self._deadline) from error
         return _SocketStream(secured, self._deadline, self._target)
-
-    def get_extra_info(self, info: str) -> object:
-        if info == "ssl_object" and isinstance(self._socket, ssl.SSLSocket):
-            return self._socket
-        if info == "is_readable":  # an idle connection that is readable has been closed
-            return bool(select.select([self._socket], [], [], 0)[0])
-        return None
 
 
 def _peer_error(

@@ -3,7 +3,7 @@
 TLS 1.3 only (RFC 8446); server names checked as in RFC 6125, without common names; keys and hashes
 of at least 112 bits. The image has no list of public roots, and none is read. Until the clock is
 set, dates cannot be checked: `check_time=False` skips the dates and nothing else. Sockets and HTTP
-are left to `ccinit.net.stream` and `ccinit.net.http`.
+are left to `ccinit.net.tls_socket`, `ccinit.net.stream` and `ccinit.net.http`.
 """
 
 import os

@@ -9,14 +9,15 @@ import httpcore
 import pytest
 
 from ccinit.errors import PeerError
-from ccinit.net import stream
+from ccinit.net import stream, tls_socket
 from ccinit.net.stream import Deadline, DeadlineBackend
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(stream, "boottime", lambda: now[0])
+    for module in (stream, tls_socket):
+        monkeypatch.setattr(module, "boottime", lambda: now[0])
     return now
 
 
@@ -75,7 +76,10 @@ def test_connection_that_came_too_late_for_tls_is_closed(clock: list[float]) -> 
 class Refusing:
     """A context that does not accept the peer's certificate; the error is a ValueError as well."""
 
-    def wrap_socket(self, *_: object, **__: object) -> None:
+    def wrap_bio(self, *_: object, **__: object) -> "Refusing":
+        return self
+
+    def do_handshake(self) -> None:
         error = ssl.SSLCertVerificationError()
         error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
         raise error
@@ -93,70 +97,36 @@ def test_certificate_that_is_refused_is_not_taken_for_a_wrong_name() -> None:
     assert ours.fileno() == -1
 
 
-class Pieces:
-    """A socket that gives one piece for each call, as TLS gives records; then what is last."""
+class Failing:
+    """A socket that has one piece of data, or none, and then fails."""
 
-    def __init__(self, pieces: list[bytes], last: Exception) -> None:
-        self.pieces = pieces
-        self.last = last
-        self.timeout: float | None = None
+    def __init__(self, data: bytes, error: Exception) -> None:
+        self.data = data
+        self.error = error
 
-    def settimeout(self, seconds: float) -> None:
-        self.timeout = seconds
+    def settimeout(self, _seconds: float) -> None:
+        """Nothing is waited for."""
 
-    def recv(self, size: int) -> bytes:
-        if self.pieces:
-            piece = self.pieces.pop(0)
-            if piece[size:]:
-                self.pieces.insert(0, piece[size:])
-            return piece[:size]
-        # Whoever waits gets what is last; whoever only looks must not wait.
-        raise self.last if self.timeout else ssl.SSLWantReadError
+    def recv(self, _size: int) -> bytes:
+        if not self.data:
+            raise self.error
+        data, self.data = self.data, b""
+        return data
 
 
-def stream_of(pieces: list[bytes], last: Exception) -> tuple[httpcore.NetworkStream, Deadline]:
+def stream_of(data: bytes, error: Exception) -> httpcore.NetworkStream:
     deadline = Deadline()
     deadline.start(total_seconds=10, wait_seconds=1)
-    played: Any = Pieces(pieces, last)
-    backend = DeadlineBackend(deadline, lambda _host, _port, _timeout: played)
-    return backend.connect_tcp("h", 1), deadline
-
-
-def test_read_takes_all_that_has_come_and_no_more_than_asked_for() -> None:
-    connection, deadline = stream_of([b"one", b"two", b"three"], TimeoutError())
-    assert connection.read(4) == b"onet"
-    assert connection.read(100) == b"wothree"
-    assert deadline.received_bytes == 11
-    with pytest.raises(PeerError) as refused:
-        connection.read(100)
-    assert refused.value.reason == "net.timeout"
-
-
-def test_end_behind_data_is_told_by_the_next_read() -> None:
-    connection, deadline = stream_of([b"one", b""], TimeoutError())
-    assert connection.read(100) == b"one"
-    assert not deadline.ended
-
-
-class Failing(Pieces):
-    """A socket that tells its failure once, as the kernel does; behind it there is an end."""
-
-    def recv(self, size: int) -> bytes:
-        if not self.pieces:
-            self.pieces = [b""]
-            raise self.last
-        return super().recv(size)
+    played: Any = Failing(data, error)
+    return DeadlineBackend(deadline, lambda _h, _p, _t: played).connect_tcp("h", 1)
 
 
 CUT_OFF = [ConnectionResetError(errno.ECONNRESET, "reset"), ssl.SSLEOFError()]
 
 
 @pytest.mark.parametrize("error", CUT_OFF, ids=repr)
-def test_failure_behind_data_is_told_by_the_next_read(error: Exception) -> None:
-    deadline = Deadline()
-    deadline.start(total_seconds=10, wait_seconds=1)
-    played: Any = Failing([b"one"], error)
-    connection = DeadlineBackend(deadline, lambda _h, _p, _t: played).connect_tcp("h", 1)
+def test_failure_behind_data_has_cut_off_a_reply(error: Exception) -> None:
+    connection = stream_of(b"one", error)
     assert connection.read(100) == b"one"
     with pytest.raises(PeerError) as refused:
         connection.read(100)
@@ -169,9 +139,8 @@ def test_failure_behind_data_is_told_by_the_next_read(error: Exception) -> None:
     ids=repr,
 )
 def test_failure_before_any_data_is_none_of_a_reply(error: Exception, reason: str) -> None:
-    connection, _ = stream_of([], error)
     with pytest.raises(PeerError) as refused:
-        connection.read(100)
+        stream_of(b"", error).read(100)
     assert refused.value.reason == reason
 
 
@@ -207,8 +176,11 @@ class Silent:
         self.clock[0] += self.seconds
         raise TimeoutError
 
-    def wrap_socket(self, *_: object, **__: object) -> None:
-        self.recv(0)
+    def wrap_bio(self, *_: object, **__: object) -> "Silent":
+        return self
+
+    def do_handshake(self) -> None:
+        raise ssl.SSLWantReadError
 
     def close(self) -> None:
         self.is_open = False
