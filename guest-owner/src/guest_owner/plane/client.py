@@ -246,6 +246,8 @@ class OwnerClient:
     def _flush(self) -> None:
         try:
             self._socket.sendall(self._outgoing.read())
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the guest is gone: what it said before is still to be read, and then its end
         except OSError as error:
             raise PeerError("owner.closed", f"the connection broke: {_why(error)}") from error
 

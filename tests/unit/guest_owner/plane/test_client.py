@@ -23,6 +23,7 @@ from ccinit.formats.planes.owner_wire import (
     MessageReader,
     Refused,
     encode_credit,
+    encode_data,
     encode_refusal,
     encode_request,
 )
@@ -133,6 +134,38 @@ def test_guest_that_refuses_is_told_in_its_words_but_for_what_moves_a_terminal(
         ask(endpoint, times=1, seconds=60, reply=encode_refusal(1, said))
     assert (caught.value.reason, caught.value.detail) == ("owner.?[2Jrole", "not??so")
     assert caught.value.code is RpcError.DENIED
+
+
+@pytest.mark.parametrize("has_replied", [True, False])
+def test_guest_that_is_gone_before_it_was_heard_out_has_said_what_it_said(
+    endpoint: tuple[Endpoint, ssl.SSLContext], *, has_replied: bool
+) -> None:
+    """Whoever reads slowly, or stands still, sends credit to a guest that has ended."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(60)
+    refused = Refused(code=RpcError.FAILED, reason="owner.pod_ended", detail="it did")
+
+    def speak_and_go() -> None:
+        with endpoint[1].wrap_socket(theirs, server_side=True) as secured:
+            secured.recv(1)  # there is a call now
+            secured.sendall(encode_data(Data(id=1, fd=Stream.OUTPUT, content=bytes(40_000))))
+            if has_replied:
+                secured.sendall(encode_refusal(1, refused))
+
+    guest = threading.Thread(target=speak_and_go)
+    guest.start()
+    came: list[int] = []
+
+    def take(content: bytes) -> None:
+        guest.join(60)
+        came.append(len(content))
+
+    streams, params = Streams(sinks={Stream.OUTPUT: take}), ("web", "/x", False, 0)
+    with OwnerClient(ours, endpoint[0]) as client, pytest.raises(PeerError) as caught:
+        client.stream("copy", *params, streams=streams, seconds=60)
+    assert came == [40_000]
+    assert caught.value.reason == ("owner.pod_ended" if has_replied else "owner.closed")
 
 
 @pytest.mark.parametrize("waiting", [b"", b"input"])
