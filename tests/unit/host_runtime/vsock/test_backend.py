@@ -250,6 +250,28 @@ def test_broken_ring_waits_for_its_reset_and_the_other_goes_on(
     assert qemu.losses == 1
 
 
+def test_driver_is_told_of_buffers_if_it_asks_and_can_be_told(qemu: Qemu) -> None:
+    call = os.eventfd(0, os.EFD_NONBLOCK)
+    ring = qemu.backend.rings[TO_GUEST]
+    qemu.say(Request.SET_VRING_CALL, encode_number(TO_GUEST), os.dup(call))
+    ring.interrupt()  # it does not run
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(call)
+    qemu.share_memory()
+    qemu.set_up(TO_GUEST)
+    qemu.enable(TO_GUEST)
+    ring.interrupt()
+    assert os.eventfd_read(call) > 0
+    os.pwrite(qemu.memory, b"\1", 0x400)  # the driver's flag: no interrupt
+    ring.interrupt()
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(call)
+    os.pwrite(qemu.memory, b"\0", 0x400)
+    qemu.say(Request.SET_VRING_CALL, encode_number(1 << 8 | TO_GUEST))
+    ring.interrupt()
+    os.close(call)
+
+
 def count_eventfds() -> int:
     entries = Path("/proc/self/fd").iterdir()
     return sum("eventfd" in str(entry.readlink()) for entry in entries if entry.is_symlink())
