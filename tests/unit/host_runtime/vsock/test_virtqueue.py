@@ -3,46 +3,16 @@ import struct
 import pytest
 
 from ccinit.errors import FormatError
-from host_runtime.vsock.guest_memory import GuestMemory, MemoryRegion
-from host_runtime.vsock.virtqueue import RingLayout, Virtqueue
-
-SIZE = 4
-LAYOUT = RingLayout(size=SIZE, descriptors=0x1000, available=0x1100, used=0x1200)
-
-
-class Driver:
-    """A driver over plain bytes: user addresses from 0x1000, guest addresses from 0."""
-
-    def __init__(self) -> None:
-        self.memory = bytearray(0x2000)
-        region = MemoryRegion(guest_address=0, user_address=0x1000, view=memoryview(self.memory))
-        self.table = GuestMemory((region,))
-
-    def queue(self, layout: RingLayout = LAYOUT, last: int = 0) -> Virtqueue:
-        return Virtqueue(memory=self.table, layout=layout, last_available=last)
-
-    def describe(
-        self, slot: int, address: int, length: int, flags: int = 0, after: int = 0
-    ) -> None:
-        struct.pack_into("<QIHH", self.memory, 16 * slot, address, length, flags, after)
-
-    def offer(self, *heads: int, first: int = 0) -> None:
-        for number, head in enumerate(heads, first):
-            struct.pack_into("<H", self.memory, 0x104 + 2 * (number % SIZE), head)
-        struct.pack_into("<H", self.memory, 0x102, (first + len(heads)) & 0xFFFF)
-
-    def used(self) -> tuple[int, int, int]:
-        index = struct.unpack_from("<H", self.memory, 0x202)[0]
-        head, length = struct.unpack_from("<II", self.memory, 0x204 + 8 * ((index - 1) % SIZE))
-        return index, head, length
+from host_runtime.vsock.virtqueue import RingLayout
+from tests.fakes.machine.ring_driver import RingDriver
 
 
 def test_empty_ring_gives_nothing() -> None:
-    assert Driver().queue().take() is None
+    assert RingDriver().queue().take() is None
 
 
 def test_chain_is_read_in_order_and_given_back() -> None:
-    driver = Driver()
+    driver = RingDriver()
     driver.memory[0x800:0x80A] = b"0123456789"
     driver.describe(2, 0x800, 4, 1, 0)
     driver.describe(0, 0x804, 6, 1, 1)
@@ -62,7 +32,7 @@ def test_chain_is_read_in_order_and_given_back() -> None:
 
 
 def test_write_goes_on_in_the_next_part() -> None:
-    driver = Driver()
+    driver = RingDriver()
     driver.describe(0, 0x900, 2, 3, 1)
     driver.describe(1, 0xA00, 4, 2)
     driver.offer(0)
@@ -74,7 +44,7 @@ def test_write_goes_on_in_the_next_part() -> None:
 
 
 def test_indexes_wrap_after_65535() -> None:
-    driver = Driver()
+    driver = RingDriver()
     driver.describe(3, 0x800, 1)
     driver.offer(3, 3, first=0xFFFF)
     queue = driver.queue(last=0xFFFF)
@@ -88,7 +58,7 @@ def test_indexes_wrap_after_65535() -> None:
 
 
 def test_ring_may_be_full_and_its_index_does_not_go_back() -> None:
-    driver = Driver()
+    driver = RingDriver()
     driver.describe(0, 0x800, 1)
     driver.offer(0, 0, 0, 0)
     queue = driver.queue()
@@ -100,7 +70,7 @@ def test_ring_may_be_full_and_its_index_does_not_go_back() -> None:
 
 
 def test_driver_decides_whether_it_is_interrupted() -> None:
-    driver = Driver()
+    driver = RingDriver()
     queue = driver.queue()
     assert queue.wants_interrupt()
     struct.pack_into("<H", driver.memory, 0x100, 1)
@@ -123,7 +93,7 @@ def test_driver_decides_whether_it_is_interrupted() -> None:
 def test_malformed_chain_is_refused(
     rows: list[tuple[int, int, int, int, int]], heads: tuple[int, ...], reason: str
 ) -> None:
-    driver = Driver()
+    driver = RingDriver()
     for row in rows:
         driver.describe(*row)
     driver.offer(*heads)
@@ -146,7 +116,7 @@ def test_malformed_chain_is_refused(
     ],
 )
 def test_impossible_layout_is_refused(layout: RingLayout, reason: str) -> None:
-    Driver().queue()
+    RingDriver().queue()
     with pytest.raises(FormatError) as error:
-        Driver().queue(layout)
+        RingDriver().queue(layout)
     assert error.value.reason == reason
