@@ -1,108 +1,53 @@
-"""How ATTEST asks, what evidence is made of, and when the log is bound."""
+"""How ATTEST asks, what it refuses before, and when the log is bound."""
 
-import hashlib
-from types import SimpleNamespace
+import errno
 from typing import Any
 
 import pytest
 
-from ccinit.agent.jobs.messages.evidence import EvidenceRequest
 from ccinit.agent.jobs.messages.kbs import (
-    EvidenceQuestion,
+    CounterStep,
     KbsReply,
     Released,
 )
 from ccinit.agent.phases import attestation, kbs_session
-from ccinit.agent.phases import evidence as evidence_module
-from ccinit.errors import ChildError
+from ccinit.errors import CcinitError, ConfigError, KernelError
 from ccinit.formats.evidence.tee import Tee
-from ccinit.kernel.event_loop import EventLoop, TaskGroup
-from ccinit.kernel.task import sleep
-from tests.unit.ccinit.agent.phases.attesting import DOCUMENT, Session, configured_on
-
-NOW = 1_800_000_000
-
-
-DATA = bytes(64)
+from ccinit.formats.pod.manifest import parse_pod_manifest
+from ccinit.kernel.event_loop import EventLoop
+from tests.fakes.documents.guest import FULL_POD
+from tests.unit.ccinit.agent.phases.attesting import Session, configured_on
+from tests.unit.ccinit.agent.phases.kbs_of_replies import COUNTED_POD, COUNTER, NOW, VOLUME_KEY, Kbs
 
 
-def test_verifiers_request_and_the_document_reach_the_evidence(
-    monkeypatch: pytest.MonkeyPatch,
+def test_boots_handshake_reads_the_counters_and_keeps_them(kbs: Kbs) -> None:
+    attested = EventLoop().run(attestation.attest(kbs.guest, configured_on(pod=COUNTED_POD)))
+    assert attested.counters == {COUNTER: 7}
+    (request,) = kbs.requests
+    assert request.counters == (CounterStep(uri=COUNTER),)
+    assert (request.has_clock, request.with_token, request.debug_grant) == (False, False, None)
+    assert request.devices == ("nvidia",)
+    assert [uri for uri, grant in attested.grants.items() if grant.create] == [VOLUME_KEY]
+
+
+def test_counter_that_nobody_keeps_is_refused_before_anything_is_read(
+    kbs: Kbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = Session(monkeypatch)
-    (asked,) = session.run(Tee.SE, EvidenceQuestion(report_data=DATA, request=b"a request"))
-    assert asked == EvidenceRequest(
-        tee=Tee.SE,
-        report_data=DATA,
-        events=b"events",
-        initdata=hashlib.sha384(DOCUMENT).digest(),
-        request=b"a request",
-    )
-    assert session.guest.verifiers_request.text == b"a request"
+    async def read(*_: object) -> KbsReply:
+        raise KernelError(errno.ENOENT, "read", "the launch's secrets")
 
+    monkeypatch.setattr(attestation, "read_launch_secrets", read)
 
-def test_other_platforms_state_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    (asked,) = Session(monkeypatch).run(Tee.TPM, EvidenceQuestion(report_data=DATA))
-    assert asked == EvidenceRequest(tee=Tee.TPM, report_data=DATA, events=b"events")
+    def refusal(configured: Any) -> CcinitError:
+        with pytest.raises(CcinitError) as refused:
+            EventLoop().run(attestation.attest(kbs.guest, configured))
+        return refused.value
 
-
-def test_evidence_is_made_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    session, steps = Session(monkeypatch), list[str]()
-
-    async def on_platform(*arguments: Any, **_options: object) -> object:
-        asked = arguments[3]
-        steps.append(f"{asked.report_data.decode()}, answering {asked.request.decode()}")
-        await sleep(0.05)
-        steps.append("made")
-        return SimpleNamespace(evidence=b"{}")
-
-    async def owner_and_container() -> None:
-        async with TaskGroup() as group:
-            for name in ("first", "second"):
-                session.guest.verifiers_request.text = f"request of the {name}".encode()
-                asked = evidence_module.collect_evidence(
-                    session.guest, configured_on(Tee.SE), name.encode()
-                )
-                group.start(asked, name)
-                await sleep(0)
-
-    monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
-    EventLoop().run(owner_and_container())
-    assert steps == [
-        "first, answering request of the first",
-        "made",
-        "second, answering request of the second",
-        "made",
-    ]
-
-
-def test_evidence_has_the_events_that_were_measured_before_its_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    session, configured = Session(monkeypatch), configured_on(Tee.TDX)
-
-    async def measured_meanwhile() -> None:
-        async with TaskGroup() as group, session.guest.evidence_lock:
-            asked = evidence_module.collect_evidence(session.guest, configured, DATA)
-            group.start(asked, "evidence")
-            await sleep(0.01)
-            configured.measurement.events = b"events and one more"
-
-    EventLoop().run(measured_meanwhile())
-    assert [asked.events for asked in session.made] == [b"events and one more"]
-
-
-@pytest.mark.parametrize(
-    ("tee", "request_"), [(Tee.SE, b""), (Tee.SE, bytes(48 * 1024 + 1)), (Tee.TPM, b"a request")]
-)
-def test_request_where_none_belongs_and_none_where_one_does_are_refused(
-    tee: Tee, request_: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = Session(monkeypatch)
-    with pytest.raises(ChildError) as refused:
-        session.run(tee, EvidenceQuestion(report_data=DATA, request=request_))
-    assert refused.value.reason == "child.protocol"
-    assert not session.made
+    configured = configured_on(Tee.SEV, pod=COUNTED_POD)
+    refused = refusal(configured)
+    assert (type(refused), refused.reason) == (ConfigError, "attest.launch_only")
+    configured.manifest = parse_pod_manifest(FULL_POD)
+    assert refusal(configured).reason == "kernel.read"
 
 
 @pytest.mark.parametrize(
