@@ -4,36 +4,20 @@ Without a resource it explains all that the guest's document names: a check befo
 """
 
 import argparse
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.encoding.digest import parse_digest
-from ccinit.formats.initdata.document import parse_initdata
-from ccinit.formats.initdata.guest_config import EnvelopePolicy
-from ccinit.formats.initdata.guest_files import parse_guest_files
-from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
-from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
-from ccinit.formats.kbs.rollback_counter import counter_rule
-from ccinit.formats.pod.resources import name_counters
+from ccinit.errors import ConfigError
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.arguments import add_state, as_uri
-from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
-from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.audit.attested import find_attested
+from guest_owner.kbs.audit.log import AUDIT_NAME
+from guest_owner.kbs.foresight import foresee
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
-from guest_owner.kbs.references import Profile, References, check_name
+from guest_owner.kbs.references import References, check_name
 from guest_owner.kbs.store import Store
-from guest_owner.resources.contents import is_envelope
-from guest_owner.resources.pod_contents import judge_resources
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import UsageError, as_word
-
-_ABSENT = "no"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -85,11 +69,11 @@ def _explain(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state)
     uri: ResourceUri | None = arguments.uri
     references = store.read_references()
-    subject, basis = (
-        _of_session(arguments.state / AUDIT_NAME, arguments.session)
-        if arguments.session is not None
-        else (_described(references, arguments), frozenset[str]())
-    )
+    if arguments.session is not None:
+        attested = find_attested(arguments.state / AUDIT_NAME, arguments.session)
+        subject, basis = attested.subject, attested.basis
+    else:
+        subject, basis = _described(references, arguments), frozenset[str]()
     subject = subject.with_aliases(references)
     policy = store.read_policy()
     print(f"guest: image {subject.reference} ({subject.profile}), initdata {subject.initdata_name}")
@@ -107,86 +91,16 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     """Print the outcome for each resource that the guest will ask for; 1 if one is not released."""
-    document = store.read_initdata(subject.initdata_name)
-    with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
-        config, pod = parse_guest_files(parse_initdata(document))
-    contents = _Contents(store, in_envelopes=config.kbs.envelope is EnvelopePolicy.REQUIRED)
-    judged = judge_resources(pod, contents.find, with_identity=config.owner is not None)
-    unfit = {**judged.unfit, **judged.crowded}
-    defects: dict[KbsUri, tuple[str, str | None]] = {
-        uri: (
-            kind.value,
-            f"unfit: {unfit[uri]}" if uri in unfit else _find_defect(contents, uri, kind),
-        )
-        for uri, kind in judged.named.items()
-    }
-    defects |= {uri: ("counter", _find_counter_defect(store, uri)) for uri in name_counters(pod)}
-    rows, gets_all = [], True
-    for uri, (kind, defect) in defects.items():
-        decision = _decide(policy, subject, uri)
-        rows.append((str(uri), kind, defect or "yes", _say(decision)))
-        gets_all &= defect is None and isinstance(decision, Allow)
+    foreseen = foresee(store, policy, subject)
+    rows = [
+        (str(one.uri), one.kind, one.defect or "yes", _say(one.decision))
+        for one in foreseen.resources
+    ]
     print(format_table(("resource", "kind", "registered", "policy"), rows))
-    if judged.excess:
-        print(f"no guest would take all of them: {judged.excess}")
+    if foreseen.excess:
+        print(f"no guest would take all of them: {foreseen.excess}")
     print("keys that only an image's layers name are not among them")
-    return 0 if gets_all and not judged.excess else 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """Resources as the guest will read them: in envelopes if its document demands these."""
-
-    store: Store
-    in_envelopes: bool
-
-    def read(self, uri: ResourceUri, kind: EnvelopeKind) -> bytes:
-        data = self.store.read_resource(uri)
-        return verify_envelope(data, uri, kind).data if self.in_envelopes else data
-
-    def find(self, uri: KbsUri, kind: EnvelopeKind) -> bytes | None:
-        """Return what is registered in the form that the guest takes; `_find_defect` says why not.
-
-        A resource that is made for each guest is not registered.
-        """
-        if isinstance(uri, ResourceUri):
-            with suppress(FormatError, VerificationError):
-                return self.read(uri, kind)
-        return None
-
-
-def _find_defect(contents: _Contents, uri: KbsUri, kind: EnvelopeKind) -> str | None:
-    """Say why the guest would not get a resource in its form, if it would not."""
-    if not isinstance(uri, ResourceUri):
-        return f"no plugin {uri.plugin} here"
-    if contents.store.read_order(uri) is not None:
-        return None
-    try:
-        data = contents.read(uri, kind)
-    except VerificationError as error:
-        return _ABSENT if error.reason == "resource.absent" else error.reason
-    except FormatError as error:
-        return f"no envelope: {error.reason}"
-    if not contents.in_envelopes and is_envelope(data):
-        return "in an envelope, which nobody opens"
-    return None
-
-
-def _find_counter_defect(store: Store, uri: PluginUri) -> str | None:
-    try:
-        Counters(store.root).read(uri)
-    except VerificationError:
-        return _ABSENT
-    return None
-
-
-def _decide(policy: Policy, subject: Subject, uri: KbsUri) -> Allow | Deny:
-    """Decide as the KBS does about resources and counters; rules cover nothing else."""
-    if isinstance(uri, PluginUri):
-        if uri.plugin != COUNTER_PLUGIN:
-            return Deny("no rule is about it")
-        uri = counter_rule(uri)
-    return decide(policy, uri, subject)
+    return 0 if foreseen.gets_all else 1
 
 
 def _say(decision: Allow | Deny) -> str:
@@ -234,47 +148,3 @@ def _described(references: References, arguments: argparse.Namespace) -> Subject
 
 def _unknown(what: str) -> ConfigError:
     return ConfigError("explain.unknown", f"{what}: not registered under that name")
-
-
-def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:
-    """Return who attested in the session, and the basis of that appraisal."""
-    for record in read_audit(log):
-        if (record["session"], record["event"]) != (label, Event.ATTEST.value):
-            continue
-        if record["decision"] != Decision.ACCEPTED.value:
-            raise ConfigError("explain.session", f"{label} was refused: {record['reason']}")
-        subject = Subject(
-            reference=_written(record, "reference"),
-            image=_written(record, "image"),
-            profile=_profile(_written(record, "profile")),
-            initdata_name=_written(record, "initdata_name"),
-            initdata_digest=parse_digest(_written(record, "initdata"), "audit.initdata"),
-            devices=_listed(record, "devices"),
-        )
-        return subject, _listed(record, "basis")
-    raise ConfigError("explain.session", f"no attestation of {label!r} is in the audit log")
-
-
-def _listed(record: Mapping[str, object], key: str) -> frozenset[str]:
-    return frozenset(_written(record, key).split(", ") if key in record else ())
-
-
-def _written(record: Mapping[str, object], key: str) -> str:
-    """Return what the log says of an accepted guest; an older record may lack it.
-
-    Raises:
-        FormatError: below `audit`.
-    """
-    value = record.get(key)
-    if not isinstance(value, str) or not value:
-        detail = "the session's record lacks it: an older guest-owner wrote it, or it was edited"
-        remedy = "describe the guest by --reference and --initdata"
-        raise FormatError(f"audit.{key}", f"{detail}; {remedy}")
-    return value
-
-
-def _profile(name: str) -> Profile:
-    for profile in Profile:
-        if profile.value == name:
-            return profile
-    raise FormatError("audit.profile", f"{name[:40]!r} is not a profile")
