@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ccinit.errors import DeadlineError
-from host_runtime.launch.launcher import Guest, GuestConfig, boot_guest
+from host_runtime.launch.guest import Guest
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from tests.bench.measurement import BenchError
 
 _PREFIX = b"bench "

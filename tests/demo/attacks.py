@@ -19,8 +19,9 @@ from typing import Any, assert_never
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.planes.host_rpc import Code, Phase
+from host_runtime.launch.guest import EndReason
 from host_runtime.launch.guest_files import GuestFiles
-from host_runtime.launch.launcher import EndReason, GuestConfig
+from host_runtime.launch.launcher import GuestConfig
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import forge, world
 from tests.demo.life import Life

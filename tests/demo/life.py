@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig, boot_guest
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.launch.network_offer import offer_user_network
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launch.launcher import EndReason, GuestConfig, boot_guest
+from host_runtime.launch.guest import EndReason
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (
     SPARE_TPMS,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.planes.owner_rpc import Role
-from host_runtime.launch.launcher import Guest
+from host_runtime.launch.guest import Guest
 from tests.demo.life import relaying
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import DemoError, Show

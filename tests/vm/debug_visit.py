@@ -21,7 +21,8 @@ from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Role
 from guest_owner.debug_tools import parse_debug_tools
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
-from host_runtime.launch.launcher import Guest, GuestConfig
+from host_runtime.launch.guest import Guest
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState
 from tests.demo import pod
 from tests.demo.life import owner_address, relaying

@@ -23,7 +23,8 @@ from guest_owner.sealed_log.key import LogKey, new_log_key
 from host_runtime.commands.boot_plan import SEABIOS
 from host_runtime.host_view.firmware_text import firmware_name
 from host_runtime.host_view.sinks import Sink
-from host_runtime.launch.launcher import Guest, GuestConfig, boot_guest
+from host_runtime.launch.guest import Guest
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.machine.qemu import Accelerator, DirectBoot, Disk, UserNetwork
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.plane.rpc_client import GuestState

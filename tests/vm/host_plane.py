@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import PORT
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire

@@ -6,7 +6,8 @@ All of one guest's cases, so that they share a boot. Nothing is judged here.
 from dataclasses import dataclass
 
 from ccinit.formats.planes.owner_rpc import Role
-from host_runtime.launch.launcher import Guest, GuestConfig
+from host_runtime.launch.guest import Guest
+from host_runtime.launch.launcher import GuestConfig
 from tests.demo import pod
 from tests.demo.life import owner_address, relaying
 from tests.demo.parties import Owner

@@ -8,7 +8,7 @@ Calls that would be carried out, and so change what the other tests see, are lef
 from collections.abc import Callable, Collection
 
 from ccinit.formats.planes.host_rpc import PORT, Phase
-from host_runtime.launch.launcher import Guest
+from host_runtime.launch.guest import Guest
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire
 

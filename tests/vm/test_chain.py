@@ -20,7 +20,8 @@ from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import Algorithm
 from host_runtime.host_view.search import Hit, encode_canary, find_canaries
 from host_runtime.host_view.sinks import DiskSink
-from host_runtime.launch.launcher import EndReason, GuestConfig
+from host_runtime.launch.guest import EndReason
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.disks import create_sparse_disk
 from measured_boot.prediction import UkiBoot, predict
 from tests.demo import pod, world

@@ -11,7 +11,7 @@ import pytest
 
 from ccinit.errors import ChildError
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launch.launcher import EndReason
+from host_runtime.launch.guest import EndReason
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from tests.faults.plugin import FaultSeen

@@ -19,7 +19,7 @@ from ccinit.formats.planes.host_rpc import METHODS, PORT, Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES, Kind, report_data
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from host_runtime.host_view.search import find_canaries
-from host_runtime.launch.launcher import EndReason
+from host_runtime.launch.guest import EndReason
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from measured_boot.tpm.pcr import ZERO_PCR, extend

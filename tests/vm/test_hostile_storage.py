@@ -17,7 +17,8 @@ import pytest
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.planes.host_rpc import Code, Phase
 from guest_owner.kbs.counters import Counters
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig
 from tests.demo import pod, world
 from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log

@@ -23,7 +23,7 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from host_runtime.launch import launcher
-from host_runtime.launch.launcher import EndReason
+from host_runtime.launch.guest import EndReason
 from host_runtime.machine.qemu import MachineConfig, plan_command
 from host_runtime.machine.swtpm import VirtualTpm
 from measured_boot.platforms import Boot

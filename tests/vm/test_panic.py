@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig
 from tests.demo import world
 from tests.demo.host_view import HostView, look
 from tests.demo.life import Life, live, owner_address, write_stream

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
-from host_runtime.launch.launcher import EndReason, Guest
+from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.rpc_client import CallRefusedError
 from tests.demo import pod, world

@@ -24,7 +24,8 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.planes.owner_rpc import Role
 from ccinit.formats.planes.workload_api import report_data
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState
 from tests.demo import pod, world
 from tests.demo.host_view import HostView, look

@@ -14,7 +14,7 @@ from guest_owner.commands.unseal import evidence_verifier
 from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
-from host_runtime.launch.launcher import EndReason
+from host_runtime.launch.guest import EndReason
 from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.fakes.documents.unsealed_log import unseal
 from tests.faults.plugin import FaultSeen

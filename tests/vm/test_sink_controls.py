@@ -15,7 +15,8 @@ from host_runtime.commands.boot_plan import ovmf
 from host_runtime.host_view.firmware_text import firmware_name, read_record
 from host_runtime.host_view.search import Encoding, Hit, encode_canary, find_canaries
 from host_runtime.host_view.sinks import Sink
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.disks import create_sparse_disk
 from host_runtime.machine.qemu import Accelerator, DirectBoot, Disk, UserNetwork
 from rootfs_builder.tools_tree import ToolsTree

@@ -17,7 +17,7 @@ from pathlib import Path
 from ccinit.formats.planes.owner_rpc import Role, Value
 from guest_owner.plane.authority import OWNER_AUTHORITY_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
-from host_runtime.launch.launcher import Guest
+from host_runtime.launch.guest import Guest
 from tests.bench.guest_root import open_guest_root
 from tests.bench.interpreter import start_bare
 from tests.bench.measurement import Bench, BenchError, Row, compare, interleave

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
 from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch import launcher
-from host_runtime.launch.launcher import EndReason, GuestConfig, boot_guest
+from host_runtime.launch.guest import EndReason
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.machine.accelerator import boots
 from host_runtime.machine.disks import create_disk
 from host_runtime.machine.esp import create_esp

@@ -7,7 +7,8 @@ import pytest
 from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launch.launcher import EndReason, GuestConfig
+from host_runtime.launch.guest import EndReason
+from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.qemu import Accelerator, Disk, EspBoot
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.programs.tools import Tools

@@ -20,8 +20,9 @@ from host_runtime.host_view.firmware_text import (
     write_record,
 )
 from host_runtime.host_view.sinks import report_bytes
+from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.guest_files import GuestFiles
-from host_runtime.launch.launcher import EndReason, Guest, GuestConfig, boot_guest, plan_launch
+from host_runtime.launch.launcher import GuestConfig, boot_guest, plan_launch
 from host_runtime.launch.network_offer import offer_options
 from host_runtime.machine.qemu import HostForward
 from host_runtime.network.interface import PodInterface

@@ -18,7 +18,7 @@ from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
-from host_runtime.launch.guest import VSOCK_DEVICE, EndReason, Guest, Progress
+from host_runtime.launch.guest import VSOCK_DEVICE, Guest, Progress
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.machine.qemu import (
     Accelerator,
@@ -55,9 +55,6 @@ _START_SECONDS: Final = 20.0
 _READY_SECONDS: Final = 60.0  # ends a hang: our programs listen within seconds
 _QUIT_SECONDS: Final = 5.0
 _RELAY: Final = "the relay to the KBS"
-
-# Re-exported with `boot_guest`, so that callers need no second import for its types.
-__all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
 
 
 class VsockKind(StrEnum):
