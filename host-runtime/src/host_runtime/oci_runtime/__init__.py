@@ -6,7 +6,8 @@ container is also a folder, whose locks say what is alive (`container`), below o
 (`container_store`), and a record, from which its status follows (`container_state`).
 
     create       what is asked for    `bundle`, `pod_part`, `pod_member`
-                 what is given        `operator_config`, `guest_choice`, `container_disks`
+                 what is given        `operator_config`, `guest_choice`, `container_disks`,
+                                      left for its life in a `guest_plan`
                  who becomes it       `life_start` starts a `life`, which is one of two:
                                         `supervisor` boots a guest and is its host (`guest_host`)
                                         `pod_member_process` waits for its pod's (`container_end`)

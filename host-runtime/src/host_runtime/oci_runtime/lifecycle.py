@@ -34,6 +34,7 @@ from host_runtime.oci_runtime.container_state import (
 )
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
+from host_runtime.oci_runtime.guest_plan import GuestPlan
 from host_runtime.oci_runtime.host_requests import START_SIGNAL
 from host_runtime.oci_runtime.life import say
 from host_runtime.oci_runtime.life_start import started_life
@@ -45,7 +46,6 @@ from host_runtime.oci_runtime.pod_member import require_member, require_same_gue
 from host_runtime.oci_runtime.pod_part import INFRA_ID
 from host_runtime.oci_runtime.sealed_logs import sealed_log_name
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
-from host_runtime.oci_runtime.supervisor import GuestPlan
 from measured_boot.command_line.files import write_whole
 
 _END_SECONDS: Final = 20.0

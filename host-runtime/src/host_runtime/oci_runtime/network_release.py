@@ -9,9 +9,9 @@ from contextlib import suppress
 from ccinit.errors import CcinitError
 from host_runtime.network.tap import give_back_abandoned
 from host_runtime.oci_runtime.container import Container
+from host_runtime.oci_runtime.guest_plan import GuestPlan
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
 from host_runtime.oci_runtime.operator_config import parse_boot_options
-from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.programs.thread_start import start_thread
 
 

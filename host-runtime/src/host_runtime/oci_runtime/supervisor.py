@@ -4,10 +4,9 @@ Killed, it takes QEMU with it.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -17,10 +16,11 @@ from host_runtime.launch.network_offer import offer_pod_interface, offer_user_ne
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.network.interface import PodInterface, has_interface
 from host_runtime.network.resolver import MAX_RESOLVER_BYTES, parse_nameservers
-from host_runtime.oci_runtime.container import FILE_MODE, Container
+from host_runtime.oci_runtime.container import Container
 from host_runtime.oci_runtime.container_cgroup import take_cgroup
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
+from host_runtime.oci_runtime.guest_plan import GuestPlan
 from host_runtime.oci_runtime.host_requests import HostRequests
 from host_runtime.oci_runtime.life import Creator, live
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
@@ -29,41 +29,8 @@ from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.pod_log import pod_log
 from host_runtime.oci_runtime.sealed_logs import SealedLog
 from host_runtime.plane.rpc_client import NetworkOffer
-from measured_boot.command_line.files import write_whole
 
 MODULE: Final = "host_runtime.oci_runtime.supervisor"
-_PLAN: Final = "plan.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestPlan:
-    """What `create` has decided.
-
-    Attributes:
-        boot: words of `host-runtime boot`.
-        descriptors: of this process, by which some of its disks are named.
-        network_namespace: see `Bundle`.
-        resolver_file: likewise.
-        sealed_log: path of a file that is not there yet.
-    """
-
-    boot: Sequence[str]
-    descriptors: Sequence[int]
-    network_namespace: str | None
-    resolver_file: str
-    stop_grace_seconds: int
-    sealed_log: str
-    sealed_log_bytes: int
-    all_sealed_logs_bytes: int
-
-    def write(self, folder: Path) -> None:
-        """Leave the plan in a container's folder."""
-        write_whole(folder / _PLAN, json.dumps(asdict(self)).encode(), FILE_MODE)
-
-    @classmethod
-    def read(cls, folder: Path) -> "GuestPlan":
-        """Return the plan that `create` left."""
-        return cls(**json.loads((folder / _PLAN).read_text()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
