@@ -27,7 +27,7 @@ _FIRST_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.01, 0.5
 
 
 class TpmDevice:
-    """A TPM behind a file descriptor, which this object owns."""
+    """A TPM behind a file descriptor; only `close` closes it, so several can be over one."""
 
     def __init__(self, fd: int) -> None:
         """Args: fd: open for reading and writing."""
