@@ -1,9 +1,10 @@
 """Disk roles: by content and size, in a fixed order, and no disk may be left over.
 
 The host chooses how many disks there are, their order, names, serial numbers and contents. A disk's
-role follows from what its content proves: the initdata magic (then its digest), the verity root, a
-persistent volume's authentication. A disk that proves nothing can only be scratch, whose content is
-never read; these must match the declared scratch disks by size, one for one.
+role follows from what its content proves: the initdata magic (then its digest), a measured root
+hash (the root's, a verity volume's, the debug tools'), or that a volume's key opens it. A disk that
+proves nothing can only be scratch, whose content is never read; these must match the declared
+scratch disks by size, one for one.
 
 Pure: the proofs come in as arguments.
 """
@@ -55,7 +56,7 @@ def assign_scratch(
         disks: all that exist.
         initdata: the disk whose document has the measured digest.
         root: the disk under the verity root; None if the root came in the initrd.
-        volumes: declared persistent volumes with the disks that authenticated.
+        volumes: the disks that proved to be declared volumes, and the one with the debug tools.
         scratch: declared scratch disks.
 
     Returns:
