@@ -205,7 +205,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=PARSER,
         preload=("cryptography.hazmat.backends.openssl.backend",),
     ),
-    # the manifest of an image with encrypted layers
+    # an image's documents, from its index to its configuration
     Role.INSPECT: Rights(
         job="ccinit.pull.inspect:inspect_job", uid=FIRST_UID + 12, syscalls=PARSER
     ),
