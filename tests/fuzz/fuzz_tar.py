@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 
 from ccinit.errors import FormatError
-from ccinit.formats.oci.tar import TarEntry, TarKind
+from ccinit.formats.oci.tar_entry import TarEntry, TarKind
 from ccinit.pull.layers.tar_reader import TarReader
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from tests.fakes.images.passed_layers import pass_layer

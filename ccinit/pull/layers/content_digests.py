@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from ccinit.formats.encoding.digest import Digest
-from ccinit.formats.oci.tar import TarEntry
+from ccinit.formats.oci.tar_entry import TarEntry
 
 
 class ContentDigests:

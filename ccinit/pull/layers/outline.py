@@ -8,7 +8,7 @@ file wherever something hides a directory of the layers below.
 
 from collections.abc import Iterator
 
-from ccinit.formats.oci.tar import END_OF_ARCHIVE
+from ccinit.formats.oci.tar_header import END_OF_ARCHIVE
 from ccinit.pull.layers.listing import Attributes
 from ccinit.pull.layers.tar_supplement import encode_directory, encode_empty_file
 from ccinit.pull.layers.tree import (

@@ -3,15 +3,16 @@
 It reads every header, applies the entries to a `LayerTree`, and completes the tar: over the
 end-of-archive blocks it writes entries for the directories that the layer implies
 (`tar_supplement`). The result says what erofs must show; `erofs.walk` compares this with what it
-does show. The rules are in `formats.oci.tar` (for one header) and `tree` (for entries together);
-`erofs.index` makes the index.
+does show. The rules are in `formats.oci.tar_entry` (for one entry) and `tree` (for entries
+together); `erofs.index` makes the index.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 
 from ccinit.errors import CcinitError, LimitExceededError
-from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry
+from ccinit.formats.oci.tar_entry import TarEntry
+from ccinit.formats.oci.tar_header import END_OF_ARCHIVE
 from ccinit.pull.layers.content_digests import ContentDigests
 from ccinit.pull.layers.listing import Listing
 from ccinit.pull.layers.outline import encode_outline

@@ -1,25 +1,16 @@
 """A streaming tar reader, fed in pieces.
 
 It buffers no more than a header: content is skipped or passed on. Only zeros may follow the last
-entry, so that no other reader finds another archive there. `formats.oci.tar` parses single headers;
-the caller decides what entries mean together.
+entry, so that no other reader finds another archive there. `formats.oci.tar_entry` reads single
+entries; the caller decides what they mean together.
 """
 
 from collections.abc import Callable
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.oci.tar import (
-    BLOCK_BYTES,
-    EXTENSION_TYPES,
-    MAX_LONG_NAME_BYTES,
-    MAX_PAX_BYTES,
-    ZERO_BLOCK,
-    HeaderGroup,
-    TarEntry,
-    TarHeader,
-    padded,
-    parse_header,
-)
+from ccinit.formats.oci.tar_entry import EXTENSION_TYPES, MAX_LONG_NAME_BYTES, HeaderGroup, TarEntry
+from ccinit.formats.oci.tar_header import BLOCK_BYTES, ZERO_BLOCK, TarHeader, padded, parse_header
+from ccinit.formats.oci.tar_pax import MAX_PAX_BYTES
 
 _EXTENSION_LIMITS = {
     b"x": MAX_PAX_BYTES,

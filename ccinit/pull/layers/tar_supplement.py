@@ -10,13 +10,8 @@ directories are missing.
 
 from collections.abc import Iterable
 
-from ccinit.formats.oci.tar import (
-    BLOCK_BYTES,
-    MAX_OCTAL_ID,
-    MAX_OCTAL_SIZE,
-    XATTR_PREFIX,
-    padded,
-)
+from ccinit.formats.oci.tar_header import BLOCK_BYTES, MAX_OCTAL_ID, MAX_OCTAL_SIZE, padded
+from ccinit.formats.oci.tar_pax import XATTR_PREFIX
 from ccinit.pull.layers.listing import Attributes
 
 

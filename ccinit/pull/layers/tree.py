@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import Digest
-from ccinit.formats.oci.tar import TarEntry, TarKind
+from ccinit.formats.oci.tar_entry import TarEntry, TarKind
 from ccinit.pull.layers.listing import (
     HOLDS_WHITEOUTS,
     OPAQUE,

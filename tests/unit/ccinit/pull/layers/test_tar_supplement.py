@@ -1,12 +1,5 @@
-from ccinit.formats.oci.tar import (
-    BLOCK_BYTES,
-    EXTENSION_TYPES,
-    HeaderGroup,
-    TarEntry,
-    TarKind,
-    padded,
-    parse_header,
-)
+from ccinit.formats.oci.tar_entry import EXTENSION_TYPES, HeaderGroup, TarEntry, TarKind
+from ccinit.formats.oci.tar_header import BLOCK_BYTES, padded, parse_header
 from ccinit.pull.layers.listing import Attributes
 from ccinit.pull.layers.tar_supplement import encode_directory, encode_empty_file
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ccinit.formats.oci.tar import TarEntry, TarKind
+from ccinit.formats.oci.tar_entry import TarEntry, TarKind
 from ccinit.pull.layers.listing import Listing
 from ccinit.pull.layers.outline import encode_outline
 from ccinit.pull.layers.tree import LayerTree, TreeLimits, empty_merged_root, walk_directories

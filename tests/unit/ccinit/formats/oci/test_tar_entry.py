@@ -1,18 +1,8 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.oci.tar import (
-    BLOCK_BYTES,
-    EXTENSION_TYPES,
-    HeaderGroup,
-    TarEntry,
-    TarFormat,
-    TarKind,
-    padded,
-    parse_header,
-    parse_pax,
-)
-from ccinit.formats.oci.tar_path import normal_path
+from ccinit.formats.oci.tar_entry import EXTENSION_TYPES, HeaderGroup, TarEntry, TarKind
+from ccinit.formats.oci.tar_header import BLOCK_BYTES, TarFormat, padded, parse_header
 from tests.fakes.images.tars import Entry, encode, header, long_name, record
 
 
@@ -311,36 +301,3 @@ def test_attack_on_a_header_is_refused(name: str) -> None:
     data, reason = ATTACKS[name]
     assert refusal(data) == reason
     assert read(encode(GOOD)).path == b"a/b"
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"6 a=b", "tar.pax"),
-        (b"7 a=b\n", "tar.pax"),
-        (b"5 a=b\n", "tar.pax"),
-        (b"6 a b\n", "tar.pax"),
-        (b"5 =b\n", "tar.pax"),
-        (b"-6 a=b\n", "tar.pax"),
-        (b" 6 a=b\n", "tar.pax"),
-        (b"0000006 a=b\n", "tar.pax"),
-        (b"x a=b\n", "tar.pax"),
-        (b"3 \n", "tar.pax"),
-        (b"\0", "tar.pax"),
-        (b"99999999999999999999 a=b\n", "tar.pax"),
-        (record(b"SCHILY.xattr.user.a\0b", b"x"), "tar.pax"),
-    ],
-)
-def test_malformed_pax_record_is_refused(data: bytes, reason: str) -> None:
-    with pytest.raises(FormatError) as refused:
-        parse_pax(data)
-    assert refused.value.reason == reason
-    assert parse_pax(b"8 path=\n"[:0]) == {}
-    assert parse_pax(record(b"path", b"x")) == {b"path": b"x"}
-
-
-@pytest.mark.parametrize(
-    ("name", "path"), [(b".", b""), (b"./a", b"a"), (b"a/.b/..c", b"a/.b/..c")]
-)
-def test_path_in_normal_form_has_no_leading_dot(name: bytes, path: bytes) -> None:
-    assert normal_path(name) == path

@@ -1,4 +1,4 @@
-"""Tar headers: v7, ustar, GNU long names and base-256 numbers, PAX records (POSIX.1-2017 pax).
+"""Entries of a tar: a header, joined with the extension headers before it (GNU long names, PAX).
 
 Files get smuggled past a check when two readers of one archive disagree. So wherever the formats
 say something twice (size, name) and the values differ, or a reader is known to misparse, the
@@ -6,57 +6,26 @@ archive is refused; nothing is skipped. `pull.layers` decides which entries an i
 and what they mean together; the caller also reads the blocks.
 """
 
-import struct
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 
 from ccinit.annotations import NamedTuple
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.oci.tar_header import MAX_OCTAL_ID, MAX_OCTAL_SIZE, TarFormat, TarHeader
 from ccinit.formats.oci.tar_path import MAX_PATH_BYTES, normal_path
-
-BLOCK_BYTES = 512
-ZERO_BLOCK = bytes(BLOCK_BYTES)
-END_OF_ARCHIVE = 2 * ZERO_BLOCK
+from ccinit.formats.oci.tar_pax import XATTR_PREFIX, parse_pax
 
 MAX_LONG_NAME_BYTES = MAX_PATH_BYTES + 1
-MAX_PAX_BYTES = 1 << 20
 MAX_SIZE_BYTES = 1 << 50
 MAX_TIME_SECONDS = 1 << 40
 MAX_ID = 0xFFFF_FFFE  # the next one means "leave unchanged" to chown(2)
 
-MAX_OCTAL_SIZE = 0o77777777777
-MAX_OCTAL_ID = 0o7777777
-"""The largest numbers that a ustar header holds in its fields of 12 and 8 bytes."""
-
-_KNOWN_FIELDS = 512
-"""Cached: modes, owners and times repeat within an archive, and so does the end of a header."""
-
-_FIELDS = struct.Struct("100s 24s 12s 12s 8s 1s 100s 255s")
-"""Name; mode, uid and gid; size; mtime; checksum; type; link; magic and all behind it."""
+_KNOWN_KINDS = 512
+"""Cached: types and modes repeat within an archive."""
 
 _TYPE_BITS = 0o170000
-XATTR_PREFIX = b"SCHILY.xattr."
-_BLANKS = b" \0"
-
-_SKIPPED_PAX_KEYS = frozenset(
-    {b"atime", b"ctime", b"uname", b"gname", b"comment"}
-    | {b"SCHILY." + key for key in (b"dev", b"ino", b"nlink", b"filetype", b"fflags")}
-    | {b"LIBARCHIVE." + key for key in (b"creationtime", b"symlinktype")}
-)
-"""Without a meaning for an image. Others are refused: mkfs.erofs misreads `LIBARCHIVE.xattr.*`."""
-
 _NO_RECORDS: Mapping[bytes, bytes] = {}
-_NUMBER_PAX_KEYS = frozenset({b"size", b"uid", b"gid", b"mtime"})
-_TEXT_PAX_KEYS = frozenset({b"path", b"linkpath"})
-
-
-class TarFormat(Enum):
-    """Which of the header layouts a block has."""
-
-    V7 = "v7"
-    USTAR = "ustar"
-    GNU = "gnu"
 
 
 class TarKind(Enum):
@@ -86,29 +55,6 @@ EXTENSION_TYPES = frozenset({b"x", b"g", b"L", b"K"})
 """Types whose payload describes the entry that follows."""
 
 
-class TarHeader(NamedTuple):
-    """One header block, its fields read but not yet joined with extensions.
-
-    Headers and entries are made for every file of an image; a tuple takes a third of the time of a
-    `frozen` value.
-
-    Attributes:
-        name: with the ustar prefix before it.
-        type_flag: one byte.
-        size: bytes of payload, for an extension its own.
-    """
-
-    format: TarFormat
-    type_flag: bytes
-    name: bytes
-    link: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime: int
-
-
 class TarEntry(NamedTuple):
     """One entry, joined with the extensions before it.
 
@@ -133,130 +79,6 @@ class TarEntry(NamedTuple):
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     offset: int = 0
     is_indexable: bool = True
-
-
-def padded(size: int) -> int:
-    """Round a payload's size in bytes up to whole blocks."""
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def parse_header(block: bytes) -> TarHeader:
-    """Parse one header block of 512 bytes that is not all zero.
-
-    Raises:
-        FormatError: `tar.…`.
-    """
-    if len(block) != BLOCK_BYTES:
-        raise FormatError("tar.truncated", "a header block is cut short")
-    name, owner, size, mtime, checksum, type_flag, link, rest = _FIELDS.unpack(block)
-    # Zeros add nothing to the sum, and sums of fields that repeat are cached.
-    varying = (name + size + mtime + type_flag + link).translate(None, b"\0")
-    found = sum(varying) + _sum(owner) + _sum(rest) + 8 * ord(" ")  # its own field counts as blanks
-    if found != (stated := _number(checksum, "tar.checksum")):
-        # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
-        raise FormatError("tar.checksum", f"header sums to {found}, states {stated}")
-    tar_format, prefix = _parse_rest(rest)
-    return TarHeader(
-        tar_format,
-        type_flag,
-        prefix + _until_nul(name),
-        _until_nul(link),
-        *_parse_owner(owner),
-        _number(size, "tar.size"),
-        _number(mtime, "tar.mtime"),
-    )
-
-
-@lru_cache(maxsize=_KNOWN_FIELDS)
-def _sum(field: bytes) -> int:
-    return sum(field)
-
-
-@lru_cache(maxsize=_KNOWN_FIELDS)
-def _parse_owner(field: bytes) -> tuple[int, int, int]:
-    """Return mode, uid and gid."""
-    return (
-        _number(field[:8], "tar.mode"),
-        _number(field[8:16], "tar.uid"),
-        _number(field[16:], "tar.gid"),
-    )
-
-
-@lru_cache(maxsize=_KNOWN_FIELDS)
-def _parse_rest(field: bytes) -> tuple[TarFormat, bytes]:
-    """Return the format, and the prefix of the name."""
-    if any(field[243:]):
-        raise FormatError("tar.padding", "bytes behind the last header field")
-    tar_format, prefix = _format(field[:8]), field[88:243]
-    if tar_format is TarFormat.USTAR:
-        prefix = _until_nul(prefix)
-        return tar_format, prefix.rstrip(b"/") + b"/" if prefix else b""
-    if any(prefix):
-        # Old GNU puts times there; some readers take them for a path prefix.
-        raise FormatError("tar.gnu_prefix", "bytes in a field that only ustar has")
-    return tar_format, b""
-
-
-def _format(magic: bytes) -> TarFormat:
-    if magic == b"ustar\x0000":
-        return TarFormat.USTAR
-    if magic == b"ustar  \0":
-        return TarFormat.GNU
-    if not any(magic):
-        return TarFormat.V7
-    raise FormatError("tar.magic", f"unknown magic {magic!r}")
-
-
-def _until_nul(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-@lru_cache(maxsize=_KNOWN_FIELDS)
-def _number(field: bytes, reason: str) -> int:
-    """An octal text, or GNU's base-256 form; never negative, never empty."""
-    if field[0] & 0x80:
-        if field[0] != 0x80:
-            raise FormatError(reason, "negative or oversized base-256 number")
-        return int.from_bytes(field[1:], "big")
-    digits = field.lstrip(b" ").rstrip(_BLANKS)
-    if not digits or digits.strip(b"01234567"):
-        raise FormatError(reason, f"{field!r} is not an octal number")
-    return int(digits, 8)
-
-
-def parse_pax(data: bytes) -> Mapping[bytes, bytes]:
-    """Parse the records of one extended header (`x` or `g`).
-
-    Raises:
-        FormatError: `tar.pax` (malformed), `tar.pax_duplicate`, `tar.pax_key`, `tar.sparse`.
-    """
-    records: dict[bytes, bytes] = {}
-    start = 0
-    while start < len(data):
-        blank = data.find(b" ", start, start + 8)
-        length_text = data[start:blank] if blank > start else b""
-        if not length_text.isdigit():
-            raise FormatError("tar.pax", "a record does not start with its length")
-        end = start + int(length_text)
-        if end > len(data) or end <= blank + 1 or data[end - 1] != ord("\n"):
-            raise FormatError("tar.pax", "a record does not end where it says")
-        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
-        if not equals or not key or b"\0" in key:
-            raise FormatError("tar.pax", "a record has no keyword")
-        if key in records:
-            raise FormatError("tar.pax_duplicate", f"{key[:80]!r} occurs twice")
-        _check_key(key)
-        records[key] = value
-        start = end
-    return records
-
-
-def _check_key(key: bytes) -> None:
-    if key.startswith(b"GNU.sparse."):
-        raise FormatError("tar.sparse", "sparse files are not supported")
-    known = key in _SKIPPED_PAX_KEYS or key in _NUMBER_PAX_KEYS or key in _TEXT_PAX_KEYS
-    if not known and not key.startswith(XATTR_PREFIX):
-        raise FormatError("tar.pax_key", f"unknown keyword {key[:80]!r}")
 
 
 class HeaderGroup:
@@ -322,7 +144,7 @@ class HeaderGroup:
         )
 
 
-@lru_cache(maxsize=_KNOWN_FIELDS)
+@lru_cache(maxsize=_KNOWN_KINDS)
 def _kind(type_flag: bytes, mode: int) -> TarKind:
     if type_flag == b"S":
         raise FormatError("tar.sparse", "sparse files are not supported")
