@@ -36,20 +36,31 @@ _RUN_PADDING_BYTES = SECTOR_BYTES << 8
 
 
 @frozen
+class MetaDevice:
+    """A device for superblock and tags, beside the disk.
+
+    Attributes:
+        node: as a table names it.
+        number: `major:minor`, as the kernel names it in the table of an active device.
+    """
+
+    node: str
+    number: str
+
+
+@frozen
 class IntegrityLayout:
     """What one dm-integrity device must look like.
 
     Attributes:
         mode: `D` writes in place without journal, `J` through the journal.
-        meta_number: `major:minor` and
-        meta_node: node of the device that holds superblock and tags, if it is not the disk itself.
+        meta_device: holds superblock and tags; None if the disk itself does.
         journal_sections: as the superblock counts them.
         provided_bytes: usable size.
     """
 
     mode: str
-    meta_number: str
-    meta_node: str
+    meta_device: MetaDevice | None
     journal_sections: int
     provided_bytes: int
 
@@ -80,8 +91,8 @@ class IntegrityLayout:
     def to_target(self, disk_node: str) -> DmTarget:
         """Return the table that creates or opens the device."""
         options = [f"block_size:{BLOCK_BYTES}", f"journal_sectors:{self.journal_sectors}"]
-        if self.meta_node:
-            options.append(f"meta_device:{self.meta_node}")
+        if self.meta_device is not None:
+            options.append(f"meta_device:{self.meta_device.node}")
         return DmTarget(
             length_sectors=self.provided_bytes // SECTOR_BYTES,
             kind="integrity",
@@ -98,7 +109,7 @@ class IntegrityLayout:
         """
         journal = [f"journal_sectors:{self.journal_sectors}"]
         buffers = [
-            f"interleave_sectors:{1 if self.meta_node else _INTERLEAVE_SECTORS}",
+            f"interleave_sectors:{1 if self.meta_device else _INTERLEAVE_SECTORS}",
             f"buffer_sectors:{BUFFER_SECTORS}",
         ]
         writes = ["journal_watermark:50", "commit_time:10000"] if self.mode == "J" else []
@@ -108,20 +119,19 @@ class IntegrityLayout:
         )
 
     def _describe_active(self, disk_number: str, more: list[str]) -> str:
-        meta = [f"meta_device:{self.meta_number}"] if self.meta_node else []
+        meta = [f"meta_device:{self.meta_device.number}"] if self.meta_device else []
         options = [*meta, f"block_size:{BLOCK_BYTES}", *more]
         return f"{disk_number} 0 {AEAD.tag_bytes} {self.mode} {len(options)} {' '.join(options)}"
 
 
-def plan_memory_layout(disk_bytes: int, meta_node: str, meta_number: str) -> IntegrityLayout:
+def plan_memory_layout(disk_bytes: int, meta_device: MetaDevice) -> IntegrityLayout:
     """Plan tags in memory: the disk holds nothing but ciphertext, block n at n * 4096.
 
     Mode `D` does not use a journal, but the kernel allocates one, so the smallest is requested.
     """
     return IntegrityLayout(
         mode="D",
-        meta_number=meta_number,
-        meta_node=meta_node,
+        meta_device=meta_device,
         journal_sections=1,
         provided_bytes=disk_bytes,
     )
@@ -150,8 +160,7 @@ def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
         raise ConfigError("disk.size", f"{disk_bytes} bytes do not hold their own tags")
     return IntegrityLayout(
         mode="J" if journal_bytes else "D",
-        meta_number="",
-        meta_node="",
+        meta_device=None,
         journal_sections=sections,
         provided_bytes=provided_bytes,
     )

@@ -30,7 +30,12 @@ from ccinit.kernel.mount import unmount
 from ccinit.secret import Secret
 from ccinit.unlock.disk import check_disk
 from ccinit.unlock.filesystem import FormatDevice, create_ext4, mount_ext4
-from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
+from ccinit.unlock.integrity import (
+    IntegrityLayout,
+    MetaDevice,
+    plan_disk_layout,
+    plan_memory_layout,
+)
 from ccinit.unlock.profile import AEAD, CRYPT
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
 from ccinit.values import frozen
@@ -53,7 +58,7 @@ class ScratchPlan:
     @property
     def meta_bytes(self) -> int:
         """The most memory that its tags can take."""
-        in_memory = self.layout is not None and self.layout.meta_node
+        in_memory = self.layout is not None and self.layout.meta_device is not None
         return count_meta_bytes(self.disk.size_bytes) if in_memory else 0
 
 
@@ -93,7 +98,8 @@ def _plan_one(volume: ScratchVolume, disk: BlockDevice, ram_indexes: Iterator[in
     match volume.profile:
         case ScratchProfile.AEAD_RAM:
             index = next(ram_indexes)
-            layout = plan_memory_layout(size, f"/dev/ram{index}", f"{_RAM_MAJOR}:{index}")
+            ram = MetaDevice(node=f"/dev/ram{index}", number=f"{_RAM_MAJOR}:{index}")
+            layout = plan_memory_layout(size, ram)
         case ScratchProfile.AEAD_DISK:
             layout = plan_disk_layout(size, journal_bytes=0)
         case ScratchProfile.CRYPT:
@@ -137,7 +143,7 @@ def _activate(control: DmControl, plan: ScratchPlan) -> DiskStack:
     if plan.layout is None:
         with Secret(random_bytes(CRYPT.key_bytes)) as key:
             return activate_crypt(control, plan.volume.name, plan.disk, key)
-    _clear_superblock(plan.layout.meta_node or plan.disk.node)
+    _clear_superblock((plan.layout.meta_device or plan.disk).node)
     with Secret(random_bytes(AEAD.key_bytes)) as key:
         return activate_stack(control, plan.volume.name, plan.disk, plan.layout, key)
 

@@ -77,7 +77,7 @@ def measure_tags(side: str, target: Path) -> dict[str, float]:
     layout = plan(device, ScratchProfile(side)).layout
     assert layout is not None
     with DmControl() as control, Secret(os.urandom(96)) as key:
-        write_direct(layout.meta_node or device.node, 0, bytes(4096))
+        write_direct((layout.meta_device or device).node, 0, bytes(4096))
         stack = activate_stack(control, "bench", device, layout, key)
         try:
             before = available_bytes()

@@ -15,7 +15,7 @@ from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.pull.layers.file import write_all
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import plan_memory_layout
+from ccinit.unlock.integrity import MetaDevice, plan_memory_layout
 from ccinit.unlock.stack import activate_stack
 from ccinit.unlock.volume import VolumeRequest, activate_volume
 from ccinit.values import replace
@@ -146,7 +146,8 @@ def test_r46_tags_that_find_no_memory_are_an_error_and_no_wrong_bytes() -> None:
     ram = replace(disk("small"), name="ram3", number="1:3")
     blank(ram)
     with faulty() as data, FaultyDisk(ram, 32 * MIB, "test-tags") as tags, DmControl() as control:
-        layout = plan_memory_layout(SIZE_BYTES, tags.disk.node, tags.disk.number)
+        beside = MetaDevice(node=tags.disk.node, number=tags.disk.number)
+        layout = plan_memory_layout(SIZE_BYTES, beside)
         stack = activate_stack(control, "data", data.disk, layout, Secret(bytes(range(96))))
         try:
             write_direct(stack.node, 0, b"old!" * 1024)

@@ -20,7 +20,7 @@ from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import plan_disk_layout, plan_memory_layout
+from ccinit.unlock.integrity import MetaDevice, plan_disk_layout, plan_memory_layout
 from ccinit.unlock.luks2 import copy_header
 from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import (
@@ -60,8 +60,9 @@ def host() -> Iterator[Host]:
 def raw(host: Host) -> Iterator[tuple[Host, str, BlockDevice]]:
     """Scratch of `aead-ram` below its file system: block n of one is block n of the other."""
     device = disk("hostile")
-    layout = plan_memory_layout(device.size_bytes, "/dev/ram1", "1:1")
-    write_direct("/dev/ram1", 0, bytes(BLOCK))
+    ram = MetaDevice(node="/dev/ram1", number="1:1")
+    layout = plan_memory_layout(device.size_bytes, ram)
+    write_direct(ram.node, 0, bytes(BLOCK))
     with DmControl() as control:
         stack = activate_stack(control, "raw", device, layout, Secret(bytes(range(96))))
         try:

@@ -13,7 +13,7 @@ from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.resource_limits import OOM_SCORE_ADJ_MIN, write_oom_score
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import plan_memory_layout
+from ccinit.unlock.integrity import MetaDevice, plan_memory_layout
 from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import disk
 
@@ -76,8 +76,9 @@ def test_r74_hog_is_killed_before_pid_1_when_the_guest_is_full(pod: Cgroup) -> N
 def test_r46_tags_for_which_memory_runs_out_cost_the_pod_and_no_block(pod: Cgroup) -> None:
     """Each block here makes brd take a page: it waits for one until the hog is gone."""
     device = disk("big")
-    layout = plan_memory_layout(device.size_bytes, "/dev/ram1", "1:1")
-    write_direct(layout.meta_node, 0, bytes(SUPERBLOCK_BYTES))
+    ram = MetaDevice(node="/dev/ram1", number="1:1")
+    layout = plan_memory_layout(device.size_bytes, ram)
+    write_direct(ram.node, 0, bytes(SUPERBLOCK_BYTES))
     write_oom_score(OOM_SCORE_ADJ_MIN)
     try:
         with DmControl() as control:

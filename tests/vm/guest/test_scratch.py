@@ -23,7 +23,12 @@ from ccinit.kernel.block import (
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import mount, unmount
 from ccinit.secret import Secret
-from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout, plan_memory_layout
+from ccinit.unlock.integrity import (
+    IntegrityLayout,
+    MetaDevice,
+    plan_disk_layout,
+    plan_memory_layout,
+)
 from ccinit.unlock.stack import DiskStack, activate_stack
 from ccinit.unlock.volume import JOURNAL_BYTES
 from tests.vm.guest.disks import (
@@ -47,8 +52,9 @@ RUN_BYTES = 16 << 20  # of data, behind its tags
 @contextmanager
 def open_raw(device: BlockDevice, ram: int = 1, key: bytes = KEY) -> Iterator[DiskStack]:
     """The device below the file system, with tags in memory."""
-    layout = plan_memory_layout(device.size_bytes, f"/dev/ram{ram}", f"1:{ram}")
-    write_direct(layout.meta_node, 0, bytes(SUPERBLOCK_BYTES))
+    tags = MetaDevice(node=f"/dev/ram{ram}", number=f"1:{ram}")
+    layout = plan_memory_layout(device.size_bytes, tags)
+    write_direct(tags.node, 0, bytes(SUPERBLOCK_BYTES))
     with DmControl() as control:
         stack = activate_stack(control, "raw", device, layout, Secret(key))
         try:
@@ -342,8 +348,9 @@ def test_stack_with_name_in_use_is_rolled_back() -> None:
 
 def test_stack_that_the_kernel_lays_out_otherwise_is_refused() -> None:
     device = disk("small")
-    layout = plan_memory_layout(device.size_bytes, "/dev/ram1", "1:2")
-    write_direct(layout.meta_node, 0, bytes(SUPERBLOCK_BYTES))
+    tags = MetaDevice(node="/dev/ram1", number="1:2")
+    layout = plan_memory_layout(device.size_bytes, tags)
+    write_direct(tags.node, 0, bytes(SUPERBLOCK_BYTES))
     before = dm_names()
     with DmControl() as control, pytest.raises(VerificationError) as error:
         activate_stack(control, "raw", device, layout, Secret(KEY))

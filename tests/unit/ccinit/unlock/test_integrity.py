@@ -3,6 +3,7 @@ import pytest
 from ccinit.errors import ConfigError, VerificationError
 from ccinit.kernel.dm import DmTarget
 from ccinit.unlock.integrity import (
+    MetaDevice,
     plan_disk_layout,
     plan_memory_layout,
     verify_active,
@@ -11,7 +12,7 @@ from ccinit.values import replace
 
 MIB = 1 << 20
 GIB = 1 << 30
-MEMORY = plan_memory_layout(GIB, "/dev/ram1", "1:1")
+MEMORY = plan_memory_layout(GIB, MetaDevice(node="/dev/ram1", number="1:1"))
 DISK = plan_disk_layout(256 * MIB, 8 * MIB)
 
 # The first 64 bytes that Linux 6.12 wrote on a disk of 256 MiB; the rest of the block is zero.

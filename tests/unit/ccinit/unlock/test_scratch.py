@@ -12,6 +12,7 @@ from ccinit.secret import Secret
 from ccinit.unlock import disk as disk_module
 from ccinit.unlock import profile as profiles
 from ccinit.unlock import scratch as module
+from ccinit.unlock.integrity import MetaDevice
 from ccinit.unlock.profile import AEAD
 from ccinit.unlock.scratch import ScratchPlan, activate_scratch, plan_scratch, verify_memory
 from ccinit.values import replace
@@ -33,26 +34,28 @@ def plan(*volumes: ScratchVolume, disk: BlockDevice = DISK) -> tuple[ScratchPlan
 def test_scratch_within_its_budget_is_planned() -> None:
     (planned,) = plan(IN_MEMORY)
     assert planned.layout is not None
-    assert planned.layout.meta_node == "/dev/ram0"
+    assert planned.layout.meta_device == MetaDevice(node="/dev/ram0", number="1:0")
     assert planned.meta_bytes == NEEDED_BYTES
     assert planned.layout.provided_bytes == 32 * GIB
     assert planned.layout.mode == "D"
 
 
 def test_each_scratch_disk_has_a_memory_device_of_its_own() -> None:
-    nodes = [one.layout.meta_node for one in plan(*[IN_MEMORY] * 4) if one.layout]
-    assert nodes == [f"/dev/ram{index}" for index in range(4)]
+    devices = [one.layout.meta_device for one in plan(*[IN_MEMORY] * 4) if one.layout]
+    assert devices == [
+        MetaDevice(node=f"/dev/ram{index}", number=f"1:{index}") for index in range(4)
+    ]
 
 
 def test_scratch_with_tags_on_its_disk_takes_no_memory_and_no_journal() -> None:
     ours, theirs = plan(ON_DISK, IN_MEMORY)
     assert ours.meta_bytes == 0
     assert ours.layout is not None
-    assert ours.layout.meta_node == ""
+    assert ours.layout.meta_device is None
     assert ours.layout.mode == "D"
     assert ours.layout.provided_bytes < 32 * GIB
     assert theirs.layout is not None
-    assert theirs.layout.meta_node == "/dev/ram0"
+    assert theirs.layout.meta_device == MetaDevice(node="/dev/ram0", number="1:0")
 
 
 def test_scratch_without_tags_has_no_layout() -> None:

@@ -16,7 +16,7 @@ from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.secret import Secret
 from ccinit.unlock import luks2
 from ccinit.unlock import stack as stack_module
-from ccinit.unlock.integrity import IntegrityLayout, plan_memory_layout
+from ccinit.unlock.integrity import IntegrityLayout, MetaDevice, plan_memory_layout
 from ccinit.unlock.luks2 import activate_luks2
 from ccinit.unlock.profile import plan_crypt_target
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack, shortened
@@ -25,7 +25,7 @@ from ccinit.values import replace
 DISK = BlockDevice(
     name="vdb", number="254:16", size_bytes=1 << 20, read_only=False, serial="", holders=()
 )
-LAYOUT = plan_memory_layout(1 << 20, "/dev/ram0", "1:0")
+LAYOUT = plan_memory_layout(1 << 20, MetaDevice(node="/dev/ram0", number="1:0"))
 INTEGRITY = "ccinit-data.integrity"
 CRYPT = "ccinit-data"
 UP = (
