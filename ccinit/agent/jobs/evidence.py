@@ -75,7 +75,7 @@ def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
     """Return the Attester over the ultravisor's device, in answer to the verifier's request."""
     return SeAttester(
         partial(retrieve_measurement, fds["uv"]),
-        request=request.request,
+        request=request.verifiers_request,
         initdata_digest=request.initdata,
     )
 
@@ -85,7 +85,7 @@ def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttes
     return SvsmAttester(
         TpmDevice(fds["tpm"]),
         lambda: read_report(fds, SEV_GUEST),
-        request=request.request,
+        request=request.verifiers_request,
         nonce=random_bytes(32),
     )
 

@@ -88,7 +88,7 @@ def _tell_time(seconds: int, channel: JobChannel) -> None:
 
 def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> KbsClient:
     def evidence_for(report_data: ReportData, verifiers_request: bytes) -> JsonValue:
-        question = EvidenceQuestion(report_data=report_data, request=verifiers_request)
+        question = EvidenceQuestion(report_data=report_data, verifiers_request=verifiers_request)
         answer = channel.ask(question, EvidenceAnswer)
         value: JsonValue = json.loads(answer.evidence)
         return value

@@ -45,9 +45,9 @@ async def answering(
     first = await _prepare_evidence(guest, configured, stack)
 
     async def answer(question: EvidenceQuestion) -> Answer:
-        _keep_request(guest, configured, question.request)
+        _keep_request(guest, configured, question.verifiers_request)
         evidence = await _make_evidence(
-            guest, configured, question.report_data, question.request, first
+            guest, configured, question.report_data, question.verifiers_request, first
         )
         return Answer(value=EvidenceAnswer(evidence=evidence))
 
@@ -171,5 +171,5 @@ async def _evidence_request(
         report_data=report_data,
         events=await configured.measurement.records(),
         initdata=stated,
-        request=verifiers_request,
+        verifiers_request=verifiers_request,
     )

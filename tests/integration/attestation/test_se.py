@@ -61,7 +61,7 @@ class Guest:
             tee=Tee.SE,
             report_data=data,
             initdata=document_digest(self.stated, "sha384"),
-            request=request,
+            verifiers_request=request,
         )
         return se_attester({"uv": FD}, asked).collect_evidence(data)
 

@@ -88,7 +88,7 @@ class Guest:
     def answer(self, data: ReportData, request: bytes) -> JsonValue:
         self.request = request
         self.configfs.make_service = self.svsm.attest
-        asked = EvidenceRequest(tee=Tee.SVSM, report_data=data, request=request)
+        asked = EvidenceRequest(tee=Tee.SVSM, report_data=data, verifiers_request=request)
         # The emulator takes one client at a time.
         with connected(self.swtpm) as tpm, open_vtpm_entry(data, DIRECTORY) as fds:
             return svsm_attester({**fds, "tpm": tpm}, asked).collect_evidence(data)

@@ -72,7 +72,7 @@ class PlayedChannel:
         assert answer is EvidenceAnswer
         self.asked.append(question.report_data)
         make = evidence_for if self.tee is Tee.TPM else tdx_evidence
-        evidence = make(ReportData(question.report_data), question.request)
+        evidence = make(ReportData(question.report_data), question.verifiers_request)
         return EvidenceAnswer(evidence=canonical_json(evidence))
 
 

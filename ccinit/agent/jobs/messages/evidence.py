@@ -12,14 +12,14 @@ class EvidenceRequest:
         report_data: at most 64 bytes.
         events: records of the guest's own event log, for platforms whose evidence has it.
         initdata: digest of the document, for platforms whose evidence states it.
-        request: the verifier's, for platforms whose evidence answers one.
+        verifiers_request: for platforms whose evidence answers one.
     """
 
     tee: Tee
     report_data: bytes
     events: bytes = b""
     initdata: bytes = b""
-    request: bytes = b""
+    verifiers_request: bytes = b""
 
 
 @frozen

@@ -82,7 +82,7 @@ class EvidenceQuestion:
     """Asks for evidence that carries these bytes and answers the verifier's request, if any."""
 
     report_data: bytes
-    request: bytes = b""
+    verifiers_request: bytes = b""
 
 
 @frozen

@@ -30,7 +30,7 @@ def channel(fds: Mapping[str, int]) -> JobChannel:
 
 CHANNEL = channel({"uv": FD})
 ASKED = EvidenceRequest(
-    tee=Tee.SE, report_data=REPORT_DATA, initdata=DIGEST, request=encode_se_request(SENT)
+    tee=Tee.SE, report_data=REPORT_DATA, initdata=DIGEST, verifiers_request=encode_se_request(SENT)
 )
 
 
@@ -59,8 +59,8 @@ def test_evidence_answers_the_request(ultravisor: Ultravisor) -> None:
 
 
 def test_without_a_request_there_is_no_evidence(ultravisor: Ultravisor) -> None:
-    assert reason_of(replace(ASKED, request=b"")) == "attest.request"
-    assert reason_of(replace(ASKED, request=b"{}")) == "se_request.members"
+    assert reason_of(replace(ASKED, verifiers_request=b"")) == "attest.request"
+    assert reason_of(replace(ASKED, verifiers_request=b"{}")) == "se_request.members"
     assert reason_of(replace(ASKED, initdata=b"")) == "se_user_data.length"
     assert reason_of(replace(ASKED, report_data=bytes(48))) == "se_user_data.length"
     assert not ultravisor.asked

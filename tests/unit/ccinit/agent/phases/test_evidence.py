@@ -24,13 +24,15 @@ def test_verifiers_request_and_the_document_reach_the_evidence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session = Session(monkeypatch)
-    (asked,) = session.run(Tee.SE, EvidenceQuestion(report_data=DATA, request=b"a request"))
+    (asked,) = session.run(
+        Tee.SE, EvidenceQuestion(report_data=DATA, verifiers_request=b"a request")
+    )
     assert asked == EvidenceRequest(
         tee=Tee.SE,
         report_data=DATA,
         events=b"events",
         initdata=hashlib.sha384(DOCUMENT).digest(),
-        request=b"a request",
+        verifiers_request=b"a request",
     )
     assert session.guest.verifiers_request.text == b"a request"
 
@@ -45,7 +47,7 @@ def test_evidence_is_made_one_after_another(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def on_platform(*arguments: Any, **_options: object) -> object:
         asked = arguments[3]
-        steps.append(f"{asked.report_data.decode()}, answering {asked.request.decode()}")
+        steps.append(f"{asked.report_data.decode()}, answering {asked.verifiers_request.decode()}")
         await sleep(0.05)
         steps.append("made")
         return SimpleNamespace(evidence=b"{}")
@@ -94,6 +96,6 @@ def test_request_where_none_belongs_and_none_where_one_does_are_refused(
 ) -> None:
     session = Session(monkeypatch)
     with pytest.raises(ChildError) as refused:
-        session.run(tee, EvidenceQuestion(report_data=DATA, request=request_))
+        session.run(tee, EvidenceQuestion(report_data=DATA, verifiers_request=request_))
     assert refused.value.reason == "child.protocol"
     assert not session.made
