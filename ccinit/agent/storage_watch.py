@@ -13,8 +13,8 @@ from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
-from ccinit.kernel.block import describe_mapping, list_mappings
 from ccinit.kernel.kmsg import KernelRecord
+from ccinit.kernel.mapping_names import find_mapping_name, list_mapping_names
 from ccinit.unlock.device_name import volume_of
 from ccinit.unlock.kernel_faults import DiskFault, parse_disk_fault
 
@@ -26,7 +26,7 @@ class StorageWatch:
         self,
         guest: Guest,
         manifest: PodManifest,
-        name_of: Callable[[str], str] = describe_mapping,
+        name_of: Callable[[str], str] = find_mapping_name,
         known: Mapping[str, str] | None = None,
     ) -> None:
         """Begin with the volumes that are open now.
@@ -41,7 +41,7 @@ class StorageWatch:
         self._guest = guest
         self._manifest = manifest
         self._name_of = name_of
-        self._known = list_mappings() if known is None else known
+        self._known = list_mapping_names() if known is None else known
 
     def examine(self, record: KernelRecord) -> None:
         """Examine one record."""

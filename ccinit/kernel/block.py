@@ -63,37 +63,6 @@ def list_virtio_disks(sysfs: str = SYSFS_BLOCK) -> tuple[BlockDevice, ...]:
         raise kernel_error(error, "block.list", sysfs) from error
 
 
-def describe_mapping(device: str, sysfs: str = "/sys") -> str:
-    """Return the device-mapper name of a device, or of what is built on it.
-
-    Args:
-        device: `dm-3` or `253:3`.
-        sysfs: where it is mounted.
-
-    Returns:
-        The name; `device` itself if it has none.
-    """
-    kind = "dev/block" if ":" in device else "class/block"
-    directory = f"{sysfs}/{kind}/{device}"
-    try:
-        holders = sorted(os.listdir(f"{directory}/holders"))
-        for place in (directory, *(f"{directory}/holders/{one}" for one in holders)):
-            if os.path.exists(f"{place}/dm/name"):
-                return _read_text(f"{place}/dm/name")
-    except OSError:
-        pass  # it is gone; the text has its former name
-    return device
-
-
-def list_mappings(sysfs: str = "/sys") -> dict[str, str]:
-    """Return the device-mapper names of all that there are, by the kernel's own (`dm-3`)."""
-    try:
-        found = sorted(os.listdir(f"{sysfs}/class/block"))
-    except OSError as error:
-        raise kernel_error(error, "block.list", sysfs) from error
-    return {name: describe_mapping(name, sysfs) for name in found if name.startswith("dm-")}
-
-
 def _is_virtio(directory: str) -> bool:
     # Partitions have no driver of their own; loop, ram and dm devices have no `device` at all.
     try:

@@ -9,8 +9,6 @@ from ccinit.errors import KernelError
 from ccinit.kernel import block
 from ccinit.kernel.block import (
     BlockDevice,
-    describe_mapping,
-    list_mappings,
     list_virtio_disks,
     read_direct,
     write_direct,
@@ -94,32 +92,6 @@ def test_disk_whose_description_cannot_be_read_is_a_kernel_error(
     with pytest.raises(KernelError) as error:
         list_virtio_disks(str(tmp_path))
     assert (error.value.reason, error.value.errno) == ("kernel.block.list", number)
-
-
-def test_mapping_is_described_by_its_name_or_by_that_of_what_is_built_on_it(tmp_path: Path) -> None:
-    mapped = tmp_path / "class/block/dm-1"
-    (mapped / "dm").mkdir(parents=True)
-    (mapped / "holders").mkdir()
-    (mapped / "dm/name").write_text("ccinit-data\n")
-    disk = tmp_path / "dev/block/254:16/holders"
-    disk.mkdir(parents=True)
-    (disk / "dm-1").symlink_to(mapped)
-    assert describe_mapping("dm-1", str(tmp_path)) == "ccinit-data"
-    assert describe_mapping("254:16", str(tmp_path)) == "ccinit-data"
-    for absent in ("dm-2", "254:32", ""):
-        assert describe_mapping(absent, str(tmp_path)) == absent
-
-
-def test_mappings_are_listed_by_the_kernels_names(tmp_path: Path) -> None:
-    for name in ("dm-0", "dm-1", "vda"):
-        (tmp_path / f"class/block/{name}/holders").mkdir(parents=True)
-    for number in (0, 1):
-        (tmp_path / f"class/block/dm-{number}/dm").mkdir()
-        (tmp_path / f"class/block/dm-{number}/dm/name").write_text(f"ccinit-{number}\n")
-    assert list_mappings(str(tmp_path)) == {"dm-0": "ccinit-0", "dm-1": "ccinit-1"}
-    with pytest.raises(KernelError) as error:
-        list_mappings(str(tmp_path / "absent"))
-    assert error.value.reason == "kernel.block.list"
 
 
 PAGE = 4096
