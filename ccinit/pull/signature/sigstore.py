@@ -14,7 +14,6 @@ No payload is parsed before step 3. `judge` decides which requirement applies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -98,7 +97,12 @@ class _Signed:
     read_claim: Callable[[bytes], SignedImage]
 
 
-_Signer: TypeAlias = tuple[PublicKey, str]  # and what to call it
+@frozen
+class _NamedKey:
+    """A key that the signature may be by, and what to call its owner in the log."""
+
+    key: PublicKey
+    name: str
 
 
 def verify_sigstore_signed(
@@ -126,8 +130,8 @@ def verify_sigstore_signed(
 
 
 def _verify_one(root: TrustRoot, signed: _Signed, image: UsedImage) -> str:
-    signers = _find_signers(root, signed)  # 1 and 2
-    signer = _verify_by_one_of(signers, signed)  # 3
+    keys = _find_keys(root, signed)  # 1 and 2
+    signer = _verify_by_one_of(keys, signed)  # 3
     claim = signed.read_claim(signed.payload)
     if not claim.digests & set(image.documents):  # 4
         raise VerificationError("signature.digest", "a signature for another image")
@@ -135,28 +139,31 @@ def _verify_one(root: TrustRoot, signed: _Signed, image: UsedImage) -> str:
     return signer
 
 
-def _find_signers(root: TrustRoot, signed: _Signed) -> tuple[_Signer, ...]:
-    """Return the signers that the signature may be by."""
+def _find_keys(root: TrustRoot, signed: _Signed) -> tuple[_NamedKey, ...]:
+    """Return the keys that the signature may be by."""
     if root.fulcio is not None:
         return (_find_certified(root, root.fulcio, signed),)
-    named = [(key, f"key {position + 1} of the policy") for position, key in enumerate(root.keys)]
+    named = tuple(
+        _NamedKey(key=key, name=f"key {position + 1} of the policy")
+        for position, key in enumerate(root.keys)
+    )
     if not root.log_keys:
-        return tuple(named)
+        return named
     found = []
     error: CcinitError = VerificationError("signature.key", "the policy has no key")
-    for key, name in named:
+    for one in named:
         try:
-            _verify_logged(root, signed, key)
+            _verify_logged(root, signed, one.key)
         except (FormatError, VerificationError) as refused:
             error = refused
         else:
-            found.append((key, name))
+            found.append(one)
     if not found:
         raise error
     return tuple(found)
 
 
-def _find_certified(root: TrustRoot, fulcio: Fulcio, signed: _Signed) -> _Signer:
+def _find_certified(root: TrustRoot, fulcio: Fulcio, signed: _Signed) -> _NamedKey:
     if signed.certificate is None:
         raise VerificationError("signature.certificate", "the signature has no certificate")
     key = verify_certificate(
@@ -166,18 +173,19 @@ def _find_certified(root: TrustRoot, fulcio: Fulcio, signed: _Signed) -> _Signer
         fulcio=fulcio,
         seconds=_verify_logged(root, signed, signed.certificate),
     )
-    return key, fulcio.subject_email
+    return _NamedKey(key=key, name=fulcio.subject_email)
 
 
-def _verify_by_one_of(signers: Sequence[_Signer], signed: _Signed) -> str:
+def _verify_by_one_of(keys: Sequence[_NamedKey], signed: _Signed) -> str:
+    """Return the name of the key that the signature is by."""
     error: CcinitError = VerificationError("signature.key", "the policy has no key")
-    for key, name in signers:
+    for one in keys:
         try:
-            verify_signature(key, signed.signature, signed.message)
+            verify_signature(one.key, signed.signature, signed.message)
         except VerificationError as refused:
             error = refused
         else:
-            return name
+            return one.name
     raise error
 
 
