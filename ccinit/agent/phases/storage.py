@@ -159,7 +159,7 @@ class _Unlocking:
         plans = plan_scratch(scratch)
         verify_memory(plans, read_memory()["MemAvailable"])
         for plan in plans:
-            target = _make_directory(f"{ROOT}/{plan.volume.name}", 0o711)
+            target = _make_with_parent(f"{ROOT}/{plan.volume.name}", 0o711)
             stack = await activate_scratch(self._control, plan, target, _formatter(self._guest))
             self._keep(plan.volume, stack)
         return sum(plan.meta_bytes for plan in plans)
@@ -170,7 +170,7 @@ class _Unlocking:
             size_bytes = self._configured.config.limits.memory_store_bytes
             return open_memory_store(self._guest, size_bytes)
         first, _disk = scratch[0]
-        return _make_directory(f"{ROOT}/{first.name}/{_OWN}", 0o711)
+        return _make_with_parent(f"{ROOT}/{first.name}/{_OWN}", 0o711)
 
     async def open_volumes(self, found: tuple[Found, ...], anchors: Mapping[str, Anchor]) -> None:
         """Step 4."""
@@ -182,7 +182,7 @@ class _Unlocking:
 
     async def _open_volume(self, one: Found, anchor: Anchor | None) -> None:
         volume = one.volume
-        target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+        target = _make_with_parent(f"{ROOT}/{volume.name}", 0o711)
         stack = await open_volume(
             self._control,
             one,
@@ -192,17 +192,17 @@ class _Unlocking:
         )
         self._keep(volume, stack, anchor)
         if anchor is not None:
-            await anchor.open(_make_directory(f"{target}/{_OWN}", 0o711))
+            await anchor.open(_make_with_parent(f"{target}/{_OWN}", 0o711))
             name = f"counter in volume {volume.name}"
             self._guest.teardown.push(name, undoing(anchor.write))
 
     def mount_tmpfs(self) -> None:
         """Step 5."""
         for volume in select_kind(self._configured.manifest.volumes, TmpfsVolume):
-            target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+            target = _make_with_parent(f"{ROOT}/{volume.name}", 0o711)
             mount("tmpfs", target, "tmpfs", CONFINED, f"mode=0711,size={volume.size_bytes}")
             self._guest.teardown.push(f"volume {volume.name}", undoing(partial(unmount, target)))
-            _make_directory(f"{target}/{_SHARED}", 0o777)
+            _make_with_parent(f"{target}/{_SHARED}", 0o777)
 
     def _keep(self, volume: Volume, stack: DiskStack, anchor: Anchor | None = None) -> None:
         def close() -> None:
@@ -212,7 +212,7 @@ class _Unlocking:
 
         self._guest.teardown.push(f"volume {volume.name}", undoing(close))
         if not isinstance(volume, MadeElsewhere):
-            _make_directory(_shown(volume), 0o777)
+            _make_with_parent(_shown(volume), 0o777)
 
 
 def _formatter(guest: Guest) -> FormatDevice:
@@ -243,10 +243,10 @@ def _shown(volume: Volume) -> str:
     return path if isinstance(volume, MadeElsewhere) else f"{path}/{_SHARED}"
 
 
-def _make_directory(path: str, mode: int) -> str:
-    """Make a directory and its parents if missing; one that is on a volume already stays as it is.
+def _make_with_parent(path: str, mode: int) -> str:
+    """Make a directory and its parent if missing; one that is on a volume already stays as it is.
 
-    Children with other uids can traverse the parents but not list them.
+    Children with other uids can traverse the parent but not list it.
     """
     make_directory(os.path.dirname(path), 0o711)
     return make_directory(path, mode)

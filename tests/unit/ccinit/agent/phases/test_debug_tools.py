@@ -57,7 +57,7 @@ class Bench:
         monkeypatch.setattr(storage, "DmControl", lambda: SimpleNamespace(close=lambda: None))
         monkeypatch.setattr(storage, "find_volumes", self.find_volumes)
         monkeypatch.setattr(storage._Unlocking, "open_scratch", self.open_scratch)
-        monkeypatch.setattr(storage, "_make_directory", lambda path, _mode: path)
+        monkeypatch.setattr(storage, "_make_with_parent", lambda path, _mode: path)
 
     @property
     def configured(self) -> Any:
