@@ -19,7 +19,7 @@ from ccinit.kernel.event_loop import Event
 from ccinit.values import frozen
 
 _ENTRY_OVERHEAD: Final = 256  # Python objects around the data: a million empty lines are not free
-_SEQUENCE, _SIZE = attrgetter("sequence"), attrgetter("size")
+_SEQUENCE, _HELD_BYTES = attrgetter("sequence"), attrgetter("held_bytes")
 
 
 @frozen
@@ -36,12 +36,12 @@ class Entry:
 class _Share:
     """The entries of one kind and source, oldest first, and the bytes that they count for."""
 
-    __slots__ = ("entries", "key", "size")
+    __slots__ = ("entries", "held_bytes", "key")
 
     def __init__(self, key: tuple[Kind, str]) -> None:
         self.key: Final = key
         self.entries: Final[deque[Entry]] = deque()
-        self.size = 0
+        self.held_bytes = 0
 
 
 class RecentEntries:
@@ -59,7 +59,7 @@ class RecentEntries:
         self._capacity = capacity
         self._entries: Final[deque[Entry]] = deque()  # in order; bounded by the allowance per entry
         self._shares: dict[tuple[Kind, str], _Share] = {}
-        self._size = 0
+        self._held_bytes = 0
 
     def append(self, boottime_us: int, kind: Kind, source: str, data: bytes) -> None:
         """Keep an entry, and drop the oldest entries of the largest share until all fits."""
@@ -73,23 +73,23 @@ class RecentEntries:
         if share is None:
             share = self._shares[key] = _Share(key)
         share.entries.append(entry)
-        size = _size(entry)
-        share.size += size
-        self._size += size
-        while self._size > self._capacity:
+        counted_bytes = _count_bytes(entry)
+        share.held_bytes += counted_bytes
+        self._held_bytes += counted_bytes
+        while self._held_bytes > self._capacity:
             self._forget_one()
         self.changed.set()
 
     def _forget_one(self) -> None:
-        share = max(self._shares.values(), key=_SIZE)
+        share = max(self._shares.values(), key=_HELD_BYTES)
         gone = share.entries.popleft()
         if gone is self._entries[0]:  # the usual case in a flood, and the cheap one
             self._entries.popleft()
         else:
             del self._entries[self._place(gone.sequence)]
-        size = _size(gone)
-        share.size -= size
-        self._size -= size
+        counted_bytes = _count_bytes(gone)
+        share.held_bytes -= counted_bytes
+        self._held_bytes -= counted_bytes
         if not share.entries:
             del self._shares[share.key]
 
@@ -105,12 +105,13 @@ class RecentEntries:
         """
         found: list[Entry] = []
         for entry in islice(self._entries, self._place(sequence), None):
-            max_bytes -= _size(entry)
+            max_bytes -= _count_bytes(entry)
             if found and max_bytes < 0:
                 break
             found.append(entry)
         return tuple(found)
 
 
-def _size(entry: Entry) -> int:
+def _count_bytes(entry: Entry) -> int:
+    """Return what an entry counts for."""
     return len(entry.data) + _ENTRY_OVERHEAD
