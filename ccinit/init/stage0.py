@@ -46,12 +46,13 @@ ROOT_DEVICE_NAME = "ccinit.root"
 PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
 LOADERS = max(2, os.cpu_count() or 2)  # two even on one processor: one path for all
-EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # from which PID 1 tells how long it took to answer
 
+# PID 1 has this command line, path and variable in modules of its own; a test compares them.
 PYTHON = "/usr/bin/python3.13"
 PID1 = (PYTHON, "-I", "-S", "-B", "/usr/lib/ccinit")
 PID1_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
 """Not the one that the kernel passes: it includes unknown words of the command line."""
+EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # from which PID 1 tells how long it took to answer
 
 
 def main() -> Never:

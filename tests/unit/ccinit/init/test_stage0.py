@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.agent.figures import EXECUTED_VARIABLE
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.cmdline import Carrier
 from ccinit.formats.disk.verity import Salt, build_hash_tree
 from ccinit.init import stage0
 from ccinit.init.module_order import ModuleGroup
+from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.init.stage0 import (
     delete_tree,
     has_platform,
@@ -256,3 +258,10 @@ def test_module_that_the_kernel_refuses_ends_the_boot(kernel: Kernel) -> None:
         prepare_kernel()
     assert refused.value.reason == "kernel.finit_module"
     assert kernel.steps == [*UP, "/modules/dm-mod.ko.xz"]
+
+
+def test_stage_0_and_pid_1_agree_on_what_each_has_of_its_own() -> None:
+    """Neither loads the other's module: the initrd has no agent, PID 1 no device-mapper yet."""
+    assert stage0.PID1 == INTERPRETER
+    assert stage0.PID1_ENVIRONMENT.items() <= ENVIRONMENT.items()
+    assert stage0.EXECUTED_VARIABLE == EXECUTED_VARIABLE
