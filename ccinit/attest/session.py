@@ -11,7 +11,8 @@ from typing import Final
 
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.encoding.strict_json import decode_base64url, parse_json
-from ccinit.net.http import HttpReply, parse_http_date
+from ccinit.net.http import HttpReply
+from ccinit.net.http_date import parse_http_date
 from ccinit.values import field, frozen
 
 COOKIE_NAME: Final = "kbs-session-id"

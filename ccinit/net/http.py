@@ -6,7 +6,6 @@ reply is bounded in headers, body, silence and total time, and a body that ends 
 The callers in `ccinit.attest` and `ccinit.pull` decide what a status means.
 """
 
-import email.utils
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ import httpcore
 import httpx
 
 from ccinit.errors import LimitExceededError, PeerError
+from ccinit.net.http_date import parse_http_date
 from ccinit.net.reply_head import find_body_fault, verify_head, verify_range
 from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp, name_target
 from ccinit.values import field, frozen
@@ -28,7 +28,6 @@ KEPT_HEADERS: Final = frozenset(
 """The headers that a caller reads."""
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply other than the download
-_LEAP_SECOND, _BEFORE_IT = " 23:59:60 GMT", " 23:59:59 GMT"
 _PORTS: Final = {"https": 443, "http": 80}
 _LONG_BODY_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 64 * 1024
@@ -263,28 +262,6 @@ class _BodyStream(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._response.close()
-
-
-def parse_http_date(text: str | None) -> int | None:
-    """Return an IMF-fixdate (RFC 9110 section 5.6.7) in seconds since 1970, or None.
-
-    A leap second counts as the second after it, as in POSIX (XBD, section 4.19).
-    """
-    if text is None or len(text) != 29 or not text.isascii() or not text.endswith(" GMT"):
-        return None
-    if text.endswith(_LEAP_SECOND):
-        before = parse_http_date(text.removesuffix(_LEAP_SECOND) + _BEFORE_IT)
-        return None if before is None else before + 1
-    fields = email.utils.parsedate_tz(text)
-    if fields is None:
-        return None
-    try:
-        seconds = email.utils.mktime_tz(fields)
-        written = email.utils.formatdate(seconds, usegmt=True)
-    except (ValueError, OverflowError):  # an hour that is out of range can carry into year 10000
-        return None
-    # Accept only the canonical spelling: what we would write for that second.
-    return seconds if written == text else None
 
 
 def _parse_url(url: str, plain_host: str) -> httpx.URL:

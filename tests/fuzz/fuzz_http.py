@@ -21,7 +21,8 @@ from unittest.mock import patch
 
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.net.http import Headers, HttpClient, HttpLimits, HttpReply, parse_http_date
+from ccinit.net.http import Headers, HttpClient, HttpLimits, HttpReply
+from ccinit.net.http_date import parse_http_date
 from ccinit.net.proxy import dial_through
 from ccinit.pull.registry.attachments import find_signatures
 from ccinit.pull.registry.client import Registry, RegistryLimits
