@@ -17,6 +17,7 @@ could not grow; opening it in full makes the kernel write the new size.
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
+from enum import Enum
 
 from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.disk.ext4 import parse_ext4_superblock
@@ -36,6 +37,13 @@ JOURNAL_BYTES = 8 << 20
 """Also held in guest memory while the volume is open."""
 
 _WRONG_DISK = ("volume.blank", "volume.unlock")
+
+
+class DiskContent(Enum):
+    """What a disk that is not refused turned out to be."""
+
+    VOLUME = "the volume"
+    BLANK = "nothing, and it may become the volume"
 
 
 @frozen
@@ -80,7 +88,7 @@ def select_volume_disk(
     refusals, opened, blank = [], [], []
     for request in requests:
         try:
-            if authenticate_volume(control, request, released):
+            if examine_disk(control, request, released) is DiskContent.VOLUME:
                 opened.append(request)
             else:
                 blank.append(request)
@@ -96,8 +104,8 @@ def select_volume_disk(
     return found[0]
 
 
-def authenticate_volume(control: DmControl, request: VolumeRequest, released: Secret) -> bool:
-    """Return True if the disk is the volume, False if it is blank and may become it.
+def examine_disk(control: DmControl, request: VolumeRequest, released: Secret) -> DiskContent:
+    """Return whether the disk is the volume, which has to open with its key, or is blank.
 
     Raises:
         VerificationError: it is neither; reasons as for `activate_volume`.
@@ -106,10 +114,10 @@ def authenticate_volume(control: DmControl, request: VolumeRequest, released: Se
     check_disk(request.name, request.disk)
     size_bytes = _find_size(request)
     if size_bytes is None:
-        return False
+        return DiskContent.BLANK
     with derive_encryption_key(released, request.pod, request.name) as key:
         _read_authenticated(control, request, size_bytes, key)
-    return True
+    return DiskContent.VOLUME
 
 
 async def activate_volume(

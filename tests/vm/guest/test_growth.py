@@ -23,7 +23,7 @@ from ccinit.secret import Secret
 from ccinit.unlock import filesystem, growth
 from ccinit.unlock.integrity import plan_disk_layout
 from ccinit.unlock.stack import activate_stack
-from ccinit.unlock.volume import JOURNAL_BYTES, VolumeRequest, authenticate_volume
+from ccinit.unlock.volume import JOURNAL_BYTES, DiskContent, VolumeRequest, examine_disk
 from ccinit.unlock.volume_key import derive_encryption_key
 from tests.vm.guest.disks import (
     RELEASED,
@@ -256,9 +256,10 @@ def test_disk_of_an_earlier_size_under_another_key_is_left_as_it_was(
         )
         other = Secret(bytes(reversed(RELEASED)))
         with pytest.raises(VerificationError) as error:
-            authenticate_volume(control, request, other)
+            examine_disk(control, request, other)
         assert error.value.reason == "volume.unlock"
-        assert authenticate_volume(control, request, Secret(RELEASED))
+        found = examine_disk(control, request, Secret(RELEASED))
+    assert found is DiskContent.VOLUME
     assert superblock() == laid_out(OLD)
 
 

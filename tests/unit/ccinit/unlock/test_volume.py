@@ -18,9 +18,10 @@ from ccinit.unlock.filesystem import START_BYTES
 from ccinit.unlock.integrity import IntegrityLayout, plan_disk_layout
 from ccinit.unlock.volume import (
     JOURNAL_BYTES,
+    DiskContent,
     VolumeRequest,
     activate_volume,
-    authenticate_volume,
+    examine_disk,
     select_volume_disk,
 )
 from ccinit.unlock.volume_key import derive_encryption_key
@@ -133,9 +134,9 @@ class World:
         if not self.grows:
             raise VerificationError("volume.growth", "no room")
 
-    def authenticate(self, asked: VolumeRequest, released: Secret = RELEASED) -> bool:
+    def examine(self, asked: VolumeRequest, released: Secret = RELEASED) -> DiskContent:
         unused: Any = None
-        return authenticate_volume(unused, asked, released)
+        return examine_disk(unused, asked, released)
 
     def select(self, *names: str, **changes: object) -> str:
         unused: Any = None
@@ -163,16 +164,16 @@ OPENED = ["activate vdb 96", "close"]
 
 def test_volume_authenticates_under_its_key_and_no_other(world: World) -> None:
     world.disk(volume_of())
-    assert world.authenticate(request())
-    assert reason_of(world.authenticate, request(), OTHER) == "volume.unlock"
-    assert reason_of(world.authenticate, request(pod="bank")) == "volume.unlock"
+    assert world.examine(request()) is DiskContent.VOLUME
+    assert reason_of(world.examine, request(), OTHER) == "volume.unlock"
+    assert reason_of(world.examine, request(pod="bank")) == "volume.unlock"
     assert world.steps == OPENED * 3
 
 
 def test_blank_disk_may_become_the_volume_under_the_grant_only(world: World) -> None:
     world.disk(BLANK)
-    assert world.authenticate(request(may_create=True)) is False
-    assert reason_of(world.authenticate, request()) == "volume.blank"
+    assert world.examine(request(may_create=True)) is DiskContent.BLANK
+    assert reason_of(world.examine, request()) == "volume.blank"
     assert world.steps == []
 
 
@@ -193,7 +194,7 @@ def test_anything_else_is_refused_unopened_whatever_the_grant(
 ) -> None:
     world.disk(start)
     asked = request(may_create=may_create)
-    assert reason_of(world.authenticate, asked) == "volume.unlock"
+    assert reason_of(world.examine, asked) == "volume.unlock"
     assert reason_of(world.activate, asked) == "volume.unlock"
     assert world.steps == []
 
@@ -213,11 +214,11 @@ def test_kernel_that_cannot_is_told_from_a_disk_that_is_wrong(
 ) -> None:
     world.disk(volume_of())
     world.load_error = error
-    assert reason_of(world.authenticate, request()) == reason
+    assert reason_of(world.examine, request()) == reason
     assert reason_of(world.activate, request()) == reason
 
 
-@pytest.mark.parametrize("asked", ["authenticate", "activate"])
+@pytest.mark.parametrize("asked", ["examine", "activate"])
 def test_disk_that_cannot_be_written_or_has_changed_is_refused_unread(
     world: World, asked: str
 ) -> None:
@@ -303,7 +304,7 @@ def test_volume_that_cannot_be_mounted_is_closed(world: World) -> None:
 def test_volume_of_a_named_former_size_is_looked_at_in_that_size_first(world: World) -> None:
     world.disk(volume_of(FORMER))
     asked = request(former_bytes=(32 << 20, FORMER))
-    assert world.authenticate(asked)
+    assert world.examine(asked)
     assert world.steps == ["activate vdb 64", "close"]
     world.steps.clear()
     world.activate(asked)
