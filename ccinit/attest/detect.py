@@ -9,6 +9,7 @@ There is no fallback: a guest that cannot tell what vouches for it asks for no k
 import os
 from typing import Protocol
 
+from ccinit.attest.platform_fd import PlatformFd
 from ccinit.errors import ConfigError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import STATEMENT
@@ -18,7 +19,6 @@ from ccinit.kernel.tsm import OpenReport
 from ccinit.values import frozen, replace
 
 _MAX_TEXT = 256
-REGISTER = "register"
 PANIC_LISTENER = "/proc/sys/kernel/hyperv_record_panic_msg"
 """Exists if the kernel, on a panic, writes registers where the host can read them.
 
@@ -115,7 +115,7 @@ class ByReport:
         extras = tuple(node for node in self.extras if signs.exists(node.path))
         register = None
         if self.register and signs.exists(self.register):
-            register = Node(name=REGISTER, path=self.register, writable=True)
+            register = Node(name=PlatformFd.REGISTER, path=self.register, writable=True)
         return Platform(
             tee=tee,
             nodes=(*self.files, *extras),
@@ -140,14 +140,14 @@ class ByDevice:
     """A child asks a device for evidence.
 
     Attributes:
-        name: the descriptor's name, which its Attester knows.
+        name: of the descriptor.
         paths: its nodes, the best first.
         has_register: whether the event log's register is reached through it.
         beside: the driver in configfs-tsm whose reports vouch for the device.
         open_report: requests such a report in PID 1.
     """
 
-    name: str
+    name: PlatformFd
     paths: tuple[str, ...]
     has_register: bool = False
     beside: str = ""
@@ -162,7 +162,9 @@ class ByDevice:
             tee=tee,
             nodes=(Node(name=self.name, path=path, writable=True),),
             open_report=self.open_report,
-            register=Node(name=REGISTER, path=path, writable=True) if self.has_register else None,
+            register=Node(name=PlatformFd.REGISTER, path=path, writable=True)
+            if self.has_register
+            else None,
         )
 
 
@@ -212,7 +214,7 @@ TABLE = (
         tee=Tee.SNP,
         ways=(
             ByReport(provider=tsm.SEV_GUEST),
-            ByDevice(name="sev_guest", paths=("/dev/sev-guest",)),
+            ByDevice(name=PlatformFd.SEV_GUEST, paths=("/dev/sev-guest",)),
         ),
     ),
     Row(
@@ -222,9 +224,13 @@ TABLE = (
         ways=(
             ByReport(
                 provider=tsm.TDX_GUEST,
-                files=(Node(name="tdx_guest", path="/dev/tdx_guest", writable=True),),
+                files=(Node(name=PlatformFd.TDX_GUEST, path="/dev/tdx_guest", writable=True),),
                 extras=(
-                    Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False),
+                    Node(
+                        name=PlatformFd.CCEL,
+                        path="/sys/firmware/acpi/tables/data/CCEL",
+                        writable=False,
+                    ),
                 ),
                 register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
             ),
@@ -236,7 +242,11 @@ TABLE = (
         name="sev",
         paths=(SECRETS,),
         tee=Tee.SEV,
-        ways=(ByFile(file=Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False)),),
+        ways=(
+            ByFile(
+                file=Node(name=PlatformFd.STATEMENT, path=f"{SECRETS}/{STATEMENT}", writable=False)
+            ),
+        ),
         unreachable="the owner injected no secret that names the document",
     ),
     Row(
@@ -261,7 +271,7 @@ TABLE = (
         name="se",
         flag="/sys/firmware/uv/prot_virt_guest",
         tee=Tee.SE,
-        ways=(ByDevice(name="uv", paths=("/dev/uv",)),),
+        ways=(ByDevice(name=PlatformFd.UV, paths=("/dev/uv",)),),
         unreachable="the ultravisor is asked through the uvdevice driver of Linux 5.19 or later",
     ),
     Row(
@@ -275,7 +285,7 @@ TABLE = (
         paths=_FIRST_TPM,
         tee=Tee.TPM,
         asked=(Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM),
-        ways=(ByDevice(name="tpm", paths=_FIRST_TPM, has_register=True),),
+        ways=(ByDevice(name=PlatformFd.TPM, paths=_FIRST_TPM, has_register=True),),
     ),
     Row(name="a second tpm", paths=("/dev/tpm1",), refusal="which of two is the platform's?"),
     Row(
@@ -285,7 +295,7 @@ TABLE = (
         tee=Tee.SVSM,
         ways=(
             ByDevice(
-                name="tpm",
+                name=PlatformFd.TPM,
                 paths=_FIRST_TPM,
                 has_register=True,
                 beside=tsm.SEV_GUEST,

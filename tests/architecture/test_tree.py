@@ -161,7 +161,7 @@ def test_pid1_never_imports_what_reads_for_its_children() -> None:
     assert loaded & NEVER_IN_PID1 == set()
 
 
-@pytest.mark.parametrize("role", ["config", "extend", "inspect", "signature", "unwrap", "workload"])
+@pytest.mark.parametrize("role", ["config", "inspect", "signature", "unwrap", "workload"])
 def test_child_that_may_read_json_has_the_library_before_it_gives_up_files(role: str) -> None:
     loaded = modules_loaded_by(
         "from ccinit.agent.processes.child import load_code\n"

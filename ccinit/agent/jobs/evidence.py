@@ -14,6 +14,7 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
 from ccinit.attest.cca import CcaAttester
+from ccinit.attest.platform_fd import PlatformFd
 from ccinit.attest.se import SeAttester
 from ccinit.attest.snp import SnpAttester
 from ccinit.attest.svsm import SvsmAttester
@@ -30,7 +31,7 @@ from ccinit.kernel.uv import retrieve_measurement
 
 
 def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
-    """Do the job; descriptors are named as in `ccinit.attest.detect`."""
+    """Do the job; descriptors are named as in `ccinit.attest.platform_fd`."""
     attester = ATTESTERS[request.tee](channel, request)
     evidence = attester.collect_evidence(ReportData(request.report_data))
     return EvidenceReply(evidence=canonical_json(evidence))
@@ -43,13 +44,13 @@ def azure_attester(tee: Tee, channel: JobChannel) -> AzureAttester:
         question = EndorsementQuestion(hardware=hardware)
         return channel.ask(question, EndorsementAnswer).endorsement
 
-    return AzureAttester(tee, TpmDevice(channel.fds["tpm"]), endorse)
+    return AzureAttester(tee, TpmDevice(channel.fds[PlatformFd.TPM]), endorse)
 
 
 def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
     """Return the Attester over an already requested report, or else over the device."""
-    if "sev_guest" in fds:
-        return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
+    if PlatformFd.SEV_GUEST in fds:
+        return SnpAttester(partial(get_extended_report, fds[PlatformFd.SEV_GUEST]))
 
     def source(_report_data: bytes) -> TsmReport:
         return read_report(fds, SEV_GUEST)
@@ -59,7 +60,7 @@ def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
 
 def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
     """Return the Attester over an already requested quote, and both event logs."""
-    firmware = read_event_log(fds["ccel"]) if "ccel" in fds else None
+    firmware = read_event_log(fds[PlatformFd.CCEL]) if PlatformFd.CCEL in fds else None
     return TdxAttester(
         lambda _report_data: read_report(fds, TDX_GUEST).outblob,
         join_event_logs(firmware, events),
@@ -74,7 +75,7 @@ def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
 def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
     """Return the Attester over the ultravisor's device, in answer to the verifier's request."""
     return SeAttester(
-        partial(retrieve_measurement, fds["uv"]),
+        partial(retrieve_measurement, fds[PlatformFd.UV]),
         request=request.verifiers_request,
         initdata_digest=request.initdata,
     )
@@ -83,7 +84,7 @@ def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
 def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttester:
     """Return the Attester over the vTPM's device and an already requested report about it."""
     return SvsmAttester(
-        TpmDevice(fds["tpm"]),
+        TpmDevice(fds[PlatformFd.TPM]),
         lambda: read_report(fds, SEV_GUEST),
         request=request.verifiers_request,
         nonce=random_bytes(32),
@@ -93,7 +94,7 @@ def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttes
 ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
     # Only TDX evidence has a field for an event log; otherwise the owner takes it from the sealed
     # log.
-    Tee.TPM: lambda channel, _request: TpmAttester(TpmDevice(channel.fds["tpm"])),
+    Tee.TPM: lambda channel, _request: TpmAttester(TpmDevice(channel.fds[PlatformFd.TPM])),
     Tee.AZ_SNP_VTPM: lambda channel, _request: azure_attester(Tee.AZ_SNP_VTPM, channel),
     Tee.AZ_TDX_VTPM: lambda channel, _request: azure_attester(Tee.AZ_TDX_VTPM, channel),
     Tee.CCA: lambda channel, _request: cca_attester(channel.fds),

@@ -5,7 +5,7 @@ On platforms with a separate register for the debug boundary, it measures that o
 
 from ccinit.agent.jobs.messages.measurement import ExtendReply, ExtendRequest
 from ccinit.agent.processes.child import JobChannel
-from ccinit.attest.detect import REGISTER
+from ccinit.attest.platform_fd import PlatformFd
 from ccinit.kernel.tdx_guest import Rtmr
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.event_log import Extension, extend_register
@@ -14,10 +14,10 @@ from ccinit.measure.tpm_pcr import TpmPcr
 
 
 def run(request: ExtendRequest, channel: JobChannel) -> ExtendReply:
-    """Do the job; the register's descriptor is named as in `ccinit.attest.detect`."""
+    """Do the job; the descriptor is named as in `ccinit.attest.platform_fd`."""
     registers = DEBUG_REGISTERS if request.boundary else EVENT_REGISTERS
     named = registers[request.tee]
-    register = open_register(named.number, channel.fds[REGISTER])
+    register = open_register(named.number, channel.fds[PlatformFd.REGISTER])
     extension = Extension(before=request.before, digests=request.digests)
     return ExtendReply(value=extend_register(register, extension, named.algorithm))
 

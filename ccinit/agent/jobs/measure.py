@@ -12,6 +12,7 @@ from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.azure import identify_paravisor
+from ccinit.attest.platform_fd import PlatformFd
 from ccinit.attest.svsm import read_keys
 from ccinit.formats.encoding.json_text import canonical_json
 from ccinit.formats.evidence.svsm import PARAMETER, encode_svsm_keys
@@ -27,7 +28,7 @@ from ccinit.measure.tpm_pcr import TpmPcr
 
 
 def run(request: BindRequest, channel: JobChannel) -> BindReply:
-    """Do the job; descriptors are named as in `ccinit.attest.detect`."""
+    """Do the job; descriptors are named as in `ccinit.attest.platform_fd`."""
     tee = _identify(request.tee, channel.fds)
     BINDERS[tee](channel.fds, request.digest)
     parameters = PARAMETERS[tee](channel.fds) if tee in PARAMETERS else b""
@@ -38,11 +39,11 @@ def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
     """Ask a TPM which platform it belongs to; the other devices identify their platform."""
     if tee is not Tee.TPM:
         return tee
-    return identify_paravisor(TpmDevice(fds["tpm"])) or tee
+    return identify_paravisor(TpmDevice(fds[PlatformFd.TPM])) or tee
 
 
 def _extend_pcr(fds: Mapping[str, int], digest: bytes) -> None:
-    bind_initdata(TpmPcr(TpmDevice(fds["tpm"]), Pcr.INITDATA), digest)
+    bind_initdata(TpmPcr(TpmDevice(fds[PlatformFd.TPM]), Pcr.INITDATA), digest)
 
 
 def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> None:
@@ -52,10 +53,10 @@ def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> None:
 
 def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> None:
     """Compare with the TDX module's own report: a quote comes from the host, which may forge it."""
-    if "td_report" in fds:  # only from `ccinit.attest.simulated`, which has no device to ask
-        raw = os.read(fds["td_report"], TDREPORT_BYTES)
+    if PlatformFd.TD_REPORT in fds:
+        raw = os.read(fds[PlatformFd.TD_REPORT], TDREPORT_BYTES)
     else:
-        raw = read_td_report(fds["tdx_guest"], NO_REPORT_DATA)
+        raw = read_td_report(fds[PlatformFd.TDX_GUEST], NO_REPORT_DATA)
     report = parse_td_report(raw)
     compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
 
@@ -71,7 +72,7 @@ def _leave_to_evidence(_fds: Mapping[str, int], _digest: bytes) -> None:
 
 def _compare_launch_statement(fds: Mapping[str, int], digest: bytes) -> None:
     """Compare with the owner's statement, the only one of the launch secrets given here."""
-    statement = parse_launch_statement(read_secret(fds["statement"], MAX_ENTRY_BYTES))
+    statement = parse_launch_statement(read_secret(fds[PlatformFd.STATEMENT], MAX_ENTRY_BYTES))
     compare_initdata(statement.initdata.raw, digest, initdata_binding(Tee.SEV).size_bytes)
 
 
@@ -89,7 +90,7 @@ BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], None]] = {
 
 
 def _name_keys(fds: Mapping[str, int]) -> bytes:
-    keys = encode_svsm_keys(read_keys(TpmDevice(fds["tpm"])))
+    keys = encode_svsm_keys(read_keys(TpmDevice(fds[PlatformFd.TPM])))
     return canonical_json({PARAMETER: keys})
 
 

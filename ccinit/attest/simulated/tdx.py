@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ccinit.attest.platform_fd import PlatformFd
 from ccinit.formats.tcg.event_log import (
     END_OF_RECORDS,
     Algorithm,
@@ -120,8 +121,8 @@ def make_files(mrconfigid: bytes, report_data: bytes) -> Mapping[str, bytes]:
         "generation": b"2\n",
         "generation_after": b"2\n",
         "outblob": make_quote(mrconfigid, report_data),
-        "td_report": make_td_report(mrconfigid, report_data),
-        "ccel": EVENT_LOG,
+        PlatformFd.TD_REPORT: make_td_report(mrconfigid, report_data),
+        PlatformFd.CCEL: EVENT_LOG,
     }
 
 
