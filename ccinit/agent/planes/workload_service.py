@@ -76,17 +76,16 @@ class WorkloadService:
         return {kind: partial(self._answer, container) for kind in HANDLERS}
 
     async def _answer(self, container: str, call: WorkloadCall) -> Answer:
-        name = type(call).__name__.removesuffix("Call").lower()
         try:
             answer = await HANDLERS[type(call)](self, container, call)
         except RefusedCall as refused:
-            self._tell(f"{container}: {name} refused, {refused.reason}")
+            self._tell(f"{container}: {call.name} refused, {refused.reason}")
             return _text(403, refused.reason)
         except (CcinitError, OSError) as error:  # a bare OSError is a refusal by the kernel, too
             known = as_known(error)
-            self._tell(f"{container}: {name} failed, {known}")
+            self._tell(f"{container}: {call.name} failed, {known}")
             return _text(_status(known.reason), known.reason)
-        self._tell(f"{container}: {name}")
+        self._tell(f"{container}: {call.name}")
         return answer
 
     def _tell(self, what: str) -> None:

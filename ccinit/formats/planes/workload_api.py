@@ -7,7 +7,7 @@ child that read it sends to PID 1 as a question.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import decode_base64url, members, parse_json, text_member
@@ -26,6 +26,8 @@ _EVENT_MEMBERS: Final = frozenset(("domain", "operation", "content"))
 class ResourceCall:
     """GET /cdh/resource/{repository}/{type}/{tag}."""
 
+    name: ClassVar[str] = "resource"
+
     uri: ResourceUri
 
 
@@ -33,10 +35,14 @@ class ResourceCall:
 class TokenCall:
     """GET /aa/token?token_type=kbs."""
 
+    name: ClassVar[str] = "token"
+
 
 @frozen
 class EvidenceCall:
     """GET /aa/evidence?runtime_data=…[&encoding=base64]; the data decoded."""
+
+    name: ClassVar[str] = "evidence"
 
     runtime_data: bytes
 
@@ -44,6 +50,8 @@ class EvidenceCall:
 @frozen
 class EventCall:
     """POST /aa/aael, the three texts as the container wrote them."""
+
+    name: ClassVar[str] = "event"
 
     domain: str
     operation: str
@@ -54,8 +62,11 @@ class EventCall:
 class InfoCall:
     """GET /info."""
 
+    name: ClassVar[str] = "info"
+
 
 WorkloadCall = ResourceCall | TokenCall | EvidenceCall | EventCall | InfoCall
+"""The log calls each by its `name`."""
 
 
 def report_data(container: str, runtime_data: bytes) -> bytes:
