@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import CcinitError
-from ccinit.formats.signature.image_policy import Fulcio, KeySource
+from ccinit.formats.signature.image_policy import Fulcio
 from ccinit.pull.signature.certificate import load_der_certificate, load_pem_certificates
 from ccinit.pull.signature.fulcio import verify_certificate
 from guest_owner.kbs.passports.key_set import parse_key_set
@@ -37,9 +37,7 @@ AUTHORITY = fake.Authority()
 PCK = FakePck()
 PCK_CHAIN = x509.load_pem_x509_certificates(PCK.chain_pem)
 PCK_ROOT = PCK.root_certificate.public_bytes(Encoding.DER)
-FULCIO = Fulcio(
-    roots=KeySource(data=b"", resource=None), oidc_issuer=fake.ISSUER, subject_email=fake.SUBJECT
-)
+FULCIO = Fulcio(roots=b"", oidc_issuer=fake.ISSUER, subject_email=fake.SUBJECT)
 SIGNER = AUTHORITY.issue(ec.generate_private_key(ec.SECP256R1()))
 ODD = (
     x509.CertificateBuilder(

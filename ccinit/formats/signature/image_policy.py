@@ -48,12 +48,8 @@ class SignedBy:
     """`signedBy`: an OpenPGP signature, which this guest cannot check."""
 
 
-@frozen
-class KeySource:
-    """PEM text, either in the policy or in a resource of the KBS."""
-
-    data: bytes
-    resource: ResourceUri | None
+KeySource: TypeAlias = bytes | ResourceUri
+"""PEM text in the policy itself, or the resource of the KBS that holds it."""
 
 
 @frozen
@@ -279,7 +275,7 @@ def _one_of(fields: Fields, keys: tuple[str, ...], *, needed: bool = True) -> st
 
 def _read_keys(fields: Fields, key: str) -> tuple[KeySource, ...]:
     """Read one of the four spellings; each must give at least one key."""
-    read: Callable[[str], KeySource] = _from_base64 if "Data" in key else _from_path
+    read: Callable[[str], KeySource] = _read_key_data if "Data" in key else _read_key_path
     if key.endswith("s"):
         texts = fields.texts(key, max_items=_MAX_KEYS, max_bytes=2 * MAX_KEY_BYTES)
     else:
@@ -289,18 +285,18 @@ def _read_keys(fields: Fields, key: str) -> tuple[KeySource, ...]:
     return tuple(read(text) for text in texts)
 
 
-def _from_base64(text: str) -> KeySource:
+def _read_key_data(text: str) -> bytes:
     data = decode_base64(text, "policy.key_data")
     if len(data) > MAX_KEY_BYTES:
         raise LimitExceededError("policy.key_data", f"more than {MAX_KEY_BYTES} bytes")
-    return KeySource(data=data, resource=None)
+    return data
 
 
-def _from_path(text: str) -> KeySource:
-    return KeySource(data=b"", resource=parse_resource_uri(text, "policy.key_path"))
+def _read_key_path(text: str) -> ResourceUri:
+    return parse_resource_uri(text, "policy.key_path")
 
 
 def _resources_of(requirement: SigstoreSigned) -> tuple[ResourceUri, ...]:
     roots = () if requirement.fulcio is None else (requirement.fulcio.roots,)
     sources = (*requirement.keys, *roots, *requirement.rekor_keys)
-    return tuple(source.resource for source in sources if source.resource is not None)
+    return tuple(source for source in sources if isinstance(source, ResourceUri))

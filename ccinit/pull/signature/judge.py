@@ -96,11 +96,11 @@ def _load(requirement: SigstoreSigned, keys: Mapping[str, bytes]) -> TrustRoot:
 
 
 def _pem(source: KeySource, keys: Mapping[str, bytes]) -> bytes:
-    if source.resource is None:
-        return source.data
-    if str(source.resource) not in keys:
-        raise FormatError("policy.key_path", f"{source.resource} has not been released")
-    return keys[str(source.resource)]
+    if isinstance(source, bytes):
+        return source
+    if str(source) not in keys:
+        raise FormatError("policy.key_path", f"{source} has not been released")
+    return keys[str(source)]
 
 
 def _read_manifest(attached: AttachedManifest) -> list[AttachedSignature]:

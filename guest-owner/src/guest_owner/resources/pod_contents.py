@@ -128,12 +128,11 @@ def _read_policies(
 def _find_unfit_keys(policy: ImagePolicy, contents: Mapping[KbsUri, bytes]) -> Iterator[Unfit]:
     """Yield the resources that a policy names and whose content is no key or root, and why."""
     for use in list_key_uses(policy):
-        resource = use.source.resource
-        if resource is not None and resource in contents:
+        if isinstance(use.source, ResourceUri) and use.source in contents:
             try:
-                use.check(contents[resource])
+                use.check(contents[use.source])
             except FormatError as error:
-                yield resource, error.detail
+                yield use.source, error.detail
 
 
 def find_unfit_contents(pod: PodManifest, contents: Mapping[KbsUri, bytes]) -> Iterator[Unfit]:

@@ -86,14 +86,13 @@ def check_keys(policy: ImagePolicy, contents: Mapping[KbsUri, bytes]) -> None:
         FormatError: as `PolicyKeyUse.check`.
     """
     for use in list_key_uses(policy):
-        resource = use.source.resource
-        if resource is None:
-            use.check(use.source.data)
-        elif resource in contents:
+        if isinstance(use.source, bytes):
+            use.check(use.source)
+        elif use.source in contents:
             try:
-                use.check(contents[resource])
+                use.check(contents[use.source])
             except FormatError as error:
-                raise FormatError(error.reason, f"{resource}: {error.detail}") from error
+                raise FormatError(error.reason, f"{use.source}: {error.detail}") from error
 
 
 def _check_key(pem: bytes, reason: str) -> None:

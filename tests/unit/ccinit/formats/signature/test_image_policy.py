@@ -67,7 +67,7 @@ def test_identity_that_is_not_given_is_the_strict_default() -> None:
 def test_key_data_is_base64() -> None:
     (requirement,) = parse(signed())
     assert isinstance(requirement, SigstoreSigned)
-    assert [key.data for key in requirement.keys] == [KEY]
+    assert requirement.keys == (KEY,)
 
 
 def test_resources_are_listed_once() -> None:

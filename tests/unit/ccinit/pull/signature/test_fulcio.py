@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ccinit.errors import VerificationError
-from ccinit.formats.signature.image_policy import Fulcio, KeySource
+from ccinit.formats.signature.image_policy import Fulcio
 from ccinit.pull.signature.fulcio import verify_certificate
 from tests.fakes.images import signatures as fake
 
 AUTHORITY = fake.Authority()
 KEY = ec.generate_private_key(ec.SECP256R1())
 FULCIO = Fulcio(
-    roots=KeySource(data=b"", resource=None),
+    roots=b"",
     oidc_issuer=fake.ISSUER,
     subject_email=fake.SUBJECT,
 )
