@@ -19,7 +19,7 @@ from functools import partial
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.phases.debug_tools import ROLE, find_tools_disk
+from ccinit.agent.phases.debug_tools import TOOLS_DISK, find_tools_disk
 from ccinit.agent.phases.kbs_session import request_debug_grant, wipe_grants
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.agent.teardown import OWNER_PLANE_STEP, undoing
@@ -180,7 +180,7 @@ async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnviron
     control = DmControl()
     guest.teardown.push("debug device-mapper", undoing(control.close))
     root = make_directory(f"{make_directory(_FOLDER, 0o700)}/root", 0o700)
-    stack = activate_verity(control, ROLE, permitted.disk, permitted.tools, root)
+    stack = activate_verity(control, TOOLS_DISK, permitted.disk, permitted.tools, root)
     guest.teardown.push("debug tools", undoing(stack.close))
     log = partial(guest.log.append, Kind.RUNTIME, "crun")
     crun = Crun(state_dir=make_directory(f"{_FOLDER}/crun", 0o700), log=log)

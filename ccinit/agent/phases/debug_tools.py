@@ -10,8 +10,8 @@ from ccinit.boot.disks import select_candidates, select_held
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.verity_volume import select_verity_disk
 
-ROLE = "debug.tools"
-"""No volume can have this name: `ccinit.unlock.device_name`."""
+TOOLS_DISK = "debug.tools"
+"""Its name among the disks; no volume can have it: `ccinit.unlock.device_name`."""
 
 
 def find_tools_disk(configured: Configured) -> BlockDevice | None:
@@ -25,5 +25,5 @@ def find_tools_disk(configured: Configured) -> BlockDevice | None:
     if tools is None:
         return None
     taken = (configured.initdata, select_held(configured.disks))
-    disks = select_candidates(configured.disks, taken, ROLE, tools.device_bytes)
-    return select_verity_disk(ROLE, disks, tools)
+    disks = select_candidates(configured.disks, taken, TOOLS_DISK, tools.device_bytes)
+    return select_verity_disk(TOOLS_DISK, disks, tools)

@@ -21,8 +21,7 @@ from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.phases.debug_tools import ROLE as TOOLS_ROLE
-from ccinit.agent.phases.debug_tools import find_tools_disk
+from ccinit.agent.phases.debug_tools import TOOLS_DISK, find_tools_disk
 from ccinit.agent.phases.memory_store import open_memory_store
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.phases.volumes import Found, find_volumes, open_volume
@@ -131,7 +130,7 @@ class _Unlocking:
         )
         volumes = {one.volume.name: one.disk for one in found}
         if tools is not None:
-            volumes[TOOLS_ROLE] = tools
+            volumes[TOOLS_DISK] = tools
         scratch = assign_scratch(
             configured.disks,
             initdata=configured.initdata,

@@ -1,6 +1,6 @@
 import pytest
 
-from ccinit.agent.phases.debug_tools import ROLE
+from ccinit.agent.phases.debug_tools import TOOLS_DISK
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.pod.name import read_name
@@ -18,7 +18,8 @@ def test_device_by_no_rule_of_ours_has_no_volume(device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [name_integrity("data"), name_former("data"), name_device(ROLE), ROOT_DEVICE_NAME]
+    "other",
+    [name_integrity("data"), name_former("data"), name_device(TOOLS_DISK), ROOT_DEVICE_NAME],
 )
 def test_no_volume_has_the_name_of_another_device(other: str) -> None:
     fields = Fields({"name": other.removeprefix("ccinit-"), "data": "data"}, "pod.volume")
