@@ -20,7 +20,8 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes.identity_renewal import IdentityRenewal
-from ccinit.agent.planes.owner_service import Caller, OwnerService
+from ccinit.agent.planes.owner_caller import Caller
+from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import OWNER_PLANE_STEP

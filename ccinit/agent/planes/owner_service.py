@@ -8,7 +8,7 @@ is one function in one table, whose keys are exactly those of
 `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,8 +17,8 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.phases.rotation import Rotation
-from ccinit.agent.planes.call_pace import CallPace
 from ccinit.agent.planes.metrics import render_metrics
+from ccinit.agent.planes.owner_caller import Caller, RefusedCall
 from ccinit.agent.planes.owner_streams import (
     EntryFilter,
     attend,
@@ -40,16 +40,14 @@ from ccinit.formats.planes.owner_rpc import (
     MAX_CALLS,
     MAX_EVIDENCE_BYTES,
     METHODS,
-    Role,
     Stream,
     are_valid,
     report_data,
 )
-from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.descriptor import close_all
-from ccinit.kernel.event_loop import Event, TaskGroup, sleep
+from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import (
@@ -61,7 +59,6 @@ from ccinit.owner.messages import (
     Events,
     Exec,
     Flow,
-    Greeting,
     Logs,
     Metrics,
     OpenDebug,
@@ -78,14 +75,6 @@ _EVENT_KINDS = frozenset({Kind.EVENT, Kind.CODE})
 _LAST_SIGNAL = 64
 
 
-class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
-    """A call is not carried out, and nothing has changed."""
-
-    def __init__(self, code: RpcError, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.detail = code, reason, detail
-
-
 class Executor(Protocol):
     """Where programs can be started: a container of the pod, or the debug environment."""
 
@@ -98,74 +87,6 @@ class Executor(Protocol):
         self, arguments: tuple[str, ...], *, rows: int, columns: int
     ) -> tuple[Process, int]:
         """Start a program on a terminal of its own; return both."""
-
-
-class Caller:
-    """One connection's client: unknown until its child has completed the handshake.
-
-    Attributes:
-        certificate_der: the guest's certificate that it was shown; `attest` binds it to evidence.
-        tasks: what its calls have started; a group that is entered while the connection lasts.
-        greeted: set once the client is known.
-        streams: how many of its calls are still streaming.
-        pace: at which its calls are answered.
-    """
-
-    def __init__(self, event: Callable[[str], None], certificate_der: bytes) -> None:
-        """Args: event: takes a line for the log."""
-        self.certificate_der = certificate_der
-        self.tasks = TaskGroup()
-        self.greeted = Event()
-        self.streams = 0
-        self.pace = CallPace()
-        self._event = event
-        self._greeting: Greeting | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the handshake is done."""
-        return self._greeting is not None
-
-    def greet(self, greeting: Greeting) -> None:
-        """Record who the client is, once."""
-        self._greeting = greeting
-        self.greeted.set()
-        self._event(f"owner: {self} by {group_name(greeting.group)}")
-
-    def start(self, stream: Coroutine[object, None, None], name: str) -> None:
-        """Run a call's stream until it ends or the connection does."""
-        self.streams += 1
-        self.tasks.start(self._run_stream(stream), name)
-
-    async def _run_stream(self, stream: Coroutine[object, None, None]) -> None:
-        try:
-            await stream
-        finally:
-            self.streams -= 1
-
-    def log_or_refuse(self, method: str, target: str) -> None:
-        """Log a call, or refuse it.
-
-        Raises:
-            RefusedCall: `owner.role`, the role in the client's certificate does not suffice.
-        """
-        self.require_role(METHODS[method].role, method)
-        self._event(f"owner: {self}: {method} {target}")
-
-    def require_role(self, needed: Role, what: str) -> None:
-        """Refuse a client with a lesser role than `what` needs.
-
-        Raises:
-            RefusedCall: `owner.role`.
-        """
-        if self._greeting is None or not self._greeting.role.includes(needed):
-            self._event(f"owner: {self}: {what} refused, needs the role {needed}")
-            raise RefusedCall(RpcError.DENIED, "owner.role", f"{what} needs the role {needed}")
-
-    def __str__(self) -> str:
-        if self._greeting is None:
-            return "nobody"
-        return f"{printable(self._greeting.subject)} ({self._greeting.role})"
 
 
 class OwnerService:

@@ -11,8 +11,8 @@ from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes import identity_renewal, owner_plane
+from ccinit.agent.planes.owner_caller import Caller
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
-from ccinit.agent.planes.owner_service import Caller
 from ccinit.agent.state import BootState
 from ccinit.agent.teardown import OWNER_PLANE_STEP, Teardown
 from ccinit.errors import ChildError, PeerError

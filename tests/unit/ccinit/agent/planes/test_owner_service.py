@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.planes import owner_service
-from ccinit.agent.planes.owner_service import HANDLERS, Caller, OwnerService
+from ccinit.agent.planes.owner_caller import Caller
+from ccinit.agent.planes.owner_service import HANDLERS, OwnerService
 from ccinit.agent.planes.owner_streams import done
 from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.evidence.tee import Tee

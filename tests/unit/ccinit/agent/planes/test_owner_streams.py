@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Never, cast
 import pytest
 
 from ccinit.agent.planes import owner_service
-from ccinit.agent.planes.owner_service import Caller, OwnerService
+from ccinit.agent.planes.owner_caller import Caller
+from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.agent.planes.owner_streams import attend, follow_entries, open_outgoing
 from ccinit.errors import ChildError, KernelError
 from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role, Stream
