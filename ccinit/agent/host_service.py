@@ -45,6 +45,10 @@ class OwnerConnections(Protocol):
         """Serve a connection; takes ownership of the socket."""
         ...
 
+    async def end_copies(self) -> None:
+        """Return once no client copies a file of the pod any more."""
+        ...
+
 
 class HostService:
     """Answers the host; see `ccinit.rpc.dispatch.Service`.

@@ -37,8 +37,11 @@ class ConnectionLimits:
     pending_bytes: int = 256 * 1024
 
 
-Carry = Callable[[Call], tuple[CallAnswer, tuple[int, ...]]]
-"""Has PID 1 carry out a call; returns its answer and the descriptors that came with it."""
+Carry = Callable[[Call, Callable[[int], None]], tuple[CallAnswer, tuple[int, ...]]]
+"""Has PID 1 carry out a call; returns its answer and the descriptors that came with it.
+
+The second argument waits until a descriptor is readable: the one that the answer comes through.
+"""
 
 
 class Connection:
@@ -100,14 +103,13 @@ class Connection:
         ready = self._poll()
         if ready.get(self._socket, 0) & ~select.POLLOUT:  # which alone is no reason to read
             self._receive()
-        if not self._is_full():  # else the outputs were not polled
-            self._move(ready)
+        self._move(ready, only_release=self._is_full())  # else the outputs were not polled
         self._send()
         self._check_deadlines()
 
-    def _move(self, ready: dict[int, int]) -> None:
+    def _move(self, ready: dict[int, int], *, only_release: bool) -> None:
         for call in tuple(self._calls.values()):
-            call.move(ready, self._session)
+            (call.release if only_release else call.move)(ready, self._session)
             if call.is_over:
                 call.close()
                 del self._calls[call.id]
@@ -116,11 +118,28 @@ class Connection:
         poller = select.poll()
         interest = 0 if self._is_full() else select.POLLIN
         poller.register(self._socket, interest | (select.POLLOUT if self._unsent else 0))
-        if not self._is_full():
-            for call in self._calls.values():
-                for descriptor, events in call.interests(self._session).items():
-                    poller.register(descriptor, events)
+        is_full = self._is_full()
+        for call in self._calls.values():
+            wanted = call.urgent_interests() if is_full else call.interests(self._session)
+            for descriptor, events in wanted.items():
+                poller.register(descriptor, events)
         return dict(poller.poll(self._poll_seconds() * 1000))
+
+    def _wait_for(self, descriptor: int) -> None:
+        """Wait until `descriptor` is readable, and close files that PID 1 wants closed meanwhile.
+
+        A call can take minutes, and `open_debug` itself waits until they are closed.
+        """
+        ready: dict[int, int] = {}
+        while descriptor not in ready:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            for call in self._calls.values():
+                for end, events in call.urgent_interests().items():
+                    poller.register(end, events)
+            ready = dict(poller.poll())
+            self._move(ready, only_release=True)
+            self._send()
 
     def _is_full(self) -> bool:
         return len(self._unsent) > self._limits.pending_bytes
@@ -151,7 +170,7 @@ class Connection:
         return True
 
     def _begin(self, call: Call) -> None:
-        answer, descriptors = self._carry(call)
+        answer, descriptors = self._carry(call, self._wait_for)
         if answer.end is None:
             self._calls[call.id] = OpenCall(call, answer.ports, descriptors)
         else:

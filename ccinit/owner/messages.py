@@ -2,7 +2,8 @@
 
 The child checks each call against its method's schema and sends it as the value class of that
 method, whose fields are the parameters in their order. PID 1 answers with the end of the call, or
-with descriptors through which the child moves bytes; the end then comes through one of them.
+with descriptors through which the child moves bytes; the end then comes through one of them. A copy
+ends with its file, and through that descriptor only if it has to end before.
 """
 
 from collections.abc import Mapping

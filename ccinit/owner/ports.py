@@ -1,10 +1,10 @@
 """The descriptors of one open call, and the bytes between them and its session.
 
 This module moves what descriptors and credits allow, and detects the end: what PID 1 writes to the
-port END or, for a file, which has no such port, its last byte or an error. Nothing here blocks: an
-output is read only if the client has room for it, and input waits in a buffer that its credit
-bounds. Left to others are waiting (`ccinit.owner.connection`) and the other ends of the
-descriptors.
+port END or, for a file, its last byte or an error. PID 1 writes to the port END of a file only to
+have it closed. Nothing here blocks: an output is read only if the client has room for it, and input
+waits in a buffer that its credit bounds. Left to others are waiting (`ccinit.owner.connection`) and
+the other ends of the descriptors.
 """
 
 import errno
@@ -59,12 +59,16 @@ class OpenCall:
                     self._resize = descriptor
                 case Flow.END:
                     self._end = descriptor
-        self._is_file = self._end < 0
+        self._is_file = call.method.name == "copy"
 
     @property
     def is_ending(self) -> bool:
         """Whether only outputs are left, which get a limited time."""
         return self._ended is not None
+
+    def urgent_interests(self) -> dict[int, int]:
+        """Return what to poll for even while nothing can be moved: a file has to be closed."""
+        return {self._end: select.POLLIN} if self._is_file and self._end >= 0 else {}
 
     def interests(self, session: Session) -> dict[int, int]:
         """Return what to poll for: descriptor and events."""
@@ -93,6 +97,17 @@ class OpenCall:
         if self._is_file:
             self._end_file_if_due()
 
+    def release(self, ready: dict[int, int], session: Session) -> None:
+        """Close a file that PID 1 wants closed, with which its copy is over; arguments as `move`.
+
+        PID 1 waits for that until it closes the file's disk, so its pipe is the last to be closed.
+        """
+        if not self._is_file or self._end not in ready:
+            return
+        told = wire.decode(CallEnd, os.read(self._end, MAX_END_BYTES))  # one write is one read
+        self.close()
+        self._finish(self._ended or told, session)  # if all has been moved, that is the end
+
     def move(self, ready: dict[int, int], session: Session) -> None:
         """Move what can be moved.
 
@@ -100,21 +115,27 @@ class OpenCall:
             ready: descriptors that poll found, with their events.
             session: of this call's connection.
         """
+        self.release(ready, session)
+        if self.is_over:
+            return
         for descriptor in tuple(self._outputs):
             if descriptor in ready:
                 self._read_output(descriptor, session)
         if self._input in ready:
             self._write_input(ready[self._input], session)
-        if self._end in ready:
-            self._read_end()
         if self._is_file:
             self._end_file_if_due()
+        elif self._end in ready:
+            self._read_end()
         if self._ended is not None and self._is_drained(session):
-            self.is_over = True
-            session.end(self.id, self._ended)
+            self._finish(self._ended, session)
+
+    def _finish(self, end: CallEnd, session: Session) -> None:
+        self.is_over = True
+        session.end(self.id, end)
 
     def close(self) -> None:
-        """Close every descriptor."""
+        """Close every descriptor, that of END last."""
         for descriptor in (*self._outputs, self._input, self._resize, self._end):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -36,6 +36,8 @@ class Plane:
         self.taken += 1
         connection.close()
 
+    async def end_copies(self) -> None: ...
+
 
 class World:
     """A guest that goes through its phases, and what a host can see and cause of it."""

@@ -14,10 +14,12 @@ import tempfile
 from pathlib import Path
 
 from ccinit.formats.encoding import wire
+from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, WINDOW_BYTES, Stream, Value
 from ccinit.formats.planes.owner_wire import (
     Data,
     MessageReader,
+    Refused,
     encode_request,
     encode_result,
 )
@@ -33,6 +35,7 @@ PARAMETERS: dict[str, tuple[Value, ...]] = {
     "copy": ("web", "/x", True, 0o600),
 }
 END = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
+POD_ENDED = CallEnd(code=RpcError.FAILED, reason="owner.pod_ended", detail="")
 MAX_BYTES = 3 * WINDOW_BYTES
 RESIZED = struct.pack(">HH", 25, 80)
 
@@ -68,6 +71,11 @@ class Plane:
         """Let the guest answer the call with these."""
         self._guest = GuestCall(self._call, ports, descriptors)
         self.stack.callback(self._guest.close)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the guest has the call's descriptors."""
+        return self._guest is not None
 
     def turn(self) -> None:
         """Let one of the four that move bytes do so."""
@@ -188,15 +196,28 @@ def check_program(source: random.Random) -> int:
 
 
 def check_copy(source: random.Random, path: Path) -> int:
-    """Copy a file into a container; return its bytes."""
+    """Copy a file into a container, whose pod may end meanwhile; return its bytes."""
     with contextlib.ExitStack() as stack:
         plane = Plane(source, stack, "copy")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        plane.open((Port(flow=Flow.INPUT, fd=Stream.INPUT),), (os.open(path, flags, 0o600),))
+        end, writer = os.pipe()
+        stack.callback(os.close, writer)
+        ports = (Port(flow=Flow.INPUT, fd=Stream.INPUT), Port(flow=Flow.END, fd=0))
+        plane.open(ports, (os.open(path, flags, 0o600), end))
+        pod_ends = source.randrange(2) == 0
+        for _ in range(source.randrange(100)):
+            plane.turn()
+        if pod_ends and plane.is_open:
+            os.write(writer, wire.encode(POD_ENDED))
         finish(plane)
-        assert plane.owner.outcome == (len(plane.input),)
-        assert path.read_bytes() == plane.input
-        return len(plane.input)
+        written = path.read_bytes()
+        if pod_ends and isinstance(plane.owner.outcome, Refused):
+            assert plane.owner.outcome.reason == POD_ENDED.reason
+            assert plane.input.startswith(written)
+        else:
+            assert plane.owner.outcome == (len(plane.input),)
+            assert written == plane.input
+        return len(written)
 
 
 def finish(plane: Plane) -> None:

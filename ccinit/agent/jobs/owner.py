@@ -3,6 +3,8 @@
 It has the connection and the guest's TLS identity, and no way to get anything else.
 """
 
+from collections.abc import Callable
+
 from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.net.tls_server import ServerConnection, server_context
@@ -14,8 +16,9 @@ from ccinit.owner.session import Call
 def run(request: OwnerRequest, channel: JobChannel) -> ConnectionEnd:
     """Do the job; the socket is named `connection`, the pipe `identity`."""
 
-    def carry(call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
-        return channel.ask_for_fds(make_call(call.method, call.params), CallAnswer)
+    def carry(call: Call, wait_for: Callable[[int], None]) -> tuple[CallAnswer, tuple[int, ...]]:
+        question = make_call(call.method, call.params)
+        return channel.ask_for_fds(question, CallAnswer, wait_for)
 
     with channel.read_secret("identity") as identity:
         tls = ServerConnection(server_context(identity, request.client_ca_pem))

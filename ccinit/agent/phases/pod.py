@@ -178,6 +178,9 @@ async def _start_in_order(
         guest.teardown.push(f"container {name}", running.stop, seconds)
         return running
 
+    if guest.service.owner is not None:
+        # After the containers, when no copy can begin any more, and before what the files lie on.
+        guest.teardown.push("owner's copies", guest.service.owner.end_copies)
     for name in order.init:
         await measure_starts(name)
         life = await supervisors[name].run()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 
 from ccinit.agent.planes.call_pace import CallPace
 from ccinit.agent.processes.channel import printable
+from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import METHODS, Role
 from ccinit.formats.planes.tls_hello import group_name
@@ -39,6 +40,8 @@ class Caller:
         self.pace = CallPace()
         self._event = event
         self._greeting: Greeting | None = None
+        self._ending = Event()
+        self._why: CcinitError | None = None
 
     @property
     def is_known(self) -> bool:
@@ -50,6 +53,21 @@ class Caller:
         self._greeting = greeting
         self.greeted.set()
         self._event(f"owner: {self} by {group_name(greeting.group)}")
+
+    def end(self, why: CcinitError) -> None:
+        """Have the connection end, for this reason, unless it has ended."""
+        self._why = why
+        self._ending.set()
+
+    async def until_ended(self) -> None:
+        """Wait until the connection has to end.
+
+        Raises:
+            CcinitError: why.
+        """
+        while self._why is None:
+            await self._ending.wait()
+        raise self._why
 
     def start(self, stream: Coroutine[object, None, None], name: str) -> None:
         """Run a call's stream until it ends or the connection does."""

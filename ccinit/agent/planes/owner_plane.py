@@ -108,6 +108,10 @@ class OwnerPlane:
     def _is_full_for(self, origin: Origin) -> bool:
         return self._known >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
 
+    async def end_copies(self) -> None:
+        """See `ccinit.agent.planes.owner_copies.OpenCopies.end`."""
+        await self._service.copies.end()
+
     def show(self, identity: Grant) -> None:
         """Show this identity to new connections; the caller still has to wipe it."""
         self._shown = identity
@@ -177,6 +181,7 @@ class OwnerPlane:
 
         async with caller.tasks:
             caller.tasks.start(_expect(caller), "owner greeting")
+            caller.tasks.start(caller.until_ended(), "owner end")
             ended = await self._guest.children.run(
                 Role.OWNER,
                 OwnerRequest(client_ca_pem=self._config.client_ca_pem),

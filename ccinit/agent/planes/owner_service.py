@@ -8,6 +8,7 @@ is one function in one table, whose keys are exactly those of
 `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.planes.metrics import render_metrics
 from ccinit.agent.planes.owner_caller import Caller, RefusedCall
+from ccinit.agent.planes.owner_copies import OpenCopies
 from ccinit.agent.planes.owner_streams import (
     EntryFilter,
     attend,
@@ -94,6 +96,7 @@ class OwnerService:
 
     Attributes:
         is_attesting: a quote is being made for a client; others who ask are refused, not queued.
+        copies: of all clients, until the pod's disks are closed.
         rotation: of the pod's secrets.
         debug: the way into debug, once a client has asked for it.
     """
@@ -102,6 +105,7 @@ class OwnerService:
         self.guest = guest
         self.configured = configured
         self.attested = attested
+        self.copies = OpenCopies(guest)
         self.rotation = Rotation(guest, configured, attested)
         self.is_attesting = False
         self.debug: DebugBoundary | None = None
@@ -186,13 +190,19 @@ class OwnerService:
             return await _exec_on_terminal(container, caller, call)
         return await _exec_on_pipes(container, caller, call)
 
-    async def copy(self, _caller: Caller, call: Copy) -> Answer:
+    async def copy(self, caller: Caller, call: Copy) -> Answer:
         """Open a file for the child, which transfers its bytes."""
         container = self._allowed(call.container)
-        file = container.open_file(call.path, into=call.into, mode=call.mode)
-        if call.into:
-            return streaming((Flow.INPUT, Stream.INPUT, file))
-        return streaming((Flow.OUTPUT, Stream.OUTPUT, file))
+        if self.copies.are_over:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod has ended")
+        end = self.copies.begin(caller, into=call.into)
+        try:
+            file = container.open_file(call.path, into=call.into, mode=call.mode)
+        except BaseException:
+            os.close(end)
+            raise
+        port = (Flow.INPUT, Stream.INPUT) if call.into else (Flow.OUTPUT, Stream.OUTPUT)
+        return streaming((*port, file), (Flow.END, 0, end))
 
     async def signal(self, _caller: Caller, call: Signal) -> Answer:
         """Send a signal to a container's first process."""

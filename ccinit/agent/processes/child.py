@@ -72,9 +72,18 @@ class JobChannel:
         value, _no_fds = self.ask_for_fds(question, answer)
         return value
 
-    def ask_for_fds(self, question: object, answer: type[A]) -> tuple[A, tuple[int, ...]]:
-        """Ask a question whose answer comes with fds, which the caller has to close."""
+    def ask_for_fds(
+        self,
+        question: object,
+        answer: type[A],
+        wait_for: Callable[[int], None] = lambda _fd: None,
+    ) -> tuple[A, tuple[int, ...]]:
+        """Ask a question whose answer comes with fds, which the caller has to close.
+
+        `wait_for` can do something else until the fd that it is given is readable.
+        """
         self._connection.sendall(encode_named(Kind.QUESTION, question))
+        wait_for(self._connection.fileno())
         value = wire.decode(answer, self.receive(Kind.ANSWER))
         fds, self._received_fds = tuple(self._received_fds), []
         return value, fds

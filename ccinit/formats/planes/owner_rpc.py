@@ -183,7 +183,8 @@ _TABLE = (
         streams=(Stream.INPUT, Stream.OUTPUT),
         purpose="Read a file of a container of `[allow].exec` or, if `into` is true, write one; at "
         "most 1 GiB. Writing empties an existing file first; a new file gets the permissions "
-        "`mode` (& 0777). What is in /proc is no file here.",
+        "`mode` (& 0777). What is in /proc is no file here. If the pod ends first, the copy fails "
+        "with `owner.pod_ended`, and a file that was being written keeps what had come by then.",
     ),
     Method(
         name="signal",

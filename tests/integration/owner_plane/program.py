@@ -14,6 +14,8 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +27,7 @@ from ccinit.agent.phases.kbs_session import Grant
 from ccinit.agent.planes.owner_plane import open_owner_plane
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
+from ccinit.agent.teardown import undoing
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import DebugConfig, OwnerConfig
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 WORK = Path("/mnt/ccinit")
 PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced/wheels"  # as the image has them
 POD = "shop"
+COPIED = "copied-by-its-owner"
 NOTHING_SHARED = SharedNamespaces()
 TICKER = (
     "import os, signal, sys, time\n"
@@ -157,19 +161,37 @@ async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
     say({"owner": owner_port})
     await read_line()
     make_supervisors(guest, configured)
-    failures = await run_until_told(guest)
+    assert guest.service.owner is not None
+    held = {"after": 0}
+    # As the pod does it, between its containers and its disks.
+    guest.teardown.push("search", undoing(lambda: held.update(after=count_copied())))
+    guest.teardown.push("owner's copies", guest.service.owner.end_copies)
+    failures = await run_until_told(guest, lambda: held.update(before=count_copied()))
     await plane.stop()
     host.close()
-    return left_behind(guest, before, failures)
+    return {"held": held, **left_behind(guest, before, failures)}
 
 
-async def run_until_told(guest: Guest) -> list[str]:
-    """Run the containers until a line comes, or the end of input; return how teardown failed."""
+def count_copied() -> int:
+    """How many descriptors of all processes lead to files of this name."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it is gone
+            found += COPIED in str(path.readlink())
+    return found
+
+
+async def run_until_told(guest: Guest, look: Callable[[], None] = lambda: None) -> list[str]:
+    """Run the containers until a line comes, or the end of input; return how teardown failed.
+
+    Then `look` is called before anything ends.
+    """
     tasks = [guest.loop.start(one.run(), name) for name, one in guest.containers.items()]
     for one in guest.containers.values():
         await one.up.wait()
     say({"running": sorted(guest.containers)})
     await read_line()
+    look()
     for one in guest.containers.values():
         await one.stop(5)
     for task in tasks:

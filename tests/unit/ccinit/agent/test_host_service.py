@@ -26,6 +26,8 @@ class Plane:
     def take(self, connection: socket.socket) -> None:
         self.taken.append(connection)
 
+    async def end_copies(self) -> None: ...
+
 
 @pytest.fixture
 def state() -> BootState:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -41,9 +42,15 @@ class World:
         limits = ConnectionLimits(**self.limits)
         return Connection(self.guest.fileno(), unencrypted, self.carry, limits)
 
-    def carry(self, call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+    def carry(
+        self, call: Call, wait_for: Callable[[int], None]
+    ) -> tuple[CallAnswer, tuple[int, ...]]:
         self.carried.append(call.method.name)
+        self.wait(wait_for)
         return self.answer
+
+    def wait(self, wait_for: Callable[[int], None]) -> None:
+        """Wait for PID 1, which answers at once."""
 
     def serve(self) -> None:
         self.tls.start()

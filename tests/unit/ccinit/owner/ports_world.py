@@ -55,8 +55,13 @@ class World:
 
     def open_file(self, path: Path, flow: Flow) -> OpenCall:
         flags = os.O_WRONLY | os.O_CREAT if flow is Flow.INPUT else os.O_RDONLY
+        return self.take_file(os.open(path, flags, 0o600), flow)
+
+    def take_file(self, descriptor: int, flow: Flow) -> OpenCall:
+        end, writer = os.pipe()
+        self.ours, self.theirs = [writer], (descriptor, end)
         port = Port(flow=flow, fd=Stream.INPUT if flow is Flow.INPUT else Stream.OUTPUT)
-        self.call = OpenCall(self.event, (port,), (os.open(path, flags, 0o600),))
+        self.call = OpenCall(self.event, (port, Port(flow=Flow.END, fd=0)), self.theirs)
         return self.call
 
     def turn(self, times: int = 20) -> list[Message]:

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +32,7 @@ REFUSAL = Refused(code=RpcError.BADREQ, reason="owner.method", detail="no such m
 FORGED_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 
 
-def carry(_call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+def carry(_call: Call, _wait_for: Callable[[int], None]) -> tuple[CallAnswer, tuple[int, ...]]:
     raise RuntimeError("no call of these tests is carried out")
 
 

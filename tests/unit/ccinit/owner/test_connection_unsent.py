@@ -65,7 +65,7 @@ def test_socket_that_takes_more_is_not_read_from_before_it_has_taken_enough(
         world.take(8192)
         return 0.001
 
-    def carry(_call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+    def carry(_call: Call, _wait: object) -> tuple[CallAnswer, tuple[int, ...]]:
         untaken.append(len(untaken) * len(encode_reply(1, LARGE)) - len(world.received))
         return CallAnswer(end=CallEnd(result=LARGE)), ()
 

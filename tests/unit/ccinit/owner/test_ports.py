@@ -194,13 +194,13 @@ def open_error(flow: Flow) -> int:
 def test_file_that_fails_is_a_refusal_and_no_shorter_file(flow: Flow, why: str) -> None:
     before = count_descriptors()
     world = World("copy")
-    port = Port(flow=flow, fd=Stream.INPUT if flow is Flow.INPUT else Stream.OUTPUT)
-    world.call = OpenCall(world.event, (port,), (open_error(flow),))
+    world.take_file(open_error(flow), flow)
     if flow is Flow.INPUT:
         world.send(Stream.INPUT, b"content")
     refused = Refused(code=RpcError.FAILED, reason="owner.copy", detail=why)
     assert world.turn() == [Reply(msgid=1, outcome=refused)]
     assert world.call.is_over
+    world.close()
     assert count_descriptors() == before
 
 

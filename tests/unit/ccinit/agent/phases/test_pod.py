@@ -82,10 +82,12 @@ def start(
     measurement: Callable[[list[str]], Measurement],
     supervisor: type[FakeSupervisor] = FakeSupervisor,
     push: Callable[..., None] = lambda *_: None,
+    owner: object = None,
 ) -> list[str]:
     diary: list[str] = []
     loop = EventLoop()
-    guest = SimpleNamespace(loop=loop, teardown=SimpleNamespace(push=push), event=lambda _: None)
+    teardown, service = SimpleNamespace(push=push), SimpleNamespace(owner=owner)
+    guest = SimpleNamespace(loop=loop, teardown=teardown, service=service, event=lambda _: None)
     image = SimpleNamespace(manifest=Digest("ab" * 32))
     configured = SimpleNamespace(
         config=SimpleNamespace(limits=SimpleNamespace(stop_grace_seconds=1)),
@@ -154,6 +156,20 @@ def test_step_that_ends_a_container_is_longer_than_all_that_it_waits_for() -> No
     grace = 1
     assert steps.keys() == {"container db", "container cache", "container web"}
     assert min(steps.values()) > grace + 2 * OPERATION_SECONDS + _DRAIN_SECONDS
+
+
+@pytest.mark.parametrize("owner", [None, SimpleNamespace(end_copies=object())])
+def test_owners_copies_end_after_the_containers_if_there_is_an_owner_plane(owner: Any) -> None:
+    """And so before what was set up in earlier phases: images and disks."""
+    steps: list[tuple[str, object]] = []
+    start(Measurement, push=lambda name, undo, *_: steps.append((name, undo)), owner=owner)
+    names = [name for name, _ in steps]
+    containers = ["container db", "container cache", "container web"]
+    if owner is None:
+        assert names == containers
+    else:
+        assert names == ["owner's copies", *containers]
+        assert steps[0][1] is owner.end_copies
 
 
 def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> None:

@@ -114,8 +114,9 @@ class Bench:
         self.caller.greet(Greeting(role=role, subject="ops\n", group=GROUP))
 
     def call(self, call: Call) -> CallEnd:
+        self.guest.loop = loop = EventLoop()
         answer: Any = self.service.answers(self.caller)[type(call)](call)
-        value: CallAnswer = EventLoop().run(answer).value
+        value: CallAnswer = loop.run(answer).value
         assert value.end is not None
         return value.end
 

@@ -9,6 +9,7 @@ import pytest
 
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_caller import Caller
+from ccinit.agent.planes.owner_copies import OpenCopies
 from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.agent.planes.owner_streams import attend, follow_entries, open_outgoing
 from ccinit.errors import ChildError, KernelError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
     from ccinit.agent.phases.configuration import Configured
 
+COPY = Copy(container="web", path="/etc/motd", into=False, mode=0)
 EXEC = Exec(container="web", args=("/bin/sh",), tty=False, rows=0, columns=0)
 
 
@@ -43,15 +45,22 @@ class Container:
     async def exec_on_terminal(self, *_: object, **__: object) -> Any:
         return await self.exec()
 
+    def open_file(self, *_: object, **__: object) -> int:
+        self.asked += 1
+        raise KernelError(2, "openat2", "no such file")
 
-def make_service(container: object) -> OwnerService:
+
+def make_service(container: object, loop: EventLoop | None = None) -> OwnerService:
     service = OwnerService.__new__(OwnerService)
     service.guest = cast(
         "Guest",
         SimpleNamespace(
-            containers={"web": container}, log=SimpleNamespace(recent=RecentEntries(1 << 16))
+            containers={"web": container},
+            log=SimpleNamespace(recent=RecentEntries(1 << 16)),
+            loop=loop,
         ),
     )
+    service.copies = OpenCopies(service.guest)
     manifest = SimpleNamespace(
         containers=(SimpleNamespace(name="web"),), allow=SimpleNamespace(exec=("web",))
     )
@@ -63,6 +72,7 @@ CALLS = {
     "attach": (OwnerService.attach, Attach(container="web"), 6),
     "logs": (OwnerService.logs, Logs(container="web", since=0, follow=True), 4),
     "exec": (OwnerService.exec, EXEC, 8),
+    "copy": (OwnerService.copy, COPY, 2),
 }
 
 
@@ -206,10 +216,13 @@ def test_file_is_opened_for_the_way_that_its_bytes_go(
 ) -> None:
     container, caller = starts
     call = Copy(container="web", path="/etc/motd", into=into, mode=0o640)
-    answer: Any = EventLoop().run(OwnerService.copy(make_service(container), caller, call))
+    loop = EventLoop()
+    answer: Any = loop.run(OwnerService.copy(make_service(container, loop), caller, call))
     assert container.options == {"path": "/etc/motd", "into": into, "mode": 0o640}
-    assert [(port.flow, port.fd) for port in answer.value.ports] == [(flow, stream)]
-    assert answer.fds == (78,)
+    assert [(port.flow, port.fd) for port in answer.value.ports] == [(flow, stream), (Flow.END, 0)]
+    file, end = answer.fds
+    assert file == 78
+    os.close(end)
 
 
 class Program:
