@@ -1,6 +1,7 @@
 from measured_boot.explanation import Step, explain
-from measured_boot.platforms import PLATFORMS, Boot, Platform, find_named_platform
+from measured_boot.platforms import PLATFORMS, Boot, Platform, Technology, find_named_platform
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict_events
+from measured_boot.tpm.boot_events import EXITS
 from tests.fakes.published.built_image import PROD_LINE
 from tests.fakes.published.pe_images import kernel_image, uki_image
 
@@ -73,13 +74,19 @@ def test_explain_tdx_folds_registers_and_ends_with_the_kernels_take_over() -> No
     assert ("kernel's EFI entry", "command line", "RTMR 2") in found
 
 
-def test_explain_every_platform_ends_with_the_verifier_and_gives_measured_digests() -> None:
+def test_explain_every_platform_gives_what_its_registers_are_extended_with() -> None:
     for platform in PLATFORMS:
         found = steps(platform)
         assert found[-1].who == "verifier"
-        what = UKI if platform.boot is Boot.UKI else DIRECT
-        events = predict_events(what, platform.name).events
-        digests = {event.digest.hex() for event in events}
-        digests |= {event.wide_digest.hex() for event in events}
-        named = {row.digest for row in found if row.digest}
-        assert len(named & digests) == (len({row.digest for row in events}) if named else 0)
+        events = predict_events(UKI if platform.boot is Boot.UKI else DIRECT, platform.name).events
+        match platform.technology:
+            case Technology.TPM | Technology.SNP_SVSM:
+                digests = [event.digest.hex() for event in events]
+            case Technology.TDX:
+                digests = [event.wide_digest.hex() for event in (*events, *EXITS)]
+            case _:
+                digests = []
+        assert [row.digest for row in found if row.digest] == digests
+        held = [row.action for row in found if row.what == "initdata document"]
+        has_tpm = platform.technology in {Technology.TPM, Technology.SNP_SVSM}
+        assert held in ([], ["extends" if has_tpm else "compares"])
