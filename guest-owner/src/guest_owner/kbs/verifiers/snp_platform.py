@@ -207,14 +207,13 @@ def _check_mitigations(report: SnpReport, demanded: int, claims: ClaimList) -> N
 def _check_id_block(report: SnpReport, block: IdBlock, claims: ClaimList) -> None:
     # Step 9.7
     signed = check_id_key(report.id_key_digest, block, claims)
-    has_author = bool(report.key_info & KeyBit.AUTHOR_KEY)
+    has_author, author = bool(report.key_info & KeyBit.AUTHOR_KEY), report.author_key_digest
+    unannounced = f"{author.hex()}, which the report does not announce" if any(author) else "none"
     claims.compare(
         "snp.author_key",
         "none, or " + list_known(tuple(digest.hex() for digest in sorted(block.author_keys))),
-        report.author_key_digest.hex() if has_author else "none",
-        holds=report.author_key_digest in block.author_keys
-        if has_author
-        else not any(report.author_key_digest),
+        author.hex() if has_author else unannounced,
+        holds=author in block.author_keys if has_author else not any(author),
     )
     check_signed_values(
         block,

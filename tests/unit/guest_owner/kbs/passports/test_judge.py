@@ -15,6 +15,7 @@ from guest_owner.kbs.passports.signature import verify_signature
 from guest_owner.kbs.references import References
 from tests.fakes.kbs.attestation_tokens import POLICY_HASH
 from tests.fakes.platforms.tdx_quote import p256_key
+from tests.unit.guest_owner.kbs import values
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     KINDS,
     NOW,
@@ -51,7 +52,7 @@ def failed(token: str, issuer: Issuer, references: References | None = None) -> 
     with pytest.raises(EvidenceRefusedError) as refused:
         judge(token, issuer, references)
     assert refused.value.authentic
-    return {claim.name for claim in refused.value.claims if not claim.holds}
+    return set(values.failed(refused.value))
 
 
 @EVERY

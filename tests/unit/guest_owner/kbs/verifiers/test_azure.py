@@ -20,6 +20,7 @@ from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, measurement
 from tests.fakes.platforms.tpm_quote import rsa_key
 from tests.unit.guest_owner.kbs.values import DOCUMENT, register
+from tests.unit.guest_owner.kbs.values import failed as failed_claims
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 
 SNP, TDX = Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM
@@ -45,8 +46,7 @@ def failed(tee: Tee, vm: AzureVm, trusted: References | None = None) -> tuple[li
     """The claims that do not hold, and whether the evidence is authentic nevertheless."""
     with pytest.raises(EvidenceRefusedError) as caught:
         verify(tee, vm, trusted)
-    names = [claim.name for claim in caught.value.claims if not claim.holds]
-    return names, caught.value.authentic
+    return failed_claims(caught.value), caught.value.authentic
 
 
 @BOTH
