@@ -122,10 +122,10 @@ class Device:
             step(queue, touched)
             self.check(touched)
             self.endpoints.refresh(touched)
-        for key, events in self.selector.select(0):
+        for key, _events in self.selector.select(0):
             if isinstance(key.data, LocalEnd):
                 if key.data.interest:
-                    self.endpoints.handle(key.data, events & key.data.interest)
+                    self.endpoints.handle(key.data)
             else:
                 self.endpoints.accept()
 

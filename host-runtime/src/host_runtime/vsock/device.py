@@ -59,8 +59,8 @@ class VsockDevice:
         has_more = False
         while not self._is_stopping:
             wait = 0 if has_more else self._endpoints.pause_seconds()
-            for key, events in self._selector.select(wait):
-                self._handle(key.data, events)
+            for key, _events in self._selector.select(wait):
+                self._handle(key.data)
             self._endpoints.resume()
             has_more = self._pump()
 
@@ -82,9 +82,7 @@ class VsockDevice:
         """End all connections: with either ring lost, none can go on."""
         self._endpoints.close_connections()
 
-    def _handle(
-        self, data: "VsockDevice | Endpoints | LocalEnd | Ring | None", events: int
-    ) -> None:
+    def _handle(self, data: "VsockDevice | Endpoints | LocalEnd | Ring | None") -> None:
         match data:
             case None:
                 self._is_stopping = True
@@ -94,7 +92,7 @@ class VsockDevice:
                 data.accept()
             case LocalEnd():
                 if data.interest:  # dropped by an earlier event of this turn otherwise
-                    self._endpoints.handle(data, events & data.interest)
+                    self._endpoints.handle(data)
             case Ring():
                 self._read_kick(data)
             case _:

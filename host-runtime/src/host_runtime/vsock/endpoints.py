@@ -109,16 +109,24 @@ class Endpoints:
             self._paused_until = None
             self._selector.register(self._listener, _READ, self)
 
-    def handle(self, end: LocalEnd, events: int) -> None:
-        """Read from or write to `end`, as its socket is ready for."""
+    def handle(self, end: LocalEnd) -> None:
+        """Read from and write to `end`, which is ready for something it is watched for."""
         if end.connection is None:
             self._read_greeting(end)
             return
-        if events & _READ:
-            self._read(end, end.connection)
+        self._read(end, end.connection)
         self.refresh((end.connection,))
 
-    def open_guest_connection(self, connection: Connection) -> None:
+    def refresh(self, connections: Iterable[Connection]) -> None:
+        """Bring the local ends of changed connections up to date with their state."""
+        for connection in connections:
+            if connection.phase is Phase.OPENING:
+                self._open_guest_connection(connection)
+            end = self._ends.get(connection)
+            if end is not None:
+                self._refresh(end, connection)
+
+    def _open_guest_connection(self, connection: Connection) -> None:
         """Connect the local end that the guest asked for, or refuse."""
         try:
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -134,16 +142,6 @@ class Endpoints:
             return
         self._ends[connection] = LocalEnd(stream, connection)
         connection.accept()
-        self._table.update(connection)
-
-    def refresh(self, connections: Iterable[Connection]) -> None:
-        """Bring the local ends of changed connections up to date with their state."""
-        for connection in connections:
-            if connection.phase is Phase.OPENING:
-                self.open_guest_connection(connection)
-            end = self._ends.get(connection)
-            if end is not None:
-                self._refresh(end, connection)
 
     def _refresh(self, end: LocalEnd, connection: Connection) -> None:
         # Not by `phase`: one turn may have brought both the answer and the end of the connection.

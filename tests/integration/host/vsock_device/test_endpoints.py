@@ -40,12 +40,12 @@ class World:
             ready = self.selector.select(0)
             if not ready:
                 return
-            for key, events in ready:
+            for key, _events in ready:
                 if isinstance(key.data, Endpoints):
                     key.data.accept()
                 elif key.data.interest:
                     assert isinstance(key.data, LocalEnd)
-                    self.ends.handle(key.data, events & key.data.interest)
+                    self.ends.handle(key.data)
         raise AssertionError("a socket is ready for ever")
 
     def dial(self, *greeting: bytes) -> socket.socket:
