@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from ccinit.formats.oci.image import ImageConfig
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
@@ -96,12 +97,14 @@ def run(
     crun: FakeCrun,
     act: Callable[[Supervisor], Coroutine[Any, Any, None]],
     event: Callable[[str], None] = lambda _: None,
+    *,
+    image: ImageConfig = IMAGE,
     **changes: object,
 ) -> Supervisor:
     """Run the container while `act` does something to it."""
     container = replace(CONTAINER, **({"restart": Restart.ALWAYS} | changes))
     workload = Workload(
-        container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
+        container=container, image=image, lowers=(), scratch="", run_dir="", hostname="",
         address="", cgroup_path="/test",
     )  # fmt: skip
     sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=event)

@@ -20,6 +20,7 @@ from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Supervisor
 from ccinit.run.workload import Sinks, Workload
+from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
 from tests.unit.ccinit.run.supervisor_world import (
     USER,
@@ -70,14 +71,20 @@ def test_container_that_is_stopped_while_it_starts_is_not_left_to_its_grace(
     assert crun.diary == ["create", "start", "delete"]
 
 
-def test_container_that_is_stopped_while_it_runs_is_asked_first(crun: FakeCrun) -> None:
+@pytest.mark.parametrize(
+    ("wish", "asked"), [("", signal.SIGTERM), ("SIGQUIT", signal.SIGQUIT)], ids=str
+)
+def test_container_that_is_stopped_while_it_runs_is_asked_first(
+    crun: FakeCrun, wish: str, asked: signal.Signals
+) -> None:
     async def stop(supervisor: Supervisor) -> None:
         await supervisor.up.wait()
         await supervisor.stop(0.02)
+        assert supervisor.life.state is ContainerState.STOPPED
+        assert crun.diary == ["create", "start", "delete"]
 
-    assert run(crun, stop).life.state is ContainerState.STOPPED
-    assert crun.diary == ["create", "start", "delete"]
-    assert crun.process.signals[:2] == [signal.SIGTERM, signal.SIGKILL]
+    run(crun, stop, image=replace(IMAGE, stop_signal=wish))
+    assert crun.process.signals[:2] == [asked, signal.SIGKILL]
 
 
 def test_container_that_is_stopped_between_two_starts_says_so(crun: FakeCrun) -> None:
@@ -257,7 +264,7 @@ async def send_signal(supervisor: Supervisor) -> None:
 
 
 async def open_file(supervisor: Supervisor) -> None:
-    supervisor.open_file("/etc/hostname", into=False, mode=0)
+    supervisor.open_file("/etc/hostname", into=True, mode=0o640)
 
 
 REQUESTS = (exec_id, exec_on_terminal, send_signal, open_file)
@@ -277,7 +284,7 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
     opened: list[tuple[object, ...]] = []
 
     def note(*place: object, **what: object) -> int:
-        opened.append((*place, what["owner"]))
+        opened.append((*place, what))
         return -1
 
     monkeypatch.setattr(module, "open_file", note)
@@ -306,10 +313,16 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
         "delete",
     ]
     assert crun.process.signals[0] == signal.SIGUSR1
-    assert opened == [(crun.process.pid, "/etc/hostname", USER)]
+    how = {"into": True, "mode": 0o640, "owner": USER}
+    assert opened == [(crun.process.pid, "/etc/hostname", how)]
 
 
-def test_secrets_are_replaced_between_preparation_and_the_end(crun: FakeCrun) -> None:
+def test_secrets_are_replaced_between_preparation_and_the_end(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[tuple[object, ...]] = []
+    monkeypatch.setattr(module, "replace_secrets", lambda *what: replaced.append(what))
+
     def refuse(supervisor: Supervisor) -> None:
         with pytest.raises(ConfigError) as refused:
             supervisor.replace_secrets(())
@@ -327,6 +340,7 @@ def test_secrets_are_replaced_between_preparation_and_the_end(crun: FakeCrun) ->
         refuse(supervisor)  # they are erased
 
     run(crun, act)
+    assert replaced == [("/secrets", (), (), USER)] * 2
 
 
 @pytest.mark.parametrize("is_erased", [True, False])
