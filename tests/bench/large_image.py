@@ -21,8 +21,8 @@ from typing import Protocol
 
 import zstandard
 
+from rootfs_builder.container_image.layer_tar import EPOCH
 from rootfs_builder.container_image.oci_layout import (
-    EPOCH,
     LAYER_TYPE,
     ContainerImage,
     ImageLayer,

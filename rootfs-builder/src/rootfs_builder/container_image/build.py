@@ -13,13 +13,13 @@ from rootfs_builder.container_image.debian_root import (
     settle_certificates,
     settle_users,
 )
+from rootfs_builder.container_image.layer_tar import tar_tree
 from rootfs_builder.container_image.oci_layout import (
     LAYER_TYPE,
     ContainerImage,
     ImageLayer,
     placing,
     require_absent,
-    tar_tree,
     write_layout,
 )
 from rootfs_builder.tools_tree import ToolsTree

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from rootfs_builder.container_image.oci_layout import EPOCH
+from rootfs_builder.container_image.layer_tar import EPOCH
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree

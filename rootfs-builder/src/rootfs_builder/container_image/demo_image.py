@@ -19,13 +19,11 @@ from rootfs_builder.container_image.debian_root import (
     settle_certificates,
     settle_users,
 )
+from rootfs_builder.container_image.layer_tar import TarSource, tar_entries, tar_tree
 from rootfs_builder.container_image.oci_layout import (
     ContainerImage,
-    TarSource,
     placing,
     require_absent,
-    tar_entries,
-    tar_tree,
     write_layout,
 )
 from rootfs_builder.progress import Progress

@@ -20,8 +20,9 @@ from rootfs_builder.container_image.demo_image import (
     SERVICE_UID,
     build_demo_image,
 )
+from rootfs_builder.container_image.layer_tar import EPOCH
 from rootfs_builder.container_image.location import Registries, write_image_to
-from rootfs_builder.container_image.oci_layout import EPOCH, TAG, ContainerImage
+from rootfs_builder.container_image.oci_layout import TAG, ContainerImage
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 

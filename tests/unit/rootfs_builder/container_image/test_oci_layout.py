@@ -1,9 +1,5 @@
-import errno
 import hashlib
-import io
 import json
-import os
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ from rootfs_builder.container_image.oci_layout import (
     open_layout,
     placing,
     read_blob,
-    tar_tree,
     write_image,
 )
 
@@ -76,29 +71,6 @@ def test_blob_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
     assert refused.value.reason == "layout.blob"
     (image.layout / "blobs" / "sha256" / empty.removeprefix("sha256:")).touch()
     assert read_blob(image.layout, empty) == b""
-
-
-@pytest.mark.parametrize("absent", [errno.ENODATA, errno.ENOTSUP])
-def test_file_whose_capabilities_would_be_lost_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: int
-) -> None:
-    for name in ("dumpcap", "web"):
-        (tmp_path / name).write_bytes(b"program")
-
-    def getxattr(path: Path, name: str, *, follow_symlinks: bool) -> bytes:
-        assert (name, follow_symlinks) == ("security.capability", False)
-        if path.name == "web":
-            raise OSError(absent, os.strerror(absent), str(path))
-        return bytes.fromhex("0100000200300000000000000000000000000000")
-
-    monkeypatch.setattr(os, "getxattr", getxattr)
-    with pytest.raises(ConfigError) as refused:
-        tar_tree(tmp_path)
-    assert refused.value.reason == "build.file"
-    assert refused.value.detail.startswith(f"{tmp_path}/dumpcap has capabilities")
-    (tmp_path / "dumpcap").unlink()
-    with tarfile.open(fileobj=io.BytesIO(tar_tree(tmp_path))) as tar:
-        assert tar.getnames() == [".", "web"]
 
 
 def test_layout_that_finds_no_room_is_named_and_leaves_nothing(tmp_path: Path) -> None:
