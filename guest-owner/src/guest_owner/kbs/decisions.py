@@ -7,7 +7,8 @@ and, about tokens of other Verifiers, by `guest_owner.kbs.passport_admission`.
 
 from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.policy import Allow
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session

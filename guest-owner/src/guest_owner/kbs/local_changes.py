@@ -17,7 +17,8 @@ from typing import Final
 
 from ccinit.errors import CcinitError
 from guest_owner.files import is_file
-from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.store import RESOURCES, Store
 

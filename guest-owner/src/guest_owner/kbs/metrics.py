@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from typing import Final
 
-from guest_owner.kbs.audit.log import AuditRecord
+from guest_owner.kbs.audit.record import AuditRecord
 from guest_owner.kbs.devices import Device
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -7,7 +7,8 @@ import pytest
 
 from guest_owner.kbs.administration.administrators import read_administrators
 from guest_owner.kbs.administration.token import verify_admin_token
-from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
 
 

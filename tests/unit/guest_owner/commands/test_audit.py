@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from guest_owner.kbs.appraisal import Claim
-from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.limits import Limits
 from tests.unit.guest_owner.command_line import error_of, run
 

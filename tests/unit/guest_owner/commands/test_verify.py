@@ -9,7 +9,8 @@ from ccinit.formats.evidence.tee import Tee, report_data_for
 from ccinit.formats.kbs.jwk import EcPublicJwk
 from ccinit.formats.kbs.rcar import Attestation, Nonce, encode_attestation, report_digest
 from guest_owner.kbs.audit.claims import decode_claims
-from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.platforms.snp import Chain

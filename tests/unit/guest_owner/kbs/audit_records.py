@@ -1,7 +1,7 @@
 """Records of an audit log, for whoever tests one."""
 
 from guest_owner.kbs.appraisal import Claim
-from guest_owner.kbs.audit.log import AuditRecord, Decision, Event
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 
 RECORD = AuditRecord(
     event=Event.ATTEST,

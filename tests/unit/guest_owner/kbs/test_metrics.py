@@ -1,7 +1,7 @@
 import pytest
 
 from guest_owner.kbs.appraisal import Claim
-from guest_owner.kbs.audit.log import AuditRecord, Decision, Event
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.metrics import MAX_SERIES, Metrics
 
 CLAIMS = tuple(

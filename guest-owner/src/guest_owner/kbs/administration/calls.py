@@ -18,7 +18,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.administration.administrators import read_administrators
 from guest_owner.kbs.administration.token import verify_admin_token
-from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AuditLog
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.local_changes import describe_present
 from guest_owner.kbs.reference_files import document_file, key_file, reference_file

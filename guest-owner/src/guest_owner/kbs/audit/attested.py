@@ -7,7 +7,8 @@ from pathlib import Path
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.encoding.digest import parse_digest
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.audit.log import Decision, Event, read_audit
+from guest_owner.kbs.audit.log import read_audit
+from guest_owner.kbs.audit.record import Decision, Event
 from guest_owner.kbs.references import Profile
 
 

@@ -1,29 +1,20 @@
-"""The audit log: who asked for what, what was compared, what was decided. One JSON object a line.
+"""The audit log: who asked for what, what was compared, what was decided.
 
-Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
-cookie or private key. A session has a label of its own, because its cookie is a credential.
-
-Strings that a peer chose are truncated and stay JSON strings; a terminal sees them only through
-`guest_owner.table`. Names of what is registered are never truncated: an administrator could hide
-one behind many others.
+Each record is on the disk before its reply leaves.
 
 What anybody can cause has files of its own, so that no stranger can push out what guests and
-administrators did; so has what exceeds a pod's share. Files are `guest_owner.kbs.audit.files`,
-shares `guest_owner.kbs.audit.shares`.
+administrators did; so has what exceeds a pod's share. Records are `guest_owner.kbs.audit.record`,
+files `guest_owner.kbs.audit.files`, shares `guest_owner.kbs.audit.shares`.
 """
 
 import heapq
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from guest_owner.kbs.appraisal import Claim
-from guest_owner.kbs.audit.claims import MAX_TEXT, encode_claims
 from guest_owner.kbs.audit.files import (
     append_line,
     chain_files,
@@ -44,6 +35,13 @@ from guest_owner.kbs.audit.files import (
     whole_lines,
     whole_lines_of,
 )
+from guest_owner.kbs.audit.record import (
+    AuditRecord,
+    Decision,
+    Event,
+    encode_record,
+    parse_record,
+)
 from guest_owner.kbs.audit.shares import Shares
 from guest_owner.kbs.exclusion import changing_if_free
 from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
@@ -51,90 +49,6 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 AUDIT_NAME = "audit.jsonl"
 _MAX_COUNT_DIGITS = 18
 _MAX_FILES = 4  # size of one file in files, while a backup keeps the log from turning over
-_PEERS_TEXTS = frozenset(("resource", "request"))
-_TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
-
-
-class Event(StrEnum):
-    """What was asked for; a rotation is an event of the log itself."""
-
-    AUTH = "auth"
-    ATTEST = "attest"
-    RESOURCE = "resource"
-    ADMIN = "admin"
-    ROTATION = "rotation"
-
-
-class Decision(StrEnum):
-    """What was answered."""
-
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    RELEASED = "released"
-    DENIED = "denied"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
-    """One line.
-
-    Attributes:
-        session: the session's label, "" if there is none.
-        tee: the platform, as evidence or a request names it; "" if none was named.
-        reason: dotted reason and detail of a refusal; "" otherwise.
-        claims: every comparison of an appraisal.
-        measured: registers and launch fields, only of accepted evidence: members of the line, as
-            `"pcr": {"0": HEX, …}` of a TPM.
-        reference: name and profile of the reference values, only of appraised guests.
-        image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
-        initdata: digest and registered name of the bound document, only of appraised guests.
-        devices: names of further devices that vouched; only of appraised guests.
-        basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
-        resource: URI, only for resources.
-        rule: number and pattern of the policy's rule by which it was released.
-        minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
-        request: what changed the KBS: method and path of a call, or the words of a command.
-        registered: kinds and names of what such a call or command registered.
-        administrator: name of the key that signed the token, only for administration.
-        removed: how many records were removed so far to make room, only of a rotation.
-        user: who ran a command on the KBS's machine, only for such commands.
-        replaced: what a call or command replaced or removed.
-    """
-
-    event: Event
-    decision: Decision
-    session: str = ""
-    tee: str = ""
-    reason: str = ""
-    claims: Sequence[Claim] = ()
-    measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    reference: str = ""
-    image: str = ""
-    profile: str = ""
-    initdata: str = ""
-    initdata_name: str = ""
-    devices: str = ""
-    basis: str = ""
-    resource: str = ""
-    rule: str = ""
-    minted: str = ""
-    request: str = ""
-    registered: str = ""
-    administrator: str = ""
-    removed: str = ""
-    user: str = ""
-    replaced: str = ""
-
-    @property
-    def is_of_stranger(self) -> bool:
-        """Whether anybody can cause it: a refusal of neither appraised guest nor administrator."""
-        refused = self.decision in {Decision.REFUSED, Decision.DENIED}
-        return refused and not self.reference and not self.administrator
-
-
-_OPTIONAL_TEXTS = tuple(
-    one.name for one in fields(AuditRecord) if one.default == "" and one.name not in _TOP_KEYS
-)
 
 
 class AuditLog:
@@ -179,7 +93,7 @@ class AuditLog:
             ConfigError: `audit.write`, `state.replaced`; the caller must then release nothing.
         """
         self._require_same_folder()
-        line = _to_line(record)
+        line = encode_record(record, datetime.now(UTC))
         self._choose_chain(record, len(line)).append(record, line)
 
     def _require_same_folder(self) -> None:
@@ -260,7 +174,7 @@ class _Chain:
             reason=reason,
             removed=str(removed),
         )
-        append_line(self._path, _to_line(rotation))
+        append_line(self._path, encode_record(rotation, datetime.now(UTC)))
         self._observe(rotation)
 
 
@@ -287,7 +201,7 @@ def _read_head(path: Path) -> _Head:
     removed, reasons = 0, set()
     for line in whole_lines(path):
         try:
-            record = _parse_line(line, path.name)
+            record = parse_record(line, path.name)
             if record["event"] != Event.ROTATION:
                 break
             removed = int(str(record.get("removed", 0))[:_MAX_COUNT_DIGITS])
@@ -332,44 +246,8 @@ def _read_files(files: Iterable[BufferedReader]) -> Iterator[dict[str, object]]:
         name = Path(file.name).name
         expected = "" if previous is None else continuation_of(previous)
         for number, line in enumerate(whole_lines_of(file), 1):
-            record = _parse_line(line, f"{name}, line {number}")
+            record = parse_record(line, f"{name}, line {number}")
             if number == 1 and previous is not None and record["reason"] != expected:
                 raise FormatError("audit.chain", f"{name} does not say: {expected}")
             yield record
         previous = file
-
-
-_DAMAGED = "move that line elsewhere, and the others can be read"
-
-
-def _parse_line(line: bytes, where: str) -> dict[str, object]:
-    try:
-        value = json.loads(line.decode("ascii"))
-    except (ValueError, RecursionError) as error:
-        raise FormatError("audit.line", f"{where} is not JSON: {_DAMAGED}") from error
-    if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):
-        raise FormatError("audit.line", f"{where} is not an audit record: {_DAMAGED}")
-    return value
-
-
-def _to_line(record: AuditRecord) -> bytes:
-    value = _to_json(record, datetime.now(UTC))
-    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
-    value: dict[str, object] = {
-        "time": now.isoformat(timespec="microseconds"),
-        "event": record.event.value,
-        "session": record.session,
-        "tee": record.tee[:MAX_TEXT],
-        "decision": record.decision.value,
-        "reason": record.reason[:MAX_TEXT],
-    }
-    for key in _OPTIONAL_TEXTS:
-        text = getattr(record, key)
-        if text:
-            value[key] = text[:MAX_TEXT] if key in _PEERS_TEXTS else text
-    if record.claims:
-        value["claims"] = encode_claims(record.claims)
-    return {**record.measured, **value}

@@ -14,14 +14,8 @@ from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.audit import files as audit_files
 from guest_owner.kbs.audit import log as audit_log
 from guest_owner.kbs.audit.files import older_files, set_aside
-from guest_owner.kbs.audit.log import (
-    AuditLog,
-    AuditRecord,
-    Decision,
-    Event,
-    has_records,
-    read_audit,
-)
+from guest_owner.kbs.audit.log import AuditLog, has_records, read_audit
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.exclusion import LOCK_FILE
 from guest_owner.kbs.limits import Limits
 from tests.unit.guest_owner.kbs.audit_records import RECORD, REFUSED

@@ -8,13 +8,8 @@ import pytest
 
 from ccinit.errors import CcinitError
 from guest_owner.kbs.audit.claims import MAX_TEXT, decode_claims
-from guest_owner.kbs.audit.log import (
-    AuditLog,
-    AuditRecord,
-    Decision,
-    Event,
-    read_audit,
-)
+from guest_owner.kbs.audit.log import AuditLog, read_audit
+from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from tests.fakes.machine.disk_log import log_disk
 from tests.fakes.machine.scarcity import room_for
 from tests.unit.guest_owner.kbs.audit_records import RECORD

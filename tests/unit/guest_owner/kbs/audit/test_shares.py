@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from weakref import WeakSet
 
-from guest_owner.kbs.audit.log import AuditLog, Decision, Event, has_records, read_audit
+from guest_owner.kbs.audit.log import AuditLog, has_records, read_audit
+from guest_owner.kbs.audit.record import Decision, Event
 from guest_owner.kbs.audit.shares import Shares
 from guest_owner.kbs.limits import Limits
 from tests.unit.guest_owner.kbs.audit_records import RECORD
