@@ -26,7 +26,7 @@ from rootfs_builder.guest_image.stage0_archive import join_initrd
 from tests.bench.guest_root import open_guest_root, remove_others
 from tests.bench.measurement import Bench
 from tests.bench.systemd_image import build_systemd_images
-from tests.demo.forge import read_image
+from tests.chain.published_image import read_image
 from tests.vm.harness.cpio import CpioWriter
 
 START: Final = "start"

@@ -1,7 +1,7 @@
 """What the demo's parties say while they set up the benchmarks."""
 
 from tests.bench.measurement import Bench
-from tests.demo.show import Show
+from tests.chain.show import Show
 
 
 class Told(Show):

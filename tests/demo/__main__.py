@@ -10,9 +10,9 @@ import time
 from types import FrameType
 
 from ccinit.errors import CcinitError
-from tests.demo.platforms import TrustedPlatform
-from tests.demo.show import DemoError, Show, fail
-from tests.demo.story import tell
+from tests.chain.platforms import TrustedPlatform
+from tests.chain.show import PartyError, Show
+from tests.demo.story import WORLD, tell
 
 
 def main() -> int:
@@ -31,12 +31,19 @@ def main() -> int:
         signal.signal(number, _leave)
     try:
         tell(Show(), platform)
-    except DemoError as error:
+    except PartyError as error:
         return fail(error)
     except (CcinitError, OSError) as error:  # outside of every party's step
-        return fail(DemoError("the demo", str(error)))
+        return fail(PartyError("the demo", str(error)))
     print(f"\n{time.monotonic() - began:.0f} seconds\ndemo: ok", flush=True)
     return 0
+
+
+def fail(error: PartyError) -> int:
+    """Print a failure; return the exit code."""
+    files = f"all files of this run are below {WORLD}"
+    print(f"\ndemo: {error}\n      {error.remedy}; {files}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

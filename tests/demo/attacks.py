@@ -23,11 +23,13 @@ from host_runtime.launch.guest import EndReason
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.launch.launcher import GuestConfig
 from rootfs_builder.tools_tree import ToolsTree
-from tests.demo import forge, world
-from tests.demo.life import Life
-from tests.demo.parties import make_log_key
-from tests.demo.platforms import TrustedPlatform, claimed_document, claimed_initdata
-from tests.demo.world import World, pack_initdata, predict
+from tests.chain import world
+from tests.chain.life import Life
+from tests.chain.parties import make_log_key
+from tests.chain.platforms import TrustedPlatform, claimed_document, claimed_initdata
+from tests.chain.published_image import PublishedImage, read_image
+from tests.chain.world import World, pack_initdata, predict
+from tests.demo import forge
 
 Record = Mapping[str, Any]
 SPARE_TPMS = 5
@@ -105,7 +107,7 @@ class ForgedImages:
         image: the owner's, taken apart.
     """
 
-    image: forge.PublishedImage
+    image: PublishedImage
     token: Path
     root: Path
 
@@ -127,7 +129,7 @@ def make_forgeries(scene: World) -> Forgeries:
     pod = ForgedPod(tee=scene.platform.tee, initdata=initdata, log_key=log_key)
     if scene.platform is not TrustedPlatform.TPM:
         return Forgeries(pod=pod, images=None)
-    image = forge.read_image(world.IMAGES, "prod")
+    image = read_image(world.IMAGES, "prod")
     tools = ToolsTree(scene.tools.tree or Path("/"))
     images = ForgedImages(
         image=image,

@@ -7,26 +7,21 @@ them and judges the outcome.
 """
 
 import hashlib
-import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from ccinit.errors import FormatError
-from ccinit.formats.disk.verity import BLOCK_BYTES
 from host_runtime.host_view.efi_variables import EfiVariable, parse_variable_store
-from measured_boot.image.pe import PeImage, parse_pe
-from measured_boot.image.uki import UkiParts, plan_ukify
 from measured_boot.tpm.pcr import ZERO_PCR, extend
 from rootfs_builder.guest_image.erofs import erofs_command
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree
+from tests.chain.published_image import PublishedImage, join_uki
 
 WISH = " mitigations=off"
 """What the attacker would like on the command line: a guest that it can read through its caches."""
 
-_STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 _UNUSED_PROGRAM = "usr/bin/crun"
 _UNUSED_WORD = b"cgroup"
 
@@ -35,38 +30,6 @@ _STORE_HEADER_BYTES = 28
 _VARIABLE = struct.Struct("<HBBIQ16sIII16s")
 _VARIABLE_START, _VARIABLE_ADDED, _VARIABLE_ATTRIBUTES = 0x55AA, 0x3F, 7
 _LOAD_OPTION = struct.Struct("<IH")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedImage:
-    """The parts of a published UKI, as anybody can take it apart.
-
-    Attributes:
-        line: the command line.
-        root: the root's erofs image.
-        common: the part of the initrd that does not depend on the boot path.
-    """
-
-    uki: PeImage
-    line: str
-    root: bytes
-    common: bytes
-
-
-def read_image(folder: Path, profile: str) -> PublishedImage:
-    """Take the published image of a profile apart.
-
-    Raises:
-        FormatError: `forge.initrd`: it is not put together as expected.
-    """
-    report = json.loads((folder / f"ccinit-{profile}.json").read_text())
-    uki = parse_pe((folder / f"ccinit-{profile}.efi").read_bytes())
-    disk = (folder / f"ccinit-{profile}.root.erofs").read_bytes()
-    root, line = disk[: report["blocks"] * BLOCK_BYTES], report["command_lines"]["uki"]
-    initrd, own = bytes(uki.section(".initrd")), join_initrd(b"", line, root)
-    if not initrd.startswith(own):
-        raise FormatError("forge.initrd", "does not begin with the line and the root")
-    return PublishedImage(uki=uki, line=line, root=root, common=initrd[len(own) :])
 
 
 def forge_token(tools: ToolsTree, image: PublishedImage, folder: Path) -> Path:
@@ -96,37 +59,6 @@ def change_byte(data: bytes, word: bytes) -> bytes:
     """
     position = data.index(word)
     return data[:position] + bytes((data[position] ^ 0x20,)) + data[position + 1 :]
-
-
-def join_uki(
-    tools: ToolsTree, image: PublishedImage, folder: Path, line: str, initrd: bytes
-) -> Path:
-    """Make a UKI of the image's other sections and return its path below `folder`."""
-    folder.mkdir(exist_ok=True)
-    parts = {
-        "kernel": bytes(image.uki.section(".linux")),
-        "os-release": bytes(image.uki.section(".osrel")),
-        "cmdline": line.encode(),
-        "initrd": initrd,
-    }
-    for name, content in parts.items():
-        (folder / name).write_bytes(content)
-    output = folder / "forged.efi"
-    tools.run(
-        plan_ukify(
-            UkiParts(
-                stub=_STUB,
-                kernel=folder / "kernel",
-                kernel_release=bytes(image.uki.section(".uname")).decode(),
-                os_release=folder / "os-release",
-                command_line=folder / "cmdline",
-                initrd=folder / "initrd",
-            ),
-            output,
-        ),
-        directories=(folder,),
-    )
-    return output
 
 
 def forge_load_options(used: bytes, pristine: bytes, line: str) -> bytes:

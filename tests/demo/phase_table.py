@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ccinit.formats.planes.host_rpc import Phase
-from tests.demo.life import Life
-from tests.demo.owner_log import OwnerLog
+from tests.chain.life import Life
+from tests.chain.owner_log import OwnerLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

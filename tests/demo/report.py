@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.formats.planes.host_rpc import Code
+from tests.chain.host_view import HostView
 from tests.demo.attacks import Outcome
-from tests.demo.host_view import HostView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

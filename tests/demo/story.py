@@ -14,7 +14,14 @@ from pathlib import Path
 from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launch.guest import EndReason
 from host_runtime.launch.launcher import GuestConfig, boot_guest
-from tests.demo import pod, world
+from tests.chain import pod, world
+from tests.chain.host_view import HostView, look, require_findable
+from tests.chain.life import Life, accompany, live, live_together, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.parties import run
+from tests.chain.platforms import TrustedPlatform
+from tests.chain.show import PartyError, Show
+from tests.chain.world import World, make_world, predict
 from tests.demo.attacks import (
     SPARE_TPMS,
     Attack,
@@ -26,19 +33,12 @@ from tests.demo.attacks import (
     plan_attacks,
     records_of,
 )
-from tests.demo.host_view import HostView, look, require_findable
-from tests.demo.life import Life, accompany, live, live_together, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.parties import run
 from tests.demo.phase_table import PhaseRow, plan_rows
-from tests.demo.platforms import TrustedPlatform
 from tests.demo.report import Findings, write_report
-from tests.demo.show import DemoError, Show
 from tests.demo.visit import visit
-from tests.demo.world import World, make_world, predict
 
 REPORT = Path("build/demo/report.json")
-_WORLD = Path("build/demo/world")
+WORLD = Path("build/demo/world")
 _REQUESTS = 2
 
 
@@ -71,13 +71,13 @@ def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
     """Run the whole demo; the files of a run that failed stay for whoever looks for the reason.
 
     Raises:
-        DemoError: a party failed.
+        PartyError: a party failed.
     """
-    shutil.rmtree(_WORLD, ignore_errors=True)
+    shutil.rmtree(WORLD, ignore_errors=True)
     REPORT.unlink(missing_ok=True)
-    _WORLD.mkdir(parents=True)
+    WORLD.mkdir(parents=True)
     predicted = _build_image(show, platform)
-    with make_world(_WORLD.absolute(), show, platform=platform, spare_tpms=SPARE_TPMS) as scene:
+    with make_world(WORLD.absolute(), show, platform=platform, spare_tpms=SPARE_TPMS) as scene:
         story = Story(show=show, scene=scene, platform=platform)
         show.title("4  The host boots the guest, which goes through its phases")
         with show.step("host", f"put a machine together: OVMF, {platform}, UKI, disks, vsock"):
@@ -91,7 +91,7 @@ def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
         second = _second_boot(story)
         _require_growth(story, first, second)
         _conclude(story, predicted, (first, second), outcomes)
-    shutil.rmtree(_WORLD)
+    shutil.rmtree(WORLD)
 
 
 def _build_image(show: Show, platform: TrustedPlatform) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ def _build_image(show: Show, platform: TrustedPlatform) -> Mapping[str, str]:
         for name, value in platform.simulation.quoted.items():
             show.say("builder", f"a simulated launch always has {platform.group} {name} {value}")
         return platform.simulation.quoted
-    values = predict(world.IMAGES / platform.uki, _WORLD / "predicted.json")
+    values = predict(world.IMAGES / platform.uki, WORLD / "predicted.json")
     registers: Mapping[str, str] = json.loads(values.read_text())["pcr"]
     for index, value in registers.items():
         show.say("builder", f"predicted PCR {index:>2} {value}")
@@ -147,7 +147,7 @@ def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
     """Have the owner read the log of an honest guest, and the host search what it has seen."""
     scene = story.scene
     if life.hello_ms is None:
-        raise DemoError("guest", f"it never said hello; QEMU reports {life.end}")
+        raise PartyError("guest", f"it never said hello; QEMU reports {life.end}")
     log = read_log(
         scene.owner,
         write_stream(life, scene.folder / f"{name}.stream"),
@@ -155,7 +155,7 @@ def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
     )
     if Phase.RUN not in life.reached:
         phase, code = life.last
-        raise DemoError("guest", f"{log.report()} (the host saw {phase.name}, {code.name})")
+        raise PartyError("guest", f"{log.report()} (the host saw {phase.name}, {code.name})")
     view = look(config, scene.canaries.by_name())
     story.view += view
     story.complaints += [("host", f"nothing was recorded of {sink}") for sink in view.unheard]
@@ -317,7 +317,7 @@ def _conclude(
     show.say("demo", f"report: {REPORT}")
     if story.complaints:
         parties = " and ".join(dict.fromkeys(party for party, _ in story.complaints))
-        raise DemoError(parties, "; ".join(why for _, why in story.complaints))
+        raise PartyError(parties, "; ".join(why for _, why in story.complaints))
 
 
 def _show_tables(

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.planes.owner_rpc import Role
 from host_runtime.launch.guest import Guest
-from tests.demo.life import relaying
-from tests.demo.platforms import TrustedPlatform
-from tests.demo.show import DemoError, Show
-from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World
+from tests.chain.life import relaying
+from tests.chain.platforms import TrustedPlatform
+from tests.chain.show import PartyError, Show
+from tests.chain.world import DEBUG_TOOLS_DESCRIPTION, World
 
 Complaint = tuple[str, str]
 """Party and why."""
@@ -25,7 +25,7 @@ def visit(show: Show, scene: World, guest: Guest) -> tuple[Complaint, ...]:
         What went wrong without ending the demo.
 
     Raises:
-        DemoError: a command failed, or did not show what it had to.
+        PartyError: a command failed, or did not show what it had to.
     """
     _prove(show, scene, guest)
     _follow(show, scene, guest)
@@ -43,7 +43,9 @@ def _prove(show: Show, scene: World, guest: Guest) -> None:
         claims, verdict = read_claims(printed)
         refused = [name for name, judged in claims.items() if judged != "ok"]
         if not claims or refused != wanted or verdict.startswith("accepted: ") is bool(wanted):
-            raise DemoError("owner", f"attest refused {refused} of {len(claims)} claims: {verdict}")
+            raise PartyError(
+                "owner", f"attest refused {refused} of {len(claims)} claims: {verdict}"
+            )
     told = f"refused for {', '.join(wanted)}: nothing binds the document" if wanted else "accepted"
     show.say("owner", f"attest: {len(claims)} claims, {told}")
 
@@ -66,7 +68,7 @@ def _follow(show: Show, scene: World, guest: Guest) -> None:
         owner.ask("exec", container, "/usr/bin/python3", "-I", "-c", _WRITE, at=relay)
         said = next((line for line in lines if "this is Linux" in line), "")
         if not first or not said:
-            raise DemoError("owner", "logs -f did not show what the container wrote meanwhile")
+            raise PartyError("owner", "logs -f did not show what the container wrote meanwhile")
     show.say("owner", f"logs -f, while exec writes to the service's output: {said.strip()}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
-from tests.demo import world
+from tests.chain import world
 from tests.integration.leftovers import leaving_no_children
 from tests.vm.direct_boot import TOOLS, DirectImage, build_image
 

@@ -24,10 +24,10 @@ from guest_owner.kbs.store import Store
 from host_runtime.launch.guest import Guest
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState
-from tests.demo import pod
-from tests.demo.life import owner_address, relaying
-from tests.demo.parties import BIN, Owner
-from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World
+from tests.chain import pod
+from tests.chain.life import owner_address, relaying
+from tests.chain.parties import BIN, Owner
+from tests.chain.world import DEBUG_TOOLS_DESCRIPTION, World
 
 LOOK = (
     "id -u; cat /proc/1/comm; ls /proc/1/root/run/ccinit; "

@@ -1,7 +1,7 @@
 """Direct boots of the real image, as its builder publishes it: the shortest way to its host plane.
 
 SeaBIOS starts the kernel; the root is a read-only disk under dm-verity. What is measured on this
-way is nobody's reference, so a KBS would refuse: whole chains boot the UKI (`tests.demo.world`),
+way is nobody's reference, so a KBS would refuse: whole chains boot the UKI (`tests.chain.world`),
 and `tests.vm.measured_boots` goes by OVMF.
 """
 
@@ -30,7 +30,7 @@ from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.plane.rpc_client import GuestState
 from host_runtime.programs.tools import Tools
 from measured_boot.tpm.direct_line import line_of_kernel
-from tests.demo.host_view import absent_records
+from tests.chain.host_view import absent_records
 from tests.integration.pull.real_registry import make_authority
 from tests.vm.harness.boots import record_boot
 

@@ -1,4 +1,4 @@
-"""The demo's world as guests of engines reach it, and an operator's file for its images.
+"""The chain's world as guests of engines reach it, and an operator's file for its images.
 
 The pod waits for `start`, the runtime's. Its registry and KBS are on the host's loopback, which
 QEMU's user network shows the guest as its gateway.
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo import pod, world
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.parties import Owner
-from tests.demo.show import Show
-from tests.demo.world import World, make_world
+from tests.chain import pod, world
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.parties import Owner
+from tests.chain.show import Show
+from tests.chain.world import World, make_world
 from tests.integration.free_ports import free_ports
 from tests.integration.pull import real_registry
 from tests.vm.direct_boot import TOOLS, DirectImage
@@ -55,7 +55,7 @@ scratch_bytes = 1073741824
 
 @contextmanager
 def engine_world(folder: Path) -> Iterator[World]:
-    """Make the demo's world below `folder`, with KBS and registry where a guest finds them."""
+    """Make the chain's world below `folder`, with KBS and registry where a guest finds them."""
     kbs_port, registry_port = free_ports(2)
     serving, ccinit_toml = Owner.serving, pod.ccinit_toml
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ from measured_boot.prediction import DirectKernelBoot, UkiBoot
 from measured_boot.tpm.direct_line import line_of_kernel
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree
-from tests.demo.forge import PublishedImage, join_uki, read_image
+from tests.chain.published_image import PublishedImage, join_uki, read_image
 from tests.vm.direct_boot import IMAGES, TOOLS
 
 _STEM: Final = IMAGES / "ccinit-prod"

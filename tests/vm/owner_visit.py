@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ccinit.formats.planes.owner_rpc import Role
 from host_runtime.launch.guest import Guest
 from host_runtime.launch.launcher import GuestConfig
-from tests.demo import pod
-from tests.demo.life import owner_address, relaying
-from tests.demo.parties import Owner
-from tests.demo.world import World
+from tests.chain import pod
+from tests.chain.life import owner_address, relaying
+from tests.chain.parties import Owner
+from tests.chain.world import World
 
 PYTHON = "/usr/bin/python3"
 WORDS = b"words from outside"

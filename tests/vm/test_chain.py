@@ -24,12 +24,12 @@ from host_runtime.launch.guest import EndReason
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.disks import create_sparse_disk
 from measured_boot.prediction import UkiBoot, predict
-from tests.demo import pod, world
-from tests.demo.host_view import look, require_findable
-from tests.demo.life import Life, live, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import Show
-from tests.demo.world import World, make_world
+from tests.chain import pod, world
+from tests.chain.host_view import look, require_findable
+from tests.chain.life import Life, live, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import Show
+from tests.chain.world import World, make_world
 from tests.faults.plugin import FaultSeen
 from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, DirectImage

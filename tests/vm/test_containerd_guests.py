@@ -10,9 +10,9 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
-from tests.demo import pod, world
-from tests.demo.owner_log import read_log
-from tests.demo.world import World
+from tests.chain import pod, world
+from tests.chain.owner_log import read_log
+from tests.chain.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.containerd import Containerd, containerd_in
 from tests.integration.host.cri import Cri, State, import_image
@@ -37,7 +37,7 @@ GUEST = "10.0.2.15"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """The demo's world, and a containerd whose guests can reach it."""
+    """The chain's world, and a containerd whose guests can reach it."""
 
     world: World
     containerd: Containerd

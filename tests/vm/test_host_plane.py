@@ -23,7 +23,7 @@ from host_runtime.launch.guest import EndReason
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from measured_boot.tpm.pcr import ZERO_PCR, extend
-from tests.demo.host_view import Contents
+from tests.chain.host_view import Contents
 from tests.fakes.documents.unsealed_log import unseal
 from tests.faults.plugin import FaultSeen
 from tests.vm import host_plane_cases as cases

@@ -19,11 +19,11 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from guest_owner.kbs.counters import Counters
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.launcher import GuestConfig
-from tests.demo import pod, world
-from tests.demo.life import Life, live, owner_address, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import DemoError, Show
-from tests.demo.world import World, make_world
+from tests.chain import pod, world
+from tests.chain.life import Life, live, owner_address, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import PartyError, Show
+from tests.chain.world import World, make_world
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
@@ -119,7 +119,7 @@ def change_scratch(config: GuestConfig) -> None:
 def read_anew(scene: World, config: GuestConfig) -> None:
     """Have the pod read what is no longer in memory; it may not live to say so."""
     words = (scene.canaries.container, "/usr/bin/python3", "-I", "-c", _READ_ANEW)
-    with contextlib.suppress(DemoError):
+    with contextlib.suppress(PartyError):
         scene.owner.ask("exec", *words, at=owner_address(config))
 
 

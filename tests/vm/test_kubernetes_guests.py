@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.demo import pod, world
-from tests.demo.owner_log import read_log
-from tests.demo.world import World
+from tests.chain import pod, world
+from tests.chain.owner_log import read_log
+from tests.chain.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.cgroups import bytes_in, limit_in, made_cgroup, memory_hierarchy
 from tests.integration.host.containerd import PAUSE, containerd_in, containerd_major
@@ -58,7 +58,7 @@ RUNTIME_CLASS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """The demo's world, and a cluster whose pods can reach it."""
+    """The chain's world, and a cluster whose pods can reach it."""
 
     world: World
     cluster: Cluster

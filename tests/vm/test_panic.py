@@ -15,12 +15,12 @@ import pytest
 from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.launcher import GuestConfig
-from tests.demo import world
-from tests.demo.host_view import HostView, look
-from tests.demo.life import Life, live, owner_address, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import Show
-from tests.demo.world import World, make_world
+from tests.chain import world
+from tests.chain.host_view import HostView, look
+from tests.chain.life import Life, live, owner_address, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import Show
+from tests.chain.world import World, make_world
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, ONE_END, DirectImage
 from tests.vm.harness.boots import record_boot

@@ -19,11 +19,11 @@ from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.rpc_client import CallRefusedError
-from tests.demo import pod, world
-from tests.demo.life import Life, live, owner_address, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import Show
-from tests.demo.world import make_world
+from tests.chain import pod, world
+from tests.chain.life import Life, live, owner_address, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import Show
+from tests.chain.world import make_world
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
 from tests.vm.owner_visit import PYTHON

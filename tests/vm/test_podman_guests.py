@@ -9,9 +9,9 @@ import pytest
 
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
-from tests.demo import world
-from tests.demo.owner_log import read_log
-from tests.demo.world import World
+from tests.chain import world
+from tests.chain.owner_log import read_log
+from tests.chain.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.podman import Podman, podman_in
 from tests.integration.leftovers import short_folder
@@ -27,7 +27,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """The demo's world, and a podman whose guests can reach it."""
+    """The chain's world, and a podman whose guests can reach it."""
 
     world: World
     podman: Podman

@@ -27,12 +27,12 @@ from ccinit.formats.planes.workload_api import report_data
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState
-from tests.demo import pod, world
-from tests.demo.host_view import HostView, look
-from tests.demo.life import Life, live, owner_address, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import Show
-from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World, make_world
+from tests.chain import pod, world
+from tests.chain.host_view import HostView, look
+from tests.chain.life import Life, live, owner_address, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import Show
+from tests.chain.world import DEBUG_TOOLS_DESCRIPTION, World, make_world
 from tests.integration.kbs.harness import StockClient, booted_tpm
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
@@ -135,7 +135,7 @@ class Lived:
 
 @contextmanager
 def watching_world(folder: Path) -> Iterator[World]:
-    """The demo's world with a pod of its own: its program, its schedule, its rights."""
+    """The chain's world with a pod of its own: its program, its schedule, its rights."""
     original, document = pod.pod_toml, pod.ccinit_toml
 
     def pod_toml(**values: Any) -> str:

@@ -15,7 +15,7 @@ from guest_owner.kbs.references import References, RegisteredRoot, register_init
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from host_runtime.launch.guest import EndReason
-from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
+from tests.chain.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.fakes.documents.unsealed_log import unseal
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (

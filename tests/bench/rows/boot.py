@@ -45,11 +45,11 @@ from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.interpreter import start_bare
 from tests.bench.measurement import Bench, BenchError, Row, compare, interleave
 from tests.bench.told import Told
-from tests.demo import pod
-from tests.demo.life import Life, live, write_stream
-from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import DemoError
-from tests.demo.world import World, make_world
+from tests.chain import pod
+from tests.chain.life import Life, live, write_stream
+from tests.chain.owner_log import OwnerLog, read_log
+from tests.chain.show import PartyError
+from tests.chain.world import World, make_world
 
 ROUNDS = 3
 HELLO = "hello"
@@ -91,7 +91,7 @@ def measure(bench: Bench) -> tuple[Row, ...]:
                 bench.say,
                 warm_ups=0,
             )
-    except DemoError as error:
+    except PartyError as error:
         raise BenchError(f"{error}; {error.remedy}") from error
     bare = [start_bare(root).pss_bytes / _MIB for _ in seen["whole"]]
     return (*_rows(seen), _memory(seen["whole"], bare))
@@ -209,7 +209,7 @@ def add_unseen(phases: Sample, log: OwnerLog) -> Sample:
     """Return the phases with those that the host has missed, as the guest's log has them.
 
     Raises:
-        DemoError: nor has the log, which begins to say so after ATTEST.
+        PartyError: nor has the log, which begins to say so after ATTEST.
     """
     missed = [phase for phase in PHASE_GOALS if phase.name not in phases]
     return {**phases, **{phase.name: float(log.took_ms(phase)) for phase in missed}}

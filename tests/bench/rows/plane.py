@@ -22,11 +22,11 @@ from tests.bench.guest_root import open_guest_root
 from tests.bench.interpreter import start_bare
 from tests.bench.measurement import Bench, BenchError, Row, compare, interleave
 from tests.bench.told import Told
-from tests.demo import pod
-from tests.demo.life import live, owner_address, write_stream
-from tests.demo.owner_log import read_log
-from tests.demo.show import DemoError, Show
-from tests.demo.world import IMAGES, World, make_world, pack_initdata
+from tests.chain import pod
+from tests.chain.life import live, owner_address, write_stream
+from tests.chain.owner_log import read_log
+from tests.chain.show import PartyError, Show
+from tests.chain.world import IMAGES, World, make_world, pack_initdata
 
 ROUNDS = 9
 LISTEN_BYTES = 13_000_000
@@ -56,7 +56,7 @@ def measure(bench: Bench) -> tuple[Row, ...]:
     try:
         with make_world(bench.work, show) as world:
             calls, figures = _visit(replace(world, initdata=add_container(world)), bench, show)
-    except DemoError as error:
+    except PartyError as error:
         raise BenchError(f"{error}; {error.remedy}") from error
     bare, listen, run = start_bare(root).pss_bytes, "listen_pss_bytes", "pss_bytes"
     return (

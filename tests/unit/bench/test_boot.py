@@ -3,9 +3,9 @@ import pytest
 from ccinit.formats.planes.host_rpc import Code, Phase
 from tests.bench.measurement import BenchError
 from tests.bench.rows.boot import HELLO, WHOLE, add_unseen, split_phases
-from tests.demo.life import Life
-from tests.demo.owner_log import Entry, OwnerLog
-from tests.demo.show import DemoError
+from tests.chain.life import Life
+from tests.chain.owner_log import Entry, OwnerLog
+from tests.chain.show import PartyError
 
 
 def test_split_phases_gives_each_phase_its_time_and_random_to_net() -> None:
@@ -62,5 +62,5 @@ def test_phase_that_the_host_has_missed_has_the_guests_own_figure() -> None:
 
 
 def test_phase_that_nobody_has_timed_is_not_measured() -> None:
-    with pytest.raises(DemoError):
+    with pytest.raises(PartyError):
         add_unseen({"NET": 25.0}, log_of("NET took 7 ms"))

@@ -12,8 +12,8 @@ from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.qemu import Accelerator, Disk, EspBoot
 from host_runtime.machine.swtpm import VirtualTpm
 from host_runtime.programs.tools import Tools
+from tests.chain.life import Life
 from tests.demo.attacks import Attack, Record, Where, judge, records_of
-from tests.demo.life import Life
 
 KEY = b"public key"
 DOCUMENT = b"what the guest was given"

@@ -1,6 +1,6 @@
 from ccinit.formats.planes.host_rpc import Code, Phase
-from tests.demo.life import Life
-from tests.demo.owner_log import Entry, OwnerLog
+from tests.chain.life import Life
+from tests.chain.owner_log import Entry, OwnerLog
 from tests.demo.phase_table import plan_rows
 
 

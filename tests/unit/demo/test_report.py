@@ -8,8 +8,8 @@ from ccinit.formats.planes.host_rpc import Code
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.qemu import Accelerator, EspBoot
 from host_runtime.programs.tools import Tools
+from tests.chain.host_view import HostView
 from tests.demo.attacks import Attack, Outcome, Where
-from tests.demo.host_view import HostView
 from tests.demo.report import Findings, encode_report
 
 REGISTERS = {str(index): f"{index:064x}" for index in range(24)}

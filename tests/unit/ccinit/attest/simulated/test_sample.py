@@ -9,7 +9,7 @@ from ccinit.formats.evidence.tee import Tee, report_data_for
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, register_initdata
 from guest_owner.kbs.verifiers.table import VERIFIERS
-from tests.demo.platforms import SAMPLE
+from tests.chain.platforms import SAMPLE
 from tests.unit.guest_owner.kbs.values import DOCUMENT
 
 REPORT_DATA = report_data_for(Tee.SAMPLE, bytes(range(48)))

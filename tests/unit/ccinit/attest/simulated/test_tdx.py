@@ -19,7 +19,7 @@ from guest_owner.kbs.references import References, RegisteredRoot, register_init
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.tdx import verify_evidence
-from tests.demo.platforms import TDX
+from tests.chain.platforms import TDX
 from tests.fakes.platforms.platform_signs import FakeSigns
 from tests.fakes.platforms.tdx_quote import FakePck
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import DOCUMENT

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.formats.planes.host_rpc import Phase
-from tests.demo.parties import Owner
-from tests.demo.show import DemoError
+from tests.chain.parties import Owner
+from tests.chain.show import PartyError
 
 _WORKLOAD_KINDS = frozenset({"stdout", "stderr"})
 _PID1 = "pid1 "
@@ -79,25 +79,25 @@ class OwnerLog:
         """Return how long a phase took.
 
         Raises:
-            DemoError: the log does not say.
+            PartyError: the log does not say.
         """
         head = f"{phase.name} took "
         for entry in self.entries:
             if entry.kind == "event" and entry.text.startswith(head):
                 return int(entry.text.removeprefix(head).removesuffix(" ms"))
-        raise DemoError("guest", f"its log does not say how long {phase.name} took")
+        raise PartyError("guest", f"its log does not say how long {phase.name} took")
 
     def pid1_figures(self) -> Mapping[str, int]:
         """Return what PID 1 said of itself: `pss_bytes`, `exec_to_rpc_ms`, and what else it says.
 
         Raises:
-            DemoError: it said nothing.
+            PartyError: it said nothing.
         """
         for entry in self.entries:
             if entry.kind == "event" and entry.text.startswith(_PID1):
                 pairs = (word.partition("=") for word in entry.text.removeprefix(_PID1).split())
                 return {name: int(value) for name, _, value in pairs}
-        raise DemoError("guest", "its log says nothing of PID 1's memory and start")
+        raise PartyError("guest", "its log says nothing of PID 1's memory and start")
 
     def counts_by_phase(self) -> Mapping[Phase, Mapping[str, int]]:
         """Return how many entries of each kind were made in each phase that the log begins."""
@@ -128,7 +128,7 @@ def read_log(
         binds_initdata: whether the platform's evidence can say which pod wrote the log.
 
     Raises:
-        DemoError: the log is not what the owner expects.
+        PartyError: the log is not what the owner expects.
     """
     output = owner.run(
         *("unseal", stream, "--key", key or owner.log_key, "--psk", owner.log_psk),
@@ -137,7 +137,7 @@ def read_log(
     )
     log = parse_log(output)
     if is_own and not (log.is_whole if binds_initdata else log.is_whole_but_unbound):
-        raise DemoError(
+        raise PartyError(
             "owner",
             f"the log of {stream.name} is not whole: {dict(log.verdict)}",
             "the verdict names the record; the host may have withheld what followed",

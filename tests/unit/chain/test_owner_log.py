@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from ccinit.formats.planes.host_rpc import Phase
-from tests.demo.owner_log import OwnerLog, parse_log
-from tests.demo.show import DemoError
+from tests.chain.owner_log import OwnerLog, parse_log
+from tests.chain.show import PartyError
 
 VERDICT = {
     "boot_id": "00",
@@ -89,14 +89,14 @@ def test_figures_of_pid1_are_read_whatever_else_is_said() -> None:
 
 
 def test_figures_of_pid1_that_are_missing_are_the_guests_fault() -> None:
-    with pytest.raises(DemoError, match="guest failed"):
+    with pytest.raises(PartyError, match="guest failed"):
         make_log(row("event", "pid1-like text")).pid1_figures()
 
 
 def test_duration_of_a_phase_is_read_from_its_event() -> None:
     log = make_log(row("event", "PULL took 1234 ms"), row("stdout", "START took 5 ms"))
     assert log.took_ms(Phase.PULL) == 1234
-    with pytest.raises(DemoError, match="START"):
+    with pytest.raises(PartyError, match="START"):
         log.took_ms(Phase.START)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ccinit.errors import ConfigError
-from tests.demo.show import DemoError, Show, fail, format_table
+from tests.chain.show import PartyError, Show, format_table
 
 
 def test_table_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -18,13 +18,8 @@ def test_step_that_ends_is_kept_with_its_party() -> None:
 
 def test_step_that_fails_says_which_party_and_why() -> None:
     show = Show()
-    with pytest.raises(DemoError) as error, show.step("host", "make a vTPM"):
+    with pytest.raises(PartyError) as error, show.step("host", "make a vTPM"):
         raise ConfigError("tools.program", "swtpm is not there")
     assert str(error.value).startswith("host failed: make a vTPM: ")
     assert "swtpm is not there" in str(error.value)
     assert not show.phases
-
-
-def test_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fail(DemoError("builder", "no image", "run `make image`")) == 1
-    assert capsys.readouterr().err == ("\ndemo: builder failed: no image\n      run `make image`\n")

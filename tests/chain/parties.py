@@ -1,4 +1,4 @@
-"""The owner and the builder as the demo drives them: by the commands that a user would type."""
+"""The owner and the builder, driven by the commands that a user would type."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ccinit.formats.planes.owner_rpc import Role
-from tests.demo.show import DemoError
+from tests.chain.show import PartyError
 
 BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 900
@@ -36,14 +36,14 @@ def run(
         accept: exit codes that are no failure.
 
     Raises:
-        DemoError: it failed.
+        PartyError: it failed.
     """
     words = (str(BIN / command[0]), *map(str, command[1:]))
     done = subprocess.run(
         words, input=stdin or b"", stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
     )
     if done.returncode not in accept:
-        raise DemoError(party, f"`{' '.join(words)}` ended with {done.returncode}", remedy)
+        raise PartyError(party, f"`{' '.join(words)}` ended with {done.returncode}", remedy)
     return done.stdout.decode()
 
 
@@ -89,7 +89,7 @@ class Owner:
         """Run a command of the owner plane that has to be refused; return the reason.
 
         Raises:
-            DemoError: it was not.
+            PartyError: it was not.
         """
         line = (BIN / "guest-owner", *command.split(), *self._reach(at, role), *words)
         done = subprocess.run(
@@ -99,7 +99,7 @@ class Owner:
         _, found, reason = done.stderr.strip().rpartition("[")
         if done.returncode != 1 or not found:
             told = f"`guest-owner {command}` ended with {done.returncode}: {done.stderr[-500:]}"
-            raise DemoError("owner", f"a refusal was expected, {told}")
+            raise PartyError("owner", f"a refusal was expected, {told}")
         return reason.removesuffix("]")
 
     @contextmanager
@@ -159,7 +159,7 @@ class Owner:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line.startswith("serving on "):
-                raise DemoError("owner", f"the KBS did not start: {line}", f"see {log}")
+                raise PartyError("owner", f"the KBS did not start: {line}", f"see {log}")
             yield int(line.strip().rpartition(":")[2].rstrip("/"))
         finally:
             process.terminate()

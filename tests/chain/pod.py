@@ -1,4 +1,4 @@
-"""The demo's pod: what the owner writes down, with the canaries that nobody else may ever see."""
+"""The pod `demo`: what its owner writes down, with the canaries that nobody else may ever see."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ class Canaries:
 def ccinit_toml(
     *, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str, debug_tools: str, comment: str
 ) -> str:
-    """`ccinit.toml` of the demo; `debug_tools` is what `guest-owner debug tools` prints."""
+    """`ccinit.toml` of the pod; `debug_tools` is what `guest-owner debug tools` prints."""
     return f"""# {comment}
 version = 1
 
@@ -87,7 +87,7 @@ attest_seconds = 180
 
 
 def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries, encryption: str) -> str:
-    """`pod.toml` of the demo; `encryption` is that of its image."""
+    """`pod.toml` of the pod; `encryption` is that of its image."""
     return f"""# {canaries.comment}
 version = 1
 name = "{POD}"

@@ -1,6 +1,6 @@
 """Everything outside the guest: image, registry, owner and the machine's disks, made once.
 
-The demo and the tests of the whole chain use the same world, so what the demo shows is tested.
+The demo, the benchmarks and the tests use the same world, so what the demo shows is tested.
 """
 
 import os
@@ -29,11 +29,11 @@ from host_runtime.machine.qemu import (
 from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.forward import forward_command
-from tests.demo import pod
-from tests.demo.labels import label_image, read_config
-from tests.demo.parties import Owner, make_log_key, random_secret, run
-from tests.demo.platforms import TrustedPlatform
-from tests.demo.show import Show
+from tests.chain import pod
+from tests.chain.labels import label_image, read_config
+from tests.chain.parties import Owner, make_log_key, random_secret, run
+from tests.chain.platforms import TrustedPlatform
+from tests.chain.show import Show
 from tests.integration.free_ports import free_ports
 from tests.integration.pull.real_registry import Registry, make_authority, running_registry
 

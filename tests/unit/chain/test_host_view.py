@@ -4,8 +4,8 @@ import pytest
 
 from host_runtime.host_view.search import Encoding, Hit
 from host_runtime.launch.guest_files import GuestFiles
-from tests.demo.host_view import HostView, require_findable, require_recorded
-from tests.demo.show import DemoError
+from tests.chain.host_view import HostView, require_findable, require_recorded
+from tests.chain.show import PartyError
 
 CANARIES = {"secret": b"canary-0123456789abcdef", "line": b"canary-fedcba9876543210"}
 
@@ -45,13 +45,13 @@ def recorded(tmp_path: Path) -> GuestFiles:
 @pytest.mark.parametrize("name", RECORDS)
 def test_record_that_is_not_there_ends_the_search(recorded: GuestFiles, name: str) -> None:
     (recorded.folder / name).unlink()
-    with pytest.raises(DemoError, match=f"nobody wrote down {name}$"):
+    with pytest.raises(PartyError, match=f"nobody wrote down {name}$"):
         require_recorded(recorded)
 
 
 def test_serial_port_on_which_not_even_firmware_spoke_ends_the_search(recorded: GuestFiles) -> None:
     (recorded.folder / "serial").write_bytes(b"")
-    with pytest.raises(DemoError, match=r"nobody wrote down serial$"):
+    with pytest.raises(PartyError, match=r"nobody wrote down serial$"):
         require_recorded(recorded)
 
 
@@ -77,5 +77,5 @@ def test_control_finds_canaries_in_files_and_log(tmp_path: Path) -> None:
 def test_control_that_finds_too_little_fails(tmp_path: Path) -> None:
     file = tmp_path / "pod.toml"
     file.write_bytes(CANARIES["secret"])
-    with pytest.raises(DemoError, match="line"):
+    with pytest.raises(PartyError, match="line"):
         require_findable(CANARIES, (file,), b"nothing")

@@ -18,8 +18,8 @@ from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.launch.network_offer import offer_user_network
 from host_runtime.machine.qemu import UserNetwork
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
-from tests.demo.parties import BIN
-from tests.demo.show import Show
+from tests.chain.parties import BIN
+from tests.chain.show import Show
 
 HELLO_SECONDS = 300
 RUN_SECONDS = 900
@@ -232,7 +232,7 @@ def _collect(guest: Guest, life: Life) -> None:
 
 
 def _offer(config: GuestConfig) -> NetworkOffer:
-    """Offer no nameserver: everything that the demo's documents name is an address."""
+    """Offer no nameserver: everything that the pod's documents name is an address."""
     assert isinstance(config.network, UserNetwork)
     return replace(offer_user_network(config.network), dns=())
 

@@ -1,7 +1,6 @@
-"""What the demo says while it works: who does what, how long it took, and tables at the end."""
+"""What the chain says while it works: who does what, how long it took, and tables at the end."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +8,13 @@ from dataclasses import dataclass, field
 
 from ccinit.errors import CcinitError
 
-_REMEDY = "the message names what to look at; all files of this run are below build/demo/world"
 
-
-class DemoError(Exception):
+class PartyError(Exception):
     """A party failed; says which, why, and what to do."""
 
-    def __init__(self, party: str, why: str, remedy: str = _REMEDY) -> None:
+    def __init__(
+        self, party: str, why: str, remedy: str = "the message names what to look at"
+    ) -> None:
         super().__init__(f"{party} failed: {why}")
         self.remedy = remedy
 
@@ -31,14 +30,14 @@ class Show:
         """Time a step of one party.
 
         Raises:
-            DemoError: the step failed.
+            PartyError: the step failed.
         """
         began = time.monotonic()
         self.say(party, f"{text} …")
         try:
             yield
         except (CcinitError, OSError, subprocess.SubprocessError, AssertionError) as error:
-            raise DemoError(party, f"{text}: {error}") from error
+            raise PartyError(party, f"{text}: {error}") from error
         seconds = time.monotonic() - began
         self.phases.append((f"{party}: {text}", seconds * 1000))
         self.say(party, f"{text}: done in {seconds:.1f} s")
@@ -65,9 +64,3 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[st
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join(cells).rstrip())
     return tuple(lines)
-
-
-def fail(error: DemoError) -> int:
-    """Print a failure; return the exit code."""
-    print(f"\ndemo: {error}\n      {error.remedy}", file=sys.stderr, flush=True)
-    return 1

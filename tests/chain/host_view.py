@@ -9,7 +9,7 @@ from host_runtime.host_view.search import Hit, find_canaries
 from host_runtime.host_view.sinks import Sink, report_bytes
 from host_runtime.launch.guest_files import GuestFiles
 from host_runtime.launch.launcher import GuestConfig
-from tests.demo.show import DemoError
+from tests.chain.show import PartyError
 
 CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore", "erst")
 """Sinks to which the guest's kernel and programs must not give one byte."""
@@ -83,7 +83,7 @@ def require_recorded(files: GuestFiles) -> None:
     """Check that a guest's output is recorded: a missing record would contain no canary either.
 
     Raises:
-        DemoError: a record is not there, or the serial port's has not even the firmware's words.
+        PartyError: a record is not there, or the serial port's has not even the firmware's words.
     """
     absent = absent_records(files)
     if not files.variables.exists():
@@ -92,14 +92,14 @@ def require_recorded(files: GuestFiles) -> None:
     if not absent and not serial.stat().st_size:
         absent = (serial.name,)
     if absent:
-        raise DemoError("host", f"{files.folder.name}: nobody wrote down {', '.join(absent)}")
+        raise PartyError("host", f"{files.folder.name}: nobody wrote down {', '.join(absent)}")
 
 
 def look(config: GuestConfig, canaries: Mapping[str, bytes]) -> HostView:
     """Measure and search every sink of a guest that has ended.
 
     Raises:
-        DemoError: see `require_recorded`.
+        PartyError: see `require_recorded`.
     """
     require_recorded(GuestFiles(folder=config.folder))
     sinks = sinks_of(config)
@@ -117,11 +117,11 @@ def require_findable(
         text: of the owner's log, and what else is not in a file.
 
     Raises:
-        DemoError: one was not found, so that not finding it elsewhere proves nothing.
+        PartyError: one was not found, so that not finding it elsewhere proves nothing.
     """
     side = Contents(contents=(*(path.read_bytes() for path in files), text))
     hits = find_canaries(canaries, (side,))
     missing = set(canaries) - {hit.canary for hit in hits}
     if missing:
-        raise DemoError("owner", f"the search does not find its own canaries: {sorted(missing)}")
+        raise PartyError("owner", f"the search does not find its own canaries: {sorted(missing)}")
     return hits

@@ -1,4 +1,4 @@
-"""What vouches for the demo's guests: a vTPM of this host, or a platform that a guest simulates.
+"""What vouches for the guests: a vTPM of this host, or a platform that a guest simulates.
 
 None of it protects anything here. The vTPM measures the production image. Simulations exist only in
 the `test` image (`ccinit.attest.simulated`) and measure constants. They exercise everything beyond

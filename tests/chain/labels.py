@@ -1,4 +1,4 @@
-"""A label on the demo's image: words that come with an image and that no pod needs."""
+"""A label on the container image: words that come with an image and that no pod needs."""
 
 import json
 from pathlib import Path
