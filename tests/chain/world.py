@@ -167,6 +167,8 @@ def make_world(
     spare_tpms: int = 0,
     layout: Path | None = None,
     encryption: ImageEncryption = ImageEncryption.NONE,
+    edit_pod: pod.Edit = pod.leave,
+    edit_config: pod.Edit = pod.leave,
 ) -> Iterator[World]:
     """Set the scene: registry with an image, KBS with registrations, disks, vTPMs.
 
@@ -177,6 +179,8 @@ def make_world(
         spare_tpms: for guests that run beside the first.
         layout: of the container image, if it is made already.
         encryption: of its layers in the registry, `NONE` or `REQUIRED`.
+        edit_pod: makes another `pod.toml` of the demo's.
+        edit_config: makes another `ccinit.toml`.
     """
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
     with ExitStack() as stack:
@@ -194,7 +198,10 @@ def make_world(
                 canaries=canaries,
                 encryption=encryption.value,
             )
-            initdata = write_initdata(owner, manifest, canaries.comment, platform.tee)
+            config = make_config(owner, canaries.comment)
+            initdata = write_initdata(
+                owner, edit_config(config, canaries), edit_pod(manifest, canaries), platform.tee
+            )
         has_tpms = platform is TrustedPlatform.TPM
         tpms = make_tpms(tools, folder, show, 1 + spare_tpms) if has_tpms else ()
         with show.step("owner", "register what may run and what it may have"):
@@ -287,22 +294,25 @@ def _tools() -> tuple[str, str]:
     return "--tools", os.environ.get("CCINIT_TOOLS", "build/tools")
 
 
-def write_initdata(owner: Owner, pod_toml: str, comment: str, tee: Tee) -> Path:
-    """Make the KBS's state, the log key, both files and the initdata document with its disk."""
+def make_config(owner: Owner, comment: str) -> str:
+    """Make the KBS's state and the log key; return the `ccinit.toml` that names them."""
     owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
     log_public_key = make_log_key(owner, owner.log_key)
-    config, manifest = owner.folder / "ccinit.toml", owner.folder / "pod.toml"
     ca_pem = (owner.state / "ca.pem").read_text()
     owner.run("client-ca", "init", "--state", owner.state)
-    config.write_text(
-        pod.ccinit_toml(
-            kbs_ca_pem=ca_pem,
-            log_public_key=log_public_key,
-            client_ca_pem=(owner.state / "owner-ca.pem").read_text(),
-            debug_tools=owner.run("debug", "tools", DEBUG_TOOLS_DESCRIPTION),
-            comment=comment,
-        )
+    return pod.ccinit_toml(
+        kbs_ca_pem=ca_pem,
+        log_public_key=log_public_key,
+        client_ca_pem=(owner.state / "owner-ca.pem").read_text(),
+        debug_tools=owner.run("debug", "tools", DEBUG_TOOLS_DESCRIPTION),
+        comment=comment,
     )
+
+
+def write_initdata(owner: Owner, ccinit_toml: str, pod_toml: str, tee: Tee) -> Path:
+    """Write both files and the initdata document with its disk."""
+    config, manifest = owner.folder / "ccinit.toml", owner.folder / "pod.toml"
+    config.write_text(ccinit_toml)
     manifest.write_text(pod_toml)
     return pack_initdata(owner, config, manifest, owner.folder / "initdata.toml", tee)
 

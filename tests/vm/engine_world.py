@@ -57,16 +57,15 @@ scratch_bytes = 1073741824
 def engine_world(folder: Path) -> Iterator[World]:
     """Make the chain's world below `folder`, with KBS and registry where a guest finds them."""
     kbs_port, registry_port = free_ports(2)
-    serving, ccinit_toml = Owner.serving, pod.ccinit_toml
+    serving = Owner.serving
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pod, "KBS_ADDRESS", GATEWAY)
         patch.setattr(pod, "KBS_PORT", kbs_port)
         patch.setattr(pod, "REGISTRY_ADDRESS", GATEWAY)
         patch.setattr(pod, "REGISTRY_PORT", registry_port)
-        patch.setattr(pod, "ccinit_toml", lambda **values: ccinit_toml(**values) + START)
         patch.setattr(real_registry, "free_port", lambda: registry_port)
         patch.setattr(Owner, "serving", lambda owner: serving(owner, kbs_port))
-        with make_world(folder, Show()) as made:
+        with make_world(folder, Show(), edit_config=lambda text, _: text + START) as made:
             yield made
 
 

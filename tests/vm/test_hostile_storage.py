@@ -65,22 +65,16 @@ class Lived:
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     assert prod_image  # built, and with it the UKI
-    original = pod.pod_toml
 
-    def pod_toml(**values: object) -> str:
-        text = original(**values)  # type: ignore[arg-type]
+    def count_and_stop(text: str, _canaries: pod.Canaries) -> str:
         text = text.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n', 1)
         return text.replace(
             'kind = "persistent"\n', 'kind = "persistent"\nrollback = "kbs-counter"\n'
         )
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pod, "pod_toml", pod_toml)
-        with make_world(tmp_path_factory.mktemp("hostile"), Show()) as made:
-            made.owner.run(
-                "register", "rollback-counter", pod.POD, "data", "--state", made.owner.state
-            )
-            yield made
+    with make_world(tmp_path_factory.mktemp("hostile"), Show(), edit_pod=count_and_stop) as made:
+        made.owner.run("register", "rollback-counter", pod.POD, "data", "--state", made.owner.state)
+        yield made
 
 
 def run_guest(scene: World, name: str, *, is_hostile: bool = False) -> Lived:

@@ -11,7 +11,6 @@ import json
 import re
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
@@ -85,11 +84,10 @@ class Lived:
 @pytest.fixture(scope="module")
 def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     assert prod_image  # built, and with it the UKI
-    manifest, document = pod.pod_toml, pod.ccinit_toml
 
-    def pod_toml(**values: Any) -> str:
+    def without_scratch(text: str, _canaries: pod.Canaries) -> str:
         args = json.dumps([PYTHON, "-I", "-c", SERVICE])
-        text = manifest(**values).replace("[[container]]\n", "[[container]]\nread_only = false\n")
+        text = text.replace("[[container]]\n", "[[container]]\nread_only = false\n")
         text = text.replace('restart = "on-failure"\n', f'restart = "never"\nargs = {args}\n')
         text = text.replace("[allow]\n", "[allow]\nexit_code_to_host = true\n")
         scratch = '[[volume]]\nname = "scratch"\n'
@@ -97,42 +95,42 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         assert after
         return before + after[after.index("[[volume]]") :]
 
-    def ccinit_toml(**values: Any) -> str:
+    def with_small_store(text: str, _canaries: pod.Canaries) -> str:
         limits = f"[limits]\nmemory_store_bytes = {STORE_BYTES}\n"
-        return document(**values).replace("[limits]\n", limits)
+        return text.replace("[limits]\n", limits)
 
     seen: list[tuple[str, str, RpcError, int | None]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pod, "pod_toml", pod_toml)
-        patch.setattr(pod, "ccinit_toml", ccinit_toml)
-        with make_world(tmp_path_factory.mktemp("memory"), Show()) as scene:
-            config = scene.guest("memory", uki=world.IMAGES / "ccinit-prod.efi")
-            disks = tuple(disk for disk in config.disks if disk.serial != "scratch")
-            config = replace(config, disks=disks, memory_mib=MEMORY_MIB)
+    folder = tmp_path_factory.mktemp("memory")
+    with make_world(
+        folder, Show(), edit_pod=without_scratch, edit_config=with_small_store
+    ) as scene:
+        config = scene.guest("memory", uki=world.IMAGES / "ccinit-prod.efi")
+        disks = tuple(disk for disk in config.disks if disk.serial != "scratch")
+        config = replace(config, disks=disks, memory_mib=MEMORY_MIB)
 
-            def visit(guest: Guest) -> None:
-                name, at = scene.canaries.container, owner_address(config)
-                filled = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _FILL, at=at)
-                listened = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _LISTEN, at=at)
-                early = refused_exit_code(guest)
-                watch = ExitWatch(guest.client)
-                watch.start()
-                scene.owner.ask("signal", name, "USR1", at=at)
-                seen.append((filled, listened, early, wait_for_code(watch)))
+        def visit(guest: Guest) -> None:
+            name, at = scene.canaries.container, owner_address(config)
+            filled = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _FILL, at=at)
+            listened = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _LISTEN, at=at)
+            early = refused_exit_code(guest)
+            watch = ExitWatch(guest.client)
+            watch.start()
+            scene.owner.ask("signal", name, "USR1", at=at)
+            seen.append((filled, listened, early, wait_for_code(watch)))
 
-            began = time.monotonic()
-            life = live(config, Show(), requests=2, visit=visit)
-            record_boot("pod without scratch", time.monotonic() - began)
-            stream = write_stream(life, scene.folder / "memory.stream")
-            ((filled, listened, early, exit_code),) = seen
-            return Lived(
-                life=life,
-                log=read_log(scene.owner, stream),
-                filled=filled,
-                listened=listened,
-                early=early,
-                exit_code=exit_code,
-            )
+        began = time.monotonic()
+        life = live(config, Show(), requests=2, visit=visit)
+        record_boot("pod without scratch", time.monotonic() - began)
+        stream = write_stream(life, scene.folder / "memory.stream")
+        ((filled, listened, early, exit_code),) = seen
+        return Lived(
+            life=life,
+            log=read_log(scene.owner, stream),
+            filled=filled,
+            listened=listened,
+            early=early,
+            exit_code=exit_code,
+        )
 
 
 def refused_exit_code(guest: Guest) -> RpcError:

@@ -136,26 +136,20 @@ class Lived:
 @contextmanager
 def watching_world(folder: Path) -> Iterator[World]:
     """The chain's world with a pod of its own: its program, its schedule, its rights."""
-    original, document = pod.pod_toml, pod.ccinit_toml
 
-    def pod_toml(**values: Any) -> str:
-        name = values["canaries"].container
+    def watch(text: str, canaries: pod.Canaries) -> str:
         args = json.dumps([PYTHON, "-I", "-c", WATCH])
-        text = original(**values).replace("[allow]\n", f'[allow]\nevidence = ["{name}"]\n')
+        text = text.replace("[allow]\n", f'[allow]\nevidence = ["{canaries.container}"]\n')
         text = text.replace(
             'image = "counter"\n', f'image = "counter"\nargs = {args}\nrotate_signal = "HUP"\n'
         )
         return f"{text}\n[rotate]\nevery_seconds = {EVERY_SECONDS}\n"
 
-    def ccinit_toml(**values: Any) -> str:
-        text = document(**values)
+    def hurry(text: str, _canaries: pod.Canaries) -> str:
         return text.replace("attest_seconds = 180", f"attest_seconds = {ATTEST_SECONDS}")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pod, "pod_toml", pod_toml)
-        patch.setattr(pod, "ccinit_toml", ccinit_toml)
-        with make_world(folder, Show()) as scene:
-            yield scene
+    with make_world(folder, Show(), edit_pod=watch, edit_config=hurry) as scene:
+        yield scene
 
 
 class Owner:
