@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ccinit.errors import DeadlineError, PeerError, errno_text
-from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
+from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, ClientRole
 from ccinit.formats.planes.owner_wire import Data
 from ccinit.kernel.clock import boottime
 from ccinit.net.tls_server import ServerConnection
@@ -237,9 +237,9 @@ class Connection:
             raise DeadlineError("owner.idle", f"{limits.idle_seconds:g} s")
 
 
-def _role(uris: tuple[str, ...]) -> Role:
+def _role(uris: tuple[str, ...]) -> ClientRole:
     """Return the role in a certificate's URIs, which the owner's authority has signed."""
     names = [uri.removeprefix(ROLE_URI_PREFIX) for uri in uris if uri.startswith(ROLE_URI_PREFIX)]
-    if len(names) != 1 or names[0] not in set(Role):
+    if len(names) != 1 or names[0] not in set(ClientRole):
         raise PeerError("owner.role", "the certificate does not name one role")
-    return Role(names[0])
+    return ClientRole(names[0])

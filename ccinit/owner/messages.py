@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from ccinit.formats.planes.owner_rpc import Method, Role, Value
+from ccinit.formats.planes.owner_rpc import ClientRole, Method, Value
 from ccinit.values import frozen
 
 MAX_END_BYTES: Final = 4096
@@ -43,7 +43,7 @@ class Greeting:
         group: number of the key exchange in IANA's list of TLS supported groups.
     """
 
-    role: Role
+    role: ClientRole
     subject: str
     group: int
 

@@ -10,9 +10,9 @@ from ccinit.formats.planes.owner_rpc import (
     REPORT_DOMAIN,
     ROLE_URI_PREFIX,
     WINDOW_BYTES,
+    ClientRole,
     Field,
     Method,
-    Role,
     Stream,
 )
 
@@ -33,7 +33,7 @@ owner plane. It opens when the guest has attested, and closes after the last con
   certificate, an existing one keeps its own.
 * **The client** shows a certificate under `owner.client_ca`, for TLS clients, with exactly one URI
   of the form `{ROLE_URI_PREFIX}ROLE` among its alternative names. Roles, each including the ones
-  before it: {", ".join(f"`{role}`" for role in Role)}.
+  before it: {", ".join(f"`{role}`" for role in ClientRole)}.
 * **Key exchange**: the newest that both sides have; with OpenSSL 3.5 on both it is X25519MLKEM768.
   The guest's log and `guest-owner attest` name the one that was used.
 * **Connections**: at most eight clients, of which the last may only be an `admin`, and the last but

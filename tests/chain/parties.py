@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from tests.chain.show import PartyError
 
 BIN = Path(sys.executable).parent
@@ -68,7 +68,7 @@ class Owner:
         """The key shared with attested guests alone, which the log's later records need too."""
         return self.folder / "log.psk"
 
-    def client(self, role: Role) -> Path:
+    def client(self, role: ClientRole) -> Path:
         """Key and certificate of a client of the owner plane."""
         return self.folder / f"client-{role}.pem"
 
@@ -77,7 +77,7 @@ class Owner:
         command: str,
         *words: str | Path,
         at: str,
-        role: Role = Role.EXEC,
+        role: ClientRole = ClientRole.EXEC,
         stdin: bytes | None = None,
         accept: tuple[int, ...] = (0,),
     ) -> str:
@@ -85,7 +85,9 @@ class Owner:
         reach = self._reach(at, role)
         return self.run(*command.split(), *reach, *words, stdin=stdin, accept=accept)
 
-    def refused(self, command: str, *words: str | Path, at: str, role: Role = Role.EXEC) -> str:
+    def refused(
+        self, command: str, *words: str | Path, at: str, role: ClientRole = ClientRole.EXEC
+    ) -> str:
         """Run a command of the owner plane that has to be refused; return the reason.
 
         Raises:
@@ -106,7 +108,7 @@ class Owner:
     def following(self, container: str, *, at: str) -> Iterator[IO[str]]:
         """Run `logs -f` of a container; yields what it prints, for a minute at most."""
         command = (BIN / "guest-owner", "logs", "-f", "--container", container)
-        reach = self._reach(at, Role.LOGS)
+        reach = self._reach(at, ClientRole.LOGS)
         with subprocess.Popen((*command, *reach), stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             last_call = threading.Timer(_FOLLOW_SECONDS, process.terminate)
@@ -117,7 +119,7 @@ class Owner:
                 last_call.cancel()
                 process.terminate()
 
-    def _reach(self, at: str, role: Role) -> tuple[str | Path, ...]:
+    def _reach(self, at: str, role: ClientRole) -> tuple[str | Path, ...]:
         """The options that every command of the owner plane takes."""
         connection = ("--connect", at, "--pod", "demo", "--client", self.client(role))
         return (*connection, "--state", self.state)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.oci.layer_encryption import ImageEncryption
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from guest_owner.kbs.references import encode_reference_set
 from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch.launcher import GuestConfig
@@ -383,7 +383,7 @@ def register_owner_plane(owner: Owner) -> None:
     """Let the KBS make TLS identities, and make a client certificate of each role."""
     state = ("--state", owner.state)
     owner.run("register", "tls-identity", pod.TLS_IDENTITY_URI, *state)
-    for role in Role:
+    for role in ClientRole:
         owner.run(
             *("client-cert", "new", f"demo {role}", "--role", role.value),
             *("--output", owner.client(role), *state),

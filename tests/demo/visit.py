@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ccinit.formats.planes.host_rpc import Phase
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from host_runtime.launch.guest import Guest
 from tests.chain.life import relaying
 from tests.chain.platforms import TrustedPlatform
@@ -81,9 +81,9 @@ def _debug(show: Show, scene: World, guest: Guest) -> Iterator[Complaint]:
         relaying(guest) as relay,
     ):
         if opens:
-            said = scene.owner.ask("debug open", *words, at=relay, role=Role.ADMIN).strip()
+            said = scene.owner.ask("debug open", *words, at=relay, role=ClientRole.ADMIN).strip()
         else:
-            said = scene.owner.refused("debug open", *words, at=relay, role=Role.ADMIN)
+            said = scene.owner.refused("debug open", *words, at=relay, role=ClientRole.ADMIN)
     with guest.client() as client:
         state = client.state()
     if said != (_SEEN if opens else "debug.not_allowed"):

@@ -17,7 +17,7 @@ from ccinit.formats.kbs.debug_grant import (
 )
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Role
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, ClientRole
 from guest_owner.debug_tools import parse_debug_tools
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
@@ -73,7 +73,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
     store = Store(owner.state)
     for case, leave in _REFUSED.items():
         leave(store)
-        refusals[case] = owner.refused("debug open", "--granted", at=at, role=Role.ADMIN)
+        refusals[case] = owner.refused("debug open", "--granted", at=at, role=ClientRole.ADMIN)
         audited[case] = str(owner.audit()[-1].get("reason", ""))
         if store.has_resource(GRANT_URI):
             store.delete_resource(GRANT_URI)
@@ -84,17 +84,17 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
     before = _host_state(guest)
     with relaying(guest) as relay:
         opened = _run(
-            owner, relay, Role.ADMIN, "debug", "open", *tools, "--minutes", "10",
+            owner, relay, ClientRole.ADMIN, "debug", "open", *tools, "--minutes", "10",
             "--", "/bin/sh", "-c", LOOK,
         )  # fmt: skip
         after = _host_state(guest)
         shell = _run(
-            owner, relay, Role.ADMIN, "exec", "-i", DEBUG_CONTAINER, "/bin/sh",
+            owner, relay, ClientRole.ADMIN, "exec", "-i", DEBUG_CONTAINER, "/bin/sh",
             stdin="cat /proc/mounts\n",
         )  # fmt: skip
-        claims = _run(owner, relay, Role.LOGS, "attest")
+        claims = _run(owner, relay, ClientRole.LOGS, "attest")
         late = {
-            "again": owner.refused("debug open", *tools, at=relay, role=Role.ADMIN),
+            "again": owner.refused("debug open", *tools, at=relay, role=ClientRole.ADMIN),
             "pod": owner.refused("exec", name, "/usr/bin/python3", at=relay),
             "role": owner.refused("exec", DEBUG_CONTAINER, "/bin/sh", at=relay),
         }
@@ -149,7 +149,7 @@ def _host_state(guest: Guest) -> GuestState:
 
 
 def _run(
-    owner: Owner, at: str, role: Role, *words: object, stdin: str = ""
+    owner: Owner, at: str, role: ClientRole, *words: object, stdin: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command of the owner plane, whatever comes of it."""
     path = 2 if words[0] == "debug" else 1

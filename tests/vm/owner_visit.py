@@ -5,7 +5,7 @@ All of one guest's cases, so that they share a boot. Nothing is judged here.
 
 from dataclasses import dataclass
 
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from host_runtime.launch.guest import Guest
 from host_runtime.launch.launcher import GuestConfig
 from tests.chain import pod
@@ -55,19 +55,19 @@ def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
     with relaying(guest) as relay:
         relayed = owner.ask("exec", name, PYTHON, "-I", "-c", "print(6 * 7)", at=relay)
     return Visit(
-        attest=owner.ask("attest", at=at, role=Role.LOGS),
-        metrics=owner.ask("metrics", at=at, role=Role.LOGS),
-        top=owner.ask("top", "--once", at=at, role=Role.LOGS),
+        attest=owner.ask("attest", at=at, role=ClientRole.LOGS),
+        metrics=owner.ask("metrics", at=at, role=ClientRole.LOGS),
+        top=owner.ask("top", "--once", at=at, role=ClientRole.LOGS),
         rotated=_rotate(scene, at),
-        logs=owner.ask("logs", "--container", name, at=at, role=Role.LOGS),
+        logs=owner.ask("logs", "--container", name, at=at, role=ClientRole.LOGS),
         executed=executed,
         copied=_copy(owner, at, name),
         relayed=relayed,
         refusals={
-            "role": owner.refused("exec", name, PYTHON, at=at, role=Role.LOGS),
+            "role": owner.refused("exec", name, PYTHON, at=at, role=ClientRole.LOGS),
             "container": owner.refused("exec", "no-such-container", PYTHON, at=at),
         },
-        events=owner.ask("events", "--json", at=at, role=Role.LOGS),
+        events=owner.ask("events", "--json", at=at, role=ClientRole.LOGS),
     )
 
 
@@ -75,11 +75,11 @@ def _rotate(scene: World, at: str) -> tuple[str, str, str]:
     """Give the KBS another secret, have the guest take it, twice, and the first one again."""
     owner, canaries = scene.owner, scene.canaries
     owner.register_resource(pod.SECRET_URI, WORDS, "file")
-    told = [owner.ask("rotate", at=at, role=Role.ADMIN) for _ in range(2)]
+    told = [owner.ask("rotate", at=at, role=ClientRole.ADMIN) for _ in range(2)]
     code = f"print(open('/run/secrets/{canaries.file_name}').read())"
     seen = owner.ask("exec", canaries.container, PYTHON, "-I", "-c", code, at=at)
     owner.register_resource(pod.SECRET_URI, canaries.secret.encode(), "file")
-    owner.ask("rotate", at=at, role=Role.ADMIN)
+    owner.ask("rotate", at=at, role=ClientRole.ADMIN)
     return told[0], told[1], seen
 
 

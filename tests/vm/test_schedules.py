@@ -22,7 +22,7 @@ import pytest
 
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.planes.host_rpc import Code, Phase
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.formats.planes.workload_api import report_data
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.launcher import GuestConfig
@@ -174,7 +174,7 @@ class Owner:
         return refusal, away, self._debug(guest, at)
 
     def _events(self, at: str) -> list[str]:
-        lines = self._scene.owner.ask("events", "--json", at=at, role=Role.LOGS).splitlines()
+        lines = self._scene.owner.ask("events", "--json", at=at, role=ClientRole.LOGS).splitlines()
         return [json.loads(line)["text"] for line in lines]
 
     def _wait_for(self, at: str, head: str, count: int) -> None:
@@ -182,7 +182,7 @@ class Owner:
 
     def _wait_until_seen(self, at: str, secret: bytes) -> None:
         words, digest = ("logs", "--container", self._scene.canaries.container), _digest(secret)
-        _eventually(lambda: digest in self._scene.owner.ask(*words, at=at, role=Role.LOGS))
+        _eventually(lambda: digest in self._scene.owner.ask(*words, at=at, role=ClientRole.LOGS))
 
     def _exec(self, at: str, code: str, *arguments: str) -> str:
         container = self._scene.canaries.container
@@ -227,7 +227,7 @@ class Owner:
             began = time.monotonic()
             shell = owner.run(
                 *("debug", "open", "--connect", at, "--pod", pod.POD, "--state", owner.state),
-                *("--client", owner.client(Role.ADMIN), "--tools", DEBUG_TOOLS_DESCRIPTION),
+                *("--client", owner.client(ClientRole.ADMIN), "--tools", DEBUG_TOOLS_DESCRIPTION),
                 *("--keep-pod", "--minutes", str(GRANT_SECONDS // 60)),
                 *("--", "/bin/sh", "-c", "id -u; ls /proc/1/root/run/ccinit"),
             )

@@ -6,7 +6,7 @@ from ccinit.agent.planes.call_pace import CallPace
 from ccinit.agent.processes.channel import printable
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_rpc import METHODS, Role
+from ccinit.formats.planes.owner_rpc import METHODS, ClientRole
 from ccinit.formats.planes.tls_hello import group_name
 from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.owner.messages import Greeting
@@ -89,7 +89,7 @@ class Caller:
         self.require_role(METHODS[method].role, method)
         self._event(f"owner: {self}: {method} {target}")
 
-    def require_role(self, needed: Role, what: str) -> None:
+    def require_role(self, needed: ClientRole, what: str) -> None:
         """Refuse a client with a lesser role than `what` needs.
 
         Raises:

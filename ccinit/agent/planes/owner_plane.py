@@ -27,7 +27,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.agent.teardown import OWNER_PLANE_STEP
 from ccinit.errors import CcinitError, PeerError, errno_text
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.planes.owner_rpc import Role as ClientRole
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, is_own_address, listen_tcp

@@ -33,7 +33,7 @@ REPORT_DOMAIN: Final = b"ccinit/owner/v1\0"
 """`attest` reports SHA-512(this ‖ nonce ‖ SHA-256 of the certificate that the guest shows)."""
 
 
-class Role(StrEnum):
+class ClientRole(StrEnum):
     """What a client's certificate lets it do; each role includes the ones before it.
 
     The certificate carries it as a URI among its alternative names, `urn:ccinit:role:<role>`,
@@ -44,9 +44,9 @@ class Role(StrEnum):
     EXEC = "exec"
     ADMIN = "admin"
 
-    def includes(self, other: "Role") -> bool:
+    def includes(self, other: "ClientRole") -> bool:
         """Return whether this role may do all that `other` may."""
-        order = tuple(Role)
+        order = tuple(ClientRole)
         return order.index(self) >= order.index(other)
 
 
@@ -102,7 +102,7 @@ class Method:
     """
 
     name: str
-    role: Role
+    role: ClientRole
     params: tuple[Field, ...] = ()
     result: tuple[Field, ...] = ()
     streams: tuple[Stream, ...] = ()
@@ -116,7 +116,7 @@ _SIZE = (Field("rows", Uint(16)), Field("columns", Uint(16)))
 _TABLE = (
     Method(
         name="attest",
-        role=Role.LOGS,
+        role=ClientRole.LOGS,
         params=(Field("nonce", Binary(NONCE_BYTES)),),
         result=(Field("tee", Text(32)), Field("evidence", BinaryUpTo(MAX_EVIDENCE_BYTES))),
         purpose="Return fresh evidence over the nonce and the guest's certificate, as the JSON "
@@ -124,7 +124,7 @@ _TABLE = (
     ),
     Method(
         name="logs",
-        role=Role.LOGS,
+        role=ClientRole.LOGS,
         params=(_CONTAINER, *_SINCE),
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
@@ -134,7 +134,7 @@ _TABLE = (
     ),
     Method(
         name="events",
-        role=Role.LOGS,
+        role=ClientRole.LOGS,
         params=_SINCE,
         result=(Field("next", Uint(64)),),
         streams=(Stream.OUTPUT,),
@@ -143,21 +143,21 @@ _TABLE = (
     ),
     Method(
         name="metrics",
-        role=Role.LOGS,
+        role=ClientRole.LOGS,
         result=(Field("text", BinaryUpTo(MAX_METRICS_BYTES)),),
         purpose="Return metrics of guest, containers, pull, attestation and log in Prometheus text "
         "format 0.0.4.",
     ),
     Method(
         name="attach",
-        role=Role.LOGS,
+        role=ClientRole.LOGS,
         params=(_CONTAINER,),
         streams=(Stream.OUTPUT, Stream.ERROR),
         purpose="Stream what a container writes from now on, until it ends.",
     ),
     Method(
         name="exec",
-        role=Role.EXEC,
+        role=ClientRole.EXEC,
         params=(
             _CONTAINER,
             Field("args", Texts(MAX_PATH_BYTES, MAX_ARGUMENTS)),
@@ -172,7 +172,7 @@ _TABLE = (
     ),
     Method(
         name="copy",
-        role=Role.EXEC,
+        role=ClientRole.EXEC,
         params=(
             _CONTAINER,
             Field("path", Text(MAX_PATH_BYTES)),
@@ -188,13 +188,13 @@ _TABLE = (
     ),
     Method(
         name="signal",
-        role=Role.EXEC,
+        role=ClientRole.EXEC,
         params=(_CONTAINER, Field("number", Uint(8))),
         purpose="Send a signal to the first process of a container of `[allow].exec`.",
     ),
     Method(
         name="rotate",
-        role=Role.ADMIN,
+        role=ClientRole.ADMIN,
         result=(Field("files", Uint(16)),),
         purpose="Attest anew, and put new files with what the KBS holds now in the place of secret "
         "files that may rotate. Containers whose files have changed get the signal that the "
@@ -202,7 +202,7 @@ _TABLE = (
     ),
     Method(
         name="open_debug",
-        role=Role.ADMIN,
+        role=ClientRole.ADMIN,
         result=(Field("seconds", Uint(32)), Field("keep_pod", Boolean())),
         purpose="Open debug, if the KBS grants it to this guest. The guest asks for the grant, "
         "measures that debug opens, and stops its pod unless the grant keeps it (`keep_pod`). For "

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ccinit.formats.planes.owner_rpc import Role, Value
+from ccinit.formats.planes.owner_rpc import ClientRole, Value
 from guest_owner.plane.authority import OWNER_AUTHORITY_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from host_runtime.launch.guest import Guest
@@ -111,7 +111,7 @@ def _visit(
             port=int(port),
             pod=pod.POD,
             roots=world.owner.state / OWNER_AUTHORITY_FILE,
-            identity=world.owner.client(Role.EXEC),
+            identity=world.owner.client(ClientRole.EXEC),
         )
         with OwnerClient.connect(endpoint) as client:
             sides = {

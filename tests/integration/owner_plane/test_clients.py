@@ -23,7 +23,7 @@ from ccinit.formats.planes.owner_rpc import (
     MAX_PATH_BYTES,
     METHODS,
     WINDOW_BYTES,
-    Role,
+    ClientRole,
     Value,
 )
 from ccinit.formats.planes.owner_wire import Data, Refused, Reply, encode_data, encode_request
@@ -88,7 +88,7 @@ def test_client_with_another_certificate_is_not(
 
 
 def test_call_that_no_request_can_hold_is_refused_before_it_is_sent(world: OwnerWorld) -> None:
-    with world.client(Role.EXEC) as client:
+    with world.client(ClientRole.EXEC) as client:
         for name, params in (("attach", ("web\udcff",)), ("signal", ("web", 1 << 64))):
             with pytest.raises(ConfigError) as caught:
                 client.call(name, *params, seconds=SECONDS)
@@ -99,7 +99,7 @@ def test_call_that_no_request_can_hold_is_refused_before_it_is_sent(world: Owner
 def test_guest_that_has_no_answer_yet_is_waited_for_no_longer_than_was_said(
     world: OwnerWorld,
 ) -> None:
-    with world.client(Role.EXEC) as client, pytest.raises(DeadlineError) as caught:
+    with world.client(ClientRole.EXEC) as client, pytest.raises(DeadlineError) as caught:
         client.stream("logs", "web", 1 << 40, True, streams=Streams(), seconds=0.5)  # noqa: FBT003
     assert (caught.value.reason, caught.value.detail) == ("owner.silent", "no answer within 0.5 s")
 
@@ -126,13 +126,13 @@ def test_tls_of_yesterday_is_refused(world: OwnerWorld) -> None:
 
 def test_owner_refuses_a_guest_of_another_pod(world: OwnerWorld) -> None:
     with pytest.raises(PeerError) as caught:
-        OwnerClient.connect(world.endpoint(Role.EXEC, pod="other"))
+        OwnerClient.connect(world.endpoint(ClientRole.EXEC, pod="other"))
     assert caught.value.reason == "owner.certificate"
 
 
 def test_key_exchange_is_the_newest_of_both_sides(world: OwnerWorld) -> None:
     """Python 3.13 of the tools tree has OpenSSL 3.5, as the guest; ours may be older."""
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         ours = group_name(client.group)
     assert ours == ("X25519MLKEM768" if ssl.OPENSSL_VERSION_INFO >= (3, 5) else "x25519")
     path = identity(world, "post-quantum")
@@ -198,7 +198,7 @@ def test_r80_r82_client_that_breaks_the_protocol_loses_its_connection_alone(
 ) -> None:
     path = identity(world, f"hostile-{name}")
     with (
-        world.client(Role.LOGS) as bystander,
+        world.client(ClientRole.LOGS) as bystander,
         OwnerClient.connect(world.endpoint(path)) as client,
     ):
         with pytest.raises(PeerError) as caught:  # noqa: PT012 - it may show in either
@@ -271,7 +271,7 @@ def test_container_that_takes_every_place_of_strangers_keeps_no_owner_out(
         assert strangers[2].recv(1) == b""  # so the other two are taken
         with (
             host(world) as relaying,
-            OwnerClient(relaying.relay(), world.endpoint(Role.LOGS)) as owner,
+            OwnerClient(relaying.relay(), world.endpoint(ClientRole.LOGS)) as owner,
         ):
             owner.call("metrics", seconds=SECONDS)
         for stranger in strangers:
@@ -285,15 +285,15 @@ def test_clients_of_a_lesser_role_leave_places_to_those_who_may_do_more(
     """Even while the pod's containers have their two handshakes going on."""
     wait_for_place(world)
     with ExitStack() as held:
-        for role in (*[Role.LOGS] * 6, Role.EXEC):
+        for role in (*[ClientRole.LOGS] * 6, ClientRole.EXEC):
             held.enter_context(world.client(role)).call("metrics", seconds=SECONDS)
-        for role in (Role.LOGS, Role.EXEC):
+        for role in (ClientRole.LOGS, ClientRole.EXEC):
             with pytest.raises(PeerError, match=r"^owner\.closed"), world.client(role) as client:
                 client.call("metrics", seconds=SECONDS)
         strangers = [socket.create_connection(("127.0.0.1", world.owner_port)) for _ in range(3)]
         assert strangers[2].recv(1) == b""  # so the other two are taken
         relaying = held.enter_context(host(world))
-        with OwnerClient(relaying.relay(), world.endpoint(Role.ADMIN)) as admin:
+        with OwnerClient(relaying.relay(), world.endpoint(ClientRole.ADMIN)) as admin:
             admin.call("metrics", seconds=SECONDS)
             with host(world) as full, pytest.raises(HostRefusedError) as caught:
                 full.relay()
@@ -322,7 +322,7 @@ def wait_for_place(world: OwnerWorld) -> None:
 def test_client_that_calls_without_pause_is_answered_at_a_pace(world: OwnerWorld) -> None:
     """All of it, but PID 1 has time for others, and the sealed log no record for each moment."""
     late = 30
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         began = time.monotonic()
         calls = range(CALLS_AT_ONCE + late)
         client._send(b"".join(encode_request(msgid, "metrics", ()) for msgid in calls))

@@ -37,7 +37,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import Limits, OwnerConfig
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.kernel.event_loop import EventLoop, sleep
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
@@ -236,7 +236,7 @@ def test_stored_identity_is_replaced_by_a_good_one_and_by_no_other(
     bad = {
         "tls_identity.name": authority.issue_guest("bank", 2),
         "tls_identity.chain": identity_pem(make_authority().issue(("shop",))),
-        "tls_identity.usage": authority.issue_client("shop", Role.ADMIN, 2),
+        "tls_identity.usage": authority.issue_client("shop", ClientRole.ADMIN, 2),
     }
 
     def visit() -> None:

@@ -18,7 +18,7 @@ from ccinit.formats.planes.owner_rpc import (
     DEBUG_CONTAINER,
     METHODS,
     WINDOW_BYTES,
-    Role,
+    ClientRole,
     Stream,
     Value,
 )
@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnerWorld]:
 
 
 def test_logs_are_of_the_container_that_was_asked_for(world: OwnerWorld) -> None:
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         lines = read_lines(client, "logs", "db")
         assert {line.source for line in lines} == {"db"}
         assert "ready\n" in printed(lines)
@@ -74,21 +74,21 @@ def test_logs_follow_as_more_comes(world: OwnerWorld) -> None:
         if found.count(b"tick") > 20:
             raise EnoughError
 
-    with world.client(Role.LOGS) as client, pytest.raises(EnoughError):
+    with world.client(ClientRole.LOGS) as client, pytest.raises(EnoughError):
         client.stream(
             "logs", "web", 0, YES, streams=Streams(sinks={Stream.OUTPUT: take}), seconds=SECONDS
         )
 
 
 def test_events_name_the_caller_and_what_it_asked(world: OwnerWorld) -> None:
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         lines = read_lines(client, "events")
     assert {line.kind for line in lines} <= {Kind.EVENT, Kind.CODE}
     assert "owner: a logs client (logs): events " in texts(lines)
 
 
 def test_metrics_are_text_with_every_container(world: OwnerWorld) -> None:
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         (text,) = client.call("metrics", seconds=SECONDS)
     assert isinstance(text, bytes)
     lines = text.decode().splitlines()
@@ -100,7 +100,7 @@ def test_metrics_are_text_with_every_container(world: OwnerWorld) -> None:
 
 def test_attest_asks_the_platform_and_says_what_it_lacks(world: OwnerWorld) -> None:
     """There is no TPM here: the whole of it is shown in a guest."""
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         assert refusal(client, "attest", bytes(32)) == (RpcError.FAILED, "kernel.open")
 
 
@@ -116,7 +116,7 @@ def test_attach_has_both_streams_from_now_on(world: OwnerWorld) -> None:
             raise EnoughError
 
     sinks = {fd: (lambda data, fd=fd: take(fd, data)) for fd in seen}
-    with world.client(Role.LOGS) as client, pytest.raises(EnoughError):
+    with world.client(ClientRole.LOGS) as client, pytest.raises(EnoughError):
         client.stream("attach", "db", streams=Streams(sinks=sinks), seconds=SECONDS)
     assert b"ready" not in seen[1]
 
@@ -296,8 +296,10 @@ def test_signal_reaches_the_containers_program(world: OwnerWorld) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("role", Role)
-def test_role_decides_and_the_reason_says_so(world: OwnerWorld, method: str, role: Role) -> None:
+@pytest.mark.parametrize("role", ClientRole)
+def test_role_decides_and_the_reason_says_so(
+    world: OwnerWorld, method: str, role: ClientRole
+) -> None:
     """Every method, every role: the right ones pass this check, the others nothing else."""
     allowed = role.includes(METHODS[method].role)
     with world.client(role) as client:
@@ -329,7 +331,7 @@ def test_role_decides_and_the_reason_says_so(world: OwnerWorld, method: str, rol
 def test_manifest_decides_which_container(
     world: OwnerWorld, method: str, params: tuple[Value, ...]
 ) -> None:
-    with world.client(Role.ADMIN) as client:
+    with world.client(ClientRole.ADMIN) as client:
         assert refusal(client, method, *params) == (RpcError.DENIED, "owner.allow")
 
 
@@ -344,9 +346,9 @@ def test_container_that_is_not_in_the_manifest_does_not_exist(
 
 def test_debug_environment_is_for_admins_and_only_while_it_is_open(world: OwnerWorld) -> None:
     params = (DEBUG_CONTAINER, ("/bin/sh",), False, 0, 0)
-    with world.client(Role.EXEC) as client:
+    with world.client(ClientRole.EXEC) as client:
         assert refusal(client, "exec", *params) == (RpcError.DENIED, "owner.role")
-    with world.client(Role.ADMIN) as client:
+    with world.client(ClientRole.ADMIN) as client:
         assert refusal(client, "exec", *params) == (RpcError.NOT_NOW, "owner.debug")
 
 
@@ -357,7 +359,7 @@ def test_relay_leads_to_the_same_plane(world: OwnerWorld) -> None:
     with host(world) as relaying:
         connection = relaying.relay()
     connection.settimeout(30)
-    with OwnerClient(connection, world.endpoint(Role.EXEC)) as client:
+    with OwnerClient(connection, world.endpoint(ClientRole.EXEC)) as client:
         assert run(client, "/usr/bin/true")[0] == (0, 0)
 
 
@@ -379,7 +381,7 @@ def test_relay_of_a_host_that_changes_a_byte_is_noticed(world: OwnerWorld) -> No
     thread.start()
     near.settimeout(30)
     with pytest.raises(CcinitError) as caught:
-        OwnerClient(near, world.endpoint(Role.EXEC))
+        OwnerClient(near, world.endpoint(ClientRole.EXEC))
     near.close()
     thread.join()
     assert caught.value.reason in {"owner.tls", "owner.certificate"}

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_rpc import Role, Stream, Value
+from ccinit.formats.planes.owner_rpc import ClientRole, Stream, Value
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.sealed_log import Kind
 from guest_owner.plane.authority import OwnerAuthority, create_authority
@@ -70,8 +70,8 @@ class OwnerWorld:
     owner_port: int = 0
     report: dict[str, Any] = field(default_factory=dict)
 
-    def endpoint(self, identity: Path | Role, *, pod: str = POD) -> Endpoint:
-        path = self.folder / f"{identity}.pem" if isinstance(identity, Role) else identity
+    def endpoint(self, identity: Path | ClientRole, *, pod: str = POD) -> Endpoint:
+        path = self.folder / f"{identity}.pem" if isinstance(identity, ClientRole) else identity
         return Endpoint(
             host="127.0.0.1",
             port=self.owner_port,
@@ -80,7 +80,7 @@ class OwnerWorld:
             identity=path,
         )
 
-    def client(self, role: Role = Role.EXEC) -> OwnerClient:
+    def client(self, role: ClientRole = ClientRole.EXEC) -> OwnerClient:
         return OwnerClient.connect(self.endpoint(role))
 
     def step(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class OwnerWorld:
 
 
 def make_settings(folder: Path, authority: OwnerAuthority) -> Path:
-    for role in Role:
+    for role in ClientRole:
         (folder / f"{role}.pem").write_bytes(authority.issue_client(f"a {role} client", role, 3))
     settings = folder / "settings.json"
     identity = authority.issue_guest(POD, 3).decode()
@@ -155,7 +155,7 @@ def opened_world(folder: Path) -> Iterator[OwnerWorld]:
             client.relay()
         assert caught.value.error is RpcError.NOT_NOW
         made.owner_port = made.step()["owner"]
-        with made.client(Role.ADMIN) as owner:
+        with made.client(ClientRole.ADMIN) as owner:
             assert refusal(owner, "exec", *GOOD_PARAMS["exec"])[1] == "owner.not_now"
         assert made.step() == {"running": ["db", "web"]}
         wait_until_ready(made)
@@ -170,7 +170,7 @@ def opened_world(folder: Path) -> Iterator[OwnerWorld]:
 def wait_until_ready(world: OwnerWorld) -> None:
     """Wait for the first line of each container: one that runs has not printed it yet."""
     deadline = time.monotonic() + SECONDS
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         for name in ("db", "web"):
             while "ready\n" not in printed(read_lines(client, "logs", name)):
                 assert time.monotonic() < deadline, name
@@ -214,7 +214,7 @@ def identity(world: OwnerWorld, name: str, *, foreign: bool = False, **changes: 
 def require_event(world: OwnerWorld, text: str) -> None:
     """Wait until the guest has logged it."""
     deadline = time.monotonic() + SECONDS
-    with world.client(Role.LOGS) as client:
+    with world.client(ClientRole.LOGS) as client:
         while not any(text in event for event in texts(read_lines(client, "events"))):
             assert time.monotonic() < deadline, text
             time.sleep(0.1)

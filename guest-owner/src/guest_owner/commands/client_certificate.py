@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from guest_owner.arguments import add_group, add_state, as_name
 from guest_owner.certificates import common_name
 from guest_owner.files import write_new
@@ -46,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="who it is for; the guest's log shows it",
     )
-    roles = [role.value for role in Role]
+    roles = [role.value for role in ClientRole]
     new.add_argument(
         "--role", choices=roles, required=True, help="what it may do: logs < exec < admin"
     )
@@ -103,7 +103,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _new_client(arguments: argparse.Namespace) -> int:
     authority = read_authority(arguments.state)
-    pem = authority.issue_client(arguments.name, Role(arguments.role), arguments.days)
+    pem = authority.issue_client(arguments.name, ClientRole(arguments.role), arguments.days)
     return _write(arguments.output, pem, authority)
 
 

@@ -4,8 +4,8 @@
 
 `owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`; the commands also check with it a guest
 whose identity comes from here. A client's certificate names one role as a URI
-(`ccinit.formats.planes.owner_rpc.Role`) and is for clients only. A guest's identity names its pod
-and is for servers only. So neither can be used as the other.
+(`ccinit.formats.planes.owner_rpc.ClientRole`) and is for clients only. A guest's identity names its
+pod and is for servers only. So neither can be used as the other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
+from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, ClientRole
 from guest_owner.certificates import (
     Authority,
     common_name,
@@ -40,7 +40,7 @@ OWNER_AUTHORITY_KEY_FILE: Final = "owner-ca-key.pem"
 class OwnerAuthority(Authority):
     """The authority whose `pem` is `owner.client_ca`."""
 
-    def issue_client(self, name: str, role: Role, days: int) -> bytes:
+    def issue_client(self, name: str, role: ClientRole, days: int) -> bytes:
         """Return key and certificate of a client, PEM; it ends with the authority at the latest.
 
         Raises:

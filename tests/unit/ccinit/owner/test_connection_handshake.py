@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.owner import connection as module
 from ccinit.owner.messages import Greeting
 from tests.unit.ccinit.owner.connection_world import World
@@ -11,7 +11,7 @@ from tests.unit.ccinit.owner.connection_world import World
 
 def test_client_is_who_its_certificate_says(world: World) -> None:
     greeting = world.connection().do_handshake()
-    assert greeting == Greeting(role=Role.EXEC, subject="ops", group=0x11EC)
+    assert greeting == Greeting(role=ClientRole.EXEC, subject="ops", group=0x11EC)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_certificate_that_names_no_role_or_several_is_refused(
         world.connection().do_handshake()
     assert refused.value.reason == "owner.role"
     world.tls.uris = ("https://owner.example/x", "urn:ccinit:role:admin")
-    assert world.connection().do_handshake().role is Role.ADMIN
+    assert world.connection().do_handshake().role is ClientRole.ADMIN
 
 
 def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:

@@ -10,7 +10,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from guest_owner.plane.authority import (
     OwnerAuthority,
     create_authority,
@@ -40,9 +40,9 @@ def usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
     return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", ClientRole)
 def test_client_certificate_names_one_role_and_is_for_clients(
-    authority: OwnerAuthority, role: Role
+    authority: OwnerAuthority, role: ClientRole
 ) -> None:
     certificate = leaf(authority.issue_client("alice", role, 3))
     assert names(certificate) == [f"urn:ccinit:role:{role}"]
@@ -60,7 +60,7 @@ def test_guests_certificate_names_its_pod_and_is_for_servers(authority: OwnerAut
 def test_both_are_good_to_a_verifier_of_the_webs_profile(authority: OwnerAuthority) -> None:
     """Which refuses an extended key usage that is critical; each is still for its own end only."""
     guest = leaf(authority.issue_guest("shop", 3))
-    client = leaf(authority.issue_client("alice", Role.EXEC, 3))
+    client = leaf(authority.issue_client("alice", ClientRole.EXEC, 3))
     builder = PolicyBuilder().store(Store([authority.certificate]))
     as_server = builder.build_server_verifier(x509.DNSName("shop"))
     as_client = builder.build_client_verifier()
@@ -79,9 +79,12 @@ def test_no_certificate_is_good_for_longer_than_the_authority(
         patched.setattr(life, timedelta(days=30))
         authority = create_authority(tmp_path)
     ends = authority.certificate.not_valid_after_utc
-    for pem in (authority.issue_client("a", Role.LOGS, 90), authority.issue_guest("shop", 825)):
+    for pem in (
+        authority.issue_client("a", ClientRole.LOGS, 90),
+        authority.issue_guest("shop", 825),
+    ):
         assert leaf(pem).not_valid_after_utc == ends
-    assert leaf(authority.issue_client("a", Role.LOGS, 3)).not_valid_after_utc < ends
+    assert leaf(authority.issue_client("a", ClientRole.LOGS, 3)).not_valid_after_utc < ends
 
 
 def test_authority_that_has_ended_issues_nothing(
@@ -91,12 +94,12 @@ def test_authority_that_has_ended_issues_nothing(
         patched.setattr("guest_owner.plane.authority.AUTHORITY_LIFE", timedelta(seconds=-1))
         authority = create_authority(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        authority.issue_client("a", Role.LOGS, 3)
+        authority.issue_client("a", ClientRole.LOGS, 3)
     assert caught.value.reason == "owner_ca.ended"
 
 
 def test_no_certificate_of_it_signs_others(authority: OwnerAuthority) -> None:
-    for pem in (authority.issue_guest("shop", 3), authority.issue_client("a", Role.ADMIN, 3)):
+    for pem in (authority.issue_guest("shop", 3), authority.issue_client("a", ClientRole.ADMIN, 3)):
         constraints = leaf(pem).extensions.get_extension_for_class(x509.BasicConstraints)
         assert (constraints.value.ca, constraints.critical) == (False, True)
 
@@ -187,7 +190,7 @@ def test_damaged_certificate_of_it_is_named(authority: OwnerAuthority, tmp_path:
 @pytest.mark.parametrize("name", ["", "x" * 65, "line\nbreak"])
 def test_names_that_would_confuse_a_log_are_refused(authority: OwnerAuthority, name: str) -> None:
     with pytest.raises(FormatError) as caught:
-        authority.issue_client(name, Role.LOGS, 3)
+        authority.issue_client(name, ClientRole.LOGS, 3)
     assert caught.value.reason == "certificate.name"
 
 
@@ -198,5 +201,5 @@ def test_life_that_no_certificate_has_is_refused(authority: OwnerAuthority, days
     with pytest.raises(FormatError) as guest:
         authority.issue_guest("shop", days)
     with pytest.raises(FormatError) as client:
-        authority.issue_client("alice", Role.LOGS, days)
+        authority.issue_client("alice", ClientRole.LOGS, days)
     assert guest.value.reason == client.value.reason == "certificate.days"

@@ -19,7 +19,7 @@ from ccinit.errors import ChildError, PeerError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
 from ccinit.owner.messages import Greeting
@@ -118,7 +118,7 @@ def test_end_of_a_connection_is_the_guests_own_event_only_if_its_client_is_known
 
     async def fail(*_job: object, notices: Mapping[type, Any], **_options: object) -> None:
         if is_known:
-            notices[Greeting](Greeting(role=Role.LOGS, subject="alice", group=29))
+            notices[Greeting](Greeting(role=ClientRole.LOGS, subject="alice", group=29))
         raise PeerError("net.tls", "owner plane: …")
 
     monkeypatch.setattr(guest, "event", event)
@@ -166,10 +166,10 @@ def test_relayed_connections_are_taken_until_the_plane_is_full(guest: "Guest") -
 
 
 @pytest.mark.parametrize(
-    ("role", "places"), [(Role.LOGS, 6), (Role.EXEC, 7), (Role.ADMIN, 8)], ids=str
+    ("role", "places"), [(ClientRole.LOGS, 6), (ClientRole.EXEC, 7), (ClientRole.ADMIN, 8)], ids=str
 )
 def test_last_places_are_for_higher_roles(
-    guest: "Guest", monkeypatch: pytest.MonkeyPatch, role: Role, places: int
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch, role: ClientRole, places: int
 ) -> None:
     told: list[str] = []
 
@@ -196,9 +196,9 @@ def test_last_places_are_for_higher_roles(
             peer.close()
         return is_full
 
-    assert guest.loop.run(main()) is (role is Role.ADMIN)
+    assert guest.loop.run(main()) is (role is ClientRole.ADMIN)
     ends = [text for text in told if "connection ended: owner.places" in text]
-    assert len(ends) == (role is not Role.ADMIN)  # an admin's is closed unread
+    assert len(ends) == (role is not ClientRole.ADMIN)  # an admin's is closed unread
 
 
 def test_host_that_relays_while_the_guest_ends_is_refused_and_ends_nothing_else(

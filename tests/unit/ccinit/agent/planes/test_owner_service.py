@@ -17,7 +17,7 @@ from ccinit.formats.planes.owner_rpc import (
     DEBUG_CONTAINER,
     MAX_EVIDENCE_BYTES,
     METHODS,
-    Role,
+    ClientRole,
 )
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.owner.messages import (
@@ -110,7 +110,7 @@ class Bench:
         )
         self.caller = Caller(self.events.append, b"")
 
-    def greet(self, role: Role) -> None:
+    def greet(self, role: ClientRole) -> None:
         self.caller.greet(Greeting(role=role, subject="ops\n", group=GROUP))
 
     def call(self, call: Call) -> CallEnd:
@@ -151,15 +151,15 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 ROLES = {
     None: set(),
-    Role.LOGS: METHODS.keys() - {"exec", "copy", "signal", "rotate", "open_debug"},
-    Role.EXEC: METHODS.keys() - {"rotate", "open_debug"},
-    Role.ADMIN: set(METHODS),
+    ClientRole.LOGS: METHODS.keys() - {"exec", "copy", "signal", "rotate", "open_debug"},
+    ClientRole.EXEC: METHODS.keys() - {"rotate", "open_debug"},
+    ClientRole.ADMIN: set(METHODS),
 }
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role_of_the_certificate_decides_before_anything_is_reached(
-    bench: Bench, reached: list[str], role: Role | None
+    bench: Bench, reached: list[str], role: ClientRole | None
 ) -> None:
     if role is not None:
         bench.greet(role)
@@ -176,7 +176,7 @@ def test_role_of_the_certificate_decides_before_anything_is_reached(
 @pytest.mark.usefixtures("reached")
 def test_log_says_who_asked_for_what_and_who_was_refused(bench: Bench) -> None:
     bench.refusal(program_in("web"))
-    bench.greet(Role.LOGS)
+    bench.greet(ClientRole.LOGS)
     bench.refusal(program_in("web"))
     bench.refusal(Logs(container="web", since=0, follow=False))
     bench.refusal(Logs(container="web\nowner: boss", since=0, follow=False))
@@ -191,7 +191,7 @@ def test_log_says_who_asked_for_what_and_who_was_refused(bench: Bench) -> None:
 
 @pytest.mark.parametrize("name", ACTING)
 def test_manifest_allows_before_a_container_is_touched(bench: Bench, name: str) -> None:
-    bench.greet(Role.EXEC)
+    bench.greet(ClientRole.EXEC)
     assert bench.refusal(IN_A_CONTAINER[name]("db")) == (RpcError.DENIED, "owner.allow")
     bench.require_untouched()
     bench.refusal(IN_A_CONTAINER[name]("web"))
@@ -201,7 +201,7 @@ def test_manifest_allows_before_a_container_is_touched(bench: Bench, name: str) 
 @pytest.mark.parametrize("name", IN_A_CONTAINER)
 def test_container_that_is_not_in_the_manifest_does_not_exist(bench: Bench, name: str) -> None:
     bench.guest.containers["other"] = Container()
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     found = bench.refusal(IN_A_CONTAINER[name]("other"))
     assert found == (RpcError.BADREQ, "owner.container")
     assert bench.guest.containers["other"].asked == []
@@ -210,7 +210,7 @@ def test_container_that_is_not_in_the_manifest_does_not_exist(bench: Bench, name
 @pytest.mark.parametrize("name", [*ACTING, "attach"])
 def test_container_that_has_not_started_is_asked_for_nothing(bench: Bench, name: str) -> None:
     bench.guest.containers.clear()
-    bench.greet(Role.EXEC)
+    bench.greet(ClientRole.EXEC)
     for container in ("web", "db"):  # how far the pod is comes before what the manifest allows
         found = bench.refusal(IN_A_CONTAINER[name](container))
         assert found == (RpcError.NOT_NOW, "owner.not_now")
@@ -224,7 +224,7 @@ def test_whatever_the_kernel_says_is_an_answer(
         raise OSError(24, "too many open files")
 
     monkeypatch.setattr(bench.web, "open_file", fail)
-    bench.greet(Role.EXEC)
+    bench.greet(ClientRole.EXEC)
     assert bench.call(file_in("web")) == CallEnd(
         code=RpcError.FAILED, reason="owner.kernel", detail="errno 24 (EMFILE)"
     )
@@ -248,7 +248,7 @@ def test_call_that_no_client_can_have_made_ends_the_connection(
     bench: Bench, reached: list[str], call: Call
 ) -> None:
     """The child has let it through, so it is not the child that was started."""
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     told = list(bench.events)
     with pytest.raises(ChildError) as error:
         bench.call(call)
@@ -260,7 +260,7 @@ def test_call_that_no_client_can_have_made_ends_the_connection(
 
 @pytest.mark.parametrize("number", [0, 65])
 def test_number_that_is_no_signal_is_refused(bench: Bench, number: int) -> None:
-    bench.greet(Role.EXEC)
+    bench.greet(ClientRole.EXEC)
     found = bench.refusal(Signal(container="web", number=number))
     assert found == (RpcError.BADREQ, "owner.signal")
     bench.require_untouched()
@@ -272,7 +272,7 @@ def test_number_that_is_no_signal_is_refused(bench: Bench, number: int) -> None:
 @pytest.mark.parametrize("call", [Rotate(), OpenDebug()])
 @pytest.mark.parametrize("phase", [Phase.START, Phase.STOP])
 def test_what_changes_the_pod_needs_one_that_runs(bench: Bench, call: Call, phase: Phase) -> None:
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     bench.state.phase = phase
     assert bench.refusal(call) == (RpcError.NOT_NOW, "owner.not_now")
 
@@ -284,7 +284,7 @@ def test_rotation_needs_a_pod_that_has_not_been_stopped_for_debugging(
         return 2
 
     monkeypatch.setattr(bench.service.rotation, "rotate", rotate)
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     assert bench.refusal(Rotate()) == (0, "")
     bench.guest.containers.clear()
     for call in (Rotate(), Signal(container="web", number=1)):
@@ -307,7 +307,7 @@ class Boundary:
 
 
 def test_debug_opens_once(bench: Bench) -> None:
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     bench.service.debug = cast("Any", Boundary())
     assert bench.refusal(OpenDebug()) == (0, "")
     bench.state.is_debug = True
@@ -317,28 +317,28 @@ def test_debug_opens_once(bench: Bench) -> None:
 
 
 def test_debug_that_the_configuration_forbids_is_denied_with_its_reason(bench: Bench) -> None:
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     bench.service.debug = cast("Any", Boundary(ConfigError("debug.not_allowed", "no register")))
     assert bench.refusal(OpenDebug()) == (RpcError.DENIED, "debug.not_allowed")
 
 
 def test_debug_that_comes_too_late_is_not_denied(bench: Bench) -> None:
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     bench.service.debug = cast("Any", Boundary(ConfigError("owner.not_now", "the guest ends")))
     assert bench.refusal(OpenDebug()) == (RpcError.NOT_NOW, "owner.not_now")
 
 
 def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench) -> None:
     boundary = Boundary()
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.NOT_NOW, "owner.debug")
     bench.service.debug = cast("Any", boundary)
     assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.NOT_NOW, "owner.debug")
     boundary.opened = SimpleNamespace(environment=bench.debug)
-    bench.greet(Role.EXEC)
+    bench.greet(ClientRole.EXEC)
     assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.DENIED, "owner.role")
     bench.require_untouched()
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.FAILED, "kernel.clone3")
     assert bench.debug.asked == ["exec"]
 
@@ -347,7 +347,7 @@ def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench)
 def test_debug_environment_takes_programs_only(bench: Bench, name: str) -> None:
     bench.service.debug = cast("Any", Boundary())
     bench.service.debug.opened = SimpleNamespace(environment=bench.debug)
-    bench.greet(Role.ADMIN)
+    bench.greet(ClientRole.ADMIN)
     found = bench.refusal(IN_A_CONTAINER[name](DEBUG_CONTAINER))
     assert found == (RpcError.BADREQ, "owner.container")
     bench.require_untouched()
@@ -366,7 +366,7 @@ def test_one_quote_at_a_time_and_the_next_when_that_has_failed(
         raise KernelError(5, "tpm", "quote")
 
     monkeypatch.setattr(owner_service, "collect_evidence", collect)
-    bench.greet(Role.LOGS)
+    bench.greet(ClientRole.LOGS)
     assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")
     assert found[1] == (RpcError.BUSY, "owner.attest")
     assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")
@@ -385,6 +385,6 @@ def test_evidence_that_no_reply_can_carry_is_a_failure_of_this_call_alone(
     monkeypatch.setattr(
         bench.service.configured, "platform", SimpleNamespace(tee=Tee.TPM), raising=False
     )
-    bench.greet(Role.LOGS)
+    bench.greet(ClientRole.LOGS)
     found = bench.refusal(GOOD[0])
     assert found == ((RpcError.FAILED, "owner.evidence") if more else (0, ""))

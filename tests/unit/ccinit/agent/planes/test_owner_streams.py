@@ -13,7 +13,7 @@ from ccinit.agent.planes.owner_copies import OpenCopies
 from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.agent.planes.owner_streams import attend, follow_entries, open_outgoing
 from ccinit.errors import ChildError, KernelError
-from ccinit.formats.planes.owner_rpc import MAX_CALLS, Role, Stream
+from ccinit.formats.planes.owner_rpc import MAX_CALLS, ClientRole, Stream
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, readable
@@ -108,7 +108,7 @@ def test_pipe_that_a_client_does_not_read_never_holds_up_pid_1() -> None:
 def test_child_that_lets_through_more_calls_than_a_client_has_gets_no_more_descriptors() -> None:
     """Or it could have all of PID 1's, and nobody else be answered."""
     service, caller = make_service(Container()), Caller(lambda _: None, b"")
-    caller.greet(Greeting(role=Role.LOGS, subject="ops", group=0x11EC))
+    caller.greet(Greeting(role=ClientRole.LOGS, subject="ops", group=0x11EC))
     call: Any = partial(service.answers(caller)[Logs], Logs(container="", since=0, follow=True))
     recent = service.guest.log.recent
 

@@ -15,7 +15,7 @@ from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.planes.host_rpc import Phase
-from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
 from ccinit.kernel.process import ExitStatus
@@ -83,7 +83,7 @@ class Client:
         **_: object,
     ) -> ConnectionEnd:
         await sleep(0)
-        notices[Greeting](Greeting(role=Role.ADMIN, subject="ops", group=0x11EC))
+        notices[Greeting](Greeting(role=ClientRole.ADMIN, subject="ops", group=0x11EC))
         given: list[int] = []
         try:
             for call in CALLS:

@@ -9,9 +9,9 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.planes.owner_rpc import (
     DEBUG_CONTAINER,
     METHODS,
+    ClientRole,
     Field,
     Kind,
-    Role,
     Stream,
     Text,
     Texts,
@@ -23,7 +23,7 @@ from ccinit.formats.pod.name import read_name
 
 
 def test_roles_include_the_ones_before_them() -> None:
-    assert [[role.includes(other) for other in Role] for role in Role] == [
+    assert [[role.includes(other) for other in ClientRole] for role in ClientRole] == [
         [True, False, False],
         [True, True, False],
         [True, True, True],
@@ -32,11 +32,11 @@ def test_roles_include_the_ones_before_them() -> None:
 
 def test_what_changes_the_pod_needs_more_than_logs() -> None:
     acting, changing = {"exec", "copy", "signal"}, {"open_debug", "rotate"}
-    assert {name for name, one in METHODS.items() if one.role is Role.LOGS} == (
+    assert {name for name, one in METHODS.items() if one.role is ClientRole.LOGS} == (
         METHODS.keys() - acting - changing
     )
-    assert {METHODS[name].role for name in acting} == {Role.EXEC}
-    assert {METHODS[name].role for name in changing} == {Role.ADMIN}
+    assert {METHODS[name].role for name in acting} == {ClientRole.EXEC}
+    assert {METHODS[name].role for name in changing} == {ClientRole.ADMIN}
 
 
 def test_no_container_can_be_called_like_the_debug_environment() -> None:
