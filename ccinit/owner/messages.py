@@ -163,9 +163,10 @@ class OpenDebug:
     """`open_debug`."""
 
 
-Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal | Rotate | OpenDebug
+OwnerCall = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal | Rotate | OpenDebug
+"""What PID 1 is asked: a call of the client's (`ccinit.owner.session.Call`) without its id."""
 
-CALLS: Mapping[str, type[Call]] = {
+CALLS: Mapping[str, type[OwnerCall]] = {
     "attest": Attest,
     "logs": Logs,
     "events": Events,
@@ -179,9 +180,9 @@ CALLS: Mapping[str, type[Call]] = {
 }
 
 
-def make_call(method: Method, params: tuple[Value, ...]) -> Call:
+def make_call(method: Method, params: tuple[Value, ...]) -> OwnerCall:
     """Return a call as a value; its parameters have to fit its method's schema."""
     kind: Any = CALLS[method.name]
     names = (field.name for field in method.params)
-    call: Call = kind(**dict(zip(names, params, strict=True)))
+    call: OwnerCall = kind(**dict(zip(names, params, strict=True)))
     return call

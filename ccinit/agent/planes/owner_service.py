@@ -56,7 +56,6 @@ from ccinit.owner.messages import (
     CALLS,
     Attach,
     Attest,
-    Call,
     Copy,
     Events,
     Exec,
@@ -64,6 +63,7 @@ from ccinit.owner.messages import (
     Logs,
     Metrics,
     OpenDebug,
+    OwnerCall,
     Rotate,
     Signal,
 )
@@ -114,7 +114,7 @@ class OwnerService:
         """Return the functions that answer the questions of one connection's child."""
         return {kind: partial(self._answer, name, caller) for name, kind in CALLS.items()}
 
-    async def _answer(self, name: str, caller: Caller, call: Call) -> Answer:
+    async def _answer(self, name: str, caller: Caller, call: OwnerCall) -> Answer:
         params = METHODS[name].params
         if not are_valid(params, tuple(getattr(call, field.name) for field in params)):
             raise ChildError("child.protocol", f"parameters that {name} does not have")

@@ -24,7 +24,6 @@ from ccinit.owner.messages import (
     CALLS,
     Attach,
     Attest,
-    Call,
     CallAnswer,
     CallEnd,
     Copy,
@@ -34,6 +33,7 @@ from ccinit.owner.messages import (
     Logs,
     Metrics,
     OpenDebug,
+    OwnerCall,
     Rotate,
     Signal,
 )
@@ -49,7 +49,7 @@ def file_in(container: str) -> Copy:
     return Copy(container=container, path="/etc/hostname", into=False, mode=0)
 
 
-GOOD: tuple[Call, ...] = (
+GOOD: tuple[OwnerCall, ...] = (
     Attest(nonce=bytes(32)),
     Logs(container="web", since=0, follow=False),
     Events(since=0, follow=False),
@@ -61,7 +61,7 @@ GOOD: tuple[Call, ...] = (
     Rotate(),
     OpenDebug(),
 )
-IN_A_CONTAINER: dict[str, Callable[[str], Call]] = {
+IN_A_CONTAINER: dict[str, Callable[[str], OwnerCall]] = {
     "logs": lambda name: Logs(container=name, since=0, follow=False),
     "attach": lambda name: Attach(container=name),
     "exec": program_in,
@@ -113,14 +113,14 @@ class Bench:
     def greet(self, role: ClientRole) -> None:
         self.caller.greet(Greeting(role=role, subject="ops\n", group=GROUP))
 
-    def call(self, call: Call) -> CallEnd:
+    def call(self, call: OwnerCall) -> CallEnd:
         self.guest.loop = loop = EventLoop()
         answer: Any = self.service.answers(self.caller)[type(call)](call)
         value: CallAnswer = loop.run(answer).value
         assert value.end is not None
         return value.end
 
-    def refusal(self, call: Call) -> tuple[int, str]:
+    def refusal(self, call: OwnerCall) -> tuple[int, str]:
         end = self.call(call)
         return end.code, end.reason
 
@@ -245,7 +245,7 @@ def test_whatever_the_kernel_says_is_an_answer(
     ],
 )
 def test_call_that_no_client_can_have_made_ends_the_connection(
-    bench: Bench, reached: list[str], call: Call
+    bench: Bench, reached: list[str], call: OwnerCall
 ) -> None:
     """The child has let it through, so it is not the child that was started."""
     bench.greet(ClientRole.ADMIN)
@@ -271,7 +271,9 @@ def test_number_that_is_no_signal_is_refused(bench: Bench, number: int) -> None:
 
 @pytest.mark.parametrize("call", [Rotate(), OpenDebug()])
 @pytest.mark.parametrize("phase", [Phase.START, Phase.STOP])
-def test_what_changes_the_pod_needs_one_that_runs(bench: Bench, call: Call, phase: Phase) -> None:
+def test_what_changes_the_pod_needs_one_that_runs(
+    bench: Bench, call: OwnerCall, phase: Phase
+) -> None:
     bench.greet(ClientRole.ADMIN)
     bench.state.phase = phase
     assert bench.refusal(call) == (RpcError.NOT_NOW, "owner.not_now")

@@ -19,13 +19,13 @@ from ccinit.formats.planes.owner_rpc import ClientRole
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import Event, EventLoop, readable, sleep
 from ccinit.kernel.process import ExitStatus
-from ccinit.owner.messages import Attach, Attest, Call, ConnectionEnd, Exec, Greeting, Logs
+from ccinit.owner.messages import Attach, Attest, ConnectionEnd, Exec, Greeting, Logs, OwnerCall
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
 from tests.fakes.machine.interruptions import Way, each_stop
 from tests.fakes.machine.scarcity import count_descriptors
 
-CALLS: tuple[Call, ...] = (
+CALLS: tuple[OwnerCall, ...] = (
     Logs(container="", since=0, follow=True),
     Attach(container="web"),
     Exec(container="web", args=("/bin/id",), tty=False, rows=0, columns=0),
