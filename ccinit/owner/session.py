@@ -24,7 +24,6 @@ from ccinit.formats.planes.owner_rpc import (
     Method,
     Stream,
     Value,
-    are_valid,
 )
 from ccinit.formats.planes.owner_wire import (
     Credit,
@@ -37,6 +36,7 @@ from ccinit.formats.planes.owner_wire import (
     encode_data,
     encode_refusal,
     encode_reply,
+    params_of,
 )
 from ccinit.owner.messages import CallEnd
 from ccinit.values import frozen
@@ -141,13 +141,12 @@ class Session:
         method = METHODS.get(request.method)
         if method is None:
             self._answer(request.msgid, RpcError.BADREQ, "owner.method", "no such method")
-        elif not are_valid(method.params, request.params):
+        elif (params := params_of(method, request.params)) is None:
             self._answer(request.msgid, RpcError.BADREQ, "owner.params", method.name)
         elif len(self._open) == MAX_CALLS:
             self._answer(request.msgid, RpcError.BUSY, "owner.calls", f"{MAX_CALLS} are open")
         else:
             self._open[request.msgid] = _Windows(method)
-            params: tuple[Value, ...] = request.params  # type: ignore[assignment]
             yield Call(id=request.msgid, method=method, params=params)
 
     def _answer(self, call: int, code: RpcError, reason: str, detail: str) -> None:

@@ -68,7 +68,7 @@ _ENTRY: Final = (
 
 @frozen
 class Request:
-    """A call; its method may be unknown and its parameters wrong."""
+    """A call; its method may be unknown, and its parameters wrong (`params_of`)."""
 
     msgid: int
     method: str
@@ -240,6 +240,11 @@ def encode_credit(credit: Credit) -> bytes:
 def encode_log_line(line: LogLine) -> bytes:
     """Encode one entry of a log stream."""
     return _pack([line.sequence, line.boottime_us, int(line.kind), line.source, line.data])
+
+
+def params_of(method: Method, params: tuple[object, ...]) -> tuple[Value, ...] | None:
+    """Return the parameters if they fit the method's schema, else None."""
+    return cast("tuple[Value, ...]", params) if are_valid(method.params, params) else None
 
 
 def result_of(method: Method, outcome: tuple[object, ...]) -> tuple[Value, ...]:
