@@ -35,8 +35,7 @@ class LogPump:
     def watch(self, watch: StorageWatch) -> None:
         """Show `watch` every record from the kernel's next one on.
 
-        Earlier ones are sealed first and not shown: while the disks were being identified, blocks
-        that did not authenticate were not faults.
+        Earlier ones are sealed first, and shown to the watch before it, if there was one.
         """
         while self._take_up_to(_AT_ONCE):
             pass

@@ -183,8 +183,9 @@ async def _unlock(
     guest: Guest, configured: "Configured", attested: "Attested", pump: "LogPump"
 ) -> "Unlocked":
     from ccinit.agent.phases.storage import unlock
-    from ccinit.agent.storage_watch import StorageWatch
+    from ccinit.agent.storage_watch import WHILE_OPENING, StorageWatch
 
+    pump.watch(StorageWatch(guest, configured.manifest, kinds=WHILE_OPENING))
     unlocked = await unlock(guest, configured, attested)
     pump.watch(StorageWatch(guest, configured.manifest))
     return unlocked

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.log_pump import LogPump
-from ccinit.agent.storage_watch import StorageWatch
+from ccinit.agent.storage_watch import WHILE_OPENING, StorageWatch
 from ccinit.formats.pod.manifest import OnStorageError
 from ccinit.formats.pod.volume import ScratchProfile, VolumeKind
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
+from ccinit.unlock.kernel_faults import FaultKind
 from ccinit.unlock.verity_volume import activate_verity
 from tests.faults.plugin import FaultSeen
 from tests.vm.guest.disks import (
@@ -41,9 +42,14 @@ POLICIES = pytest.mark.parametrize("policy", OnStorageError)
 
 
 class Watched:
-    """A guest that has just opened its volume `data`, as far as disk faults go."""
+    """A guest that has just opened its volume `data`, as far as disk faults go.
 
-    def __init__(self, policy: OnStorageError, kind: VolumeKind) -> None:
+    With `is_opening` it has others to open yet; `have_opened` ends that.
+    """
+
+    def __init__(
+        self, policy: OnStorageError, kind: VolumeKind, *, is_opening: bool = False
+    ) -> None:
         self.events: list[str] = []
         self.failures: list[CcinitError] = []
         self.sealed: list[bytes] = []
@@ -54,10 +60,17 @@ class Watched:
         )
         volumes = [SimpleNamespace(name="data", kind=kind)]
         manifest = SimpleNamespace(volumes=volumes, on_storage_error=policy)
-        guest = cast("Guest", parts)
-        self._pump = LogPump(guest)
-        self._pump.watch(StorageWatch(guest, cast("PodManifest", manifest)))
+        self._guest = cast("Guest", parts)
+        self._manifest = cast("PodManifest", manifest)
+        self._pump = LogPump(self._guest)
+        self._watch(WHILE_OPENING if is_opening else frozenset(FaultKind))
         self.events.clear()
+
+    def have_opened(self) -> None:
+        self._watch(frozenset(FaultKind))
+
+    def _watch(self, kinds: frozenset[FaultKind]) -> None:
+        self._pump.watch(StorageWatch(self._guest, self._manifest, kinds=kinds))
 
     def hear(self, patience_seconds: float = 0.0) -> set[str]:
         """Take what the kernel has said since then; return the reasons of the events.
@@ -76,7 +89,11 @@ class Watched:
             await task.stop()
 
         loop.run(pump())
-        return {event.partition(": ")[0] for event in self.events}
+        return set(map(reason_of, self.events))
+
+
+def reason_of(event: str) -> str:
+    return event.partition(": ")[0]
 
 
 def read_fails(path: Path) -> None:
@@ -114,14 +131,15 @@ def test_r45_disk_that_behaves_is_no_event(tmp_path: Path) -> None:
     assert guest.failures == []
 
 
-def test_faults_before_the_volumes_are_open_are_no_event(tmp_path: Path) -> None:
+def test_foreign_blocks_before_the_volumes_are_open_are_no_event(tmp_path: Path) -> None:
     """Telling disks apart reads blocks under keys that are not theirs."""
     with faulty() as device, open_scratch(device.disk, tmp_path):
         write_and_sync(tmp_path / "hit", b"h" * 4096)
         drop_caches()
         flip_bit(device.below, find_block(device.disk, tmp_path / "hit"))
+        guest = Watched(OnStorageError.STOP, VolumeKind.SCRATCH, is_opening=True)
         read_fails(tmp_path / "hit")
-        guest = Watched(OnStorageError.STOP, VolumeKind.SCRATCH)
+        guest.have_opened()
         assert guest.hear() == set()
     assert any(b"INTEGRITY AEAD ERROR" in line for line in guest.sealed)
     assert guest.failures == []
@@ -143,6 +161,22 @@ def test_r47_write_that_is_lost_is_an_event(
             device.work()
     assert guest.failures
     fault_seen.guest("scratch.lost_write")
+
+
+@pytest.mark.parametrize("profile", ScratchProfile)
+def test_r47_write_that_is_lost_before_all_volumes_are_open_is_an_event(
+    tmp_path: Path, profile: ScratchProfile
+) -> None:
+    """Nobody waits for it: the kernel writes back what is dirty, when it likes."""
+    with faulty() as device, open_scratch(device.disk, tmp_path, profile):
+        guest = Watched(OnStorageError.STOP, VolumeKind.SCRATCH, is_opening=True)
+        (tmp_path / "lost").write_bytes(b"lost" * 1024)
+        device.fail_writes()
+        os.sync()
+        device.work()
+        guest.have_opened()
+        assert set(map(reason_of, guest.events)) == {"scratch.lost_write"}
+    assert guest.failures
 
 
 def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path, fault_seen: FaultSeen) -> None:

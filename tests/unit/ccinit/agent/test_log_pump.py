@@ -98,3 +98,22 @@ def test_watch_is_shown_what_comes_after_it(earlier: int, monkeypatch: pytest.Mo
     assert shown == [earlier + 1, earlier + 2]
     assert len(world.sealed) == earlier + 2
     assert world.events == []
+
+
+def test_watch_that_is_replaced_is_shown_what_was_there_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = Log(2)
+    world = World(log, monkeypatch)
+    shown: list[tuple[str, int]] = []
+
+    def watch(name: str) -> "StorageWatch":
+        examine = SimpleNamespace(examine=lambda record: shown.append((name, record.sequence)))
+        return cast("StorageWatch", examine)
+
+    world.pump.watch(watch("first"))
+    log.there += 1
+    world.pump.watch(watch("second"))
+    log.there += 1
+    world.pump.watch(watch("third"))
+    assert shown == [("first", 3), ("second", 4)]

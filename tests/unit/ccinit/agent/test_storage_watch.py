@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ccinit.agent.storage_watch import StorageWatch
+from ccinit.agent.storage_watch import WHILE_OPENING, StorageWatch
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.init.stage0 import ROOT_DEVICE_NAME
 from ccinit.kernel.kmsg import KernelRecord
+from ccinit.unlock.kernel_faults import FaultKind
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
@@ -44,7 +45,11 @@ def aead(device: str) -> KernelRecord:
     return record(f"device-mapper: crypt: {device}: INTEGRITY AEAD ERROR, sector 8")
 
 
-def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], list[CcinitError]]:
+def watch(
+    policy: OnStorageError,
+    *records: KernelRecord,
+    kinds: frozenset[FaultKind] = frozenset(FaultKind),
+) -> tuple[list[str], list[CcinitError]]:
     events: list[str] = []
     failures: list[CcinitError] = []
 
@@ -60,6 +65,7 @@ def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], li
         cast("PodManifest", manifest),
         lambda one: NAMES.get(one, one),
         KNOWN,
+        kinds,
     )
     for one in records:
         made.examine(one)
@@ -106,3 +112,9 @@ def test_lines_that_were_lost_count_as_a_fault_where_one_would_end_the_pod() -> 
     assert watch(OnStorageError.REPORT, lost) == ([], [])
     events, (failure,) = watch(OnStorageError.STOP, lost)
     assert (len(events), failure.reason) == (1, "disk.log_gap")
+
+
+def test_only_a_lost_write_is_a_fault_before_all_volumes_are_open() -> None:
+    lost = record("Buffer I/O error on dev dm-1, logical block 1, lost async page write")
+    events, (failure,) = watch(OnStorageError.STOP, aead("dm-3"), lost, kinds=WHILE_OPENING)
+    assert (len(events), failure.reason) == (1, "scratch.lost_write")

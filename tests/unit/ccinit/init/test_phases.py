@@ -12,7 +12,7 @@ from typing import Any, Never
 
 import pytest
 
-from ccinit.agent import log_pump
+from ccinit.agent import log_pump, storage_watch
 from ccinit.agent.guest import EarlyGuest
 from ccinit.agent.phases import (
     attestation,
@@ -22,17 +22,19 @@ from ccinit.agent.phases import (
     log_binding,
     network,
     pod,
+    storage,
 )
 from ccinit.agent.planes import workload_plane
 from ccinit.agent.processes.running_child import REAP_SECONDS
 from ccinit.errors import DeadlineError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import StartBy
-from ccinit.formats.pod.manifest import Allow
+from ccinit.formats.pod.manifest import Allow, OnStorageError
 from ccinit.init import phases
 from ccinit.init.sequence import CONFIG, SEED_LATE
 from ccinit.kernel import entropy, memory, vsock
-from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.kernel.kmsg import KernelRecord
 from ccinit.kernel.priority import NORMAL
 from ccinit.values import fields
 
@@ -193,6 +195,78 @@ def test_memory_that_cannot_be_given_back_fails_neither_attest_nor_start(
     assert EventLoop().run(boot()) == ("done", "done")
     assert len(events) == len(trims) == 2
     assert all("EMFILE" in event for event in events)
+
+
+class FakeKernelLog:
+    """Has one record for each line of `lines`."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._count = 0
+
+    def read(self) -> KernelRecord | None:
+        if self._count == len(self.lines):
+            return None
+        self._count += 1
+        text = self.lines[self._count - 1]
+        return KernelRecord(
+            priority=3, sequence=self._count, boottime_us=self._count, text=text, dropped=0
+        )
+
+    async def next(self) -> KernelRecord:
+        while (record := self.read()) is None:
+            await sleep(0)
+        return record
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize("is_pump_late", [False, True])
+def test_r47_write_that_is_lost_while_volumes_are_opened_is_a_fault(
+    is_pump_late: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if PID 1 waits in the kernel until UNLOCK is over; a block of another key is none."""
+    foreign = b"device-mapper: crypt: dm-90: INTEGRITY AEAD ERROR, sector 0"
+    lost = b"Buffer I/O error on dev dm-91, logical block 1, lost async page write"
+    changed = b"device-mapper: crypt: dm-92: INTEGRITY AEAD ERROR, sector 8"
+    log, events, failures = FakeKernelLog(), list[str](), list[str]()
+    monkeypatch.setattr(log_pump, "KernelLog", lambda: log)
+    monkeypatch.setattr(storage_watch, "list_mapping_names", dict)
+
+    async def unlock(*_: object) -> str:
+        log.lines += [foreign, lost]
+        if not is_pump_late:
+            await sleep(0.05)
+            assert len(failures) == 1
+        return "unlocked"
+
+    monkeypatch.setattr(storage, "unlock", unlock)
+    guest: Any = SimpleNamespace(
+        event=events.append,
+        give_up=lambda error, _code: failures.append(error.reason),
+        log=SimpleNamespace(append=lambda *_: None),
+    )
+    configured: Any = SimpleNamespace(
+        manifest=SimpleNamespace(volumes=(), on_storage_error=OnStorageError.STOP)
+    )
+    attested: Any = None
+    log.lines += [foreign, lost]  # before UNLOCK no disk is open
+    loop = EventLoop()
+
+    async def boot() -> object:
+        pump = log_pump.LogPump(guest)
+        pumping = loop.start(pump.run(), "kernel log")
+        unlocked = await phases._unlock(guest, configured, attested, pump)
+        log.lines.append(changed)
+        await sleep(0.05)
+        await pumping.stop()
+        return unlocked
+
+    assert loop.run(boot()) == "unlocked"
+    assert failures == ["disk.lost_write", "disk.integrity"]
+    assert [event.split(": ")[1] for event in events] == ["dm-91", "dm-92"]
 
 
 def test_guest_keeps_all_that_the_early_guest_had() -> None:
