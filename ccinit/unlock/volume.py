@@ -109,7 +109,7 @@ def examine_disk(control: DmControl, request: VolumeRequest, released: Secret) -
 
     Raises:
         VerificationError: it is neither; reasons as for `activate_volume`.
-        KernelError: the kernel refused a step; everything before it is undone.
+        KernelError: the disk failed, or the kernel refused a step; everything before it is undone.
     """
     check_disk(request.name, request.disk)
     size_bytes = _find_size(request)
@@ -198,7 +198,7 @@ def _read_authenticated(
 
     Raises:
         VerificationError: `volume.unlock`.
-        KernelError: the kernel refused a step; everything before it is undone.
+        KernelError: the disk failed, or the kernel refused a step; everything before it is undone.
     """
     whole = request.disk
     shown = (
@@ -219,17 +219,23 @@ def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> 
     try:
         return activate_stack(control, name, disk, _plan(disk.size_bytes), key)
     except KernelError as error:
-        if error.reason == "kernel.dm.load" and error.errno in (errno.EINVAL, errno.EIO):
+        if error.reason == "kernel.dm.load" and error.errno == errno.EINVAL:
             raise _locked(name) from error
         raise
 
 
 def _verify_key(stack: DiskStack, name: str) -> bytes:
-    """Read what was written to every volume first: only the volume's own key authenticates it."""
+    """Read what was written to every volume first: only the volume's own key authenticates it.
+
+    A disk that fails while it is read may well be the volume. If it counted as another one, a blank
+    disk could be made the volume in its place, and the volume itself be used for scratch.
+    """
     try:
         return read_direct(stack.node, 0, START_BYTES)
     except KernelError as error:
-        raise _locked(name) from error
+        if error.errno == errno.EILSEQ:
+            raise _locked(name) from error
+        raise
 
 
 def _locked(name: str) -> VerificationError:

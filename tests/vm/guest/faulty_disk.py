@@ -43,6 +43,12 @@ class FaultyDisk:
         """Answer every read and write with EIO, as an unplugged disk does."""
         self._load("error", "", self.size_bytes)
 
+    def fail_behind(self, start_bytes: int) -> None:
+        """Answer whatever lies behind the first bytes with EIO."""
+        start = self._target("linear", f"{self.below.node} 0", start_bytes)
+        rest = self._target("error", "", self.size_bytes - start_bytes, start_bytes)
+        self._load_all(start, rest)
+
     def fail_writes(self) -> None:
         """Answer every write with EIO; reads work."""
         self._load("flakey", f"{self.below.node} 0 0 3600 1 error_writes", self.size_bytes)
@@ -65,11 +71,20 @@ class FaultyDisk:
         self._control.send_message(self._device, f"mark {text}")
 
     def _load(self, kind: str, parameters: str, size_bytes: int) -> None:
-        target = DmTarget(
-            length_sectors=size_bytes // SECTOR_BYTES, kind=kind, parameters=parameters
-        )
-        self._control.load(self._device, (target,))
+        self._load_all(self._target(kind, parameters, size_bytes))
+
+    def _load_all(self, *targets: DmTarget) -> None:
+        self._control.load(self._device, targets)
         self._control.resume(self._device)
+
+    @staticmethod
+    def _target(kind: str, parameters: str, size_bytes: int, start_bytes: int = 0) -> DmTarget:
+        return DmTarget(
+            start_sectors=start_bytes // SECTOR_BYTES,
+            length_sectors=size_bytes // SECTOR_BYTES,
+            kind=kind,
+            parameters=parameters,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.pull.layers.file import write_all
 from ccinit.secret import Secret
+from ccinit.unlock.filesystem import START_BYTES
 from ccinit.unlock.integrity import MetaDevice, plan_memory_layout
 from ccinit.unlock.stack import activate_stack
 from ccinit.unlock.volume import VolumeRequest, activate_volume
@@ -199,6 +200,24 @@ def test_r47_close_that_loses_what_nobody_had_synced_says_so(tmp_path: Path) -> 
         assert not os.path.ismount(tmp_path)
         assert dm_names() == {"test-faulty"}
         device.work()
+
+
+def test_r43_volume_on_a_failing_disk_is_not_taken_for_another_disk(tmp_path: Path) -> None:
+    """Else a blank disk beside it would become the volume, and this one could become scratch."""
+    with faulty() as device:
+        with open_volume(device.disk, tmp_path, may_create=True):
+            write_and_sync(tmp_path / "file", b"kept")
+        device.fail_behind(START_BYTES)
+        with (
+            pytest.raises(KernelError) as error,
+            open_volume(device.disk, tmp_path, may_create=True),
+        ):
+            pass
+        assert (error.value.reason, error.value.errno) == ("kernel.block.read", errno.EIO)
+        assert dm_names() == {"test-faulty"}
+        device.work()
+        with open_volume(device.disk, tmp_path):
+            assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 def test_r44_old_state_of_a_whole_volume_opens_as_documented(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class World:
         steps: what was done to any disk, in order.
         key: of the volumes that there are.
         load_error: of the kernel, at the next activation.
+        failing: node of a disk whose blocks cannot be read once it is open.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +75,7 @@ class World:
         self.sizes: dict[str, int] = {}
         self.steps: list[str] = []
         self.load_error: CcinitError | None = None
+        self.failing = ""
         self.mount_error: CcinitError | None = None
         self.grows = True
         self.former_blocks: tuple[int, ...] = ()
@@ -95,6 +97,8 @@ class World:
 
     def read_direct(self, node: str, offset: int, length: int) -> bytes:
         assert (offset, length) == (0, START_BYTES)
+        if node == self.failing:
+            raise KernelError(errno.EIO, "block.read", node)
         if node.startswith("/dev/mapper/") and not self._opens:
             raise KernelError(errno.EILSEQ, "pread", node)
         return self.starts.get(node, b"").ljust(length, b"\0")
@@ -203,7 +207,7 @@ def test_anything_else_is_refused_unopened_whatever_the_grant(
     ("error", "reason"),
     [
         (KernelError(errno.EINVAL, "dm.load", "data"), "volume.unlock"),
-        (KernelError(errno.EIO, "dm.load", "data"), "volume.unlock"),
+        (KernelError(errno.EIO, "dm.load", "data"), "kernel.dm.load"),
         (VerificationError("integrity.table", "another"), "integrity.table"),
         (KernelError(errno.ENOMEM, "dm.load", "data"), "kernel.dm.load"),
         (KernelError(errno.EINVAL, "dm.create", "data"), "kernel.dm.create"),
@@ -267,6 +271,19 @@ def test_fault_while_looking_ends_the_search(world: World) -> None:
     world.sizes["/dev/vdb"] = SIZE - 4096
     assert reason_of(world.select, "vdb", "vdc") == "disk.changed"
     assert world.select("vdc") == "vdc"
+
+
+@pytest.mark.parametrize("order", [("vdb", "vdc"), ("vdc", "vdb")])
+def test_disk_that_fails_is_not_taken_for_another_one(world: World, order: tuple[str, str]) -> None:
+    """Else a blank disk would become the volume, and the volume could become scratch."""
+    world.disk(volume_of(), "vdb")
+    world.disk(BLANK, "vdc")
+    assert world.select(*order, may_create=True) == "vdb"
+    world.failing = "/dev/mapper/vdb"
+    assert reason_of(world.select, *order, may_create=True) == "kernel.block.read"
+    assert reason_of(world.activate, request(may_create=True)) == "kernel.block.read"
+    assert world.steps[-2:] == OPENED
+    assert [step for step in world.steps if "create" in step] == []
 
 
 def test_volume_is_opened_and_never_formatted(world: World) -> None:
