@@ -99,6 +99,16 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param({"address": v4("255.255.255.255")}, "net.address", id="broadcast"),
         pytest.param({"address": v4("10.0.2.0")}, "net.address", id="network-address"),
         pytest.param({"address": v4("10.0.2.255")}, "net.address", id="subnet-broadcast"),
+        pytest.param(
+            {"address": v4("10.0.2.4"), "gateway": v4("10.0.2.5"), "prefix": 30},
+            "net.address",
+            id="network-address-of-the-narrowest",
+        ),
+        pytest.param(
+            {"address": v4("10.0.2.5"), "gateway": v4("10.0.2.7"), "prefix": 30},
+            "net.gateway",
+            id="broadcast-of-the-narrowest",
+        ),
         pytest.param({"address": v4("0.1.2.3")}, "net.address", id="this-network"),
         pytest.param({"prefix": 0}, "net.prefix", id="everything"),
         pytest.param({"prefix": 7}, "net.prefix", id="too-short"),

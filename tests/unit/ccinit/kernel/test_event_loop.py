@@ -2,12 +2,14 @@
 
 import os
 import threading
+from functools import partial
 
 import pytest
 
 from ccinit.errors import DeadlineError
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import (
+    Event,
     EventLoop,
     Interrupted,
     Task,
@@ -257,6 +259,25 @@ def test_dropping_kept_deadlines_leaves_the_others() -> None:
     with pytest.raises(DeadlineError) as error:
         EventLoop().run(main())
     assert error.value.reason == "test.outer"
+
+
+def test_timers_that_are_left_when_others_are_dropped_keep_their_order() -> None:
+    loop, done = EventLoop(), Event()
+    fired: list[float] = []
+
+    async def main() -> None:
+        at = [(7 * number % 256) / 1000 for number in range(256)]  # far from sorted
+        timers = [loop.call_after(seconds, partial(fired.append, seconds)) for seconds in at]
+        for number, timer in enumerate(timers):
+            if number % 3:
+                timer.cancel()
+        loop.call_after(0.4, done.set)  # which drops the cancelled ones
+        assert len(loop._timers) < 150
+        await done.wait()
+
+    loop.run(main())
+    assert len(fired) == 86
+    assert fired == sorted(fired)
 
 
 def test_timer_may_be_a_year_off() -> None:

@@ -65,7 +65,7 @@ class Bench:
         self.stopping = Event()
         self.measurement = Measurement(self.steps)
         self.answer: DebugGrant | CcinitError = GRANT
-        self.mount_failure: OSError | None = None
+        self.mount_failure: CcinitError | OSError | None = None
         self.may_mount = Event()
         self.may_mount.set()
         self.state = BootState()

@@ -11,6 +11,7 @@ from ccinit.agent.jobs.messages.measurement import BindReply, BindRequest
 from ccinit.agent.phases import configuration
 from ccinit.agent.phases.configuration import _name_platform
 from ccinit.agent.processes.roles import Role
+from ccinit.agent.teardown import Teardown
 from ccinit.attest.detect import Platform
 from ccinit.boot.configuration import (
     InitdataDocument,
@@ -21,6 +22,7 @@ from ccinit.boot.configuration import (
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.machine.no_waiting import finish
@@ -57,6 +59,7 @@ class Children:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.disk = 0
+        self.binding: VerificationError | None = None
 
     async def run(self, _role: Role, request: object, _reply: type, **_how: object) -> object:
         self.asked.append(request)
@@ -77,7 +80,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
         **_how: object,
     ) -> BindReply:  # fmt: skip
         made.asked.append(request)
-        return BindReply(tee=platform.tee)
+        if made.binding is not None:
+            raise made.binding
+        return BindReply(tee=platform.tee, parameters=b"{}")
 
     disk = BlockDevice(
         name="null", number="1:3", size_bytes=4096, read_only=True, serial="", holders=()
@@ -90,9 +95,12 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
 def configured(
     children: Children, monkeypatch: pytest.MonkeyPatch, tee: Tee
 ) -> configuration.Configured:
+    return finish(configuration.configure(guest_on(tee, children, monkeypatch)))
+
+
+def guest_on(tee: Tee, children: Children, monkeypatch: pytest.MonkeyPatch) -> Guest:
     monkeypatch.setattr(configuration, "detect_platform", lambda: Platform(tee=tee))
-    guest = cast("Guest", SimpleNamespace(children=children))
-    return finish(configuration.configure(guest))
+    return cast("Guest", SimpleNamespace(children=children, teardown=Teardown()))
 
 
 def test_r08_bytes_that_are_parsed_are_those_that_were_bound(
@@ -106,6 +114,36 @@ def test_r08_bytes_that_are_parsed_are_those_that_were_bound(
         BindRequest(tee=Tee.SNP, digest=digest),
         ParseInitdata(document=DOCUMENT),
     ]
+
+
+def test_what_the_platform_tells_is_kept_for_the_kbs(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert configured(children, monkeypatch, Tee.SNP).parameters == b"{}"
+
+
+@pytest.mark.parametrize(("tee", "wiped"), [(Tee.SEV, 1), (Tee.SNP, 0)])
+def test_secrets_of_a_launch_are_wiped_even_if_nobody_comes_to_read_them(
+    tee: Tee, wiped: int, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wipes: list[str] = []
+    monkeypatch.setattr(configuration, "wipe_secrets", lambda: wipes.append("wiped"))
+    guest = guest_on(tee, children, monkeypatch)
+    children.binding = VerificationError("config.digest", "another document")
+    with pytest.raises(VerificationError):
+        finish(configuration.configure(guest))
+    assert wipes == []
+    EventLoop().run(guest.teardown.run())
+    assert len(wipes) == wiped
+
+
+def test_host_that_attaches_no_disk_gives_no_configuration(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "list_virtio_disks", lambda: ())
+    with pytest.raises(VerificationError) as refused:
+        configured(children, monkeypatch, Tee.SNP)
+    assert (refused.value.reason, children.asked) == ("config.absent", [])
 
 
 @pytest.mark.parametrize("disk", [-1, 1])

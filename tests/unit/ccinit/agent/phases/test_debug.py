@@ -8,6 +8,7 @@ from ccinit.agent.phases import debug
 from ccinit.agent.teardown import OWNER_PLANE_STEP, undoing
 from ccinit.errors import (
     CcinitError,
+    ChildError,
     ConfigError,
     FormatError,
     KernelError,
@@ -156,13 +157,18 @@ def test_boundary_that_cannot_be_measured_is_not_crossed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [KernelError(5, "mount", "tools"), OSError(24, "no descriptors")],
-    ids=["ours", "bare"],
+    ("failure", "known"),
+    [
+        pytest.param(KernelError(5, "mount", "tools"), KernelError, id="kernel"),
+        pytest.param(OSError(24, "no descriptors"), KernelError, id="bare"),
+        pytest.param(ChildError("crun.run", "no environment"), ChildError, id="program"),
+    ],
 )
-def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench, failure: OSError) -> None:
+def test_what_fails_behind_the_boundary_ends_the_guest(
+    bench: Bench, failure: CcinitError | OSError, known: type[CcinitError]
+) -> None:
     bench.mount_failure = failure
-    with pytest.raises(KernelError):
+    with pytest.raises(known):
         bench.open()
     assert bench.stopping.is_set()
     assert bench.state.flags == StateFlag.DEBUG
