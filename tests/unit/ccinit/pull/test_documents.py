@@ -1,8 +1,11 @@
+import json
+
 import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest, sha256_digest
-from ccinit.pull.documents import verify_config, verify_documents
+from ccinit.formats.oci.image import Descriptor, MediaType
+from ccinit.pull.documents import verify_config, verify_documents, verify_selected
 from tests.fakes.images.registry import make_image, make_index
 
 IMAGE = make_image([b"one", b"two"])
@@ -42,6 +45,23 @@ def test_chain_that_breaks_is_refused(
     with pytest.raises(CcinitError) as refused:
         verify_documents(documents, pinned)  # type: ignore[arg-type]
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("content_type", [None, "", MediaType.OCI_MANIFEST.value])
+def test_index_that_an_index_gives_out_as_a_manifest_is_none(content_type: str | None) -> None:
+    """Neither it nor the registry need say what it is."""
+    untyped = {key: value for key, value in json.loads(INDEX).items() if key != "mediaType"}
+    for data, is_good in ((IMAGE.manifest, True), (json.dumps(untyped).encode(), False)):
+        selected = Descriptor(
+            media_type=MediaType.OCI_MANIFEST, digest=sha256_digest(data), size=len(data)
+        )
+        if is_good:
+            assert len(verify_selected(data, selected, content_type).layers) == 2
+            continue
+        with pytest.raises(CcinitError) as refused:
+            verify_selected(data, selected, content_type)
+        reason = "manifest.media_type" if content_type else "manifest.nested"
+        assert refused.value.reason == reason
 
 
 def test_config_that_is_not_the_manifests_is_refused() -> None:

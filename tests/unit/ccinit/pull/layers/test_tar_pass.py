@@ -120,6 +120,17 @@ def test_archive_may_end_in_any_number_of_zeros(tmp_path: Path, end: bytes) -> N
     assert run_pass(tmp_path, end).records == 1
 
 
+@pytest.mark.parametrize(("kind", "reason"), [(b"x", ""), (b"g", ""), (b"L", "tar.long_name")])
+def test_extension_without_a_payload_is_read_over(tmp_path: Path, kind: bytes, reason: str) -> None:
+    tar = make_tar(Entry("file", b"x", before=header("empty", kind)))
+    if reason:
+        with pytest.raises(CcinitError) as refused:
+            run_pass(tmp_path, tar)
+        assert refused.value.reason == reason
+        return
+    assert run_pass(tmp_path, tar).records == run_pass(tmp_path, make_tar(Entry("file"))).records
+
+
 def test_directory_that_is_not_described_looks_as_below(tmp_path: Path) -> None:
     below = empty_merged_root()
     first = (Entry(".", None, mode=0o700), Entry("tmp", None, mode=0o1777), Entry("tmp/x/y"))

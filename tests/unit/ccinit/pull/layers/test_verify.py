@@ -1,5 +1,6 @@
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -57,16 +58,20 @@ class Channel:
         self.words = append_tars(self.files, tars, first)
         self.fds = {SOURCE: self.words.fd}
         self.asked: list[int] = []
+        self.given: list[int] = []
         self.kept = [workspace / "kept"]
         self.answers = 1
 
     def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
         value = OpenedTar()
         assert isinstance(value, answer)
-        if not isinstance(question, KeptTar):
-            return value, give_tar(self.files, question) * self.answers
-        self.asked.append(question.position)
-        return value, tuple(os.open(path, os.O_RDONLY) for path in self.kept)
+        if isinstance(question, KeptTar):
+            self.asked.append(question.position)
+            fds = tuple(os.open(path, os.O_RDONLY) for path in self.kept)
+        else:
+            fds = give_tar(self.files, question) * self.answers
+        self.given += fds
+        return value, fds
 
 
 def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
@@ -169,6 +174,24 @@ def test_directories_that_a_small_layer_implies_count_against_the_cap(tmp_path: 
         "pull.layer_bytes"
     )
     layers_job(replace(request, tar_bytes=needed), Channel(tmp_path / "enough", tars))
+
+
+def test_tar_is_cut_off_at_the_cap_and_not_first_read_to_its_end(tmp_path: Path) -> None:
+    """It has the wrong digest, too, which would show at its end."""
+    cap = REQUEST.tar_bytes
+    assert refusal(tmp_path, [b"x" * (cap + 1)]) == "pull.layer_bytes"
+    assert refusal(tmp_path, [b"x" * cap]) == "pull.diff_id"
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_files_are_closed_whatever_is_in_them(tmp_path: Path, *, is_good: bool) -> None:
+    channel = Channel(tmp_path, TARS if is_good else [TARS[0], b"x"])
+    with nullcontext() if is_good else pytest.raises(CcinitError):
+        layers_job(REQUEST, channel)
+    assert len(channel.given) == len(TARS)
+    for fd in channel.given:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
 
 
 def test_layers_that_end_early_are_refused(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str)
         ("registry-1.docker.example", "https://user@auth.docker.example/token"),
         ("registry-1.docker.example", "https://auth.docker.example:8443/token"),
         ("registry-1.docker.example", "https://auth.docker.example/token?redirect=evil"),
+        ("registry-1.docker.example", "https://auth.docker.example/token#evil"),
         ("registry-1.docker.example", "https://auth.docker.example:x/token"),
         ("registry-1.docker.example", "https://[]/token"),
         ("registry-1.docker.example", "file:///etc/passwd"),
@@ -142,6 +143,12 @@ def test_token_service_elsewhere_is_refused(host: str, realm: str) -> None:
     assert refused.value.reason == "registry.realm"
 
 
+def test_service_that_has_no_name_is_not_named() -> None:
+    challenge = parse_bearer('Bearer realm="https://auth.docker.example/t"')
+    request = token_request(challenge, reference("registry-1.docker.example"), None)
+    assert request.url == "https://auth.docker.example/t?scope=repository%3Ateam%2Fapp%3Apull"
+
+
 def test_password_goes_with_the_request_and_identity_token_in_its_body() -> None:
     challenge = parse_bearer('Bearer realm="https://auth.docker.example/t",service="s"')
     place = reference("registry-1.docker.example")
@@ -151,6 +158,7 @@ def test_password_goes_with_the_request_and_identity_token_in_its_body() -> None
     known = Credential(user_password="", identity_token="i&d")
     identity = token_request(challenge, place, known)
     assert (identity.method, identity.url) == ("POST", "https://auth.docker.example/t")
+    assert identity.headers == (("content-type", "application/x-www-form-urlencoded"),)
     assert dict(parse_qsl(identity.body.decode())) == {
         "grant_type": "refresh_token",
         "refresh_token": "i&d",
@@ -168,9 +176,25 @@ def test_token_of_either_name_is_taken() -> None:
     assert parse_token(b'{"access_token":"abc"}') == "Bearer abc"
 
 
+def test_token_has_a_cap() -> None:
+    longest = "x" * (64 << 10)
+    assert parse_token(b'{"token":"%b"}' % longest.encode()) == f"Bearer {longest}"
+    with pytest.raises(CcinitError) as refused:
+        parse_token(b'{"token":"%b"}' % (longest + "x").encode())
+    assert refused.value.reason == "token.form"
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"[]", b"{}", b'{"token":7}', b'{"token":""}', b'{"token":"a b"}', b'{"token":"a\\r\\nb"}'],
+    [
+        b"[]",
+        b"{}",
+        b'{"token":7}',
+        b'{"token":""}',
+        b'{"token":"a b"}',
+        b'{"token":"a\\r\\nb"}',
+        '{"token":"é"}'.encode(),
+    ],
 )
 def test_token_reply_without_a_token_is_refused(data: bytes) -> None:
     with pytest.raises(CcinitError) as refused:
