@@ -76,6 +76,10 @@ def test_reply_of_any_status_that_http_has_is_read(authority: Authority, status:
 def test_address_in_the_certificate_is_a_name(authority: Authority) -> None:
     with TlsServer(server_context(authority.issue(("127.0.0.1",))), answer(OK)) as server:
         assert fetch(server, authority, host="127.0.0.1").body == b"hello"
+    for names in (("127.0.0.2",), ("localhost",)):
+        with TlsServer(server_context(authority.issue(names)), answer(OK)) as server:
+            action = lambda: fetch(server, authority, host="127.0.0.1")  # noqa: E731
+            assert refused_reason(action) == "net.certificate_name"
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,12 @@ def test_name_in_idna_is_looked_up_as_it_is_written(
 class Exchange:
     """One plain request to `meta.example`, whose reply is there before it is asked for."""
 
-    def __init__(self, reply: bytes) -> None:
+    def __init__(self, reply: bytes, *, stays: bool = False) -> None:
         self._ours, self._server = socket.socketpair()
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._server.sendall(reply)
-        self._server.shutdown(socket.SHUT_WR)
+        if not stays:
+            self._server.shutdown(socket.SHUT_WR)
         self.dialled: list[tuple[str, int]] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.client = HttpClient(context, dial=self._dial, plain_host="meta.example")
@@ -62,6 +63,9 @@ class Exchange:
     @property
     def sent(self) -> bytes:
         return self._server.recv(1 << 16)
+
+    def is_open(self) -> bool:
+        return self._ours.fileno() >= 0
 
 
 def reply_of(head: str = "", body: bytes = b"", status: str = "200 OK") -> bytes:
@@ -104,6 +108,69 @@ def test_download_from_the_middle_names_it_beside_its_own_headers() -> None:
         lines = exchange.sent.decode().lower().split("\r\n")
     assert {"range: bytes=5-", "metadata: true"} <= set(lines)
     assert taken == [b"56789"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "status", "head"),
+    [
+        pytest.param(5, "200 OK", "", id="whole"),
+        pytest.param(0, "206 Partial Content", "Content-Range: bytes 0-4/10", id="part"),
+        pytest.param(5, "206 Partial Content", "", id="some-part"),
+        pytest.param(5, "206 Partial Content", "Content-Range: bytes 4-8/10", id="before"),
+        pytest.param(5, "206 Partial Content", "Content-Range: bytes 50-54/60", id="behind"),
+    ],
+)
+def test_other_part_than_was_asked_for_is_refused_unread(
+    offset: int, status: str, head: str
+) -> None:
+    taken: list[bytes] = []
+    with (
+        Exchange(reply_of(head, b"56789", status)) as exchange,
+        pytest.raises(PeerError) as refused,
+    ):
+        exchange.client.stream_get(URL, sink=taken.append, limits=HttpLimits(), offset=offset)
+    assert (refused.value.reason, taken) == ("net.range", [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (reply_of("Content-Encoding: gzip", b"01234"), "net.encoding"),
+        (reply_of("", b"0123456789X"), "net.body"),
+        (b"HTTP/1.1 200 OK\r\n\r\n01234", "net.unframed"),
+    ],
+)
+def test_download_that_may_not_be_taken_is_refused_unread(reply: bytes, reason: str) -> None:
+    taken: list[bytes] = []
+    limits = HttpLimits(max_body_bytes=10)
+    with Exchange(reply_of("", b"0123456789")) as exchange:
+        exchange.client.stream_get(URL, sink=taken.append, limits=limits)
+        assert b"".join(taken) == b"0123456789"
+    taken.clear()
+    with Exchange(reply) as exchange, pytest.raises(CcinitError) as refused:
+        exchange.client.stream_get(URL, sink=taken.append, limits=limits)
+    assert (refused.value.reason, taken) == (reason, [])
+
+
+@pytest.mark.parametrize("status", ["101 Switching Protocols", "600 Whatever"])
+def test_status_that_is_no_answer_is_refused(status: str) -> None:
+    with Exchange(reply_of(status="599 Whatever")) as exchange:
+        assert exchange.client.request("GET", URL).status == 599
+    with Exchange(reply_of(status=status)) as exchange, pytest.raises(PeerError) as refused:
+        exchange.client.request("GET", URL)
+    assert refused.value.reason == "net.protocol"
+
+
+def test_connection_stays_for_the_next_request_unless_its_reply_was_left_unread() -> None:
+    with Exchange(reply_of("", b"0123456789"), stays=True) as exchange:
+        exchange.client.request("GET", URL, limits=LIMITS)
+        assert exchange.is_open()
+        exchange.client.close()
+        assert not exchange.is_open()
+    with Exchange(reply_of("", b"0123456789X"), stays=True) as exchange:
+        with pytest.raises(CcinitError, match=r"net\.body"):
+            exchange.client.request("GET", URL, limits=LIMITS)
+        assert not exchange.is_open()
 
 
 def test_of_a_reply_only_the_headers_that_somebody_reads_are_kept() -> None:
@@ -251,6 +318,8 @@ def test_refusal_that_is_broken_is_none(rest: str, reason: str) -> None:
         "http://meta.example/#part",
         "http://user@meta.example/",
         "http:///",
+        "https:///",
+        "http://meta.example:x/",
     ],
 )
 def test_url_of_another_kind_reaches_nobody(url: str) -> None:

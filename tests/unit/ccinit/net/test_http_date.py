@@ -1,3 +1,5 @@
+"""Which texts are dates of HTTP, and which second each of them is."""
+
 import pytest
 
 from ccinit.net.http_date import parse_http_date
@@ -38,6 +40,7 @@ def test_date_is_seconds(text: str, seconds: int) -> None:
         "x" * 25 + " GMT",
         "Sun, 06 Nov 199٤ 08:49:37 GMT",
         "Fri, 31 Dec 9999 24:00:00 GMT",
+        "1 Jan 99999999999999 0:00 GMT",
     ],
 )
 def test_other_text_is_no_date(text: str | None) -> None:
