@@ -1,5 +1,6 @@
 """Logs, certificates and bundles: each refusal with the reason of the step it meets (R61)."""
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,16 @@ def with_annotation(layer: tuple[bytes, dict[str, str]], text: str) -> Attachmen
 LOGGED = classic_layer(payload(), KEY, log=LOG)
 SET = LOGGED[1]["dev.sigstore.cosign/bundle"]
 OTHER_LOGGED = classic_layer(payload(OTHER.digest), KEY, log=LOG)
-SIGNATURE = fake.sign(KEY, payload())
+SIGNATURE = base64.b64decode(LOGGED[1]["dev.cosignproject.cosign/signature"])
+"""The one in question: ECDSA makes another one each time."""
+VERIFIER = fake.public_pem(KEY)
+
+
+def recorded(signature: bytes = SIGNATURE, verifier: bytes = VERIFIER) -> Attachment:
+    """The signature with an entry of the log that says the given of it."""
+    body = fake.hashedrekord(payload(), signature, verifier)
+    return with_annotation(LOGGED, LOG.annotation(body))
+
 
 LOG_CASES: dict[str, tuple[Attachment, str]] = {
     "no promise": (GOOD, "signature.log"),
@@ -71,21 +81,21 @@ LOG_CASES: dict[str, tuple[Attachment, str]] = {
         "signature.rekor.log_id",
     ),
     "no JSON": (with_annotation(LOGGED, "{"), "signature.rekor.json"),
-    "an entry about another signature": (
+    "an entry about another image": (
         with_annotation(LOGGED, OTHER_LOGGED[1]["dev.sigstore.cosign/bundle"]),
         "signature.log_entry",
     ),
-    "an entry about another signer": (
-        with_annotation(
-            LOGGED,
-            LOG.annotation(
-                fake.hashedrekord(payload(), fake.sign(KEY, payload()), fake.public_pem(STRANGER))
-            ),
-        ),
+    "an entry about another signature": (
+        recorded(signature=fake.sign(KEY, payload())),
         "signature.log_entry",
     ),
-    "an entry about no signer": (
-        with_annotation(LOGGED, LOG.annotation(fake.hashedrekord(payload(), SIGNATURE, b"x"))),
+    "an entry about another signer": (
+        recorded(verifier=fake.public_pem(STRANGER)),
+        "signature.log_entry",
+    ),
+    "an entry about no signer": (recorded(verifier=b"x"), "signature.log_entry"),
+    "an entry about two signers": (
+        recorded(verifier=fake.pem(CERTIFICATE, CERTIFICATE).encode()),
         "signature.log_entry",
     ),
     "an entry of another kind": (
@@ -105,6 +115,7 @@ def test_log_that_the_policy_names_must_have_recorded_this_signature(name: str) 
     policy = policy_of(by_key(**logged()))
     assert refusal(policy, attachment) == reason
     judge(policy, classic(LOGGED))
+    judge(policy, recorded())
 
 
 def test_entry_about_another_payload_is_refused() -> None:
