@@ -74,9 +74,10 @@ def _verifier(
         .require_present(x509.ExtendedKeyUsage, agnostic, _check_extended_usage)
         .require_present(x509.SubjectAlternativeName, agnostic, None)
     )
+    # That its basic constraints say `ca`, the library checks by itself.
     issuer = (
         verification.ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, agnostic, _check_constraints)
+        .require_present(x509.BasicConstraints, agnostic, None)
         .require_present(x509.KeyUsage, agnostic, _check_usage)
     )
     return (
@@ -94,13 +95,6 @@ def _check_extended_usage(
 ) -> None:
     if ExtendedKeyUsageOID.CODE_SIGNING not in usage:
         raise ValueError("not for code signing")
-
-
-def _check_constraints(
-    _policy: verification.Policy, _certificate: x509.Certificate, value: x509.BasicConstraints
-) -> None:
-    if not value.ca:
-        raise ValueError("the issuer is not an authority")
 
 
 def _check_usage(

@@ -14,6 +14,8 @@ from ccinit.pull.signature.fulcio import verify_certificate
 from tests.fakes.images import signatures as fake
 
 AUTHORITY = fake.Authority()
+WORKFLOW = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.2")
+"""What started a build: Fulcio says that, too, and much more of the kind."""
 KEY = ec.generate_private_key(ec.SECP256R1())
 FULCIO = Fulcio(
     roots=b"",
@@ -40,6 +42,7 @@ def signer(common_name: str) -> x509.Certificate:
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]),
         x509.SubjectAlternativeName(names),
         x509.UnrecognizedExtension(issuer, fake.ISSUER.encode()),
+        x509.UnrecognizedExtension(WORKFLOW, b"push"),
     ):
         builder = builder.add_extension(extension, critical=False)
     return builder.sign(AUTHORITY.key, SHA256())
