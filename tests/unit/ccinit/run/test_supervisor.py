@@ -281,6 +281,7 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
     crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(monkeypatch, {"process": {"env": []}})
+    crun.start_seconds = 0.02
     opened: list[tuple[object, ...]] = []
 
     def note(*place: object, **what: object) -> int:
@@ -293,6 +294,10 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
         await refuse_all(supervisor)
         await sleep(0.01)
         assert crun.diary == ["create"]
+        await refuse_all(supervisor)
+        while "start" not in crun.diary:
+            await sleep(0.001)
+        assert supervisor.life.state is ContainerState.CREATED
         await refuse_all(supervisor)
         await supervisor.up.wait()
         for ask in REQUESTS:
