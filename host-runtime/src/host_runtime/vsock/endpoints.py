@@ -35,7 +35,6 @@ class LocalEnd:
         self.greeting = bytearray()
         self.prefix = b""
         self.is_greeted = connection is not None
-        self.is_write_closed = False
         self.interest = 0
 
 
@@ -157,8 +156,7 @@ class Endpoints:
         if connection.phase is Phase.CLOSED:
             self._drop(end)
             return
-        if connection.guest_ended & Shutdown.SEND and not has_bytes and not end.is_write_closed:
-            end.is_write_closed = True
+        if connection.guest_ended & Shutdown.SEND and not has_bytes:
             _shut_write(end.stream)
         wants = connection.wants_local_bytes() > 0
         self._watch(end, (_READ if wants else 0) | (_WRITE if has_bytes else 0))
@@ -252,6 +250,7 @@ def _parse_greeting(line: bytes) -> int | None:
 
 
 def _shut_write(stream: socket.socket) -> None:
+    """Let the client find the end of what it reads; to say so again changes nothing."""
     try:
         stream.shutdown(socket.SHUT_WR)
     except OSError:  # the client left first
