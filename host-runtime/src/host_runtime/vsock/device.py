@@ -122,15 +122,12 @@ class VsockDevice:
 
     def _pump(self) -> bool:
         """Move what can be moved; return whether there is more to do at once."""
-        to_guest, from_guest = self._backend.rings[TO_GUEST], self._backend.rings[FROM_GUEST]
-        touched: set[Connection] = set()
-        moved = self._step(from_guest, touched)
-        self._capture.flush()  # recorded before anyone can act on it
-        self._endpoints.refresh(touched)
-        touched.clear()
-        moved |= self._step(to_guest, touched)
-        self._capture.flush()
-        self._endpoints.refresh(touched)
+        moved = False
+        for index in (FROM_GUEST, TO_GUEST):
+            touched: set[Connection] = set()
+            moved |= self._step(self._backend.rings[index], touched)
+            self._capture.flush()  # recorded before a local program can act on it
+            self._endpoints.refresh(touched)
         return moved
 
     def _step(self, ring: Ring, touched: set[Connection]) -> bool:
@@ -142,8 +139,7 @@ class VsockDevice:
             if moved:
                 ring.interrupt()
         except FormatError as error:
-            self._backend.break_ring(ring, error)
-            touched.clear()
+            self._backend.break_ring(ring, error)  # which ends every connection
             return False
         return moved
 

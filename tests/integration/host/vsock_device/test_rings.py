@@ -1,6 +1,8 @@
 """The vsock device's process under a guest whose memory and rings are hostile."""
 
+import fcntl
 import socket
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,12 @@ from host_runtime.programs.process import (
 )
 from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.vsock.packets import Operation
+from host_runtime.vsock.vhost_user import (
+    HEADER_BYTES,
+    Request,
+    encode_reply,
+    encode_vring_state,
+)
 from tests.fakes.machine.vhost_front_end import (
     GUEST_BASE,
     MEMORY_BYTES,
@@ -116,6 +124,21 @@ def test_ring_of_impossible_size_is_broken_until_reset(device: Device, size: int
     device.guest.send(Operation.REQUEST, port=1, host_port=2)
     assert device.guest.is_quiet()
     assert "ring.size" in device.process.log_tail()
+    device.assert_serves()
+
+
+def test_kick_of_a_ring_that_has_just_stopped_is_nobodys(device: Device) -> None:
+    ring, control = device.guest.from_guest, device.guest.control
+    state = encode_vring_state(ring.index, 0)
+    stop = encode_request(Request.GET_VRING_BASE, state)
+    control.sendall(stop[:HEADER_BYTES])  # it is read for itself
+    while fcntl.ioctl(control, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+        time.sleep(0.01)
+    with device.held():  # so that it finds both together, the message first
+        control.sendall(stop[HEADER_BYTES:])
+        device.guest.kick(ring)
+    expected = encode_reply(Request.GET_VRING_BASE, state)
+    assert control.recv(len(expected), socket.MSG_WAITALL) == expected
     device.assert_serves()
 
 
