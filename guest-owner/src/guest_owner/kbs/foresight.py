@@ -22,6 +22,7 @@ from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide
+from guest_owner.kbs.reference_files import document_file
 from guest_owner.kbs.store import Store
 from guest_owner.resources.contents import is_envelope
 from guest_owner.resources.pod_contents import Judgement, judge_resources
@@ -78,7 +79,7 @@ def foresee(store: Store, policy: Policy, subject: Subject) -> Foresight:
         ConfigError: `state.read`; with its reason, the document or a counter is damaged.
     """
     document = store.read_initdata(subject.initdata_name)
-    with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
+    with naming(store.root / document_file(subject.initdata_name)):
         config, pod = parse_guest_files(parse_initdata(document))
     contents = _Contents(store, in_envelopes=config.kbs.envelope is EnvelopePolicy.REQUIRED)
     judged = judge_resources(pod, contents.find, with_identity=config.owner is not None)

@@ -31,11 +31,13 @@ from guest_owner.kbs.roots import (
 )
 
 MAX_KEY_BYTES = 4096
-_REFERENCES, _KEYS, _DOCUMENTS = "references", "attestation-keys", "initdata"
+DOCUMENTS: Final = "initdata"
+"""Folder of the state that has the registered initdata documents, `document_file` each."""
+_REFERENCES, _KEYS = "references", "attestation-keys"
 _MAX_BYTES: Final = {
     _REFERENCES: MAX_REFERENCE_BYTES,
     _KEYS: MAX_KEY_BYTES,
-    _DOCUMENTS: MAX_DOCUMENT_BYTES,
+    DOCUMENTS: MAX_DOCUMENT_BYTES,
 }
 
 
@@ -58,7 +60,7 @@ class ReferenceFiles:
             lambda name, data: RegisteredKey(name=name, public_der=data),
         )
         self._documents = Folder(
-            root / _DOCUMENTS, ".toml", _MAX_BYTES[_DOCUMENTS], register_initdata
+            root / DOCUMENTS, ".toml", _MAX_BYTES[DOCUMENTS], register_initdata
         )
         self._requirements = Folder(
             root / "requirements",
@@ -101,7 +103,7 @@ def key_file(name: str) -> str:
 
 def document_file(name: str) -> str:
     """Return the path of an initdata document below the state directory."""
-    return f"{_DOCUMENTS}/{name}.toml"
+    return f"{DOCUMENTS}/{name}.toml"
 
 
 def check_size(file: str, data: bytes) -> None:

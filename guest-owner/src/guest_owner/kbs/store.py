@@ -379,7 +379,7 @@ class Store:
     def read_initdata(self, name: str) -> bytes:
         """Return a registered document."""
         name = check_name(name, "initdata.name")
-        return read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
+        return read_capped(self.root / document_file(name), MAX_DOCUMENT_BYTES)
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:
         return self.root / _file(folder, uri)

@@ -17,6 +17,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.pod.manifest import PodManifest
 from guest_owner.files import list_folder, read_capped
+from guest_owner.kbs.reference_files import DOCUMENTS
 from guest_owner.kbs.store import Store
 from guest_owner.resources.contents import (
     check_body_size,
@@ -118,7 +119,7 @@ def _find_documents(
     be a thousand. What cannot be read, by this version or at all, says nothing; whoever relies on a
     registration is told of it.
     """
-    for path in list_folder(store.root / "initdata"):
+    for path in list_folder(store.root / DOCUMENTS):
         try:
             document = read_capped(path, MAX_DOCUMENT_BYTES)
             if uri.type.encode() not in document:
