@@ -28,7 +28,8 @@ from rootfs_builder.packages.lock_command import (
     renew_package_lock,
     renew_wheel_lock,
 )
-from rootfs_builder.packages.quarry import build_quarry, read_command_line
+from rootfs_builder.packages.mkosi import read_command_line
+from rootfs_builder.packages.quarry import build_quarry
 from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.packages.wheels import read_requirements
 from rootfs_builder.progress import Progress

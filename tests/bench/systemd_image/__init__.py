@@ -14,7 +14,7 @@ from measured_boot.image.pe import parse_pe
 from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.packages.lock import encode_apt_pins
-from rootfs_builder.packages.quarry import prepare_sandbox
+from rootfs_builder.packages.mkosi import prepare_sandbox
 from rootfs_builder.packages.source import read_lock
 from rootfs_builder.workspace import Workspace
 from tests.bench.guest_root import remove_others

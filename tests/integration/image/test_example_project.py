@@ -16,7 +16,7 @@ from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.cli import main
 from rootfs_builder.guest_image.cpio_reader import read_initrd
 from rootfs_builder.guest_image.erofs_reader import ErofsFile, data_bytes, read_erofs
-from rootfs_builder.packages.quarry import prepare_sandbox
+from rootfs_builder.packages.mkosi import prepare_sandbox
 from rootfs_builder.tools_tree import ToolsTree
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]

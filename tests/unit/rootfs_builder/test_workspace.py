@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError, FormatError
-from rootfs_builder.packages.quarry import plan_mounts
+from rootfs_builder.packages.mkosi import plan_mounts
 from rootfs_builder.workspace import Workspace
 
 

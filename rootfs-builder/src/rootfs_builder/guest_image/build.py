@@ -39,7 +39,8 @@ from rootfs_builder.guest_image.stage0_archive import (
 )
 from rootfs_builder.guest_image.suitability import STUB, plan_module_orders, require_suitable
 from rootfs_builder.packages.lock import PackageLock
-from rootfs_builder.packages.quarry import Quarry, read_command_line
+from rootfs_builder.packages.mkosi import read_command_line
+from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.packages.wheels import fetch_wheels
 from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace

@@ -8,21 +8,15 @@ pins them, too. Nothing of it is in an image unless listed (`guest_image.root_tr
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.encoding.fields import Fields
 from measured_boot.command_line.files import write_whole
 from rootfs_builder.apt_sources import (
-    AptSource,
-    encode_deb822,
-    plan_sources,
     read_host_sources,
-    select_settings,
 )
 from rootfs_builder.packages.lock import (
     LockedPackage,
@@ -30,14 +24,12 @@ from rootfs_builder.packages.lock import (
     encode_apt_pins,
     encode_release_pin,
 )
+from rootfs_builder.packages.mkosi import TREE, prepare_sandbox, run_mkosi
 from rootfs_builder.progress import Progress
-from rootfs_builder.tools_tree import RELEASE, ToolsTree, read_apt_configuration
+from rootfs_builder.tools_tree import RELEASE, ToolsTree
 from rootfs_builder.workspace import Workspace
 
-_TREE: Final = "tree"
 _RECORD: Final = "record.json"
-_SEEN: Final = Path("/repository")
-"""Where mkosi sees the repository: its real path may hold spaces, which mkosi cannot take."""
 _STATUS_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
 
 
@@ -116,7 +108,7 @@ def build_quarry(
             `quarry.mkosi`, mkosi failed: its log is named.
     """
     workspace.prepare()
-    path = workspace.quarry / _TREE
+    path = workspace.quarry / TREE
     record = workspace.quarry / _RECORD
     made_of = _read_record(record)
     if lock is not None and path.is_dir() and made_of and _serves(made_of, workspace, lock):
@@ -149,7 +141,7 @@ def _install(
     cache_only = f"--cache-only={'always' if offline else 'auto'}"
     with log.open("wb") as output:
         try:
-            _mkosi(workspace, tools, cache_only, "--force", "build", output=output)
+            run_mkosi(workspace, tools, cache_only, "--force", "build", output=output)
         except ConfigError as error:
             if offline and (absent := _find_absent(lock, workspace.package_cache)):
                 advice = "build once without --offline"
@@ -178,54 +170,6 @@ def _in_name(version: str) -> str:
     return version.replace(":", "%3a")
 
 
-def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> str:
-    """Return the kernel command line that mkosi.conf gives for a profile, without our words."""
-    workspace.prepare()
-    summary = json.loads(_mkosi(workspace, tools, f"--profile={profile}", "--json", "summary"))
-    return " ".join(summary["Images"][-1]["KernelCommandLine"])
-
-
-def prepare_sandbox(
-    sandbox: Path, host: Iterable[AptSource], pins: str, *, offline: bool = False
-) -> None:
-    """Write what mkosi's apt reads: archives, keyrings, settings and preferences.
-
-    mkosi's own default archives include one for debug symbols that many mirrors lack.
-
-    Args:
-        sandbox: folder to write, emptied first.
-        host: what the host's apt reads.
-        pins: apt preferences; may be empty.
-        offline: whether apt downloads nothing. mkosi's `--cache-only` is about lists: a package
-            that the cache lacks, or has cut, would be fetched.
-    """
-    if sandbox.exists():
-        shutil.rmtree(sandbox)
-    apt = sandbox / "etc" / "apt"
-    for name in ("apt.conf.d", "keyrings", "preferences.d", "sources.list.d"):
-        (apt / name).mkdir(parents=True)
-    sources = []
-    for source in plan_sources(host, RELEASE):
-        name = _copy_keyring(Path(source.signed_by), apt / "keyrings")
-        sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{name}"))
-    (apt / "sources.list.d" / "mkosi.sources").write_text(encode_deb822(sources))
-    (apt / "apt.conf.d" / "50host").write_text(select_settings(read_apt_configuration()))
-    if offline:
-        (apt / "apt.conf.d" / "60offline").write_text('APT::Get::Download "false";\n')
-    (apt / "preferences.d" / "ccinit-lock").write_text(pins)
-
-
-def _copy_keyring(keyring: Path, folder: Path) -> str:
-    """Copy a keyring under a name that no other has, and return the name.
-
-    Two folders of the host may each have a `mirror.gpg`. The name keeps its suffix, by which apt
-    tells binary keyrings from armored ones.
-    """
-    name = f"{hashlib.sha256(bytes(keyring)).hexdigest()[:16]}-{keyring.name}"
-    shutil.copyfile(keyring, folder / name)
-    return name
-
-
 def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
     """Return the packages installed in a tree, with the digests of the files they came from.
 
@@ -245,52 +189,6 @@ def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         packages.append(LockedPackage(name=name, version=version, sha256=digest))
     return tuple(sorted(packages))
-
-
-def plan_mounts(workspace: Workspace) -> dict[Path, Path]:
-    """Return what mkosi sees of the host, and where: the sources, and folders on other disks."""
-    mounts = {workspace.surroundings: _SEEN}
-    for folder in (
-        workspace.build,
-        workspace.mkosi,
-        workspace.quarry,
-        workspace.package_cache,
-        *((workspace.mkosi / name).resolve() for name in ("cache", "sandbox", "workspace")),
-    ):
-        if not any(folder.is_relative_to(outer) for outer in mounts):
-            mounts[folder] = Path(f"{_SEEN}-{len(mounts)}")
-    return mounts
-
-
-def _mkosi(
-    workspace: Workspace, tools: ToolsTree, *arguments: str, output: IO[bytes] | None = None
-) -> bytes:
-    mounts = plan_mounts(workspace)
-
-    def seen(path: Path) -> Path:
-        place = path.resolve()
-        outer = next(one for one in mounts if place.is_relative_to(one))
-        return mounts[outer] / place.relative_to(outer)
-
-    # Given here and not only in mkosi.conf: a project's own file may say something else, and the
-    # one that it includes names folders of the repository. Its archives are added to the host's.
-    sandboxes = [workspace.mkosi / "sandbox"]
-    if workspace.project and (own := workspace.project / "mkosi.sandbox").is_dir():
-        sandboxes.append(own)
-    places = (
-        *("--format=directory", f"--output={_TREE}"),
-        f"--output-directory={seen(workspace.quarry)}",
-        f"--cache-directory={seen(workspace.mkosi / 'cache')}",
-        f"--workspace-directory={seen(workspace.mkosi / 'workspace')}",
-        f"--package-cache-directory={seen(workspace.package_cache)}",
-        *("--sandbox-tree=", *(f"--sandbox-tree={seen(tree)}" for tree in sandboxes)),
-    )
-    return tools.run(
-        ["mkosi", f"--directory={seen(workspace.home)}", *places, *arguments],
-        mounts=mounts,
-        working_directory=_SEEN,
-        output=output,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""The quarry is read without leaving it, and made with the host's archives only."""
+"""The quarry is read without leaving it, and made anew only where it has to be."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -10,7 +10,6 @@ from typing import IO
 import pytest
 
 from ccinit.errors import ConfigError
-from rootfs_builder.apt_sources import AptSource, parse_deb822
 from rootfs_builder.packages import quarry as quarry_module
 from rootfs_builder.packages.lock import (
     LockedPackage,
@@ -18,13 +17,7 @@ from rootfs_builder.packages.lock import (
     encode_apt_pins,
     encode_release_pin,
 )
-from rootfs_builder.packages.quarry import (
-    Quarry,
-    build_quarry,
-    prepare_sandbox,
-    read_command_line,
-    read_installed,
-)
+from rootfs_builder.packages.quarry import Quarry, build_quarry, read_installed
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import RELEASE, ToolsTree
 from rootfs_builder.workspace import Workspace
@@ -90,35 +83,6 @@ def test_package_without_its_file_is_refused(tmp_path: Path) -> None:
     assert error.value.reason == "quarry.cache"
 
 
-def test_sandbox_has_the_hosts_archives_keys_and_pins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(quarry_module, "read_apt_configuration", lambda: "Acquire::Retries 3;\n")
-    keys = {"http://m.example/bookworm": b"key", "http://m.example/bookworm-security": b"other"}
-    host = []
-    for uri, key in keys.items():
-        keyring = tmp_path / uri.rpartition("/")[2] / "mirror.gpg"  # one name in two folders
-        keyring.parent.mkdir()
-        keyring.write_bytes(key)
-        host.append(
-            AptSource(uri=uri, suites=(keyring.parent.name,), components=("main",),
-                      signed_by=str(keyring))
-        )  # fmt: skip
-    prepare_sandbox(tmp_path / "sandbox", host, encode_apt_pins(LOCK))
-    apt = tmp_path / "sandbox/etc/apt"
-    sources = parse_deb822((apt / "sources.list.d/mkosi.sources").read_text())
-    assert [source.uri for source in sources] == [source.uri for source in host]
-    seen = {source.uri: Path(source.signed_by) for source in sources}
-    assert {path.parent for path in seen.values()} == {Path("/etc/apt/keyrings")}
-    assert {path.suffix for path in seen.values()} == {".gpg"}
-    assert {uri: (apt / "keyrings" / path.name).read_bytes() for uri, path in seen.items()} == keys
-    assert (apt / "apt.conf.d/50host").read_text() == "Acquire::Retries 3;\n"
-    assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
-    assert "Download" not in "".join(path.read_text() for path in (apt / "apt.conf.d").iterdir())
-    prepare_sandbox(tmp_path / "sandbox", host, "", offline=True)
-    assert (apt / "apt.conf.d/60offline").read_text() == 'APT::Get::Download "false";\n'
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """One with settings of mkosi; where it would be run there is an error, `mkosi.begins`."""
@@ -131,35 +95,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     (tmp_path / "mkosi.conf").touch()
     (tmp_path / "rootfs-builder/mkosi/profiles").mkdir(parents=True)
     return Workspace(tmp_path)
-
-
-def sandbox_trees(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    commands: list[Sequence[str]] = []
-
-    def run(_self: ToolsTree, command: Sequence[str], **_: object) -> bytes:
-        commands.append(command)
-        return b'{"Images": [{"KernelCommandLine": ["quiet"]}]}'
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ToolsTree, "run", run)
-        assert read_command_line(workspace, ToolsTree(Path("none")), "prod") == "quiet"
-    given = [word for word in commands[0] if word.startswith("--sandbox-tree=")]
-    assert given[0] == "--sandbox-tree="  # nothing that a configuration names by itself
-    return [word.removeprefix("--sandbox-tree=") for word in given[1:]]
-
-
-def test_archives_of_a_project_come_besides_the_hosts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository, project = tmp_path / "repository", tmp_path / "project"
-    own = Workspace(repository)
-    (repository / "mkosi.sandbox").mkdir(parents=True)
-    assert sandbox_trees(own, monkeypatch) == ["/repository/build/mkosi/sandbox"]
-    with_project = Workspace(repository, project)
-    hosts = "/repository/project/build/mkosi/sandbox"
-    assert sandbox_trees(with_project, monkeypatch) == [hosts]
-    (project / "mkosi.sandbox").mkdir()
-    assert sandbox_trees(with_project, monkeypatch) == [hosts, "/repository/project/mkosi.sandbox"]
 
 
 def test_offline_without_a_cache_says_so_before_mkosi_runs(
@@ -242,7 +177,7 @@ def test_quarry_is_made_of_what_is_asked_for_and_then_used(
         return b""
 
     monkeypatch.setattr(quarry_module, "prepare_sandbox", prepare)
-    monkeypatch.setattr(quarry_module, "_mkosi", install)
+    monkeypatch.setattr(quarry_module, "run_mkosi", install)
     workspace.prepare()
     for path in ("lib/apt/lists/x_Packages", "cache/apt/archives/one_1%3a2.0-1_amd64.deb"):
         (workspace.package_cache / path).parent.mkdir(parents=True)
@@ -318,7 +253,7 @@ def test_offline_names_the_packages_that_the_cache_lacks(
         raise ConfigError("tools.mkosi", "it failed")
 
     monkeypatch.setattr(quarry_module, "prepare_sandbox", lambda *_details, **_offline: None)
-    monkeypatch.setattr(quarry_module, "_mkosi", fail)
+    monkeypatch.setattr(quarry_module, "run_mkosi", fail)
     workspace.prepare()
     archives = workspace.package_cache / "cache/apt/archives"
     (workspace.package_cache / "lib/apt/lists").mkdir(parents=True)
