@@ -201,6 +201,10 @@ class HttpClient:
         request = httpx.Request(method, parsed, headers=sent, content=body)
         try:
             with closing(self._transport.handle_request(request)) as response:
+                if not self._deadline.received_bytes:
+                    # It came behind the reply before it. Whoever took it for an answer could be
+                    # given any (RFC 9112 section 6.3).
+                    raise PeerError("net.protocol", f"{target}: replied before it was asked")
                 verify_head(response, limits.max_header_bytes)
                 yield response
         except httpcore.ProtocolError as error:

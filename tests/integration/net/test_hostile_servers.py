@@ -246,6 +246,25 @@ def test_r31_reply_that_breaks_a_rule_is_refused(
         assert refused_reason(lambda: fetch(server, authority)) == reason
 
 
+def test_r31_reply_that_came_behind_another_answers_no_request(authority: Authority) -> None:
+    """Where a proxy is led astray, it is a stranger's; what comes on a new connection counts."""
+
+    def serve(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(OK + OK.replace(b"hello", b"other"))
+        keep_silent(connection)
+
+    context = pinned_context(authority.pem, check_time=True)
+    with TlsServer(server_context(authority.issue()), serve) as server:
+        with HttpClient(context) as client:
+            url = server.url()
+            assert client.request("GET", url, limits=PATIENT).body == b"hello"
+            refused = refused_reason(lambda: client.request("GET", url, limits=PATIENT))
+            assert (refused, server.connections) == ("net.protocol", 1)
+            assert client.request("GET", url, limits=PATIENT).body == b"hello"
+        assert server.connections == 2
+
+
 def test_r23_end_without_close_notify_is_a_truncation(authority: Authority) -> None:
     def cut(connection: socket.socket) -> None:
         read_head(connection)
