@@ -49,6 +49,7 @@ def test_file_system_grows_from_a_size_that_is_named() -> None:
         pytest.param(2 * GROUP_BLOCKS, (), id="whole-groups-but-none-is-named"),
         pytest.param(GROUP_BLOCKS, (3 * GROUP_BLOCKS,), id="whole-groups-below-the-named"),
         pytest.param(NEW + GROUP_BLOCKS, (OLD,), id="larger-than-the-device"),
+        pytest.param(41 * GROUP_BLOCKS, (OLD,), id="whole-groups-beyond-the-device"),
     ],
 )
 def test_file_system_of_a_size_that_nobody_named_is_refused(

@@ -11,7 +11,7 @@ from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.processes.running_child import REAP_SECONDS
 from ccinit.agent.teardown import STEP_SECONDS
-from ccinit.errors import CcinitError, PeerError
+from ccinit.errors import CcinitError, DeadlineError, PeerError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor
 from ccinit.kernel.event_loop import EventLoop
@@ -178,12 +178,19 @@ def test_volume_that_asks_for_no_anchor_has_none() -> None:
     assert Anchor.of(unused, unused, unused, volume) is None
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        PeerError("kbs.attestation_error", "evidence refused: pcr.15"),
+        DeadlineError("child.late", "kbs: not done within 30 s"),
+    ],
+)
 def test_close_for_debug_does_not_fail_because_the_kbs_refuses_a_guest_in_debug(
-    kbs: Kbs, tmp_path: Path
+    failure: CcinitError, kbs: Kbs, tmp_path: Path
 ) -> None:
     boot = Boot(kbs)
     boot.open(tmp_path)
-    kbs.failure = PeerError("kbs.attestation_error", "evidence refused: pcr.15")
+    kbs.failure = failure
     boot.state.is_debug = True
     boot.close()
     assert boot.events[-1].startswith("rollback counter of volume data is left to the next boot: ")

@@ -85,6 +85,8 @@ def test_pod_manifest_finds_volumes_by_their_name() -> None:
 def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
     pod = parse_pod_manifest(FULL_POD)
     main, first = pod.containers
+    assert (main.user, main.cwd, main.read_only) == ("www-data", "/srv", True)
+    assert (first.user, first.cwd) == (None, None)
     assert main.capabilities == (Capability.CHOWN, Capability.NET_BIND_SERVICE)
     assert (main.stop_grace_seconds, first.stop_grace_seconds) == (5, None)
     rhythm = {"delay_seconds": 0, "period_seconds": 10, "timeout_seconds": 5}

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.encoding import wire
@@ -158,6 +163,7 @@ ODD_CURVE = ec.generate_private_key(ec.SECP256K1())
         b"-----BEGIN nothing",
         SMALL.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         ODD_CURVE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        ODD_CURVE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")),
     ],
 )
 def test_key_of_no_kind_of_ours_is_refused(key: bytes) -> None:

@@ -156,6 +156,13 @@ def test_download_from_a_service_without_ranges_begins_anew() -> None:
     assert harness.waits == [1.0]
 
 
+def test_service_that_sends_a_part_of_what_was_asked_for_whole_is_asked_no_oftener() -> None:
+    harness = Harness()
+    harness.http.script(str(LAYER), *[PeerError("net.range", "a part")] * 20)
+    assert harness.refusal(harness.download) == "net.range"
+    assert len(harness.http.seen) == FAST.attempts
+
+
 def test_service_without_ranges_has_every_attempt_for_the_blob() -> None:
     no_range = PeerError("net.range", "no ranges")
     harness = Harness()
