@@ -6,7 +6,6 @@ Specification: Dead Simple Signing Envelope 1.0, `protocol.md` and `envelope.md`
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from typing import Final
@@ -78,7 +77,7 @@ def _read(data: bytes) -> tuple[str, bytes, list[bytes]]:
         payload_type, rows = envelope["payloadType"], envelope["signatures"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signatures = [base64.b64decode(row["sig"], validate=True) for row in rows]
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError("dsse.form", "not an envelope") from error
     if not isinstance(payload_type, str) or len(signatures) > _MAX_SIGNATURES:
         raise FormatError("dsse.form", "not an envelope")

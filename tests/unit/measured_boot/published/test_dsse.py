@@ -64,6 +64,7 @@ def test_verify_envelope_refuses(data: bytes, reason: str) -> None:
         changed(payloadType=1),
         changed(signatures=1),
         changed(signatures=[{}]),
+        changed(signatures=[{"sig": "*"}]),
         changed(signatures=json.loads(GOOD)["signatures"] * 17),
     ],
 )

@@ -97,8 +97,19 @@ def test_publish_measurements_are_the_predictions_of_both_images(tmp_path: Path)
                 assert [event["sha256"] for event in row["events"]] == [
                     event.digest.hex() for event in prediction.events
                 ]
-        kernel = hashlib.sha256((tmp_path / f"{image['name']}.vmlinuz").read_bytes())
-        assert image["kernel_hashes"]["kernel"] == kernel.hexdigest()
+        kernel, initrd, line = (
+            (tmp_path / f"{image['name']}{suffix}").read_bytes()
+            for suffix in (".vmlinuz", ".direct.initrd", ".direct.cmdline")
+        )
+        hashed = {"kernel": kernel, "initrd": initrd, "command_line": line + b"\0"}
+        assert image["kernel_hashes"] == {
+            name: hashlib.sha256(data).hexdigest() for name, data in hashed.items()
+        }
+        assert image["files"] == {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in tmp_path.glob(f"{image['name']}.*")
+        }
+    assert value["version"] == 1
 
 
 def test_publish_test_image_is_in_nothing_that_is_registered(tmp_path: Path) -> None:
