@@ -146,6 +146,6 @@ class Sessions:
                 opened.append(cookie)
             else:
                 of_pods.setdefault(kept.attested.subject.initdata_digest, []).append(cookie)
-        if not of_pods or len(opened) > self._limits.sessions // 2:
+        if len(opened) > self._limits.sessions // 2:
             return secrets.choice(opened)
         return max(of_pods.values(), key=len)[0]

@@ -21,6 +21,7 @@ from guest_owner.kbs.policy import (
 )
 from guest_owner.kbs.policy_text import EMPTY_POLICY
 from guest_owner.kbs.references import Profile, References, register_initdata
+from guest_owner.kbs.registrations import MAX_ENTRIES
 from tests.unit.guest_owner.kbs.snp_values import MEASUREMENT, snp_image
 from tests.unit.guest_owner.kbs.values import reference_set
 
@@ -66,9 +67,10 @@ def subject(
 
 
 def test_decide_named_guest_is_allowed() -> None:
-    decision = decide(policy(RULE), KEY, subject())
-    assert isinstance(decision, Allow)
-    assert str(decision.rule.resources) == "ccinit/shop/*"
+    for number, rules in enumerate((policy(RULE), policy(TEST_RULE, RULE, RULE)), 1):
+        decision = decide(rules, KEY, subject())
+        assert decision == Allow(rules.rules[number - 1], number)
+        assert str(decision.rule.resources) == "ccinit/shop/*"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,15 @@ def test_parse_policy_refuses(text: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_policy(text.encode())
     assert caught.value.reason == reason
+
+
+def test_rule_may_name_as_many_documents_as_can_be_registered() -> None:
+    names = [f"shop-{number}" for number in range(MAX_ENTRIES + 1)]
+    (rule,) = policy(RULE.replace('["shop"]', str(names[1:]))).rules
+    assert rule.initdata == frozenset(names[1:])
+    with pytest.raises(FormatError) as caught:
+        policy(RULE.replace('["shop"]', str(names)))
+    assert caught.value.reason == "policy.rule.initdata"
 
 
 def test_policy_may_be_as_long_as_its_cap() -> None:

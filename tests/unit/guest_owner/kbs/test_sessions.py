@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
@@ -58,6 +59,7 @@ def test_open_gives_every_session_its_own_nonce_cookie_and_label(clock: Clock) -
     assert len({first.nonce, second.nonce}) == 2
     assert len({first.cookie, second.cookie, first.label, second.label}) == 4
     assert len(first.cookie) == 32
+    assert store.open(Tee.SE, Nonce("a request")).nonce == "a request"
 
 
 def test_take_for_attest_works_once(clock: Clock) -> None:
@@ -190,3 +192,19 @@ def test_flood_of_openings_pushes_out_openings_before_guests(clock: Clock) -> No
     assert store.take_for_attest(flood[-1].cookie)
     with pytest.raises(KbsRefusedError):
         store.take_for_attest(flood[0].cookie)
+
+
+def test_openings_keep_half_of_the_places_and_no_more(clock: Clock) -> None:
+    """The newcomer is one of them; without any guest they push out each other."""
+    store = sessions(clock, Limits(sessions=8))
+    guests = [store.take_for_attest(store.open(Tee.TPM).cookie) for _ in range(8)]
+    for guest in guests:
+        store.complete(guest, attested())
+    for opened in range(1, 100):
+        store.open(Tee.TPM)
+        alive = sum(store.attested(guest.cookie) is not None for guest in guests)
+        assert alive == 8 - min(opened, 5)
+    smallest = sessions(clock, Limits(sessions=1))
+    for _ in range(2):
+        last = smallest.open(Tee.TPM)
+    assert smallest.take_for_attest(last.cookie) is last
