@@ -140,11 +140,10 @@ def check_registrable(data: bytes) -> None:
 def _find_leaf(
     evidence: SnpEvidence, registered: tuple[x509.Certificate, ...]
 ) -> tuple[CertType, x509.Certificate]:
-    leaves = [entry for entry in evidence.certificates if entry.cert_type in _LEAVES]
-    report = evidence.report
-    if len(leaves) > 1:
-        named = report.key_info >> SIGNING_KEY_SHIFT & SIGNING_KEY_MASK
-        leaves = [entry for entry in leaves if KEY_NUMBERS[entry.cert_type] == named] or leaves
+    report, offered = evidence.report, evidence.certificates
+    leaves = [entry for entry in offered if entry.cert_type in _LEAVES]
+    named = report.key_info >> SIGNING_KEY_SHIFT & SIGNING_KEY_MASK
+    leaves = [entry for entry in leaves if KEY_NUMBERS[entry.cert_type] == named] or leaves
     if len(leaves) == 1:
         return leaves[0].cert_type, _load(leaves[0].data)
     if leaves:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import CcinitError
@@ -132,6 +134,52 @@ class RsaChain(Chain):
     @property
     def leaf_key(self) -> Any:
         return rsa_key(0)
+
+
+@dataclass(kw_only=True)
+class RenamedChain(Chain):
+    """One whose intermediate has the right key and another name than the one that signed."""
+
+    @property
+    def ask(self) -> x509.Certificate:
+        own, vendors = rsa_key(1, self.bits), rsa_key(0, self.bits)
+        return self._sign("SEV-Genoa", "ARK-Milan", own.public_key(), vendors, {})
+
+
+def test_intermediate_of_another_name_is_refused() -> None:
+    """RFC 5280, section 6.1.3 (a)(4)."""
+    renamed = RenamedChain()
+    assert renamed.ask.public_key() == CHAIN.ask.public_key()
+    assert reason_of(of(CHAIN), renamed.trusted) == "snp.chain"
+
+
+@dataclass(kw_only=True)
+class EdwardsChain(Chain):
+    """One whose intermediate has a key of a kind that has no size."""
+
+    @property
+    def ask(self) -> x509.Certificate:
+        key: Any = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+        return self._sign("SEV-Milan", "ARK-Milan", key, rsa_key(0, self.bits), {})
+
+
+RSA, EXPONENT = bytes.fromhex("2a864886f70d010101"), bytes.fromhex("0203010001")
+ASK = der_of(CHAIN.ask)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(der_of(EdwardsChain().ask), id="Ed25519"),
+        pytest.param(ASK.replace(RSA, RSA[:-1] + b"\x7f"), id="of an unknown kind"),
+        pytest.param(ASK.replace(EXPONENT, EXPONENT[:-1] + b"\0"), id="malformed"),
+    ],
+)
+def test_intermediate_whose_key_cannot_have_signed_is_refused(ask: bytes) -> None:
+    leaf, (right, ark) = (CertType.VCEK, der_of(CHAIN.leaf)), CHAIN.trusted
+    assert ask != right
+    assert reason_of(evidence(leaf, (CertType.ASK, ask)), (ark,)) == "snp.chain"
+    assert verify(evidence(leaf, (CertType.ASK, ask), (CertType.ASK, right)), (ark,))
 
 
 NAME = "the certificate is not one of a VCEK"

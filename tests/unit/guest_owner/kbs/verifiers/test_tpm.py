@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -294,7 +296,10 @@ def test_same_registers_under_two_profiles_cannot_be_registered() -> None:
 
 def test_parse_attestation_key_refuses_short_and_foreign_keys() -> None:
     short = FakeTpm(key=rsa_key(0, 1024)).public_der
-    for public_der in (short, b"", b"\x30\x00", FakeTpm(key=rsa_key(0)).public_der + b"\0"):
+    edwards = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    other = edwards.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    longer = FakeTpm(key=rsa_key(0)).public_der + b"\0"
+    for public_der in (short, other, b"", b"\x30\x00", longer):
         with pytest.raises(FormatError) as caught:
             parse_attestation_key(public_der)
         assert caught.value.reason == "ak.form"
