@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,20 @@ def test_end_is_the_status_that_the_life_leaves_even_of_a_folder_that_is_gone(
         shutil.rmtree(folder)
         os.close(life)
         assert end.wait() == status
+
+
+def test_end_is_waited_for(tmp_path: Path) -> None:
+    life = live(tmp_path)
+    statuses: list[int] = []
+    with container_end(Container(folder=tmp_path)) as end:
+        waiting = threading.Thread(target=lambda: statuses.append(end.wait()))
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        Container(folder=tmp_path).note_end(7)
+        os.close(life)
+        waiting.join(60)
+    assert statuses == [7]
 
 
 def test_life_that_is_killed_has_left_none(tmp_path: Path) -> None:
