@@ -191,7 +191,6 @@ class Endpoints:
             self._table.reset(connection)
         else:
             connection.local_data(data)
-            self._table.update(connection)
 
     def _read_greeting(self, end: LocalEnd) -> None:
         try:
@@ -213,8 +212,7 @@ class Endpoints:
         end.connection = connection
         self._ends[connection] = end
         if rest:
-            connection.local_data(rest)
-        self._refresh(end, connection)
+            connection.local_data(rest)  # to be sent once the guest has answered
 
     def _complain(self, text: str) -> None:
         """Log each fault once: a guest may cause it as often as it likes."""
