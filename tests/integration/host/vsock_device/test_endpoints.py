@@ -294,6 +294,23 @@ def test_slow_client_gets_everything_in_order_and_the_guest_its_space_back(world
     assert world.taken() == [(Operation.RW, b"and after")]
 
 
+def test_client_that_is_only_written_to_is_not_taken_for_ended(world: World) -> None:
+    stream, port = world.open(buffer=0)
+    sent, said = bytes(LIMITS.receive_bytes), b"x" * (LIMITS.send_bytes + 1)
+    world.send(Operation.RW, port, sent, buffer=0)
+    stream.sendall(said)
+    world.settle()
+    got = b""
+    while len(got) < len(sent):
+        got += stream.recv(1 << 16)
+        world.settle()
+    assert {operation for operation, _ in world.taken()} == {Operation.CREDIT_UPDATE}
+    world.send(Operation.CREDIT_UPDATE, port)
+    packets = world.taken()
+    assert {operation for operation, _ in packets} == {Operation.RW}
+    assert b"".join(payload for _, payload in packets) == said
+
+
 @pytest.mark.parametrize(
     ("operation", "flags", "answers"),
     [(Operation.RST, 0, []), (Operation.SHUTDOWN, BOTH, [(Operation.RST, b"")])],
