@@ -208,6 +208,19 @@ def test_r61_certificate_that_proves_nothing_is_refused(name: str) -> None:
     judge(policy_of(by_fulcio()), certified())
 
 
+def test_entry_about_another_certificate_of_the_same_key_is_refused() -> None:
+    chain = (FULCIO.intermediate, FULCIO.root)
+    layer = classic_layer(payload(), KEY, certificate=CERTIFICATE, chain=chain)
+    signature = base64.b64decode(layer[1]["dev.cosignproject.cosign/signature"])
+    for certificate, is_good in ((CERTIFICATE, True), (FULCIO.issue(KEY), False)):
+        body = fake.hashedrekord(payload(), signature, fake.pem(certificate).encode())
+        attachment = with_annotation(layer, LOG.annotation(body))
+        if is_good:
+            judge(policy_of(by_fulcio()), attachment)
+        else:
+            assert refusal(policy_of(by_fulcio()), attachment) == "signature.log_entry"
+
+
 def test_certificate_is_no_key_of_a_policy_with_keys() -> None:
     assert refusal(policy_of(by_key(STRANGER)), certified()) == "signature.key"
 
