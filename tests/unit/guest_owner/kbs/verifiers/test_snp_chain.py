@@ -163,23 +163,29 @@ class EdwardsChain(Chain):
         return self._sign("SEV-Milan", "ARK-Milan", key, rsa_key(0, self.bits), {})
 
 
+def test_intermediate_whose_key_has_no_size_is_refused() -> None:
+    leaf, (right, ark) = (CertType.VCEK, der_of(CHAIN.leaf)), CHAIN.trusted
+    other = (CertType.ASK, der_of(EdwardsChain().ask))
+    assert reason_of(evidence(leaf, other), (ark,)) == "snp.chain"
+    assert verify(evidence(leaf, other, (CertType.ASK, right)), (ark,))
+
+
 RSA, EXPONENT = bytes.fromhex("2a864886f70d010101"), bytes.fromhex("0203010001")
-ASK = der_of(CHAIN.ask)
 
 
 @pytest.mark.parametrize(
-    "ask",
+    ("right", "wrong"),
     [
-        pytest.param(der_of(EdwardsChain().ask), id="Ed25519"),
-        pytest.param(ASK.replace(RSA, RSA[:-1] + b"\x7f"), id="of an unknown kind"),
-        pytest.param(ASK.replace(EXPONENT, EXPONENT[:-1] + b"\0"), id="malformed"),
+        pytest.param(RSA, RSA[:-1] + b"\x7f", id="of an unknown kind"),
+        pytest.param(EXPONENT, EXPONENT[:-1] + b"\0", id="malformed"),
     ],
 )
-def test_intermediate_whose_key_cannot_have_signed_is_refused(ask: bytes) -> None:
-    leaf, (right, ark) = (CertType.VCEK, der_of(CHAIN.leaf)), CHAIN.trusted
-    assert ask != right
-    assert reason_of(evidence(leaf, (CertType.ASK, ask)), (ark,)) == "snp.chain"
-    assert verify(evidence(leaf, (CertType.ASK, ask), (CertType.ASK, right)), (ark,))
+def test_root_whose_key_cannot_be_read_stands_behind_nothing(right: bytes, wrong: bytes) -> None:
+    ask, ark = CHAIN.trusted
+    bad = ark.replace(right, wrong)
+    assert bad != ark
+    assert reason_of(of(CHAIN), (ask, bad)) == "snp.root"
+    assert verify(of(CHAIN), (bad, ask, ark))
 
 
 NAME = "the certificate is not one of a VCEK"
