@@ -27,8 +27,8 @@ from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.kbs.passports.issuer import parse_issuer
-from guest_owner.kbs.references import parse_reference_set
-from guest_owner.kbs.requirements import parse_requirements
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.values import parse_reference_set
 from tests.fakes.documents.guest import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.formats.initdata.document import document_digest
-from guest_owner.kbs.measurements.image import Measurements, SnpMeasurements
-from guest_owner.kbs.measurements.sample import SampleMeasurements
-from guest_owner.kbs.measurements.tdx import TdxMeasurements
-from guest_owner.kbs.references import Profile, ReferenceSet
+from guest_owner.kbs.references.measurements.image import Measurements, SnpMeasurements
+from guest_owner.kbs.references.measurements.sample import SampleMeasurements
+from guest_owner.kbs.references.measurements.tdx import TdxMeasurements
+from guest_owner.kbs.references.values import Profile, ReferenceSet
 
 _SNP_REQUIREMENTS = """version = 1
 report_version = 3

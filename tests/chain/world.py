@@ -13,7 +13,7 @@ from pathlib import Path
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.planes.owner_rpc import ClientRole
-from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.references.values import encode_reference_set
 from host_runtime.commands.boot_plan import ovmf
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.machine.accelerator import choose_accelerator

@@ -25,9 +25,9 @@ from ccinit.errors import CcinitError
 from ccinit.formats.signature.image_policy import Fulcio
 from ccinit.pull.signature.certificate import load_der_certificate, load_pem_certificates
 from ccinit.pull.signature.fulcio import verify_certificate
+from guest_owner.kbs.attestation_requests.se import read_host_key
 from guest_owner.kbs.passports.key_set import parse_key_set
-from guest_owner.kbs.roots import load_certificate, parse_certificates
-from guest_owner.kbs.se_requests import read_host_key
+from guest_owner.kbs.references.roots import load_certificate, parse_certificates
 from guest_owner.kbs.verifiers.pck import load_chain, read_platform, verify_chain
 from tests.fakes.images import signatures as fake
 from tests.fakes.platforms.tdx_quote import FakePck, der, p256_key

@@ -14,8 +14,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.administration.token import AdminKey, sign_admin_token, verify_admin_token
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.policy_text import remove_rule
-from guest_owner.kbs.rvps import parse_rvps_message
+from guest_owner.kbs.state.policy_text import remove_rule
+from guest_owner.kbs.state.rvps import parse_rvps_message
 from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from guest_owner.kbs.app import build_app
+from guest_owner.kbs.http.app import build_app
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from tests.fakes.kbs.http_connection import HttpConnection

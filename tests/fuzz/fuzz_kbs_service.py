@@ -21,12 +21,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from guest_owner.cli import main as owner
-from guest_owner.kbs.app import build_app
+from guest_owner.kbs.http.app import build_app
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.references.values import encode_reference_set
 from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.minting import mint_identity
 from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.fuzz.mutation import mutate_json, mutate_text

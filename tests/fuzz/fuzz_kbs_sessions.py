@@ -18,7 +18,7 @@ from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
 from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.minting import mint_identity
 from tests.fuzz.fuzz_kbs_service import AUTH, attestation, make_state
 from tests.fuzz.trials import Trials, run

@@ -8,7 +8,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.roots import load_certificate
+from guest_owner.kbs.references.roots import load_certificate
 from guest_owner.kbs.verifiers.snp import verify_evidence
 from tests.fakes.platforms.snp import Chain, der_of
 from tests.fuzz.fuzz_tdx_verifier import mutate

@@ -29,7 +29,7 @@ from ccinit.formats.tcg.tpm2_keys import (
     parse_flush,
     parse_start_policy,
 )
-from guest_owner.kbs.svsm_requests import make_svsm_request
+from guest_owner.kbs.attestation_requests.svsm import make_svsm_request
 from guest_owner.kbs.verifiers.svsm import verify_evidence
 from tests.fuzz.fuzz_snp import mutate
 from tests.fuzz.trials import Trials, run

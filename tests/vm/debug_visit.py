@@ -20,7 +20,7 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, ClientRole
 from guest_owner.debug_tools import parse_debug_tools
 from guest_owner.kbs.minting import DebugOrder
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from host_runtime.launch.guest import Guest
 from host_runtime.launch.launcher import GuestConfig
 from host_runtime.plane.rpc_client import GuestState

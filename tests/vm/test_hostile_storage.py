@@ -16,7 +16,7 @@ import pytest
 
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.planes.host_rpc import Code, Phase
-from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.state.counters import Counters
 from host_runtime.launch.guest import EndReason, Guest
 from host_runtime.launch.launcher import GuestConfig
 from tests.chain import pod, world

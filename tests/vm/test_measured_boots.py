@@ -16,7 +16,7 @@ from ccinit.formats.evidence.tpm import parse_tpm_evidence
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES
 from guest_owner.commands.unseal import evidence_verifier
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.values import (
     References,
     RegisteredKey,
     parse_reference_set,

@@ -11,9 +11,9 @@ import pytest
 from ccinit.formats.evidence.tee import initdata_binding
 from ccinit.formats.planes.host_rpc import Code, Phase
 from guest_owner.commands.unseal import evidence_verifier
-from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
-from guest_owner.kbs.requirements import parse_requirements
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import References, RegisteredRoot, register_initdata
 from host_runtime.launch.guest import EndReason
 from tests.chain.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.fakes.documents.unsealed_log import unseal

@@ -4,7 +4,7 @@ These are the files of the state directory and those that commands are told to w
 all. Unlike the builder's commands (`measured_boot.command_line.files`), which may write through a
 link or to a device, this module refuses links, changes files that belong together as one, and
 raises a `ConfigError`, which a server can answer with. It only decides how bytes reach the disk;
-which files a state has is `guest_owner.kbs.store` and `guest_owner.kbs.authority`.
+which files a state has is `guest_owner.kbs.state.store` and `guest_owner.kbs.authority`.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Files that say what is trusted, as the owner names them on a command line.
 
 `register` copies them into the state directory; `verify` trusts them for one run. Their formats are
-described in `guest_owner.kbs.references` and, beside that, `roots` and `requirements`; keys are
+described in `guest_owner.kbs.references` (`values`, `roots`, `requirements`); keys are
 SubjectPublicKeyInfo (RFC 5280 section 4.1) in PEM or DER.
 """
 
@@ -20,8 +20,9 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
 from guest_owner.files import naming, read_capped
-from guest_owner.kbs.reference_files import MAX_KEY_BYTES
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
+from guest_owner.kbs.references.roots import MAX_ROOT_BYTES, parse_certificates
+from guest_owner.kbs.references.values import (
     MAX_REFERENCE_BYTES,
     References,
     RegisteredKey,
@@ -29,8 +30,7 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
-from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
-from guest_owner.kbs.roots import MAX_ROOT_BYTES, parse_certificates
+from guest_owner.kbs.state.reference_files import MAX_KEY_BYTES
 
 T = TypeVar("T")
 

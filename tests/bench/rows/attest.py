@@ -18,7 +18,7 @@ import socket
 
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, open_guest_root, run
 from tests.bench.measurement import Bench, Row, compare, interleave
 from tests.fakes.platforms.tpm_device import SimulatedTpm, serving

@@ -7,7 +7,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.server import ServerState
 
-from guest_owner.kbs.http_protocol import HttpProtocol
+from guest_owner.kbs.http.protocol import HttpProtocol
 from guest_owner.kbs.limits import Limits
 
 _TURNS: Final = 16  # of the loop: more than any answer of ours takes

@@ -15,7 +15,7 @@ from ccinit.formats.initdata.guest_config import (
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId, report_data
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.integration.kbs.harness import DOCUMENT, URI, Kbs

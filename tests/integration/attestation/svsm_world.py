@@ -8,8 +8,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.formats.tcg.tpm_commands import TpmCommands
-from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
-from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.references.measurements.image import Boot, TpmMeasurements
+from guest_owner.kbs.references.values import Profile, ReferenceSet, encode_reference_set
 from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.swtpm import Swtpm
 from tests.fakes.platforms.tpm_quote import extend

@@ -27,8 +27,8 @@ from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
-from guest_owner.kbs.references import Profile, encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import Profile, encode_reference_set
+from guest_owner.kbs.state.store import Store
 from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.fakes.platforms.tdx_boot import FakeBoot

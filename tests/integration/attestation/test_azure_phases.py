@@ -38,8 +38,8 @@ from ccinit.formats.planes.host_rpc import Phase
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Lock
-from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
-from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.references.measurements.image import Boot, TpmMeasurements
+from guest_owner.kbs.references.values import Profile, ReferenceSet, encode_reference_set
 from tests.fakes.platforms.azure import (
     AK_HANDLE,
     PARAVISOR,

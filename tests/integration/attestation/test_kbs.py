@@ -32,7 +32,7 @@ from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.network.tls_server import make_authority
 from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.platforms.tpm_quote import FakeTpm

@@ -40,7 +40,7 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.secret import FileSecret
 from ccinit.kernel.event_loop import EventLoop, Lock, deadline
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import Stop, each_stop

@@ -17,7 +17,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.initdata.document import document_digest
-from guest_owner.kbs.references import Profile, encode_reference_set
+from guest_owner.kbs.references.values import Profile, encode_reference_set
 from tests.fakes.platforms.ultravisor import FD, HEADER, Ultravisor, host_key_pem
 from tests.integration.attestation.asked_guest import fetch_on_request
 from tests.integration.kbs.harness import (

@@ -31,7 +31,7 @@ from ccinit.kernel.tpm import TpmDevice
 from ccinit.kernel.tsm import open_vtpm_entry
 from ccinit.values import replace as but
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.svsm import verify_evidence
 from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.platforms.snp import Chain, FakeSnp, der_of

@@ -9,7 +9,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.tdx_quote import FakePck, measurement

@@ -27,11 +27,11 @@ from ccinit.formats.sealed_log import parse_boot_id, report_data
 from ccinit.values import replace
 from guest_owner.cli import main
 from guest_owner.kbs.audit.log import read_audit
+from guest_owner.kbs.http.server import build_server, open_listener
 from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
-from guest_owner.kbs.server import build_server, open_listener
+from guest_owner.kbs.references.values import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from guest_owner.plane.minting import mint_identity
 from tests.fakes.platforms.tpm_quote import FakeTpm

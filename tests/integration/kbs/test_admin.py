@@ -15,8 +15,8 @@ import pytest
 
 from guest_owner.cli import main
 from guest_owner.kbs.exclusion import LOCK_FILE
-from guest_owner.kbs.references import Profile, encode_reference_set
-from guest_owner.kbs.store import Store, attestation_key_name
+from guest_owner.kbs.references.values import Profile, encode_reference_set
+from guest_owner.kbs.state.store import Store, attestation_key_name
 from tests.integration.kbs.harness import (
     IMAGE,
     SECRET,
@@ -285,7 +285,7 @@ def test_guests_are_served_while_a_backup_holds_the_state(
 ) -> None:
     """What changes it waits meanwhile; whoever only asks does not wait with it."""
     monkeypatch.setattr("guest_owner.kbs.exclusion.WAIT_SECONDS", 60.0)
-    monkeypatch.setattr("guest_owner.kbs.app.WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("guest_owner.kbs.http.app.WAIT_SECONDS", 60.0)
     with ThreadPoolExecutor(1) as pool:
         with held(kbs.state):
             stored = pool.submit(call, kbs, "POST", PATH, token, SECRET + b" again")
@@ -303,7 +303,7 @@ def test_guests_are_served_while_a_backup_holds_the_state(
 def test_call_that_waited_too_long_for_a_backup_is_refused_and_in_the_log(
     kbs: Kbs, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("guest_owner.kbs.app.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("guest_owner.kbs.http.app.WAIT_SECONDS", 0.2)
     with held(kbs.state):
         reply = call(kbs, "DELETE", f"/kbs/v0/resource/{URI}", token)
     assert (reply.status_code, variant(reply)) == (500, "PluginInternalError")

@@ -20,8 +20,8 @@ from cryptography import x509
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.authority import create_identity
-from guest_owner.kbs.connections import Connections
-from guest_owner.kbs.server import open_listener
+from guest_owner.kbs.http.connections import Connections
+from guest_owner.kbs.http.server import open_listener
 from tests.integration.kbs import harness
 from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, running_kbs
 
@@ -160,7 +160,7 @@ def test_server_that_runs_on_tells_each_day_what_it_told_at_its_start(
             raise ConfigError("state.read", "cannot read server.pem")
         return told
 
-    monkeypatch.setattr("guest_owner.kbs.server._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("guest_owner.kbs.http.server._LOOK_SECONDS", 0.01)
     with running_kbs(registered_state, look=look) as kbs:
         wait_until(lambda: "it has ended" in caplog.text)
         assert kbs.client().auth().status_code == 200

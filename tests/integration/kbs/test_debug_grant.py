@@ -13,7 +13,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import DebugOrder
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store, attestation_key_name
+from guest_owner.kbs.references.values import encode_reference_set
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.store import Store, attestation_key_name
 from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.kbs.harness import (
     DOCUMENT,

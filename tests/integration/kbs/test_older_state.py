@@ -14,7 +14,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.envelope import EnvelopeKind, parse_envelope
 from guest_owner.kbs.audit.log import read_audit
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.integration.kbs.harness import booted_tpm, run, running_kbs
 from tests.integration.kbs.test_connections import command
 from tests.integration.kbs.test_rollback_counter import step

@@ -22,9 +22,9 @@ from ccinit.formats.kbs.rollback_counter import (
     encode_counter_advance,
 )
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import encode_reference_set
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.kbs.harness import (
     DOCUMENT,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.server import open_listener
+from guest_owner.kbs.http.server import open_listener
 from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, refused, running_kbs, variant
 
 HASTY = replace(LIMITS, body_seconds=2.0, head_seconds=2.5)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest
 from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, run

@@ -42,7 +42,7 @@ from ccinit.kernel.event_loop import EventLoop, sleep
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import MintedIdentity
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.plane.minting import mint_identity

@@ -17,7 +17,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.client import Endpoint, OwnerClient
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.attestation.test_kbs import Guest

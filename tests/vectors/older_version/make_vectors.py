@@ -17,7 +17,7 @@ from ccinit.unlock.profile import plan_aead_target
 from ccinit.unlock.volume import JOURNAL_BYTES
 from ccinit.unlock.volume_key import derive_encryption_key, derive_seal_key
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.kbs import harness
 

@@ -19,8 +19,8 @@ from guest_owner.kbs.administration.administrators import add_administrator, rea
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
 from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.kbs.local_changes import recorded
-from guest_owner.kbs.references import check_name
+from guest_owner.kbs.references.values import check_name
+from guest_owner.kbs.state.local_changes import recorded
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.private_keys import ed25519_key
 from measured_boot.command_line.subcommands import Subparsers, add_command

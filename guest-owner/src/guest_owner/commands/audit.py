@@ -9,7 +9,7 @@ from guest_owner.arguments import add_group, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.audit.claims import decode_claims
 from guest_owner.kbs.audit.log import AUDIT_NAME, has_records, read_audit
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.table import table_lines
 from guest_owner.terminal_text import printable
 from measured_boot.command_line.subcommands import Subparsers, add_command

@@ -23,9 +23,9 @@ from guest_owner.commands.exec import require_runnable, run_program
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.files import read_parsed
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import DebugOrder
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.local_changes import recording_store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, announcing_wait
 from guest_owner.telling import tell

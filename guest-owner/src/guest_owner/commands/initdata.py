@@ -33,7 +33,7 @@ from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_counters, name_resources
 from guest_owner.arguments import add_group
 from guest_owner.files import PUBLIC_MODE, naming, read_capped, write_all_atomically
-from guest_owner.kbs.measurements.image import ZERO_PCR
+from guest_owner.kbs.references.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.manifest.refusals import find_refusals
 from guest_owner.table import format_table

@@ -23,20 +23,20 @@ from guest_owner.kbs.authority import (
     create_identity,
     write_identity,
 )
-from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
-from guest_owner.kbs.exposure import exposure_warnings
+from guest_owner.kbs.http.server import build_server, open_listener
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.minting import IdentityOrder
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.server_certificate import (
     certificate_warnings,
     names_of,
     renew_certificate,
 )
 from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.exposure import exposure_warnings
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.authority import (
     OWNER_AUTHORITY_FILE,
     OWNER_AUTHORITY_KEY_FILE,

@@ -30,8 +30,8 @@ from ccinit.formats.pod.resources import name_counters, name_policies, name_reso
 from ccinit.formats.signature.image_policy import name_policy_keys, parse_named_policy
 from guest_owner.arguments import add_state
 from guest_owner.files import naming, new_directory, read_capped, write_atomically
-from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.initdata import parse_registrable_initdata
+from guest_owner.kbs.state.store import Store
 from guest_owner.resources.contents import check_content
 from guest_owner.resources.pod_contents import find_unfit_contents
 from guest_owner.resources.policy_keys import check_keys

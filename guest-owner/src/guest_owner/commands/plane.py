@@ -26,7 +26,7 @@ from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.arguments import add_utc, as_container
 from guest_owner.commands.top import read_metrics
 from guest_owner.commands.verify import appraise_alone
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect

@@ -6,7 +6,6 @@ from guest_owner.arguments import add_group, add_state
 from guest_owner.commands import policy_explain as policy_explain_command
 from guest_owner.commands import policy_export as policy_export_command
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.local_changes import FileRecorder
 from guest_owner.kbs.policy import (
     MAX_RULES,
     Rule,
@@ -14,9 +13,10 @@ from guest_owner.kbs.policy import (
     check_initdata_name,
     parse_pattern,
 )
-from guest_owner.kbs.policy_text import add_rule, remove_rule
-from guest_owner.kbs.references import Profile, References, check_name
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import Profile, References, check_name
+from guest_owner.kbs.state.local_changes import FileRecorder
+from guest_owner.kbs.state.policy_text import add_rule, remove_rule
+from guest_owner.kbs.state.store import Store
 from guest_owner.table import format_table
 from guest_owner.telling import warn
 from measured_boot.command_line.argument_types import whole_number

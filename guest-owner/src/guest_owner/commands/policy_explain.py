@@ -13,8 +13,8 @@ from guest_owner.kbs.audit.attested import find_attested
 from guest_owner.kbs.audit.log import AUDIT_NAME
 from guest_owner.kbs.foresight import foresee
 from guest_owner.kbs.policy import Allow, Deny, Policy, check_device, decide, explain
-from guest_owner.kbs.references import References, check_name
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import References, check_name
+from guest_owner.kbs.state.store import Store
 from guest_owner.table import format_table
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import UsageError, as_word

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from guest_owner.arguments import add_state
 from guest_owner.files import PUBLIC_MODE, write_all_atomically
-from guest_owner.kbs.references import check_name
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import check_name
+from guest_owner.kbs.state.store import Store
 from guest_owner.trustee.export import (
     appraisal_policy,
     narrow,

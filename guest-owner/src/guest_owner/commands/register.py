@@ -21,14 +21,16 @@ from guest_owner.arguments import add_group, add_state, as_uri
 from guest_owner.commands import rollback_counter as rollback_counter_command
 from guest_owner.commands import tls_identity as tls_identity_command
 from guest_owner.files import naming, read_capped, read_parsed
-from guest_owner.kbs import requirements as requirements_module
-from guest_owner.kbs import tdx_requirements as tdx_requirements_module
-from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.passports import issuer as issuer_module
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
-from guest_owner.kbs.reference_files import MAX_KEY_BYTES
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references import requirements as requirements_module
+from guest_owner.kbs.references import tdx_requirements as tdx_requirements_module
+from guest_owner.kbs.references.initdata import parse_registrable_initdata
+from guest_owner.kbs.references.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
+from guest_owner.kbs.references.requirements import READERS as DEMANDING
+from guest_owner.kbs.references.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
+from guest_owner.kbs.references.values import (
     MAX_REFERENCE_BYTES,
     Profile,
     ReferenceSet,
@@ -36,12 +38,10 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
-from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
-from guest_owner.kbs.requirements import READERS as DEMANDING
-from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
-from guest_owner.kbs.store import Store, attestation_key_name
-from guest_owner.kbs.uses import check_uses
+from guest_owner.kbs.state.local_changes import recording_store
+from guest_owner.kbs.state.reference_files import MAX_KEY_BYTES
+from guest_owner.kbs.state.store import Store, attestation_key_name
+from guest_owner.kbs.state.uses import check_uses
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.manifest.refusals import find_refusals

@@ -7,9 +7,9 @@ from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import counter_rule, counter_uri
 from guest_owner.arguments import add_state, as_name
-from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.local_changes import recorded
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.local_changes import recorded
+from guest_owner.kbs.state.store import Store
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.subcommands import Subparsers, add_command
 

@@ -6,8 +6,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import add_state
-from guest_owner.kbs.local_changes import recording_store
 from guest_owner.kbs.minting import MAX_LIFE_SECONDS, IdentityOrder
+from guest_owner.kbs.state.local_changes import recording_store
 from guest_owner.plane.authority import OWNER_AUTHORITY_FILE, ensure_authority
 from guest_owner.pod_names import check_names
 from measured_boot.command_line.argument_types import whole_number

@@ -3,8 +3,8 @@
 import argparse
 
 from guest_owner.arguments import add_state
-from guest_owner.kbs.local_changes import recording_store
-from guest_owner.kbs.store import check_removable
+from guest_owner.kbs.state.local_changes import recording_store
+from guest_owner.kbs.state.store import check_removable
 from measured_boot.command_line.subcommands import Subparsers, add_command
 from measured_boot.command_line.usage import as_word
 

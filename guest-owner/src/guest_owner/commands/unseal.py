@@ -21,8 +21,8 @@ from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from guest_owner.arguments import STATE_VARIABLE, add_group, add_utc
 from guest_owner.files import read_capped, read_parsed
-from guest_owner.kbs.references import References
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import References
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
 from guest_owner.sealed_log.entries import LogEntry
 from guest_owner.sealed_log.key import new_log_key, parse_log_key

@@ -18,8 +18,8 @@ from guest_owner.files import naming, read_capped
 from guest_owner.kbs.appraisal import AppraisedEvidence
 from guest_owner.kbs.devices import Device
 from guest_owner.kbs.policy import check_device
-from guest_owner.kbs.references import References
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import References
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation
 from guest_owner.registration_files import read_named_files
 from guest_owner.verdict import print_verdict

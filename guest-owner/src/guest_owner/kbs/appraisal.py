@@ -13,7 +13,7 @@ from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references.values import Profile, References, ReferenceSet, RegisteredInitdata
 
 NOTHING = "nothing is registered"
 ONE_OF = "one of "

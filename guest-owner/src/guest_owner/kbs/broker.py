@@ -2,7 +2,7 @@
 
 It joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
 Every decision is in the audit log before its reply exists (`guest_owner.kbs.decisions`). Transport,
-cookies and limits on bodies are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA
+cookies and limits on bodies are `guest_owner.kbs.http`. All calls are synchronous and short (an RSA
 verification, an ECDH, one flush of the log), and the server makes them from one thread, so no two
 of them interleave.
 """
@@ -33,7 +33,6 @@ from ccinit.formats.kbs.rollback_counter import (
     parse_counter_path,
 )
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.devices import Device
 from guest_owner.kbs.jwe import encrypt_to_guest
@@ -41,10 +40,11 @@ from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.passports.signature import name_issuer
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.token import ISSUER, TokenSigner
 from guest_owner.kbs.verifiers.table import REQUESTS, find_verified_tee, verify_attestation
 

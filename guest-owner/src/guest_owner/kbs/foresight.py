@@ -20,10 +20,10 @@ from ccinit.formats.kbs.rollback_counter import counter_rule
 from ccinit.formats.pod.resources import name_counters
 from guest_owner.files import naming
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide
-from guest_owner.kbs.reference_files import document_file
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.reference_files import document_file
+from guest_owner.kbs.state.store import Store
 from guest_owner.resources.contents import is_envelope
 from guest_owner.resources.pod_contents import Judgement, judge_resources
 

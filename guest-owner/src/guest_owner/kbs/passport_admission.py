@@ -13,7 +13,7 @@ from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.passports.judge import judge_passport
 from guest_owner.kbs.passports.signature import verify_signature
 from guest_owner.kbs.sessions import Attested
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 
 _MAX_REMEMBERED = 4096
 

@@ -31,7 +31,7 @@ from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.devices import PROVING, Device
-from guest_owner.kbs.references import Profile, check_name
+from guest_owner.kbs.references.values import Profile, check_name
 
 MAX_RULES = 1024
 MAX_POLICY_BYTES = 256 * 1024

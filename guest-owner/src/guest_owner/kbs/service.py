@@ -15,7 +15,7 @@ from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.minting import IdentityMinter
 from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.sessions import Sessions
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.token import TokenSigner
 
 

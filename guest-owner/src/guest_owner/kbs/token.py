@@ -32,7 +32,7 @@ from ccinit.formats.kbs.jwk import parse_jwk
 from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedEvidence, Subject
 from guest_owner.kbs.jwe import public_jwk
-from guest_owner.kbs.references import Profile
+from guest_owner.kbs.references.values import Profile
 from guest_owner.kbs.sessions import Attested
 
 PROFILE = "tag:github.com,2024:confidential-containers/Trustee"

@@ -14,14 +14,22 @@ from importlib.resources import files
 from ccinit.errors import ConfigError
 from ccinit.formats.encoding.strict_json import encode_base64
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements.image import BOOT_PCRS, SnpMeasurements, TpmMeasurements
-from guest_owner.kbs.measurements.sample import SampleMeasurements
-from guest_owner.kbs.measurements.se import SeMeasurements
-from guest_owner.kbs.measurements.tdx import TdxMeasurements
 from guest_owner.kbs.policy import Policy, Rule
-from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
-from guest_owner.kbs.requirements import ParavisorRequirements, Requirements, SnpRequirements
-from guest_owner.kbs.tdx_requirements import TdxRequirements
+from guest_owner.kbs.references.measurements.image import (
+    BOOT_PCRS,
+    SnpMeasurements,
+    TpmMeasurements,
+)
+from guest_owner.kbs.references.measurements.sample import SampleMeasurements
+from guest_owner.kbs.references.measurements.se import SeMeasurements
+from guest_owner.kbs.references.measurements.tdx import TdxMeasurements
+from guest_owner.kbs.references.requirements import (
+    ParavisorRequirements,
+    Requirements,
+    SnpRequirements,
+)
+from guest_owner.kbs.references.tdx_requirements import TdxRequirements
+from guest_owner.kbs.references.values import Profile, References, ReferenceSet, RegisteredInitdata
 
 _RULES_MARK = "@RULES@"
 

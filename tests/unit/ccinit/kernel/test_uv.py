@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.kernel.uv import UvMeasurement, retrieve_measurement
-from guest_owner.kbs.se_requests import open_secrets
+from guest_owner.kbs.attestation_requests.se import open_secrets
 from tests.fakes.platforms.ultravisor import BAD_KEY, FD, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import SEALING_KEY, se_request
 

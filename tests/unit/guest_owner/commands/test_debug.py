@@ -18,7 +18,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Stream
 from guest_owner.commands import debug as debug_command
 from guest_owner.kbs.minting import DebugOrder
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.open_call import Streams
 from tests.fakes.documents.guest import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run

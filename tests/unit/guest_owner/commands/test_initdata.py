@@ -17,8 +17,8 @@ from ccinit.formats.initdata.document import (
 )
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, document_of
 from tests.fakes.documents.guest import POD as WITHOUT_ROOTS
 from tests.unit.guest_owner.command_line import error_of, run, write

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.exclusion import held_alone
-from guest_owner.kbs.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
 from tests.unit.guest_owner.command_line import error_of, run, status_of_wrong_usage
 
 

@@ -23,7 +23,7 @@ from ccinit.kernel.efi_secret import open_secrets
 from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.commands.launch_secret import make_entries, plan_resources
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, FULL_POD
 from tests.fakes.platforms.launch import POD, POLICY_KEY, RESOURCES, enveloped
 from tests.unit.ccinit.formats.signature.image_policy_cases import KEY, naming

@@ -15,7 +15,7 @@ import pytest
 from ccinit.formats.planes.owner_rpc import Stream, report_data
 from ccinit.formats.sealed_log import Kind
 from guest_owner.commands import plane as plane_command
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.open_call import Streams
 from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.command_line import run

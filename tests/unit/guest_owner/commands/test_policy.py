@@ -10,7 +10,7 @@ import pytest
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.audit.log import AuditLog
 from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.trustee.export import appraisal_policy
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.values import (

@@ -9,7 +9,7 @@ import pytest
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.ccinit.formats.signature.image_policy_cases import KEY, naming, policy, signed

@@ -17,9 +17,9 @@ from ccinit.formats.kbs.resource_uri import PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from ccinit.formats.signature.image_policy import MAX_POLICY_KEYS
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.counters import Counter, Counters
-from guest_owner.kbs.references import Profile, encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import Profile, encode_reference_set
+from guest_owner.kbs.state.counters import Counter, Counters
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.tdx_quote import FakePck

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope, parse_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.unit.guest_owner.command_line import error_of, run, write
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from ccinit.errors import ConfigError
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs import local_changes
-from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import encode_reference_set
+from guest_owner.kbs.state import local_changes
+from guest_owner.kbs.state.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.command_line import error_of, run, write
 from tests.unit.guest_owner.kbs.values import reference_set

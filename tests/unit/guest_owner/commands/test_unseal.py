@@ -26,7 +26,7 @@ from guest_owner.commands.unseal import (
     text_lines,
     text_verdict,
 )
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.sealed_log.entries import LogEntry
 from guest_owner.sealed_log.key import LogKey, parse_log_key
 from tests.fakes.documents.unsealed_log import Unsealed, unseal

@@ -11,8 +11,8 @@ from ccinit.formats.kbs.rcar import Attestation, Nonce, encode_attestation, repo
 from guest_owner.kbs.audit.claims import decode_claims
 from guest_owner.kbs.audit.log import AuditLog
 from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
-from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import encode_reference_set
+from guest_owner.kbs.state.store import Store
 from tests.fakes.platforms.snp import Chain
 from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY, error_of, run, status_of_wrong_usage

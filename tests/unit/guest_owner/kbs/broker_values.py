@@ -35,7 +35,7 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.minting import MintedIdentity
 from guest_owner.kbs.refusal import KbsRefusedError
 from guest_owner.kbs.sessions import Sessions
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.token import TokenSigner
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.platforms.tpm_quote import FakeTpm

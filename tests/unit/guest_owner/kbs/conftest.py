@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.store import Store
 
 
 @pytest.fixture

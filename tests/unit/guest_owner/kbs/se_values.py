@@ -9,9 +9,9 @@ from ccinit.formats.evidence.se import (
     parse_se_request,
 )
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements.se import SeMeasurements
-from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.se_requests import make_se_nonce
+from guest_owner.kbs.attestation_requests.se import make_se_nonce
+from guest_owner.kbs.references.measurements.se import SeMeasurements
+from guest_owner.kbs.references.values import Profile, References, ReferenceSet, RegisteredRoot
 from tests.fakes.platforms.snp import der_of
 from tests.fakes.platforms.ultravisor import HEADER, Ultravisor, host_key_document
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata

@@ -3,9 +3,13 @@
 import hashlib
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.requirements import Requirements, SnpRequirements, parse_requirements
+from guest_owner.kbs.references.measurements.image import SnpMeasurements
+from guest_owner.kbs.references.requirements import (
+    Requirements,
+    SnpRequirements,
+    parse_requirements,
+)
+from guest_owner.kbs.references.values import Profile, References, ReferenceSet, RegisteredRoot
 from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata
 

@@ -11,9 +11,9 @@ from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.svsm import SvsmEvidence, SvsmKeys
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.requirements import parse_requirements
-from guest_owner.kbs.svsm_requests import make_svsm_request, open_svsm_secrets
+from guest_owner.kbs.attestation_requests.svsm import make_svsm_request, open_svsm_secrets
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredRoot
 from tests.fakes.platforms.snp import Chain, FakeSnp, der_of
 from tests.fakes.platforms.svsm import VTPM, Svsm
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key

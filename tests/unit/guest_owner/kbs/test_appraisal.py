@@ -3,7 +3,7 @@
 import pytest
 
 from guest_owner.kbs.appraisal import ClaimList, EvidenceRefusedError, list_known
-from guest_owner.kbs.references import ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references.values import ReferenceSet, RegisteredInitdata
 from tests.unit.guest_owner.kbs.values import initdata, reference_set
 
 IMAGE, DOCUMENT = reference_set(), initdata()

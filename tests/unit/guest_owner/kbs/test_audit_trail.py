@@ -6,8 +6,8 @@ import pwd
 
 import pytest
 
-from guest_owner.kbs import local_changes
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state import local_changes
+from guest_owner.kbs.state.store import Store
 from tests.unit.guest_owner.command_line import error_of, run, write
 from tests.unit.guest_owner.kbs.broker_values import PATH, Kbs, refused
 

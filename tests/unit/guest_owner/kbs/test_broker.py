@@ -12,9 +12,9 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.rcar import Request, encode_request
 from guest_owner.kbs.appraisal import Claim, EvidenceRefusedError
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.references import Profile
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.references.values import Profile
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.store import Store
 from tests.fakes.platforms.ultravisor import host_key_pem
 from tests.unit.guest_owner.kbs.broker_values import (
     AUTH,

@@ -9,10 +9,10 @@ from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.rollback_counter import (
     counter_uri,
 )
-from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.minting import DebugOrder, IdentityOrder
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.store import Store
 from tests.unit.guest_owner.kbs.broker_values import (
     COUNTER,
     NOW,

@@ -15,7 +15,7 @@ from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.policy import Allow, Rule, parse_pattern
-from guest_owner.kbs.references import Profile
+from guest_owner.kbs.references.values import Profile
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.verifiers.tpm import verify_evidence

@@ -19,20 +19,20 @@ from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.files import is_file, write_all_atomically
 from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import add_administrator
-from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.policy import Rule
-from guest_owner.kbs.policy_text import add_rule
-from guest_owner.kbs.references import Profile
-from guest_owner.kbs.registrations import write_registrations
+from guest_owner.kbs.references.values import Profile
 from guest_owner.kbs.server_certificate import renew_certificate
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.counters import Counters
+from guest_owner.kbs.state.policy_text import add_rule
+from guest_owner.kbs.state.registrations import write_registrations
+from guest_owner.kbs.state.store import Store
 from guest_owner.plane.authority import read_authority
 from tests.unit.guest_owner.command_line import run
 from tests.unit.guest_owner.kbs.another_holder import held_by_another
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
-from tests.unit.guest_owner.kbs.test_store import ADMIN_KEY, ATTESTATION_KEY, DOCUMENT, ROOT
+from tests.unit.guest_owner.kbs.state.test_store import ADMIN_KEY, ATTESTATION_KEY, DOCUMENT, ROOT
 from tests.unit.guest_owner.kbs.values import reference_set
 
 URI = ResourceUri("ccinit", "shop", "key")
@@ -197,7 +197,7 @@ def test_one_measurement_never_gets_two_profiles(
         other.begin()
         write_registrations(root, files)
 
-    monkeypatch.setattr("guest_owner.kbs.store.write_registrations", write_slowly)
+    monkeypatch.setattr("guest_owner.kbs.state.store.write_registrations", write_slowly)
     store.add_reference(image)
     other.end()
     assert refused == ["reference.profile"]
@@ -215,7 +215,7 @@ def test_counter_that_the_owner_sets_is_not_moved_from_its_old_value(
         other.begin()
         return encode_base64url(data)
 
-    monkeypatch.setattr("guest_owner.kbs.counters.encode_base64url", encode_slowly)
+    monkeypatch.setattr("guest_owner.kbs.state.counters.encode_base64url", encode_slowly)
     counters.advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
     other.end()
     assert counters.read(COUNTER).value == 7
@@ -238,7 +238,7 @@ def test_counter_that_begins_twice_at_once_is_not_set_back(
         other.begin()
         return found
 
-    monkeypatch.setattr("guest_owner.kbs.counters.is_file", look_slowly)
+    monkeypatch.setattr("guest_owner.kbs.state.counters.is_file", look_slowly)
     counters.begin(COUNTER)
     other.end()
     assert counters.read(COUNTER).value == 1

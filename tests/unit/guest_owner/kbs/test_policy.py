@@ -8,7 +8,6 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.policy import (
     MAX_POLICY_BYTES,
     Allow,
@@ -19,9 +18,10 @@ from guest_owner.kbs.policy import (
     parse_pattern,
     parse_policy,
 )
-from guest_owner.kbs.policy_text import EMPTY_POLICY
-from guest_owner.kbs.references import Profile, References, register_initdata
-from guest_owner.kbs.registrations import MAX_ENTRIES
+from guest_owner.kbs.references.measurements.image import SnpMeasurements
+from guest_owner.kbs.references.values import Profile, References, register_initdata
+from guest_owner.kbs.state.policy_text import EMPTY_POLICY
+from guest_owner.kbs.state.registrations import MAX_ENTRIES
 from tests.unit.guest_owner.kbs.snp_values import MEASUREMENT, snp_image
 from tests.unit.guest_owner.kbs.values import reference_set
 

@@ -8,8 +8,8 @@ import pytest
 
 from ccinit.errors import CcinitError
 from guest_owner.kbs.appraisal import ONE_OF, EvidenceRefusedError
-from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.measurements.image import Boot, TpmMeasurements
+from guest_owner.kbs.references.values import (
     Profile,
     References,
     ReferenceSet,

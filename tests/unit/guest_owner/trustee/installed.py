@@ -3,7 +3,7 @@
 from typing import Any
 
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.trustee.export import appraisal_policy, reference_values, resource_policy
 from tests.fakes.kbs.trustee import Trustee
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements.image import Boot, SnpMeasurements
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.references import Profile, References, RegisteredKey
-from guest_owner.kbs.requirements import parse_requirements
+from guest_owner.kbs.references.measurements.image import Boot, SnpMeasurements
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.values import Profile, References, RegisteredKey
 from guest_owner.trustee.export import (
     appraisal_policy,
     reference_values,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from guest_owner.kbs.measurements.image import Boot
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.measurements.image import Boot
+from guest_owner.kbs.references.values import References
 from tests.fakes.kbs.trustee import Trustee
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.kbs.values import (

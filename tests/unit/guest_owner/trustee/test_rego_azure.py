@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements.image import Boot
+from guest_owner.kbs.references.measurements.image import Boot
 from guest_owner.kbs.verifiers import azure
 from tests.fakes.platforms.azure import PARAVISOR
 from tests.unit.guest_owner.kbs.values import DOCUMENT, reference_set, register, registers_of

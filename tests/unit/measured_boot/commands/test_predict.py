@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.references import parse_reference_set
+from guest_owner.kbs.references.values import parse_reference_set
 from measured_boot.cli import main
 from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot, find_named_platform

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
-from guest_owner.kbs.measurements.image import SnpMeasurements, TpmMeasurements
-from guest_owner.kbs.measurements.tdx import TdxMeasurements
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.measurements.image import SnpMeasurements, TpmMeasurements
+from guest_owner.kbs.references.measurements.tdx import TdxMeasurements
+from guest_owner.kbs.references.values import (
     MAX_REFERENCE_BYTES,
     encode_reference_set,
     parse_reference_set,

@@ -10,8 +10,8 @@ from ccinit.errors import ConfigError
 from guest_owner.files import is_file
 from guest_owner.kbs.administration.token import AdminKey, parse_admin_key
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.references import check_name
-from guest_owner.kbs.registrations import Folder, write_registrations
+from guest_owner.kbs.references.values import check_name
+from guest_owner.kbs.state.registrations import Folder, write_registrations
 
 _FOLDER: Final = "admin-keys"
 _MAX_KEY_BYTES: Final = 4096

@@ -21,12 +21,12 @@ from guest_owner.kbs.administration.token import verify_admin_token
 from guest_owner.kbs.audit.log import AuditLog
 from guest_owner.kbs.audit.record import AuditRecord, Decision, Event
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.local_changes import describe_present
-from guest_owner.kbs.reference_files import document_file, key_file, reference_file
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
-from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
-from guest_owner.kbs.store import MINTED, RESOURCES, Store, attestation_key_name
-from guest_owner.kbs.uses import judge_uses
+from guest_owner.kbs.state.local_changes import describe_present
+from guest_owner.kbs.state.reference_files import document_file, key_file, reference_file
+from guest_owner.kbs.state.rvps import REFERENCE, encode_references, parse_rvps_message
+from guest_owner.kbs.state.store import MINTED, RESOURCES, Store, attestation_key_name
+from guest_owner.kbs.state.uses import judge_uses
 from guest_owner.resources.contents import check_body
 
 _NO_REGO = (

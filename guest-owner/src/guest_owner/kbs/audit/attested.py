@@ -9,7 +9,7 @@ from ccinit.formats.encoding.digest import parse_digest
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import read_audit
 from guest_owner.kbs.audit.record import Decision, Event
-from guest_owner.kbs.references import Profile
+from guest_owner.kbs.references.values import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ what it continues.
 Why several chains: whoever reaches the KBS can make it write refusals. Without a cap these would
 fill the disk, and in a common chain they would push out the records of guests, as one guest could
 push out those of all others (`guest_owner.kbs.audit.shares`). Only `kbs serve` writes the first
-three chains; commands write the fourth, one at a time (`guest_owner.kbs.local_changes`). The
+three chains; commands write the fourth, one at a time (`guest_owner.kbs.state.local_changes`). The
 records themselves are `guest_owner.kbs.audit.record`.
 """
 

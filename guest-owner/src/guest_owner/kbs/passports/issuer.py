@@ -43,8 +43,8 @@ from ccinit.formats.evidence.snp_report import TcbVersion
 from ccinit.formats.evidence.tdx_report import MEASUREMENT_BYTES
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.passports.key_set import Algorithm, IssuerKey
-from guest_owner.kbs.requirements import KEY_DIGEST_BYTES, IdBlock
-from guest_owner.kbs.tdx_requirements import COMPONENTS, check_attributes
+from guest_owner.kbs.references.requirements import KEY_DIGEST_BYTES, IdBlock
+from guest_owner.kbs.references.tdx_requirements import COMPONENTS, check_attributes
 from guest_owner.kbs.token import ISSUER as OURSELVES
 
 MAX_ISSUER_BYTES = 64 * 1024

@@ -37,7 +37,7 @@ from guest_owner.kbs.passports.statement import (
     read_statement,
 )
 from guest_owner.kbs.passports.tdx import judge_tdx
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.shown import show
 
 SKEW_SECONDS = 60

@@ -10,8 +10,8 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList, list_known
 from guest_owner.kbs.passports.issuer import SnpDemands
 from guest_owner.kbs.passports.statement import SnpStatement
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
-from guest_owner.kbs.requirements import IdBlock
+from guest_owner.kbs.references.requirements import IdBlock
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.shown import show
 from guest_owner.kbs.verifiers.document import check_document
 from guest_owner.kbs.verifiers.snp import check_measurement

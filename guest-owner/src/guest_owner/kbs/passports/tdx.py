@@ -10,10 +10,10 @@ token does not show fails. RTMR 0 and 3 are not judged: that takes an event log.
 from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.measurements.tdx import TdxMeasurements
 from guest_owner.kbs.passports.issuer import TdxDemands
 from guest_owner.kbs.passports.statement import TdxStatement
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references.measurements.tdx import TdxMeasurements
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.shown import show
 from guest_owner.kbs.verifiers.document import check_document
 from guest_owner.kbs.verifiers.tdx import closest_image

@@ -41,8 +41,8 @@ from ccinit.formats.evidence.tdx_report import parse_td_report
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import encode_rsa_public_key
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
-from guest_owner.kbs.references import References
-from guest_owner.kbs.requirements import Requirements
+from guest_owner.kbs.references.requirements import Requirements
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers import snp, snp_platform, tdx, tdx_platform
 from guest_owner.kbs.verifiers.paravisor import check_paravisor
 from guest_owner.kbs.verifiers.tpm_quote import (

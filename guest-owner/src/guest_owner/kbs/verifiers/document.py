@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from guest_owner.kbs.appraisal import ClaimList, list_known
-from guest_owner.kbs.references import RegisteredInitdata
+from guest_owner.kbs.references.values import RegisteredInitdata
 
 NO_DOCUMENT = "nothing that binds a document"
 

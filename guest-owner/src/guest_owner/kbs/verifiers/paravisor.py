@@ -6,7 +6,7 @@ verifiers of both share, with the claims `paravisor.requirements` and `paravisor
 
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.requirements import ParavisorRequirements, Requirements
+from guest_owner.kbs.references.requirements import ParavisorRequirements, Requirements
 
 
 def check_paravisor(

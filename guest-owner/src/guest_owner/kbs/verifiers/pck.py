@@ -25,7 +25,7 @@ from cryptography.x509.verification import (
 )
 
 from ccinit.errors import FormatError
-from guest_owner.kbs.roots import load_certificate
+from guest_owner.kbs.references.roots import load_certificate
 
 MAX_CERTIFICATES = 4
 _OID = x509.ObjectIdentifier("1.2.840.113741.1.13.1")

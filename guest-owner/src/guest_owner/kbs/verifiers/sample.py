@@ -21,8 +21,8 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
-from guest_owner.kbs.measurements.sample import SampleMeasurements
-from guest_owner.kbs.references import References, ReferenceSet
+from guest_owner.kbs.references.measurements.sample import SampleMeasurements
+from guest_owner.kbs.references.values import References, ReferenceSet
 from guest_owner.kbs.verifiers.document import check_document
 
 _MAX_SVN_BYTES = 64

@@ -1,7 +1,7 @@
 """Appraisal of `se` evidence: an ultravisor's measurement against what the owner registered.
 
 Pure: bytes and registrations in, `AppraisedEvidence` or `EvidenceRefusedError` out. Formats are
-`ccinit.formats.evidence.se`; requests and their keys are `guest_owner.kbs.se_requests`.
+`ccinit.formats.evidence.se`; requests and their keys are `guest_owner.kbs.attestation_requests.se`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
@@ -36,9 +36,7 @@ from ccinit.formats.evidence.se import (
 )
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
-from guest_owner.kbs.measurements.se import SeMeasurements
-from guest_owner.kbs.references import References, ReferenceSet
-from guest_owner.kbs.se_requests import (
+from guest_owner.kbs.attestation_requests.se import (
     ADDITIONAL_BYTES,
     HASH_BYTES,
     RequestSecrets,
@@ -46,6 +44,8 @@ from guest_owner.kbs.se_requests import (
     open_secrets,
     read_host_key,
 )
+from guest_owner.kbs.references.measurements.se import SeMeasurements
+from guest_owner.kbs.references.values import References, ReferenceSet
 from guest_owner.kbs.verifiers.document import check_bound_document
 
 _VERSION = 0x100  # of requests, as Trustee's verifier tells it

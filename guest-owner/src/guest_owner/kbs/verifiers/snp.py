@@ -43,9 +43,9 @@ from ccinit.formats.evidence.snp_report import (
 )
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
-from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.requirements import SnpProduct
+from guest_owner.kbs.references.measurements.image import SnpMeasurements
+from guest_owner.kbs.references.requirements import SnpProduct
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.verifiers.document import check_bound_document
 from guest_owner.kbs.verifiers.snp_chain import (
     KEY_NUMBERS,

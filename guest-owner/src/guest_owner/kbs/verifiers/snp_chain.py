@@ -28,8 +28,8 @@ from ccinit.formats.evidence.snp_report import (
     SIGNING_KEY_SHIFT,
     TcbVersion,
 )
-from guest_owner.kbs.requirements import SnpProduct
-from guest_owner.kbs.roots import load_certificate
+from guest_owner.kbs.references.requirements import SnpProduct
+from guest_owner.kbs.references.roots import load_certificate
 
 _AMD = "1.3.6.1.4.1.3704.1"
 _PRODUCT = x509.ObjectIdentifier(f"{_AMD}.2")

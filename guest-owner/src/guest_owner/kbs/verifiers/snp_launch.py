@@ -5,7 +5,7 @@ stands for what a token does not show, and fails every comparison.
 """
 
 from guest_owner.kbs.appraisal import ClaimList, list_known
-from guest_owner.kbs.requirements import IdBlock
+from guest_owner.kbs.references.requirements import IdBlock
 from guest_owner.kbs.shown import show
 
 

@@ -22,7 +22,12 @@
 from ccinit.formats.evidence.snp import CertType
 from ccinit.formats.evidence.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.requirements import PERMISSIONS, IdBlock, Requirements, SnpRequirements
+from guest_owner.kbs.references.requirements import (
+    PERMISSIONS,
+    IdBlock,
+    Requirements,
+    SnpRequirements,
+)
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
 from guest_owner.kbs.verifiers.snp_launch import check_id_key, check_signed_values
 

@@ -36,8 +36,8 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
-from guest_owner.kbs.references import References
-from guest_owner.kbs.svsm_requests import open_svsm_secrets
+from guest_owner.kbs.attestation_requests.svsm import open_svsm_secrets
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers import snp, snp_platform
 from guest_owner.kbs.verifiers.paravisor import check_paravisor
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey

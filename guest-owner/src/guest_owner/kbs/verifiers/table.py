@@ -17,10 +17,10 @@ from ccinit.formats.kbs.rcar import Attestation, Nonce, device_digest, report_di
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError, Verifier
+from guest_owner.kbs.attestation_requests.se import make_se_nonce
+from guest_owner.kbs.attestation_requests.svsm import make_svsm_nonce
 from guest_owner.kbs.devices import Device
-from guest_owner.kbs.references import References
-from guest_owner.kbs.se_requests import make_se_nonce
-from guest_owner.kbs.svsm_requests import make_svsm_nonce
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers import azure, sample, se, snp, svsm, tdx, tpm
 from guest_owner.kbs.verifiers.devices import judge_devices
 

@@ -48,8 +48,8 @@ from ccinit.formats.evidence.tdx_quote import TdxQuote, parse_qe_report, parse_t
 from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList
-from guest_owner.kbs.measurements.tdx import TdxMeasurements
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
+from guest_owner.kbs.references.measurements.tdx import TdxMeasurements
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.verifiers.document import check_bound_document
 from guest_owner.kbs.verifiers.pck import PckPlatform, load_chain, read_platform, verify_chain
 from guest_owner.kbs.verifiers.tdx_platform import DEBUG, check_platform

@@ -10,14 +10,14 @@
 10. The domain has the registered attributes and features, and is never debuggable [`td.debug`,
     `td.attributes`, `td.xfam`].
 
-What is demanded is `guest_owner.kbs.tdx_requirements`.
+What is demanded is `guest_owner.kbs.references.tdx_requirements`.
 """
 
 from ccinit.formats.evidence.tdx_quote import QeReport, TdxQuote, parse_qe_report
 from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.requirements import Requirements
-from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
+from guest_owner.kbs.references.requirements import Requirements
+from guest_owner.kbs.references.tdx_requirements import TdxRequirements, TdxTcb
 from guest_owner.kbs.verifiers.pck import PckPlatform
 
 DEBUG = 1  # TD attribute

@@ -18,7 +18,11 @@ from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from ccinit.formats.tcg.aael import GUEST_DOMAIN, OPEN_DEBUG, parse_aael_event
 from ccinit.formats.tcg.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
 from guest_owner.kbs.appraisal import ClaimList
-from guest_owner.kbs.measurements.tdx import PREDICTED_RTMRS, PredictedEvent, TdxMeasurements
+from guest_owner.kbs.references.measurements.tdx import (
+    PREDICTED_RTMRS,
+    PredictedEvent,
+    TdxMeasurements,
+)
 
 _SHA384 = Algorithm.SHA384
 _SEPARATOR = 0x4

@@ -32,7 +32,7 @@ from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import TpmEvidence, parse_tpm_evidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.tpm_quote import (
     INITDATA_PCR,
     check_quote,

@@ -23,8 +23,8 @@ from ccinit.formats.tcg.tpm2 import (
     parse_tpmt_signature,
 )
 from guest_owner.kbs.appraisal import NOTHING, ClaimList
-from guest_owner.kbs.measurements.image import BOOT_PCRS, ZERO_PCR, TpmMeasurements
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references.measurements.image import BOOT_PCRS, ZERO_PCR, TpmMeasurements
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.verifiers.document import check_document, check_register
 
 INITDATA_PCR = 8

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.se_requests import read_host_key
+from guest_owner.kbs.attestation_requests.se import read_host_key
 from guest_owner.kbs.verifiers import pck, snp_chain
 
 CHECKS: Mapping[Tee, Callable[[bytes], object]] = {

@@ -7,7 +7,7 @@ from ccinit.attest.simulated.sample import SampleAttester
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, report_data_for
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.references import References, register_initdata
+from guest_owner.kbs.references.values import References, register_initdata
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.chain.platforms import SAMPLE
 from tests.unit.guest_owner.kbs.values import DOCUMENT

@@ -14,9 +14,9 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.references import Profile, References, ReferenceSet
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.measurements.image import SnpMeasurements
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import Profile, References, ReferenceSet
 from guest_owner.kbs.verifiers.snp import verify_evidence
 from tests.fakes.platforms.platform_signs import FakeSigns
 from tests.fakes.platforms.snp import Chain

@@ -15,9 +15,9 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tdx_report import parse_td_report
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
-from guest_owner.kbs.requirements import parse_requirements
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.chain.platforms import TDX
 from tests.fakes.platforms.platform_signs import FakeSigns

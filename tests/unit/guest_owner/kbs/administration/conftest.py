@@ -6,7 +6,7 @@ import pytest
 
 from guest_owner.kbs.administration.calls import AdminCall
 from guest_owner.kbs.audit.log import AuditLog
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 
 
 @pytest.fixture

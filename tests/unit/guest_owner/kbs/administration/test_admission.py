@@ -13,7 +13,7 @@ from guest_owner.kbs.administration.calls import AdminCall, Administration
 from guest_owner.kbs.administration.token import sign_admin_token
 from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.refusal import Variant
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from tests.unit.guest_owner.kbs.administration.told_calls import refused, told
 
 NOW = 1_790_000_000

@@ -17,11 +17,11 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.calls import AdminCall
 from guest_owner.kbs.audit.log import read_audit
-from guest_owner.kbs.measurements.tdx import MAX_EVENTS
 from guest_owner.kbs.minting import IdentityOrder
-from guest_owner.kbs.references import References, encode_reference_set
+from guest_owner.kbs.references.measurements.tdx import MAX_EVENTS
+from guest_owner.kbs.references.values import References, encode_reference_set
 from guest_owner.kbs.refusal import Variant
-from guest_owner.kbs.store import Store, attestation_key_name
+from guest_owner.kbs.state.store import Store, attestation_key_name
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.kbs.administration.told_calls import put, refused, told
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set

@@ -12,7 +12,7 @@ from ccinit.formats.kbs.passport import encode_runtime_data
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.passports.issuer import Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import parse_key_set
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from tests.fakes.kbs.attestation_tokens import (
     AZURE,
     INTEL,

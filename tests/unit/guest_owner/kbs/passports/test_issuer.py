@@ -23,7 +23,7 @@ from guest_owner.kbs.passports.key_set import (
     encode_key_set,
     parse_key_set,
 )
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.state.store import Store
 from guest_owner.kbs.token import ISSUER
 from tests.fakes.kbs.attestation_tokens import FakeIssuer, issuer_key
 from tests.fakes.machine.scarcity import room_for

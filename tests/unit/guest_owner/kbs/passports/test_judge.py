@@ -12,7 +12,7 @@ from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.passports.issuer import Issuer
 from guest_owner.kbs.passports.judge import AppraisedPassport, judge_passport
 from guest_owner.kbs.passports.signature import verify_signature
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from tests.fakes.kbs.attestation_tokens import POLICY_HASH
 from tests.fakes.platforms.tdx_quote import p256_key
 from tests.unit.guest_owner.kbs import values

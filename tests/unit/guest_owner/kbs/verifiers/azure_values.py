@@ -1,8 +1,8 @@
 """What the tests of Azure's verifiers register, and VMs that are as registered."""
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.requirements import parse_requirements
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.values import References, ReferenceSet, RegisteredRoot
 from tests.fakes.platforms.azure import PARAVISOR, AzureVm
 from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx

@@ -8,15 +8,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.measurements.tdx import PredictedEvent, TdxMeasurements
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.measurements.tdx import PredictedEvent, TdxMeasurements
+from guest_owner.kbs.references.tdx_requirements import TdxRequirements, TdxTcb
+from guest_owner.kbs.references.values import (
     Profile,
     References,
     ReferenceSet,
     RegisteredRoot,
     register_initdata,
 )
-from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
 from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.fakes.platforms.tdx_boot import FakeBoot, image, replayed
 from tests.fakes.platforms.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement

@@ -13,7 +13,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.platforms.azure import AzureVm
 from tests.fakes.platforms.snp import Chain, FakeSnp

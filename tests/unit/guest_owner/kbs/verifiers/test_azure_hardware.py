@@ -17,9 +17,9 @@ from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tdx_report import parse_td_report
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.references import References, RegisteredRoot
-from guest_owner.kbs.requirements import parse_requirements
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.requirements import parse_requirements
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import References, RegisteredRoot
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.unit.guest_owner.kbs.values import failed
 

@@ -9,7 +9,7 @@ from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.appraisal import AppraisedEvidence
-from guest_owner.kbs.references import References, RegisteredKey, RegisteredRoot
+from guest_owner.kbs.references.values import References, RegisteredKey, RegisteredRoot
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from tests.fakes.network.tls_server import make_authority
 from tests.fakes.platforms.snp import der_of

@@ -9,8 +9,8 @@ from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.se import encode_user_data
 from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import Claim, ClaimList
-from guest_owner.kbs.measurements.sample import SampleMeasurements
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.measurements.sample import SampleMeasurements
+from guest_owner.kbs.references.values import (
     Profile,
     References,
     ReferenceSet,

@@ -8,9 +8,9 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.measurements.sample import SampleMeasurements
 from guest_owner.kbs.policy import Allow, Deny, decide, parse_policy
-from guest_owner.kbs.references import (
+from guest_owner.kbs.references.measurements.sample import SampleMeasurements
+from guest_owner.kbs.references.values import (
     Profile,
     References,
     ReferenceSet,

@@ -10,7 +10,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.evidence.se import SeEvidence, encode_user_data
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.se import verify_evidence
 from tests.fakes.platforms.ultravisor import HEADER, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import (

@@ -15,8 +15,8 @@ from ccinit.formats.evidence.snp import SnpEvidence, parse_snp_evidence
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.measurements.image import SnpMeasurements
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.snp import verify_evidence
 from tests.fakes.platforms.snp import CHIP_ID, FIELDS, Chain, tcb, turin_tcb
 from tests.unit.guest_owner.kbs.snp_values import (

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
 from ccinit.formats.evidence.snp_report import TcbVersion, parse_snp_report
-from guest_owner.kbs.requirements import SnpProduct
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.requirements import SnpProduct
+from guest_owner.kbs.references.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
 from tests.fakes.platforms.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of, rsa_key
 

@@ -16,9 +16,9 @@ from ccinit.formats.evidence.snp_report import (
 )
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList
-from guest_owner.kbs.references import RegisteredRoot
-from guest_owner.kbs.requirements import SnpProduct, parse_requirements
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.requirements import SnpProduct, parse_requirements
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import RegisteredRoot
 from guest_owner.kbs.verifiers.snp import check_origin
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
 from guest_owner.kbs.verifiers.snp_platform import check_platform

@@ -3,7 +3,7 @@
 import pytest
 
 from guest_owner.kbs.appraisal import Claim, ClaimList
-from guest_owner.kbs.requirements import IdBlock
+from guest_owner.kbs.references.requirements import IdBlock
 from guest_owner.kbs.verifiers.snp_launch import check_id_key, check_signed_values
 
 NONE, OURS, THEIRS = bytes(48), b"k" * 48, b"j" * 48

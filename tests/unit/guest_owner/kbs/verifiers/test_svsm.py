@@ -11,8 +11,8 @@ from ccinit.formats.evidence.svsm import SvsmEvidence
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.references import References
-from guest_owner.kbs.svsm_requests import make_svsm_request, open_svsm_secrets
+from guest_owner.kbs.attestation_requests.svsm import make_svsm_request, open_svsm_secrets
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.svsm import verify_evidence
 from tests.unit.guest_owner.kbs.svsm_values import (
     EK_NUMBER,

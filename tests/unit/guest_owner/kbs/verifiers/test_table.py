@@ -8,8 +8,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.measurements.image import READERS
-from guest_owner.kbs.roots import VENDOR_PLATFORMS
+from guest_owner.kbs.references.measurements.image import READERS
+from guest_owner.kbs.references.roots import VENDOR_PLATFORMS
 from guest_owner.kbs.verifiers.table import VERIFIERS, find_verified_tee, verify_log_evidence
 from guest_owner.kbs.verifiers.vendor_certificates import CHECKS
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set, references

@@ -16,8 +16,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import decode_base64, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.references import References, RegisteredRoot
-from guest_owner.kbs.roots import parse_certificates
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.values import References, RegisteredRoot
 from tests.fakes.platforms.tdx_quote import (
     FakePck,
     FakeTdx,

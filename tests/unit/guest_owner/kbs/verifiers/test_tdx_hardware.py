@@ -8,9 +8,9 @@ import pytest
 from ccinit.formats.evidence.tdx_quote import TdxQuote, parse_qe_report, parse_tdx_quote
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList
-from guest_owner.kbs.references import RegisteredRoot
-from guest_owner.kbs.roots import parse_certificates
-from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
+from guest_owner.kbs.references.roots import parse_certificates
+from guest_owner.kbs.references.tdx_requirements import TdxRequirements, TdxTcb
+from guest_owner.kbs.references.values import RegisteredRoot
 from guest_owner.kbs.verifiers.pck import PckPlatform
 from guest_owner.kbs.verifiers.tdx import check_origin
 from guest_owner.kbs.verifiers.tdx_platform import check_platform

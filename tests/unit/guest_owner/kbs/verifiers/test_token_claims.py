@@ -13,7 +13,7 @@ from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence
-from guest_owner.kbs.references import References
+from guest_owner.kbs.references.values import References
 from guest_owner.kbs.verifiers.snp import report_claims
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.kbs.verifiers.tdx import quote_claims

@@ -14,8 +14,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.evidence.tpm import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.measurements.image import Boot
-from guest_owner.kbs.references import Profile, References, RegisteredKey
+from guest_owner.kbs.references.measurements.image import Boot
+from guest_owner.kbs.references.values import Profile, References, RegisteredKey
 from guest_owner.kbs.verifiers.tpm import verify_evidence
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from tests.fakes.platforms.tpm_quote import CERTIFY, RSAPSS, SHA1, SHA384, FakeTpm, extend, rsa_key

@@ -1,0 +1,1 @@
+"""What evidence is compared with: reference values, demands, vendor roots, initdata documents."""

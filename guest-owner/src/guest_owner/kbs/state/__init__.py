@@ -1,0 +1,1 @@
+"""The owner's state directory: what is registered, stored and counted, and who may change it."""
