@@ -310,7 +310,7 @@ def test_each_boot_path_expects_its_own_line(image: Image) -> None:
 def test_each_line_has_every_word_of_the_baseline(image: Image) -> None:
     words = {
         *("console=ttynull", "quiet", "loglevel=0", "panic=-1", "mce=off", "no-kvmclock"),
-        *("tsc=reliable", "random.trust_cpu=on", "random.trust_bootloader=off"),
+        *("tsc=reliable", "xen_nopv", "random.trust_cpu=on", "random.trust_bootloader=off"),
         *("ia32_emulation=off", "vsyscall=none", "pci=nommconf,noearly", "efi=noruntime"),
         *("efi_pstore.pstore_disable=1", "pstore.backend=none"),
         *("erst_disable", "hest_disable", "bert_disable", "memhp_default_state=offline"),
