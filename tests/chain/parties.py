@@ -104,6 +104,15 @@ class Owner:
             raise PartyError("owner", f"a refusal was expected, {told}")
         return reason.removesuffix("]")
 
+    def start(
+        self, command: str, *words: str | Path, at: str, role: ClientRole = ClientRole.EXEC
+    ) -> "subprocess.Popen[bytes]":
+        """Start a command of the owner plane, whose output and messages the caller reads."""
+        line = (BIN / "guest-owner", *command.split(), *self._reach(at, role), *words)
+        return subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
     @contextmanager
     def following(self, container: str, *, at: str) -> Iterator[IO[str]]:
         """Run `logs -f` of a container; yields what it prints, for a minute at most."""

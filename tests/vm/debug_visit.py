@@ -28,6 +28,7 @@ from tests.chain import pod
 from tests.chain.life import owner_address, relaying
 from tests.chain.parties import BIN, Owner
 from tests.chain.world import DEBUG_TOOLS_DESCRIPTION, World
+from tests.vm.owner_copies import CopyEnd, copying
 
 LOOK = (
     "id -u; cat /proc/1/comm; ls /proc/1/root/run/ccinit; "
@@ -51,6 +52,7 @@ class DebugVisit:
         claims: of an attestation afterwards, with its exit status.
         shell: output of a second program, on pipes with input.
         late: reasons of what is refused once debug is open.
+        copies: how those ended that were under way.
     """
 
     refusals: dict[str, str]
@@ -62,6 +64,7 @@ class DebugVisit:
     claims: tuple[int, str]
     shell: str
     late: dict[str, str]
+    copies: dict[str, CopyEnd]
 
 
 def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
@@ -82,7 +85,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
         owner.ask("attest", at=at),
     )
     before = _host_state(guest)
-    with relaying(guest) as relay:
+    with copying(scene, at, "/data") as copies, relaying(guest) as relay:
         opened = _run(
             owner, relay, ClientRole.ADMIN, "debug", "open", *tools, "--minutes", "10",
             "--", "/bin/sh", "-c", LOOK,
@@ -98,6 +101,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
             "pod": owner.refused("exec", name, "/usr/bin/python3", at=relay),
             "role": owner.refused("exec", DEBUG_CONTAINER, "/bin/sh", at=relay),
         }
+        ends = copies.finish()
     return DebugVisit(
         refusals=refusals,
         audited=audited,
@@ -108,6 +112,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
         claims=(claims.returncode, claims.stdout),
         shell=shell.stdout,
         late=late,
+        copies=ends,
     )
 
 

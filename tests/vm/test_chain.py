@@ -34,6 +34,7 @@ from tests.faults.plugin import FaultSeen
 from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, DirectImage
 from tests.vm.harness.boots import record_boot
+from tests.vm.owner_copies import require_told
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
 from tests.vm.phase_sweep import sweep
 
@@ -264,6 +265,11 @@ def test_pod_is_gone_when_debug_is_open(chain: Chain) -> None:
         "pod": "owner.not_now",
         "role": "owner.role",
     }
+
+
+def test_copies_end_with_the_pod_when_debug_opens(chain: Chain) -> None:
+    """They had files of the volume open, which is closed nevertheless."""
+    require_told(chain.debug.copies)
 
 
 def test_every_verifier_sees_that_debug_was_opened(chain: Chain) -> None:

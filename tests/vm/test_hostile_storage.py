@@ -1,8 +1,9 @@
 """Whole boots of the production image whose disks the host changes: what the pod and owner get.
 
 A volume with a counter at the KBS, and a pod that ends for a disk fault. Three guests one after the
-other on the same volume: an orderly one, one whose scratch is changed while its pod runs, and one
-that gets the volume as it was after the first.
+other on the same volume: an orderly one, although its owner copies files of the volume when it has
+to end; one whose scratch is changed while its pod runs; and one that gets the volume as it was
+after the first.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -27,6 +29,7 @@ from tests.chain.world import World, make_world
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
+from tests.vm.owner_copies import Copies, CopyEnd, copying, require_told
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -52,11 +55,12 @@ for module in sorted(pkgutil.iter_modules(), key=lambda one: one.name):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lived:
-    """One guest's life, from both sides, and the counter after it."""
+    """One guest's life, from both sides, the counter after it, and the ends of copies."""
 
     life: Life
     log: OwnerLog
     counter: int
+    copies: dict[str, CopyEnd]
 
     def events(self) -> list[str]:
         return [entry.text for entry in self.log.entries if entry.kind == "event"]
@@ -77,19 +81,29 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         yield made
 
 
-def run_guest(scene: World, name: str, *, is_hostile: bool = False) -> Lived:
+def run_guest(
+    scene: World, name: str, *, is_hostile: bool = False, has_copies: bool = False
+) -> Lived:
     config = scene.guest(name, uki=world.IMAGES / "ccinit-prod.efi")
-    began = time.monotonic()
+    began, copies = time.monotonic(), dict[str, CopyEnd]()
+    with ExitStack() as stack:
+        under_way: list[Copies] = []
 
-    def visit(guest: Guest) -> None:
-        if is_hostile:
-            change_scratch(config)
-            read_anew(scene, config)
-            wait_until_it_stops(guest)
+        def visit(guest: Guest) -> None:
+            if has_copies:
+                at = owner_address(config)
+                under_way.append(stack.enter_context(copying(scene, at, "/data")))
+            if is_hostile:
+                change_scratch(config)
+                read_anew(scene, config)
+                wait_until_it_stops(guest)
 
-    life = live(config, Show(), requests=1, visit=visit)
+        life = live(config, Show(), requests=1, visit=visit)
+        for one in under_way:
+            copies |= one.finish()
     record_boot(f"hostile storage: {name}", time.monotonic() - began)
     return Lived(
+        copies=copies,
         life=life,
         log=read_log(scene.owner, write_stream(life, scene.folder / f"{name}.stream")),
         counter=Counters(scene.owner.state).read(counter_uri(pod.POD, "data")).value,
@@ -126,7 +140,7 @@ def wait_until_it_stops(guest: Guest) -> None:
 
 @pytest.fixture(scope="module")
 def lives(scene: World) -> dict[str, Lived]:
-    orderly = run_guest(scene, "orderly")
+    orderly = run_guest(scene, "orderly", has_copies=True)
     old = scene.folder / "volume.old"
     shutil.copyfile(scene.volume, old)
     changed = run_guest(scene, "changed", is_hostile=True)
@@ -140,6 +154,11 @@ def test_r44_volume_that_is_opened_and_closed_counts_twice(lives: dict[str, Live
     assert orderly.log.is_whole, orderly.log.report()
     assert orderly.counter == 2
     assert "rollback counter of volume data is 2" in orderly.events()
+
+
+def test_owner_is_told_that_copies_ended_with_their_pod(lives: dict[str, Lived]) -> None:
+    """They had files of the volume open; that it was closed nevertheless is shown above."""
+    require_told(lives["orderly"].copies)
 
 
 def test_r45_pod_ends_when_its_scratch_is_changed(
