@@ -32,12 +32,14 @@ class TlsSocket:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         self._seconds = 0.0
+        self._ended = False
         self._failure: ssl.SSLError | None = None
 
     @property
     def has_unread(self) -> bool:
-        """Whether ciphertext has been received that nobody has read."""
-        return bool(self._incoming.pending)
+        """Whether more has been received than was read: data, an end, or a failure behind data."""
+        is_over = self._ended or self._failure is not None
+        return is_over or bool(self._tls.pending() or self._incoming.pending)
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -114,6 +116,7 @@ class TlsSocket:
                 self._failure = error
                 break
             if not part:
+                self._ended = True
                 break
             parts.append(part)
             left -= len(part)

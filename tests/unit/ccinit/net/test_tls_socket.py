@@ -152,6 +152,24 @@ def test_what_has_come_unasked_is_seen(world: World) -> None:
     assert world.tls.has_unread
 
 
+def test_rest_of_a_record_is_unread(world: World) -> None:
+    world.send(b"onetwo")
+    assert world.tls.recv(3) == b"one"
+    assert world.tls.has_unread
+    assert world.tls.recv(3) == b"two"
+    assert not world.tls.has_unread
+
+
+@pytest.mark.parametrize("kind", ["end", "failure"])
+def test_end_or_failure_behind_data_is_unread(world: World, kind: str) -> None:
+    """The socket need not be readable: the peer may close it later, or only its TLS."""
+    data = world.record(b"one")
+    last = world.writer.record(ALERT, CLOSE_NOTIFY) if kind == "end" else FORGED_RECORD
+    world.server.sendall(data + last)
+    assert world.tls.recv(100) == b"one"
+    assert world.tls.has_unread
+
+
 def test_update_of_the_peers_key_is_answered(world: World) -> None:
     world.server.sendall(world.writer.key_update(asks=True))
     world.send(b"one")
