@@ -202,7 +202,8 @@ class OwnerService:
             os.close(end)
             raise
         port = (Flow.INPUT, Stream.INPUT) if call.into else (Flow.OUTPUT, Stream.OUTPUT)
-        return streaming((*port, file), (Flow.END, 0, end))
+        # END first: the kernel closes what a killed child has open in the other order.
+        return streaming((Flow.END, 0, end), (*port, file))
 
     async def signal(self, _caller: Caller, call: Signal) -> Answer:
         """Send a signal to a container's first process."""

@@ -2,20 +2,25 @@
 
 import errno
 import os
+import select
+import signal
+import socket
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ccinit.agent.planes import owner_copies
 from ccinit.agent.planes.owner_caller import Caller
 from ccinit.agent.planes.owner_copies import MAX_COPIES, OpenCopies
+from ccinit.agent.planes.owner_service import OwnerService
 from ccinit.errors import CcinitError, ChildError, DeadlineError, KernelError
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.kernel.descriptor import close_all
 from ccinit.kernel.event_loop import EventLoop, sleep
-from ccinit.owner.messages import MAX_END_BYTES, CallEnd
+from ccinit.owner.messages import MAX_END_BYTES, CallEnd, Copy
 from tests.fakes.machine.interruptions import Stop, each_stop
 from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
@@ -205,3 +210,43 @@ def test_end_that_is_stopped_leaves_nothing_and_can_no_longer_be_passed_by(
         stop.verify(bench.loop.run(main(bench, stop)))
         assert bench.copies.are_over, stop
         assert count_descriptors() == before, stop
+
+
+def kill_holder(descriptors: tuple[int, ...]) -> None:
+    """Kill a process that has received the descriptors, as a child does, and nobody else has."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        program = os.fork()
+        if program == 0:
+            os.closerange(3, theirs.fileno())
+            os.closerange(theirs.fileno() + 1, 1024)
+            socket.recv_fds(theirs, 1, len(descriptors))
+            theirs.send(b"x")
+            signal.pause()
+        socket.send_fds(ours, (b"x",), descriptors)
+        ours.recv(1)
+        close_all(descriptors)
+        os.kill(program, signal.SIGKILL)
+        os.waitpid(program, 0)
+
+
+def test_pipe_of_a_child_that_is_killed_closes_behind_its_file(bench: Bench) -> None:
+    """The kernel may still be writing when it closes the file: the disk must not go before."""
+    file, shown = os.pipe()
+    container = SimpleNamespace(open_file=lambda *_, **__: file)
+    service: Any = SimpleNamespace(copies=bench.copies, _allowed=lambda _: container)
+
+    async def main() -> None:
+        call = Copy(container="web", path="/data/file", into=True, mode=0)
+        answer = await OwnerService.copy(service, bench.caller, call)
+        (end,) = bench.copies._open
+        with select.epoll() as closing:
+            for descriptor in (shown, end):
+                closing.register(descriptor, select.EPOLLERR | select.EPOLLET)
+            kill_holder(answer.fds)
+            closed = [descriptor for descriptor, _ in closing.poll(10)]  # in that order
+        assert closed == [shown, end]
+        await bench.wait_until_closed()
+        os.close(shown)
+
+    bench.loop.run(main())

@@ -219,8 +219,8 @@ def test_file_is_opened_for_the_way_that_its_bytes_go(
     loop = EventLoop()
     answer: Any = loop.run(OwnerService.copy(make_service(container, loop), caller, call))
     assert container.options == {"path": "/etc/motd", "into": into, "mode": 0o640}
-    assert [(port.flow, port.fd) for port in answer.value.ports] == [(flow, stream), (Flow.END, 0)]
-    file, end = answer.fds
+    assert [(port.flow, port.fd) for port in answer.value.ports] == [(Flow.END, 0), (flow, stream)]
+    end, file = answer.fds
     assert file == 78
     os.close(end)
 
