@@ -67,7 +67,11 @@ class KernelLink:
 
     def connect(self, port: int, seconds: float) -> socket.socket:
         """See `VsockLink`."""
-        stream = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        try:
+            stream = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        except OSError as error:
+            where = f"CID {self.guest_cid}: no vsock of the kernel here ({error.strerror})"
+            raise PeerError("vsock.refused", f"{where}: is its module vsock loaded?") from error
         with _closed_on_error(stream, f"CID {self.guest_cid}", port, seconds):
             stream.settimeout(seconds)
             stream.connect((self.guest_cid, port))

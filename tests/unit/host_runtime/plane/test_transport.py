@@ -70,6 +70,26 @@ def test_connection_that_fails_is_closed_and_says_why(
 
 
 @pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol"),
+        PermissionError(errno.EPERM, "Operation not permitted"),
+    ],
+    ids=str,
+)
+def test_host_without_vsock_says_so(monkeypatch: pytest.MonkeyPatch, cause: OSError) -> None:
+    def refuse(_family: int, _kind: int) -> socket.socket:
+        raise cause
+
+    monkeypatch.setattr("host_runtime.plane.transport.socket.socket", refuse)
+    with pytest.raises(PeerError) as error:
+        KernelLink(guest_cid=5).connect(1024, 3.0)
+    assert error.value.reason == "vsock.refused"
+    said = f"CID 5: no vsock of the kernel here ({cause.strerror}): is its module vsock loaded?"
+    assert error.value.detail == said
+
+
+@pytest.mark.parametrize(
     ("place", "is_usable"), [("none", False), ("file", False), ("/dev/null", True)]
 )
 def test_kernels_device_is_usable_if_it_is_one_and_opens(
