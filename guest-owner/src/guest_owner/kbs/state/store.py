@@ -17,9 +17,10 @@
 
 Everything is read afresh for every request, so a new registration counts at once, and so does a
 removal; only files that the kernel reports as unchanged are not parsed again. Keys and certificates
-of the KBS itself are `guest_owner.kbs.authority`; beside this, `administration` has the
-administrators, `counters` the counters and `audit` the audit log. Resources are stored in the
-clear: the directory (mode 0700) belongs on the owner's machine, never on the host of the guests.
+of the KBS itself are `guest_owner.kbs.authority`. Administrators are
+`guest_owner.kbs.administration`, the audit log `guest_owner.kbs.audit`, counters `counters` beside
+this, and the locks `guest_owner.kbs.exclusion`. Resources are stored in the clear: the directory
+(mode 0700) belongs on the owner's machine, never on the host of the guests.
 """
 
 import hashlib

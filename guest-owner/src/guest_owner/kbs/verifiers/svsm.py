@@ -1,7 +1,8 @@
 """Appraisal of `svsm` evidence: the vTPM of an SVSM, and the SEV-SNP guest that both are in.
 
 The launch measurement covers the SVSM and the firmware; the vTPM is the SVSM's, and its registers
-have what the firmware started. Formats: `ccinit.formats.evidence.svsm`; requests: `svsm_requests`.
+have what the firmware started. Formats are `ccinit.formats.evidence.svsm`, requests
+`guest_owner.kbs.attestation_requests.svsm`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
