@@ -28,6 +28,7 @@ from guest_owner.resources.contents import (
 from guest_owner.resources.pod_contents import Judgement, judge_resources
 
 _KEYS: Final = (EnvelopeKind.VOLUME_KEY, EnvelopeKind.IMAGE_KEY)
+_MAX_NAMED: Final = 3  # documents in one refusal, which is a line of a log and an HTTP reply
 
 
 def check_uses(
@@ -82,7 +83,12 @@ def judge_uses(
     if kind is None and not refused and not takes:
         _check_by_name(uri, body)
     if refused and not takes:
-        raise FormatError("resource.unfit", f"no guest would take {uri}: {'; '.join(refused)}")
+        raise FormatError("resource.unfit", f"no guest would take {uri}: {_join(refused)}")
+
+
+def _join(refused: list[str]) -> str:
+    left = len(refused) - _MAX_NAMED
+    return "; ".join((*refused[:_MAX_NAMED], *([f"and {left} more"] if left > 0 else ())))
 
 
 def _judge(

@@ -135,6 +135,19 @@ def test_one_document_whose_guests_would_take_it_is_enough(store: Store) -> None
     assert check_uses(store, name("file-policy"), POLICY) == ()
 
 
+@pytest.mark.parametrize(
+    ("count", "end"), [(3, "found 5"), (4, "; and 1 more"), (9, "; and 6 more")]
+)
+def test_refusal_by_many_documents_names_the_first_and_counts_the_others(
+    store: Store, count: int, end: str
+) -> None:
+    for number in range(1, count):
+        store.add_initdata(f"demo-{number}", make_document(BARE, FULL_POD))
+    said = refused(store, "volume-key-data", b"short")
+    assert said.endswith(end)
+    assert said.count("initdata demo") == 3
+
+
 def test_more_than_a_pod_can_have_is_refused_but_may_shrink(store: Store) -> None:
     keys = [name(f"key-{number}") for number in range(5)]
     store.write_resource(name("file-policy"), naming(*map(str, keys)))
