@@ -59,6 +59,7 @@ def test_attested_guest_gets_its_resource_and_the_log_has_both_decisions(kbs: Kb
     assert attested["basis"].startswith("tpm sha256:")
     assert (released["event"], released["decision"]) == ("resource", "released")
     assert released["resource"] == f"kbs:///{PATH}"
+    assert "minted" not in released
     assert len(kbs.records()) == 2
 
 
