@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tee import Tee
@@ -93,7 +94,9 @@ def measured(tee: Tee) -> dict[str, dict[str, str]]:
         ({"iat": NOW + 61, "nbf": None}, {"passport.time"}),
         ({"nbf": NOW + 61}, {"passport.time"}),
         ({"iat": NOW - 301}, {"passport.age"}),
-        ({"iat": -(10**15)}, {"passport.age"}),
+        ({"iat": -MAX_INTEGER, "nbf": None}, {"passport.age"}),
+        ({"exp": -MAX_INTEGER}, {"passport.expired"}),
+        ({"nbf": MAX_INTEGER}, {"passport.time"}),
         ({"aud": "another KBS"}, {"passport.audience"}),
     ],
 )
@@ -107,7 +110,13 @@ def test_times_and_audience_are_the_owners(
 @EVERY
 @pytest.mark.parametrize(
     "changes",
-    [{"exp": NOW + 1}, {"iat": NOW + 60, "nbf": None}, {"nbf": NOW + 60}, {"iat": NOW - 300}],
+    [
+        {"exp": NOW + 1},
+        {"exp": MAX_INTEGER},
+        {"iat": NOW + 60, "nbf": None},
+        {"nbf": NOW + 60},
+        {"iat": NOW - 300},
+    ],
 )
 def test_times_within_what_the_owner_allows_pass(name: str, changes: dict[str, Any]) -> None:
     kind = KINDS[name]
@@ -130,6 +139,25 @@ def test_policies_that_are_demanded_must_have_been_applied() -> None:
     assert failed(intel, intel_issuer('policies = ["p1", "p2"]\n')) == {"passport.policy"}
     unmatched = KINDS["intel v2 tdx"].token(policy_ids_matched=None)
     assert failed(unmatched, intel_issuer('policies = ["p1"]\n')) == {"passport.policy"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "changes", "name", "expected", "got"),
+    [
+        ('audience = "kbs.example"', {}, "passport.audience", "kbs.example", "nobody"),
+        ("", {"aud": "b" * 81}, "passport.audience", "nobody", "b" * 80),
+        ('policies = ["b", "a"]', {}, "passport.policy", "a, b", POLICY_HASH),
+        ('policies = ["a"]', {"x-ms-policy-hash": None}, "passport.policy", "a", "none"),
+    ],
+)
+def test_owner_reads_what_was_demanded_and_what_the_token_says(
+    terms: str, changes: dict[str, Any], name: str, expected: str, got: str
+) -> None:
+    token, issuer = KINDS["azure snp"].token(**changes), azure_issuer(f"{terms}\n")
+    with pytest.raises(EvidenceRefusedError) as refused:
+        judge(token, issuer)
+    (claim,) = (claim for claim in refused.value.claims if not claim.holds)
+    assert (claim.name, claim.expected, claim.got) == (name, expected, got)
 
 
 @EVERY
