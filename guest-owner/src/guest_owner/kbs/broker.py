@@ -34,7 +34,6 @@ from ccinit.formats.kbs.rollback_counter import (
 )
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.decisions import Decisions
-from guest_owner.kbs.devices import Device
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
@@ -131,8 +130,7 @@ class KeyBroker:
     ) -> tuple[AppraisedEvidence, frozenset[str]]:
         """Return the accepted evidence, and the basis of that appraisal."""
         tee, (references, policy) = session.tee, self._read_state()
-        devices = policy.devices if attestation.additional_evidence else frozenset[Device]()
-        evidence = verify_attestation(tee, attestation, references, devices)
+        evidence = verify_attestation(tee, attestation, references, policy.devices)
         return evidence, references.basis_of(tee, evidence.endorsers)
 
     def resource(self, cookie: str | None, bearer: str | None, path: str) -> bytes:

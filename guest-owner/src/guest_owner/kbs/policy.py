@@ -95,7 +95,7 @@ class Policy:
 
     @property
     def devices(self) -> frozenset[Device]:
-        """Every device that some rule names: evidence of others is ignored."""
+        """Every device that some rule names: evidence of any other is refused."""
         return frozenset(device for rule in self.rules for device in rule.devices)
 
 
