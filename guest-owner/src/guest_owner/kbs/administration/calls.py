@@ -63,7 +63,8 @@ class AdminCall:
     def put_resource(self, path: str, body: bytes) -> None:
         """Store a resource's body as it is, replacing an older one, but not a volume's key.
 
-        `judge_resource` has judged it.
+        `judge_resource` has judged it, by what was registered then. What must not be replaced,
+        whatever has come since, the store looks at again while it has the state for itself.
 
         Raises:
             KbsRefusedError: no such name; the store refuses the body.

@@ -305,6 +305,23 @@ def test_volume_key_is_replaced_by_nothing_else(
         assert store.read_resource(VOLUME) == body
 
 
+def test_volume_key_that_came_while_another_was_judged_is_kept(
+    store: Store, log: Path, call: AdminCall
+) -> None:
+    """Others are answered between documents, so two administrators may store at the same time."""
+    for body in (VOLUME_KEY, OTHER_KEY):
+        assert not list(call.judge_resource(VOLUME.path, body))  # no document names it
+    call.put_resource(VOLUME.path, VOLUME_KEY)
+    variant, status, detail = refused(call.put_resource, VOLUME.path, OTHER_KEY)
+    assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 409)
+    assert detail.startswith(f"resource.volume_key: {VOLUME} holds another key")
+    assert store.read_resource(VOLUME) == VOLUME_KEY
+    assert told(log)[1:] == [
+        ("accepted", "", "alice"),
+        ("refused", "resource.volume_key", "alice"),
+    ]
+
+
 def test_volume_key_may_come_again(store: Store, call: AdminCall) -> None:
     granted = Envelope(uri=VOLUME, kind=EnvelopeKind.VOLUME_KEY, data=VOLUME_KEY, create=True)
     for body in (VOLUME_KEY, VOLUME_KEY, encode_envelope(granted), enveloped(VOLUME_KEY)):
