@@ -1,6 +1,6 @@
 """The Key Broker: from request bodies to reply bodies, without HTTP.
 
-It joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
+It joins the parts of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
 Every decision is in the audit log before its reply exists (`guest_owner.kbs.decisions`). Transport,
 cookies and limits on bodies are `guest_owner.kbs.http`. All calls are synchronous and short (an RSA
 verification, an ECDH, one flush of the log), and the server makes them from one thread, so no two
