@@ -9,7 +9,7 @@ The callers in `ccinit.attest` and `ccinit.pull` decide what a status means.
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpcore
 import httpx
@@ -201,10 +201,6 @@ class HttpClient:
         request = httpx.Request(method, parsed, headers=sent, content=body)
         try:
             with closing(self._transport.handle_request(request)) as response:
-                if not self._deadline.received_bytes:
-                    # It came behind the reply before it. Whoever took it for an answer could be
-                    # given any (RFC 9112 section 6.3).
-                    raise PeerError("net.protocol", f"{target}: replied before it was asked")
                 verify_head(response, limits.max_header_bytes)
                 yield response
         except httpcore.ProtocolError as error:
@@ -265,7 +261,22 @@ class _BodyStream(httpx.SyncByteStream):
         yield from self._response.iter_stream()
 
     def close(self) -> None:
+        """Let the connection be used again, unless more has come on it than the reply.
+
+        That is no answer to anything (RFC 9112 section 6.3), but the library would take it for the
+        beginning of the next one.
+        """
         self._response.close()
+        if _has_more(self._response):
+            connection: httpcore.NetworkStream = self._response.extensions["network_stream"]
+            connection.close()
+
+
+def _has_more(response: httpcore.Response) -> bool:
+    """Whether bytes behind the reply wait in the library, which does not tell in another way."""
+    stream: Any = response.stream
+    more, _is_end = stream._stream._connection._h11_state.trailing_data  # noqa: SLF001
+    return bool(more)
 
 
 def _parse_url(url: str, plain_host: str) -> httpx.URL:

@@ -181,6 +181,8 @@ class _SocketStream(httpcore.NetworkStream):
         if info != "is_readable":
             return None
         # An idle connection has been closed, or its peer says what nobody has asked for.
+        if self._socket.fileno() < 0:
+            return True
         if isinstance(self._socket, TlsSocket) and self._socket.has_unread:
             return True
         return bool(select.select([self._socket], [], [], 0)[0])

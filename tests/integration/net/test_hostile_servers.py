@@ -246,23 +246,33 @@ def test_r31_reply_that_breaks_a_rule_is_refused(
         assert refused_reason(lambda: fetch(server, authority)) == reason
 
 
-def test_r31_reply_that_came_behind_another_answers_no_request(authority: Authority) -> None:
+@pytest.mark.parametrize(
+    ("more", "connections"),
+    [
+        pytest.param(b"", 1, id="nothing"),
+        pytest.param(OK.replace(b"hello", b"other"), 2, id="a reply"),
+        pytest.param(b"HTTP/1.1 404 No\r\nX-Hidden: ", 2, id="a part of a head"),
+        pytest.param(b"\r\n", 2, id="an empty line"),
+    ],
+)
+def test_r31_nothing_behind_a_reply_answers_the_next_request(
+    authority: Authority, more: bytes, connections: int
+) -> None:
     """Where a proxy is led astray, it is a stranger's; what comes on a new connection counts."""
 
     def serve(connection: socket.socket) -> None:
         read_head(connection)
-        connection.sendall(OK + OK.replace(b"hello", b"other"))
+        connection.sendall(OK + more)
+        read_head(connection)
+        connection.sendall(OK)
         keep_silent(connection)
 
     context = pinned_context(authority.pem, check_time=True)
     with TlsServer(server_context(authority.issue()), serve) as server:
         with HttpClient(context) as client:
-            url = server.url()
-            assert client.request("GET", url, limits=PATIENT).body == b"hello"
-            refused = refused_reason(lambda: client.request("GET", url, limits=PATIENT))
-            assert (refused, server.connections) == ("net.protocol", 1)
-            assert client.request("GET", url, limits=PATIENT).body == b"hello"
-        assert server.connections == 2
+            replies = [client.request("GET", server.url(), limits=PATIENT) for _ in range(2)]
+        assert [(reply.status, reply.body) for reply in replies] == [(200, b"hello")] * 2
+        assert server.connections == connections
 
 
 def test_r23_end_without_close_notify_is_a_truncation(authority: Authority) -> None:

@@ -58,6 +58,8 @@ def test_stream_counts_what_it_reads_and_sees_the_end() -> None:
         assert deadline.ended
         assert connection.get_extra_info("ssl_object") is None
         assert connection.get_extra_info("server_addr") is None
+        connection.close()
+        assert connection.get_extra_info("is_readable") is True  # there is nothing to use again
     connection.close()
 
 
