@@ -132,13 +132,10 @@ CURVE = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
 UNKNOWN_CERTIFICATE = base64.b64encode(
     base64.b64decode(EC_CERTIFICATE).replace(CURVE, CURVE[:-1] + b"\x7f")
 ).decode()
-
-VERSION = bytes.fromhex("a003020102")
-NUMBER_AT = base64.b64decode(EC_CERTIFICATE).index(VERSION) + len(VERSION) + 2
+RSA_CERTIFICATE: str = json.loads(AZURE_SIGNER.key_set(in_certificate=True))["keys"][0]["x5c"][0]
+NUMBERED = bytes.fromhex("a003020102020101")  # version 3, serial number 1
 NEGATIVE_CERTIFICATE = base64.b64encode(
-    base64.b64decode(EC_CERTIFICATE)[:NUMBER_AT]
-    + b"\xff"
-    + base64.b64decode(EC_CERTIFICATE)[NUMBER_AT + 1 :]
+    base64.b64decode(RSA_CERTIFICATE).replace(NUMBERED, NUMBERED[:-1] + b"\xff")
 ).decode()
 
 
@@ -167,10 +164,11 @@ NEGATIVE_CERTIFICATE = base64.b64encode(
         ([key(n=None, x5c=[])], "issuer.keys.x5c"),
         ([key(n=None, x5c="MIIE")], "issuer.keys.x5c"),
         ([key(n=None, x5c=[1])], "issuer.keys.x5c"),
+        ([key(n=None, x5c={"0": RSA_CERTIFICATE})], "issuer.keys.x5c"),
+        ([key(n=None, x5c=[RSA_CERTIFICATE + "\n"])], "issuer.keys.x5c"),
         ([key(kid="k" * (MAX_KID_BYTES + 1))], "issuer.keys.kid"),
         ([key(n=None, x5c=[EC_CERTIFICATE])], "issuer.keys.x5c"),
         ([key(n=None, x5c=[UNKNOWN_CERTIFICATE])], "issuer.keys.x5c"),
-        ([key(n=None, x5c=[NEGATIVE_CERTIFICATE])], "issuer.keys.x5c"),
     ],
 )
 def test_key_set_outside_the_rule_is_refused(keys: object, reason: str) -> None:
@@ -178,6 +176,18 @@ def test_key_set_outside_the_rule_is_refused(keys: object, reason: str) -> None:
     with pytest.raises(CcinitError) as caught:
         parse_key_set(json.dumps({"keys": keys}).encode())
     assert caught.value.reason == reason
+
+
+@pytest.mark.filterwarnings("ignore")  # as in the owner's commands
+def test_certificate_that_the_library_warns_of_is_refused() -> None:
+    def read(certificate: str) -> tuple[IssuerKey, ...]:
+        return parse_key_set(json.dumps({"keys": [key(n=None, x5c=[certificate])]}).encode())
+
+    assert NEGATIVE_CERTIFICATE != RSA_CERTIFICATE
+    with pytest.raises(CcinitError) as caught:
+        read(NEGATIVE_CERTIFICATE)
+    assert caught.value.reason == "issuer.keys.x5c"
+    assert read(RSA_CERTIFICATE)
 
 
 @pytest.fixture

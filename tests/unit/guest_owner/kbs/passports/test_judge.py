@@ -139,6 +139,8 @@ def test_policies_that_are_demanded_must_have_been_applied() -> None:
     assert failed(intel, intel_issuer('policies = ["p1", "p2"]\n')) == {"passport.policy"}
     unmatched = KINDS["intel v2 tdx"].token(policy_ids_matched=None)
     assert failed(unmatched, intel_issuer('policies = ["p1"]\n')) == {"passport.policy"}
+    nameless = KINDS["intel v2 tdx"].token(policy_ids_matched=["p1", {"name": "p1"}])
+    assert failed(nameless, intel_issuer('policies = ["p1"]\n')) == {"passport.policy"}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,7 @@ def test_platform_that_is_not_taken_from_the_issuer_is_refused(name: str) -> Non
         ({"x-ms-sevsnpvm-launchmeasurement": 7}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-guestsvn": -1}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-guestsvn": True}, {"passport.claims"}),
+        ({"x-ms-policy-hash": "x" * 257}, {"passport.claims"}),
     ],
 )
 def test_token_of_another_form_is_refused_by_name(
@@ -230,6 +233,7 @@ SNP_LIES: list[tuple[str, Any, set[str]]] = [
     ("idkeydigest", OTHER48, {"snp.id_key"}),
     ("idkeydigest", None, {"snp.id_key"}),
     ("authorkeydigest", OTHER48, {"snp.author_key"}),
+    ("authorkeydigest", None, {"snp.author_key"}),
     ("familyId", "01" * 16, {"snp.family_id"}),
     ("imageId", "01" * 16, {"snp.image_id"}),
     ("guestsvn", 1, {"snp.guest_svn"}),
@@ -328,6 +332,7 @@ def test_what_differs_on_tdx_is_named(name: str, field: str, value: Any, claims:
         ("intel v2 tdx", {"tdx": None}, {"passport.platform"}),
         ("intel v2 tdx", {"tdx": []}, {"passport.claims"}),
         ("intel v2 tdx", {"policy_ids_matched": {}}, set()),
+        ("intel v2 tdx", {"policy_ids_matched": ["p1"]}, set()),
         ("intel v2 tdx", {"policy_ids_matched": {"id": "p1"}}, {"passport.claims"}),
         ("intel v1 tdx", {"verifier_nonce": None}, {"passport.nonce.type"}),
         (
