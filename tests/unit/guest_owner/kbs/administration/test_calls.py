@@ -9,12 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.commands.initdata import make_document
+from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.calls import AdminCall
 from guest_owner.kbs.audit.log import read_audit
 from guest_owner.kbs.minting import IdentityOrder
@@ -24,6 +25,7 @@ from guest_owner.kbs.refusal import Variant
 from guest_owner.kbs.state.store import Store, attestation_key_name
 from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.kbs.administration.told_calls import put, refused, told
+from tests.unit.guest_owner.kbs.another_holder import held_by_another
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set
 
 URI = parse_resource_uri("kbs:///ccinit/shop/key", "uri")
@@ -134,6 +136,35 @@ def test_log_has_what_a_call_replaces_or_removes(store: Store, log: Path, call: 
     was = [f"initdata/shop.toml {sha256_digest(data)}" for data in (older, document)]
     resource = f"resources/{URI.path}"  # a digest would help to guess a short secret
     assert [one.get("replaced", "") for one in read_audit(log)] == [*was, "", resource, resource]
+
+
+def test_log_names_an_order_that_a_call_removes(store: Store, log: Path, call: AdminCall) -> None:
+    store.write_order(URI, IdentityOrder(3600))
+    order = f"minted/{URI.path}"
+    digest = sha256_digest((store.root / order).read_bytes())
+    call.delete_resource(URI.path)
+    assert [one.get("replaced", "") for one in read_audit(log)] == [f"{order} {digest}"]
+    assert not store.has_resource(URI)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_call_during_another_change_was_never_accepted(
+    store: Store,
+    log: Path,
+    call: AdminCall,
+    change: Callable[[AdminCall], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it replaces is known once nobody else can replace it."""
+    store.write_resource(URI, b"before")
+    before = files(store)
+    monkeypatch.setattr(exclusion, "WAIT_SECONDS", 0.05)
+    with held_by_another(store.root):
+        assert refused(change, call)[1] == 500
+    assert told(log) == [("refused", "state.busy", "alice")]
+    assert files(store) == before
+    change(call)
+    assert told(log)[1:] == [("accepted", "", "alice")]
 
 
 def test_message_that_is_none_is_refused_and_nothing_was_accepted(
@@ -336,6 +367,16 @@ def test_only_reference_values_are_listed(store: Store, log: Path, call: AdminCa
         assert json.loads(call.list_references(name)) == {"ccinit_reference": [listed]}
     assert refused(call.list_references, "ccinit_initdata")[:2] == (Variant.RVPS_ERROR, 401)
     assert [decision for decision, *_ in told(log)] == ["accepted", "accepted", "refused"]
+
+
+def test_list_that_cannot_be_read_is_in_the_log_and_is_trouble_of_the_kbs(
+    store: Store, log: Path, call: AdminCall
+) -> None:
+    store.add_reference(IMAGE)
+    (store.root / "references/image-1.json").write_bytes(b"{}")
+    with pytest.raises(ConfigError) as caught:
+        call.list_references("")
+    assert told(log) == [("refused", caught.value.reason, "alice")]
 
 
 def test_calls_without_a_meaning_are_refused_and_are_in_the_log(log: Path, call: AdminCall) -> None:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
-from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url, parse_json
 from guest_owner.kbs.administration.token import (
     MAX_LIFE_SECONDS,
     SKEW_SECONDS,
@@ -49,6 +49,21 @@ def test_token_names_the_key_that_signed_it() -> None:
     assert reason_of(ours, now=NOW + 600) == "admin.time"
 
 
+def test_token_lives_a_day_and_its_signer_may_be_ahead_by_the_skew() -> None:
+    ours = sign_admin_token(KEY, now=NOW + SKEW_SECONDS, life_seconds=MAX_LIFE_SECONDS)
+    assert verify_admin_token(ours, KEYS, now=NOW) == "first"
+    header, claims, _ = ours.split(".")
+    assert parse_json(decode_base64url(header, "header"), "header", len(header)) == HEADER
+    end = NOW + SKEW_SECONDS + MAX_LIFE_SECONDS
+    assert parse_json(decode_base64url(claims, "claims"), "claims", len(claims)) == {
+        "iat": NOW + SKEW_SECONDS,
+        "nbf": NOW + SKEW_SECONDS,
+        "exp": end,
+        "role": "admin",
+    }
+    assert verify_admin_token(ours, KEYS, now=end - 1) == "first"
+
+
 def test_other_claims_and_a_missing_nbf_do_not_matter() -> None:
     claims = {"iat": NOW, "exp": NOW + 60, "role": "admin", "iss": "x", "aud": ["kbs"], "jti": "1"}
     assert verify_admin_token(token(claims=claims), KEYS, now=NOW) == "first"
@@ -76,6 +91,7 @@ def test_other_claims_and_a_missing_nbf_do_not_matter() -> None:
         (token(claims={**CLAIMS, "iat": NOW + SKEW_SECONDS + 1}), "admin.time"),
         (token(claims={**CLAIMS, "nbf": NOW + SKEW_SECONDS + 1}), "admin.time"),
         (token(claims={**CLAIMS, "nbf": None}), "admin.time"),
+        (token(claims={**CLAIMS, "nbf": True}), "admin.time"),
         (token(claims={**CLAIMS, "iat": True}), "admin.time"),
         (token(claims={**CLAIMS, "exp": str(NOW + 60)}), "admin.time"),
         (token(claims={"exp": NOW + 60, "role": "admin"}), "admin.time"),

@@ -276,6 +276,8 @@ def test_body_of_an_administrator_is_capped_and_of_anybody_else_unread(
 ) -> None:
     large = b" " * (LIMITS.admin_bytes + 1)
     assert server.ask("POST", path, large, server.admin).status == 413
+    (record,) = server.kbs.records()
+    assert (record["decision"], record["administrator"]) == ("refused", "alice")
     stranger = server.ask("POST", path, large)
     assert (stranger.error, stranger.is_body_read) == ((401, "AdminAuthAccess"), False)
 
