@@ -321,6 +321,29 @@ def test_change_waits_for_a_backup_while_others_are_answered(
     assert asyncio.run(change_during_a_backup()).status == 200
 
 
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_key_that_is_removed_while_its_change_waits_changes_nothing(
+    server: Server, change: tuple[str, str, bytes]
+) -> None:
+    root = server.kbs.store.root
+    key = root / "admin-keys/alice.pem"
+
+    async def remove_during_a_backup() -> Reply:
+        with held_by_another(root):
+            changing = asyncio.create_task(server.answer(*change, server.admin))
+            await asyncio.sleep(0.02)
+            assert not changing.done()
+            key.rename(root / "removed")
+        return await changing
+
+    assert asyncio.run(remove_during_a_backup()).error == (401, "AdminAuthAccess")
+    (record,) = server.kbs.records()
+    assert (record["event"], record["decision"]) == ("admin", "refused")
+    assert record["reason"].startswith("admin.closed: ")
+    (root / "removed").rename(key)
+    assert server.ask(*change, server.admin).status == 200
+
+
 def test_others_are_answered_between_two_documents_that_judge_a_body(server: Server) -> None:
     """A thousand documents may name one resource, and judging by them takes more than a second."""
     for name in ("old", "new"):
