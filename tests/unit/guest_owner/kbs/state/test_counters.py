@@ -57,6 +57,15 @@ def test_counter_is_set_only_to_what_it_can_advance_from(counters: Counters) -> 
     assert counters.read(URI) == Counter(value=MAX_INTEGER - 1)
 
 
+def test_counter_that_the_owner_sets_is_of_no_boot(counters: Counters) -> None:
+    """To the boot that moved it there before, too, which may have a newer volume."""
+    counters.advance(URI, CounterAdvance(to=1, holder=ONE))
+    counters.set(URI, 1)
+    assert counters.read(URI) == Counter(value=1)
+    assert refused(counters, 1) == "counter.taken"
+    assert counters.advance(URI, CounterAdvance(to=2, holder=ONE)).value == 2
+
+
 def test_second_boot_on_a_copy_is_refused_and_a_repeated_wish_is_not(counters: Counters) -> None:
     asked = CounterAdvance(to=1, holder=ONE)
     assert counters.advance(URI, asked) == counters.advance(URI, asked)
