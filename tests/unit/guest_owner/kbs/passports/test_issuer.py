@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,7 @@ def test_keys_are_read_as_each_service_publishes_them(*, in_certificate: bool) -
     kept = encode_key_set(keys)
     assert described(parse_key_set(kept)) == described(keys)
     assert b"x5c" not in kept
+    assert b'"e": "AQAB"' in kept
 
 
 def key(**changes: Any) -> dict[str, Any]:
@@ -176,6 +179,13 @@ def test_key_set_outside_the_rule_is_refused(keys: object, reason: str) -> None:
     with pytest.raises(CcinitError) as caught:
         parse_key_set(json.dumps({"keys": keys}).encode())
     assert caught.value.reason == reason
+
+
+def test_set_that_is_no_object_is_refused() -> None:
+    for text, reason in (("[]", "issuer.keys"), ("{", "issuer.keys.json")):
+        with pytest.raises(CcinitError) as caught:
+            parse_key_set(text.encode())
+        assert caught.value.reason == reason
 
 
 @pytest.mark.filterwarnings("ignore")  # as in the owner's commands
@@ -268,6 +278,18 @@ def test_registration_that_ended_between_its_two_files_is_none_and_can_be_repeat
     assert Store(state).read_issuers() == ()
     assert register(state, files, "azure") == 0
     assert [one.name for one in Store(state).read_issuers()] == ["azure"]
+
+
+def test_keys_of_an_issuer_are_written_before_its_terms(state: Path) -> None:
+    """Whatever ends the writing in between: terms without keys would end every read."""
+    written: list[str] = []
+
+    def record(files: Mapping[str, bytes | None]) -> AbstractContextManager[None]:
+        written.extend(files)
+        return nullcontext()
+
+    Store(state, record).add_issuer("azure", WHOLE.encode(), AZURE_SIGNER.key_set())
+    assert written == ["issuer-keys/azure.json", "issuers/azure.toml"]
 
 
 def test_what_cannot_be_read_is_not_registered(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
-from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.snp_report import TcbVersion, parse_snp_report
 from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
@@ -36,6 +36,8 @@ from tests.unit.guest_owner.kbs.verifiers.tdx_values import booted_domain
 
 EVERY = pytest.mark.parametrize("name", KINDS)
 ZERO48 = "00" * 48
+FLOOR = TcbVersion(fmc=None, bootloader=4, tee=0, snp=24, microcode=219)
+DAY, UNSHOWN = "2027-01-15T08:00:00Z", "smt not shown"
 
 
 def judge(
@@ -146,16 +148,21 @@ def test_policies_that_are_demanded_must_have_been_applied() -> None:
 @pytest.mark.parametrize(
     ("terms", "changes", "name", "expected", "got"),
     [
-        ('audience = "kbs.example"', {}, "passport.audience", "kbs.example", "nobody"),
+        ('audience = "kbs.example"\n', {}, "passport.audience", "kbs.example", "nobody"),
         ("", {"aud": "b" * 81}, "passport.audience", "nobody", "b" * 80),
-        ('policies = ["b", "a"]', {}, "passport.policy", "a, b", POLICY_HASH),
-        ('policies = ["a"]', {"x-ms-policy-hash": None}, "passport.policy", "a", "none"),
+        ('policies = ["b", "a"]\n', {}, "passport.policy", "a, b", POLICY_HASH),
+        ('policies = ["a"]\n', {"x-ms-policy-hash": None}, "passport.policy", "a", "none"),
+        ("", {"exp": NOW}, "passport.expired", f"after {DAY}", DAY),
+        ("", {"x-ms-sevsnpvm-vmpl": 1}, "snp.vmpl", "0", "1"),
+        ("", {"x-ms-sevsnpvm-tee-svn": None}, "snp.tcb.reported", f"at least {FLOOR}", "not shown"),
+        ("", {"x-ms-sevsnpvm-is-debuggable": True}, "snp.policy.debug", "off", "on"),
+        ("", {"x-ms-sevsnpvm-smt-allowed": None}, "snp.policy.allowed", "smt on or off", UNSHOWN),
     ],
 )
 def test_owner_reads_what_was_demanded_and_what_the_token_says(
     terms: str, changes: dict[str, Any], name: str, expected: str, got: str
 ) -> None:
-    token, issuer = KINDS["azure snp"].token(**changes), azure_issuer(f"{terms}\n")
+    token, issuer = KINDS["azure snp"].token(**changes), azure_issuer(terms)
     with pytest.raises(EvidenceRefusedError) as refused:
         judge(token, issuer)
     (claim,) = (claim for claim in refused.value.claims if not claim.holds)
@@ -280,6 +287,10 @@ def test_smt_is_open_only_where_the_owner_allows_it() -> None:
     kind = KINDS["azure snp"]
     strict = azure_issuer(tables=SNP_TABLE.replace('["smt"]', "[]"))
     assert failed(kind.token(), strict) == {"snp.policy.allowed"}
+    with pytest.raises(EvidenceRefusedError) as refused:
+        judge(kind.token(), strict)
+    (claim,) = (claim for claim in refused.value.claims if not claim.holds)
+    assert (claim.expected, claim.got) == ("smt off", "smt on")
     assert judge(kind.token(**{"x-ms-sevsnpvm-smt-allowed": False}), strict)
 
 
