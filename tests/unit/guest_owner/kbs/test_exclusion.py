@@ -21,6 +21,7 @@ from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import add_administrator
 from guest_owner.kbs.exclusion import LOCK_FILE, changing, held_alone
 from guest_owner.kbs.minting import IdentityOrder
+from guest_owner.kbs.passports.key_set import IssuerKey, encode_key_set
 from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.references.values import Profile
 from guest_owner.kbs.server_certificate import renew_certificate
@@ -31,6 +32,11 @@ from guest_owner.kbs.state.store import Store
 from guest_owner.plane.authority import read_authority
 from tests.unit.guest_owner.command_line import run
 from tests.unit.guest_owner.kbs.another_holder import held_by_another
+from tests.unit.guest_owner.kbs.passports.passport_values import (
+    AZURE_SIGNER,
+    AZURE_TOML,
+    SNP_TABLE,
+)
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.state.test_store import ADMIN_KEY, ATTESTATION_KEY, DOCUMENT, ROOT
 from tests.unit.guest_owner.kbs.values import reference_set
@@ -105,6 +111,11 @@ def advance(store: Store) -> None:
     Counters(store.root).advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
 
 
+def add_issuer(store: Store, name: str) -> None:
+    terms = (AZURE_TOML + SNP_TABLE).encode()
+    store.add_issuer(name, terms, AZURE_SIGNER.key_set())
+
+
 CHANGES: dict[str, Callable[[Store], object]] = {
     "policy": lambda store: store.write_policy(b"version = 1"),
     "edited policy": lambda store: store.edit_policy(lambda text: text),
@@ -115,6 +126,8 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "initdata": lambda store: store.add_initdata("shop", DOCUMENT),
     "resource": lambda store: store.write_resource(URI, b"secret"),
     "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
+    "issuer": lambda store: add_issuer(store, "azure"),
+    "removed registration": lambda store: store.unregister("resources/a/b/c"),
     "order": lambda store: store.write_order(URI, IdentityOrder(3600)),
     "certificate": lambda store: renew_certificate(store.root, ()),
     "admin": lambda store: add_administrator(store.root, "ops", ADMIN_KEY),
@@ -202,6 +215,28 @@ def test_one_measurement_never_gets_two_profiles(
     other.end()
     assert refused == ["reference.profile"]
     assert store.read_references().sets == (image,)
+
+
+def test_one_issuer_never_gets_two_names(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def register_again() -> None:
+        try:
+            add_issuer(Store(state), "again")
+        except CcinitError as error:
+            refused.append(error.reason)
+
+    other = Meanwhile(register_again)
+
+    def encode_slowly(keys: tuple[IssuerKey, ...]) -> bytes:
+        other.begin()
+        return encode_key_set(keys)
+
+    monkeypatch.setattr("guest_owner.kbs.state.store.encode_key_set", encode_slowly)
+    add_issuer(Store(state), "azure")
+    other.end()
+    assert refused == ["issuer.exists"]
+    assert [issuer.name for issuer in Store(state).read_issuers()] == ["azure"]
 
 
 def test_counter_that_the_owner_sets_is_not_moved_from_its_old_value(
