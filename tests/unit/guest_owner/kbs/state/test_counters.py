@@ -7,7 +7,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
-from guest_owner.kbs.state.counters import FOLDER, Counter, Counters
+from guest_owner.kbs.state.counters import Counter, Counters
 
 URI = counter_uri("shop", "data")
 ONE, OTHER = b"1" * 16, b"2" * 16
@@ -104,7 +104,7 @@ def test_counter_begins_once(counters: Counters) -> None:
 def test_damaged_file_is_an_error_and_no_zero(
     counters: Counters, tmp_path: Path, text: bytes, reason: str
 ) -> None:
-    path = tmp_path / FOLDER / "shop" / "data.json"
+    path = tmp_path / "rollback-counters" / "shop" / "data.json"
     path.write_bytes(b'{"version": 1, "counter": 1, "holder": ""}')
     assert counters.read(URI) == Counter(value=1)
     path.write_bytes(text)
@@ -117,7 +117,7 @@ def test_damaged_file_is_an_error_and_no_zero(
 def test_check_reads_counters_and_not_what_lies_beside_them(
     counters: Counters, tmp_path: Path
 ) -> None:
-    path = tmp_path / FOLDER / "shop" / "data.json"
+    path = tmp_path / "rollback-counters" / "shop" / "data.json"
     for beside in (
         path.with_name("data.json~"),
         path.with_name(".new-0123"),
