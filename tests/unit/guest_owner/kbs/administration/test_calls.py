@@ -99,6 +99,7 @@ def test_path_that_is_no_resource_is_refused_and_nothing_was_accepted(
     for change in (lambda: call.put_resource(path, b"x"), lambda: call.delete_resource(path)):
         assert refused(change)[2].startswith("resource.path: ")
     assert told(log) == 3 * [("refused", "resource.path", "alice")]
+    assert not any(one.keys() & {"registered", "replaced"} for one in read_audit(log))
     call.put_resource("a/b/c", b"x")
 
 
@@ -136,6 +137,8 @@ def test_log_has_what_a_call_replaces_or_removes(store: Store, log: Path, call: 
     was = [f"initdata/shop.toml {sha256_digest(data)}" for data in (older, document)]
     resource = f"resources/{URI.path}"  # a digest would help to guess a short secret
     assert [one.get("replaced", "") for one in read_audit(log)] == [*was, "", resource, resource]
+    document_only = [one.get("registered", "") for one in read_audit(log)]
+    assert document_only == 2 * ["initdata shop"] + 3 * [""]
 
 
 def test_log_names_an_order_that_a_call_removes(store: Store, log: Path, call: AdminCall) -> None:
