@@ -66,6 +66,7 @@ def test_token_lives_a_day_and_its_signer_may_be_a_minute_ahead() -> None:
 def test_other_claims_and_a_missing_nbf_do_not_matter() -> None:
     claims = {"iat": NOW, "exp": NOW + 60, "role": "admin", "iss": "x", "aud": ["kbs"], "jti": "1"}
     assert verify_admin_token(token(claims=claims), KEYS, now=NOW) == "first"
+    assert verify_admin_token(token({**HEADER, "kid": "x"}), KEYS, now=NOW) == "first"
 
 
 @pytest.mark.parametrize(
