@@ -2,12 +2,15 @@
 
 import os
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ccinit.formats.kbs.release import MAX_BODY_BYTES
 from ccinit.formats.kbs.resource_uri import ResourceUri
+from guest_owner.kbs.minting import IdentityOrder
 from guest_owner.kbs.state.policy_text import EMPTY_POLICY
 from guest_owner.kbs.state.store import Store
 from tests.fakes.machine.disk_log import log_disk
@@ -22,6 +25,27 @@ def test_resource_is_private_and_read_back(store: Store) -> None:
     path = store.root / "resources/ccinit/shop/key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_each_change_is_recorded_before_it_is_made(store: Store) -> None:
+    recorded: list[str] = []
+
+    @contextmanager
+    def record(files: Mapping[str, bytes | None]) -> Iterator[None]:
+        for file, data in files.items():
+            path = store.root / file
+            assert (path.read_bytes() if path.exists() else None) != data
+            recorded.append(file)
+        yield
+
+    told, order = Store(store.root, record), ResourceUri("ccinit", "shop", "ordered")
+    told.write_resource(URI, b"secret")
+    told.write_order(order, IdentityOrder(3600))
+    told.write_policy(EMPTY_POLICY + b"# another\n")
+    told.delete_resource(URI)
+    stored, ordered = f"resources/{URI.path}", f"minted/{order.path}"
+    assert recorded == [stored, ordered, "policy.toml", stored]
+    assert not store.has_resource(URI)
 
 
 def test_resource_that_is_absent_empty_or_large_is_refused(store: Store) -> None:
