@@ -111,6 +111,7 @@ class Connection:
         for call in tuple(self._calls.values()):
             (call.release if only_release else call.move)(ready, self._session)
             if call.is_over:
+                self._send()  # before `close`, behind which PID 1 may end this child
                 call.close()
                 del self._calls[call.id]
 

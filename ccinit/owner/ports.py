@@ -100,12 +100,15 @@ class OpenCall:
     def release(self, ready: dict[int, int], session: Session) -> None:
         """Close a file that PID 1 wants closed, with which its copy is over; arguments as `move`.
 
-        PID 1 waits for that until it closes the file's disk, so its pipe is the last to be closed.
+        PID 1 waits for that until it closes the file's disk, and then may end this child. So its
+        pipe stays open: it is for `close`, once the client has been told.
         """
         if not self._is_file or self._end not in ready:
             return
         told = wire.decode(CallEnd, os.read(self._end, MAX_END_BYTES))  # one write is one read
+        end, self._end = self._end, -1
         self.close()
+        self._end = end
         self._finish(self._ended or told, session)  # if all has been moved, that is the end
 
     def move(self, ready: dict[int, int], session: Session) -> None:

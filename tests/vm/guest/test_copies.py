@@ -36,6 +36,7 @@ def copy(file: int, end: int, *, into: bool) -> None:
         for descriptor, events in opened.interests(session).items():
             poller.register(descriptor, events)
         opened.move(dict(poller.poll()), session)
+    opened.close()
     signal.pause()  # the connection goes on
 
 

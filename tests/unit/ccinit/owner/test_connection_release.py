@@ -14,6 +14,7 @@ from ccinit.formats.planes.owner_wire import Refused, Reply
 from ccinit.kernel.descriptor import close_all
 from ccinit.owner.connection import Connection
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
+from ccinit.owner.ports import OpenCall
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.unit.ccinit.owner.connection_world import LARGE, REFUSED, World, request
 
@@ -66,6 +67,26 @@ def test_file_is_closed_while_pid_1_answers_another_call(
     assert world.replies() == [Reply(msgid=1, outcome=TOLD), Reply(msgid=2, outcome=refused)]
     close_all((writer, answered, answer))
     assert count_descriptors() == before
+
+
+def test_client_is_told_before_the_pipe_is_closed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind that, PID 1 may end the child."""
+    writer, at_close = answer_copy(world, tmp_path / "new"), list[object]()
+    os.write(writer, wire.encode(POD_ENDED))
+    close = OpenCall.close
+
+    def note(call: OpenCall) -> None:
+        if call.is_over:
+            at_close.extend(world.replies())
+        close(call)
+
+    monkeypatch.setattr(OpenCall, "close", note)
+    world.tls.pieces = [COPY]
+    world.serve()
+    assert at_close == [Reply(msgid=1, outcome=TOLD)]
+    os.close(writer)
 
 
 def test_file_is_closed_while_the_client_takes_nothing(

@@ -43,6 +43,8 @@ def test_copy_ends_where_it_is_and_its_client_is_told(
     os.write(world.ours[0], wire.encode(POD_ENDED))  # and PID 1 keeps its end
     assert world.turn() == [TOLD]
     assert world.call.is_over
+    os.write(world.ours[0], b"more")  # the client's answer has yet to be sent
+    world.call.close()
     with pytest.raises(BrokenPipeError):  # closed, as PID 1 can see
         os.write(world.ours[0], b"more")
     world.close()
@@ -65,6 +67,8 @@ def test_pipe_is_closed_after_the_file(
     with monkeypatch.context() as patch:
         patch.setattr(os, "close", note)
         world.turn()
+        assert closed == list(world.theirs[:1])
+        world.call.close()
     assert closed == list(world.theirs)
     world.close()
 
