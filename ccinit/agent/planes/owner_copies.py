@@ -3,8 +3,8 @@
 A disk closes only once nobody has a file of it open. The file of a copy is open in the child that
 serves the connection, and the copy may take as long as its client likes. So with each file the
 child gets a pipe, the port END: once there is something to read from it, the child closes the file,
-then the pipe, and tells its client. PID 1 has the pipe's other end, and sees there when the file is
-closed, whatever has become of the child.
+tells its client, and closes the pipe. PID 1 has the pipe's other end, and sees there when the file
+is closed, whatever has become of the child.
 """
 
 import os
