@@ -80,7 +80,7 @@ class TlsSocket:
         A failure behind data is raised by the next call.
 
         Raises:
-            OSError: as `do_handshake`; ssl.SSLEOFError without a close_notify.
+            OSError: as `do_handshake`; without a close_notify, see `tls.is_cut_off`.
         """
         end = boottime() + self._seconds
         while (data := self._decrypt(max_bytes)) is None:
